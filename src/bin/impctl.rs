@@ -1,0 +1,2 @@
+//! The tool for people and builds.
+fn main() {}

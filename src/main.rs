@@ -1,0 +1,2 @@
+//! The boot binary.
+fn main() {}

@@ -1,0 +1,258 @@
+//! What is wanted: the manifest, as it is once it has been compiled.
+//!
+//! The text form (JSON) is read by [`text`], refused or accepted by [`refuse`], and kept in the binary form of [`wire`].
+//! All three know the types below and nothing of the system.
+
+pub mod mode;
+pub mod options;
+pub mod parents;
+pub mod path;
+pub mod refuse;
+#[cfg(feature = "ctl")]
+pub mod show;
+#[cfg(feature = "ctl")]
+pub mod text;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use options::BindOptions;
+pub use path::AbsPath;
+
+/// Everything that a run is told: the root, the stores, the entries and the ids known so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The root to build; none where it is mounted already.
+    pub root: Option<Root>,
+    /// Where persistent data lives, in path order.
+    pub stores: Vec<Store>,
+    /// Directories that are no entries, but whose owner and mode are known (homes, mostly), in path order.
+    pub parents: Vec<Parent>,
+    /// What persists, in path order: a directory comes before everything below it.
+    pub entries: Vec<Entry>,
+    /// Ids known when the manifest was written.
+    pub ids: Ids,
+}
+
+/// A tmpfs root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Where the file system that is mounted at the sysroot now goes: an existing installation turned over in place.
+    pub convert: Option<AbsPath>,
+    /// tmpfs(5)'s `size`: bytes, with a suffix k, m, g or %.
+    pub size: Option<String>,
+    /// Permission bits of `/`.
+    pub mode: u16,
+    /// tmpfs(5)'s `nr_inodes`: a number, with a suffix k, m or g.
+    pub inodes: Option<String>,
+    /// Further mount options, of tmpfs or of the VFS.
+    pub options: Vec<String>,
+}
+
+/// A place on a real disk that holds what persists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Where it is, seen from the booted system.
+    pub path: AbsPath,
+    /// Whether a boot without it stops; otherwise its entries are guarded.
+    pub required: bool,
+    /// The device to mount it from, unless it is mounted there already: a path, or `UUID=` and the like.
+    pub device: Option<String>,
+    /// The file system's type; found out from the device where it is not given.
+    pub fstype: Option<String>,
+    /// Mount options, as in fstab(5).
+    pub options: Vec<String>,
+}
+
+/// A directory's owner and mode, should it have to be created on the way to an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The directory.
+    pub path: AbsPath,
+    /// Its owner and mode.
+    pub owner: Owner,
+}
+
+/// A path that persists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where it appears, seen from the booted system.
+    pub target: AbsPath,
+    /// Whether it is a directory, a file, or files by pattern.
+    pub kind: Kind,
+    /// Which of [`Manifest::stores`] holds it.
+    pub store: u16,
+    /// Where it is below the store, when not at the target's own path.
+    pub source: Option<AbsPath>,
+    /// Owner and mode, given when it is created.
+    pub owner: Owner,
+    /// Owner and mode of the directories above it that nothing else decides, given when they are created.
+    pub parents: Option<Owner>,
+    /// How it gets from the store to the target.
+    pub method: Method,
+    /// What to do about a file that the store does not hold.
+    pub missing: Missing,
+    /// Options of the bind mount.
+    pub options: BindOptions,
+    /// Whether a boot without it stops; otherwise its target is guarded.
+    pub required: bool,
+    /// Whether an existing source is given the owner and mode as well.
+    pub enforce: bool,
+    /// Whether file managers are told to hide the mount.
+    pub hidden: bool,
+    /// Whether file managers may keep a trash folder on the mount.
+    pub trash: bool,
+    /// When it is mounted.
+    pub phase: Phase,
+}
+
+impl Entry {
+    /// Where it is below its store.
+    #[must_use]
+    pub fn source(&self) -> &AbsPath {
+        self.source.as_ref().unwrap_or(&self.target)
+    }
+
+    /// The mode of what is created: what was asked for, or the usual one for its kind.
+    #[must_use]
+    pub fn mode(&self) -> u16 {
+        self.owner.mode.unwrap_or(match (self.kind, self.missing) {
+            (Kind::Directory, _) => 0o755,
+            // What systemd gives it.
+            (_, Missing::MachineId) => 0o444,
+            _ => 0o644,
+        })
+    }
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// One directory.
+    Directory,
+    /// One file.
+    File,
+    /// Every file whose name matches the target's last component.
+    Glob,
+}
+
+/// Owner and mode as the manifest says them; what it leaves out is root's, and the usual mode.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Owner {
+    /// The user.
+    pub user: Option<Id>,
+    /// The group.
+    pub group: Option<Id>,
+    /// Permission bits, with setuid, setgid and sticky.
+    pub mode: Option<u16>,
+}
+
+/// A user or group, by number or by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Id {
+    /// A number, never 2³²-1, which means "leave it" to chown(2).
+    Number(u32),
+    /// A name, to be looked up when something has to be created.
+    Name(String),
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// How an entry gets from the store to its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// A bind mount.
+    #[default]
+    Bind,
+    /// A symbolic link into the store.
+    Symlink,
+    /// A copy, which is brought back to the store when it has changed.
+    Copy,
+}
+
+/// What to do about a file that the store does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Missing {
+    /// Create it empty.
+    Create,
+    /// Place a symbolic link, so that what a program creates lands in the store; the next boot binds it.
+    #[default]
+    Link,
+    /// Leave it out.
+    Skip,
+    /// Fail.
+    Fail,
+    /// Create it so that systemd takes the boot for the first one, and keeps the id it makes.
+    MachineId,
+}
+
+/// When an entry is mounted, in the order of a boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Before the system is looked for: /nix and the like.
+    Early,
+    /// Once the root is found, before activation.
+    #[default]
+    Boot,
+    /// After the /etc overlay.
+    Etc,
+    /// On the running system.
+    Live,
+}
+
+impl Phase {
+    /// The phase's name, as on the command line and in the manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Early => "early",
+            Self::Boot => "boot",
+            Self::Etc => "etc",
+            Self::Live => "live",
+        }
+    }
+
+    /// The phase of that name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Early, Self::Boot, Self::Etc, Self::Live].into_iter().find(|phase| phase.name() == name)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Ids known when the manifest was written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ids {
+    /// Users by name.
+    pub users: BTreeMap<String, u32>,
+    /// Groups by name.
+    pub groups: BTreeMap<String, u32>,
+    /// Whether every name must stand in the two tables.
+    pub strict: bool,
+}
+
+impl Manifest {
+    /// The store of an entry. Indices are checked when a manifest is compiled and again when it is read.
+    #[must_use]
+    pub fn store(&self, entry: &Entry) -> &Store {
+        &self.stores[usize::from(entry.store)]
+    }
+}

@@ -1,0 +1,163 @@
+//! Mount options, in mount(8)'s and fstab(5)'s words.
+
+use serde::{Deserialize, Serialize};
+
+/// The options that a bind mount of its own can have, whatever the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BindOptions(u16);
+
+impl BindOptions {
+    /// Nothing set.
+    pub const NONE: Self = Self(0);
+    /// `ro`: no writes through this mount.
+    pub const RO: Self = Self(1);
+    /// `nosuid`: setuid bits and file capabilities are ignored.
+    pub const NOSUID: Self = Self(1 << 1);
+    /// `nodev`: device files cannot be opened.
+    pub const NODEV: Self = Self(1 << 2);
+    /// `noexec`: nothing can be executed.
+    pub const NOEXEC: Self = Self(1 << 3);
+    /// `noatime`: reading does not touch access times.
+    pub const NOATIME: Self = Self(1 << 4);
+    /// `strictatime`: every reading touches the access time.
+    pub const STRICTATIME: Self = Self(1 << 5);
+    /// `nodiratime`: the same as `noatime`, for directories only.
+    pub const NODIRATIME: Self = Self(1 << 6);
+    /// `nosymfollow`: symbolic links on the mount are not followed (Linux 5.10).
+    pub const NOSYMFOLLOW: Self = Self(1 << 7);
+
+    /// Every option with its name and its opposite, in the order in which they are printed.
+    const NAMES: [(Self, &'static str, &'static str); 8] = [
+        (Self::RO, "ro", "rw"),
+        (Self::NOSUID, "nosuid", "suid"),
+        (Self::NODEV, "nodev", "dev"),
+        (Self::NOEXEC, "noexec", "exec"),
+        (Self::NOATIME, "noatime", "relatime"),
+        (Self::STRICTATIME, "strictatime", "relatime"),
+        (Self::NODIRATIME, "nodiratime", "diratime"),
+        (Self::NOSYMFOLLOW, "nosymfollow", "symfollow"),
+    ];
+
+    /// What an entry's mount gets unless its options say otherwise.
+    pub const DEFAULT: Self = Self(Self::NOSUID.0 | Self::NODEV.0);
+
+    /// Whether every option of `other` is set.
+    #[must_use]
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The options of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Applies one option by name; false where there is none of that name.
+    pub fn apply(&mut self, name: &str) -> bool {
+        if matches!(name, "defaults" | "bind" | "rbind") {
+            return true;
+        }
+        let mut known = false;
+        for (option, on, off) in Self::NAMES {
+            if name == on {
+                // The three ways of keeping access times exclude each other.
+                if option == Self::NOATIME || option == Self::STRICTATIME {
+                    self.0 &= !(Self::NOATIME.0 | Self::STRICTATIME.0);
+                }
+                self.0 |= option.0;
+                return true;
+            }
+            if name == off {
+                self.0 &= !option.0;
+                known = true;
+            }
+        }
+        known
+    }
+
+    /// The names of the options that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter_map(move |(option, name, _)| self.has(option).then_some(name))
+    }
+
+    /// The words that lead from [`BindOptions::DEFAULT`] to these options.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter_map(move |(option, on, off)| {
+            match (self.has(option), Self::DEFAULT.has(option)) {
+                (true, false) => Some(on),
+                (false, true) => Some(off),
+                _ => None,
+            }
+        })
+    }
+
+    /// Whether the bits are ones that this version knows.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        self.0 < 1 << Self::NAMES.len()
+    }
+}
+
+/// A file system's mount options, parted as the kernel wants them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Parted<'a> {
+    /// What the mount is given, whatever the file system.
+    pub mount: Option<BindOptions>,
+    /// What the file system reads: a name, and its value where there is one.
+    pub filesystem: Vec<(&'a str, Option<&'a str>)>,
+}
+
+/// Parts the options of fstab(5): what belongs to the mount, what to the file system, and what only mount(8), systemd and
+/// desktops read (`x-…`, `nofail`, `_netdev`, `comment=`), which is left out. One text may hold several, split by commas.
+pub fn part(options: &[String]) -> Parted<'_> {
+    let mut parted = Parted::default();
+    let mut mount = BindOptions::NONE;
+    for option in options.iter().flat_map(|text| text.split(',')).map(str::trim) {
+        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        let for_others = name.is_empty()
+            || name.starts_with("x-")
+            || name.starts_with("X-")
+            || matches!(name, "auto" | "noauto" | "nofail" | "user" | "nouser" | "_netdev" | "comment" | "group");
+        if for_others {
+            continue;
+        }
+        if value.is_none() && mount.apply(name) {
+            parted.mount = Some(mount);
+        }
+        // Both the mount and the file system can be read-only, and only the file system itself is a whole store.
+        if value.is_some() || name == "ro" || !BindOptions::NONE.clone().apply(name) {
+            parted.filesystem.push((name, value));
+        }
+    }
+    parted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_printed() {
+        let mut options = BindOptions::DEFAULT;
+        for word in ["suid", "noexec", "noatime", "strictatime", "ro"] {
+            assert!(options.apply(word), "{word}");
+        }
+        assert!(!options.apply("subvol"));
+        assert_eq!(options.names().collect::<Vec<_>>(), ["ro", "nodev", "noexec", "strictatime"]);
+        let mut again = BindOptions::DEFAULT;
+        assert!(options.words().all(|word| again.apply(word)));
+        assert_eq!(again, options);
+    }
+
+    #[test]
+    fn options_are_parted() {
+        let options = ["subvol=@persist,compress=zstd".to_owned(), "noatime".to_owned(), "x-initrd.mount".to_owned()];
+        let parted = part(&options);
+        assert_eq!(parted.mount, Some(BindOptions::NOATIME));
+        assert_eq!(parted.filesystem, [("subvol", Some("@persist")), ("compress", Some("zstd"))]);
+        assert_eq!(part(&["ro".to_owned()]).filesystem, [("ro", None)]);
+        assert_eq!(part(&["defaults".to_owned()]).filesystem, []);
+    }
+}

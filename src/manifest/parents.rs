@@ -1,0 +1,182 @@
+//! Who decides the owner and mode of a directory that is no entry, but has to be there for one.
+//!
+//! From strongest to weakest: an entry of that very path; the manifest's own table (homes, mostly); the file system
+//! hierarchy that every system shares; what entries below it say with `parents`; root, 0755. What an entry says reaches
+//! upwards to the first directory that a stronger voice decides, so that `parents` of a file in a home never touches the
+//! home, and never `/home`.
+
+use std::collections::BTreeMap;
+
+use super::{Id, Kind, Manifest, Owner};
+use crate::problem::Problem;
+
+/// Directories whose owner is root and whose mode is the same on every system; see hier(7), and systemd.exec(5) for the
+/// private ones.
+const SYSTEM: [(&str, u16); 30] = [
+    ("/bin", 0o755),
+    ("/boot", 0o755),
+    ("/etc", 0o755),
+    ("/etc/nixos", 0o755),
+    ("/etc/ssh", 0o755),
+    ("/home", 0o755),
+    ("/lib", 0o755),
+    ("/lib64", 0o755),
+    ("/media", 0o755),
+    ("/mnt", 0o755),
+    ("/nix", 0o755),
+    ("/nix/var", 0o755),
+    ("/opt", 0o755),
+    ("/root", 0o700),
+    ("/sbin", 0o755),
+    ("/srv", 0o755),
+    ("/tmp", 0o1777),
+    ("/usr", 0o755),
+    ("/usr/local", 0o755),
+    ("/var", 0o755),
+    ("/var/cache", 0o755),
+    ("/var/cache/private", 0o700),
+    ("/var/db", 0o755),
+    ("/var/lib", 0o755),
+    ("/var/lib/nixos", 0o755),
+    ("/var/lib/private", 0o700),
+    ("/var/log", 0o755),
+    ("/var/log/private", 0o700),
+    ("/var/spool", 0o755),
+    ("/var/tmp", 0o1777),
+];
+
+/// Owner and mode of every directory that the manifest or the system has a word on.
+#[derive(Debug, Default)]
+pub struct Parents {
+    said: BTreeMap<String, Voice>,
+}
+
+/// What is said of one directory.
+#[derive(Debug, Default)]
+struct Voice {
+    owner: Owner,
+    /// Which entry said so; none for an entry or a line of the table itself, which nothing below can overrule.
+    entry: Option<usize>,
+}
+
+/// The word on a directory's owner and mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// The manifest's.
+    Manifest(&'a Owner),
+    /// Every system's: root, with this mode.
+    System(u16),
+    /// Nobody's: root, 0755.
+    Nothing,
+}
+
+impl Said<'_> {
+    /// The user.
+    #[must_use]
+    pub fn user(&self) -> Option<&Id> {
+        if let Self::Manifest(owner) = self { owner.user.as_ref() } else { None }
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> Option<&Id> {
+        if let Self::Manifest(owner) = self { owner.group.as_ref() } else { None }
+    }
+
+    /// The mode.
+    #[must_use]
+    pub fn mode(&self) -> u16 {
+        match self {
+            Self::Manifest(owner) => owner.mode.unwrap_or(0o755),
+            Self::System(mode) => *mode,
+            Self::Nothing => 0o755,
+        }
+    }
+}
+
+impl Parents {
+    /// Collects what a manifest says, and where entries contradict each other.
+    #[must_use]
+    pub fn new(manifest: &Manifest) -> (Self, Vec<Problem>) {
+        let mut this = Self::default();
+        let mut problems = Vec::new();
+        for parent in &manifest.parents {
+            this.said.insert(parent.path.as_str().to_owned(), Voice { owner: parent.owner.clone(), entry: None });
+        }
+        for entry in manifest.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
+            let voice = this.said.entry(entry.target.as_str().to_owned()).or_default();
+            // What an entry leaves open may stand in the table.
+            for (own, table) in [(&entry.owner.user, &mut voice.owner.user), (&entry.owner.group, &mut voice.owner.group)] {
+                if own.is_some() {
+                    table.clone_from(own);
+                }
+            }
+            voice.owner.mode = entry.owner.mode.or(voice.owner.mode);
+        }
+        for (index, entry) in manifest.entries.iter().enumerate() {
+            let Some(owner) = &entry.parents else { continue };
+            for path in std::iter::once(&entry.target).chain(&entry.source) {
+                this.speak(manifest, index, owner, path.ancestors(), &mut problems);
+            }
+        }
+        (this, problems)
+    }
+
+    fn speak<'p>(
+        &mut self,
+        manifest: &Manifest,
+        index: usize,
+        owner: &Owner,
+        ancestors: impl Iterator<Item = &'p str>,
+        problems: &mut Vec<Problem>,
+    ) {
+        for path in ancestors {
+            if system(path).is_some() {
+                return;
+            }
+            let voice = self
+                .said
+                .entry(path.to_owned())
+                .or_insert_with(|| Voice { owner: Owner::default(), entry: Some(index) });
+            let Some(other) = voice.entry else { return };
+            let clash = merge(&mut voice.owner.user, owner.user.as_ref())
+                .or(merge(&mut voice.owner.group, owner.group.as_ref()))
+                .or(merge(&mut voice.owner.mode, owner.mode.as_ref()));
+            if clash.is_some() {
+                problems.push(
+                    Problem::new(format!(
+                        "its `parents` and those of {} give the directory {path} different owners or modes",
+                        manifest.entries[other].target
+                    ))
+                    .at(format!("entries[{index}] {}", manifest.entries[index].target))
+                    .remedy(format!("make {path} an entry of its own, or name it once in the manifest's `parents`")),
+                );
+                return;
+            }
+        }
+    }
+
+    /// The word on a directory that is created on the way to an entry.
+    #[must_use]
+    pub fn of(&self, path: &str) -> Said<'_> {
+        if let Some(voice) = self.said.get(path) {
+            return Said::Manifest(&voice.owner);
+        }
+        system(path).map_or(Said::Nothing, Said::System)
+    }
+}
+
+/// What is said first stands; something else said later is a clash.
+fn merge<T: PartialEq + Clone>(first: &mut Option<T>, later: Option<&T>) -> Option<()> {
+    let later = later?;
+    match first {
+        None => *first = Some(later.clone()),
+        Some(first) if first == later => {}
+        Some(_) => return Some(()),
+    }
+    None
+}
+
+fn system(path: &str) -> Option<u16> {
+    SYSTEM.iter().find(|(known, _)| *known == path).map(|(_, mode)| *mode)
+}

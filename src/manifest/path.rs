@@ -1,0 +1,231 @@
+//! Absolute paths without `.`, `..`, empty components or NUL: the only kind that a manifest may hold.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest path the kernel takes, without its NUL.
+const PATH_MAX: usize = 4095;
+/// The longest component the usual file systems take.
+const NAME_MAX: usize = 255;
+
+/// An absolute, normalised path. Below a store, `/` means the store's own directory.
+///
+/// Ordered by component, so that a directory comes right before everything below it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AbsPath(String);
+
+impl AbsPath {
+    /// `/`.
+    #[must_use]
+    pub fn root() -> Self {
+        Self("/".to_owned())
+    }
+
+    /// Reads a path as a person writes it: `//` and a trailing slash are dropped, as is a `.` component.
+    ///
+    /// # Errors
+    /// Why the text is no such path, with what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("the path is empty".to_owned());
+        }
+        if !text.starts_with('/') {
+            return Err(format!("the path is relative; write `/{text}` if that is what you mean"));
+        }
+        if text.contains('\0') {
+            return Err("the path holds a NUL byte, which no file name can".to_owned());
+        }
+        let mut path = String::with_capacity(text.len());
+        for component in text.split('/').filter(|part| !part.is_empty() && *part != ".") {
+            if component == ".." {
+                return Err("the path goes up with `..`; write it without".to_owned());
+            }
+            if component.len() > NAME_MAX {
+                return Err(format!("the component `{component}` is longer than {NAME_MAX} bytes"));
+            }
+            path.push('/');
+            path.push_str(component);
+        }
+        if path.len() > PATH_MAX {
+            return Err(format!("the path is longer than {PATH_MAX} bytes"));
+        }
+        if path.is_empty() {
+            path.push('/');
+        }
+        Ok(Self(path))
+    }
+
+    /// The path as text, `/` for the root.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path without its leading slash: what to open below a directory.
+    #[must_use]
+    pub fn relative(&self) -> &str {
+        &self.0[1..]
+    }
+
+    /// Whether this is `/`.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0 == "/"
+    }
+
+    /// The components, from the top.
+    pub fn components(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').filter(|part| !part.is_empty())
+    }
+
+    /// The last component; empty for `/`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(_, name)| name)
+    }
+
+    /// The directory that holds this path; none for `/`.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        match self.0.rsplit_once('/')? {
+            _ if self.is_root() => None,
+            ("", _) => Some(Self::root()),
+            (parent, _) => Some(Self(parent.to_owned())),
+        }
+    }
+
+    /// The directories above this path, nearest first, without `/`.
+    pub fn ancestors(&self) -> impl Iterator<Item = &str> {
+        let mut rest = self.0.as_str();
+        std::iter::from_fn(move || {
+            rest = rest.rsplit_once('/')?.0;
+            (!rest.is_empty()).then_some(rest)
+        })
+    }
+
+    /// Whether this path is `above` or lies below it.
+    #[must_use]
+    pub fn is_in(&self, above: &Self) -> bool {
+        self.below(above).is_some()
+    }
+
+    /// This path as seen from `above`, as an absolute path there; none where it does not lie in it.
+    #[must_use]
+    pub fn below(&self, above: &Self) -> Option<Self> {
+        if above.is_root() {
+            return Some(self.clone());
+        }
+        match self.0.strip_prefix(above.as_str())? {
+            "" => Some(Self::root()),
+            rest if rest.starts_with('/') => Some(Self(rest.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// `path` below this one.
+    #[must_use]
+    pub fn join(&self, path: &Self) -> Self {
+        match (self.is_root(), path.is_root()) {
+            (true, _) => path.clone(),
+            (_, true) => self.clone(),
+            _ => Self(format!("{}{}", self.0, path.0)),
+        }
+    }
+
+    /// A single component below this path.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        Self(if self.is_root() { format!("/{name}") } else { format!("{}/{name}", self.0) })
+    }
+}
+
+impl Ord for AbsPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // A slash sorts before every other byte, which is the order by components.
+        let key = |byte: u8| if byte == b'/' { 0 } else { byte };
+        self.0.bytes().map(key).cmp(other.0.bytes().map(key))
+    }
+}
+
+impl PartialOrd for AbsPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for AbsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escape(&self.0))
+    }
+}
+
+impl TryFrom<String> for AbsPath {
+    type Error = String;
+
+    /// Takes only what is normalised already: bytes that say otherwise were not written by us.
+    fn try_from(text: String) -> Result<Self, String> {
+        let path = Self::parse(&text)?;
+        if path.0 == text { Ok(path) } else { Err(format!("`{text}` is not in its normal form, `{}`", path.0)) }
+    }
+}
+
+impl From<AbsPath> for String {
+    fn from(path: AbsPath) -> Self {
+        path.0
+    }
+}
+
+/// Control characters made visible, so that a path with a newline cannot forge a second line of output.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> AbsPath {
+        AbsPath::parse(text).unwrap()
+    }
+
+    #[test]
+    fn normalises_what_people_write() {
+        assert_eq!(path("/var//lib/").as_str(), "/var/lib");
+        assert_eq!(path("/./a/.").as_str(), "/a");
+        assert_eq!(path("///").as_str(), "/");
+    }
+
+    #[test]
+    fn refuses_what_is_no_path() {
+        for text in ["", "var/lib", "/a/../b", "/a\0b", &format!("/{}", "x".repeat(256)), &"/x".repeat(2048)] {
+            assert!(AbsPath::parse(text).is_err(), "{text}");
+        }
+        assert!(AbsPath::try_from("/a//b".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_directory_sorts_right_before_what_is_below_it() {
+        let mut paths: Vec<_> = ["/a b", "/a/c", "/a", "/a-b", "/"].map(path).into();
+        paths.sort();
+        let texts: Vec<_> = paths.iter().map(AbsPath::as_str).collect();
+        assert_eq!(texts, ["/", "/a", "/a/c", "/a b", "/a-b"]);
+    }
+
+    #[test]
+    fn relations() {
+        assert_eq!(path("/a/b").parent(), Some(path("/a")));
+        assert_eq!(path("/a").parent(), Some(AbsPath::root()));
+        assert_eq!(AbsPath::root().parent(), None);
+        assert_eq!(path("/a/b/c").ancestors().collect::<Vec<_>>(), ["/a/b", "/a"]);
+        assert_eq!(AbsPath::root().ancestors().count(), 0);
+        assert!(path("/a/b").is_in(&path("/a")) && !path("/ab").is_in(&path("/a")));
+        assert_eq!(path("/a/b").below(&path("/a")), Some(path("/b")));
+        assert_eq!(path("/p").join(&path("/a")), path("/p/a"));
+        assert_eq!(AbsPath::root().join(&AbsPath::root()), AbsPath::root());
+        assert_eq!(path("/a\nb").to_string(), "/a\\nb");
+    }
+}

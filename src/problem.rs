@@ -1,0 +1,85 @@
+//! What went wrong, where, and what to do about it: the one error type.
+
+use std::fmt;
+
+use rustix::io::Errno;
+
+/// One thing that is wrong, worded for somebody in an emergency shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What it is about: an entry's target, a store, a place in the manifest. Empty where there is no such thing.
+    pub at: String,
+    /// What is wrong: the step, the path component, and the kernel's reason.
+    pub what: String,
+    /// What to do next; empty where nothing sensible can be said.
+    pub remedy: String,
+    /// The system call's error, where one is the cause.
+    pub errno: Option<Errno>,
+}
+
+/// The result of everything that can fail with a [`Problem`].
+pub type Result<T, E = Problem> = std::result::Result<T, E>;
+
+impl Problem {
+    /// A problem with no place and no remedy yet.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { at: String::new(), what: what.into(), remedy: String::new(), errno: None }
+    }
+
+    /// A system call that failed while doing `what`.
+    pub fn os(what: impl fmt::Display, errno: Errno) -> Self {
+        Self { errno: Some(errno), ..Self::new(format!("{what}: {}", describe(errno))) }.remedied_by_errno()
+    }
+
+    /// Says what it is about, unless that is known already.
+    #[must_use]
+    pub fn at(mut self, at: impl Into<String>) -> Self {
+        if self.at.is_empty() {
+            self.at = at.into();
+        }
+        self
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+
+    /// The remedies that follow from the errno alone.
+    fn remedied_by_errno(mut self) -> Self {
+        let remedy = match self.errno {
+            Some(Errno::NOSPC) => "free space or inodes there (`df -h`, `df -i`), then run again",
+            Some(Errno::ROFS) => {
+                "it is read-only, often after an error on the disk: see `dmesg`, check it with fsck, and remount it"
+            }
+            Some(Errno::IO) => "the disk or its file system reports errors: see `dmesg`, and check it with fsck",
+            Some(Errno::PERM) => "run as root; if it is root already, an attribute (`lsattr`) or a sandbox forbids it",
+            Some(Errno::DQUOT) => "the quota there is used up: raise it or free space",
+            _ => return self,
+        };
+        remedy.clone_into(&mut self.remedy);
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.at.is_empty() {
+            write!(f, "{}: ", self.at)?;
+        }
+        f.write_str(&self.what)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// The kernel's words for an error, with its name.
+pub fn describe(errno: Errno) -> String {
+    std::io::Error::from(errno).to_string()
+}
