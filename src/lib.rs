@@ -4,4 +4,5 @@
 //! and [`mount`] does it. [`check`] holds the same plan against what the kernel says.
 
 pub mod manifest;
+pub mod names;
 pub mod problem;
