@@ -3,6 +3,7 @@
 //! Three steps, each a module that can be read on its own: the [`manifest`] says what is wanted, the [`plan`] what to do,
 //! and [`mount`] does it. [`check`] holds the same plan against what the kernel says.
 
+pub mod cmdline;
 pub mod manifest;
 pub mod names;
 pub mod problem;
