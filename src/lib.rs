@@ -4,6 +4,7 @@
 //! and [`mount`] does it. [`check`] holds the same plan against what the kernel says.
 
 pub mod cmdline;
+pub mod logging;
 pub mod manifest;
 pub mod names;
 pub mod problem;

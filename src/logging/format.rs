@@ -1,0 +1,90 @@
+//! How a record looks in each of the logs.
+
+use log::Level;
+use syslog::{Facility, Formatter3164, LogFormat, Severity};
+
+/// The longest record for /dev/kmsg in bytes: the kernel refuses what does not fit its own line of about 1,000.
+const KMSG_MAX: usize = 900;
+/// What a record that was cut ends in.
+const CUT: &str = " [cut]";
+
+/// Every line of a text a record of its own, without what could move a terminal's cursor or forge a record.
+pub fn lines(text: &str) -> impl Iterator<Item = String> {
+    text.split('\n').filter(|line| !line.is_empty()).map(|line| {
+        let mut shown = String::with_capacity(line.len());
+        for c in line.chars() {
+            if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+        }
+        shown
+    })
+}
+
+/// How bad a record is, in syslog's numbers.
+pub fn severity(level: Level) -> Severity {
+    match level {
+        Level::Error => Severity::LOG_ERR,
+        Level::Warn => Severity::LOG_WARNING,
+        Level::Info => Severity::LOG_INFO,
+        Level::Debug | Level::Trace => Severity::LOG_DEBUG,
+    }
+}
+
+/// A line for a stderr that is the journal, which knows the name.
+pub fn journal_line(level: Level, line: &str) -> String {
+    format!("<{}>{line}\n", severity(level) as u8)
+}
+
+/// A line for people.
+pub fn plain_line(name: &str, level: Level, line: &str) -> String {
+    let word = match level {
+        Level::Error => "error: ",
+        Level::Warn => "warning: ",
+        Level::Info => "",
+        Level::Debug | Level::Trace => "debug: ",
+    };
+    format!("{name}: {word}{line}\n")
+}
+
+/// A record for /dev/kmsg, cut where the kernel would refuse it.
+pub fn kernel_record(name: &str, severity: Severity, line: &str) -> Vec<u8> {
+    let mut record = format!("<{}>{name}: {line}", Facility::LOG_DAEMON as u8 | severity as u8);
+    if record.len() > KMSG_MAX {
+        let fits = (0..=KMSG_MAX - CUT.len()).rev().find(|end| record.is_char_boundary(*end));
+        record.truncate(fits.unwrap_or(0));
+        record.push_str(CUT);
+    }
+    record.into_bytes()
+}
+
+/// A record for /dev/log.
+pub fn syslog_record(name: &str, severity: Severity, line: &str) -> Vec<u8> {
+    let formatter = Formatter3164 {
+        facility: Facility::LOG_DAEMON,
+        hostname: None,
+        process: name.to_owned(),
+        pid: std::process::id(),
+    };
+    let mut record = Vec::new();
+    // Writing to memory does not fail.
+    let _ = formatter.format(&mut record, severity, line);
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_record_for_the_kernel_fits_its_line() {
+        let record =
+            |line: &str| String::from_utf8(kernel_record("imp-mount", Severity::LOG_WARNING, line)).unwrap();
+        assert_eq!(record("x"), "<28>imp-mount: x");
+        let long = record(&"\u{e9}".repeat(1000));
+        assert!(long.len() <= 900 && long.len() > 890 && long.ends_with("\u{e9} [cut]"), "{long}");
+        let fits = "x".repeat(900 - "<28>imp-mount: ".len());
+        assert!(record(&fits).ends_with("xx"));
+        assert!(record(&(fits + "x")).ends_with(" [cut]"));
+    }
+}
