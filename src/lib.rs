@@ -7,4 +7,5 @@ pub mod cmdline;
 pub mod logging;
 pub mod manifest;
 pub mod names;
+pub mod privilege;
 pub mod problem;

@@ -1,0 +1,113 @@
+//! The capabilities that mounting takes: asked for in plain words at the start, and given up but for these.
+
+use caps::errors::CapsError;
+use caps::{CapSet, Capability, CapsHashSet};
+
+use crate::problem::{Problem, Result};
+
+/// What a run needs: to mount, to walk directories of others, to create in them, and to give away what it created.
+const NEEDED: [Capability; 6] = [
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_CHOWN,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+];
+
+/// Says in words what would be a bare EPERM in the middle of the work.
+pub fn require_mount() -> Result<()> {
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).map_err(|error| problem(&error))? {
+        return Ok(());
+    }
+    Err(Problem::new("mounting needs CAP_SYS_ADMIN, which this process does not have")
+        .remedy("run it as root, or look at its unit's CapabilityBoundingSet= and User="))
+}
+
+/// Gives up, for good, what a run does not need. A capability that is not there is not asked for.
+///
+/// Capabilities belong to a thread: call this before any other is started.
+pub fn drop_to_needed() -> Result<()> {
+    drop_others().map_err(|error| problem(&error))
+}
+
+fn drop_others() -> Result<(), CapsError> {
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet = NEEDED.into_iter().filter(|needed| permitted.contains(needed)).collect();
+    // The ambient set follows the inheritable one. Nothing may be effective that is not permitted: that one comes last.
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)
+}
+
+fn problem(error: &CapsError) -> Problem {
+    Problem::new(format!("cannot read or set the capabilities of this process: {error}"))
+        .remedy("a seccomp filter may forbid it: look at its unit's SystemCallFilter=")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::process::Command;
+
+    use super::*;
+
+    /// Tells the test binary that it is the child.
+    const CHILD: &str = "IMP_MOUNT_TEST_PRIVILEGE";
+    /// The same by their numbers in linux/capability.h: 0 to 4, and 21 for `CAP_SYS_ADMIN`.
+    const NEEDED_BITS: u64 = 0b1_1111 | 1 << 21;
+
+    /// Runs a test again in a process of its own, whose capabilities it may change, and returns what that one printed;
+    /// none in that process itself, once `what` is done.
+    fn in_child(test: &str, what: impl FnOnce()) -> Option<String> {
+        if std::env::var_os(CHILD).is_some() {
+            what();
+            return None;
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("privilege::tests::{test}"), "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        Some(String::from_utf8(output.stdout).unwrap())
+    }
+
+    /// One set of the thread that called, from the kernel's own account.
+    fn set(status: &str, name: &str) -> u64 {
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
+        u64::from_str_radix(value, 16).unwrap()
+    }
+
+    fn status() -> String {
+        std::fs::read_to_string("/proc/thread-self/status").unwrap()
+    }
+
+    #[test]
+    fn only_what_is_needed_stays() {
+        let child = in_child("only_what_is_needed_stays", || {
+            drop_to_needed().unwrap();
+            println!("\n{}", status());
+        });
+        let Some(after) = child else { return };
+        let kept = set(&status(), "CapPrm") & NEEDED_BITS;
+        assert_eq!((set(&after, "CapPrm"), set(&after, "CapEff")), (kept, kept));
+        assert_eq!((set(&after, "CapInh"), set(&after, "CapAmb")), (0, 0));
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let child = in_child("what_is_missing_is_said", || {
+            println!("\nbefore: {}", require_mount().is_ok());
+            caps::clear(None, CapSet::Permitted).unwrap();
+            println!("after: {}", require_mount().unwrap_err());
+            drop_to_needed().unwrap();
+        });
+        let Some(said) = child else { return };
+        let may = set(&status(), "CapEff") & (1 << 21) != 0;
+        assert!(said.contains(&format!("before: {may}\n")), "{said}");
+        assert!(said.contains("after: mounting needs CAP_SYS_ADMIN"), "{said}");
+        assert!(said.contains("run it as root"), "{said}");
+    }
+}
