@@ -1,0 +1,13 @@
+//! Real mounts on real file systems, each test in a mount namespace of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[macro_use]
+mod support;
+
+mod harness;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    support::main(&[("harness", harness::TESTS)])
+}

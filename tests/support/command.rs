@@ -1,0 +1,83 @@
+//! Runs programs and says all about it when they do not do what the test expects.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What a program did.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Output {
+    line: String,
+    /// Its exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// It must have ended with this exit code.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
+    /// It must have succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.expect(0)
+    }
+
+    /// All of these words must be in what it said on stderr.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in {self:?}");
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.line)?;
+        writeln!(f, "code {:?}, signal {:?}", self.code, self.signal)?;
+        writeln!(f, "--- stdout\n{}\n--- stderr\n{}", self.stdout.trim_end(), self.stderr.trim_end())
+    }
+}
+
+/// Runs a program to its end with nothing but PATH in its environment. It dies with the test.
+pub fn run(argv: &[impl AsRef<OsStr>]) -> Output {
+    // The parent-death signal is lost in a fork, so the program's own process has to set it.
+    let output = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .args(argv)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .stdin(Stdio::null())
+        .output()
+        .expect("setpriv (util-linux) is needed");
+    Output {
+        line: argv.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" "),
+        code: output.status.code(),
+        signal: output.status.signal(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs a program written as one line, its words separated by spaces; it must succeed. Returns its stdout.
+#[track_caller]
+pub fn sh(line: impl AsRef<str>) -> String {
+    run(&line.as_ref().split_whitespace().collect::<Vec<_>>()).ok().stdout
+}
+
+/// Whether a program is on PATH, or where only root has it.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists())
+}

@@ -1,0 +1,210 @@
+//! Disks: images on loop devices with real file systems, which can be filled, made read-only and broken.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, MsFlags, umount2};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
+
+use super::command::sh;
+use super::look::{Snapshot, mounts_below};
+use super::{namespace, run, scratch};
+
+/// What a disk is formatted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fs {
+    Ext4,
+    Btrfs,
+    Xfs,
+    /// No disk, but a tmpfs that outlives the reboots of a machine: needs no privilege, loses nothing, breaks nowhere.
+    Memory,
+}
+
+impl Fs {
+    pub const REAL: [Self; 3] = [Self::Ext4, Self::Btrfs, Self::Xfs];
+
+    /// The smallest disk its mkfs accepts, in MiB.
+    fn least(self) -> u64 {
+        match self {
+            Self::Memory => 1,
+            Self::Ext4 => 8,
+            Self::Btrfs => 128,
+            Self::Xfs => 300,
+        }
+    }
+}
+
+/// A formatted disk.
+#[derive(Debug)]
+pub struct Disk {
+    fs: Fs,
+    /// The loop device; a folder with a tmpfs on it for [`Fs::Memory`].
+    pub device: PathBuf,
+    /// Keeps the loop device, which the kernel releases with its last user.
+    _held: Option<File>,
+    mounted: RefCell<Vec<PathBuf>>,
+}
+
+impl Disk {
+    /// A disk of so many MiB, or as small as the file system can be.
+    pub fn new(fs: Fs, mib: u64) -> Self {
+        Self::formatted(fs, mib, "")
+    }
+
+    /// A disk formatted with further words for mkfs, such as `-N 16` for few inodes.
+    pub fn formatted(fs: Fs, mib: u64, words: &str) -> Self {
+        let size = mib.max(fs.least()) << 20;
+        let place = (0..99).map(|n| scratch().join(format!("disk{n}"))).find(|path| !path.exists()).unwrap();
+        let image = place.display();
+        if fs == Fs::Memory {
+            fs::create_dir(&place).unwrap();
+            namespace::tmpfs(&place, &format!("size={size},mode=0755"));
+            // What is mounted on the store of a machine must not come back to here.
+            namespace::propagate(&place, MsFlags::MS_PRIVATE);
+            return Self { fs, device: place, _held: None, mounted: RefCell::default() };
+        }
+        File::create_new(&place).unwrap().set_len(size).unwrap();
+        match fs {
+            Fs::Ext4 => sh(format!("mkfs.ext4 -q -F -E nodiscard {words} {image}")),
+            Fs::Btrfs => sh(format!("mkfs.btrfs -q -K {words} {image}")),
+            Fs::Xfs | Fs::Memory => sh(format!("mkfs.xfs -q -K {words} {image}")),
+        };
+        let device = sh(format!("losetup --find --show {image}")).trim().to_owned();
+        let held = File::open(&device).unwrap();
+        // A device that is in use is not detached but marked, and goes with its last user: whatever happens to this test.
+        sh(format!("losetup --detach {device}"));
+        Self { fs, device: device.into(), _held: Some(held), mounted: RefCell::default() }
+    }
+
+    /// Mounts it; the folder is made where it is missing.
+    #[track_caller]
+    pub fn mount(&self, at: impl AsRef<Path>) {
+        self.mount_with(at, "rw");
+    }
+
+    /// Mounts it with options as mount(8) takes them.
+    #[track_caller]
+    pub fn mount_with(&self, at: impl AsRef<Path>, options: &str) {
+        let at = at.as_ref();
+        fs::create_dir_all(at).unwrap();
+        let bind = if self.fs == Fs::Memory { "bind," } else { "" };
+        sh(format!("mount -o {bind}{options} {} {}", self.device.display(), at.display()));
+        self.mounted.borrow_mut().push(at.to_owned());
+    }
+
+    /// Unmounts it everywhere, and waits until the kernel has let go of it: nothing may hold a mount of it any longer.
+    #[track_caller]
+    pub fn umount(&self) {
+        for at in self.mounted.take().iter().rev() {
+            // Where a whole machine was taken down, its mounts are gone already.
+            detach(at);
+        }
+        if self.fs == Fs::Memory {
+            return;
+        }
+        for _ in 0..500 {
+            // A mounted block device cannot be opened exclusively.
+            match File::options()
+                .read(true)
+                .custom_flags(OFlags::EXCL.bits().cast_signed())
+                .open(&self.device)
+            {
+                Ok(_) => return,
+                Err(_) => sleep(Duration::from_millis(10)),
+            }
+        }
+        panic!("{}: still mounted somewhere", self.device.display());
+    }
+
+    /// Takes all its space, down to the last block.
+    pub fn fill(&self) {
+        self.visit(|root| {
+            let file = File::create(root.join("filler")).unwrap();
+            let (mut length, mut chunk) = (0, 1 << 28);
+            while chunk >= 512 {
+                match fallocate(&file, FallocateFlags::empty(), length, chunk) {
+                    Ok(()) => length += chunk,
+                    Err(Errno::NOSPC) => chunk /= 2,
+                    Err(error) => panic!("fill: {error}"),
+                }
+            }
+            file.sync_all().unwrap();
+        });
+    }
+
+    /// Gives back what [`Disk::fill`] took.
+    pub fn unfill(&self) {
+        self.visit(|root| fs::remove_file(root.join("filler")).unwrap());
+    }
+
+    /// Makes the file system read-only under whoever uses it, as an error on the disk does.
+    #[track_caller]
+    pub fn turn_read_only(&self) {
+        let at = self.mounted.borrow().last().cloned().expect("not mounted");
+        sh(format!("mount -o remount,ro {}", at.display()));
+    }
+
+    /// Pulls the plug of the file system (ext4 and xfs): everything gives EIO from here on, until it is mounted again.
+    #[track_caller]
+    pub fn shut_down(&self) {
+        let at = self.mounted.borrow().last().cloned().expect("not mounted");
+        sh(format!("xfs_io -x -c shutdown {}", at.display()));
+    }
+
+    /// Removes everything from it.
+    pub fn erase(&self) {
+        self.visit(|root| {
+            for entry in fs::read_dir(root).unwrap().map(Result::unwrap) {
+                let path = entry.path();
+                if entry.file_type().unwrap().is_dir() {
+                    fs::remove_dir_all(path)
+                } else {
+                    fs::remove_file(path)
+                }
+                .unwrap();
+            }
+        });
+    }
+
+    /// What is on it, whatever is mounted over it just now.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut taken = None;
+        self.visit(|root| taken = Some(Snapshot::of(root)));
+        taken.unwrap()
+    }
+
+    /// Shows it to `look` at a place of its own, without anything that is mounted over it elsewhere.
+    pub fn visit(&self, look: impl FnOnce(&Path)) {
+        let at = Path::new("/tmp/visit");
+        fs::create_dir_all(at).unwrap();
+        let (device, bind) = (&self.device, if self.fs == Fs::Memory { "bind," } else { "" });
+        // One file system cannot be mounted read-only here and writable there.
+        let mounted = ["rw", "ro"].iter().any(|rw| {
+            run(&[
+                "mount".as_ref(),
+                "-o".as_ref(),
+                format!("{bind}{rw}").as_ref(),
+                device.as_os_str(),
+                at.as_os_str(),
+            ])
+            .code
+                == Some(0)
+        });
+        assert!(mounted, "{}: cannot be mounted for a look", device.display());
+        look(at);
+        umount2(at, MntFlags::empty()).unwrap();
+    }
+}
+
+/// Unmounts everything at and below a folder, without waiting for those who use it.
+pub fn detach(at: &Path) {
+    // A detached mount takes along what is mounted on it.
+    while let Some(mount) = mounts_below(at).first() {
+        umount2(&mount.target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).unwrap();
+    }
+}

@@ -1,0 +1,19 @@
+//! What the tests stand on: a namespace for each, disks to break, a machine to boot, and other eyes to look with.
+
+pub mod command;
+pub mod disk;
+pub mod inject;
+pub mod look;
+pub mod machine;
+pub mod namespace;
+#[macro_use]
+mod runner;
+mod scratch;
+
+pub use command::{Output, run};
+pub use disk::{Disk, Fs};
+pub use inject::{Call, Injected};
+pub use look::{Mount, Snapshot, mount_at, mounts};
+pub use machine::{Machine, Root};
+pub use runner::{Need, Test, main};
+pub use scratch::scratch;

@@ -1,0 +1,88 @@
+//! The namespace that a test runs in: nothing of the host can be changed from it, and all of it dies with the process.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use rustix::process::{getgid, getuid};
+
+/// Moves this process, which has no threads yet, into a private mount namespace with an empty /run and /tmp.
+///
+/// For an ordinary user that takes a user namespace as well, in which it is root and owns nothing but its own.
+pub fn enter() {
+    let (uid, gid) = (getuid(), getgid());
+    if uid.is_root() {
+        unshare(CloneFlags::CLONE_NEWNS).expect("unshare");
+    } else {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUSER).expect("unshare");
+        fs::write("/proc/self/setgroups", "deny").unwrap();
+        fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw())).unwrap();
+        fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw())).unwrap();
+    }
+    // Cut off from the host first; then shared as systemd has it, which changes what binds and moves do.
+    propagate("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    propagate("/", MsFlags::MS_REC | MsFlags::MS_SHARED);
+    empty("/tmp");
+    empty_run();
+    // What the program logs must not end up in the host's log.
+    for log in ["/dev/kmsg", "/dev/log"] {
+        if fs::metadata(log).is_ok() {
+            bind("/dev/null", log);
+        }
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    rustix::process::chdir("/tmp").unwrap();
+}
+
+/// Forgets everything in /run, and what is mounted there: a reboot.
+pub fn forget_run() {
+    umount2("/run", MntFlags::MNT_DETACH).unwrap();
+    empty_run();
+}
+
+fn empty_run() {
+    // NixOS has its programs there.
+    let system = fs::read_link("/run/current-system");
+    empty("/run");
+    if let Ok(system) = system {
+        std::os::unix::fs::symlink(system, "/run/current-system").unwrap();
+    }
+}
+
+/// Covers a folder with an empty tmpfs, in which the project's own files, should they be below it, stay reachable.
+fn empty(folder: &str) {
+    let kept: Vec<(PathBuf, fs::File)> =
+        [env!("CARGO_MANIFEST_DIR"), env!("CARGO_TARGET_TMPDIR"), env!("CARGO_BIN_EXE_imp-mount")]
+            .iter()
+            .filter_map(|path| {
+                if Path::new(path).is_dir() { Some(Path::new(path)) } else { Path::new(path).parent() }
+            })
+            .filter(|path| path.starts_with(folder))
+            .map(|path| (path.into(), fs::File::open(path).unwrap()))
+            .collect();
+    tmpfs(folder, "mode=0755");
+    for (path, file) in kept {
+        fs::create_dir_all(&path).unwrap();
+        bind(format!("/proc/self/fd/{}", file.as_raw_fd()), &path);
+    }
+}
+
+/// Mounts a fresh tmpfs.
+#[track_caller]
+pub fn tmpfs(at: impl AsRef<Path>, options: &str) {
+    mount(Some("tmpfs"), at.as_ref(), Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
+}
+
+/// Changes how a mount, or with `MS_REC` a whole tree of them, passes on what is mounted on it.
+#[track_caller]
+pub fn propagate(at: impl AsRef<Path>, flags: MsFlags) {
+    mount(None::<&str>, at.as_ref(), None::<&str>, flags, None::<&str>).unwrap();
+}
+
+/// Binds one place over another.
+#[track_caller]
+pub fn bind(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    mount(Some(from.as_ref()), to.as_ref(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}

@@ -1,0 +1,149 @@
+//! Runs each test in a process of its own, so that it can unshare before it has threads, and so that killing it cleans up.
+//!
+//! The binary starts itself again for every test, with the test's name in the environment. This works the same below
+//! `cargo test` (many tests, one process) and `cargo nextest` (a process for each).
+
+use std::env;
+use std::io::{self, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, Stdio};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use rustix::process::{Signal, getuid, set_parent_process_death_signal};
+
+use super::{command, namespace, scratch};
+
+/// Names the test that this process is to run, in a namespace of its own.
+const INSIDE: &str = "IMP_MOUNT_TEST";
+/// Set where a test that cannot run is a failure: in CI, on a machine that has everything.
+const NO_SKIP: &str = "IMP_MOUNT_TEST_NO_SKIP";
+/// Seconds after which a test is killed, and everything that it started with it.
+const PATIENCE: u32 = 120;
+
+/// A test: what it is called, what it needs beyond a namespace, and what it does. Made by [`tests!`].
+pub struct Test {
+    pub name: &'static str,
+    pub needs: &'static [Need],
+    pub run: fn(),
+}
+
+/// What a test needs beyond a mount namespace. Without it the test is skipped, loudly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The real root: owners other than one's own, attributes, devices.
+    Root,
+    /// Loop devices and the programs that make file systems; implies the real root.
+    Disk,
+    /// strace, to inject faults.
+    Strace,
+}
+
+impl Need {
+    /// Why this machine cannot give it; none where it can.
+    fn refused(self) -> Option<String> {
+        let tools: &[&str] = match self {
+            Self::Root | Self::Disk if !getuid().is_root() => return Some("needs root".into()),
+            Self::Root => &[],
+            Self::Disk if !std::fs::exists("/dev/loop-control").unwrap_or(false) => {
+                return Some("needs loop devices".into());
+            }
+            Self::Disk => &["mkfs.ext4", "mkfs.btrfs", "mkfs.xfs", "xfs_io", "losetup"],
+            Self::Strace => &["strace"],
+        };
+        tools.iter().find(|tool| !command::installed(tool)).map(|tool| format!("needs {tool}"))
+    }
+}
+
+/// Lists a module's tests, each with what it needs: `tests![one, other: Disk Strace];`
+macro_rules! tests {
+    ($($name:ident $(: $($need:ident)+)?),* $(,)?) => {
+        pub const TESTS: &[$crate::support::Test] = &[$($crate::support::Test {
+            name: stringify!($name),
+            needs: &[$($($crate::support::Need::$need),+)?],
+            run: $name,
+        }),*];
+    };
+}
+
+/// Runs the tests of all modules as the command line asks.
+pub fn main(modules: &[(&str, &'static [Test])]) -> ExitCode {
+    let tests = || {
+        modules.iter().flat_map(|(module, tests)| {
+            tests.iter().map(move |test| (format!("{module}::{}", test.name), test))
+        })
+    };
+    if let Ok(wanted) = env::var(INSIDE) {
+        return match tests().find(|(name, _)| *name == wanted) {
+            Some((_, test)) => inside(test.run),
+            None if wanted.is_empty() => inside(|| ()),
+            None => ExitCode::FAILURE,
+        };
+    }
+
+    let arguments = Arguments::from_args();
+    scratch::sweep();
+    // Whether the kernel lets this user have namespaces at all.
+    let namespaces =
+        outside("").err().map(|why| format!("needs mount namespaces: {}", why.message().unwrap_or_default()));
+    let trials = tests()
+        .map(|(name, test)| {
+            let refused = namespaces.clone().or_else(|| test.needs.iter().find_map(|need| need.refused()));
+            trial(name, refused, arguments.list)
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if conclusion.num_ignored > 0 {
+        eprintln!("SKIPPED: {} tests could not run here; each line above says why.", conclusion.num_ignored);
+    }
+    conclusion.exit_code()
+}
+
+fn trial(name: String, refused: Option<String>, listing: bool) -> Trial {
+    let strict = env::var_os(NO_SKIP).is_some();
+    // nextest never runs what is listed as ignored, and counts as passed what says so only while it runs.
+    let hidden = refused.is_some() && listing && !strict;
+    if let Some(why) = refused.as_ref().filter(|_| hidden) {
+        eprintln!("SKIPPED: {name}: {why}");
+    }
+    let title = name.clone();
+    Trial::ignorable_test(title, move || match &refused {
+        Some(why) if strict => Err(why.into()),
+        Some(why) => Ok(Completion::ignored_with(why)),
+        None => outside(&name).map(|()| Completion::Completed),
+    })
+    .with_ignored_flag(hidden)
+}
+
+/// Starts this program again for one test, and gives its words back where it failed.
+fn outside(name: &str) -> Result<(), Failed> {
+    // Made and removed out here, where the test's mounts are never seen.
+    let scratch = scratch::Scratch::new(name)?;
+    let (mut words, writer) = io::pipe()?;
+    let mut child = Command::new(env::current_exe()?)
+        .env(INSIDE, name)
+        .env(scratch::SCRATCH, scratch.path())
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()?;
+    let mut said = String::new();
+    words.read_to_string(&mut said)?;
+    let status = child.wait()?;
+    match status.signal() {
+        _ if status.success() => Ok(()),
+        Some(signal) if signal == Signal::ALARM.as_raw() => {
+            Err(format!("{said}\nkilled: it took longer than {PATIENCE} s").into())
+        }
+        Some(signal) => Err(format!("{said}\nkilled by signal {signal}").into()),
+        None => Err(said.into()),
+    }
+}
+
+/// The other half of [`outside`].
+fn inside(test: fn()) -> ExitCode {
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    nix::unistd::alarm::set(PATIENCE);
+    namespace::enter();
+    test();
+    ExitCode::SUCCESS
+}
