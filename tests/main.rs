@@ -4,10 +4,11 @@
 #[macro_use]
 mod support;
 
+mod boot;
 mod harness;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    support::main(&[("harness", harness::TESTS)])
+    support::main(&[("boot", boot::TESTS), ("harness", harness::TESTS)])
 }

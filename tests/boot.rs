@@ -1,0 +1,110 @@
+//! A boot from end to end: the root is built, the machine is used, rebooted, and killed half way.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::look::stat;
+use crate::support::{Disk, Fs, Injected, Machine, Root, mounts};
+
+tests![
+    what_was_named_survives_a_reboot: Disk,
+    running_again_changes_nothing,
+    a_kernel_without_a_call_is_served: Disk Strace,
+    killed_at_any_call_the_next_run_converges: Disk Strace,
+];
+
+/// One directory that belongs to somebody, one in a deep place, and one file.
+fn manifest() -> Value {
+    json!({
+        "version": 1,
+        "root": { "size": "16M", "mode": "0755" },
+        "stores": [{ "path": "/persist" }],
+        "entries": [
+            { "directory": "/var/lib/plex", "user": 193, "group": 194, "mode": "0750" },
+            { "directory": "/home/a/.config/deep", "mode": "0700" },
+            { "file": "/etc/adjtime", "missing": "create" },
+        ],
+    })
+}
+
+/// Everything of [`manifest`] is in place and right.
+#[track_caller]
+fn is_built(machine: &Machine) {
+    assert_eq!(machine.mount_at("/").expect("a root").fstype, "tmpfs");
+    for path in ["/var/lib/plex", "/home/a/.config/deep", "/etc/adjtime"] {
+        let mount = machine.mount_at(path).unwrap_or_else(|| panic!("{path}: not mounted"));
+        assert!(mount.root.ends_with(path.trim_start_matches('/')), "{mount:?}");
+        assert!(mount.has("nosuid") && mount.has("nodev") && mount.propagation.is_empty(), "{mount:?}");
+    }
+    assert_eq!(stat(machine.at("/var/lib/plex")), (0o040_750, 193, 194));
+    assert_eq!(stat(machine.at("/home/a/.config/deep")), (0o040_700, 0, 0));
+}
+
+fn what_was_named_survives_a_reboot() {
+    for fs in Fs::REAL {
+        let machine = Machine::new(Root::Nothing, Disk::new(fs, 16));
+        machine.manifest(&manifest());
+        machine.build().ok();
+        is_built(&machine);
+        fs::write(machine.at("/var/lib/plex/kept"), "kept").unwrap();
+        fs::write(machine.at("/var/lib/lost"), "lost").unwrap();
+        let before = machine.disk().snapshot();
+
+        machine.reboot().ok();
+
+        is_built(&machine);
+        assert_eq!(before.losses(&machine.disk().snapshot()), [""; 0]);
+        assert_eq!(fs::read_to_string(machine.at("/var/lib/plex/kept")).unwrap(), "kept");
+        assert!(!machine.at("/var/lib/lost").exists());
+        machine.power_off();
+    }
+}
+
+fn running_again_changes_nothing() {
+    let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Memory, 4));
+    let entries = json!([{ "directory": "/var/lib/plex" }, { "directory": "/srv" }]);
+    machine.manifest(
+        &json!({ "version": 1, "root": null, "stores": [{ "path": "/persist" }], "entries": entries }),
+    );
+    machine.build().ok();
+    let built = mounts();
+    assert!(machine.mount_at("/srv").is_some());
+
+    machine.build().ok();
+    assert_eq!(mounts(), built);
+}
+
+fn a_kernel_without_a_call_is_served() {
+    for call in [
+        "openat2",
+        "mount_setattr",
+        "statmount",
+        "listmount",
+        "fchmodat2",
+        "open_tree",
+        "move_mount",
+        "fsopen",
+    ] {
+        let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+        machine.manifest(&manifest());
+        machine.build_with(&[Injected::missing(call)]).ok();
+        is_built(&machine);
+        machine.power_off();
+    }
+}
+
+fn killed_at_any_call_the_next_run_converges() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest());
+    let calls = machine.calls_of_build();
+    assert!(!calls.is_empty());
+    for call in &calls {
+        machine.power_off();
+        machine.disk().erase();
+        machine.power_on();
+        assert_eq!(machine.build_with(&[Injected::kill(call)]).signal, Some(9), "{call:?}");
+        machine.build().ok();
+        is_built(&machine);
+    }
+}
