@@ -10,6 +10,7 @@ use crate::support::{Disk, Fs, Injected, Machine, Root, mounts};
 tests![
     what_was_named_survives_a_reboot: Disk,
     running_again_changes_nothing,
+    a_started_system_is_brought_in_line,
     a_kernel_without_a_call_is_served: Disk Strace,
     killed_at_any_call_the_next_run_converges: Disk Strace,
 ];
@@ -73,6 +74,21 @@ fn running_again_changes_nothing() {
 
     machine.build().ok();
     assert_eq!(mounts(), built);
+}
+
+fn a_started_system_is_brought_in_line() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Memory, 4));
+    let manifest = |entries: Value| json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": entries });
+    machine.manifest(&manifest(json!([{ "directory": "/srv" }, { "directory": "/old" }])));
+    machine.build().ok();
+    machine.switch_root();
+    let kept = machine.mount_at("/srv");
+
+    machine.manifest(&manifest(json!([{ "directory": "/srv" }, { "directory": "/new" }])));
+    machine.run_live(&[]).ok();
+    assert_eq!(machine.mount_at("/srv"), kept);
+    assert!(machine.mount_at("/new").is_some() && machine.mount_at("/old").is_none());
+    machine.run_live(&["--check"]).ok();
 }
 
 fn a_kernel_without_a_call_is_served() {

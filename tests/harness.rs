@@ -14,6 +14,7 @@ tests![
     a_snapshot_sees_every_change,
     a_bind_is_seen_with_its_options,
     memory_outlives_a_reboot,
+    a_started_system_sees_its_own_root,
     attributes_are_seen: Root,
     disks_outlive_a_reboot: Disk,
     a_converted_disk_is_the_root: Disk,
@@ -117,6 +118,20 @@ fn disks_outlive_a_reboot() {
         let disk = Disk::new(fs, 0);
         outlives_a_reboot(disk);
     }
+}
+
+fn a_started_system_sees_its_own_root() {
+    let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Memory, 4));
+    bind_by_hand(&machine, "/srv");
+    machine.switch_root();
+    let inside = machine.run_inside(&["cat", "/proc/self/mountinfo"]).ok().stdout;
+    assert_eq!(inside.matches(" /srv /srv ").count(), 1, "{inside}");
+    // What it mounts is seen from out here.
+    machine.run_inside(&["mkdir", "/new"]).ok();
+    machine.run_inside(&["mount", "-t", "tmpfs", "none", "/new"]).ok();
+    assert_eq!(machine.mount_at("/new").unwrap().fstype, "tmpfs");
+    machine.power_off();
+    assert_eq!(mount_at(machine.at("/srv")), None);
 }
 
 fn a_converted_disk_is_the_root() {

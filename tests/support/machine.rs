@@ -52,9 +52,14 @@ impl Machine {
     }
 
     /// Where a path of the booted machine is, seen from here: an absolute path below the sysroot.
-    #[allow(clippy::unused_self, reason = "there is one machine, and this reads as a question to it")]
     pub fn at(&self, path: &str) -> PathBuf {
-        Path::new(HOME).join("sysroot").join(path.trim_start_matches('/'))
+        self.home().join("sysroot").join(path.trim_start_matches('/'))
+    }
+
+    /// Where its manifest (`manifest`) and its kernel's command line (`cmdline`) are.
+    #[allow(clippy::unused_self, reason = "there is one machine, and this reads as a question to it")]
+    pub fn home(&self) -> &'static Path {
+        Path::new(HOME)
     }
 
     /// What is mounted at a path of the booted machine.
@@ -63,9 +68,8 @@ impl Machine {
     }
 
     /// Writes what stands in for /proc/cmdline.
-    #[allow(clippy::unused_self, reason = "there is one machine, and this is a change to it")]
     pub fn cmdline(&self, words: &str) {
-        fs::write(Path::new(HOME).join("cmdline"), words).unwrap();
+        fs::write(self.home().join("cmdline"), words).unwrap();
     }
 
     /// Gives it a manifest; it must compile.

@@ -3,6 +3,7 @@
 pub mod command;
 pub mod disk;
 pub mod inject;
+mod live;
 pub mod look;
 pub mod machine;
 pub mod namespace;

@@ -81,6 +81,13 @@ pub fn propagate(at: impl AsRef<Path>, flags: MsFlags) {
     mount(None::<&str>, at.as_ref(), None::<&str>, flags, None::<&str>).unwrap();
 }
 
+/// Binds one place over another with everything that is mounted below it.
+#[track_caller]
+pub fn bind_all(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    mount(Some(from.as_ref()), to.as_ref(), None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .unwrap();
+}
+
 /// Binds one place over another.
 #[track_caller]
 pub fn bind(from: impl AsRef<Path>, to: impl AsRef<Path>) {
