@@ -154,7 +154,9 @@ impl Place {
         let runs: Vec<Vec<Sample>> =
             (0..runs).map(|_| measure(&self.bin.join("measure"), &[mount.clone(), check.clone()])).collect();
         for run in &runs {
-            run.iter().for_each(|sample| sample.assert_mounted(entries));
+            for sample in run {
+                sample.assert_mounted(entries);
+            }
         }
         (median(runs.iter().map(|run| run[0].time)), median(runs.iter().map(|run| run[1].time)))
     }

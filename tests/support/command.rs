@@ -1,6 +1,6 @@
 //! Runs programs and says all about it when they do not do what the test expects.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -72,8 +72,20 @@ pub fn run(argv: &[impl AsRef<OsStr>]) -> Output {
 
 /// Runs a program written as one line, its words separated by spaces; it must succeed. Returns its stdout.
 #[track_caller]
-pub fn sh(line: impl AsRef<str>) -> String {
-    run(&line.as_ref().split_whitespace().collect::<Vec<_>>()).ok().stdout
+pub fn sh(words: impl AsRef<str>) -> String {
+    sh_on(words, &[])
+}
+
+/// The same, with paths at its end, which may hold spaces.
+#[track_caller]
+pub fn sh_on(words: impl AsRef<str>, paths: &[&Path]) -> String {
+    run(&line(words, paths)).ok().stdout
+}
+
+/// The words of a line, then paths.
+pub fn line(words: impl AsRef<str>, paths: &[&Path]) -> Vec<OsString> {
+    let words = words.as_ref().split_whitespace().map(Into::into);
+    words.chain(paths.iter().map(Into::into)).collect()
 }
 
 /// Whether a program is on PATH, or where only root has it.

@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 
-use super::command::sh;
+use super::command::{line, sh, sh_on};
 use super::look::{Snapshot, mounts_below};
 use super::{namespace, run, scratch};
 
@@ -60,21 +60,21 @@ impl Disk {
     pub fn formatted(fs: Fs, mib: u64, words: &str) -> Self {
         let size = mib.max(fs.least()) << 20;
         let place = (0..99).map(|n| scratch().join(format!("disk{n}"))).find(|path| !path.exists()).unwrap();
-        let image = place.display();
-        if fs == Fs::Memory {
-            fs::create_dir(&place).unwrap();
-            namespace::tmpfs(&place, &format!("size={size},mode=0755"));
-            // What is mounted on the store of a machine must not come back to here.
-            namespace::propagate(&place, MsFlags::MS_PRIVATE);
-            return Self { fs, device: place, _held: None, mounted: RefCell::default() };
-        }
-        File::create_new(&place).unwrap().set_len(size).unwrap();
-        match fs {
-            Fs::Ext4 => sh(format!("mkfs.ext4 -q -F -E nodiscard {words} {image}")),
-            Fs::Btrfs => sh(format!("mkfs.btrfs -q -K {words} {image}")),
-            Fs::Xfs | Fs::Memory => sh(format!("mkfs.xfs -q -K {words} {image}")),
+        let mkfs = match fs {
+            Fs::Ext4 => "mkfs.ext4 -q -F -E nodiscard",
+            Fs::Btrfs => "mkfs.btrfs -q -K",
+            Fs::Xfs => "mkfs.xfs -q -K",
+            Fs::Memory => {
+                fs::create_dir(&place).unwrap();
+                namespace::tmpfs(&place, &format!("size={size},mode=0755"));
+                // What is mounted on the store of a machine must not come back to here.
+                namespace::propagate(&place, MsFlags::MS_PRIVATE);
+                return Self { fs, device: place, _held: None, mounted: RefCell::default() };
+            }
         };
-        let device = sh(format!("losetup --find --show {image}")).trim().to_owned();
+        File::create_new(&place).unwrap().set_len(size).unwrap();
+        sh_on(format!("{mkfs} {words}"), &[&place]);
+        let device = sh_on("losetup --find --show", &[&place]).trim().to_owned();
         let held = File::open(&device).unwrap();
         // A device that is in use is not detached but marked, and goes with its last user: whatever happens to this test.
         sh(format!("losetup --detach {device}"));
@@ -92,8 +92,8 @@ impl Disk {
     pub fn mount_with(&self, at: impl AsRef<Path>, options: &str) {
         let at = at.as_ref();
         fs::create_dir_all(at).unwrap();
-        let bind = if self.fs == Fs::Memory { "bind," } else { "" };
-        sh(format!("mount -o {bind}{options} {} {}", self.device.display(), at.display()));
+        let bind = if self.fs == Fs::Memory { "bind" } else { "defaults" };
+        sh_on(format!("mount -o {bind},{options}"), &[&self.device, at]);
         self.mounted.borrow_mut().push(at.to_owned());
     }
 
@@ -146,14 +146,14 @@ impl Disk {
     #[track_caller]
     pub fn turn_read_only(&self) {
         let at = self.mounted.borrow().last().cloned().expect("not mounted");
-        sh(format!("mount -o remount,ro {}", at.display()));
+        sh_on("mount -o remount,ro", &[&at]);
     }
 
     /// Pulls the plug of the file system (ext4 and xfs): everything gives EIO from here on, until it is mounted again.
     #[track_caller]
     pub fn shut_down(&self) {
         let at = self.mounted.borrow().last().cloned().expect("not mounted");
-        sh(format!("xfs_io -x -c shutdown {}", at.display()));
+        sh_on("xfs_io -x -c shutdown", &[&at]);
     }
 
     /// Removes everything from it.
@@ -182,20 +182,13 @@ impl Disk {
     pub fn visit(&self, look: impl FnOnce(&Path)) {
         let at = Path::new("/tmp/visit");
         fs::create_dir_all(at).unwrap();
-        let (device, bind) = (&self.device, if self.fs == Fs::Memory { "bind," } else { "" });
+        let bind = if self.fs == Fs::Memory { "bind" } else { "defaults" };
         // One file system cannot be mounted read-only here and writable there.
-        let mounted = ["rw", "ro"].iter().any(|rw| {
-            run(&[
-                "mount".as_ref(),
-                "-o".as_ref(),
-                format!("{bind}{rw}").as_ref(),
-                device.as_os_str(),
-                at.as_os_str(),
-            ])
-            .code
-                == Some(0)
-        });
-        assert!(mounted, "{}: cannot be mounted for a look", device.display());
+        let mount = |rw| line(format!("mount -o {bind},{rw}"), &[&self.device, at]);
+        assert!(
+            ["rw", "ro"].iter().any(|rw| run(&mount(rw)).code == Some(0)),
+            "{self:?}: cannot be mounted for a look"
+        );
         look(at);
         umount2(at, MntFlags::empty()).unwrap();
     }
