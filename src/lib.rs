@@ -1,11 +1,14 @@
 //! A tmpfs root with persistent paths bind-mounted over it: what `imp-mount` and `impctl` are made of.
 //!
-//! Three steps, each a module that can be read on its own: the [`manifest`] says what is wanted, the [`plan`] what to do,
-//! and [`mount`] does it. [`check`] holds the same plan against what the kernel says.
+//! Three steps, each a module that can be read on its own: the [`manifest`] says what is wanted, the `plan` what to do,
+//! and `mount` does it.
 
 pub mod cmdline;
+pub mod create;
 pub mod logging;
 pub mod manifest;
 pub mod names;
 pub mod privilege;
 pub mod problem;
+pub mod sys;
+pub mod walk;

@@ -44,14 +44,20 @@ impl BindOptions {
 
     /// Whether every option of `other` is set.
     #[must_use]
-    pub fn has(self, other: Self) -> bool {
+    pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// The options of both.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// These options less those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Applies one option by name; false where there is none of that name.
@@ -115,11 +121,15 @@ pub fn part(options: &[String]) -> Parted<'_> {
     let mut parted = Parted::default();
     let mut mount = BindOptions::NONE;
     for option in options.iter().flat_map(|text| text.split(',')).map(str::trim) {
-        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        let (name, value) =
+            option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
         let for_others = name.is_empty()
             || name.starts_with("x-")
             || name.starts_with("X-")
-            || matches!(name, "auto" | "noauto" | "nofail" | "user" | "nouser" | "_netdev" | "comment" | "group");
+            || matches!(
+                name,
+                "auto" | "noauto" | "nofail" | "user" | "nouser" | "_netdev" | "comment" | "group"
+            );
         if for_others {
             continue;
         }
@@ -153,7 +163,8 @@ mod tests {
 
     #[test]
     fn options_are_parted() {
-        let options = ["subvol=@persist,compress=zstd".to_owned(), "noatime".to_owned(), "x-initrd.mount".to_owned()];
+        let options =
+            ["subvol=@persist,compress=zstd".to_owned(), "noatime".to_owned(), "x-initrd.mount".to_owned()];
         let parted = part(&options);
         assert_eq!(parted.mount, Some(BindOptions::NOATIME));
         assert_eq!(parted.filesystem, [("subvol", Some("@persist")), ("compress", Some("zstd"))]);

@@ -135,6 +135,12 @@ impl AbsPath {
         }
     }
 
+    /// The text of an absolute path below this one, for messages.
+    #[must_use]
+    pub fn join_text(&self, path: &str) -> String {
+        if self.is_root() { path.to_owned() } else { format!("{}{path}", self.0) }
+    }
+
     /// A single component below this path.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
@@ -168,7 +174,11 @@ impl TryFrom<String> for AbsPath {
     /// Takes only what is normalised already: bytes that say otherwise were not written by us.
     fn try_from(text: String) -> Result<Self, String> {
         let path = Self::parse(&text)?;
-        if path.0 == text { Ok(path) } else { Err(format!("`{text}` is not in its normal form, `{}`", path.0)) }
+        if path.0 == text {
+            Ok(path)
+        } else {
+            Err(format!("`{text}` is not in its normal form, `{}`", path.0))
+        }
     }
 }
 
@@ -201,7 +211,8 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_path() {
-        for text in ["", "var/lib", "/a/../b", "/a\0b", &format!("/{}", "x".repeat(256)), &"/x".repeat(2048)] {
+        for text in ["", "var/lib", "/a/../b", "/a\0b", &format!("/{}", "x".repeat(256)), &"/x".repeat(2048)]
+        {
             assert!(AbsPath::parse(text).is_err(), "{text}");
         }
         assert!(AbsPath::try_from("/a//b".to_owned()).is_err());

@@ -1,0 +1,205 @@
+//! Directories and files that are not there yet, with their owner and mode, so that a crash at any point leaves either
+//! nothing, or something that the next run recognises and finishes.
+//!
+//! Everything is made with mode 000, which nothing else uses, and gets its mode as the very last step. What has another
+//! mode was finished, or was never ours: it is not touched.
+
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self, Dir, Gid, Mode, OFlags, RawMode, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::walk::{self, Mounts, Stat};
+
+/// Marks, on the store, what waits for its owner to exist. Only a privileged process can set or forge it.
+const PENDING: &str = "trusted.imp-mount.pending";
+
+/// What something that is created is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u16,
+    /// Whether this is only until the owner's name can be resolved.
+    pub pending: bool,
+}
+
+impl Attributes {
+    /// Root's, with a mode.
+    #[must_use]
+    pub fn root(mode: u16) -> Self {
+        Self { uid: 0, gid: 0, mode, pending: false }
+    }
+}
+
+/// Something that is there now.
+#[derive(Debug)]
+pub struct Node {
+    /// It, open with `O_PATH` or for reading.
+    pub fd: OwnedFd,
+    /// What it is.
+    pub stat: Stat,
+    /// Whether this run made it, or finished making it.
+    pub made: bool,
+}
+
+impl Node {
+    fn existing(fd: OwnedFd, stat: Stat) -> Self {
+        Self { fd, stat, made: false }
+    }
+}
+
+/// The directory `name` in `dir`, created with what `wanted` says if it is missing.
+pub fn directory(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    mounts: Mounts,
+    wanted: &mut dyn FnMut() -> Attributes,
+) -> Result<Node, Errno> {
+    match walk::directory(dir, name, mounts) {
+        Ok(fd) => {
+            let stat = walk::stat(fd.as_fd())?;
+            if !is_unfinished(&stat) || !is_empty_directory(dir, name, mounts)? {
+                return Ok(Node::existing(fd, stat));
+            }
+        }
+        Err(Errno::NOENT) => match fs::mkdirat(dir, name, Mode::empty()) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        },
+        Err(errno) => return Err(errno),
+    }
+    let fd = walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, mounts)?;
+    finish(fd, &wanted())
+}
+
+/// The regular file `name` in `dir`, created with `content` if it is missing. What exists is returned whatever it is.
+pub fn file(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    mounts: Mounts,
+    content: &[u8],
+    wanted: &mut dyn FnMut() -> Attributes,
+) -> Result<Node, Errno> {
+    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = match fs::openat(dir, name, new, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::EXIST) => {
+            let fd = walk::look(dir, name, mounts)?;
+            let stat = walk::stat(fd.as_fd())?;
+            let ours = stat.is_file()
+                && is_unfinished(&stat)
+                && stat.links() == 1
+                && stat.size() <= content.len() as u64;
+            if !ours {
+                return Ok(Node::existing(fd, stat));
+            }
+            let again = walk::open(dir, name, OFlags::WRONLY, mounts)?;
+            if walk::stat(again.as_fd())?.identity() != stat.identity() {
+                return Ok(Node::existing(fd, stat));
+            }
+            fs::ftruncate(&again, 0)?;
+            again
+        }
+        Err(errno) => return Err(errno),
+    };
+    if !content.is_empty() {
+        let mut file = std::fs::File::from(fd);
+        // The mode says that the content is complete, so it must not reach the disk before the content does.
+        file.write_all(content).and_then(|()| file.sync_all()).map_err(os_error)?;
+        return finish(file.into(), &wanted());
+    }
+    finish(fd, &wanted())
+}
+
+/// Whether something was begun and not finished: made by root, and without any permission. A setgid directory above passes
+/// that one bit on.
+fn is_unfinished(stat: &Stat) -> bool {
+    stat.mode() & !0o2000 == 0
+}
+
+fn is_empty_directory(dir: BorrowedFd<'_>, name: &str, mounts: Mounts) -> Result<bool, Errno> {
+    let fd = walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, mounts)?;
+    Ok(first_names(fd.as_fd(), 1)?.is_empty())
+}
+
+/// Up to `most` names in a directory that is open for reading.
+pub fn first_names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<String>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy();
+        if name != "." && name != ".." {
+            names.push(name.into_owned());
+            if names.len() == most {
+                break;
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Gives something unfinished its owner and then its mode. What is not unfinished was put there by somebody else since it
+/// was made, and is left as it is.
+fn finish(fd: OwnedFd, attributes: &Attributes) -> Result<Node, Errno> {
+    let stat = walk::stat(fd.as_fd())?;
+    let nobodys = stat.uid() == rustix::process::geteuid().as_raw() || stat.uid() == attributes.uid;
+    if !is_unfinished(&stat) || !nobodys {
+        return Ok(Node::existing(fd, stat));
+    }
+    if attributes.pending {
+        match fs::fsetxattr(&fd, PENDING, b"", XattrFlags::empty()) {
+            // Without extended attributes, or in a user namespace, only the report remembers.
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    give(fd.as_fd(), attributes)?;
+    let stat = walk::stat(fd.as_fd())?;
+    Ok(Node { fd, stat, made: true })
+}
+
+/// Gives owner and mode, the mode last: chown(2) drops setuid and setgid.
+fn give(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
+    fs::fchown(fd, Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))?;
+    fs::fchmod(fd, Mode::from_raw_mode(RawMode::from(attributes.mode)))
+}
+
+/// Whether something that is open for reading was made by an earlier run, and still waits for its owner.
+#[must_use]
+pub fn is_pending(fd: BorrowedFd<'_>) -> bool {
+    fs::fgetxattr(fd, PENDING, &mut [0_u8; 0][..]).is_ok()
+}
+
+/// Gives something that waited its owner and mode, and ends the waiting.
+pub fn settle(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
+    give(fd, attributes)?;
+    forget_pending(fd)
+}
+
+/// Ends the waiting of something that got an owner elsewhere.
+pub fn forget_pending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    match fs::fremovexattr(fd, PENDING) {
+        Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Gives something that exists another owner and mode, without a moment in which anybody has more than both allow.
+/// It must be open for reading, be a directory or a file, and have one name only: another one may be anybody's.
+pub fn enforce(fd: BorrowedFd<'_>, stat: &Stat, attributes: &Attributes) -> Result<(), Errno> {
+    let both = stat.mode() & attributes.mode;
+    if both != stat.mode() {
+        fs::fchmod(fd, Mode::from_raw_mode(RawMode::from(both)))?;
+    }
+    give(fd, attributes)
+}
+
+/// The errno of an error of the standard library, which all come from system calls here.
+pub fn os_error(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}

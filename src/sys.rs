@@ -1,0 +1,126 @@
+//! The system calls that no crate wraps yet. The only `unsafe` code there is.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+pub use linux_raw_sys::general::mount_attr as MountAttr;
+use linux_raw_sys::general::{self as raw, mnt_id_req, statmount as statmount_head};
+use rustix::io::Errno;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// Sets the attributes of the mount that `fd` is the root of, or of the whole tree.
+pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a NUL-terminated constant, `attr` is a live `struct mount_attr` whose size is passed with it,
+    // and the kernel only reads both.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            size_of::<MountAttr>(),
+        )
+    };
+    check(result).map(drop)
+}
+
+/// Whether the kernel has open_tree(2), move_mount(2) (5.2) and mount_setattr(2) (5.12): asked with arguments that it
+/// refuses before it looks at anything.
+pub fn has_descriptor_mounts() -> bool {
+    let unknown = |result: libc::c_long| check(result) == Err(Errno::NOSYS);
+    // SAFETY: each call is given no descriptor (-1), a constant path and either flags that do not exist or a size of 0,
+    // so it fails with EINVAL or EBADF before it touches memory or state.
+    unsafe {
+        !unknown(libc::syscall(libc::SYS_open_tree, -1, c"".as_ptr(), u32::MAX))
+            && !unknown(libc::syscall(libc::SYS_move_mount, -1, c"".as_ptr(), -1, c"".as_ptr(), u32::MAX))
+            && !unknown(libc::syscall(
+                libc::SYS_mount_setattr,
+                -1,
+                c"".as_ptr(),
+                0,
+                std::ptr::null::<MountAttr>(),
+                0,
+            ))
+    }
+}
+
+/// What statmount(2) tells of one mount; an empty text where the kernel does not tell it.
+#[derive(Debug, Default)]
+pub struct StatMount {
+    /// The mount's id in /proc/self/mountinfo.
+    pub old_id: u32,
+    /// The file system's type.
+    pub fstype: Vec<u8>,
+    /// Which directory of the file system is mounted.
+    pub root: Vec<u8>,
+    /// Where it is mounted, seen from this process.
+    pub point: Vec<u8>,
+    /// What it is mounted from (Linux 6.14).
+    pub source: Vec<u8>,
+}
+
+/// What is asked of statmount(2).
+const WANTED: u32 = raw::STATMOUNT_MNT_BASIC
+    | raw::STATMOUNT_MNT_ROOT
+    | raw::STATMOUNT_MNT_POINT
+    | raw::STATMOUNT_FS_TYPE
+    | raw::STATMOUNT_SB_SOURCE;
+
+/// Asks for one mount by its unique id (Linux 6.8).
+pub fn statmount(unique_id: u64) -> Result<StatMount> {
+    // The first version of the request, which every kernel that has the call takes.
+    let request = mnt_id_req { size: 24, spare: 0, mnt_id: unique_id, param: WANTED.into(), mnt_ns_id: 0 };
+    // The fixed part, and room for four paths behind it.
+    const HEAD: usize = size_of::<statmount_head>();
+    let mut buffer = vec![0_u64; (HEAD + 4 * 4096) / 8];
+    let length = size_of_val(&buffer[..]);
+    // SAFETY: `request` is a live struct of at least the 24 bytes that its size says; `buffer` is aligned to 8 bytes and the
+    // kernel writes at most the length passed with it.
+    let result = unsafe {
+        libc::syscall(
+            i64::from(raw::__NR_statmount),
+            std::ptr::from_ref(&request),
+            buffer.as_mut_ptr(),
+            length,
+            0,
+        )
+    };
+    check(result)?;
+    // SAFETY: the buffer is longer than the struct and aligned for it, and the struct is made of integers only, for which
+    // any bytes are valid.
+    let head: &statmount_head = unsafe { &*buffer.as_ptr().cast() };
+    let text = |bit: u32, offset: u32| {
+        if head.mask & u64::from(bit) == 0 {
+            return Vec::new();
+        }
+        let bytes = buffer.iter().flat_map(|word| word.to_ne_bytes());
+        bytes.skip(HEAD + offset as usize).take_while(|byte| *byte != 0).collect()
+    };
+    Ok(StatMount {
+        old_id: head.mnt_id_old,
+        fstype: text(raw::STATMOUNT_FS_TYPE, head.fs_type),
+        root: text(raw::STATMOUNT_MNT_ROOT, head.mnt_root),
+        point: text(raw::STATMOUNT_MNT_POINT, head.mnt_point),
+        source: text(raw::STATMOUNT_SB_SOURCE, head.sb_source),
+    })
+}
+
+/// Whether a file name matches a pattern of glob(7): `*`, `?` and `[…]`, a backslash takes the meaning away, and a leading
+/// dot must be matched by a dot.
+#[must_use]
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let (Ok(pattern), Ok(name)) = (CString::new(pattern), CString::new(name)) else { return false };
+    // SAFETY: both are NUL-terminated and live; the call only reads them.
+    unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), libc::FNM_PERIOD) == 0 }
+}
+
+fn check(result: libc::c_long) -> Result<libc::c_long> {
+    if result >= 0 {
+        return Ok(result);
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
