@@ -10,5 +10,8 @@ pub mod manifest;
 pub mod names;
 pub mod privilege;
 pub mod problem;
+pub mod report;
 pub mod sys;
+pub mod table;
+pub mod utab;
 pub mod walk;

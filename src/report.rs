@@ -1,0 +1,218 @@
+//! What a run did, as it is left in /run/imp-mount: read by `--check`, by later runs, by impctl and by monitoring.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{AbsPath, Id, Kind, Method, Phase};
+use crate::problem::{Problem, Result};
+
+/// Where a run leaves what later ones need. It is on /run, which survives switch-root and is empty after a boot.
+pub const DIRECTORY: &str = "/run/imp-mount";
+/// The report's path.
+pub const PATH: &str = "/run/imp-mount/report.json";
+/// The version of the report's form.
+const VERSION: u32 = 1;
+/// How many runs are remembered; the first ones, of the boot, always are.
+const RUNS: usize = 64;
+const BOOT_RUNS: usize = 8;
+
+/// What is in place, and what every run since the boot did.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this form.
+    pub version: u32,
+    /// Every run since the boot, oldest first.
+    pub runs: Vec<Run>,
+    /// The stores.
+    pub stores: Vec<StoreReport>,
+    /// Every entry, and every file that a pattern matched.
+    pub entries: Vec<EntryReport>,
+    /// What waits for its owner to exist.
+    pub pending: Vec<Pending>,
+}
+
+/// One run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    /// The last phase that it was for.
+    pub phase: Phase,
+    /// The root that it worked on, seen from where it ran.
+    pub sysroot: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Seconds from the start of the system to its own start.
+    pub started: f64,
+    /// How long each step took, in microseconds, in the order in which they were done.
+    pub steps: Vec<(String, u64)>,
+    /// How many entries it put in place.
+    pub placed: usize,
+    /// How many were in place already.
+    pub unchanged: usize,
+    /// What failed, in the words of the log.
+    pub failures: Vec<String>,
+    /// What did not stop it, but should be known.
+    pub warnings: Vec<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Everything required is in place.
+    Done,
+    /// Something required is not, and nothing was changed.
+    Failed,
+    /// The running system is left as it is until it is booted again.
+    Waiting,
+    /// Switched off on the kernel command line.
+    Off,
+}
+
+/// One store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// Where it is.
+    pub path: String,
+    /// The device it is on; empty where it is not there.
+    pub device: String,
+    /// Its file system's type.
+    pub fstype: String,
+    /// Why it could not be used; empty otherwise.
+    pub failure: String,
+}
+
+/// One entry, or one file that a pattern matched.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EntryReport {
+    /// Where it is, seen from the booted system.
+    pub target: AbsPath,
+    /// Where it is kept, seen from the booted system.
+    pub source: AbsPath,
+    /// What it is.
+    pub kind: Kind,
+    /// How it gets there.
+    pub method: Method,
+    /// What became of it.
+    pub state: State,
+    /// Why, where it is not simply in place.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Bind-mounted.
+    Mounted,
+    /// A symbolic link into the store.
+    Linked,
+    /// A copy of what the store holds.
+    Copied,
+    /// Not there, as its policy for missing files says.
+    Absent,
+    /// It failed, and its target is guarded.
+    Guarded,
+    /// Left out by the kernel command line, and its target is guarded.
+    Skipped,
+    /// It failed.
+    Failed,
+    /// It belongs to a later phase.
+    Later,
+    /// Left out, because imp-mount is switched off.
+    Off,
+    /// No longer in the manifest, but still mounted, because it is in use.
+    Busy,
+}
+
+/// Something on a store, or on the root, that waits for its owner to exist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The store's path, or `/` for the root.
+    pub base: AbsPath,
+    /// Where it is below that.
+    pub path: AbsPath,
+    /// The user it waits for.
+    pub user: Option<Id>,
+    /// The group it waits for.
+    pub group: Option<Id>,
+    /// The mode that it gets then.
+    pub mode: u16,
+    /// Its inode number, by which it is known again.
+    pub inode: u64,
+}
+
+impl Report {
+    /// The last report since the boot; an empty one where there is none, or none that can be read.
+    #[must_use]
+    pub fn read() -> Self {
+        let text = std::fs::read(PATH).unwrap_or_default();
+        let report: Self = serde_json::from_slice(&text).unwrap_or_default();
+        if report.version == VERSION { report } else { Self::default() }
+    }
+
+    /// Adds a run, and forgets the oldest ones after the boot's.
+    pub fn add(&mut self, run: Run) {
+        if self.runs.len() >= RUNS {
+            self.runs.remove(BOOT_RUNS);
+        }
+        self.runs.push(run);
+    }
+
+    /// Leaves the report in [`DIRECTORY`], whole or not at all.
+    pub fn write(&mut self) -> Result<()> {
+        self.version = VERSION;
+        let failed = |error: std::io::Error| Problem::new(format!("cannot write the report {PATH}: {error}"));
+        std::fs::create_dir_all(DIRECTORY).map_err(failed)?;
+        let new = format!("{PATH}.new");
+        let file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o644).open(&new);
+        let mut writer = std::io::BufWriter::new(file.map_err(failed)?);
+        serde_json::to_writer(&mut writer, self).map_err(|error| failed(error.into()))?;
+        writer.flush().map_err(failed)?;
+        std::fs::rename(&new, PATH).map_err(failed)
+    }
+}
+
+/// Takes the time of each step of a run.
+#[derive(Debug)]
+pub struct Clock {
+    last: Instant,
+    steps: Vec<(String, u64)>,
+}
+
+impl Clock {
+    /// Starts now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { last: Instant::now(), steps: Vec::new() }
+    }
+
+    /// The step that began at the last call ends now.
+    pub fn step(&mut self, name: &str) {
+        let now = Instant::now();
+        let took = u64::try_from(now.duration_since(self.last).as_micros()).unwrap_or(u64::MAX);
+        self.steps.push((name.to_owned(), took));
+        self.last = now;
+    }
+
+    /// Every step with its microseconds.
+    #[must_use]
+    pub fn into_steps(self) -> Vec<(String, u64)> {
+        self.steps
+    }
+}
+
+/// Seconds since the system started.
+#[must_use]
+pub fn uptime() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a double counts milliseconds exactly for longer than anybody lives"
+    )]
+    let seconds = time.tv_sec as f64 + (time.tv_nsec / 1_000_000) as f64 / 1e3;
+    seconds
+}

@@ -1,0 +1,152 @@
+//! What is mounted: /proc/self/mountinfo, and statmount(2) for a single mount where the kernel has it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{self, AtFlags, StatxFlags};
+
+use crate::problem::{Problem, Result};
+use crate::sys;
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// statx(2)'s flag for the id that statmount(2) takes (Linux 6.8).
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mount {
+    /// Its id, as long as it is mounted.
+    pub id: u64,
+    /// Which directory of the file system is mounted.
+    pub root: String,
+    /// Where, seen from this process.
+    pub point: String,
+    /// The file system's type.
+    pub fstype: String,
+    /// The device or whatever the file system calls its source.
+    pub source: String,
+    /// Options of the file system itself.
+    pub options: String,
+}
+
+/// Every mount in this namespace, in the order in which the kernel lists them: what covers comes after what it covers.
+pub fn all() -> Result<Vec<Mount>> {
+    let text = std::fs::read(MOUNTINFO)
+        .map_err(|error| Problem::new(format!("cannot read {MOUNTINFO}: {error}")).remedy("mount /proc"))?;
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse).collect())
+}
+
+/// The mount that something open is on.
+pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
+    let failed = |errno| Problem::os("cannot ask for a mount's id", errno);
+    let flags = StatxFlags::BASIC_STATS | StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let answer = fs::statx(fd, "", AtFlags::EMPTY_PATH, flags).map_err(failed)?;
+    if answer.stx_mask & STATX_MNT_ID_UNIQUE != 0 {
+        if let Ok(mount) = sys::statmount(answer.stx_mnt_id) {
+            // Before Linux 6.14 it does not tell the source.
+            if !mount.source.is_empty() {
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                return Ok(Mount {
+                    id: mount.old_id.into(),
+                    root: text(mount.root),
+                    point: text(mount.point),
+                    fstype: text(mount.fstype),
+                    source: text(mount.source),
+                    options: String::new(),
+                });
+            }
+        }
+    }
+    let id = crate::walk::mount_id(fd.as_fd()).map_err(failed)?;
+    all()?.into_iter().find(|mount| mount.id == id).ok_or_else(|| {
+        Problem::new(format!("mount {id} is not in {MOUNTINFO}")).remedy("is it in another mount namespace?")
+    })
+}
+
+/// One line of proc_pid_mountinfo(5).
+fn parse(line: &str) -> Option<Mount> {
+    let mut fields = line.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let mut fields = fields.skip(2);
+    let root = unescape(fields.next()?);
+    let point = unescape(fields.next()?);
+    let mut fields = fields.skip_while(|field| *field != "-").skip(1);
+    let fstype = unescape(fields.next()?);
+    let source = unescape(fields.next()?);
+    let options = fields.next().unwrap_or_default().to_owned();
+    Some(Mount { id, root, point, fstype, source, options })
+}
+
+/// Undoes the kernel's `\040` for space, tab, newline and backslash.
+fn unescape(field: &str) -> String {
+    if !field.contains('\\') {
+        return field.to_owned();
+    }
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal =
+            tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(value) => {
+                bytes.push(value);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Does what [`unescape`] undoes: libmount writes the fields of /run/mount/utab in the same way.
+#[must_use]
+pub fn escape(field: &str) -> String {
+    let mut text = String::with_capacity(field.len());
+    for c in field.chars() {
+        match c {
+            ' ' => text.push_str("\\040"),
+            '\t' => text.push_str("\\011"),
+            '\n' => text.push_str("\\012"),
+            '\\' => text.push_str("\\134"),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_line_with_optional_fields_and_spaces() {
+        let line = r"36 35 98:0 /a\040b /mnt/x\134y rw,noatime master:1 shared:7 - ext4 /dev/root rw,errors=continue";
+        let mount = parse(line).unwrap();
+        assert_eq!((mount.id, mount.root.as_str(), mount.point.as_str()), (36, "/a b", "/mnt/x\\y"));
+        assert_eq!((mount.fstype.as_str(), mount.source.as_str()), ("ext4", "/dev/root"));
+        assert_eq!(mount.options, "rw,errors=continue");
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn escapes_both_ways() {
+        let text = "a b\tc\nd\\e \u{e9}";
+        assert_eq!(unescape(&escape(text)), text);
+        assert_eq!(unescape("trailing\\0"), "trailing\\0");
+    }
+
+    #[test]
+    fn both_sources_agree_on_the_root() {
+        let root = crate::walk::base("/").unwrap();
+        let one = of(root.as_fd()).unwrap();
+        let table = all().unwrap();
+        let same = table.iter().find(|mount| mount.id == one.id).unwrap();
+        assert_eq!(
+            (&same.root, &same.point, &same.fstype, &same.source),
+            (&one.root, &one.point, &one.fstype, &one.source)
+        );
+    }
+}
