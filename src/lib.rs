@@ -8,6 +8,7 @@ pub mod create;
 pub mod logging;
 pub mod manifest;
 pub mod names;
+pub mod plan;
 pub mod privilege;
 pub mod problem;
 pub mod report;

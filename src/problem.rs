@@ -54,8 +54,12 @@ impl Problem {
             Some(Errno::ROFS) => {
                 "it is read-only, often after an error on the disk: see `dmesg`, check it with fsck, and remount it"
             }
-            Some(Errno::IO) => "the disk or its file system reports errors: see `dmesg`, and check it with fsck",
-            Some(Errno::PERM) => "run as root; if it is root already, an attribute (`lsattr`) or a sandbox forbids it",
+            Some(Errno::IO) => {
+                "the disk or its file system reports errors: see `dmesg`, and check it with fsck"
+            }
+            Some(Errno::PERM) => {
+                "run as root; if it is root already, an attribute (`lsattr`) or a sandbox forbids it"
+            }
             Some(Errno::DQUOT) => "the quota there is used up: raise it or free space",
             _ => return self,
         };

@@ -101,12 +101,15 @@ impl Parents {
         let mut this = Self::default();
         let mut problems = Vec::new();
         for parent in &manifest.parents {
-            this.said.insert(parent.path.as_str().to_owned(), Voice { owner: parent.owner.clone(), entry: None });
+            this.said
+                .insert(parent.path.as_str().to_owned(), Voice { owner: parent.owner.clone(), entry: None });
         }
         for entry in manifest.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
             let voice = this.said.entry(entry.target.as_str().to_owned()).or_default();
             // What an entry leaves open may stand in the table.
-            for (own, table) in [(&entry.owner.user, &mut voice.owner.user), (&entry.owner.group, &mut voice.owner.group)] {
+            for (own, table) in
+                [(&entry.owner.user, &mut voice.owner.user), (&entry.owner.group, &mut voice.owner.group)]
+            {
                 if own.is_some() {
                     table.clone_from(own);
                 }
@@ -149,7 +152,9 @@ impl Parents {
                         manifest.entries[other].target
                     ))
                     .at(format!("entries[{index}] {}", manifest.entries[index].target))
-                    .remedy(format!("make {path} an entry of its own, or name it once in the manifest's `parents`")),
+                    .remedy(format!(
+                        "make {path} an entry of its own, or name it once in the manifest's `parents`"
+                    )),
                 );
                 return;
             }

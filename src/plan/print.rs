@@ -1,0 +1,176 @@
+//! The plan in words: one line a thing, in the order in which it is done, the same on every machine.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::{Action, Plan};
+use crate::manifest::parents::Said;
+use crate::manifest::path::escape;
+use crate::manifest::{AbsPath, Entry, Id, Kind, Method, Missing};
+
+/// One line of a plan.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    /// What is done: `root`, `store`, `bind`, `symlink`, `copy`, `guard`, `later` or `off`.
+    pub does: &'static str,
+    /// Where, seen from the booted system.
+    pub target: String,
+    /// From where, where that makes sense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Owner and mode of what is created, as `user:group mode`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creates: Option<String>,
+    /// Directories above the source that are created if they are missing, each with owner and mode.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<(String, String)>,
+    /// Everything else that matters, in words.
+    pub details: Vec<String>,
+}
+
+/// The lines of a plan.
+#[must_use]
+pub fn lines(plan: &Plan<'_>) -> Vec<Line> {
+    let mut lines = Vec::new();
+    match plan.root {
+        _ if plan.is_untouched() => {
+            lines.push(line("off", "/", vec!["the root stays as it is: imp-mount=off".to_owned()]));
+        }
+        None => lines.push(line("root", "/", vec!["as it is mounted already".to_owned()])),
+        Some(root) => {
+            let mut details = vec!["tmpfs".to_owned(), format!("mode={:04o}", root.mode)];
+            details.extend(root.size.iter().map(|size| format!("size={size}")));
+            details.extend(root.inodes.iter().map(|inodes| format!("nr_inodes={inodes}")));
+            details.extend(root.options.iter().cloned());
+            if let Some(store) = &root.convert {
+                details.push(format!("what is mounted there becomes {store}"));
+            }
+            lines.push(line("root", "/", details));
+        }
+    }
+    for store in plan.manifest.stores.iter().filter(|_| !plan.is_untouched()) {
+        let mut details = Vec::new();
+        if let Some(device) = &store.device {
+            let fstype = store.fstype.as_deref().unwrap_or("found out from the device");
+            details.push(format!("from {device} ({fstype}) unless mounted"));
+        } else {
+            details.push("mounted before".to_owned());
+        }
+        details.extend(store.options.iter().cloned());
+        if !store.required {
+            details.push("optional".to_owned());
+        }
+        lines.push(line("store", store.path.as_str(), details));
+    }
+    // A directory above several entries is created for the first of them.
+    let mut above: Option<&AbsPath> = None;
+    for item in &plan.items {
+        lines.push(of_entry(plan, item.entry, &item.store.path, item.action, above));
+        above = Some(&item.entry.target);
+    }
+    lines
+}
+
+fn line(does: &'static str, target: &str, details: Vec<String>) -> Line {
+    Line { does, target: target.to_owned(), source: None, creates: None, parents: Vec::new(), details }
+}
+
+fn of_entry(
+    plan: &Plan<'_>,
+    entry: &Entry,
+    store: &AbsPath,
+    action: Action,
+    before: Option<&AbsPath>,
+) -> Line {
+    let does = match (action, entry.method) {
+        (Action::Skip, _) => "guard",
+        (Action::Later, _) => "later",
+        (Action::Off, _) => "off",
+        (Action::Place, Method::Bind) => "bind",
+        (Action::Place, Method::Symlink) => "symlink",
+        (Action::Place, Method::Copy) => "copy",
+    };
+    let mut details = Vec::new();
+    if entry.method == Method::Bind {
+        details.extend(entry.options.names().map(str::to_owned));
+    }
+    if entry.kind != Kind::Directory && entry.kind != Kind::Glob {
+        details.push(
+            match entry.missing {
+                Missing::Create => "created if missing",
+                Missing::Link => "a link if missing",
+                Missing::Skip => "left out if missing",
+                Missing::Fail => "fails if missing",
+                Missing::MachineId => "uninitialized if missing",
+            }
+            .to_owned(),
+        );
+    }
+    let flags = [
+        (!entry.required, "optional"),
+        (entry.enforce, "owner and mode enforced"),
+        (entry.hidden, "hidden"),
+        (entry.trash, "trash"),
+    ];
+    details.extend(flags.into_iter().filter(|(set, _)| *set).map(|(_, word)| word.to_owned()));
+    details.push(format!("phase {}", entry.phase));
+    let creates =
+        entry.kind == Kind::Directory || matches!(entry.missing, Missing::Create | Missing::MachineId);
+    let source = entry.source();
+    let shared = |path: &str| {
+        before.is_some_and(|before| before.ancestors().any(|one| one == path) || before.as_str() == path)
+    };
+    let mut parents: Vec<_> = source
+        .ancestors()
+        .filter(|path| entry.kind != Kind::Glob && !(entry.source.is_none() && shared(path)))
+        .map(|path| (store.join_text(path), said(&plan.parents.of(path))))
+        .collect();
+    parents.reverse();
+    Line {
+        does,
+        target: entry.target.as_str().to_owned(),
+        source: Some(store.join(source).as_str().to_owned()),
+        creates: (creates && entry.kind != Kind::Glob)
+            .then(|| owner(entry.owner.user.as_ref(), entry.owner.group.as_ref(), entry.mode())),
+        parents,
+        details,
+    }
+}
+
+fn said(said: &Said<'_>) -> String {
+    owner(said.user(), said.group(), said.mode())
+}
+
+fn owner(user: Option<&Id>, group: Option<&Id>, mode: u16) -> String {
+    let text = |id: Option<&Id>| id.map_or_else(|| "root".to_owned(), ToString::to_string);
+    format!("{}:{} {mode:04o}", text(user), text(group))
+}
+
+/// The plan as text, for a person or a diff.
+#[must_use]
+pub fn text(plan: &Plan<'_>) -> String {
+    let mut text = String::new();
+    let mut say = |words: std::fmt::Arguments<'_>| {
+        // Writing to a String cannot fail.
+        let _ = text.write_fmt(words);
+    };
+    for line in lines(plan) {
+        for (path, owner) in &line.parents {
+            say(format_args!("{:<8} {} {owner}, if missing\n", "mkdir", escape(path)));
+        }
+        say(format_args!("{:<8} {}", line.does, escape(&line.target)));
+        if let Some(source) = &line.source {
+            say(format_args!(" <- {}", escape(source)));
+        }
+        if let Some(creates) = &line.creates {
+            say(format_args!(" ({creates})"));
+        }
+        say(format_args!(
+            "{}{}\n",
+            if line.details.is_empty() { "" } else { ": " },
+            escape(&line.details.join(", "))
+        ));
+    }
+    text
+}
