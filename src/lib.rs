@@ -7,6 +7,7 @@ pub mod cmdline;
 pub mod create;
 pub mod logging;
 pub mod manifest;
+pub mod mount;
 pub mod names;
 pub mod plan;
 pub mod privilege;

@@ -1,0 +1,77 @@
+//! What stands for something that is missing: a directory or file with mode 000, mounted read-only, so that a service fails
+//! loudly and writes nothing to memory.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::manifest::options::BindOptions;
+use crate::problem::{Problem, Result};
+use crate::report;
+use crate::walk::{self, Identity};
+
+/// The two that are mounted wherever a guard is needed. They are on /run, which survives switch-root.
+#[derive(Debug)]
+pub struct Guard {
+    directory: Option<OwnedFd>,
+    file: Option<OwnedFd>,
+}
+
+impl Guard {
+    /// How it is mounted.
+    pub const OPTIONS: BindOptions =
+        BindOptions::RO.and(BindOptions::NOSUID).and(BindOptions::NODEV).and(BindOptions::NOEXEC);
+
+    /// What earlier runs have made.
+    #[must_use]
+    pub fn find() -> Self {
+        let open = |name| {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(CWD, path(name), flags, Mode::empty()).ok()
+        };
+        Self { directory: open("directory"), file: open("file") }
+    }
+
+    /// By which they are known where they are mounted.
+    #[must_use]
+    pub fn identities(&self) -> [Option<Identity>; 2] {
+        let identity = |fd: &OwnedFd| walk::stat(fd.as_fd()).ok().map(|stat| stat.identity());
+        [self.directory.as_ref().and_then(identity), self.file.as_ref().and_then(identity)]
+    }
+
+    /// The one to mount on a directory, or on anything else; made when it is needed first.
+    pub fn node(&mut self, directory: bool) -> Result<BorrowedFd<'_>> {
+        let (slot, name) =
+            if directory { (&mut self.directory, "directory") } else { (&mut self.file, "file") };
+        if slot.is_none() {
+            make(name, directory)
+                .map_err(|errno| Problem::os(format!("cannot make the guard {}", path(name)), errno))?;
+            *self = Self::find();
+        }
+        let slot = if directory { &self.directory } else { &self.file };
+        slot.as_ref()
+            .map(OwnedFd::as_fd)
+            .ok_or_else(|| Problem::new(format!("the guard {} has gone", path(name))))
+    }
+}
+
+fn make(name: &str, directory: bool) -> Result<(), Errno> {
+    let folder = format!("{}/guard", report::DIRECTORY);
+    std::fs::create_dir_all(&folder).map_err(crate::create::os_error)?;
+    let folder = walk::base(&folder)?;
+    let made = if directory {
+        rustix::fs::mkdirat(&folder, name, Mode::empty())
+    } else {
+        let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&folder, name, new, Mode::empty()).map(drop)
+    };
+    match made {
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("{}/guard/{name}", report::DIRECTORY)
+}

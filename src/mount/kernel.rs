@@ -1,0 +1,315 @@
+//! The mount calls, by descriptors where the kernel has them (Linux 5.12) and otherwise by mount(2) on /proc/self/fd: in
+//! both cases nothing is looked up by its path again.
+//!
+//! | call | since | without it |
+//! |---|---|---|
+//! | open_tree, move_mount, fsopen, fsmount | 5.2 | mount(2) on /proc/self/fd |
+//! | mount_setattr | 5.12 | mount(2) on /proc/self/fd |
+//! | MOVE_MOUNT_BENEATH | 6.5 | detach first, then mount |
+//! | mounting on what is detached | 6.15 | a private staging mount, see [`super::root`] |
+
+use std::fmt::Display;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::mount::{MntFlags, MsFlags};
+use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+
+use crate::manifest::options::{BindOptions, Parted};
+use crate::problem::{Problem, Result};
+use crate::sys::{self, MountAttr};
+use crate::walk::{self, Mounts};
+
+/// move_mount(2)'s flag to mount below what is mounted there already (Linux 6.5).
+const MOVE_MOUNT_BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
+
+/// The mount calls of the running kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernel {
+    descriptors: bool,
+}
+
+impl Kernel {
+    /// Asks the kernel what it has.
+    #[must_use]
+    pub fn probe() -> Self {
+        Self { descriptors: sys::has_descriptor_mounts() }
+    }
+
+    /// Whether mounts can exist without being attached.
+    #[must_use]
+    pub fn has_descriptors(self) -> bool {
+        self.descriptors
+    }
+
+    /// A new file system, not attached yet. None where the kernel can only mount by path: see [`mount_filesystem`].
+    pub fn new_filesystem(
+        self,
+        fstype: &str,
+        source: &str,
+        options: &Parted<'_>,
+        what: impl Display,
+    ) -> Result<Option<OwnedFd>> {
+        use rustix::mount as m;
+        if !self.descriptors {
+            return Ok(None);
+        }
+        let context = match m::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC) {
+            Ok(context) => context,
+            Err(Errno::NOSYS) => return Ok(None),
+            Err(Errno::NODEV) => return Err(unknown_filesystem(fstype)),
+            Err(errno) => return Err(Problem::os(format!("cannot open the file system {fstype}"), errno)),
+        };
+        let configured = m::fsconfig_set_string(&context, "source", source)
+            .and_then(|()| {
+                options.filesystem.iter().try_for_each(|(name, value)| match value {
+                    Some(value) => m::fsconfig_set_string(&context, *name, *value),
+                    None => m::fsconfig_set_flag(&context, *name),
+                })
+            })
+            .and_then(|()| m::fsconfig_create(&context))
+            .and_then(|()| {
+                let attributes = attributes(options.mount.unwrap_or(BindOptions::NONE));
+                m::fsmount(
+                    &context,
+                    FsMountFlags::FSMOUNT_CLOEXEC,
+                    MountAttrFlags::from_bits_retain(attributes),
+                )
+            });
+        configured.map(Some).map_err(|errno| {
+            let mut problem = Problem::os(format!("cannot mount {what} ({fstype})"), errno);
+            if let Some(words) = kernel_words(context.as_fd()) {
+                problem.what = format!("{}: the kernel says `{words}`", problem.what);
+            }
+            problem
+        })
+    }
+
+    /// A second mount of a directory or file, with options of its own and private, not attached yet. With `submounts`
+    /// what is mounted below comes along.
+    pub fn clone_of(
+        self,
+        source: BorrowedFd<'_>,
+        options: BindOptions,
+        submounts: bool,
+    ) -> Result<OwnedFd, Errno> {
+        let mut flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        flags.set(OpenTreeFlags::AT_RECURSIVE, submounts);
+        let tree = rustix::mount::open_tree(source, "", flags)?;
+        // Private, or what is mounted on the clone later would be mounted on the store as well.
+        let mut attr = attributes_to_set(options);
+        attr.propagation = libc::MS_PRIVATE;
+        // Flags are set on the clone alone: mounts below keep their own.
+        sys::mount_setattr(tree.as_fd(), false, &attr)?;
+        Ok(tree)
+    }
+
+    /// Mounts `source`, a directory or file, on `target`, which is `name` in `parent`.
+    pub fn bind(
+        self,
+        source: BorrowedFd<'_>,
+        (parent, name): (BorrowedFd<'_>, &str),
+        target: BorrowedFd<'_>,
+        options: BindOptions,
+        submounts: bool,
+    ) -> Result<(), Errno> {
+        if self.descriptors {
+            return attach(self.clone_of(source, options, submounts)?.as_fd(), target);
+        }
+        let recursive = if submounts { MsFlags::MS_REC } else { MsFlags::empty() };
+        by_path(Some(&magic(source)), &magic(target), None, MsFlags::MS_BIND | recursive, None)?;
+        // The descriptor of the target still names what is covered now.
+        let mounted = walk::look(parent, name, Mounts::Enter)?;
+        let point = magic(mounted.as_fd());
+        by_path(None, &point, None, MsFlags::MS_PRIVATE | recursive, None)?;
+        self.set_options(mounted.as_fd(), options, BindOptions::NONE)
+    }
+
+    /// Sets and clears options of a mount, which `mount` must be the root of.
+    pub fn set_options(
+        self,
+        mount: BorrowedFd<'_>,
+        set: BindOptions,
+        clear: BindOptions,
+    ) -> Result<(), Errno> {
+        if self.descriptors {
+            let mut attr = attributes_to_set(set);
+            let clear = attributes_to_set(clear);
+            attr.attr_clr |= clear.attr_set | clear.attr_clr;
+            return sys::mount_setattr(mount, false, &attr);
+        }
+        // mount(2) sets all of them: what is not named is cleared, unless it is kept here.
+        let now = options_of(mount)?;
+        let wanted = now.without(clear).and(set);
+        by_path(None, &magic(mount), None, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | mount_flags(wanted), None)
+    }
+
+    /// Moves a mount that is attached to nothing, or to a private mount, to `target`.
+    pub fn publish(self, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
+        if self.descriptors {
+            return attach(mount, target);
+        }
+        by_path(Some(&magic(mount)), &magic(target), None, MsFlags::MS_MOVE, None)
+    }
+
+    /// Moves a mount below the one that `top` is the root of.
+    pub fn publish_beneath(self, mount: BorrowedFd<'_>, top: BorrowedFd<'_>) -> Result<(), Errno> {
+        if !self.descriptors {
+            return Err(Errno::NOSYS);
+        }
+        rustix::mount::move_mount(mount, "", top, "", empty_paths() | MOVE_MOUNT_BENEATH)
+    }
+}
+
+/// Attaches a detached mount.
+pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::mount::move_mount(mount, "", target, "", empty_paths())
+}
+
+fn empty_paths() -> MoveMountFlags {
+    MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH
+}
+
+/// Mounts a file system by mount(2).
+pub fn mount_filesystem(
+    fstype: &str,
+    source: &str,
+    options: &Parted<'_>,
+    target: BorrowedFd<'_>,
+    what: impl Display,
+) -> Result<()> {
+    let data: Vec<String> = options
+        .filesystem
+        .iter()
+        .filter(|(name, _)| *name != "ro")
+        .map(|(name, value)| value.map_or_else(|| (*name).to_owned(), |value| format!("{name}={value}")))
+        .collect();
+    let flags = mount_flags(options.mount.unwrap_or(BindOptions::NONE));
+    by_path(Some(source), &magic(target), Some(fstype), flags, Some(&data.join(","))).map_err(|errno| {
+        match errno {
+            Errno::NODEV => unknown_filesystem(fstype),
+            errno => Problem::os(format!("cannot mount {what} ({fstype})"), errno),
+        }
+    })
+}
+
+fn unknown_filesystem(fstype: &str) -> Problem {
+    Problem::new(format!("the kernel has no file system {fstype}")).remedy(format!(
+        "add its module to the initrd (boot.initrd.supportedFilesystems), or try `modprobe {fstype}`"
+    ))
+}
+
+/// Takes a mount away from wherever it is attached, with everything below it, whoever uses it.
+pub fn detach(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    unmount(mount, MntFlags::MNT_DETACH)
+}
+
+/// Unmounts what nobody uses; EBUSY otherwise.
+pub fn unmount_unused(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    unmount(mount, MntFlags::empty())
+}
+
+fn unmount(mount: BorrowedFd<'_>, flags: MntFlags) -> Result<(), Errno> {
+    nix::mount::umount2(magic(mount).as_str(), flags).map_err(errno)
+}
+
+/// Makes a mount private, so that nothing mounted on it appears elsewhere.
+pub fn make_private(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    by_path(None, &magic(mount), None, MsFlags::MS_PRIVATE, None)
+}
+
+fn by_path(
+    source: Option<&str>,
+    target: &str,
+    fstype: Option<&str>,
+    flags: MsFlags,
+    data: Option<&str>,
+) -> Result<(), Errno> {
+    nix::mount::mount(source, target, fstype, flags, data).map_err(errno)
+}
+
+/// The path that names an open descriptor, and nothing else.
+fn magic(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn errno(errno: nix::errno::Errno) -> Errno {
+    Errno::from_raw_os_error(errno as i32)
+}
+
+/// What the kernel wrote about a failed fsconfig(2) or fsmount(2).
+fn kernel_words(context: BorrowedFd<'_>) -> Option<String> {
+    let mut words = Vec::new();
+    let mut line = [0_u8; 512];
+    while let Ok(length) = rustix::io::read(context, &mut line) {
+        let text = String::from_utf8_lossy(&line[..length]);
+        words.push(text.trim().trim_start_matches(['e', 'w', 'i']).trim().to_owned());
+    }
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+/// The options of the mount that something is on, the file system's own included.
+pub fn options_of(fd: BorrowedFd<'_>) -> Result<BindOptions, Errno> {
+    // ST_NOSYMFOLLOW of statfs(2), which rustix has no name for.
+    const NOSYMFOLLOW: StatVfsMountFlags = StatVfsMountFlags::from_bits_retain(0x2000);
+    let flags = rustix::fs::fstatvfs(fd)?.f_flag;
+    let pairs = [
+        (StatVfsMountFlags::RDONLY, BindOptions::RO),
+        (StatVfsMountFlags::NOSUID, BindOptions::NOSUID),
+        (StatVfsMountFlags::NODEV, BindOptions::NODEV),
+        (StatVfsMountFlags::NOEXEC, BindOptions::NOEXEC),
+        (StatVfsMountFlags::NOATIME, BindOptions::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, BindOptions::NODIRATIME),
+        (NOSYMFOLLOW, BindOptions::NOSYMFOLLOW),
+    ];
+    let mut options = BindOptions::NONE;
+    for (flag, option) in pairs {
+        if flags.contains(flag) {
+            options = options.and(option);
+        }
+    }
+    if !flags.intersects(StatVfsMountFlags::NOATIME | StatVfsMountFlags::RELATIME) {
+        options = options.and(BindOptions::STRICTATIME);
+    }
+    Ok(options)
+}
+
+fn attributes(options: BindOptions) -> u32 {
+    let pairs = [
+        (BindOptions::RO, MountAttrFlags::MOUNT_ATTR_RDONLY),
+        (BindOptions::NOSUID, MountAttrFlags::MOUNT_ATTR_NOSUID),
+        (BindOptions::NODEV, MountAttrFlags::MOUNT_ATTR_NODEV),
+        (BindOptions::NOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        (BindOptions::NOATIME, MountAttrFlags::MOUNT_ATTR_NOATIME),
+        (BindOptions::STRICTATIME, MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+        (BindOptions::NODIRATIME, MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+        (BindOptions::NOSYMFOLLOW, MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
+    ];
+    pairs.iter().filter(|(option, _)| options.has(*option)).fold(0, |bits, (_, flag)| bits | flag.bits())
+}
+
+fn attributes_to_set(options: BindOptions) -> MountAttr {
+    let atime = options.has(BindOptions::NOATIME) || options.has(BindOptions::STRICTATIME);
+    let clear = if atime { MountAttrFlags::MOUNT_ATTR__ATIME.bits() } else { 0 };
+    MountAttr { attr_set: attributes(options).into(), attr_clr: clear.into(), propagation: 0, userns_fd: 0 }
+}
+
+fn mount_flags(options: BindOptions) -> MsFlags {
+    let pairs = [
+        (BindOptions::RO, MsFlags::MS_RDONLY),
+        (BindOptions::NOSUID, MsFlags::MS_NOSUID),
+        (BindOptions::NODEV, MsFlags::MS_NODEV),
+        (BindOptions::NOEXEC, MsFlags::MS_NOEXEC),
+        (BindOptions::NOATIME, MsFlags::MS_NOATIME),
+        (BindOptions::STRICTATIME, MsFlags::MS_STRICTATIME),
+        (BindOptions::NODIRATIME, MsFlags::MS_NODIRATIME),
+        // MS_NOSYMFOLLOW, which nix has no name for.
+        (BindOptions::NOSYMFOLLOW, MsFlags::from_bits_retain(0x100)),
+    ];
+    pairs
+        .iter()
+        .filter(|(option, _)| options.has(*option))
+        .fold(MsFlags::empty(), |flags, (_, flag)| flags | *flag)
+}

@@ -1,0 +1,322 @@
+//! Doing a plan: the root, the stores, the entries, and the report of it all.
+
+pub mod copy;
+pub mod guard;
+pub mod kernel;
+pub mod owner;
+pub mod removed;
+pub mod root;
+pub mod store;
+pub mod worker;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::cmdline::Words;
+use crate::manifest::{AbsPath, Kind, Manifest, Phase};
+use crate::names::{Files, Names, Place};
+use crate::plan::Plan;
+use crate::problem::{Problem, Result};
+use crate::report::{self, Clock, EntryReport, Outcome, Report, Run, State, StoreReport};
+use crate::table;
+use crate::utab;
+use crate::walk::{self, Mounts};
+
+use guard::Guard;
+use kernel::Kernel;
+use root::{Found, Sysroot};
+use store::Opened;
+use worker::Worker;
+
+/// What a run is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is wanted.
+    pub manifest: &'a Manifest,
+    /// What the kernel command line says.
+    pub words: &'a Words,
+    /// Where the root is, or is to be.
+    pub sysroot: &'a str,
+    /// The last phase that it is for.
+    pub upto: Phase,
+}
+
+/// Brings the system in line with the manifest and leaves a report. What went wrong has been logged when it returns.
+pub fn run(request: &Request<'_>) -> Outcome {
+    let mut clock = Clock::start();
+    let mut report = Report::read();
+    let plan = Plan::new(request.manifest, request.words, request.upto);
+    let mut result = Done::default();
+    result.warnings.extend(plan.idle.iter().map(Problem::new));
+    result.warnings.extend(request.words.unknown.iter().map(|word| {
+        Problem::new(format!("the kernel command line has a word that means nothing here: {word}"))
+    }));
+    if let Err(problem) = work(&plan, request.sysroot, &mut report, &mut result, &mut clock) {
+        result.failures.push(problem);
+    }
+    let outcome = match result.outcome {
+        Some(outcome) => outcome,
+        None if result.failures.is_empty() => Outcome::Done,
+        None => Outcome::Failed,
+    };
+    for problem in &result.warnings {
+        log::warn!("{problem}");
+    }
+    for problem in &result.failures {
+        log::error!("{problem}");
+    }
+    let text = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
+    report.add(Run {
+        phase: request.upto,
+        sysroot: request.sysroot.to_owned(),
+        outcome,
+        started: result.started,
+        steps: clock.into_steps(),
+        placed: result.placed,
+        unchanged: result.unchanged,
+        failures: text(&result.failures),
+        warnings: text(&result.warnings),
+    });
+    if let Err(problem) = report.write() {
+        log::warn!("{problem}");
+    }
+    outcome
+}
+
+/// What a run has come to.
+struct Done {
+    started: f64,
+    outcome: Option<Outcome>,
+    placed: usize,
+    unchanged: usize,
+    failures: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Default for Done {
+    fn default() -> Self {
+        Self {
+            started: report::uptime(),
+            outcome: None,
+            placed: 0,
+            unchanged: 0,
+            failures: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+fn work(
+    plan: &Plan<'_>,
+    sysroot: &str,
+    report: &mut Report,
+    done: &mut Done,
+    clock: &mut Clock,
+) -> Result<()> {
+    // What is created gets the mode that it is given, and no less.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let sysroot = Sysroot::open(sysroot)?;
+    if plan.off {
+        done.outcome = Some(Outcome::Off);
+        log::warn!(
+            "switched off by imp-mount=off on the kernel command line: nothing but what the boot needs is mounted"
+        );
+        if plan.is_untouched() {
+            report.entries =
+                plan.items.iter().map(|item| resting(item, State::Off, "imp-mount=off")).collect();
+            return Ok(());
+        }
+    }
+    let kernel = Kernel::probe();
+    let mut tree = match root::prepare(plan, &sysroot, kernel)? {
+        Found::Tree(tree) => tree,
+        Found::Waiting => {
+            log::info!("the running system is left as it is: its new root comes with the next boot");
+            done.outcome = Some(Outcome::Waiting);
+            let why = "waiting for the next boot";
+            report.entries = plan.items.iter().map(|item| resting(item, State::Later, why)).collect();
+            return Ok(());
+        }
+    };
+    clock.step("root");
+    let stores: Vec<Result<Opened>> =
+        plan.manifest.stores.iter().map(|store| store::open(plan, store, &mut tree, &sysroot)).collect();
+    for (store, opened) in plan.manifest.stores.iter().zip(&stores) {
+        if let Err(problem) = opened {
+            if store.required { &mut done.failures } else { &mut done.warnings }.push(problem.clone());
+        }
+    }
+    clock.step("stores");
+    let bases = Bases::of(
+        &tree.root,
+        stores.iter().map(|opened| opened.as_ref().ok().map(|opened| opened.cursor.base())),
+    )?;
+    let target =
+        tree.root.try_clone().map_err(|error| Problem::new(format!("cannot keep the root open: {error}")))?;
+    let mut worker = Worker {
+        plan,
+        sysroot: &sysroot,
+        target: walk::Cursor::new(target),
+        tree,
+        stores,
+        names: Names::new(plan.manifest, sysroot.is_live(), &bases),
+        guard: Guard::find(),
+        pending: Vec::new(),
+        entries: Vec::with_capacity(plan.items.len()),
+        mounted: Vec::new(),
+        failures: Vec::new(),
+        warnings: Vec::new(),
+        unchanged: 0,
+    };
+    let gone = if sysroot.is_live() { removed::remove(&mut worker, &report.entries) } else { Vec::new() };
+    worker.entries();
+    done.warnings.append(&mut worker.names.warnings());
+    done.warnings.append(&mut worker.warnings);
+    done.failures.append(&mut worker.failures);
+    clock.step("entries");
+    if !done.failures.is_empty() {
+        if !worker.tree.is_new() {
+            worker.undo();
+            done.warnings.append(&mut worker.warnings);
+        }
+        for entry in &mut worker.entries {
+            if matches!(entry.state, State::Mounted | State::Guarded | State::Skipped) && worker.tree.is_new()
+            {
+                entry.state = State::Failed;
+                "nothing is mounted, as something required failed".clone_into(&mut entry.why);
+            }
+        }
+        report.entries = worker.entries;
+        return Ok(());
+    }
+    let Worker { tree, stores, entries, pending, mounted, unchanged, .. } = worker;
+    tree.publish(&sysroot)?;
+    clock.step("publish");
+    done.placed = mounted.len();
+    done.unchanged = unchanged;
+    merge_pending(report, pending, plan);
+    report.stores = describe(plan, &stores);
+    report.entries = entries;
+    if let Err(problem) = write_utab(plan, &sysroot, &stores, &report.entries, &gone) {
+        done.warnings.push(
+            problem.remedy("mounts may be shown by file managers, and be unmounted one by one at shutdown"),
+        );
+    }
+    clock.step("utab");
+    Ok(())
+}
+
+fn resting(item: &crate::plan::Item<'_>, state: State, why: &str) -> EntryReport {
+    EntryReport {
+        target: item.entry.target.clone(),
+        source: item.store.path.join(item.entry.source()),
+        kind: item.entry.kind,
+        method: item.entry.method,
+        state,
+        why: why.to_owned(),
+    }
+}
+
+/// What waited before still does, unless this run found it again or no entry of the manifest needs it.
+fn merge_pending(report: &mut Report, new: Vec<report::Pending>, plan: &Plan<'_>) {
+    report.pending.retain(|old| {
+        let known = old.base.is_root() || plan.manifest.stores.iter().any(|store| store.path == old.base);
+        known && !new.iter().any(|new| (&new.base, &new.path) == (&old.base, &old.path))
+    });
+    report.pending.extend(new);
+}
+
+fn describe(plan: &Plan<'_>, stores: &[Result<Opened>]) -> Vec<StoreReport> {
+    let describe = |(store, opened): (&crate::manifest::Store, &Result<Opened>)| {
+        let mount =
+            opened.as_ref().ok().and_then(|opened| table::of(opened.cursor.base()).ok()).unwrap_or_default();
+        StoreReport {
+            path: store.path.as_str().to_owned(),
+            device: mount.source,
+            fstype: mount.fstype,
+            failure: opened.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+        }
+    };
+    plan.manifest.stores.iter().zip(stores).map(describe).collect()
+}
+
+fn write_utab(
+    plan: &Plan<'_>,
+    sysroot: &Sysroot,
+    stores: &[Result<Opened>],
+    entries: &[EntryReport],
+    gone: &[AbsPath],
+) -> Result<()> {
+    // Where each store's own directory is below its file system.
+    let roots: Vec<Option<(String, AbsPath)>> = plan
+        .manifest
+        .stores
+        .iter()
+        .zip(stores)
+        .map(|(store, opened)| {
+            let mount = table::of(opened.as_ref().ok()?.cursor.base()).ok()?;
+            let point = AbsPath::parse(&mount.point).ok()?;
+            let inside = sysroot.path.join(&store.path).below(&point)?;
+            Some((mount.source, AbsPath::parse(&mount.root).ok()?.join(&inside)))
+        })
+        .collect();
+    let mut lines = Vec::with_capacity(entries.len());
+    for entry in entries.iter().filter(|entry| entry.state == State::Mounted) {
+        // A file that a pattern matched has its folder's entry; both have the same store and options.
+        let item = plan.item(&entry.target).or_else(|| {
+            let folder = entry.target.parent();
+            plan.items.iter().find(|item| {
+                item.entry.kind == Kind::Glob
+                    && item.entry.target.parent() == folder
+                    && crate::sys::matches(item.entry.target.name(), entry.target.name())
+            })
+        });
+        let Some(item) = item else { continue };
+        let Some((device, root)) = &roots[usize::from(item.entry.store)] else { continue };
+        let Some(inside) = entry.source.below(&item.store.path) else { continue };
+        lines.push(utab::Line {
+            source: device.clone(),
+            target: entry.target.as_str().to_owned(),
+            root: root.join(&inside).as_str().to_owned(),
+            hidden: item.entry.hidden,
+            trash: item.entry.trash,
+        });
+    }
+    let gone: Vec<_> = gone.iter().map(|target| target.as_str().to_owned()).collect();
+    utab::update(&lines, &gone)
+}
+
+/// Where names are looked up.
+pub struct Bases {
+    root: OwnedFd,
+    stores: Vec<Option<OwnedFd>>,
+}
+
+impl Bases {
+    /// Below a root and its stores; none where one cannot be opened.
+    pub fn of<'f>(root: &OwnedFd, stores: impl IntoIterator<Item = Option<BorrowedFd<'f>>>) -> Result<Self> {
+        let again = |fd: BorrowedFd<'_>| {
+            fd.try_clone_to_owned()
+                .map_err(|error| Problem::new(format!("cannot keep a directory open: {error}")))
+        };
+        let stores = stores.into_iter().map(|store| store.map(again).transpose()).collect::<Result<_>>()?;
+        Ok(Self { root: again(root.as_fd())?, stores })
+    }
+}
+
+impl Files for Bases {
+    fn open(&self, place: &Place) -> Result<Option<OwnedFd>> {
+        let (base, path, mounts) = match place {
+            Place::Live(path) => (Some(&self.root), path, Mounts::Enter),
+            Place::Store(store, path) => (self.stores[usize::from(*store)].as_ref(), path, Mounts::Stay),
+        };
+        let Some(base) = base else { return Ok(None) };
+        match walk::open_below(base.as_fd(), path, OFlags::RDONLY, mounts) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Problem::os("cannot open it", errno)),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Owners: names made numbers where that is possible, and remembered as pending where it is not yet.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::create::{self, Attributes, Node};
+use crate::manifest::parents::Said;
+use crate::manifest::{AbsPath, Entry, Id, Kind};
+use crate::names::Names;
+use crate::report::Pending;
+use crate::walk::{self, Mounts};
+
+/// What something is given when it is created, in the manifest's words.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    user: Option<&'a Id>,
+    group: Option<&'a Id>,
+    mode: u16,
+    /// The mode as long as it waits for its owner.
+    waiting: u16,
+}
+
+impl<'a> Wanted<'a> {
+    /// What an entry asks for.
+    pub fn of_entry(entry: &'a Entry) -> Self {
+        let waiting = if entry.kind == Kind::Directory { 0o700 } else { 0o600 };
+        Self {
+            user: entry.owner.user.as_ref(),
+            group: entry.owner.group.as_ref(),
+            mode: entry.mode(),
+            waiting,
+        }
+    }
+
+    /// What is said of a directory above an entry.
+    pub fn of_parent(said: &'a Said<'_>) -> Self {
+        Self { user: said.user(), group: said.group(), mode: said.mode(), waiting: 0o700 }
+    }
+
+    /// The same for what somebody waits for already.
+    pub fn of_pending(pending: &'a Pending) -> Self {
+        Self { user: pending.user.as_ref(), group: pending.group.as_ref(), mode: pending.mode, waiting: 0 }
+    }
+
+    /// In numbers; root's alone, and marked as pending, as long as nobody knows a name.
+    pub fn attributes(&self, names: &mut Names<'_>) -> Attributes {
+        match (names.user(self.user), names.group(self.group)) {
+            (Some(uid), Some(gid)) => Attributes { uid, gid, mode: self.mode, pending: false },
+            _ => Attributes { uid: 0, gid: 0, mode: self.waiting, pending: true },
+        }
+    }
+
+    fn has_names(&self) -> bool {
+        [self.user, self.group].into_iter().any(|id| matches!(id, Some(Id::Name(name)) if name != "root"))
+    }
+
+    fn pending(&self, base: &AbsPath, path: AbsPath, inode: u64) -> Pending {
+        Pending {
+            base: base.clone(),
+            path,
+            user: self.user.cloned(),
+            group: self.group.cloned(),
+            mode: self.mode,
+            inode,
+        }
+    }
+}
+
+/// Remembers what waits for its owner: what was just made, or what an earlier boot made and never settled. The latter is
+/// settled at once where its owner is known by now.
+pub fn note(
+    node: &Node,
+    (dir, name): (BorrowedFd<'_>, &str),
+    (base, path): (&AbsPath, &str),
+    wanted: &Wanted<'_>,
+    names: &mut Names<'_>,
+    pending: &mut Vec<Pending>,
+) -> Result<(), Errno> {
+    let untouched = node.stat.uid() == 0 && node.stat.gid() == 0 && node.stat.mode() == wanted.waiting;
+    if !untouched || !wanted.has_names() {
+        return Ok(());
+    }
+    let attributes = wanted.attributes(names);
+    if !node.made {
+        let Some(open) = reopen(dir, name, node)? else { return Ok(()) };
+        if !create::is_pending(open.as_fd()) {
+            return Ok(());
+        }
+        if !attributes.pending {
+            return create::settle(open.as_fd(), &attributes);
+        }
+    }
+    if attributes.pending {
+        if let Ok(path) = AbsPath::parse(path) {
+            pending.push(wanted.pending(base, path, node.stat.inode()));
+        }
+    }
+    Ok(())
+}
+
+/// Opens for reading what is open as a mere place; none where it is something else by now, or nothing that can be owned.
+pub fn reopen(dir: BorrowedFd<'_>, name: &str, node: &Node) -> Result<Option<OwnedFd>, Errno> {
+    if !node.stat.is_dir() && !node.stat.is_file() {
+        return Ok(None);
+    }
+    let fd = walk::open(dir, name, OFlags::RDONLY, Mounts::Enter)?;
+    let same = walk::stat(fd.as_fd())?.identity() == node.stat.identity();
+    Ok(same.then_some(fd))
+}

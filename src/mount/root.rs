@@ -1,0 +1,434 @@
+//! The root: found mounted, or built out of sight and then published in one step.
+//!
+//! A new root is a tmpfs that is attached nowhere; everything is mounted inside it (Linux 6.15), and one call makes the
+//! whole of it appear at the sysroot. Before 6.15 nothing can be mounted on what is attached nowhere, so the tmpfs moves to
+//! a private staging mount as soon as the kernel says so, and is moved from there. If a run stops before it publishes,
+//! the first kind vanishes with the process and the second is cleared by the next run.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::kernel::{self, Kernel};
+use crate::create::{self, Attributes};
+use crate::manifest::options::{self, BindOptions, Parted};
+use crate::manifest::{AbsPath, Root};
+use crate::plan::Plan;
+use crate::problem::{Problem, Result};
+use crate::table::{self, Mount};
+use crate::walk::{self, Cursor, Mounts};
+
+/// What findmnt(8) shows as the source of a root that was built here.
+const SOURCE: &str = "imp-mount";
+const STAGE: &str = "/run/imp-mount/stage";
+/// The root below the staging mount.
+const STAGED: &str = "root";
+/// statfs(2)'s magic numbers of file systems that are gone after a reboot.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
+/// The directory at which the root is, or is to be.
+#[derive(Debug)]
+pub struct Sysroot {
+    /// Its path, without links.
+    pub path: AbsPath,
+    /// It, open.
+    pub fd: OwnedFd,
+}
+
+impl Sysroot {
+    /// Opens it.
+    pub fn open(path: &str) -> Result<Self> {
+        let failed = |error: std::io::Error| {
+            Problem::new(format!("cannot open the sysroot {path}: {error}"))
+                .remedy("create it, or name another one with --sysroot")
+        };
+        let real = std::fs::canonicalize(path).map_err(failed)?;
+        let real = AbsPath::parse(&real.to_string_lossy()).map_err(Problem::new)?;
+        let fd = walk::base(real.as_str()).map_err(|errno| failed(errno.into()))?;
+        Ok(Self { path: real, fd })
+    }
+
+    /// Whether it is the root of the running system.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.path.is_root()
+    }
+}
+
+/// A root on which entries are placed.
+#[derive(Debug)]
+pub struct Tree {
+    /// Its top directory.
+    pub root: OwnedFd,
+    kernel: Kernel,
+    new: Option<New>,
+}
+
+/// What a root that is not published yet still needs.
+#[derive(Debug, Default)]
+struct New {
+    stage: Option<Stage>,
+    /// What is mounted at the sysroot now, and goes away.
+    old: Option<OwnedFd>,
+    /// What is mounted below the sysroot now and has come along.
+    carried: Vec<OwnedFd>,
+}
+
+/// What a run finds at the sysroot.
+#[derive(Debug)]
+pub enum Found {
+    /// A root to work on.
+    Tree(Tree),
+    /// A running system that gets its new root with the next boot.
+    Waiting,
+}
+
+/// Finds the root, or begins to build it.
+pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Found> {
+    let Some(root) = plan.root else { return Tree::existing(sysroot, kernel).map(Found::Tree) };
+    let mounted = is_mount_root(sysroot.fd.as_fd())?;
+    let volatile = is_volatile(sysroot.fd.as_fd())?;
+    if mounted && volatile {
+        return Tree::existing(sysroot, kernel).map(Found::Tree);
+    }
+    if sysroot.is_live() {
+        return Ok(Found::Waiting);
+    }
+    match &root.convert {
+        Some(_) if mounted => {
+            if finish_interrupted(sysroot)? {
+                return Tree::existing(sysroot, kernel).map(Found::Tree);
+            }
+        }
+        Some(store) => {
+            return match Stage::resume(store)? {
+                Some((stage, root)) => {
+                    log::info!("going on with the root that an interrupted run left in {STAGE}");
+                    let new = New { stage: Some(stage), ..New::default() };
+                    Ok(Found::Tree(Tree { root, kernel, new: Some(new) }))
+                }
+                None => Err(Problem::new(format!(
+                    "nothing is mounted at {}, so there is no root to convert into the store {store}",
+                    sysroot.path
+                ))
+                .at("root")
+                .remedy("mount today's root there first (the root= word, or sysroot.mount), then run again")),
+            };
+        }
+        None if mounted => {
+            let mount = table::of(sysroot.fd.as_fd())?;
+            return Err(Problem::new(format!(
+                "{} holds {} ({}), but the manifest asks for a tmpfs",
+                sysroot.path, mount.source, mount.fstype
+            ))
+            .at("root")
+            .remedy("unmount it, or turn it into the store with `root.convert`"));
+        }
+        None => {}
+    }
+    build(plan, root, sysroot, kernel).map(Found::Tree)
+}
+
+fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
+    let mut options = options::part(&root.options);
+    let mode = format!("{:o}", root.mode);
+    let fixed =
+        [("size", root.size.as_deref()), ("nr_inodes", root.inodes.as_deref()), ("mode", Some(&*mode))];
+    options.filesystem.extend(fixed.into_iter().filter(|(_, value)| value.is_some()));
+    let what = "the root";
+    let detached =
+        kernel.new_filesystem("tmpfs", SOURCE, &options, what).map_err(|problem| problem.at("root"))?;
+    let mut new = New::default();
+    let fd = match detached {
+        Some(fd) => fd,
+        None => {
+            let stage = new.stage.insert(Stage::new(kernel)?);
+            kernel::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what)?;
+            stage.open_root()?
+        }
+    };
+    let mut tree = Tree { root: fd, kernel, new: Some(new) };
+    if let Some(store) = &root.convert {
+        tree.carry(plan, sysroot.fd.as_fd(), store, false)?;
+        let old = sysroot
+            .fd
+            .try_clone()
+            .map_err(|error| Problem::new(format!("cannot keep the old root: {error}")))?;
+        tree.new.get_or_insert_default().old = Some(old);
+    }
+    for (path, fd) in mounts_below(sysroot)? {
+        tree.carry(plan, fd.as_fd(), &path, true)?;
+        tree.new.get_or_insert_default().carried.push(fd);
+    }
+    Ok(tree)
+}
+
+impl Tree {
+    /// The root that is mounted at the sysroot now.
+    pub fn existing(sysroot: &Sysroot, kernel: Kernel) -> Result<Self> {
+        let root = walk::base(sysroot.path.as_str())
+            .map_err(|errno| Problem::os("cannot open the sysroot again", errno))?;
+        Ok(Self { root, kernel, new: None })
+    }
+
+    /// Whether nobody can see it yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.new.is_some()
+    }
+
+    /// The id of the mount that its top directory is on.
+    pub fn mount_id(&self) -> Result<u64> {
+        walk::mount_id(self.root.as_fd())
+            .map_err(|errno| Problem::os("cannot ask for the root's mount id", errno))
+    }
+
+    /// Mounts a directory or file on another, which is `place`, a name in a directory.
+    pub fn bind(
+        &mut self,
+        source: BorrowedFd<'_>,
+        place: (BorrowedFd<'_>, &str),
+        target: BorrowedFd<'_>,
+        options: BindOptions,
+        submounts: bool,
+    ) -> Result<(), Problem> {
+        let kernel = self.kernel;
+        self.staged_if_needed(|| kernel.bind(source, place, target, options, submounts))
+    }
+
+    /// Sets and clears options of a mount.
+    pub fn set_options(
+        &self,
+        mount: BorrowedFd<'_>,
+        set: BindOptions,
+        clear: BindOptions,
+    ) -> Result<(), Errno> {
+        self.kernel.set_options(mount, set, clear)
+    }
+
+    /// Mounts a file system on a directory.
+    pub fn mount_device(
+        &mut self,
+        fstype: &str,
+        device: &str,
+        options: &Parted<'_>,
+        target: BorrowedFd<'_>,
+    ) -> Result<(), Problem> {
+        match self.kernel.new_filesystem(fstype, device, options, device)? {
+            Some(mount) => self.staged_if_needed(|| kernel::attach(mount.as_fd(), target)),
+            None => kernel::mount_filesystem(fstype, device, options, target, device),
+        }
+    }
+
+    /// Before Linux 6.15 nothing can be mounted on what is attached nowhere: then the tree moves to the stage.
+    fn staged_if_needed(&mut self, mut mount: impl FnMut() -> Result<(), Errno>) -> Result<(), Problem> {
+        let mut result = mount();
+        if let (Err(Errno::INVAL), Some(new @ New { stage: None, .. })) = (result, &mut self.new) {
+            let stage = Stage::new(self.kernel)?;
+            self.kernel
+                .publish(self.root.as_fd(), stage.place.as_fd())
+                .map_err(|errno| Problem::os(format!("cannot move the new root to {STAGE}"), errno))?;
+            new.stage = Some(stage);
+            result = mount();
+        }
+        result.map_err(|errno| Problem::os("cannot mount", errno))
+    }
+
+    /// Brings something that is mounted at or below the sysroot into the new root.
+    fn carry(
+        &mut self,
+        plan: &Plan<'_>,
+        mount: BorrowedFd<'_>,
+        path: &AbsPath,
+        submounts: bool,
+    ) -> Result<()> {
+        let failed = |problem: Problem| problem.at(format!("{path} on the new root"));
+        let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
+        let top = self.root.try_clone().map_err(|error| failed(Problem::new(error.to_string())))?;
+        let mut cursor = Cursor::new(top);
+        let parent = path.parent().unwrap_or_else(AbsPath::root);
+        let dir = cursor.enter(parent.as_str(), &mut |dir, name, path| {
+            create::directory(dir, name, Mounts::Enter, &mut || {
+                Attributes::root(plan.parents.of(path).mode())
+            })
+            .map(|node| node.fd)
+            .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+        });
+        let dir = dir.map_err(failed)?;
+        let name = path.name();
+        let made = if stat.is_dir() {
+            create::directory(dir, name, Mounts::Enter, &mut || Attributes::root(0o755))
+        } else {
+            create::file(dir, name, Mounts::Enter, b"", &mut || Attributes::root(0o644))
+        };
+        let target = made.map_err(|errno| failed(Problem::os("cannot create it", errno)))?.fd;
+        self.bind(mount, (dir, name), target.as_fd(), BindOptions::NONE, submounts).map_err(failed)
+    }
+
+    /// Makes a new root appear at the sysroot; does nothing for one that was there.
+    pub fn publish(mut self, sysroot: &Sysroot) -> Result<()> {
+        let Some(mut new) = self.new.take() else { return Ok(()) };
+        let failed =
+            |what: &str, errno| Problem::os(format!("cannot {what} at {}", sysroot.path), errno).at("root");
+        match &new.old {
+            None => self
+                .kernel
+                .publish(self.root.as_fd(), sysroot.fd.as_fd())
+                .map_err(|errno| failed("publish the new root", errno))?,
+            Some(old) => match self.kernel.publish_beneath(self.root.as_fd(), old.as_fd()) {
+                Ok(()) => {
+                    kernel::detach(old.as_fd()).map_err(|errno| failed("take the old root away", errno))?
+                }
+                // Before Linux 6.5 there is a moment between the two.
+                Err(Errno::NOSYS | Errno::INVAL) => {
+                    if let Some(stage) = &mut new.stage {
+                        stage.holds_old = true;
+                    }
+                    kernel::detach(old.as_fd()).map_err(|errno| failed("take the old root away", errno))?;
+                    let below = walk::base(sysroot.path.as_str());
+                    below
+                        .and_then(|below| self.kernel.publish(self.root.as_fd(), below.as_fd()))
+                        .map_err(|errno| failed("publish the new root", errno))?;
+                }
+                Err(errno) => return Err(failed("publish the new root", errno)),
+            },
+        }
+        if let Some(stage) = &mut new.stage {
+            stage.holds_old = false;
+        }
+        for mount in &new.carried {
+            // With the old root its submounts have gone already, which is EINVAL.
+            match kernel::detach(mount.as_fd()) {
+                Ok(()) | Err(Errno::INVAL) => {}
+                Err(errno) => log::warn!("a mount that has moved to the new root is still below it: {errno}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is mounted below the sysroot and would be hidden by a new root: path and root of each mount, but none that is
+/// mounted below another one.
+fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
+    let inside = |mount: &Mount| {
+        AbsPath::parse(&mount.point).ok()?.below(&sysroot.path).filter(|path| !path.is_root())
+    };
+    let mut paths: Vec<_> = table::all()?.iter().filter_map(inside).collect();
+    paths.sort();
+    paths.dedup_by(|later, kept| later.is_in(kept));
+    let open = |path: AbsPath| {
+        let mut fd = sysroot.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+        let mut done = AbsPath::root();
+        for name in path.components() {
+            done = done.child(name);
+            fd = walk::look(fd.as_fd(), name, Mounts::Enter)
+                .map_err(|errno| walk::explain(fd.as_fd(), done.as_str(), errno, "a directory"))?;
+        }
+        Ok((path, fd))
+    };
+    paths.into_iter().map(open).collect()
+}
+
+/// A run that was stopped right after it had put a new root beneath the old one left only the last step to do.
+fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
+    let here: Vec<_> =
+        table::all()?.into_iter().filter(|mount| mount.point == sysroot.path.as_str()).collect();
+    let [.., below, _top] = &here[..] else { return Ok(false) };
+    if below.source != SOURCE || below.fstype != "tmpfs" {
+        return Ok(false);
+    }
+    log::info!("finishing what an interrupted run began: taking the old root at {} away", sysroot.path);
+    kernel::detach(sysroot.fd.as_fd())
+        .map_err(|errno| Problem::os(format!("cannot take the old root at {} away", sysroot.path), errno))?;
+    Ok(true)
+}
+
+/// Whether something open is the root of a mount.
+fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(walk::stat(fd).map_err(|errno| Problem::os("cannot look at the sysroot", errno))?.is_mount_root())
+}
+
+/// Whether something is on a file system that is gone after a reboot.
+pub fn is_volatile(fd: BorrowedFd<'_>) -> Result<bool> {
+    let magic =
+        rustix::fs::fstatfs(fd).map_err(|errno| Problem::os("cannot ask for the file system", errno))?.f_type;
+    #[allow(clippy::unnecessary_cast, reason = "the type differs by architecture")]
+    let magic = magic as i64;
+    Ok(magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)
+}
+
+/// A private mount below which a root is built where the kernel wants it attached: private, because what is on a shared
+/// mount cannot be moved, and PID 1 makes everything shared.
+#[derive(Debug)]
+struct Stage {
+    mount: OwnedFd,
+    /// The directory on which the root is mounted.
+    place: OwnedFd,
+    /// Whether the old root is mounted nowhere else, so that the stage must outlive a failure.
+    holds_old: bool,
+}
+
+impl Stage {
+    fn new(kernel: Kernel) -> Result<Self> {
+        Self::clear()?;
+        let failed = |errno| Problem::os(format!("cannot make the staging mount {STAGE}"), errno);
+        std::fs::create_dir_all(STAGE).map_err(|error| failed(create::os_error(error)))?;
+        let dir = walk::base(STAGE).map_err(failed)?;
+        let mode = "700".to_owned();
+        let options = Parted { mount: None, filesystem: vec![("mode", Some(&mode))] };
+        match kernel.new_filesystem("tmpfs", SOURCE, &options, STAGE)? {
+            Some(mount) => kernel::attach(mount.as_fd(), dir.as_fd()).map_err(failed)?,
+            None => kernel::mount_filesystem("tmpfs", SOURCE, &options, dir.as_fd(), STAGE)?,
+        }
+        let mount = walk::base(STAGE).map_err(failed)?;
+        kernel::make_private(mount.as_fd()).map_err(failed)?;
+        rustix::fs::mkdirat(&mount, STAGED, Mode::from_raw_mode(0o700)).map_err(failed)?;
+        let place = walk::directory(mount.as_fd(), STAGED, Mounts::Enter).map_err(failed)?;
+        Ok(Self { mount, place, holds_old: false })
+    }
+
+    /// The root that is mounted on the place.
+    fn open_root(&self) -> Result<OwnedFd> {
+        walk::directory(self.mount.as_fd(), STAGED, Mounts::Enter)
+            .map_err(|errno| Problem::os(format!("cannot open {STAGE}/{STAGED}"), errno))
+    }
+
+    /// What a run left that was stopped between taking the old root away and publishing the new one: the new root, with
+    /// the old one as its store, is then the only place where the old one is still mounted.
+    fn resume(store: &AbsPath) -> Result<Option<(Self, OwnedFd)>> {
+        let Ok(mount) = walk::base(STAGE) else { return Ok(None) };
+        let Ok(root) = walk::directory(mount.as_fd(), STAGED, Mounts::Enter) else { return Ok(None) };
+        let below = table::all()?.into_iter().any(|mount| mount.point == format!("{STAGE}/{STAGED}{store}"));
+        let place = root.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+        Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
+    }
+
+    /// Clears what a run left that was stopped.
+    fn clear() -> Result<()> {
+        let failed =
+            |errno| Problem::os(format!("cannot clear {STAGE} of what an interrupted run left"), errno);
+        while let Ok(left) = walk::base(STAGE) {
+            if !is_mount_root(left.as_fd())? {
+                break;
+            }
+            kernel::detach(left.as_fd()).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.holds_old {
+            return log::warn!("the old root is kept at {STAGE}; running again goes on from there");
+        }
+        if let Err(errno) = kernel::detach(self.mount.as_fd()) {
+            log::warn!("cannot unmount {STAGE}: {errno}; the next run will");
+        }
+        if let Err(error) = std::fs::remove_dir(STAGE) {
+            log::debug!("{STAGE} stays: {error}");
+        }
+    }
+}

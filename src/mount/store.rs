@@ -1,0 +1,211 @@
+//! The stores: found where they are mounted, or mounted from their device.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use super::kernel;
+use super::root::{Sysroot, Tree, is_volatile};
+use crate::create::{self, Attributes};
+use crate::manifest::options::{self, BindOptions};
+use crate::manifest::{AbsPath, Store};
+use crate::plan::Plan;
+use crate::problem::{Problem, Result};
+use crate::walk::{self, Cursor, Mounts};
+
+/// A store that can be worked on.
+#[derive(Debug)]
+pub struct Opened {
+    /// Walks below it.
+    pub cursor: Cursor,
+    /// The options of its mount, which every bind mount inherits.
+    pub options: BindOptions,
+}
+
+/// Opens a store below the root, and mounts it first where that is asked for and needed.
+pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<Opened> {
+    open_dir(plan, store, tree, sysroot)
+        .and_then(|fd| {
+            let options = kernel::options_of(fd.as_fd()).map_err(|errno| Problem::os("cannot ask for its options", errno))?;
+            if options.has(BindOptions::RO) && !store.options.iter().any(|option| option == "ro") {
+                log::warn!(
+                    "store {}: it is mounted read-only, so nothing can be written to it; the disk may have errors: see \
+                     `dmesg`, check it with fsck, and remount it",
+                    store.path
+                );
+            }
+            Ok(Opened { cursor: Cursor::new(fd), options })
+        })
+        .map_err(|problem| problem.at(format!("store {}", store.path)))
+}
+
+fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<OwnedFd> {
+    let root_mount = tree.mount_id()?;
+    let on_root = |fd: &OwnedFd| {
+        walk::mount_id(fd.as_fd())
+            .map(|id| id == root_mount)
+            .map_err(|errno| Problem::os("cannot ask for its mount id", errno))
+    };
+    let mut dir =
+        tree.root.try_clone().map_err(|error| Problem::new(format!("cannot open the root: {error}")))?;
+    let mut path = AbsPath::root();
+    for name in store.path.components() {
+        path = path.child(name);
+        dir = match walk::directory(dir.as_fd(), name, Mounts::Enter) {
+            Ok(next) => next,
+            // A directory of its own on a disk that is mounted is made; on the root it would be gone after the reboot.
+            Err(rustix::io::Errno::NOENT) if store.device.is_some() || !on_root(&dir)? => {
+                let mode = plan.parents.of(path.as_str()).mode();
+                let made =
+                    create::directory(dir.as_fd(), name, Mounts::Enter, &mut || Attributes::root(mode));
+                made.map_err(|errno| Problem::os(format!("cannot create {path}"), errno))?.fd
+            }
+            Err(rustix::io::Errno::NOENT) => return Err(not_mounted(store, sysroot)),
+            Err(errno) => return Err(walk::explain(dir.as_fd(), path.as_str(), errno, "a directory")),
+        };
+    }
+    if on_root(&dir)? {
+        let Some(device) = &store.device else { return Err(not_mounted(store, sysroot)) };
+        dir = mount(store, device, tree, dir)?;
+    }
+    if is_volatile(dir.as_fd())? {
+        return Err(Problem::new("it is on a tmpfs, so nothing on it would outlive the next boot")
+            .remedy("mount a disk there"));
+    }
+    Ok(dir)
+}
+
+fn not_mounted(store: &Store, sysroot: &Sysroot) -> Problem {
+    let place = sysroot.path.join(&store.path);
+    Problem::new(format!("nothing is mounted at {place}, which is only a path on the root")).remedy(
+        "mount its disk there before (on NixOS: fileSystems with neededForBoot = true), or give the store its `device`; \
+         `imp-mount --check` shows the disks that are there",
+    )
+}
+
+fn mount(store: &Store, device: &str, tree: &mut Tree, dir: OwnedFd) -> Result<OwnedFd> {
+    let path = device_path(device);
+    let fstype = match &store.fstype {
+        Some(fstype) => fstype.clone(),
+        None => probe(&path)?.to_owned(),
+    };
+    let options = options::part(&store.options);
+    tree.mount_device(&fstype, &path, &options, dir.as_fd()).map_err(|problem| {
+        if problem.remedy.is_empty() { problem.remedy(advice(&path, &fstype)) } else { problem }
+    })?;
+    // Opened again, or it would be the directory that the mount covers.
+    let mut dir =
+        tree.root.try_clone().map_err(|error| Problem::new(format!("cannot open the root: {error}")))?;
+    for name in store.path.components() {
+        dir = walk::directory(dir.as_fd(), name, Mounts::Enter)
+            .map_err(|errno| Problem::os("cannot open it after mounting it", errno))?;
+    }
+    Ok(dir)
+}
+
+fn advice(device: &str, fstype: &str) -> String {
+    match fstype {
+        "ext2" | "ext3" | "ext4" => format!("check it with `fsck.{fstype} -n {device}`, then run again"),
+        "xfs" => format!("check it with `xfs_repair -n {device}`, then run again"),
+        "btrfs" => format!("check it with `btrfs check {device}`, then run again"),
+        _ => format!("see `dmesg`, and check {device}"),
+    }
+}
+
+/// The path of a device that is named as in fstab(5). The links of udev(7) stand for tags.
+#[must_use]
+pub fn device_path(device: &str) -> String {
+    let tags = [
+        ("UUID=", "by-uuid"),
+        ("LABEL=", "by-label"),
+        ("PARTUUID=", "by-partuuid"),
+        ("PARTLABEL=", "by-partlabel"),
+    ];
+    for (tag, folder) in tags {
+        if let Some(value) = device.strip_prefix(tag) {
+            return format!("/dev/disk/{folder}/{}", udev_escape(value.trim_matches('"')));
+        }
+    }
+    device.to_owned()
+}
+
+/// udev(7) writes what is unusual in a name as `\x20`.
+fn udev_escape(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for c in value.chars() {
+        if c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c) || !c.is_ascii() {
+            text.push(c);
+        } else {
+            text.push_str(&format!("\\x{:02x}", c as u32));
+        }
+    }
+    text
+}
+
+/// Which file system a device holds, by the magic numbers of those that people keep their data on.
+pub fn probe(device: &str) -> Result<&'static str> {
+    let failed = |error: std::io::Error| {
+        let problem = Problem::new(format!("cannot open the device {device}: {error}"));
+        if error.kind() == std::io::ErrorKind::NotFound {
+            problem.remedy("is the disk connected, and its driver in the initrd? `imp-mount --check` shows those that are there")
+        } else {
+            problem
+        }
+    };
+    let file = File::open(device).map_err(failed)?;
+    let unknown = || {
+        Problem::new(format!("{device} holds no file system that is known here"))
+            .remedy("name it with the store's `fstype`, or correct `device`")
+    };
+    fstype(&|at, buffer| file.read_exact_at(buffer, at).is_ok()).ok_or_else(unknown)
+}
+
+/// The file system whose magic number is there; `read` fills a buffer from an offset.
+fn fstype(read: &dyn Fn(u64, &mut [u8]) -> bool) -> Option<&'static str> {
+    const MAGIC: [(u64, &[u8], &str); 5] = [
+        (1024 + 56, &[0x53, 0xef], "ext4"),
+        (0x1_0040, b"_BHRfS_M", "btrfs"),
+        (0, b"XFSB", "xfs"),
+        (1024, &[0x10, 0x20, 0xf5, 0xf2], "f2fs"),
+        (
+            4096 + 24,
+            &[0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9, 0xd9, 0x6a, 0x60, 0xcf, 0x80, 0x3d, 0xf7, 0xef],
+            "bcachefs",
+        ),
+    ];
+    let mut buffer = [0_u8; 16];
+    MAGIC
+        .into_iter()
+        .find(|(at, magic, _)| read(*at, &mut buffer[..magic.len()]) && buffer[..magic.len()] == **magic)
+        .map(|(_, _, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_become_links_of_udev() {
+        assert_eq!(device_path("/dev/vda2"), "/dev/vda2");
+        assert_eq!(device_path("LABEL=my disk"), "/dev/disk/by-label/my\\x20disk");
+        assert_eq!(device_path("UUID=\"0a-1b\""), "/dev/disk/by-uuid/0a-1b");
+    }
+
+    #[test]
+    fn a_disk_is_known_by_its_magic() {
+        let disk = |at: usize, magic: &'static [u8]| {
+            move |from: u64, buffer: &mut [u8]| {
+                let mut bytes = vec![0_u8; 0x1_1000];
+                bytes[at..at + magic.len()].copy_from_slice(magic);
+                let from = usize::try_from(from).unwrap_or(usize::MAX);
+                buffer.copy_from_slice(&bytes[from..from + buffer.len()]);
+                true
+            }
+        };
+        assert_eq!(fstype(&disk(1080, &[0x53, 0xef])), Some("ext4"));
+        assert_eq!(fstype(&disk(0x1_0040, b"_BHRfS_M")), Some("btrfs"));
+        assert_eq!(fstype(&disk(0, b"XFSB")), Some("xfs"));
+        assert_eq!(fstype(&disk(0, b"NTFS")), None);
+        assert_eq!(fstype(&|_, _| false), None);
+    }
+}
