@@ -3,6 +3,7 @@
 //! Three steps, each a module that can be read on its own: the [`manifest`] says what is wanted, the `plan` what to do,
 //! and `mount` does it.
 
+pub mod adopt;
 pub mod cmdline;
 pub mod create;
 pub mod logging;
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod privilege;
 pub mod problem;
 pub mod report;
+pub mod settle;
 pub mod sys;
 pub mod table;
 pub mod utab;

@@ -1,0 +1,132 @@
+//! `--adopt`: what programs left on the root and belongs on a store, brought there before a shutdown: changed copies, files
+//! put where a link into the store was, and new files that a pattern matches.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::create::{self, Attributes};
+use crate::manifest::{AbsPath, Entry, Kind, Method};
+use crate::mount::copy;
+use crate::mount::kernel::Kernel;
+use crate::mount::root::{Sysroot, Tree};
+use crate::mount::store::{self, Opened};
+use crate::plan::{Action, Plan};
+use crate::problem::{Problem, Result};
+use crate::sys;
+use crate::walk::{self, Mounts};
+
+/// Brings everything to the stores. Returns what could not be brought.
+pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
+    let sysroot = Sysroot::open(sysroot)?;
+    let mut tree = Tree::existing(&sysroot, Kernel::probe())?;
+    let mut stores: Vec<_> =
+        plan.manifest.stores.iter().map(|one| store::open(plan, one, &mut tree, &sysroot)).collect();
+    let mut problems = Vec::new();
+    for item in
+        plan.items.iter().filter(|item| item.action == Action::Place && item.entry.kind != Kind::Directory)
+    {
+        let target = &item.entry.target;
+        let done = match &mut stores[usize::from(item.entry.store)] {
+            Ok(opened) => adopt(plan, item.entry, opened, tree.root.as_fd()),
+            Err(problem) => Err(problem.clone()),
+        };
+        match done {
+            Ok(names) => {
+                for name in names {
+                    log::info!("{name}: brought to the store {}", item.store.path);
+                }
+            }
+            Err(problem) => problems.push(problem.at(target.to_string())),
+        }
+    }
+    Ok(problems)
+}
+
+/// Brings one entry's files to its store. Returns which were brought.
+fn adopt(plan: &Plan<'_>, entry: &Entry, store: &mut Opened, root: BorrowedFd<'_>) -> Result<Vec<AbsPath>> {
+    let folder = entry.target.parent().unwrap_or_else(AbsPath::root);
+    let dirs = OFlags::PATH | OFlags::DIRECTORY;
+    let dir = match walk::open_below(root, &folder, dirs, Mounts::Enter) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(errno) => return Err(Problem::os(format!("cannot open {folder}"), errno)),
+    };
+    let names = if entry.kind == Kind::Glob {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let names = rustix::fs::openat(&dir, ".", flags, Mode::empty())
+            .and_then(|readable| create::first_names(readable.as_fd(), usize::MAX))
+            .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
+        let is_own = |name: &String| plan.item(&folder.child(name)).is_none();
+        names.into_iter().filter(|name| sys::matches(entry.target.name(), name)).filter(is_own).collect()
+    } else {
+        vec![entry.target.name().to_owned()]
+    };
+    let source = entry.source().parent().unwrap_or_else(AbsPath::root);
+    let mut brought = Vec::new();
+    for name in names {
+        let store_name = if entry.kind == Kind::Glob { &name } else { entry.source().name() };
+        if bring((dir.as_fd(), &name), entry, store, (&source, store_name), (root, &folder))? {
+            brought.push(folder.child(&name));
+        }
+    }
+    Ok(brought)
+}
+
+/// Brings one file, if it is on the root itself and the store holds none, or an older one that it took the place of.
+fn bring(
+    from: copy::Name<'_>,
+    entry: &Entry,
+    store: &mut Opened,
+    (source, name): (&AbsPath, &str),
+    (root, folder): (BorrowedFd<'_>, &AbsPath),
+) -> Result<bool> {
+    let failed = |errno| Problem::os(format!("cannot bring `{}` to the store", from.1), errno);
+    let stat = match walk::stat_at(from.0, from.1) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(errno) => return Err(failed(errno)),
+    };
+    let movable = stat.is_file() || (stat.is_symlink() && entry.method == Method::Copy);
+    if !movable || stat.is_mount_root() || stat.mode() == 0 {
+        return Ok(false);
+    }
+    let dir = folder_on_store(store, source, root, folder)?;
+    match copy::same(from, (dir.as_fd(), name)) {
+        Ok(true) => return Ok(false),
+        // A second file that a pattern matches is no newer version of what the store holds.
+        Ok(false) if entry.kind == Kind::Glob && entry.method == Method::Bind => return Ok(false),
+        Ok(false) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    copy::replace(from, &stat, (dir.as_fd(), name)).map_err(failed)?;
+    Ok(true)
+}
+
+/// A directory on the store; what is missing of it looks like what the root has at the same place.
+fn folder_on_store(
+    store: &mut Opened,
+    path: &AbsPath,
+    root: BorrowedFd<'_>,
+    model: &AbsPath,
+) -> Result<OwnedFd> {
+    let same_path = path == model;
+    let dir = store.cursor.enter(path.as_str(), &mut |dir, name, path| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let model = AbsPath::parse(path).ok().filter(|_| same_path);
+        let model = model.and_then(|path| walk::open_below(root, &path, flags, Mounts::Enter).ok());
+        let stat = model.and_then(|fd| walk::stat(fd.as_fd()).ok());
+        let like = |stat: walk::Stat| Attributes {
+            uid: stat.uid(),
+            gid: stat.gid(),
+            mode: stat.mode(),
+            pending: false,
+        };
+        let attributes = stat.map_or_else(|| Attributes::root(0o755), like);
+        create::directory(dir, name, Mounts::Stay, &mut || attributes.clone())
+            .map(|node| node.fd)
+            .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+    })?;
+    dir.try_clone_to_owned().map_err(|error| Problem::new(error.to_string()))
+}
