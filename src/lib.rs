@@ -1,9 +1,11 @@
 //! A tmpfs root with persistent paths bind-mounted over it: what `imp-mount` and `impctl` are made of.
 //!
-//! Three steps, each a module that can be read on its own: the [`manifest`] says what is wanted, the `plan` what to do,
-//! and `mount` does it.
+//! Three steps, each a module that can be read on its own: the [`manifest`] says what is wanted, the [`plan`] what to do,
+//! and [`mount`] does it. [`check`] holds the same plan against what is there.
 
 pub mod adopt;
+pub mod check;
+pub mod cli;
 pub mod cmdline;
 pub mod create;
 pub mod logging;

@@ -1,0 +1,115 @@
+//! The disks that are there: what somebody whose store is missing needs to see first.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use serde::Serialize;
+
+/// A block device with a file system that people keep data on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// Its path below /dev.
+    pub device: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its file system's type; empty where none was recognised.
+    pub fstype: String,
+    /// The file system's label.
+    pub label: String,
+    /// The file system's UUID.
+    pub uuid: String,
+    /// What the file system says of itself: `clean`, `errors` or `in use or not cleanly unmounted`; empty where it does not.
+    pub state: String,
+}
+
+/// Every block device that /proc/partitions lists, but those that are empty or not ours to read.
+#[must_use]
+pub fn all() -> Vec<Disk> {
+    let text = std::fs::read_to_string("/proc/partitions").unwrap_or_default();
+    text.lines()
+        .skip(2)
+        .filter_map(partition)
+        .map(|(name, size)| look(&format!("/dev/{name}"), size))
+        .collect()
+}
+
+/// Name and size in bytes.
+fn partition(line: &str) -> Option<(&str, u64)> {
+    let mut fields = line.split_whitespace().skip(2);
+    let blocks: u64 = fields.next()?.parse().ok()?;
+    Some((fields.next()?, blocks * 1024)).filter(|(_, size)| *size > 0)
+}
+
+fn look(device: &str, size: u64) -> Disk {
+    // Both ext4 and XFS say everything in their first blocks, btrfs at 64 KiB.
+    let mut head = vec![0_u8; 0x1_0000 + 4096];
+    let read = File::open(device).and_then(|file| file.read_at(&mut head, 0));
+    head.truncate(read.unwrap_or(0));
+    let mut disk = describe(&head);
+    device.clone_into(&mut disk.device);
+    disk.size = size;
+    disk
+}
+
+/// What the first bytes of a device say.
+fn describe(head: &[u8]) -> Disk {
+    let at = |from: usize, length: usize| head.get(from..from + length).unwrap_or_default();
+    let text = |bytes: &[u8]| {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        crate::manifest::path::escape(&String::from_utf8_lossy(&bytes[..end]))
+    };
+    let (fstype, label, uuid, state) = if at(1024 + 56, 2) == [0x53, 0xef] {
+        // ext4's superblock: s_state, s_feature_incompat.
+        let state = match (at(1024 + 58, 1), at(1024 + 96, 1)) {
+            ([state], _) if state & 2 != 0 => "errors",
+            (_, [features]) if features & 4 != 0 => "in use or not cleanly unmounted",
+            ([state], _) if state & 1 != 0 => "clean",
+            _ => "in use or not cleanly unmounted",
+        };
+        ("ext4", text(at(1024 + 120, 16)), at(1024 + 104, 16), state)
+    } else if at(0x1_0040, 8) == b"_BHRfS_M" {
+        ("btrfs", text(at(0x1_0000 + 0x12b, 256)), at(0x1_0020, 16), "")
+    } else if at(0, 4) == b"XFSB" {
+        ("xfs", text(at(108, 12)), at(32, 16), "")
+    } else {
+        ("", String::new(), &[][..], "")
+    };
+    Disk {
+        device: String::new(),
+        size: 0,
+        fstype: fstype.to_owned(),
+        label,
+        uuid: uuid_text(uuid),
+        state: state.to_owned(),
+    }
+}
+
+fn uuid_text(bytes: &[u8]) -> String {
+    let hex = |byte: &u8| format!("{byte:02x}");
+    let groups = [0..4, 4..6, 6..8, 8..10, 10..16];
+    let texts =
+        groups.into_iter().filter_map(|range| Some(bytes.get(range)?.iter().map(hex).collect::<String>()));
+    texts.collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_partitions() {
+        assert_eq!(partition(" 259        1  52428800 nvme0n1p1"), Some(("nvme0n1p1", 53_687_091_200)));
+        assert_eq!(partition(" 7 0 0 loop0"), None);
+        assert_eq!(partition(""), None);
+    }
+
+    #[test]
+    fn a_cut_off_device_is_no_panic() {
+        for length in [0, 1, 1080, 1100, 0x1_0000] {
+            assert_eq!(describe(&vec![0; length]).fstype, "");
+        }
+        let mut head = vec![0; 1082];
+        head[1080..].copy_from_slice(&[0x53, 0xef]);
+        assert_eq!(describe(&head).fstype, "ext4");
+    }
+}

@@ -1,0 +1,449 @@
+//! One entry held against what is there.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::create;
+use crate::manifest::path::escape;
+use crate::manifest::{AbsPath, Entry, Kind, Method, Missing};
+use crate::mount::guard::Guard;
+use crate::mount::store::Opened;
+use crate::mount::worker::{difference, words};
+use crate::mount::{copy, kernel};
+use crate::names::Names;
+use crate::plan::{Action, Item, Plan};
+use crate::report::{Report, State};
+use crate::sys;
+use crate::table::{self, Mount};
+use crate::walk::{self, Cursor, Mounts, Stat};
+
+/// How an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// It belongs to a later phase.
+    Later,
+    /// Left out by the kernel command line.
+    Skipped,
+    /// It waits for its owner to exist.
+    Pending,
+    /// The store does not hold it.
+    Missing,
+    /// Nothing is mounted there.
+    NotMounted,
+    /// Something else is mounted there, or the source is not what it should be.
+    WrongSource,
+    /// It is mounted, but something hides it.
+    Covered,
+    /// A program put a file of its own in its place.
+    Replaced,
+    /// The source has another owner than the manifest says.
+    WrongOwner,
+    /// The source has another mode than the manifest says.
+    WrongMode,
+    /// The mount has other options.
+    WrongOptions,
+}
+
+impl Status {
+    /// In words, as `--check` prints it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Later => "later",
+            Self::Skipped => "skipped",
+            Self::Pending => "pending",
+            Self::Missing => "missing",
+            Self::NotMounted => "not mounted",
+            Self::WrongSource => "wrong source",
+            Self::Covered => "covered",
+            Self::Replaced => "replaced by a file",
+            Self::WrongOwner => "wrong owner",
+            Self::WrongMode => "wrong mode",
+            Self::WrongOptions => "wrong options",
+        }
+    }
+
+    /// Whether something must be done about it. What is skipped was asked for; what is pending is guarded by its mode, and
+    /// settled once users exist.
+    #[must_use]
+    pub fn is_problem(self) -> bool {
+        self > Self::Pending
+    }
+}
+
+/// How one path stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Checked {
+    /// The path, seen from the booted system.
+    pub target: AbsPath,
+    /// Where it is kept, seen from the booted system.
+    pub source: AbsPath,
+    /// How it stands.
+    pub status: Status,
+    /// Whether a boot without it stops.
+    pub required: bool,
+    /// What is wrong, or worth knowing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// What entries are held against.
+pub struct Checker<'c, 'm> {
+    /// The plan.
+    pub plan: &'c Plan<'m>,
+    /// Walks below the root.
+    pub target: Cursor,
+    /// The stores, in the manifest's order; none where one cannot be opened.
+    pub stores: Vec<Option<Opened>>,
+    /// Names and ids.
+    pub names: Names<'c>,
+    /// What the last run left.
+    pub report: &'c Report,
+    /// What guards look like.
+    pub guard: Guard,
+    /// What everybody can read and should not.
+    pub secrets: Vec<String>,
+    /// The mount table by mount point, read when something is not as it should be.
+    pub mounts: Option<HashMap<String, Vec<Mount>>>,
+    /// The sysroot's path, with which mount points begin.
+    pub prefix: AbsPath,
+}
+
+type Verdict = (Status, String);
+
+impl Checker<'_, '_> {
+    /// Holds one entry against what is there: a line for it, or for every file that its pattern matches.
+    pub fn check(&mut self, item: &Item<'_>) -> Vec<Checked> {
+        let entry = item.entry;
+        if entry.kind != Kind::Glob {
+            return vec![self.line(item, &entry.target, entry.source())];
+        }
+        let folder = entry.source().parent().unwrap_or_else(AbsPath::root);
+        let names = self.matches(item, &folder);
+        let above = entry.target.parent().unwrap_or_else(AbsPath::root);
+        let mut lines = Vec::new();
+        for name in names {
+            let target = above.child(&name);
+            if self.plan.item(&target).is_none() {
+                lines.push(self.line(item, &target, &folder.child(&name)));
+            }
+        }
+        if lines.is_empty() {
+            let detail = "nothing in the store matches yet".to_owned();
+            lines.push(self.checked(item, &entry.target, entry.source(), (Status::Ok, detail)));
+        }
+        lines
+    }
+
+    fn checked(&self, item: &Item<'_>, target: &AbsPath, source: &AbsPath, verdict: Verdict) -> Checked {
+        Checked {
+            target: target.clone(),
+            source: item.store.path.join(source),
+            status: verdict.0,
+            required: item.entry.required && item.store.required,
+            detail: verdict.1,
+        }
+    }
+
+    fn line(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Checked {
+        let verdict = match item.action {
+            Action::Skip => (Status::Skipped, "left out by imp-mount.skip=".to_owned()),
+            Action::Off => (Status::Skipped, "left out by imp-mount=off".to_owned()),
+            Action::Later => (Status::Later, format!("comes in phase {}", item.entry.phase)),
+            Action::Place => self.verdict(item, target, source).unwrap_or_else(|verdict| verdict),
+        };
+        self.checked(item, target, source, verdict)
+    }
+
+    /// The verdict on an entry that should be in place. What ends it early comes as an error.
+    fn verdict(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<Verdict, Verdict> {
+        let entry = item.entry;
+        let Some(found) = self.source(item, source)? else {
+            return self.without_source(item, target, source);
+        };
+        let parent = target.parent().unwrap_or_else(AbsPath::root);
+        let not_mounted = |detail: &str| (Status::NotMounted, detail.to_owned());
+        let dir = self.target.enter(parent.as_str(), &mut |dir, name, path| {
+            walk::directory(dir, name, Mounts::Enter)
+                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+        });
+        let Ok(dir) = dir else { return Err(self.why_not(target, "its directory is not there")) };
+        let name = target.name();
+        let Ok(seen) = walk::stat_at(dir, name) else { return Err(self.why_not(target, "nothing is there")) };
+        let link = seen.is_symlink().then(|| rustix::fs::readlinkat(dir, name, Vec::new()).ok()).flatten();
+        let text = item.store.path.join(source);
+        let is_our_link = link.is_some_and(|link| link.as_bytes() == text.as_str().as_bytes());
+        match entry.method {
+            Method::Symlink if is_our_link => {}
+            Method::Symlink if seen.is_file() => return Err(replaced("link")),
+            Method::Symlink => {
+                return Err((Status::WrongSource, format!("it is {}", walk::kind(seen.file_type()))));
+            }
+            Method::Copy => {
+                let store = self.stores[usize::from(entry.store)].as_mut().and_then(|store| {
+                    store.cursor.opened(source.parent()?.as_str())?.try_clone_to_owned().ok()
+                });
+                let same =
+                    store.and_then(|store| copy::same((dir, name), (store.as_fd(), source.name())).ok());
+                if same != Some(true) {
+                    return Ok((
+                        Status::Ok,
+                        "changed since it was copied; --adopt brings it to the store".to_owned(),
+                    ));
+                }
+            }
+            Method::Bind if is_our_link => {
+                return Ok((Status::Ok, "a link stands for it until the next boot".to_owned()));
+            }
+            Method::Bind if seen.identity() == found.identity() && seen.is_mount_root() => {
+                let mount = walk::look(dir, name, Mounts::Enter).map_err(|_| not_mounted("it has gone"))?;
+                if let Some(verdict) = self.options(item, &mount) {
+                    return Err(verdict);
+                }
+            }
+            Method::Bind if seen.is_mount_root() => {
+                let guarded = self.guard.identities().contains(&Some(seen.identity()));
+                if guarded {
+                    let why = self
+                        .report
+                        .entries
+                        .iter()
+                        .find(|one| one.target == *target)
+                        .map(|one| one.why.as_str());
+                    let why = why.filter(|why| !why.is_empty()).unwrap_or("the run says why");
+                    return Err(not_mounted(&format!("guarded: {why}")));
+                }
+                let mount =
+                    walk::look(dir, name, Mounts::Enter).ok().and_then(|fd| table::of(fd.as_fd()).ok());
+                return Err(self.wrong_mount(target, &text, &mount.unwrap_or_default()));
+            }
+            Method::Bind if seen.is_file() && entry.missing == Missing::Link && self.was_linked(target) => {
+                return Err(replaced("link"));
+            }
+            Method::Bind => return Err(self.why_not(target, "nothing is mounted there")),
+        }
+        self.owner(item, source, &found)
+    }
+
+    /// What the store holds; none where it holds nothing. Nothing is created.
+    fn source(&mut self, item: &Item<'_>, path: &AbsPath) -> Result<Option<Stat>, Verdict> {
+        let entry = item.entry;
+        let Some(store) = &mut self.stores[usize::from(entry.store)] else {
+            return Err((Status::NotMounted, format!("the store {} is not there", item.store.path)));
+        };
+        let Some(parent) = path.parent() else { return Ok(walk::stat(store.cursor.base()).ok()) };
+        let wrong = |problem: crate::problem::Problem| (Status::WrongSource, problem.to_string());
+        let dir = store.cursor.enter(parent.as_str(), &mut |dir, name, path| {
+            walk::directory(dir, name, Mounts::Stay).map_err(|errno| {
+                let problem = walk::explain(dir, &item.store.path.join_text(path), errno, "a directory");
+                crate::problem::Problem { errno: Some(errno), ..problem }
+            })
+        });
+        let dir = match dir {
+            Ok(dir) => dir,
+            Err(problem) if problem.errno == Some(Errno::NOENT) => return Ok(None),
+            Err(problem) => return Err(wrong(problem)),
+        };
+        let shown = item.store.path.join_text(path.as_str());
+        let directory = entry.kind == Kind::Directory;
+        let wanted = if directory { "a directory" } else { "a regular file" };
+        let fd = match walk::look(dir, path.name(), Mounts::Stay) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(wrong(walk::explain(dir, &shown, errno, wanted))),
+        };
+        let stat =
+            walk::stat(fd.as_fd()).map_err(|errno| wrong(walk::explain(dir, &shown, errno, wanted)))?;
+        let fits = if directory { stat.is_dir() } else { stat.is_file() || entry.method == Method::Copy };
+        if fits { Ok(Some(stat)) } else { Err(wrong(walk::wrong_type(dir, &shown, &stat, wanted))) }
+    }
+
+    fn without_source(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        source: &AbsPath,
+    ) -> Result<Verdict, Verdict> {
+        let entry = item.entry;
+        let missing = |detail: &str| (Status::Missing, detail.to_owned());
+        if entry.kind == Kind::Directory {
+            return Err(missing("the store does not hold it yet; the next run creates it"));
+        }
+        let text = item.store.path.join(source);
+        let parent = target.parent().unwrap_or_else(AbsPath::root);
+        let dir = self.target.enter(parent.as_str(), &mut |dir, name, path| {
+            walk::directory(dir, name, Mounts::Enter)
+                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+        });
+        let dir = dir.ok();
+        let seen = dir.and_then(|dir| walk::stat_at(dir, target.name()).ok());
+        let link = dir.and_then(|dir| rustix::fs::readlinkat(dir, target.name(), Vec::new()).ok());
+        let is_our_link = link.is_some_and(|link| link.as_bytes() == text.as_str().as_bytes());
+        match (entry.missing, seen) {
+            (_, Some(_)) if is_our_link => {
+                Ok((Status::Ok, "a link stands for it, as the store does not hold it yet".to_owned()))
+            }
+            (_, Some(seen)) if seen.is_file() && seen.mode() != 0 => {
+                Err((Status::Replaced, "it is on the root only; --adopt brings it to the store".to_owned()))
+            }
+            (Missing::Skip, _) => Ok((Status::Ok, "left out, as the store does not hold it".to_owned())),
+            (Missing::Link, None) if entry.method == Method::Copy => {
+                Ok((Status::Ok, "nothing to copy yet".to_owned()))
+            }
+            (Missing::Fail, _) => {
+                Err(missing("the store does not hold it, and `missing` is `fail`: bring it there"))
+            }
+            (Missing::Link, _) => Err(missing("the store does not hold it yet; the next run places a link")),
+            _ => Err(missing("the store does not hold it yet; the next run creates it")),
+        }
+    }
+
+    fn options(&mut self, item: &Item<'_>, mount: &OwnedFd) -> Option<Verdict> {
+        let inherited = self.stores[usize::from(item.entry.store)].as_ref()?.options;
+        let now = kernel::options_of(mount.as_fd()).ok()?;
+        let (lacks, has) = difference(now, inherited, item.entry.options);
+        if lacks.names().next().is_none() && has.names().next().is_none() {
+            return None;
+        }
+        Some((
+            Status::WrongOptions,
+            format!("lacks {}, has {} too many; run imp-mount to correct it", words(lacks), words(has)),
+        ))
+    }
+
+    /// Owner and mode, where the manifest says them.
+    fn owner(&mut self, item: &Item<'_>, source: &AbsPath, stat: &Stat) -> Result<Verdict, Verdict> {
+        let (entry, base) = (item.entry, &item.store.path);
+        if self.report.pending.iter().any(|one| &one.base == base && &one.path == source) {
+            let detail = "root's alone until its user exists; imp-mount --settle gives it then";
+            return Err((Status::Pending, detail.to_owned()));
+        }
+        self.secret(&base.join(source), stat);
+        if stat.is_symlink() {
+            return Ok((Status::Ok, String::new()));
+        }
+        let remedy = "chown or chmod it, set `enforce`, or correct the entry";
+        let owner = &entry.owner;
+        let user = owner.user.as_ref().and_then(|user| self.names.user(Some(user)));
+        let group = owner.group.as_ref().and_then(|group| self.names.group(Some(group)));
+        if user.is_some_and(|user| user != stat.uid()) || group.is_some_and(|group| group != stat.gid()) {
+            let wanted = |id: Option<u32>, now: u32| id.unwrap_or(now);
+            return Err((
+                Status::WrongOwner,
+                format!(
+                    "{}:{}, but the manifest says {}:{}; {remedy}",
+                    stat.uid(),
+                    stat.gid(),
+                    wanted(user, stat.uid()),
+                    wanted(group, stat.gid())
+                ),
+            ));
+        }
+        match owner.mode.filter(|mode| *mode != stat.mode()) {
+            Some(mode) => {
+                let detail = format!("{:04o}, but the manifest says {mode:04o}; {remedy}", stat.mode());
+                Err((Status::WrongMode, detail))
+            }
+            None => Ok((Status::Ok, String::new())),
+        }
+    }
+
+    /// Notes secrets that everybody can read.
+    fn secret(&mut self, place: &AbsPath, stat: &Stat) {
+        let name = place.name();
+        let is_secret = matches!(name, ".ssh" | ".gnupg" | ".password-store" | ".aws" | ".kube" | ".netrc")
+            || (name.starts_with("ssh_host_") && name.ends_with("_key"));
+        if is_secret && stat.mode() & 0o007 != 0 {
+            self.secrets
+                .push(format!("{place} holds secrets, but its mode {:04o} lets everybody in", stat.mode()));
+        }
+    }
+
+    fn was_linked(&self, target: &AbsPath) -> bool {
+        self.report.entries.iter().any(|one| one.target == *target && one.state == State::Linked)
+    }
+
+    /// Why nothing of ours is seen at a target: something may have been mounted over it, or above it.
+    fn why_not(&mut self, target: &AbsPath, otherwise: &str) -> Verdict {
+        let prefix = self.prefix.clone();
+        let mounts = self.mounts();
+        if !mounts.contains_key(prefix.join(target).as_str()) {
+            return (Status::NotMounted, otherwise.to_owned());
+        }
+        let above = target.ancestors().find_map(|above| mounts.get(&prefix.join_text(above)));
+        match above.and_then(|mounts| mounts.last()) {
+            Some(over) => {
+                (Status::Covered, format!("by {} ({}), mounted at {}", over.source, over.fstype, over.point))
+            }
+            None => (Status::Covered, "by the root that was mounted over it".to_owned()),
+        }
+    }
+
+    /// Another mount is seen: ours may be below it.
+    fn wrong_mount(&mut self, target: &AbsPath, source: &AbsPath, seen: &Mount) -> Verdict {
+        let shown = format!("{} ({}), {}", escape(&seen.source), seen.fstype, escape(&seen.root));
+        let point = self.prefix.join(target);
+        let stack = self.mounts().get(point.as_str()).map_or(0, Vec::len);
+        let ours = self.report.entries.iter().any(|one| one.target == *target && one.state == State::Mounted);
+        if stack > 1 && ours {
+            return (Status::Covered, format!("by {shown}; unmount that to see it again"));
+        }
+        (
+            Status::WrongSource,
+            format!("{shown} is mounted there, not {source}; unmount it, then run imp-mount"),
+        )
+    }
+
+    fn mounts(&mut self) -> &HashMap<String, Vec<Mount>> {
+        self.mounts.get_or_insert_with(|| {
+            let mut mounts: HashMap<String, Vec<Mount>> = HashMap::new();
+            for mount in table::all().unwrap_or_default() {
+                mounts.entry(mount.point.clone()).or_default().push(mount);
+            }
+            mounts
+        })
+    }
+
+    fn matches(&mut self, item: &Item<'_>, folder: &AbsPath) -> Vec<String> {
+        let Some(store) = &mut self.stores[usize::from(item.entry.store)] else { return Vec::new() };
+        let dir = store.cursor.enter(folder.as_str(), &mut |dir, name, path| {
+            walk::directory(dir, name, Mounts::Stay)
+                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+        });
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = dir.ok().and_then(|dir| rustix::fs::openat(dir, ".", flags, Mode::empty()).ok());
+        let names =
+            readable.and_then(|fd| create::first_names(fd.as_fd(), usize::MAX).ok()).unwrap_or_default();
+        let mut names: Vec<_> =
+            names.into_iter().filter(|name| sys::matches(item.entry.target.name(), name)).collect();
+        names.sort();
+        names
+    }
+}
+
+fn replaced(what: &str) -> Verdict {
+    let detail = format!(
+        "a program put a file in the {what}'s place; --adopt brings it to the store, or use method `copy`"
+    );
+    (Status::Replaced, detail)
+}
+
+/// For an entry that was never reached.
+#[must_use]
+pub fn unreached(entry: &Entry, store: &AbsPath, status: Status, detail: &str) -> Checked {
+    Checked {
+        target: entry.target.clone(),
+        source: store.join(entry.source()),
+        status,
+        required: entry.required,
+        detail: detail.to_owned(),
+    }
+}

@@ -1,0 +1,190 @@
+//! `--check`: the plan held against the system, before a run, after one that failed, and on a running system. It changes
+//! nothing, and says something useful even where there is no store, no root or no manifest.
+
+pub mod disks;
+pub mod entry;
+pub mod print;
+pub mod store;
+
+use serde::Serialize;
+
+use crate::manifest::{AbsPath, Kind};
+use crate::mount::Bases;
+use crate::mount::guard::Guard;
+use crate::mount::root::Sysroot;
+use crate::names::Names;
+use crate::plan::Plan;
+use crate::problem::Problem;
+use crate::report::{Report, Run};
+use crate::walk::Cursor;
+
+use disks::Disk;
+use entry::{Checked, Checker, Status, unreached};
+use store::Filesystem;
+
+/// Everything that `--check` finds.
+#[derive(Debug, Default, Serialize)]
+pub struct Findings {
+    /// The version of this form.
+    pub version: u32,
+    /// What is wrong with the manifest; empty where it can be read.
+    pub manifest: String,
+    /// The root.
+    pub root: Option<Filesystem>,
+    /// The stores.
+    pub stores: Vec<Filesystem>,
+    /// The entries, and every file that a pattern matches.
+    pub entries: Vec<Checked>,
+    /// The disks that are there, where a store or the manifest is not.
+    pub disks: Vec<Disk>,
+    /// What is no problem, but should be known.
+    pub notes: Vec<String>,
+    /// The last run since the boot.
+    pub last_run: Option<Run>,
+    /// How many problems there are.
+    pub problems: usize,
+    /// What to do next.
+    pub next: Vec<String>,
+}
+
+/// Holds a plan against the system below a sysroot.
+#[must_use]
+pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
+    let report = Report::read();
+    let mut findings = Findings { version: 1, last_run: report.runs.last().cloned(), ..Findings::default() };
+    match Sysroot::open(sysroot) {
+        Ok(sysroot) => look(plan, &sysroot, &report, &mut findings),
+        Err(problem) => {
+            let root = Filesystem {
+                path: "/".to_owned(),
+                problem: problem.to_string(),
+                required: true,
+                ..Filesystem::default()
+            };
+            findings.root = Some(root);
+            let unreached = |item: &crate::plan::Item<'_>| {
+                unreached(item.entry, &item.store.path, Status::NotMounted, "there is no root")
+            };
+            findings.entries = plan.items.iter().map(unreached).collect();
+        }
+    }
+    findings.notes.extend(essentials(plan));
+    findings.notes.extend(plan.idle.iter().cloned());
+    conclude(&mut findings);
+    findings
+}
+
+/// What can be said without a manifest.
+#[must_use]
+pub fn without_manifest(problem: &Problem) -> Findings {
+    let mut findings = Findings {
+        version: 1,
+        manifest: problem.to_string(),
+        last_run: Report::read().runs.last().cloned(),
+        ..Findings::default()
+    };
+    conclude(&mut findings);
+    findings
+}
+
+fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Findings) {
+    findings.root = Some(store::root(plan, sysroot));
+    let mut opened = Vec::new();
+    for one in &plan.manifest.stores {
+        let (found, store) = store::store(plan, one, sysroot);
+        findings.stores.push(found);
+        opened.push(store);
+    }
+    let bases = match Bases::of(
+        &sysroot.fd,
+        opened.iter().map(|store| store.as_ref().map(|store| store.cursor.base())),
+    ) {
+        Ok(bases) => bases,
+        Err(problem) => return findings.notes.push(problem.to_string()),
+    };
+    let root = match sysroot.fd.try_clone() {
+        Ok(root) => root,
+        Err(error) => return findings.notes.push(error.to_string()),
+    };
+    let mut checker = Checker {
+        plan,
+        target: Cursor::new(root),
+        stores: opened,
+        names: Names::new(plan.manifest, sysroot.is_live(), &bases),
+        report,
+        guard: Guard::find(),
+        secrets: Vec::new(),
+        mounts: None,
+        prefix: sysroot.path.clone(),
+    };
+    for item in &plan.items {
+        findings.entries.extend(checker.check(item));
+    }
+    findings.notes.append(&mut checker.secrets);
+    findings.notes.extend(checker.names.warnings().iter().map(ToString::to_string));
+}
+
+/// What nearly every system should keep, and no entry names.
+fn essentials(plan: &Plan<'_>) -> Vec<String> {
+    let needed = [
+        ("/var/lib/nixos", "users and groups without a fixed id may get another one at every boot"),
+        ("/etc/machine-id", "every boot is a first boot, and logs of earlier ones are not found"),
+        ("/etc/ssh/ssh_host_ed25519_key", "if sshd makes its own host keys, they change at every boot"),
+    ];
+    let covered = |path: &str| {
+        let Ok(path) = AbsPath::parse(path) else { return true };
+        plan.items.iter().any(|item| {
+            let target = &item.entry.target;
+            match item.entry.kind {
+                Kind::Directory => path.is_in(target),
+                Kind::File => path == *target,
+                Kind::Glob => {
+                    path.parent() == target.parent() && crate::sys::matches(target.name(), path.name())
+                }
+            }
+        })
+    };
+    let note = |(path, why): (&str, &str)| format!("{path} is not persisted: {why}");
+    needed.into_iter().filter(|(path, _)| !covered(path)).map(note).collect()
+}
+
+/// Counts the problems and says what to do about them.
+fn conclude(findings: &mut Findings) {
+    let bad = |filesystem: &&Filesystem| !filesystem.problem.is_empty();
+    let stores_lost = findings.stores.iter().filter(bad).count();
+    let entries = findings.entries.iter().filter(|one| one.status.is_problem());
+    findings.problems = usize::from(!findings.manifest.is_empty())
+        + findings.root.iter().filter(bad).count()
+        + stores_lost
+        + entries.clone().count();
+    let has = |status: Status| findings.entries.iter().any(|one| one.status == status);
+    let mut next = Vec::new();
+    if !findings.manifest.is_empty() {
+        next.push("boot an earlier generation from the boot menu; its initrd has a manifest that worked");
+        next.push("or put imp-mount=off on the kernel command line, and mount what is needed by hand");
+    }
+    if findings.stores.iter().any(|store| store.source.is_empty()) {
+        next.push("make the store's disk available, mount it where it is expected, and run imp-mount again");
+    }
+    if has(Status::NotMounted) || has(Status::Missing) || has(Status::WrongOptions) {
+        next.push("run imp-mount to put in place what is not, and read what it says");
+    }
+    if has(Status::WrongSource) || has(Status::Covered) {
+        next.push("unmount what is in the way, then run imp-mount");
+    }
+    if has(Status::Pending) {
+        next.push("once users exist, run imp-mount --settle");
+    }
+    if findings.problems > 0 {
+        next.push("to boot without an entry for once, add imp-mount.skip=PATH to the kernel command line");
+        next.push("when all is well, leave the emergency shell with `systemctl default`");
+    }
+    findings.next = next.into_iter().map(str::to_owned).collect();
+    let lost = findings.stores.iter().any(|store| store.source.is_empty());
+    if lost
+        || !findings.manifest.is_empty()
+        || findings.root.as_ref().is_none_or(|root| !root.problem.is_empty())
+    {
+        findings.disks = disks::all();
+    }
+}

@@ -1,0 +1,170 @@
+//! The root and the stores held against what is there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use serde::Serialize;
+
+use crate::manifest::options::BindOptions;
+use crate::manifest::{AbsPath, Store};
+use crate::mount::kernel;
+use crate::mount::root::{Sysroot, is_volatile};
+use crate::mount::store::{Opened, device_path};
+use crate::plan::Plan;
+use crate::table;
+use crate::walk::{self, Cursor, Mounts};
+
+/// From here on a file system is nearly full: percent of its blocks or inodes.
+const NEARLY_FULL: u64 = 95;
+
+/// A file system: the root's or a store's.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Filesystem {
+    /// Where it is, seen from the booted system.
+    pub path: String,
+    /// What it is mounted from; empty where it is not.
+    pub source: String,
+    /// Its type.
+    pub fstype: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How much of that is used.
+    pub used: u64,
+    /// Its inodes; 0 where it has no fixed number.
+    pub inodes: u64,
+    /// How many of them are used.
+    pub inodes_used: u64,
+    /// What is wrong with it; empty where nothing is.
+    pub problem: String,
+    /// Whether the boot needs it.
+    pub required: bool,
+}
+
+/// Looks at the root.
+pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
+    let mut root = filesystem("/", sysroot.fd.as_fd());
+    root.required = true;
+    let volatile = is_volatile(sysroot.fd.as_fd()).unwrap_or(false);
+    if plan.root.is_some() && !volatile {
+        let waits = "the next boot turns it into a tmpfs";
+        let lacks = "it is not built yet: run imp-mount";
+        let converts = plan.root.is_some_and(|root| root.convert.is_some());
+        let text = if sysroot.is_live() { waits } else { lacks };
+        text.clone_into(&mut root.problem);
+        if converts && !sysroot.is_live() && !is_mount_root(sysroot.fd.as_fd()) {
+            "nothing is mounted there to be converted; see why sysroot.mount failed"
+                .clone_into(&mut root.problem);
+        }
+    }
+    root
+}
+
+/// Looks at a store, and opens it where that is possible. Nothing is mounted or created.
+pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, Option<Opened>) {
+    let converts = plan.root.and_then(|root| root.convert.as_ref()) == Some(&store.path);
+    let fd = if converts
+        && !is_volatile(sysroot.fd.as_fd()).unwrap_or(true)
+        && is_mount_root(sysroot.fd.as_fd())
+    {
+        sysroot.fd.try_clone().map_err(|error| error.to_string())
+    } else {
+        find(store, sysroot)
+    };
+    let options = fd.as_ref().ok().and_then(|fd| kernel::options_of(fd.as_fd()).ok());
+    match (fd, options) {
+        (Ok(fd), Some(options)) => {
+            let mut found = filesystem(store.path.as_str(), fd.as_fd());
+            found.required = store.required;
+            if options.has(BindOptions::RO) && !store.options.iter().any(|option| option == "ro") {
+                "it is mounted read-only; see `dmesg` for errors, check it with fsck, and remount it"
+                    .clone_into(&mut found.problem);
+            }
+            (found, Some(Opened { cursor: Cursor::new(fd), options }))
+        }
+        (fd, _) => {
+            let problem = fd.err().unwrap_or_else(|| "cannot ask for its mount options".to_owned());
+            let lost = Filesystem {
+                path: store.path.as_str().to_owned(),
+                problem,
+                required: store.required,
+                ..Filesystem::default()
+            };
+            (lost, None)
+        }
+    }
+}
+
+fn find(store: &Store, sysroot: &Sysroot) -> Result<OwnedFd, String> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let expected = expected(store, sysroot);
+    let found = walk::open_below(sysroot.fd.as_fd(), &store.path, flags, Mounts::Enter);
+    let fd = found.map_err(|_| format!("it is not there{expected}"))?;
+    let on_root = walk::mount_id(fd.as_fd()) == walk::mount_id(sysroot.fd.as_fd());
+    if on_root {
+        return Err(format!("nothing is mounted there{expected}"));
+    }
+    match is_volatile(fd.as_fd()) {
+        Ok(true) => Err(format!("it is on a tmpfs, so nothing on it would outlive the next boot{expected}")),
+        Ok(false) => Ok(fd),
+        Err(problem) => Err(problem.to_string()),
+    }
+}
+
+/// What should be mounted there, by the manifest or else by fstab(5), and whether its device exists.
+fn expected(store: &Store, sysroot: &Sysroot) -> String {
+    let by_manifest = store.device.as_ref().map(|device| ("the manifest", device.clone()));
+    let Some((who, device)) = by_manifest.or_else(|| by_fstab(&store.path, sysroot)) else {
+        return String::new();
+    };
+    let path = device_path(&device);
+    let there = if std::path::Path::new(&path).exists() {
+        "which is there: see whether its file system is whole"
+    } else {
+        "which is not there: is the disk connected, its driver in the initrd, and the name right?"
+    };
+    format!("; {who} says {device}, {there}")
+}
+
+/// The device that an fstab names for a path. The initrd's has it below the sysroot.
+fn by_fstab(path: &AbsPath, sysroot: &Sysroot) -> Option<(&'static str, String)> {
+    let below = sysroot.path.join(path);
+    let texts =
+        ["/etc/fstab", "/etc/initrd-fstab"].into_iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    for text in texts {
+        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let mut fields = line.split_whitespace();
+            let (Some(device), Some(point)) = (fields.next(), fields.next()) else { continue };
+            if point == path.as_str() || point == below.as_str() {
+                return Some(("fstab", device.to_owned()));
+            }
+        }
+    }
+    None
+}
+
+fn is_mount_root(fd: BorrowedFd<'_>) -> bool {
+    walk::stat(fd).is_ok_and(|stat| stat.is_mount_root())
+}
+
+fn filesystem(path: &str, fd: BorrowedFd<'_>) -> Filesystem {
+    let mount = table::of(fd).unwrap_or_default();
+    let mut found = Filesystem {
+        path: path.to_owned(),
+        source: mount.source,
+        fstype: mount.fstype,
+        ..Filesystem::default()
+    };
+    if let Ok(use_of) = rustix::fs::fstatvfs(fd) {
+        found.size = use_of.f_blocks * use_of.f_frsize;
+        found.used = (use_of.f_blocks - use_of.f_bfree) * use_of.f_frsize;
+        found.inodes = use_of.f_files;
+        found.inodes_used = use_of.f_files.saturating_sub(use_of.f_ffree);
+    }
+    for (what, used, all) in [("space", found.used, found.size), ("inodes", found.inodes_used, found.inodes)]
+    {
+        if all > 0 && used * 100 / all >= NEARLY_FULL {
+            found.problem = format!("{} % of its {what} are used: free some", used * 100 / all);
+        }
+    }
+    found
+}
