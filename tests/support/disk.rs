@@ -196,8 +196,8 @@ impl Disk {
 
 /// Unmounts everything at and below a folder, without waiting for those who use it.
 pub fn detach(at: &Path) {
-    // A detached mount takes along what is mounted on it.
-    while let Some(mount) = mounts_below(at).first() {
+    // The last one listed is not hidden by another.
+    while let Some(mount) = mounts_below(at).last() {
         umount2(&mount.target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).unwrap();
     }
 }
