@@ -1,0 +1,148 @@
+//! How a manifest's `file` is written: its last component may be a pattern, as in glob(7).
+//!
+//! `*`, `?` and `[…]` (with `!` in front of what is not meant) are special. A backslash before one of them, before `]` or
+//! before a backslash takes that away; before anything else it is a backslash, as in systemd's `\x2d`.
+
+use super::{AbsPath, Kind};
+
+/// Reads `file`: the path of one file, or a pattern, in which every backslash stands before the character it protects.
+///
+/// # Errors
+/// Why it is neither.
+pub fn read(text: &str) -> Result<(AbsPath, Kind), String> {
+    let parts: Vec<_> = text.split('/').collect();
+    let last = parts.iter().rposition(|part| !part.is_empty() && *part != ".");
+    let mut path = String::with_capacity(text.len());
+    let mut kind = Kind::File;
+    for (index, part) in parts.iter().enumerate() {
+        let component = Component::read(part)?;
+        if component.special && last != Some(index) {
+            return Err(format!(
+                "`{part}` is a pattern, which only the last component can be; write a backslash before `*`, `?` or `[` to mean the character itself"
+            ));
+        }
+        if index > 0 {
+            path.push('/');
+        }
+        path.push_str(if component.special { &component.pattern } else { &component.literal });
+        if component.special {
+            kind = Kind::Glob;
+        }
+    }
+    AbsPath::parse(&path).map(|path| (path, kind))
+}
+
+/// Writes the target of a file entry so that [`read`] reads the same again.
+#[must_use]
+pub fn write(target: &AbsPath, kind: Kind) -> String {
+    let protected = |text: &str| {
+        let mut written = String::with_capacity(text.len());
+        for letter in text.chars() {
+            if matches!(letter, '*' | '?' | '[' | '\\') {
+                written.push('\\');
+            }
+            written.push(letter);
+        }
+        written
+    };
+    match (kind, target.as_str().rsplit_once('/')) {
+        (Kind::Glob, Some((directory, name))) => format!("{}/{name}", protected(directory)),
+        _ => protected(target.as_str()),
+    }
+}
+
+/// Whether a target's last component is a pattern in the form that [`read`] gives it.
+#[must_use]
+pub fn is_pattern(name: &str) -> bool {
+    Component::read(name).is_ok_and(|component| component.special && component.pattern == name)
+}
+
+#[derive(Default)]
+struct Component {
+    /// What it says, if nothing in it is special.
+    literal: String,
+    /// What it says as a pattern.
+    pattern: String,
+    /// Whether something in it is special.
+    special: bool,
+}
+
+impl Component {
+    fn read(text: &str) -> Result<Self, String> {
+        let mut this = Self::default();
+        let mut letters = text.chars().peekable();
+        // Inside of `[…]`: whether the next letter is the first of the set, where `]` is one of it.
+        let mut set: Option<bool> = None;
+        while let Some(letter) = letters.next() {
+            match (letter, set) {
+                ('\\', _) => {
+                    let protected = letters.next_if(|next| "*?[]\\".contains(*next)).unwrap_or('\\');
+                    this.literal.push(protected);
+                    this.pattern.extend(['\\', protected]);
+                    set = set.map(|_| false);
+                    continue;
+                }
+                ('[', None) => {
+                    this.special = true;
+                    this.pattern.push('[');
+                    if letters.next_if(|next| matches!(next, '!' | '^')).is_some() {
+                        this.pattern.push('!');
+                    }
+                    set = Some(true);
+                    continue;
+                }
+                (']', Some(false)) => set = None,
+                (_, Some(_)) => set = Some(false),
+                ('*' | '?', None) => this.special = true,
+                _ => {}
+            }
+            this.literal.push(letter);
+            this.pattern.push(letter);
+        }
+        if set.is_some() {
+            return Err(format!("`{text}` has a `[` without its `]`; write `\\[` for the character itself"));
+        }
+        Ok(this)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn files_and_patterns_are_told_apart() {
+        for (text, path, kind) in [
+            ("/etc/machine-id", "/etc/machine-id", Kind::File),
+            ("/etc//ssh/ssh_host_*/", "/etc/ssh/ssh_host_*", Kind::Glob),
+            ("/a/x?", "/a/x?", Kind::Glob),
+            ("/a/[^a]b", "/a/[!a]b", Kind::Glob),
+            ("/a/[]a]", "/a/[]a]", Kind::Glob),
+            ("/a/[\\]a]", "/a/[\\]a]", Kind::Glob),
+            ("/a/x]", "/a/x]", Kind::File),
+            ("/a/\\*", "/a/*", Kind::File),
+            ("/\\[a]/\\?", "/[a]/?", Kind::File),
+            ("/a/dev-disk\\x2d1", "/a/dev-disk\\x2d1", Kind::File),
+            ("/a/b\\\\c", "/a/b\\c", Kind::File),
+            ("/a/b\\", "/a/b\\", Kind::File),
+            ("/\\*/\\x\\**", "/*/\\\\x\\**", Kind::Glob),
+        ] {
+            let read_first = read(text).unwrap();
+            assert_eq!(read_first, (AbsPath::parse(path).unwrap(), kind), "{text}");
+            assert_eq!(read(&write(&read_first.0, kind)), Ok(read_first.clone()), "{text}");
+            assert!(kind == Kind::File || is_pattern(read_first.0.name()), "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_cannot_be_meant_are_refused() {
+        for (text, reason) in
+            [("/home/*/x", "only the last component"), ("/a/[x", "without its `]`"), ("a*", "relative")]
+        {
+            assert!(read(text).unwrap_err().contains(reason), "{text}");
+        }
+        assert!(!is_pattern("a[") && !is_pattern("[^a]") && !is_pattern("a\\x*"));
+    }
+}
