@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use super::{Id, Kind, Manifest, Owner};
-use crate::problem::Problem;
 
 /// Directories whose owner is root and whose mode is the same on every system; see hier(7), and systemd.exec(5) for the
 /// private ones.
@@ -59,6 +58,17 @@ struct Voice {
     entry: Option<usize>,
 }
 
+/// Two entries whose `parents` contradict each other.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// The later entry, by its index.
+    pub entry: usize,
+    /// The earlier one.
+    pub other: usize,
+    /// The directory that they disagree on.
+    pub directory: String,
+}
+
 /// The word on a directory's owner and mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said<'a> {
@@ -97,9 +107,9 @@ impl Said<'_> {
 impl Parents {
     /// Collects what a manifest says, and where entries contradict each other.
     #[must_use]
-    pub fn new(manifest: &Manifest) -> (Self, Vec<Problem>) {
+    pub fn new(manifest: &Manifest) -> (Self, Vec<Clash>) {
         let mut this = Self::default();
-        let mut problems = Vec::new();
+        let mut clashes = Vec::new();
         for parent in &manifest.parents {
             this.said
                 .insert(parent.path.as_str().to_owned(), Voice { owner: parent.owner.clone(), entry: None });
@@ -119,19 +129,18 @@ impl Parents {
         for (index, entry) in manifest.entries.iter().enumerate() {
             let Some(owner) = &entry.parents else { continue };
             for path in std::iter::once(&entry.target).chain(&entry.source) {
-                this.speak(manifest, index, owner, path.ancestors(), &mut problems);
+                this.speak(index, owner, path.ancestors(), &mut clashes);
             }
         }
-        (this, problems)
+        (this, clashes)
     }
 
     fn speak<'p>(
         &mut self,
-        manifest: &Manifest,
         index: usize,
         owner: &Owner,
         ancestors: impl Iterator<Item = &'p str>,
-        problems: &mut Vec<Problem>,
+        clashes: &mut Vec<Clash>,
     ) {
         for path in ancestors {
             if system(path).is_some() {
@@ -146,16 +155,7 @@ impl Parents {
                 .or(merge(&mut voice.owner.group, owner.group.as_ref()))
                 .or(merge(&mut voice.owner.mode, owner.mode.as_ref()));
             if clash.is_some() {
-                problems.push(
-                    Problem::new(format!(
-                        "its `parents` and those of {} give the directory {path} different owners or modes",
-                        manifest.entries[other].target
-                    ))
-                    .at(format!("entries[{index}] {}", manifest.entries[index].target))
-                    .remedy(format!(
-                        "make {path} an entry of its own, or name it once in the manifest's `parents`"
-                    )),
-                );
+                clashes.push(Clash { entry: index, other, directory: path.to_owned() });
                 return;
             }
         }
