@@ -1,1 +1,115 @@
-//! Being written.
+//! The manifest's binary form: what the boot reads.
+//!
+//! postcard tells fields by their position alone, so that another version's bytes would be read as nonsense without any
+//! error. A header stands in front of it: magic, format, length and a checksum over all of it.
+
+use super::Manifest;
+use super::refuse::{place, problems};
+use crate::problem::{Problem, Result};
+
+/// The format's number, raised whenever a type of the manifest changes.
+pub const FORMAT: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"imp-mnt\0";
+/// Magic, format, and the length of what follows the header.
+const SUMMED: usize = MAGIC.len() + 2 + 4;
+/// The header: what is summed, and the sum.
+const HEADER: usize = SUMMED + 4;
+/// A manifest of a million entries is smaller.
+const LIMIT: usize = 64 << 20;
+
+/// The binary form of a manifest.
+///
+/// # Errors
+/// The first of what [`refuse`](super::refuse) finds, or that it is too large.
+pub fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
+    accept(manifest)?;
+    let payload = postcard::to_allocvec(manifest)
+        .map_err(|error| Problem::new(format!("it cannot be written: {error}")))?;
+    let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= LIMIT);
+    let length = length.ok_or_else(|| Problem::new("it is larger than 64 MiB"))?;
+    let mut bytes = Vec::with_capacity(HEADER + payload.len());
+    bytes.extend(MAGIC);
+    bytes.extend(FORMAT.to_le_bytes());
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(sum(&bytes, &payload).to_le_bytes());
+    bytes.extend(payload);
+    Ok(bytes)
+}
+
+/// Reads a manifest in its binary form.
+///
+/// # Errors
+/// Why the bytes are no manifest of this format, or the first of what [`refuse`](super::refuse) finds.
+pub fn decode(bytes: &[u8]) -> Result<Manifest> {
+    let whole = |what: String| Problem::new(what).remedy("write it again with `impctl compile`");
+    if is_text(bytes) {
+        return Err(Problem::new("this is the text form").remedy("compile it with `impctl compile`"));
+    }
+    if bytes.is_empty() {
+        return Err(whole("the file is empty".to_owned()));
+    }
+    if !bytes.starts_with(&MAGIC[..bytes.len().min(MAGIC.len())]) {
+        return Err(whole("this is no manifest: it does not start like one".to_owned()));
+    }
+    let short = || whole(format!("the file is cut off after {} bytes, within its header", bytes.len()));
+    let (format, rest) = bytes[MAGIC.len().min(bytes.len())..].split_first_chunk().ok_or_else(short)?;
+    match u16::from_le_bytes(*format) {
+        FORMAT => {}
+        format => {
+            let age = if format < FORMAT { "older" } else { "newer" };
+            return Err(whole(format!("its format is {format}, {age} than {FORMAT}, the one that this version reads"))
+                .remedy("write it with the impctl that belongs to this imp-mount, or boot the generation that it is from"));
+        }
+    }
+    let (length, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let (checksum, payload) = rest.split_first_chunk().ok_or_else(short)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= LIMIT);
+    match length {
+        None => return Err(whole("its header asks for more than 64 MiB: it is damaged".to_owned())),
+        Some(length) if payload.len() < length => {
+            return Err(whole(format!("the file is cut off: {} of {length} bytes are there", payload.len())));
+        }
+        Some(length) if payload.len() > length => {
+            return Err(whole(format!(
+                "{} bytes follow after its end: it is damaged",
+                payload.len() - length
+            )));
+        }
+        Some(_) => {}
+    }
+    if u32::from_le_bytes(*checksum) != sum(&bytes[..SUMMED], payload) {
+        return Err(whole("its checksum is wrong: it is damaged".to_owned()));
+    }
+    let (manifest, rest) = postcard::take_from_bytes(payload)
+        .map_err(|error| whole(format!("its checksum is right, but its content is not: {error}")))?;
+    if !rest.is_empty() {
+        return Err(whole(format!("its content ends {} bytes early", rest.len())));
+    }
+    accept(&manifest)?;
+    Ok(manifest)
+}
+
+/// Whether bytes look like a manifest's text form.
+#[must_use]
+pub fn is_text(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"{")
+}
+
+fn sum(header: &[u8], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(header);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// Lets through only what nothing is wrong with, so that whoever comes after need not ask.
+fn accept(manifest: &Manifest) -> Result<()> {
+    let found = problems(manifest, &|it| place(manifest, it));
+    let more = found.len().saturating_sub(1);
+    match found.into_iter().next() {
+        None => Ok(()),
+        Some(problem) if more == 0 => Err(problem),
+        Some(problem) => Err(Problem { what: format!("{} (and {more} more)", problem.what), ..problem }),
+    }
+}
