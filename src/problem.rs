@@ -84,6 +84,7 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 /// The kernel's words for an error, with its name.
+#[must_use]
 pub fn describe(errno: Errno) -> String {
     std::io::Error::from(errno).to_string()
 }

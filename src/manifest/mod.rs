@@ -3,10 +3,13 @@
 //! The text form (JSON) is read by [`text`], refused or accepted by [`refuse`], and kept in the binary form of [`wire`].
 //! All three know the types below and nothing of the system.
 
+#[cfg(feature = "ctl")]
+mod json;
 pub mod mode;
 pub mod options;
 pub mod parents;
 pub mod path;
+pub mod pattern;
 pub mod refuse;
 #[cfg(feature = "ctl")]
 pub mod show;
@@ -78,6 +81,8 @@ pub struct Parent {
 
 /// A path that persists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+// Each is a key of its own, and none excludes another.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Entry {
     /// Where it appears, seen from the booted system.
     pub target: AbsPath,
@@ -181,6 +186,18 @@ pub enum Method {
     Copy,
 }
 
+impl Method {
+    /// The method's name in the manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Symlink => "symlink",
+            Self::Copy => "copy",
+        }
+    }
+}
+
 /// What to do about a file that the store does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -196,6 +213,20 @@ pub enum Missing {
     Fail,
     /// Create it so that systemd takes the boot for the first one, and keeps the id it makes.
     MachineId,
+}
+
+impl Missing {
+    /// The policy's name in the manifest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Link => "link",
+            Self::Skip => "skip",
+            Self::Fail => "fail",
+            Self::MachineId => "machine-id",
+        }
+    }
 }
 
 /// When an entry is mounted, in the order of a boot.

@@ -99,6 +99,15 @@ impl BindOptions {
         })
     }
 
+    /// Every word that changes something, each option before its opposite.
+    pub fn words_known() -> impl Iterator<Item = &'static str> {
+        let words = Self::NAMES.into_iter().flat_map(|(option, on, off)| {
+            // The opposite of the first two ways of keeping access times is the same.
+            [Some(on), (option != Self::STRICTATIME).then_some(off)]
+        });
+        words.flatten()
+    }
+
     /// Whether the bits are ones that this version knows.
     #[must_use]
     pub fn is_known(self) -> bool {

@@ -1,1 +1,234 @@
-//! Being written.
+//! The manifest's text form: JSON, as the NixOS module writes it and as a person does.
+//!
+//! Everything that is wrong is collected, so that one build shows all of it. What is accepted is brought into one form:
+//! everything in path order, and nothing said twice.
+
+mod fields;
+
+use self::fields::{Fields, path, text};
+use super::json::Value;
+use super::refuse::{self, Place};
+use super::{
+    AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, Owner, Parent, Phase, Root, Store,
+};
+use super::{mode, path::escape, pattern};
+use crate::problem::Problem;
+
+/// The version of the text form that is read here.
+pub const VERSION: u32 = 1;
+
+/// Reads a manifest in its text form.
+///
+/// # Errors
+/// Everything that is wrong with it: each with its place as written, such as `entries[3] /var/lib/plex`.
+pub fn parse(json: &str) -> Result<Manifest, Vec<Problem>> {
+    let tree: Value = serde_json::from_str(json).map_err(|error| vec![syntax(&error)])?;
+    let mut problems = Vec::new();
+    let (manifest, places) = read(&tree, &mut problems).ok_or_else(|| std::mem::take(&mut problems))?;
+    problems.extend(refuse::problems(&manifest, &|place| places.name(place)));
+    if problems.is_empty() { Ok(manifest) } else { Err(problems) }
+}
+
+fn syntax(error: &serde_json::Error) -> Problem {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    Problem::new(format!("this is no JSON: {}", text.strip_suffix(&place).unwrap_or(&text))).at(format!(
+        "line {}, column {}",
+        error.line(),
+        error.column()
+    ))
+}
+
+/// Where everything stands in the text.
+#[derive(Default)]
+struct Places {
+    stores: Vec<String>,
+    parents: Vec<String>,
+    entries: Vec<String>,
+}
+
+impl Places {
+    fn name(&self, place: Place) -> String {
+        match place {
+            Place::Manifest => String::new(),
+            Place::Root => "root".to_owned(),
+            Place::Ids => "ids".to_owned(),
+            Place::Store(index) => self.stores[index].clone(),
+            Place::Parent(index) => self.parents[index].clone(),
+            Place::Entry(index) => self.entries[index].clone(),
+        }
+    }
+}
+
+/// The manifest as far as it can be read; none where it cannot be told what anything in it means.
+fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Places)> {
+    let mut fields = Fields::open("", tree, problems)?;
+    if let Some(version) = fields.need("version", |value| match value {
+        Value::Number(version) => Ok(version.clone()),
+        other => Err(format!("must be a number, not {other}")),
+    }) && version != VERSION.into()
+    {
+        fields.wrong(
+            format!("version {version}: this impctl reads {VERSION}"),
+            "use the impctl that comes with whatever wrote the manifest",
+        );
+        return None;
+    }
+    let root = fields.object("root", "root.", |root| Root {
+        convert: root.read("convert", path),
+        size: root.read("size", owned),
+        mode: root.read("mode", |value| mode::parse(text(value)?, true)).unwrap_or(0o755),
+        inodes: root.read("inodes", owned),
+        options: root.texts("options"),
+    });
+    let mut stores = fields.items("stores", &["path"], store);
+    let complete = stores.len() == fields.length("stores");
+    if let Some(path) = root.as_ref().and_then(|root| root.convert.clone())
+        && stores.iter().all(|(store, _)| store.path != path)
+    {
+        let place = format!("root.convert {path}");
+        stores.push((Store { path, required: true, device: None, fstype: None, options: Vec::new() }, place));
+    }
+    stores.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
+    let (stores, store_places): (Vec<_>, _) = stores.into_iter().unzip();
+
+    let mut parents = fields.items("parents", &["directory"], |parent| {
+        let path = parent.need("directory", path);
+        let owner = parent.owner(true);
+        Some(Parent { path: path?, owner })
+    });
+    parents.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
+    let (parents, parent_places) = parents.into_iter().unzip();
+
+    let mut entries =
+        fields.items("entries", &["directory", "file"], |fields| entry(fields, &stores, complete));
+    entries.sort_by(|(one, _), (other, _)| one.target.cmp(&other.target));
+    let (entries, entry_places) = entries.into_iter().unzip();
+
+    let ids = fields.object("ids", "ids.", |ids| Ids {
+        users: ids.table("users"),
+        groups: ids.table("groups"),
+        strict: ids.flag("strict", false),
+    });
+    fields.finish();
+    Some((
+        Manifest { root, stores, parents, entries, ids: ids.unwrap_or_default() },
+        Places { stores: store_places, parents: parent_places, entries: entry_places },
+    ))
+}
+
+fn store(fields: &mut Fields<'_, '_>) -> Option<Store> {
+    let path = fields.need("path", path);
+    let required = fields.flag("required", true);
+    let device = fields.read("device", owned);
+    // What mount(8) calls a type that is to be found out.
+    let fstype = fields.read("fstype", owned).filter(|fstype| fstype != "auto");
+    let options = fields.texts("options");
+    Some(Store { path: path?, required, device, fstype, options })
+}
+
+/// An entry, unless it is left open what it is, where it belongs or when.
+fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<Entry> {
+    let directory = fields.read("directory", |value| Ok((path(value)?, Kind::Directory)));
+    let file = fields.read("file", |value| pattern::read(text(value)?));
+    match (fields.has("directory"), fields.has("file")) {
+        (true, true) => fields.wrong("both `directory` and `file`", "keep the one that it is"),
+        (false, false) => fields.wrong("neither `directory` nor `file`", "say which path persists"),
+        _ => {}
+    }
+    let is_directory = fields.has("directory");
+    if is_directory && fields.has("missing") {
+        fields.wrong(
+            "`missing` is for files only",
+            "leave it out: a directory is created when the store does not hold it",
+        );
+    }
+    let store = store_of(fields, stores, complete);
+    let source = fields.read("source", path);
+    let owner = fields.owner(is_directory);
+    let parents = fields.object("parents", "parents.", |parents| parents.owner(true));
+    let method = fields.word("method", [Method::Bind, Method::Symlink, Method::Copy], Method::name);
+    let missing = fields.word(
+        "missing",
+        [Missing::Link, Missing::Create, Missing::Skip, Missing::Fail, Missing::MachineId],
+        Missing::name,
+    );
+    let phase = fields.word("phase", [Phase::Boot, Phase::Early, Phase::Etc, Phase::Live], Phase::name);
+    let mut this = Entry {
+        target: AbsPath::root(),
+        kind: Kind::Directory,
+        store: 0,
+        source: None,
+        owner,
+        parents: parents.filter(|owner| *owner != Owner::default()),
+        method: Method::default(),
+        missing: Missing::default(),
+        options: BindOptions::DEFAULT,
+        required: fields.flag("required", true),
+        enforce: fields.flag("enforce", false),
+        hidden: fields.flag("hidden", false),
+        trash: fields.flag("trash", false),
+        phase: Phase::default(),
+    };
+    options(fields, &mut this);
+    (this.target, this.kind) = directory.or(file)?;
+    this.source = source.filter(|source| *source != this.target);
+    (this.store, this.method, this.phase) = (store?, method?, phase?);
+    // What is wrong about it has been said.
+    this.missing = if is_directory { Missing::default() } else { missing? };
+    Some(this)
+}
+
+/// Which store an entry belongs to. Without a word on it, the only one.
+fn store_of(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<u16> {
+    let named = fields.read("store", path);
+    let index = match (named, stores) {
+        (Some(path), _) => {
+            let index = stores.iter().position(|store| store.path == path);
+            if index.is_none() && complete {
+                fields.wrong(
+                    format!("`store`: there is no store {path}"),
+                    &format!("the stores are {}", list(stores)),
+                );
+            }
+            index?
+        }
+        // That there is no store is said once, and not here.
+        (None, [] | [_]) if complete && !fields.has("store") => 0,
+        (None, [_, _, ..]) if !fields.has("store") => {
+            fields
+                .wrong("`store` is missing, and there are several", &format!("name one of {}", list(stores)));
+            return None;
+        }
+        _ => return None,
+    };
+    u16::try_from(index).ok()
+}
+
+fn list(stores: &[Store]) -> String {
+    stores.iter().map(|store| store.path.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The options of an entry's mount. Two of them are what file managers read, and not the mount's own.
+fn options(fields: &mut Fields<'_, '_>, entry: &mut Entry) {
+    let texts = fields.texts("options");
+    for word in texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|word| !word.is_empty()) {
+        match word {
+            "x-gvfs-hide" => entry.hidden = true,
+            "x-gvfs-trash" => entry.trash = true,
+            _ if entry.options.apply(word) => {}
+            _ => {
+                let known: Vec<_> =
+                    BindOptions::words_known().chain(["x-gvfs-hide", "x-gvfs-trash"]).collect();
+                fields.wrong(
+                    format!("`options`: `{}` is no option of a bind mount", escape(word)),
+                    &format!("the options are {}", known.join(", ")),
+                );
+            }
+        }
+    }
+}
+
+fn owned(value: &Value) -> Result<String, String> {
+    text(value).map(str::to_owned)
+}
