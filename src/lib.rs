@@ -8,6 +8,8 @@ pub mod check;
 pub mod cli;
 pub mod cmdline;
 pub mod create;
+#[cfg(feature = "ctl")]
+pub mod ctl;
 pub mod logging;
 pub mod manifest;
 pub mod mount;

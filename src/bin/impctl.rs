@@ -1,2 +1,7 @@
 //! The tool for people and builds.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    imp_mount::ctl::main()
+}

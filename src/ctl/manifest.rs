@@ -1,0 +1,56 @@
+//! `impctl compile` and `impctl show`.
+
+use std::fs::Permissions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::output::{Failure, print};
+use crate::manifest::{Manifest, show, text, wire};
+use crate::problem::Problem;
+
+/// Compiles the text form into the binary one.
+pub fn compile(input: &Path, output: &Path) -> Result<(), Failure> {
+    let manifest = from_text(&read(input)?)?;
+    let bytes = wire::encode(&manifest).map_err(|problem| Failure::Refused(vec![problem]))?;
+    replace(output, &bytes).map_err(|error| Failure::io("writing", output, &error))
+}
+
+/// Prints either form as text.
+pub fn show(file: &Path) -> Result<(), Failure> {
+    let bytes = read(file)?;
+    let manifest = if wire::is_text(&bytes) {
+        from_text(&bytes)?
+    } else {
+        wire::decode(&bytes)
+            .map_err(|problem| Failure::Refused(vec![problem.at(file.display().to_string())]))?
+    };
+    print(&show::show(&manifest))
+}
+
+fn from_text(bytes: &[u8]) -> Result<Manifest, Failure> {
+    let json = std::str::from_utf8(bytes)
+        .map_err(|error| Failure::Refused(vec![Problem::new(format!("this is no JSON: {error}"))]))?;
+    text::parse(json).map_err(Failure::Refused)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let result = if file == Path::new("-") {
+        io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
+    } else {
+        std::fs::read(file).map(|read| bytes = read)
+    };
+    result.map(|()| bytes).map_err(|error| Failure::io("reading", file, &error))
+}
+
+/// Writes a file so that there is only ever the old one or the whole new one.
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut new =
+        tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(directory)?;
+    new.write_all(bytes)?;
+    new.as_file().sync_all()?;
+    new.persist(file)?;
+    Ok(())
+}

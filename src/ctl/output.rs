@@ -1,0 +1,58 @@
+//! How impctl ends, and how it writes.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::problem::Problem;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was asked for cannot be; said in full.
+    Refused(Vec<Problem>),
+    /// It could not even be tried.
+    Unable(Problem),
+    /// Whoever read the output has seen enough.
+    Unread,
+}
+
+impl Failure {
+    /// A file that cannot be read or written.
+    pub fn io(doing: &str, file: &Path, error: &io::Error) -> Self {
+        Self::Unable(Problem::new(format!("{doing}: {error}")).at(file.display().to_string()))
+    }
+
+    /// Says it on standard error, and gives the exit code.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Self::Refused(problems) => {
+                for problem in &problems {
+                    complain(&format!("error: {problem}"));
+                }
+                let count = problems.len();
+                complain(&format!("{count} {} found", if count == 1 { "problem" } else { "problems" }));
+                ExitCode::from(1)
+            }
+            Self::Unable(problem) => {
+                complain(&format!("error: {problem}"));
+                ExitCode::from(2)
+            }
+            Self::Unread => ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// Writes a line to standard error. When nobody reads that either, the exit code still tells.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes to standard output.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::io("writing", Path::new("standard output"), &error),
+    })
+}
