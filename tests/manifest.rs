@@ -1,0 +1,24 @@
+//! The manifest: what is accepted, what is refused and how, and that both of its forms hold the same.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "manifest/command.rs"]
+mod command;
+#[path = "manifest/documents.rs"]
+mod documents;
+#[path = "manifest/forms.rs"]
+mod forms;
+#[path = "manifest/random.rs"]
+mod random;
+#[path = "manifest/refused.rs"]
+mod refused;
+#[path = "manifest/wire.rs"]
+mod wire;
+
+use imp_mount::manifest::{Manifest, text};
+
+/// A manifest with one store, and these keys.
+fn manifest(keys: &str) -> Manifest {
+    let json = format!(r#"{{ "version": 1, "stores": [{{ "path": "/persist" }}], {keys} }}"#);
+    text::parse(&json).unwrap_or_else(|problems| panic!("{json}: {problems:?}"))
+}

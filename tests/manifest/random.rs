@@ -1,0 +1,186 @@
+//! Manifests that nobody thought of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use imp_mount::manifest::{AbsPath, show, text, wire};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde_json::{Map, Value, json};
+
+fn component() -> impl Strategy<Value = String> {
+    prop_oneof![4 => "[a-d]{1,2}", 1 => "[a-z *?\\[\\]\\\\\nü.-]{1,6}x"]
+}
+
+fn path() -> impl Strategy<Value = String> {
+    vec(component(), 1..5).prop_map(|parts| format!("/t/{}", parts.join("/")))
+}
+
+fn id() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        "[a-z_][a-z0-9_-]{0,8}".prop_map(Value::from),
+        (0..u32::MAX).prop_map(Value::from),
+        "[0-9]{1,6}".prop_map(Value::from)
+    ]
+}
+
+fn mode() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        (0..=0o7777u16).prop_map(|mode| format!("{mode:o}")),
+        "[ugoa]{0,2}[-+=][rwxXst]{0,4}(,[ugo]=[ugo])?"
+    ]
+    .prop_map(Value::from)
+}
+
+fn word(words: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    select(words).prop_map(Value::from)
+}
+
+/// An object with some of the keys.
+fn object(keys: Vec<(&'static str, BoxedStrategy<Value>)>) -> impl Strategy<Value = Map<String, Value>> {
+    let keys: Vec<_> =
+        keys.into_iter().map(|(key, value)| option::of(value).prop_map(move |value| (key, value))).collect();
+    keys.prop_map(|keys| keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
+}
+
+fn owner() -> Vec<(&'static str, BoxedStrategy<Value>)> {
+    vec![("user", id().boxed()), ("group", id().boxed()), ("mode", mode().boxed())]
+}
+
+/// What an entry may say, whatever it is.
+fn entry() -> impl Strategy<Value = Map<String, Value>> {
+    let options = [
+        "ro",
+        "rw",
+        "suid",
+        "dev",
+        "noexec",
+        "noatime",
+        "strictatime",
+        "nodiratime",
+        "x-gvfs-hide",
+        "nosymfollow",
+    ];
+    let options = subsequence(options.to_vec(), 0..6).prop_shuffle().prop_map(|options| json!(options));
+    let mut keys = owner();
+    keys.extend([
+        ("store", word(&["/p", "/q", "/p//"]).boxed()),
+        ("options", options.boxed()),
+        ("missing", word(&["create", "link", "skip", "fail", "machine-id"]).boxed()),
+        ("phase", word(&["early", "boot", "etc", "live"]).boxed()),
+        ("from", word(&["x.nix:1"]).boxed()),
+    ]);
+    keys.extend(
+        ["required", "enforce", "hidden", "trash"]
+            .map(|key| (key, any::<bool>().prop_map(Value::from).boxed())),
+    );
+    object(keys)
+}
+
+/// Escapes what is special in a file's path.
+fn literal(path: &str) -> String {
+    path.chars()
+        .flat_map(|letter| "*?[\\".contains(letter).then_some('\\').into_iter().chain([letter]))
+        .collect()
+}
+
+prop_compose! {
+    /// A manifest of which nothing is refused: files are where nothing else is below, and one phase holds for all.
+    fn accepted()(
+        entries in btree_map(path(), (entry(), any::<bool>(), any::<bool>()), 0..12),
+        parents in btree_map(path(), object(owner()), 0..4),
+        root in option::of(object(vec![
+            ("convert", word(&["/p", "/r"]).boxed()),
+            ("size", word(&["8G", "50%", "2097152"]).boxed()),
+            ("mode", mode().boxed()),
+            ("inodes", word(&["1M", "0"]).boxed()),
+            ("options", word(&["noexec", "huge=always"]).prop_map(|word| json!([word])).boxed()),
+        ])),
+        users in btree_map("[a-z][a-z0-9]{0,8}", 1..u32::MAX, 0..4),
+        required in any::<bool>(),
+    ) -> Value {
+        let mut list = Vec::new();
+        let mut seen = BTreeSet::new();
+        let targets: Vec<AbsPath> = entries.keys().map(|path| AbsPath::parse(path).unwrap()).collect();
+        for ((path, (mut entry, file, glob)), target) in entries.into_iter().zip(&targets) {
+            if !seen.insert(target) {
+                continue;
+            }
+            entry.entry("store").or_insert("/q".into());
+            entry.remove("phase");
+            let alone = !targets.iter().any(|other| other != target && other.is_in(target));
+            if file && alone {
+                if glob {
+                    entry.insert("missing".into(), "skip".into());
+                }
+                entry.insert("file".into(), format!("{}{}", literal(&path), if glob { "*" } else { "" }).into());
+            } else {
+                entry.remove("missing");
+                entry.insert("directory".into(), path.into());
+            }
+            list.push(Value::Object(entry));
+        }
+        let mut table: BTreeMap<AbsPath, Value> = BTreeMap::new();
+        for (path, mut owner) in parents {
+            owner.insert("directory".into(), path.clone().into());
+            table.insert(AbsPath::parse(&path).unwrap(), Value::Object(owner));
+        }
+        json!({
+            "version": 1,
+            "root": root,
+            "stores": [{ "path": "/q", "required": required }, { "path": "/p" }],
+            "parents": table.into_values().rev().collect::<Vec<_>>(),
+            "entries": list.into_iter().rev().collect::<Vec<_>>(),
+            "ids": { "users": users },
+        })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_forms_hold_the_same(json in accepted()) {
+        let manifest = text::parse(&json.to_string());
+        prop_assert!(manifest.is_ok(), "{:?}", manifest);
+        let manifest = manifest.unwrap();
+        prop_assert_eq!(text::parse(&show::show(&manifest)), Ok(manifest.clone()));
+        prop_assert_eq!(wire::decode(&wire::encode(&manifest).unwrap()), Ok(manifest));
+    }
+
+    /// Whatever is accepted can be written and read again; whatever is not has a reason.
+    #[test]
+    fn nothing_falls_in_between(
+        entries in vec((entry(), path(), any::<bool>(), option::of(path())), 0..5),
+        parents in option::of(object(owner())),
+    ) {
+        let entries: Vec<_> = entries.into_iter().map(|(mut entry, path, file, source)| {
+            entry.insert(if file { "file" } else { "directory" }.into(), path.into());
+            entry.insert("source".into(), json!(source));
+            entry.insert("parents".into(), json!(parents));
+            entry
+        }).collect();
+        let json = json!({ "version": 1, "stores": [{ "path": "/p" }], "entries": entries });
+        match text::parse(&json.to_string()) {
+            Ok(manifest) => {
+                prop_assert_eq!(text::parse(&show::show(&manifest)), Ok(manifest.clone()));
+                prop_assert_eq!(wire::decode(&wire::encode(&manifest).unwrap()), Ok(manifest));
+            }
+            Err(problems) => {
+                prop_assert!(!problems.is_empty());
+                prop_assert!(problems.iter().all(|problem| problem.at.starts_with("entries[") && !problem.what.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_text_never_panics(cut in 0..2000usize, letter in any::<char>()) {
+        let mut text: String = include_str!("../golden/v1.json").to_owned();
+        let cut = (0..=cut.min(text.len())).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0);
+        text.insert(cut, letter);
+        if let Err(problems) = text::parse(&text) {
+            prop_assert!(!problems.is_empty());
+        }
+    }
+}
