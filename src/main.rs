@@ -1,2 +1,143 @@
-//! The boot binary.
-fn main() {}
+//! The boot binary: see imp-mount(8).
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use imp_mount::check::{self, Findings};
+use imp_mount::cli::{self, Cli, Verb};
+use imp_mount::cmdline::Words;
+use imp_mount::manifest::path::escape;
+use imp_mount::manifest::{Manifest, Phase, wire};
+use imp_mount::mount::{self, Request};
+use imp_mount::plan::{Plan, print};
+use imp_mount::problem::{Problem, Result};
+use imp_mount::report::Outcome;
+use imp_mount::{adopt, logging, privilege, settle};
+
+/// Something required failed, or `--check` found a problem.
+const FAILED: u8 = 1;
+/// It could not run: usage, manifest or privilege.
+const CANNOT: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    let cli = match Cli::parse(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            eprintln!("imp-mount: {}; see imp-mount --help", escape(&error));
+            return ExitCode::from(CANNOT);
+        }
+    };
+    let changes = matches!(cli.verb, Verb::Mount | Verb::Settle | Verb::Adopt);
+    logging::init(logging::Options {
+        name: "imp-mount",
+        quiet: cli.quiet,
+        verbose: cli.verbose,
+        system: changes,
+    });
+    run(&cli).unwrap_or_else(|problem| {
+        log::error!("{problem}");
+        ExitCode::from(CANNOT)
+    })
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    match cli.verb {
+        Verb::Help => return print(cli::HELP),
+        Verb::Version => return print(concat!("imp-mount ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Mount | Verb::Settle | Verb::Adopt => {
+            privilege::require_mount()?;
+            privilege::drop_to_needed()?;
+        }
+        Verb::Check | Verb::Plan => {}
+    }
+    let words = words(cli);
+    let in_initrd = std::path::Path::new("/etc/initrd-release").exists();
+    let sysroot = cli.sysroot.as_deref().unwrap_or(if in_initrd { "/sysroot" } else { "/" });
+    let upto = cli.phase.unwrap_or(if sysroot == "/" { Phase::Live } else { Phase::Etc });
+    let manifest = read(cli.manifest.as_deref().unwrap_or(cli::MANIFEST));
+    let manifest = match manifest {
+        Err(problem) if cli.verb == Verb::Check => {
+            findings(cli, &check::without_manifest(&problem))?;
+            return Ok(ExitCode::from(CANNOT));
+        }
+        Err(problem) if words.off && cli.verb == Verb::Mount => {
+            log::warn!("nothing is mounted (imp-mount=off, and there is no manifest to go by: {problem})");
+            return Ok(ExitCode::SUCCESS);
+        }
+        manifest => manifest?,
+    };
+    match cli.verb {
+        Verb::Mount => {
+            if words.check {
+                let found = check::check(&Plan::new(&manifest, &words, upto), sysroot);
+                log::info!("{}", check::print::text(&found, false));
+            }
+            let outcome = mount::run(&Request { manifest: &manifest, words: &words, sysroot, upto });
+            Ok(ExitCode::from(if outcome == Outcome::Failed { FAILED } else { 0 }))
+        }
+        Verb::Settle => Ok(ExitCode::from(if settle::run(&manifest, sysroot)? { 0 } else { FAILED })),
+        Verb::Adopt => {
+            let problems = adopt::run(&Plan::new(&manifest, &words, upto), sysroot)?;
+            for problem in &problems {
+                log::error!("{problem}");
+            }
+            Ok(ExitCode::from(if problems.is_empty() { 0 } else { FAILED }))
+        }
+        Verb::Plan => {
+            let plan = Plan::new(&manifest, &words, upto);
+            if cli.json {
+                let json = serde_json::to_string_pretty(&print::lines(&plan));
+                return print(&(json.map_err(|error| Problem::new(error.to_string()))? + "\n"));
+            }
+            print(&print::text(&plan))
+        }
+        Verb::Check => {
+            let found = check::check(&Plan::new(&manifest, &words, upto), sysroot);
+            findings(cli, &found)?;
+            Ok(ExitCode::from(if found.problems == 0 { 0 } else { FAILED }))
+        }
+        Verb::Help | Verb::Version => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn findings(cli: &Cli, findings: &Findings) -> Result<ExitCode> {
+    if cli.json {
+        let json = serde_json::to_string_pretty(findings).map_err(|error| Problem::new(error.to_string()))?;
+        return print(&(json + "\n"));
+    }
+    print(&check::print::text(findings, cli.quiet))
+}
+
+/// Standard output may be a pipe that nobody reads to its end.
+fn print(text: &str) -> Result<ExitCode> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Problem::new(format!("cannot write the output: {error}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What the kernel command line says to us; a boot does not depend on being able to read it.
+fn words(cli: &Cli) -> Words {
+    let path = cli.cmdline.as_deref().unwrap_or("/proc/cmdline");
+    match std::fs::read(path) {
+        Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
+        Err(error) => {
+            log::warn!(
+                "cannot read the kernel command line from {path}: {error}; none of its words is heeded"
+            );
+            Words::default()
+        }
+    }
+}
+
+fn read(path: &str) -> Result<Manifest> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Problem::new(format!("cannot read it: {error}")).at(format!("manifest {path}")).remedy(
+            "name another with --manifest; on NixOS the initrd of an earlier generation has one, in the boot menu",
+        )
+    })?;
+    wire::decode(&bytes).map_err(|problem| problem.at(format!("manifest {path}")))
+}
