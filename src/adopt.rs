@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::create::{self, Attributes};
@@ -14,7 +14,6 @@ use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
 use crate::plan::{Action, Plan};
 use crate::problem::{Problem, Result};
-use crate::sys;
 use crate::walk::{self, Mounts};
 
 /// Brings everything to the stores. Returns what could not be brought.
@@ -54,12 +53,9 @@ fn adopt(plan: &Plan<'_>, entry: &Entry, store: &mut Opened, root: BorrowedFd<'_
         Err(errno) => return Err(Problem::os(format!("cannot open {folder}"), errno)),
     };
     let names = if entry.kind == Kind::Glob {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let names = rustix::fs::openat(&dir, ".", flags, Mode::empty())
-            .and_then(|readable| create::first_names(readable.as_fd(), usize::MAX))
+        let names = walk::matching(dir.as_fd(), entry.target.name())
             .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
-        let is_own = |name: &String| plan.item(&folder.child(name)).is_none();
-        names.into_iter().filter(|name| sys::matches(entry.target.name(), name)).filter(is_own).collect()
+        names.into_iter().filter(|name| plan.item(&folder.child(name)).is_none()).collect()
     } else {
         vec![entry.target.name().to_owned()]
     };

@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, Dir, Gid, Mode, OFlags, RawMode, Uid, XattrFlags};
+use rustix::fs::{self, Gid, Mode, OFlags, RawMode, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::walk::{self, Mounts, Stat};
@@ -123,24 +123,8 @@ fn is_unfinished(stat: &Stat) -> bool {
 }
 
 fn is_empty_directory(dir: BorrowedFd<'_>, name: &str, mounts: Mounts) -> Result<bool, Errno> {
-    let fd = walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, mounts)?;
-    Ok(first_names(fd.as_fd(), 1)?.is_empty())
-}
-
-/// Up to `most` names in a directory that is open for reading.
-pub fn first_names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<String>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy();
-        if name != "." && name != ".." {
-            names.push(name.into_owned());
-            if names.len() == most {
-                break;
-            }
-        }
-    }
-    Ok(names)
+    let fd = walk::directory(dir, name, mounts)?;
+    Ok(walk::names(fd.as_fd(), 1)?.is_empty())
 }
 
 /// Gives something unfinished its owner and then its mode. What is not unfinished was put there by somebody else since it
@@ -200,6 +184,8 @@ pub fn enforce(fd: BorrowedFd<'_>, stat: &Stat, attributes: &Attributes) -> Resu
 }
 
 /// The errno of an error of the standard library, which all come from system calls here.
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub fn os_error(error: std::io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

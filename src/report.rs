@@ -43,8 +43,8 @@ pub struct Run {
     pub sysroot: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// Seconds from the start of the system to its own start.
-    pub started: f64,
+    /// Microseconds from the start of the system to its own start.
+    pub started: u64,
     /// How long each step took, in microseconds, in the order in which they were done.
     pub steps: Vec<(String, u64)>,
     /// How many entries it put in place.
@@ -205,14 +205,9 @@ impl Clock {
     }
 }
 
-/// Seconds since the system started.
+/// Microseconds since the system started.
 #[must_use]
-pub fn uptime() -> f64 {
+pub fn uptime() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "a double counts milliseconds exactly for longer than anybody lives"
-    )]
-    let seconds = time.tv_sec as f64 + (time.tv_nsec / 1_000_000) as f64 / 1e3;
-    seconds
+    time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1000
 }

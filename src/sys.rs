@@ -1,7 +1,6 @@
 //! The system calls that no crate wraps yet. The only `unsafe` code there is.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub use linux_raw_sys::general::mount_attr as MountAttr;
@@ -28,8 +27,9 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> R
     check(result).map(drop)
 }
 
-/// Whether the kernel has open_tree(2), move_mount(2) (5.2) and mount_setattr(2) (5.12): asked with arguments that it
+/// Whether the kernel has `open_tree(2)`, `move_mount(2)` (5.2) and `mount_setattr(2)` (5.12): asked with arguments that it
 /// refuses before it looks at anything.
+#[must_use]
 pub fn has_descriptor_mounts() -> bool {
     let unknown = |result: libc::c_long| check(result) == Err(Errno::NOSYS);
     // SAFETY: each call is given no descriptor (-1), a constant path and either flags that do not exist or a size of 0,
@@ -72,10 +72,10 @@ const WANTED: u32 = raw::STATMOUNT_MNT_BASIC
 
 /// Asks for one mount by its unique id (Linux 6.8).
 pub fn statmount(unique_id: u64) -> Result<StatMount> {
-    // The first version of the request, which every kernel that has the call takes.
-    let request = mnt_id_req { size: 24, spare: 0, mnt_id: unique_id, param: WANTED.into(), mnt_ns_id: 0 };
     // The fixed part, and room for four paths behind it.
     const HEAD: usize = size_of::<statmount_head>();
+    // The first version of the request, which every kernel that has the call takes.
+    let request = mnt_id_req { size: 24, spare: 0, mnt_id: unique_id, param: WANTED.into(), mnt_ns_id: 0 };
     let mut buffer = vec![0_u64; (HEAD + 4 * 4096) / 8];
     let length = size_of_val(&buffer[..]);
     // SAFETY: `request` is a live struct of at least the 24 bytes that its size says; `buffer` is aligned to 8 bytes and the
@@ -107,15 +107,6 @@ pub fn statmount(unique_id: u64) -> Result<StatMount> {
         point: text(raw::STATMOUNT_MNT_POINT, head.mnt_point),
         source: text(raw::STATMOUNT_SB_SOURCE, head.sb_source),
     })
-}
-
-/// Whether a file name matches a pattern of glob(7): `*`, `?` and `[…]`, a backslash takes the meaning away, and a leading
-/// dot must be matched by a dot.
-#[must_use]
-pub fn matches(pattern: &str, name: &str) -> bool {
-    let (Ok(pattern), Ok(name)) = (CString::new(pattern), CString::new(name)) else { return false };
-    // SAFETY: both are NUL-terminated and live; the call only reads them.
-    unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), libc::FNM_PERIOD) == 0 }
 }
 
 fn check(result: libc::c_long) -> Result<libc::c_long> {

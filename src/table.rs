@@ -40,20 +40,20 @@ pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
     let failed = |errno| Problem::os("cannot ask for a mount's id", errno);
     let flags = StatxFlags::BASIC_STATS | StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
     let answer = fs::statx(fd, "", AtFlags::EMPTY_PATH, flags).map_err(failed)?;
-    if answer.stx_mask & STATX_MNT_ID_UNIQUE != 0 {
-        if let Ok(mount) = sys::statmount(answer.stx_mnt_id) {
-            // Before Linux 6.14 it does not tell the source.
-            if !mount.source.is_empty() {
-                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-                return Ok(Mount {
-                    id: mount.old_id.into(),
-                    root: text(mount.root),
-                    point: text(mount.point),
-                    fstype: text(mount.fstype),
-                    source: text(mount.source),
-                    options: String::new(),
-                });
-            }
+    if answer.stx_mask & STATX_MNT_ID_UNIQUE != 0
+        && let Ok(mount) = sys::statmount(answer.stx_mnt_id)
+    {
+        // Before Linux 6.14 it does not tell the source.
+        if !mount.source.is_empty() {
+            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+            return Ok(Mount {
+                id: mount.old_id.into(),
+                root: text(mount.root),
+                point: text(mount.point),
+                fstype: text(mount.fstype),
+                source: text(mount.source),
+                options: String::new(),
+            });
         }
     }
     let id = crate::walk::mount_id(fd.as_fd()).map_err(failed)?;
@@ -62,7 +62,7 @@ pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
     })
 }
 
-/// One line of proc_pid_mountinfo(5).
+/// One line of `proc_pid_mountinfo(5)`.
 fn parse(line: &str) -> Option<Mount> {
     let mut fields = line.split(' ');
     let id = fields.next()?.parse().ok()?;
@@ -86,15 +86,12 @@ fn unescape(field: &str) -> String {
     while let Some((&byte, tail)) = rest.split_first() {
         let octal =
             tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(value) => {
-                bytes.push(value);
-                rest = &tail[3..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = tail;
-            }
+        if let Some(value) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            bytes.push(value);
+            rest = &tail[3..];
+        } else {
+            bytes.push(byte);
+            rest = tail;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

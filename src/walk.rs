@@ -1,16 +1,18 @@
 //! From a directory to what lies below it, one component at a time and by descriptors only: no path is resolved twice, and
 //! no symbolic link is ever followed.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
-    self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
+    self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
 };
 use rustix::io::Errno;
 
 use crate::manifest::AbsPath;
 use crate::manifest::path::escape;
+use crate::manifest::pattern;
 use crate::problem::{Problem, Result, describe};
 
 /// openat2(2) is Linux 5.6, and a sandbox may deny it.
@@ -232,6 +234,7 @@ pub fn kind(file_type: FileType) -> &'static str {
 }
 
 /// Why a component could not be opened as what it should be, as a problem of `path`, the path up to and including it.
+#[must_use]
 pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> Problem {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     let shown = escape(path);
@@ -239,10 +242,10 @@ pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> P
         return Problem::new(format!("{shown} is on another file system, mounted below the store"))
             .remedy("name that file system as a store of its own");
     }
-    if matches!(errno, Errno::NOTDIR | Errno::LOOP) {
-        if let Ok(stat) = stat_at(dir, name) {
-            return wrong_type(dir, path, &stat, wanted);
-        }
+    if matches!(errno, Errno::NOTDIR | Errno::LOOP)
+        && let Ok(stat) = stat_at(dir, name)
+    {
+        return wrong_type(dir, path, &stat, wanted);
     }
     Problem::os(format!("cannot open {shown}"), errno)
 }
@@ -259,6 +262,31 @@ pub fn wrong_type(dir: BorrowedFd<'_>, path: &str, stat: &Stat, wanted: &str) ->
     }
     Problem::new(format!("{shown} is {}, not {wanted}", kind(stat.file_type())))
         .remedy("move it away, or correct the entry")
+}
+
+/// Up to `most` names in a directory, in no order.
+pub fn names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<CString>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = fs::openat(dir, ".", flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::new(readable)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+            if names.len() == most {
+                break;
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// The names in a directory that match a pattern, in order; those that are not UTF-8 match nothing.
+pub fn matching(dir: BorrowedFd<'_>, pattern: &str) -> Result<Vec<String>, Errno> {
+    let names = names(dir, usize::MAX)?.into_iter().filter_map(|name| name.into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| pattern::matches(pattern, name)).collect();
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Goes down to directories below a base, and keeps those on the way open: entries come in path order, so that the next

@@ -1,13 +1,11 @@
 //! One entry held against what is there.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::create;
 use crate::manifest::path::escape;
 use crate::manifest::{AbsPath, Entry, Kind, Method, Missing};
 use crate::mount::guard::Guard;
@@ -17,7 +15,6 @@ use crate::mount::{copy, kernel};
 use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
 use crate::report::{Report, State};
-use crate::sys;
 use crate::table::{self, Mount};
 use crate::walk::{self, Cursor, Mounts, Stat};
 
@@ -112,7 +109,7 @@ pub struct Checker<'c, 'm> {
     /// What everybody can read and should not.
     pub secrets: Vec<String>,
     /// The mount table by mount point, read when something is not as it should be.
-    pub mounts: Option<HashMap<String, Vec<Mount>>>,
+    pub mounts: Option<BTreeMap<String, Vec<Mount>>>,
     /// The sysroot's path, with which mount points begin.
     pub prefix: AbsPath,
 }
@@ -138,12 +135,12 @@ impl Checker<'_, '_> {
         }
         if lines.is_empty() {
             let detail = "nothing in the store matches yet".to_owned();
-            lines.push(self.checked(item, &entry.target, entry.source(), (Status::Ok, detail)));
+            lines.push(Self::checked(item, &entry.target, entry.source(), (Status::Ok, detail)));
         }
         lines
     }
 
-    fn checked(&self, item: &Item<'_>, target: &AbsPath, source: &AbsPath, verdict: Verdict) -> Checked {
+    fn checked(item: &Item<'_>, target: &AbsPath, source: &AbsPath, verdict: Verdict) -> Checked {
         Checked {
             target: target.clone(),
             source: item.store.path.join(source),
@@ -160,7 +157,7 @@ impl Checker<'_, '_> {
             Action::Later => (Status::Later, format!("comes in phase {}", item.entry.phase)),
             Action::Place => self.verdict(item, target, source).unwrap_or_else(|verdict| verdict),
         };
-        self.checked(item, target, source, verdict)
+        Self::checked(item, target, source, verdict)
     }
 
     /// The verdict on an entry that should be in place. What ends it early comes as an error.
@@ -402,9 +399,9 @@ impl Checker<'_, '_> {
         )
     }
 
-    fn mounts(&mut self) -> &HashMap<String, Vec<Mount>> {
+    fn mounts(&mut self) -> &BTreeMap<String, Vec<Mount>> {
         self.mounts.get_or_insert_with(|| {
-            let mut mounts: HashMap<String, Vec<Mount>> = HashMap::new();
+            let mut mounts: BTreeMap<String, Vec<Mount>> = BTreeMap::new();
             for mount in table::all().unwrap_or_default() {
                 mounts.entry(mount.point.clone()).or_default().push(mount);
             }
@@ -418,14 +415,7 @@ impl Checker<'_, '_> {
             walk::directory(dir, name, Mounts::Stay)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         });
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let readable = dir.ok().and_then(|dir| rustix::fs::openat(dir, ".", flags, Mode::empty()).ok());
-        let names =
-            readable.and_then(|fd| create::first_names(fd.as_fd(), usize::MAX).ok()).unwrap_or_default();
-        let mut names: Vec<_> =
-            names.into_iter().filter(|name| sys::matches(item.entry.target.name(), name)).collect();
-        names.sort();
-        names
+        dir.ok().and_then(|dir| walk::matching(dir, item.entry.target.name()).ok()).unwrap_or_default()
     }
 }
 

@@ -8,6 +8,7 @@ pub mod store;
 
 use serde::Serialize;
 
+use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind};
 use crate::mount::Bases;
 use crate::mount::guard::Guard;
@@ -139,7 +140,7 @@ fn essentials(plan: &Plan<'_>) -> Vec<String> {
                 Kind::Directory => path.is_in(target),
                 Kind::File => path == *target,
                 Kind::Glob => {
-                    path.parent() == target.parent() && crate::sys::matches(target.name(), path.name())
+                    path.parent() == target.parent() && pattern::matches(target.name(), path.name())
                 }
             }
         })

@@ -41,6 +41,7 @@ pub struct Filesystem {
 }
 
 /// Looks at the root.
+#[must_use]
 pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
     let mut root = filesystem("/", sysroot.fd.as_fd());
     root.required = true;
@@ -60,6 +61,7 @@ pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
 }
 
 /// Looks at a store, and opens it where that is possible. Nothing is mounted or created.
+#[must_use]
 pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, Option<Opened>) {
     let converts = plan.root.and_then(|root| root.convert.as_ref()) == Some(&store.path);
     let fd = if converts

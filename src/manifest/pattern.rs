@@ -57,6 +57,78 @@ pub fn is_pattern(name: &str) -> bool {
     Component::read(name).is_ok_and(|component| component.special && component.pattern == name)
 }
 
+/// Whether a file name matches a pattern in the form that [`read`] gives it. As in a shell, a dot at the beginning of a name
+/// must be matched by a dot.
+#[must_use]
+pub fn matches(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') && !pattern.starts_with("\\.") {
+        return false;
+    }
+    let (mut pattern, mut name) = (pattern, name);
+    // Where to go on if what follows the last star does not fit here: one letter further.
+    let mut again: Option<(&str, &str)> = None;
+    loop {
+        if let Some(rest) = pattern.strip_prefix('*') {
+            again = Some((rest, name));
+            pattern = rest;
+            continue;
+        }
+        let mut letters = name.chars();
+        let fits = letters.next().and_then(|letter| one_letter(pattern, letter));
+        match (fits, again) {
+            (Some(rest), _) => (pattern, name) = (rest, letters.as_str()),
+            (None, _) if name.is_empty() && pattern.is_empty() => return true,
+            (None, Some((rest, from))) if !from.is_empty() => {
+                let mut letters = from.chars();
+                letters.next();
+                again = Some((rest, letters.as_str()));
+                (pattern, name) = (rest, letters.as_str());
+            }
+            (None, _) => return false,
+        }
+    }
+}
+
+/// What is left of a pattern if its first element, which is no star, matches a letter.
+fn one_letter(pattern: &str, letter: char) -> Option<&str> {
+    let mut letters = pattern.chars();
+    match letters.next()? {
+        '?' => {}
+        '\\' => return (letters.next()? == letter).then_some(letters.as_str()),
+        '[' => return in_set(letters.as_str(), letter),
+        other if other != letter => return None,
+        _ => {}
+    }
+    Some(letters.as_str())
+}
+
+/// The same for a set, from behind its bracket.
+fn in_set(set: &str, letter: char) -> Option<&str> {
+    let (inverted, set) = set.strip_prefix('!').map_or((false, set), |set| (true, set));
+    let mut letters = set.chars();
+    let mut found = false;
+    let mut first = true;
+    loop {
+        let next = |letters: &mut std::str::Chars<'_>| match letters.next()? {
+            '\\' => letters.next(),
+            other => Some(other),
+        };
+        if letters.as_str().starts_with(']') && !first {
+            letters.next();
+            return (found != inverted).then_some(letters.as_str());
+        }
+        first = false;
+        let low = next(&mut letters)?;
+        let mut high = low;
+        let range = letters.as_str().strip_prefix('-').filter(|rest| !rest.starts_with(']'));
+        if let Some(rest) = range {
+            letters = rest.chars();
+            high = next(&mut letters)?;
+        }
+        found |= (low..=high).contains(&letter);
+    }
+}
+
 #[derive(Default)]
 struct Component {
     /// What it says, if nothing in it is special.
@@ -133,6 +205,31 @@ mod tests {
             assert_eq!(read_first, (AbsPath::parse(path).unwrap(), kind), "{text}");
             assert_eq!(read(&write(&read_first.0, kind)), Ok(read_first.clone()), "{text}");
             assert!(kind == Kind::File || is_pattern(read_first.0.name()), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_match_as_in_a_shell() {
+        for (pattern, yes, no) in [
+            ("ssh_host_*", &["ssh_host_", "ssh_host_rsa_key.pub"][..], &["ssh_hos", "xssh_host_"][..]),
+            ("*_key", &["a_key", "_key", "a_key_key"], &["_key.pub", "key", ".a_key"]),
+            ("*a*b*", &["ab", "xaxbx", "aab"], &["ba", "a"]),
+            ("?", &["x", "\u{e9}"], &["", "xy", "."]),
+            (".*", &[".", ".a"], &["a"]),
+            ("[a-c]x", &["ax", "cx"], &["dx", "x", "a-x"]),
+            ("[!a-c]x", &["dx"], &["ax", ".x"]),
+            ("[]a]", &["]", "a"], &["b"]),
+            ("[\\]a-]", &["]", "a", "-"], &["\\"]),
+            ("a\\*", &["a*"], &["ab", "a\\*"]),
+            ("\u{4f60}*", &["\u{4f60}\u{597d}"], &["\u{597d}"]),
+            ("*", &["a", " "], &[".a"]),
+        ] {
+            for name in yes {
+                assert!(matches(pattern, name), "{pattern} {name}");
+            }
+            for name in no {
+                assert!(!matches(pattern, name), "{pattern} {name}");
+            }
         }
     }
 

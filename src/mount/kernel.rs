@@ -21,7 +21,7 @@ use crate::problem::{Problem, Result};
 use crate::sys::{self, MountAttr};
 use crate::walk::{self, Mounts};
 
-/// move_mount(2)'s flag to mount below what is mounted there already (Linux 6.5).
+/// `move_mount(2)`'s flag to mount below what is mounted there already (Linux 6.5).
 const MOVE_MOUNT_BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
 
 /// The mount calls of the running kernel.

@@ -15,6 +15,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::cmdline::Words;
+use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase};
 use crate::names::{Files, Names, Place};
 use crate::plan::Plan;
@@ -87,7 +88,7 @@ pub fn run(request: &Request<'_>) -> Outcome {
 
 /// What a run has come to.
 struct Done {
-    started: f64,
+    started: u64,
     outcome: Option<Outcome>,
     placed: usize,
     unchanged: usize,
@@ -270,7 +271,7 @@ fn write_utab(
             plan.items.iter().find(|item| {
                 item.entry.kind == Kind::Glob
                     && item.entry.target.parent() == folder
-                    && crate::sys::matches(item.entry.target.name(), entry.target.name())
+                    && pattern::matches(item.entry.target.name(), entry.target.name())
             })
         });
         let Some(item) = item else { continue };

@@ -24,6 +24,7 @@ pub struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     /// What an entry asks for.
+    #[must_use]
     pub fn of_entry(entry: &'a Entry) -> Self {
         let waiting = if entry.kind == Kind::Directory { 0o700 } else { 0o600 };
         Self {
@@ -35,11 +36,13 @@ impl<'a> Wanted<'a> {
     }
 
     /// What is said of a directory above an entry.
+    #[must_use]
     pub fn of_parent(said: &'a Said<'_>) -> Self {
         Self { user: said.user(), group: said.group(), mode: said.mode(), waiting: 0o700 }
     }
 
     /// The same for what somebody waits for already.
+    #[must_use]
     pub fn of_pending(pending: &'a Pending) -> Self {
         Self { user: pending.user.as_ref(), group: pending.group.as_ref(), mode: pending.mode, waiting: 0 }
     }
@@ -92,10 +95,10 @@ pub fn note(
             return create::settle(open.as_fd(), &attributes);
         }
     }
-    if attributes.pending {
-        if let Ok(path) = AbsPath::parse(path) {
-            pending.push(wanted.pending(base, path, node.stat.inode()));
-        }
+    if attributes.pending
+        && let Ok(path) = AbsPath::parse(path)
+    {
+        pending.push(wanted.pending(base, path, node.stat.inode()));
     }
     Ok(())
 }

@@ -7,20 +7,22 @@ use rustix::io::Errno;
 
 use super::kernel;
 use super::worker::Worker;
+use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind};
 use crate::plan::{Action, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, State};
-use crate::sys;
 use crate::walk::{self, Mounts};
 
 /// Takes away what is no longer named, where nobody uses it, deepest first. What is in use is recorded as busy. Returns
 /// the targets that are gone.
 pub fn remove(worker: &mut Worker<'_, '_>, previous: &[EntryReport]) -> Vec<AbsPath> {
-    let mut unwanted: Vec<_> = previous.iter().filter(|entry| !is_wanted(worker.plan, entry)).collect();
-    unwanted.sort_by(|a, b| b.target.cmp(&a.target));
     let mut gone = Vec::new();
-    for entry in unwanted {
+    // A report lists a directory before what is below it.
+    for entry in previous.iter().rev() {
+        if is_wanted(worker.plan, entry) {
+            continue;
+        }
         match take_away(worker, entry) {
             Ok(()) => gone.push(entry.target.clone()),
             Err(problem) => {
@@ -48,7 +50,7 @@ fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
             return wanted.target.parent() == entry.target.parent()
                 && source.parent() == entry.source.parent()
                 && wanted.method == entry.method
-                && sys::matches(wanted.target.name(), entry.target.name());
+                && pattern::matches(wanted.target.name(), entry.target.name());
         }
         (&wanted.target, &source, wanted.method) == (&entry.target, &entry.source, entry.method)
     })

@@ -97,10 +97,8 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
         return Ok(Found::Waiting);
     }
     match &root.convert {
-        Some(_) if mounted => {
-            if finish_interrupted(sysroot)? {
-                return Tree::existing(sysroot, kernel).map(Found::Tree);
-            }
+        Some(_) if mounted && finish_interrupted(sysroot)? => {
+            return Tree::existing(sysroot, kernel).map(Found::Tree);
         }
         Some(store) => {
             return match Stage::resume(store)? {
@@ -141,13 +139,12 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
     let detached =
         kernel.new_filesystem("tmpfs", SOURCE, &options, what).map_err(|problem| problem.at("root"))?;
     let mut new = New::default();
-    let fd = match detached {
-        Some(fd) => fd,
-        None => {
-            let stage = new.stage.insert(Stage::new(kernel)?);
-            kernel::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what)?;
-            stage.open_root()?
-        }
+    let fd = if let Some(fd) = detached {
+        fd
+    } else {
+        let stage = new.stage.insert(Stage::new(kernel)?);
+        kernel::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what)?;
+        stage.open_root()?
     };
     let mut tree = Tree { root: fd, kernel, new: Some(new) };
     if let Some(store) = &root.convert {
@@ -279,7 +276,7 @@ impl Tree {
                 .map_err(|errno| failed("publish the new root", errno))?,
             Some(old) => match self.kernel.publish_beneath(self.root.as_fd(), old.as_fd()) {
                 Ok(()) => {
-                    kernel::detach(old.as_fd()).map_err(|errno| failed("take the old root away", errno))?
+                    kernel::detach(old.as_fd()).map_err(|errno| failed("take the old root away", errno))?;
                 }
                 // Before Linux 6.5 there is a moment between the two.
                 Err(Errno::NOSYS | Errno::INVAL) => {
@@ -316,7 +313,7 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
         AbsPath::parse(&mount.point).ok()?.below(&sysroot.path).filter(|path| !path.is_root())
     };
     let mut paths: Vec<_> = table::all()?.iter().filter_map(inside).collect();
-    paths.sort();
+    paths.sort_unstable();
     paths.dedup_by(|later, kept| later.is_in(kept));
     let open = |path: AbsPath| {
         let mut fd = sysroot.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;

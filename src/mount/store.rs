@@ -1,5 +1,6 @@
 //! The stores: found where they are mounted, or mounted from their device.
 
+use std::fmt::Write;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -56,9 +57,9 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
             // A directory of its own on a disk that is mounted is made; on the root it would be gone after the reboot.
             Err(rustix::io::Errno::NOENT) if store.device.is_some() || !on_root(&dir)? => {
                 let mode = plan.parents.of(path.as_str()).mode();
-                let made =
-                    create::directory(dir.as_fd(), name, Mounts::Enter, &mut || Attributes::root(mode));
-                made.map_err(|errno| Problem::os(format!("cannot create {path}"), errno))?.fd
+                create::directory(dir.as_fd(), name, Mounts::Enter, &mut || Attributes::root(mode))
+                    .map_err(|errno| Problem::os(format!("cannot create {path}"), errno))?
+                    .fd
             }
             Err(rustix::io::Errno::NOENT) => return Err(not_mounted(store, sysroot)),
             Err(errno) => return Err(walk::explain(dir.as_fd(), path.as_str(), errno, "a directory")),
@@ -66,7 +67,7 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
     }
     if on_root(&dir)? {
         let Some(device) = &store.device else { return Err(not_mounted(store, sysroot)) };
-        dir = mount(store, device, tree, dir)?;
+        dir = mount(store, device, tree, &dir)?;
     }
     if is_volatile(dir.as_fd())? {
         return Err(Problem::new("it is on a tmpfs, so nothing on it would outlive the next boot")
@@ -83,7 +84,7 @@ fn not_mounted(store: &Store, sysroot: &Sysroot) -> Problem {
     )
 }
 
-fn mount(store: &Store, device: &str, tree: &mut Tree, dir: OwnedFd) -> Result<OwnedFd> {
+fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<OwnedFd> {
     let path = device_path(device);
     let fstype = match &store.fstype {
         Some(fstype) => fstype.clone(),
@@ -136,7 +137,8 @@ fn udev_escape(value: &str) -> String {
         if c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c) || !c.is_ascii() {
             text.push(c);
         } else {
-            text.push_str(&format!("\\x{:02x}", c as u32));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{:02x}", c as u32);
         }
     }
     text

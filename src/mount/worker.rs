@@ -19,7 +19,6 @@ use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, Pending, State};
-use crate::sys;
 use crate::table;
 use crate::walk::{self, Cursor, Mounts, Stat};
 
@@ -54,6 +53,7 @@ pub struct Worker<'w, 'm> {
 }
 
 /// What an entry finds on its store.
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 enum Source {
     /// It is there.
     Node(Node),
@@ -95,7 +95,7 @@ impl Worker<'_, '_> {
                     let why = "left out by imp-mount.skip= on the kernel command line";
                     match self.guard(item) {
                         Ok(()) => {
-                            self.record(entry, &entry.target, entry.source(), State::Skipped, why.to_owned())
+                            self.record(entry, &entry.target, entry.source(), State::Skipped, why.to_owned());
                         }
                         Err(problem) => self.failed(item, problem, false),
                     }
@@ -222,15 +222,8 @@ impl Worker<'_, '_> {
             Err(Problem { errno: Some(Errno::NOENT), .. }) => return Ok(Vec::new()),
             found => found?,
         };
-        let readable =
-            rustix::fs::openat(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let names = readable
-            .and_then(|readable| create::first_names(readable.as_fd(), usize::MAX))
-            .map_err(|errno| Problem::os(format!("cannot list {}", item.store.path.join(folder)), errno))?;
-        let pattern = item.entry.target.name();
-        let mut names: Vec<_> = names.into_iter().filter(|name| sys::matches(pattern, name)).collect();
-        names.sort();
-        Ok(names)
+        walk::matching(dir, item.entry.target.name())
+            .map_err(|errno| Problem::os(format!("cannot list {}", item.store.path.join(folder)), errno))
     }
 
     /// What the store holds, created if that is asked for.
@@ -345,6 +338,9 @@ impl Worker<'_, '_> {
     /// Whether a link stands for a file that the store did not hold. On a running system it stays, as programs may have the
     /// file open through it; at boot it gives way to the mount.
     fn is_linked(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<bool> {
+        if item.entry.kind == Kind::Directory {
+            return Ok(false);
+        }
         let live = self.sysroot.is_live();
         let text = item.store.path.join(source);
         let dir = self.parent(item, target)?;
@@ -629,11 +625,11 @@ fn held(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<String>, 
     if !stat.is_dir() {
         return Ok((stat.size() > 0).then(|| format!("{} bytes", stat.size())));
     }
-    let fd = walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Enter)?;
-    let mut names = create::first_names(fd.as_fd(), SHOWN + 1)?;
+    let fd = walk::directory(dir, name, Mounts::Enter)?;
+    let mut names = walk::names(fd.as_fd(), SHOWN + 1)?;
     let more = if names.len() > SHOWN { " and more" } else { "" };
     names.truncate(SHOWN);
-    let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape(name))).collect();
+    let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape(&name.to_string_lossy()))).collect();
     Ok((!names.is_empty()).then(|| format!("{}{more}", names.join(", "))))
 }
 

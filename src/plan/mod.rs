@@ -67,12 +67,12 @@ impl<'m> Plan<'m> {
                 Action::Place
             }
         };
-        let mut items: Vec<_> = manifest
+        // In path order, as the manifest is.
+        let items: Vec<_> = manifest
             .entries
             .iter()
             .map(|entry| Item { entry, store: manifest.store(entry), action: action(entry) })
             .collect();
-        items.sort_by(|a, b| a.entry.target.cmp(&b.entry.target));
         let idle =
             words.skip.iter().filter(|skipped| !items.iter().any(|item| item.entry.target.is_in(skipped)));
         let idle = idle.map(|path| format!("imp-mount.skip={path}: no entry is there")).collect();

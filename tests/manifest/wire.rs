@@ -14,7 +14,7 @@ fn seal(format: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = b"imp-mnt\0".to_vec();
     bytes.extend(format.to_le_bytes());
     bytes.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
-    let checksum = crc32fast::hash(&[&bytes, payload].concat());
+    let checksum = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&[&bytes, payload].concat());
     bytes.extend(checksum.to_le_bytes());
     bytes.extend(payload);
     bytes

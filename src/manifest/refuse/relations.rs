@@ -139,7 +139,7 @@ impl Findings<'_> {
         let mut sources: Vec<_> = (0..entries.len()).collect();
         let key =
             |index: usize| (entries[index].store, entries[index].source(), entries[index].kind != Kind::File);
-        sources.sort_by_key(|index| key(*index));
+        sources.sort_unstable_by_key(|index| key(*index));
         let mut file: Option<usize> = None;
         for index in sources {
             let (store, source, is_no_file) = key(index);
