@@ -19,7 +19,7 @@ Options:
   --manifest FILE   the compiled manifest [default: /etc/imp-mount/manifest]
   --sysroot DIR     the root to work on [default: /sysroot in an initrd, else /]
   --phase PHASE     go no further than this phase: early, boot, etc, live
-                    [default: etc in an initrd, else live]
+                    [default: live for the sysroot /, else etc]
   --cmdline FILE    read the kernel command line from here [default: /proc/cmdline]
   --json            with --check and --plan: print JSON
   -v, --verbose     say more
@@ -29,8 +29,8 @@ Options:
 
 On the kernel command line: imp-mount=off, imp-mount.skip=PATH[,PATH], imp-mount.check
 
-Exit status: 0 done, or nothing to report; 1 something required failed, or --check found a problem;
-2 it could not run (usage, manifest, privilege).
+Exit status: 0 done, or nothing to report; 1 something required failed, --check found a problem, --settle left
+something waiting, or --adopt left something behind; 2 it could not run (usage, manifest, privilege).
 ";
 
 /// What is asked for.

@@ -1,6 +1,6 @@
 //! The boot binary: see imp-mount(8).
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use imp_mount::check::{self, Findings};
@@ -134,7 +134,9 @@ fn words(cli: &Cli) -> Words {
 }
 
 fn read(path: &str) -> Result<Manifest> {
-    let bytes = std::fs::read(path).map_err(|error| {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).and_then(|file| file.take(wire::LIMIT + 1).read_to_end(&mut bytes));
+    file.map_err(|error| {
         Problem::new(format!("cannot read it: {error}")).at(format!("manifest {path}")).remedy(
             "name another with --manifest; on NixOS the initrd of an earlier generation has one, in the boot menu",
         )

@@ -1,7 +1,7 @@
 //! What a run did, as it is left in /run/imp-mount: read by `--check`, by later runs, by impctl and by monitoring.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -136,8 +136,10 @@ pub struct Pending {
     /// Where it is below that.
     pub path: AbsPath,
     /// The user it waits for.
+    #[serde(with = "id")]
     pub user: Option<Id>,
     /// The group it waits for.
+    #[serde(with = "id")]
     pub group: Option<Id>,
     /// The mode that it gets then.
     pub mode: u16,
@@ -149,9 +151,23 @@ impl Report {
     /// The last report since the boot; an empty one where there is none, or none that can be read.
     #[must_use]
     pub fn read() -> Self {
-        let text = std::fs::read(PATH).unwrap_or_default();
-        let report: Self = serde_json::from_slice(&text).unwrap_or_default();
-        if report.version == VERSION { report } else { Self::default() }
+        let read = || {
+            let mut file = std::fs::File::open(PATH)?;
+            is_roots(&file.metadata()?)?;
+            let mut text = Vec::new();
+            file.read_to_end(&mut text)?;
+            Ok::<_, io::Error>(serde_json::from_slice::<Self>(&text)?)
+        };
+        match read() {
+            Ok(report) if report.version == VERSION => report,
+            Ok(_) => Self::default(),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    log::warn!("the report {PATH} is not heeded: {error}");
+                }
+                Self::default()
+            }
+        }
     }
 
     /// Adds a run, and forgets the oldest ones after the boot's.
@@ -165,15 +181,30 @@ impl Report {
     /// Leaves the report in [`DIRECTORY`], whole or not at all.
     pub fn write(&mut self) -> Result<()> {
         self.version = VERSION;
-        let failed = |error: std::io::Error| Problem::new(format!("cannot write the report {PATH}: {error}"));
-        std::fs::create_dir_all(DIRECTORY).map_err(failed)?;
+        let failed = |error: io::Error| Problem::new(format!("cannot write the report {PATH}: {error}"));
+        directory(DIRECTORY).map_err(failed)?;
         let new = format!("{PATH}.new");
         let file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o644).open(&new);
-        let mut writer = std::io::BufWriter::new(file.map_err(failed)?);
+        let mut writer = io::BufWriter::new(file.map_err(failed)?);
         serde_json::to_writer(&mut writer, self).map_err(|error| failed(error.into()))?;
         writer.flush().map_err(failed)?;
         std::fs::rename(&new, PATH).map_err(failed)
     }
+}
+
+/// Makes a directory that only root writes to, in one that is there; what is there already must be such a one.
+pub fn directory(path: &str) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => is_roots(&std::fs::symlink_metadata(path)?),
+    }
+}
+
+fn is_roots(metadata: &std::fs::Metadata) -> io::Result<()> {
+    if metadata.uid() == 0 && metadata.mode() & 0o022 == 0 && !metadata.is_symlink() {
+        return Ok(());
+    }
+    Err(io::Error::other("others than root can write to it"))
 }
 
 /// Takes the time of each step of a run.
@@ -202,6 +233,22 @@ impl Clock {
     #[must_use]
     pub fn into_steps(self) -> Vec<(String, u64)> {
         self.steps
+    }
+}
+
+/// Ids as they are in a manifest: a name, or a number in digits, which no name is made of.
+mod id {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::manifest::Id;
+
+    pub fn serialize<S: Serializer>(id: &Option<Id>, serializer: S) -> Result<S::Ok, S::Error> {
+        id.as_ref().map(ToString::to_string).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Id>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        Ok(text.map(|text| text.parse().map_or(Id::Name(text), Id::Number)))
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 
 use crate::problem::{Problem, Result};
+use crate::report;
 use crate::table::escape;
 
 const DIRECTORY: &str = "/run/mount";
@@ -55,7 +56,7 @@ pub fn update(lines: &[Line], gone: &[String]) -> Result<()> {
         return Ok(());
     }
     let failed = |error: std::io::Error| Problem::new(format!("cannot write {PATH}: {error}"));
-    std::fs::create_dir_all(DIRECTORY).map_err(failed)?;
+    report::directory(DIRECTORY).map_err(failed)?;
     let _lock = lock()?;
     let old = match std::fs::read_to_string(PATH) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),

@@ -19,8 +19,8 @@ const SUMMED: usize = MAGIC.len() + 2 + 4;
 const HEADER: usize = SUMMED + 4;
 /// The checksum of Ethernet, gzip and many more, with a small table: its code is in every initrd.
 const CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&crc::CRC_32_ISO_HDLC);
-/// A manifest of a million entries is smaller.
-const LIMIT: usize = 64 << 20;
+/// The most bytes that are read; a manifest of a million entries is smaller.
+pub const LIMIT: u64 = 64 << 20;
 
 /// The binary form of a manifest.
 ///
@@ -30,7 +30,7 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
     accept(manifest)?;
     let payload = postcard::to_allocvec(manifest)
         .map_err(|error| Problem::new(format!("it cannot be written: {error}")))?;
-    let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= LIMIT);
+    let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() as u64 <= LIMIT);
     let length = length.ok_or_else(|| Problem::new("it is larger than 64 MiB"))?;
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
     bytes.extend(MAGIC);
@@ -68,7 +68,7 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest> {
     }
     let (length, rest) = rest.split_first_chunk().ok_or_else(short)?;
     let (checksum, payload) = rest.split_first_chunk().ok_or_else(short)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= LIMIT);
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length as u64 <= LIMIT);
     match length {
         None => return Err(whole("its header asks for more than 64 MiB: it is damaged".to_owned())),
         Some(length) if payload.len() < length => {

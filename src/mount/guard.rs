@@ -58,7 +58,9 @@ impl Guard {
 
 fn make(name: &str, directory: bool) -> Result<(), Errno> {
     let folder = format!("{}/guard", report::DIRECTORY);
-    std::fs::create_dir_all(&folder).map_err(crate::create::os_error)?;
+    report::directory(report::DIRECTORY)
+        .and_then(|()| report::directory(&folder))
+        .map_err(crate::create::os_error)?;
     let folder = walk::base(&folder)?;
     let made = if directory {
         rustix::fs::mkdirat(&folder, name, Mode::empty())

@@ -220,6 +220,21 @@ pub fn make_private(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     by_path(None, &magic(mount), None, MsFlags::MS_PRIVATE, None)
 }
 
+/// Makes a file system writable that was mounted read-only to be checked first, as the `ro` of many boot entries has it. One
+/// with errors stays as it is, which is said later.
+pub fn make_writable(mount: BorrowedFd<'_>) {
+    let writable = options_of(mount).and_then(|now| {
+        if !now.has(BindOptions::RO) {
+            return Ok(());
+        }
+        let flags = MsFlags::MS_REMOUNT | mount_flags(now.without(BindOptions::RO));
+        by_path(None, &magic(mount), None, flags, None)
+    });
+    if let Err(errno) = writable {
+        log::warn!("the old root cannot be made writable: {errno}");
+    }
+}
+
 fn by_path(
     source: Option<&str>,
     target: &str,

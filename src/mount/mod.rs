@@ -9,6 +9,7 @@ pub mod root;
 pub mod store;
 pub mod worker;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -67,6 +68,13 @@ pub fn run(request: &Request<'_>) -> Outcome {
     }
     for problem in &result.failures {
         log::error!("{problem}");
+    }
+    match outcome {
+        Outcome::Failed => log::error!(
+            "nothing is mounted by this run; `imp-mount --check` says what is there and what to do"
+        ),
+        Outcome::Done => log::info!("{} put in place, {} unchanged", result.placed, result.unchanged),
+        Outcome::Waiting | Outcome::Off => {}
     }
     let text = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
     report.add(Run {
@@ -177,27 +185,28 @@ fn work(
     done.warnings.append(&mut worker.warnings);
     done.failures.append(&mut worker.failures);
     clock.step("entries");
+    merge_pending(report, std::mem::take(&mut worker.pending), plan);
     if !done.failures.is_empty() {
-        if !worker.tree.is_new() {
-            worker.undo();
-            done.warnings.append(&mut worker.warnings);
-        }
+        let mounted: BTreeSet<_> = worker.mounted.iter().collect();
         for entry in &mut worker.entries {
-            if matches!(entry.state, State::Mounted | State::Guarded | State::Skipped) && worker.tree.is_new()
-            {
+            let undone = worker.tree.is_new() || mounted.contains(&entry.target);
+            if undone && matches!(entry.state, State::Mounted | State::Guarded | State::Skipped) {
                 entry.state = State::Failed;
                 "nothing is mounted, as something required failed".clone_into(&mut entry.why);
             }
         }
+        if !worker.tree.is_new() {
+            worker.undo();
+            done.warnings.append(&mut worker.warnings);
+        }
         report.entries = worker.entries;
         return Ok(());
     }
-    let Worker { tree, stores, entries, pending, mounted, unchanged, .. } = worker;
+    let Worker { tree, stores, entries, mounted, unchanged, .. } = worker;
     tree.publish(&sysroot)?;
     clock.step("publish");
     done.placed = mounted.len();
     done.unchanged = unchanged;
-    merge_pending(report, pending, plan);
     report.stores = describe(plan, &stores);
     report.entries = entries;
     if let Err(problem) = write_utab(plan, &sysroot, &stores, &report.entries, &gone) {

@@ -16,6 +16,7 @@ use crate::manifest::options::{self, BindOptions, Parted};
 use crate::manifest::{AbsPath, Root};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
+use crate::report;
 use crate::table::{self, Mount};
 use crate::walk::{self, Cursor, Mounts};
 
@@ -148,6 +149,7 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
     };
     let mut tree = Tree { root: fd, kernel, new: Some(new) };
     if let Some(store) = &root.convert {
+        kernel::make_writable(sysroot.fd.as_fd());
         tree.carry(plan, sysroot.fd.as_fd(), store, false)?;
         let old = sysroot
             .fd
@@ -371,7 +373,9 @@ impl Stage {
     fn new(kernel: Kernel) -> Result<Self> {
         Self::clear()?;
         let failed = |errno| Problem::os(format!("cannot make the staging mount {STAGE}"), errno);
-        std::fs::create_dir_all(STAGE).map_err(|error| failed(create::os_error(error)))?;
+        report::directory(report::DIRECTORY)
+            .and_then(|()| report::directory(STAGE))
+            .map_err(|error| failed(create::os_error(error)))?;
         let dir = walk::base(STAGE).map_err(failed)?;
         let mode = "700".to_owned();
         let options = Parted { mount: None, filesystem: vec![("mode", Some(&mode))] };

@@ -122,14 +122,20 @@ impl Worker<'_, '_> {
         let required = entry.required && item.store.required && item.action != Action::Skip;
         let mut state = State::Failed;
         let why = problem.to_string();
+        // What is wrong with a store is said once.
+        let said = self.stores[usize::from(entry.store)].is_err();
         if required {
-            self.failures.push(problem);
+            if !said {
+                self.failures.push(problem);
+            }
         } else {
             let guarded = if covered { Ok(()) } else { self.guard(item) };
             match guarded {
                 Ok(()) => {
                     state = State::Guarded;
-                    self.warnings.push(problem);
+                    if !said {
+                        self.warnings.push(problem);
+                    }
                 }
                 // What runs already has written to memory before, and would lose sight of it.
                 Err(_) if self.sysroot.is_live() => self.warnings.push(problem),
@@ -156,8 +162,7 @@ impl Worker<'_, '_> {
     fn place(&mut self, item: &Item<'_>) -> Result<()> {
         let entry = item.entry;
         if let Err(problem) = &self.stores[usize::from(entry.store)] {
-            return Err(Problem { at: String::new(), ..problem.clone() }
-                .at(format!("{} (store {})", entry.target, item.store.path)));
+            return Err(problem.clone());
         }
         if entry.kind == Kind::Glob {
             return self.place_matches(item);
@@ -516,8 +521,10 @@ impl Worker<'_, '_> {
         if let Some(held) = held(dir, name, &stat).map_err(failed)? {
             let problem = Problem::new(format!("the target holds {held}, which mounting would hide"));
             if live {
-                return Err(problem
-                    .remedy(format!("bring it to the store with `impctl adopt {target}`, or move it away")));
+                return Err(problem.remedy(format!(
+                    "copy it to {} first, then move it away",
+                    item.store.path.join(item.entry.source())
+                )));
             }
             self.warnings.push(problem.at(target.to_string()).remedy("move it to the store, or remove it"));
         }
@@ -636,7 +643,7 @@ fn held(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<String>, 
 fn occupied(stat: &Stat, what: &str) -> Problem {
     let found = walk::kind(stat.file_type());
     Problem::new(format!("the target is {found} already, so {what} cannot be placed"))
-        .remedy("bring it to the store with `impctl adopt`, or move it away")
+        .remedy("copy it to the store first, then move it away")
 }
 
 /// The options to set and to clear on a mount, given those that it has and those that it inherits from the store.
