@@ -69,7 +69,7 @@ fn what_was_named_survives_a_reboot() {
 }
 
 fn running_again_changes_nothing() {
-    let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Memory, 4));
+    let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Folder, 0));
     let entries = json!([{ "directory": "/var/lib/plex" }, { "directory": "/srv" }]);
     machine.manifest(
         &json!({ "version": 1, "root": null, "stores": [{ "path": "/persist" }], "entries": entries }),
@@ -83,7 +83,7 @@ fn running_again_changes_nothing() {
 }
 
 fn a_started_system_is_brought_in_line() {
-    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Memory, 4));
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Folder, 0));
     let manifest = |entries: Value| json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": entries });
     machine.manifest(&manifest(json!([{ "directory": "/srv" }, { "directory": "/old" }])));
     machine.build().ok();

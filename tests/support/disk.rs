@@ -21,8 +21,8 @@ pub enum Fs {
     Ext4,
     Btrfs,
     Xfs,
-    /// No disk, but a tmpfs that outlives the reboots of a machine: needs no privilege, loses nothing, breaks nowhere.
-    Memory,
+    /// No disk of its own, but a folder on a real one: needs no privilege, and cannot be filled or broken.
+    Folder,
 }
 
 impl Fs {
@@ -31,7 +31,7 @@ impl Fs {
     /// The smallest disk its mkfs accepts, in MiB.
     fn least(self) -> u64 {
         match self {
-            Self::Memory => 1,
+            Self::Folder => 0,
             Self::Ext4 => 8,
             Self::Btrfs => 128,
             Self::Xfs => 300,
@@ -43,7 +43,7 @@ impl Fs {
 #[derive(Debug)]
 pub struct Disk {
     fs: Fs,
-    /// The loop device; a folder with a tmpfs on it for [`Fs::Memory`].
+    /// The loop device; the folder itself for [`Fs::Folder`].
     pub device: PathBuf,
     /// Keeps the loop device, which the kernel releases with its last user.
     _held: Option<File>,
@@ -64,10 +64,10 @@ impl Disk {
             Fs::Ext4 => "mkfs.ext4 -q -F -E nodiscard",
             Fs::Btrfs => "mkfs.btrfs -q -K",
             Fs::Xfs => "mkfs.xfs -q -K",
-            Fs::Memory => {
+            Fs::Folder => {
                 fs::create_dir(&place).unwrap();
-                namespace::tmpfs(&place, &format!("size={size},mode=0755"));
-                // What is mounted on the store of a machine must not come back to here.
+                // A mount of its own: what is mounted on the store of a machine must not come back to here.
+                namespace::bind(&place, &place);
                 namespace::propagate(&place, MsFlags::MS_PRIVATE);
                 return Self { fs, device: place, _held: None, mounted: RefCell::default() };
             }
@@ -92,9 +92,19 @@ impl Disk {
     pub fn mount_with(&self, at: impl AsRef<Path>, options: &str) {
         let at = at.as_ref();
         fs::create_dir_all(at).unwrap();
-        let bind = if self.fs == Fs::Memory { "bind" } else { "defaults" };
-        sh_on(format!("mount -o {bind},{options}"), &[&self.device, at]);
+        sh_on(format!("mount -o {},{options}", self.kind()), &[&self.device, at]);
         self.mounted.borrow_mut().push(at.to_owned());
+    }
+
+    /// The first word of its mount options.
+    fn kind(&self) -> &'static str {
+        if self.fs == Fs::Folder { "bind" } else { "defaults" }
+    }
+
+    /// What is done to the file system of a folder is done to the disk of whoever runs the tests.
+    #[track_caller]
+    fn must_be_own(&self) {
+        assert_ne!(self.fs, Fs::Folder, "a folder's disk is not to be harmed");
     }
 
     /// Unmounts it everywhere, and waits until the kernel has let go of it: nothing may hold a mount of it any longer.
@@ -104,7 +114,7 @@ impl Disk {
             // Where a whole machine was taken down, its mounts are gone already.
             detach(at);
         }
-        if self.fs == Fs::Memory {
+        if self.fs == Fs::Folder {
             return;
         }
         for _ in 0..500 {
@@ -122,7 +132,9 @@ impl Disk {
     }
 
     /// Takes all its space, down to the last block.
+    #[track_caller]
     pub fn fill(&self) {
+        self.must_be_own();
         self.visit(|root| {
             let file = File::create(root.join("filler")).unwrap();
             let (mut length, mut chunk) = (0, 1 << 28);
@@ -145,6 +157,7 @@ impl Disk {
     /// Makes the file system read-only under whoever uses it, as an error on the disk does.
     #[track_caller]
     pub fn turn_read_only(&self) {
+        self.must_be_own();
         let at = self.mounted.borrow().last().cloned().expect("not mounted");
         sh_on("mount -o remount,ro", &[&at]);
     }
@@ -152,6 +165,7 @@ impl Disk {
     /// Pulls the plug of the file system (ext4 and xfs): everything gives EIO from here on, until it is mounted again.
     #[track_caller]
     pub fn shut_down(&self) {
+        self.must_be_own();
         let at = self.mounted.borrow().last().cloned().expect("not mounted");
         sh_on("xfs_io -x -c shutdown", &[&at]);
     }
@@ -182,9 +196,8 @@ impl Disk {
     pub fn visit(&self, look: impl FnOnce(&Path)) {
         let at = Path::new("/tmp/visit");
         fs::create_dir_all(at).unwrap();
-        let bind = if self.fs == Fs::Memory { "bind" } else { "defaults" };
         // One file system cannot be mounted read-only here and writable there.
-        let mount = |rw| line(format!("mount -o {bind},{rw}"), &[&self.device, at]);
+        let mount = |rw| line(format!("mount -o {},{rw}", self.kind()), &[&self.device, at]);
         assert!(
             ["rw", "ro"].iter().any(|rw| run(&mount(rw)).code == Some(0)),
             "{self:?}: cannot be mounted for a look"
