@@ -203,16 +203,13 @@ fn unknown_filesystem(fstype: &str) -> Problem {
 
 /// Takes a mount away from wherever it is attached, with everything below it, whoever uses it.
 pub fn detach(mount: BorrowedFd<'_>) -> Result<(), Errno> {
-    unmount(mount, MntFlags::MNT_DETACH)
+    nix::mount::umount2(magic(mount).as_str(), MntFlags::MNT_DETACH).map_err(errno)
 }
 
-/// Unmounts what nobody uses; EBUSY otherwise.
-pub fn unmount_unused(mount: BorrowedFd<'_>) -> Result<(), Errno> {
-    unmount(mount, MntFlags::empty())
-}
-
-fn unmount(mount: BorrowedFd<'_>, flags: MntFlags) -> Result<(), Errno> {
-    nix::mount::umount2(magic(mount).as_str(), flags).map_err(errno)
+/// Unmounts `name` in a directory if nobody uses it; EBUSY otherwise. By its name, as a descriptor of it would be a use.
+pub fn unmount_unused(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    let path = format!("{}/{name}", magic(dir));
+    nix::mount::umount2(path.as_str(), MntFlags::UMOUNT_NOFOLLOW).map_err(errno)
 }
 
 /// Makes a mount private, so that nothing mounted on it appears elsewhere.

@@ -12,7 +12,6 @@ use crate::manifest::{AbsPath, Kind};
 use crate::plan::{Action, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, State};
-use crate::walk::{self, Mounts};
 
 /// Takes away what is no longer named, where nobody uses it, deepest first. What is in use is recorded as busy. Returns
 /// the targets that are gone.
@@ -79,8 +78,7 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<()> {
         return Err(Problem::new("it is no longer named, but what is mounted there is not what was mounted")
             .remedy("unmount it by hand if nothing needs it"));
     }
-    let mount = walk::look(dir, target.name(), Mounts::Enter);
-    mount.and_then(|mount| kernel::unmount_unused(mount.as_fd())).map_err(|errno| match errno {
+    kernel::unmount_unused(dir, target.name()).map_err(|errno| match errno {
         Errno::BUSY => Problem::new("it is no longer named, but in use, and stays until nothing uses it")
             .remedy(format!("see what does with `fuser -vm {target}`; the next boot leaves it out")),
         errno => Problem::os("cannot unmount it, though it is no longer named", errno),
