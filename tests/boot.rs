@@ -11,8 +11,8 @@ tests![
     what_was_named_survives_a_reboot: Disk,
     running_again_changes_nothing,
     a_started_system_is_brought_in_line,
-    a_kernel_without_a_call_is_served: Disk Strace,
-    killed_at_any_call_the_next_run_converges: Disk Strace,
+    a_kernel_without_a_call_is_served: Disk Inject,
+    killed_at_any_call_the_next_run_converges: Disk Inject,
 ];
 
 /// One directory that belongs to somebody, one in a deep place, and one file.

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// What a program did.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,6 +19,16 @@ pub struct Output {
 }
 
 impl Output {
+    pub fn new(argv: &[impl AsRef<OsStr>], status: ExitStatus, stdout: &[u8], stderr: &[u8]) -> Self {
+        Self {
+            line: argv.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" "),
+            code: status.code(),
+            signal: status.signal(),
+            stdout: String::from_utf8_lossy(stdout).into_owned(),
+            stderr: String::from_utf8_lossy(stderr).into_owned(),
+        }
+    }
+
     /// It must have ended with this exit code.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
@@ -61,13 +71,7 @@ pub fn run(argv: &[impl AsRef<OsStr>]) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("setpriv (util-linux) is needed");
-    Output {
-        line: argv.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>().join(" "),
-        code: output.status.code(),
-        signal: output.status.signal(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Output::new(argv, output.status, &output.stdout, &output.stderr)
 }
 
 /// Runs a program written as one line, its words separated by spaces; it must succeed. Returns its stdout.

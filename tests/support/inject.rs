@@ -1,99 +1,285 @@
-//! Faults at system calls, by strace: a call that the kernel lacks, an error, a death.
+//! Faults at system calls, by ptrace(2): a call that the kernel lacks, an error, a death.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 
-use super::{Output, run};
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::fs::{MemfdFlags, memfd_create};
 
-/// One system call of a run: the `nth` (from 1) of its name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::Output;
+
+/// One system call of a run: which one it was since the program was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
-    pub name: String,
-    pub nth: usize,
+    pub index: usize,
+    pub name: Name,
 }
 
-/// A fault at one system call, or at all of one name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Injected(String);
+/// A system call's number, which says its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Name(i64);
+
+/// A fault at one system call, or at all of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Injected {
+    /// The program is killed in place of making the call.
+    Kill(usize),
+    /// The call fails, without having done anything.
+    Error(usize, Errno),
+    /// A kernel that does not have this call.
+    Missing(Name),
+    /// A kernel that mounts nothing on what is attached nowhere (before Linux 6.15).
+    NoDetachedAssembly,
+    /// A kernel that mounts nothing beneath a mount (before Linux 6.5).
+    NoMountBeneath,
+}
 
 impl Injected {
     /// A kernel that does not have this call.
     pub fn missing(call: &str) -> Self {
-        Self(format!("{}:error=ENOSYS", number(call)))
+        Self::Missing(Name::of(call))
     }
 
-    /// The call fails, once: `error("EIO", ...)`.
-    pub fn error(error: &str, call: &Call) -> Self {
-        Self(format!("{}:error={error}:when={}", number(&call.name), call.nth))
+    /// The call fails, once.
+    pub fn error(errno: Errno, call: &Call) -> Self {
+        Self::Error(call.index, errno)
     }
 
     /// The program is killed in place of making the call.
     pub fn kill(call: &Call) -> Self {
-        Self(format!("{}:signal=KILL:when={}", number(&call.name), call.nth))
+        Self::Kill(call.index)
     }
 }
 
-impl fmt::Display for Injected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// A system call that is about to be made.
+struct Entry {
+    pid: Pid,
+    call: Call,
+    arguments: [u64; 5],
+}
+
+/// What happens to it.
+enum Verdict {
+    Made,
+    Fails(Errno),
+    Killed,
+}
+
+impl Injected {
+    fn verdict(self, entry: &Entry) -> Verdict {
+        let Call { index, name } = entry.call;
+        let moves = name == Name(libc::SYS_move_mount);
+        let [_, _, target, _, flags] = entry.arguments;
+        match self {
+            Self::Kill(at) if at == index => Verdict::Killed,
+            Self::Error(at, errno) if at == index => Verdict::Fails(errno),
+            Self::Missing(missing) if missing == name => Verdict::Fails(Errno::ENOSYS),
+            Self::NoMountBeneath if moves && flags & 0x200 != 0 => Verdict::Fails(Errno::EINVAL),
+            Self::NoDetachedAssembly if moves && is_detached(entry.pid, target) => {
+                Verdict::Fails(Errno::EINVAL)
+            }
+            _ => Verdict::Made,
+        }
     }
+}
+
+/// Whether a descriptor of a process is on a mount that is attached nowhere.
+fn is_detached(pid: Pid, descriptor: u64) -> bool {
+    let Ok(info) = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")) else { return false };
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim).unwrap();
+    let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    !mounts.lines().any(|line| line.split(' ').next() == Some(id))
 }
 
 /// Runs a program with these faults.
 pub fn run_with(faults: &[Injected], argv: &[OsString]) -> Output {
-    let mut line: Vec<OsString> = ["strace", "-f", "-qq", "-o", "/dev/null"].map(Into::into).into();
-    for fault in faults {
-        line.extend(["-e".into(), format!("inject={fault}").into()]);
-    }
-    line.push("--".into());
-    line.extend_from_slice(argv);
-    run(&line)
+    trace(faults, Path::new("/"), argv).0
 }
 
 /// Runs a program to its end and names its system calls in order, from the start of its main function.
 pub fn calls_of(argv: &[OsString]) -> (Output, Vec<Call>) {
-    let file = Path::new("/tmp/strace");
-    let mut line: Vec<OsString> = ["strace", "-f", "-qq", "-o"].map(Into::into).into();
-    line.extend([file.into(), "--".into()]);
-    line.extend_from_slice(argv);
-    let output = run(&line);
-    let mut seen = HashMap::<String, usize>::new();
-    let calls: Vec<Call> = fs::read_to_string(file)
-        .unwrap()
-        .lines()
-        .filter_map(name)
-        .map(|name| {
-            let nth = seen.entry(name.to_owned()).or_default();
-            *nth += 1;
-            Call { name: name.to_owned(), nth: *nth }
-        })
-        .collect();
-    // The last thing that Rust's runtime does before main is to make a stack for signals.
-    let main =
-        calls.iter().position(|call| call.name == "sigaltstack" && call.nth == 2).map_or(0, |at| at + 1);
-    (output, calls[main..].to_vec())
+    trace(&[], Path::new("/"), argv)
 }
 
-/// The call's name in a line of strace: `123 openat(AT_FDCWD, ...) = 3`. Others are about signals, exits, and resumed calls.
-fn name(line: &str) -> Option<&str> {
-    let (name, _) = line.split_once(' ')?.1.trim_start().split_once('(')?;
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (!name.is_empty() && name.bytes().all(word)).then_some(name)
+/// Runs a program with these faults in a root directory, and names its system calls from the start of its main function.
+pub fn trace(faults: &[Injected], root: &Path, argv: &[OsString]) -> (Output, Vec<Call>) {
+    let file = |name| File::from(memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
+    // Not pipes, which nobody would empty while the program is watched.
+    let (mut stdout, mut stderr) = (file("stdout"), file("stderr"));
+    let pid = start(root, argv, (&stdout, &stderr)).expect("a program to watch");
+    let (status, calls) = watch(pid, faults);
+    let text = |file: &mut File| {
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    (Output::new(argv, status, &text(&mut stdout), &text(&mut stderr)), calls)
 }
 
-/// How strace is told about a call that it may be too old to know by name.
-fn number(call: &str) -> String {
-    match call {
-        "fchmodat2" => "452".into(),
-        "statmount" => "457".into(),
-        "listmount" => "458".into(),
-        "open_tree_attr" => "467".into(),
-        _ => match call.strip_prefix("syscall_0x").map(|hex| u32::from_str_radix(hex, 16)) {
-            Some(Ok(number)) => number.to_string(),
-            _ => call.into(),
-        },
+/// Starts a program that stops as soon as it is executed.
+#[allow(unsafe_code)]
+fn start(root: &Path, argv: &[OsString], (stdout, stderr): (&File, &File)) -> io::Result<Pid> {
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    let root = root.to_owned();
+    let prepare = move || {
+        if root != Path::new("/") {
+            std::os::unix::fs::chroot(&root)?;
+            std::env::set_current_dir("/")?;
+        }
+        ptrace::traceme().map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec only system calls may be made; a test's process has one thread, so that no lock of the
+    // allocator can be held by another.
+    let child = unsafe { command.pre_exec(prepare) }.spawn()?;
+    Ok(Pid::from_raw(child.id().cast_signed()))
+}
+
+/// Sees a program to its end, stopped at each system call.
+fn watch(pid: Pid, faults: &[Injected]) -> (ExitStatus, Vec<Call>) {
+    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Stopped(pid, Signal::SIGTRAP)));
+    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)
+        .unwrap();
+    let (mut calls, mut main) = (Vec::new(), 0);
+    // Between the two stops of a call: what it is made to return.
+    let mut inside: Option<Option<Errno>> = None;
+    let mut signal = None;
+    loop {
+        match ptrace::syscall(pid, signal.take()) {
+            // Killed, and only its end is left to be seen.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => panic!("{errno}"),
+        }
+        match waitpid(pid, None).unwrap() {
+            WaitStatus::PtraceSyscall(_) => match inside.take() {
+                Some(None) => {}
+                Some(Some(errno)) => registers::fail(pid, errno),
+                None => {
+                    let entry = registers::entry(pid, calls.len());
+                    calls.push(entry.call);
+                    // The last thing that Rust's runtime does before main is to make a stack for signals.
+                    if main == 0 && entry.call.name == Name(libc::SYS_sigaltstack) {
+                        let made = calls.iter().filter(|call| call.name == entry.call.name).count();
+                        main = if made == 2 { calls.len() } else { 0 };
+                    }
+                    let verdicts = faults.iter().map(|fault| fault.verdict(&entry));
+                    match verdicts.reduce(|one, other| if matches!(one, Verdict::Made) { other } else { one })
+                    {
+                        None | Some(Verdict::Made) => inside = Some(None),
+                        Some(Verdict::Fails(errno)) => {
+                            registers::skip(pid);
+                            inside = Some(Some(errno));
+                        }
+                        Some(Verdict::Killed) => kill(pid, Signal::SIGKILL).unwrap(),
+                    }
+                }
+            },
+            WaitStatus::Stopped(_, other) => signal = Some(other),
+            WaitStatus::Exited(_, code) => return (ExitStatus::from_raw(code << 8), calls.split_off(main)),
+            WaitStatus::Signaled(_, signal, _) => {
+                return (ExitStatus::from_raw(signal as i32), calls.split_off(main));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Where the architecture keeps the number, the arguments and the result of a system call.
+#[cfg(target_arch = "x86_64")]
+mod registers {
+    use super::{Call, Entry, Errno, Name, Pid, ptrace};
+
+    pub fn entry(pid: Pid, index: usize) -> Entry {
+        let now = ptrace::getregs(pid).unwrap();
+        let call = Call { index, name: Name(now.orig_rax.cast_signed()) };
+        Entry { pid, call, arguments: [now.rdi, now.rsi, now.rdx, now.r10, now.r8] }
+    }
+
+    /// Asks for a call that does not exist in place of this one.
+    pub fn skip(pid: Pid) {
+        let mut now = ptrace::getregs(pid).unwrap();
+        now.orig_rax = u64::MAX;
+        ptrace::setregs(pid, now).unwrap();
+    }
+
+    pub fn fail(pid: Pid, errno: Errno) {
+        let mut now = ptrace::getregs(pid).unwrap();
+        now.rax = (-i64::from(errno as i32)).cast_unsigned();
+        ptrace::setregs(pid, now).unwrap();
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod registers {
+    use super::{Entry, Errno, Pid};
+
+    pub fn entry(_: Pid, _: usize) -> Entry {
+        unreachable!("tests that need Inject are skipped")
+    }
+
+    pub fn skip(_: Pid) {}
+
+    pub fn fail(_: Pid, _: Errno) {}
+}
+
+macro_rules! names {
+    ($($name:literal $number:ident),* $(,)?) => { &[$(($name, libc::$number)),*] };
+}
+
+/// What the program calls; others are known by their number.
+const NAMES: &[(&str, i64)] = names![
+    "brk" SYS_brk, "capget" SYS_capget, "capset" SYS_capset, "clock_gettime" SYS_clock_gettime, "clone3" SYS_clone3,
+    "close" SYS_close, "connect" SYS_connect, "copy_file_range" SYS_copy_file_range, "exit_group" SYS_exit_group,
+    "fchmod" SYS_fchmod, "fchown" SYS_fchown, "fchownat" SYS_fchownat, "fcntl" SYS_fcntl, "fdatasync" SYS_fdatasync,
+    "fgetxattr" SYS_fgetxattr, "flistxattr" SYS_flistxattr, "flock" SYS_flock, "fremovexattr" SYS_fremovexattr,
+    "fsconfig" SYS_fsconfig, "fsetxattr" SYS_fsetxattr, "fsmount" SYS_fsmount, "fsopen" SYS_fsopen, "fstat" SYS_fstat,
+    "fstatfs" SYS_fstatfs, "fsync" SYS_fsync, "ftruncate" SYS_ftruncate, "futex" SYS_futex, "getdents64" SYS_getdents64,
+    "geteuid" SYS_geteuid, "getpid" SYS_getpid, "getrandom" SYS_getrandom, "getcwd" SYS_getcwd, "ioctl" SYS_ioctl,
+    "lseek" SYS_lseek, "madvise" SYS_madvise, "mkdir" SYS_mkdir, "mkdirat" SYS_mkdirat, "mmap" SYS_mmap,
+    "mount" SYS_mount, "mount_setattr" SYS_mount_setattr, "move_mount" SYS_move_mount, "mprotect" SYS_mprotect,
+    "mremap" SYS_mremap, "munmap" SYS_munmap, "open_tree" SYS_open_tree, "openat" SYS_openat, "openat2" SYS_openat2,
+    "poll" SYS_poll, "prctl" SYS_prctl, "pread64" SYS_pread64, "read" SYS_read, "readlink" SYS_readlink,
+    "readlinkat" SYS_readlinkat, "rename" SYS_rename, "renameat" SYS_renameat, "rmdir" SYS_rmdir,
+    "rt_sigaction" SYS_rt_sigaction, "rt_sigprocmask" SYS_rt_sigprocmask, "sendfile" SYS_sendfile, "sendto" SYS_sendto,
+    "sigaltstack" SYS_sigaltstack, "socket" SYS_socket, "splice" SYS_splice, "statfs" SYS_statfs, "statx" SYS_statx,
+    "symlinkat" SYS_symlinkat, "umask" SYS_umask, "umount2" SYS_umount2, "unlink" SYS_unlink, "unlinkat" SYS_unlinkat,
+    "utimensat" SYS_utimensat, "write" SYS_write, "writev" SYS_writev, "fchmodat2" SYS_fchmodat2,
+    "newfstatat" SYS_newfstatat, "getgid" SYS_getgid, "gettid" SYS_gettid,
+];
+
+/// Those that libc has no numbers for; they are the same everywhere.
+const NEW_NAMES: &[(&str, i64)] = &[("statmount", 457), ("listmount", 458), ("open_tree_attr", 467)];
+
+impl Name {
+    /// The call of this name.
+    #[track_caller]
+    pub fn of(name: &str) -> Self {
+        let found = NAMES.iter().chain(NEW_NAMES).find(|(known, _)| *known == name);
+        Self(found.unwrap_or_else(|| panic!("no number is known here for {name}")).1)
+    }
+
+    /// Whether it is one of these.
+    pub fn is_any(self, names: &[&str]) -> bool {
+        names.iter().any(|name| self == Self::of(name))
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match NAMES.iter().chain(NEW_NAMES).find(|(_, number)| *number == self.0) {
+            Some((name, _)) => f.write_str(name),
+            None => write!(f, "syscall {}", self.0),
+        }
     }
 }

@@ -1,16 +1,18 @@
 //! A machine after switch-root: the program runs on a system whose / is the root that it built.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use nix::mount::MsFlags;
 
-use super::{Machine, Output, namespace, run};
+use super::inject::trace;
+use super::{Call, Injected, Machine, Output, namespace, run};
 
 /// Seen from inside and outside: /run is the same there.
 const HOME: &str = "/run/machine";
+const PROGRAM: &str = "/run/machine/imp-mount";
 
 impl Machine {
     /// Starts the system that was built, as switch-root does: with /proc, /dev and /run, and somebody's programs.
@@ -27,16 +29,28 @@ impl Machine {
             }
         }
         fs::create_dir(HOME).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_imp-mount"), Path::new(HOME).join("imp-mount")).unwrap();
+        File::create(PROGRAM).unwrap();
+        namespace::bind(env!("CARGO_BIN_EXE_imp-mount"), PROGRAM);
     }
 
     /// Runs the program in the started system: its sysroot is /.
     pub fn run_live(&self, words: &[&str]) -> Output {
+        let line = self.live_line(words);
+        self.run_inside(&line.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The same with faults; names the system calls that it came to as well.
+    pub fn trace_live(&self, faults: &[Injected], words: &[&str]) -> (Output, Vec<Call>) {
+        let line: Vec<OsString> = self.live_line(words).into_iter().map(Into::into).collect();
+        trace(faults, &self.at(""), &line)
+    }
+
+    fn live_line(&self, words: &[&str]) -> Vec<String> {
         for file in ["manifest", "cmdline"] {
             fs::copy(self.home().join(file), Path::new(HOME).join(file)).unwrap();
         }
-        let line = format!("{HOME}/imp-mount --manifest {HOME}/manifest --cmdline {HOME}/cmdline");
-        self.run_inside(&[&line.split(' ').collect::<Vec<_>>(), words].concat())
+        let line = format!("{PROGRAM} --manifest {HOME}/manifest --cmdline {HOME}/cmdline");
+        line.split(' ').chain(words.iter().copied()).map(Into::into).collect()
     }
 
     /// Runs any program in the started system.

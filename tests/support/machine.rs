@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::disk::detach;
-use super::inject::{calls_of, run_with};
+use super::inject::trace;
 use super::{Call, Disk, Injected, Mount, Output, mount_at, namespace, run};
 
 /// What is at the sysroot before the program runs.
@@ -98,14 +98,19 @@ impl Machine {
 
     /// Builds the root with faults.
     pub fn build_with(&self, faults: &[Injected]) -> Output {
-        run_with(faults, &self.line(&[]))
+        self.trace(faults, &[]).0
     }
 
     /// Builds the root, and names the system calls that this took in order.
     pub fn calls_of_build(&self) -> Vec<Call> {
-        let (output, calls) = calls_of(&self.line(&[]));
+        let (output, calls) = self.trace(&[], &[]);
         output.ok();
         calls
+    }
+
+    /// Runs the program with faults, and names the system calls that it came to.
+    pub fn trace(&self, faults: &[Injected], words: &[&str]) -> (Output, Vec<Call>) {
+        trace(faults, Path::new("/"), &self.line(words))
     }
 
     fn line(&self, words: &[&str]) -> Vec<OsString> {

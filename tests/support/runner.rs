@@ -36,8 +36,8 @@ pub enum Need {
     Root,
     /// Loop devices and the programs that make file systems; implies the real root.
     Disk,
-    /// strace, to inject faults.
-    Strace,
+    /// Faults at system calls, see [`super::inject`].
+    Inject,
 }
 
 impl Need {
@@ -50,13 +50,16 @@ impl Need {
                 return Some("needs loop devices".into());
             }
             Self::Disk => &["mkfs.ext4", "mkfs.btrfs", "mkfs.xfs", "xfs_io", "losetup"],
-            Self::Strace => &["strace"],
+            Self::Inject if !cfg!(target_arch = "x86_64") => {
+                return Some("injects faults on x86_64 only".into());
+            }
+            Self::Inject => &[],
         };
         tools.iter().find(|tool| !command::installed(tool)).map(|tool| format!("needs {tool}"))
     }
 }
 
-/// Lists a module's tests, each with what it needs: `tests![one, other: Disk Strace];`
+/// Lists a module's tests, each with what it needs: `tests![one, other: Disk Inject];`
 macro_rules! tests {
     ($($name:ident $(: $($need:ident)+)?),* $(,)?) => {
         pub const TESTS: &[$crate::support::Test] = &[$($crate::support::Test {
