@@ -81,7 +81,7 @@ impl Worker<'_, '_> {
                 if item.action == Action::Place {
                     let why = format!("it lies below {above}, which is guarded");
                     let problem = Problem::new(why).at(entry.target.to_string());
-                    self.failed(item, problem, true);
+                    self.failed(item, &entry.target, entry.source(), problem, true);
                 } else {
                     self.record(entry, &entry.target, entry.source(), resting(item.action), String::new());
                 }
@@ -93,17 +93,20 @@ impl Worker<'_, '_> {
                 }
                 Action::Skip => {
                     let why = "left out by imp-mount.skip= on the kernel command line";
-                    match self.guard(item) {
+                    match self.guard(item, &entry.target) {
                         Ok(()) => {
                             self.record(entry, &entry.target, entry.source(), State::Skipped, why.to_owned());
                         }
-                        Err(problem) => self.failed(item, problem, false),
+                        Err(problem) => {
+                            self.failed(item, &entry.target, entry.source(), problem, false);
+                        }
                     }
                     guarded = Some(&entry.target);
                 }
                 Action::Place => {
                     if let Err(problem) = self.place(item) {
-                        self.failed(item, problem.at(entry.target.to_string()), false);
+                        let problem = problem.at(entry.target.to_string());
+                        self.failed(item, &entry.target, entry.source(), problem, false);
                         guarded = self
                             .entries
                             .last()
@@ -115,9 +118,16 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Takes down that an entry failed. An optional one is guarded, unless what lies above it is; where that fails too,
-    /// it is as bad as a required one.
-    fn failed(&mut self, item: &Item<'_>, problem: Problem, covered: bool) {
+    /// Takes down that an entry failed, or one file that its pattern matched. An optional one is guarded, unless what lies
+    /// above it is; where that fails too, it is as bad as a required one.
+    fn failed(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        source: &AbsPath,
+        problem: Problem,
+        covered: bool,
+    ) {
         let entry = item.entry;
         let required = entry.required && item.store.required && item.action != Action::Skip;
         let mut state = State::Failed;
@@ -129,10 +139,13 @@ impl Worker<'_, '_> {
                 self.failures.push(problem);
             }
         } else {
-            let guarded = if covered { Ok(()) } else { self.guard(item) };
+            let guarded = if covered { Ok(()) } else { self.guard(item, target) };
             match guarded {
                 Ok(()) => {
-                    state = State::Guarded;
+                    // What a pattern would have matched has no names that could be guarded.
+                    if !is_pattern(entry, target) {
+                        state = State::Guarded;
+                    }
                     if !said {
                         self.warnings.push(problem);
                     }
@@ -141,11 +154,11 @@ impl Worker<'_, '_> {
                 Err(_) if self.sysroot.is_live() => self.warnings.push(problem),
                 Err(worse) => {
                     self.warnings.push(problem);
-                    self.failures.push(worse.at(entry.target.to_string()));
+                    self.failures.push(worse.at(target.to_string()));
                 }
             }
         }
-        self.record(entry, &entry.target, entry.source(), state, why);
+        self.record(entry, target, source, state, why);
     }
 
     fn record(&mut self, entry: &Entry, target: &AbsPath, source: &AbsPath, state: State, why: String) {
@@ -200,14 +213,19 @@ impl Worker<'_, '_> {
         Ok(())
     }
 
-    /// Every regular file in the store whose name matches, but those that are entries of their own.
+    /// Everything in the store whose name matches, but what is an entry of its own.
     fn place_matches(&mut self, item: &Item<'_>) -> Result<()> {
         let entry = item.entry;
         let folder = entry.source().parent().unwrap_or_else(AbsPath::root);
         for name in self.matches(item, &folder)? {
             let target = entry.target.parent().unwrap_or_else(AbsPath::root).child(&name);
-            if self.plan.item(&target).is_none() {
-                self.place_one(item, &target, &folder.child(&name))?;
+            if self.plan.item(&target).is_some() {
+                continue;
+            }
+            let source = folder.child(&name);
+            // One that cannot be placed does not keep the others away.
+            if let Err(problem) = self.place_one(item, &target, &source) {
+                self.failed(item, &target, &source, problem.at(target.to_string()), false);
             }
         }
         Ok(())
@@ -531,10 +549,9 @@ impl Worker<'_, '_> {
         Ok(Spot::Free(place))
     }
 
-    /// Mounts the guard at an entry's target.
-    fn guard(&mut self, item: &Item<'_>) -> Result<()> {
-        let target = &item.entry.target;
-        if item.entry.kind == Kind::Glob {
+    /// Mounts the guard at the target of an entry, or of a file that its pattern matched.
+    fn guard(&mut self, item: &Item<'_>, target: &AbsPath) -> Result<()> {
+        if is_pattern(item.entry, target) {
             return Ok(());
         }
         let Spot::Free(place) = self.spot(item, target, None)? else {
@@ -568,6 +585,11 @@ impl Worker<'_, '_> {
             }
         }
     }
+}
+
+/// Whether a target is an entry's pattern itself, and not a file that it matched.
+fn is_pattern(entry: &Entry, target: &AbsPath) -> bool {
+    entry.kind == Kind::Glob && entry.target == *target
 }
 
 /// What an entry that is not placed is in the report.
