@@ -326,6 +326,11 @@ impl Files for Bases {
         match walk::open_below(base.as_fd(), path, OFlags::RDONLY, mounts) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP) => Err(Problem {
+                errno: Some(Errno::LOOP),
+                ..Problem::new("is, or lies behind, a symbolic link, so no id is taken from it")
+            }
+            .remedy("find out who put it there and move it away; it is written anew at the next activation")),
             Err(errno) => Err(Problem::os("cannot open it", errno)),
         }
     }
