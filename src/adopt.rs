@@ -7,12 +7,12 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::create::{self, Attributes};
-use crate::manifest::{AbsPath, Entry, Kind, Method};
+use crate::manifest::{AbsPath, Kind, Method};
 use crate::mount::copy;
 use crate::mount::kernel::Kernel;
 use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
 use crate::walk::{self, Mounts};
 
@@ -28,7 +28,7 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
     {
         let target = &item.entry.target;
         let done = match &mut stores[usize::from(item.entry.store)] {
-            Ok(opened) => adopt(plan, item.entry, opened, tree.root.as_fd()),
+            Ok(opened) => adopt(plan, item, opened, tree.root.as_fd()),
             Err(problem) => Err(problem.clone()),
         };
         match done {
@@ -44,7 +44,8 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
 }
 
 /// Brings one entry's files to its store. Returns which were brought.
-fn adopt(plan: &Plan<'_>, entry: &Entry, store: &mut Opened, root: BorrowedFd<'_>) -> Result<Vec<AbsPath>> {
+fn adopt(plan: &Plan<'_>, item: &Item<'_>, store: &mut Opened, root: BorrowedFd<'_>) -> Result<Vec<AbsPath>> {
+    let entry = item.entry;
     let folder = entry.target.parent().unwrap_or_else(AbsPath::root);
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
     let dir = match walk::open_below(root, &folder, dirs, Mounts::Enter) {
@@ -63,7 +64,7 @@ fn adopt(plan: &Plan<'_>, entry: &Entry, store: &mut Opened, root: BorrowedFd<'_
     let mut brought = Vec::new();
     for name in names {
         let store_name = if entry.kind == Kind::Glob { &name } else { entry.source().name() };
-        if bring((dir.as_fd(), &name), entry, store, (&source, store_name), (root, &folder))? {
+        if bring((dir.as_fd(), &name), item, store, (&source, store_name), (root, &folder))? {
             brought.push(folder.child(&name));
         }
     }
@@ -73,11 +74,12 @@ fn adopt(plan: &Plan<'_>, entry: &Entry, store: &mut Opened, root: BorrowedFd<'_
 /// Brings one file, if it is on the root itself and the store holds none, or an older one that it took the place of.
 fn bring(
     from: copy::Name<'_>,
-    entry: &Entry,
+    item: &Item<'_>,
     store: &mut Opened,
     (source, name): (&AbsPath, &str),
     (root, folder): (BorrowedFd<'_>, &AbsPath),
 ) -> Result<bool> {
+    let entry = item.entry;
     let failed = |errno| Problem::os(format!("cannot bring `{}` to the store", from.1), errno);
     let stat = match walk::stat_at(from.0, from.1) {
         Ok(stat) => stat,
@@ -88,7 +90,7 @@ fn bring(
     if !movable || stat.is_mount_root() || stat.mode() == 0 {
         return Ok(false);
     }
-    let dir = folder_on_store(store, source, root, folder)?;
+    let dir = folder_on_store((&item.store.path, store), source, root, folder)?;
     match copy::same(from, (dir.as_fd(), name)) {
         Ok(true) => return Ok(false),
         // A second file that a pattern matches is no newer version of what the store holds.
@@ -102,7 +104,7 @@ fn bring(
 
 /// A directory on the store; what is missing of it looks like what the root has at the same place.
 fn folder_on_store(
-    store: &mut Opened,
+    (base, store): (&AbsPath, &mut Opened),
     path: &AbsPath,
     root: BorrowedFd<'_>,
     model: &AbsPath,
@@ -122,7 +124,7 @@ fn folder_on_store(
         let attributes = stat.map_or_else(|| Attributes::root(0o755), like);
         create::directory(dir, name, Mounts::Stay, &mut || attributes.clone())
             .map(|node| node.fd)
-            .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+            .map_err(|errno| walk::explain(dir, &base.join_text(path), errno, "a directory"))
     })?;
     dir.try_clone_to_owned().map_err(|error| Problem::new(error.to_string()))
 }
