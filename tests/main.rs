@@ -4,11 +4,12 @@
 #[macro_use]
 mod support;
 
+mod attacks;
 mod boot;
 mod harness;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    support::main(&[("boot", boot::TESTS), ("harness", harness::TESTS)])
+    support::main(&[("attacks", attacks::TESTS), ("boot", boot::TESTS), ("harness", harness::TESTS)])
 }

@@ -7,6 +7,7 @@ mod live;
 pub mod look;
 pub mod machine;
 pub mod namespace;
+mod outcome;
 #[macro_use]
 mod runner;
 mod scratch;

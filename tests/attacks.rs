@@ -1,0 +1,588 @@
+//! What somebody who owned a directory below the store, or below the root, may have left there: nothing of it is followed,
+//! nothing outside is touched, and the words say where it is.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
+use serde_json::{Value, json};
+
+use crate::support::look::{mounts_below, stat};
+use crate::support::{Call, Disk, Fs, Injected, Machine, Root, Snapshot, mounts, namespace};
+
+tests![
+    what_is_planted_on_a_store_stops_the_boot: Disk,
+    what_is_planted_on_a_store_is_guarded: Disk,
+    a_kernel_without_openat2_follows_nothing_either: Disk Strace,
+    what_is_planted_on_the_root_stops_the_boot: Disk,
+    what_is_planted_on_the_root_is_guarded: Disk,
+    a_link_on_a_running_root_is_not_followed: Disk,
+    what_only_a_pattern_names_is_not_followed: Disk,
+    nothing_is_adopted_through_a_link: Disk,
+    whoever_renames_meanwhile_wins_nothing: Disk,
+    a_file_with_several_names_is_not_enforced: Disk,
+    enforcing_never_allows_more_than_both: Disk Strace,
+    id_files_that_others_may_have_written_are_not_believed: Disk,
+    a_source_with_mode_000_is_no_invitation: Disk,
+];
+
+/// A tree that is neither on the store nor on the root.
+const VICTIM: &str = "/tmp/victim";
+
+/// Something planted, and the entry that meets it.
+struct Attack {
+    entry: Value,
+    target: String,
+    /// What the message must name, beside the entry.
+    words: Vec<String>,
+}
+
+impl Attack {
+    fn new(kind: &str, target: &str, words: &[&str]) -> Self {
+        let entry = json!({ kind: target, "user": 193, "group": 194, "mode": "0750" });
+        let words = words.iter().map(ToString::to_string).collect();
+        Self { entry, target: target.to_owned(), words }
+    }
+
+    fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.entry[key] = value.into();
+        self
+    }
+
+    fn says(&self) -> Vec<&str> {
+        // Every message ends with what to do.
+        [&self.target, "; "].into_iter().chain(self.words.iter().map(String::as_str)).collect()
+    }
+}
+
+/// Makes the victim: everything that is worth following a link to.
+fn victim(at: &Path) -> Snapshot {
+    fs::create_dir_all(at.join("dir/below")).unwrap();
+    fs::write(at.join("shadow"), "root:secret").unwrap();
+    fs::set_permissions(at.join("shadow"), Permissions::from_mode(0o600)).unwrap();
+    chown(at.join("dir"), Some(1000), Some(100)).unwrap();
+    Snapshot::of(at)
+}
+
+fn node(at: &Path, kind: FileType) {
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    mknodat(CWD, at, kind, Mode::from_raw_mode(0o666), makedev(1, 3)).unwrap();
+}
+
+fn link(to: &str, at: &Path) {
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    symlink(to, at).unwrap();
+}
+
+/// Links by their names, with what they point to.
+const LINKS: [(&str, &str); 8] = [
+    ("absolute", "/tmp/victim/dir"),
+    ("relative", "../victim/dir"),
+    ("up", "../../../../../../../../tmp/victim/dir"),
+    ("dangling", "/tmp/victim/new"),
+    ("shadow", "/tmp/victim/shadow"),
+    ("loop", "loop"),
+    ("magic", "/proc/self/root/tmp/victim/dir"),
+    ("here", "."),
+];
+
+const SPECIAL: [(&str, FileType, &str); 4] = [
+    ("fifo", FileType::Fifo, "is a FIFO"),
+    ("socket", FileType::Socket, "is a socket"),
+    ("null", FileType::CharacterDevice, "is a character device"),
+    ("disk", FileType::BlockDevice, "is a block device"),
+];
+
+/// Plants everything on a store, and the victim of the relative links.
+fn plant(store: &Path) -> Vec<Attack> {
+    victim(&store.join("victim"));
+    let mut all = Vec::new();
+    for (name, to) in LINKS {
+        let words =
+            |place: &str| format!("/persist{place} is a symbolic link to {to}, and links are never followed");
+        for (folder, kind) in [("directories", "directory"), ("files", "file")] {
+            let path = format!("/{folder}/{name}");
+            link(to, &store.join(&path[1..]));
+            all.push(Attack::new(kind, &path, &[&words(&path), "in its place"]));
+        }
+        for (missing, method) in
+            [("create", "bind"), ("skip", "bind"), ("machine-id", "bind"), ("link", "symlink")]
+        {
+            let path = format!("/policies/{missing}/{name}");
+            link(to, &store.join(&path[1..]));
+            let attack = Attack::new("file", &path, &[&words(&path)]);
+            all.push(attack.with("missing", missing).with("method", method));
+        }
+        for (kind, method) in [("directory", "bind"), ("file", "bind"), ("file", "symlink"), ("file", "copy")]
+        {
+            let above = format!("/above/{kind}-{method}/{name}");
+            link(to, &store.join(&above[1..]));
+            let attack = Attack::new(kind, &format!("{above}/below/deep"), &[&words(&above)]);
+            let attack = attack.with("method", method);
+            all.push(if kind == "file" { attack.with("missing", "create") } else { attack });
+        }
+    }
+    for (name, kind, says) in SPECIAL {
+        for (folder, wanted) in [("special", "directory"), ("special-files", "file")] {
+            node(&store.join(folder).join(name), kind);
+            let place = format!("/persist/{folder}/{name} {says}, not a ");
+            all.push(Attack::new(wanted, &format!("/{folder}/{name}"), &[&place, "move it away"]));
+        }
+        node(&store.join("special-above").join(name), kind);
+        let place = format!("/persist/special-above/{name} {says}, not a directory");
+        all.push(Attack::new("directory", &format!("/special-above/{name}/below"), &[&place]));
+        node(&store.join("special-copy").join(name), kind);
+        let place = format!("/persist/special-copy/{name} {says}");
+        all.push(Attack::new("file", &format!("/special-copy/{name}"), &[&place]).with("method", "copy"));
+    }
+    fs::create_dir_all(store.join("types/folder")).unwrap();
+    fs::write(store.join("types/file"), "file").unwrap();
+    let words = "/persist/types/file is a regular file, not a directory";
+    all.push(Attack::new("directory", "/types/file", &[words]));
+    let words = "/persist/types/folder is a directory, not a regular file";
+    all.push(Attack::new("file", "/types/folder", &[words]));
+    // A file system that somebody mounted below the store: what is there is not the store's.
+    fs::create_dir_all(store.join("mounted/at")).unwrap();
+    fs::create_dir_all(store.join("mounted/above")).unwrap();
+    fs::write(store.join("mounted/file"), "").unwrap();
+    namespace::bind(Path::new(VICTIM).join("dir"), store.join("mounted/at"));
+    namespace::bind(VICTIM, store.join("mounted/above"));
+    namespace::bind(Path::new(VICTIM).join("shadow"), store.join("mounted/file"));
+    let words = ["on another file system", "store of its own"];
+    for (kind, target) in [
+        ("directory", "/mounted/at"),
+        ("directory", "/mounted/above/dir"),
+        ("directory", "/mounted/above/new/deep"),
+        ("file", "/mounted/file"),
+    ] {
+        all.push(Attack::new(kind, target, &words));
+    }
+    all
+}
+
+fn manifest(root: &Value, entries: &[Value]) -> Value {
+    json!({ "version": 1, "root": root, "stores": [{ "path": "/persist" }], "entries": entries })
+}
+
+/// Each attack alone, on an entry that is required: the boot stops, and nothing has changed anywhere.
+fn all_stop_the_boot(machine: &Machine, root: &Value, attacks: &[Attack], before: &Snapshot) {
+    let (kept, mounted) = (Snapshot::of(Path::new(VICTIM)), mounts());
+    for attack in attacks {
+        machine.manifest(&manifest(root, &[json!({ "directory": "/srv" }), attack.entry.clone()]));
+        machine.build().expect(1).says_in_one_line(&attack.says());
+        assert_eq!(mounts(), mounted, "{}", attack.target);
+        assert_eq!(Snapshot::of(Path::new(VICTIM)), kept, "{}", attack.target);
+    }
+    assert_eq!(before.losses(&Snapshot::of(&machine.at("/persist"))), [""; 0]);
+}
+
+/// All attacks together, on entries that are optional: each is guarded, and the boot goes on.
+fn all_are_guarded(machine: &Machine, root: &Value, attacks: Vec<Attack>, faults: &[Injected]) {
+    let (kept, store) = (Snapshot::of(Path::new(VICTIM)), Snapshot::of(&machine.at("/persist")));
+    let mut entries = vec![json!({ "directory": "/srv" })];
+    let attacks: Vec<_> = attacks.into_iter().map(|attack| attack.with("required", false)).collect();
+    entries.extend(attacks.iter().map(|attack| attack.entry.clone()));
+    machine.manifest(&manifest(root, &entries));
+    let output = if faults.is_empty() { machine.build() } else { machine.build_with(faults) }.expect(0);
+    for attack in &attacks {
+        output.clone().says_in_one_line(&attack.says());
+        machine.is_guarded(&attack.target);
+    }
+    assert_eq!(machine.state("/srv").as_deref(), Some("mounted"));
+    assert_eq!(Snapshot::of(Path::new(VICTIM)), kept);
+    assert_eq!(store.losses(&Snapshot::of(&machine.at("/persist"))), [""; 0]);
+}
+
+fn what_is_planted_on_a_store_stops_the_boot() {
+    victim(Path::new(VICTIM));
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let attacks = plant(&machine.at("/persist"));
+    let before = Snapshot::of(&machine.at("/persist"));
+    all_stop_the_boot(&machine, &json!({}), &attacks, &before);
+}
+
+fn what_is_planted_on_a_store_is_guarded() {
+    victim(Path::new(VICTIM));
+    for fs in Fs::REAL {
+        let machine = Machine::new(Root::Nothing, Disk::new(fs, 8));
+        let attacks = plant(&machine.at("/persist"));
+        all_are_guarded(&machine, &json!({}), attacks, &[]);
+        machine.power_off();
+    }
+}
+
+fn a_kernel_without_openat2_follows_nothing_either() {
+    victim(Path::new(VICTIM));
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let attacks = plant(&machine.at("/persist"));
+    all_are_guarded(&machine, &json!({}), attacks, &[Injected::missing("openat2")]);
+}
+
+/// Plants on the root what an entry can be guarded in spite of, and what nothing can be mounted on.
+fn plant_on_root(root: &Path) -> (Vec<Attack>, Vec<Attack>) {
+    let (mut covered, mut links) = (Vec::new(), Vec::new());
+    for (name, to) in LINKS {
+        let words = [&*format!("symbolic link to {to}"), "links are never followed"];
+        for (folder, kind) in [("directories", "directory"), ("files", "file")] {
+            let target = format!("/{folder}/{name}");
+            link(to, &root.join(&target[1..]));
+            let attack = Attack::new(kind, &target, &words);
+            links.push(if kind == "file" { attack.with("missing", "create") } else { attack });
+        }
+        for (kind, method) in [("directory", "bind"), ("file", "bind"), ("file", "symlink"), ("file", "copy")]
+        {
+            let above = format!("/above/{kind}-{method}/{name}");
+            link(to, &root.join(&above[1..]));
+            let attack = Attack::new(kind, &format!("{above}/below/deep"), &words).with("method", method);
+            links.push(if kind == "file" { attack.with("missing", "create") } else { attack });
+        }
+    }
+    for (name, kind, says) in SPECIAL {
+        for (folder, wanted) in [("special", "directory"), ("special-files", "file")] {
+            let target = format!("/{folder}/{name}");
+            node(&root.join(&target[1..]), kind);
+            let attack = Attack::new(wanted, &target, &[&format!("{target} {says}, not a ")]);
+            covered.push(if wanted == "file" { attack.with("missing", "create") } else { attack });
+        }
+        node(&root.join("special-above").join(name), kind);
+        let words = format!("/special-above/{name} {says}, not a directory");
+        links.push(Attack::new("directory", &format!("/special-above/{name}/below"), &[&words]));
+    }
+    fs::create_dir_all(root.join("types/folder")).unwrap();
+    fs::write(root.join("types/file"), "file").unwrap();
+    let words = "/types/file is a regular file, not a directory";
+    covered.push(Attack::new("directory", "/types/file", &[words]));
+    let words = "/types/folder is a directory, not a regular file";
+    covered.push(Attack::new("file", "/types/folder", &[words]).with("missing", "create"));
+    (covered, links)
+}
+
+fn what_is_planted_on_the_root_stops_the_boot() {
+    victim(Path::new(VICTIM));
+    let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Ext4, 8));
+    let (mut attacks, links) = plant_on_root(&machine.at(""));
+    let before = Snapshot::of(&machine.at("/persist"));
+    let root = Snapshot::of(&machine.at(""));
+    attacks.extend(links);
+    all_stop_the_boot(&machine, &Value::Null, &attacks, &before);
+    // Where not even a guard can be mounted, an optional entry is as bad: what is written there would be lost.
+    for attack in attacks.into_iter().filter(|attack| attack.words[0].starts_with("symbolic")) {
+        let attack = attack.with("required", false);
+        machine.manifest(&manifest(&Value::Null, std::slice::from_ref(&attack.entry)));
+        machine.build().expect(1).says_in_one_line(&attack.says());
+    }
+    assert_eq!(root.losses(&Snapshot::of(&machine.at(""))), [""; 0]);
+}
+
+fn what_is_planted_on_the_root_is_guarded() {
+    victim(Path::new(VICTIM));
+    let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Ext4, 8));
+    let (attacks, _) = plant_on_root(&machine.at(""));
+    all_are_guarded(&machine, &Value::Null, attacks, &[]);
+}
+
+fn a_link_on_a_running_root_is_not_followed() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest(&json!({}), &[json!({ "directory": "/srv" })]));
+    machine.build().ok();
+    machine.switch_root();
+    let kept = victim(&machine.at("/victim"));
+    // A user has a home on the root, and prepared it for what the next configuration persists there.
+    for (name, to) in [
+        ("dir", "/victim/dir"),
+        ("shadow", "/victim/shadow"),
+        ("new", "/victim/new"),
+        ("late", "/victim/late"),
+    ] {
+        link(to, &machine.at("/home/u").join(name));
+    }
+    let mounted = mounts();
+    for (kind, target) in [
+        ("directory", "/home/u/dir"),
+        ("directory", "/home/u/dir/below/deep"),
+        ("file", "/home/u/shadow"),
+        ("file", "/home/u/new"),
+        ("directory", "/home/u/late/deep"),
+    ] {
+        for (required, code) in [(true, 1), (false, 0)] {
+            let mut entry = json!({ kind: target, "user": 193, "mode": "0777", "required": required });
+            if kind == "file" {
+                entry["missing"] = "create".into();
+            }
+            machine.manifest(&manifest(&json!({}), &[json!({ "directory": "/srv" }), entry]));
+            machine.run_live(&[]).expect(code).says_in_one_line(&[target, "symbolic link to /victim/"]);
+            assert_eq!(machine.state(target).as_deref(), Some("failed"));
+            assert_eq!(mounts(), mounted);
+        }
+    }
+    assert_eq!(Snapshot::of(&machine.at("/victim")), kept);
+}
+
+fn what_only_a_pattern_names_is_not_followed() {
+    let kept = victim(Path::new(VICTIM));
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let store = machine.at("/persist");
+    fs::create_dir_all(store.join("etc/ssh")).unwrap();
+    fs::write(store.join("etc/ssh/ssh_host_a"), "key").unwrap();
+    fs::write(store.join("etc/ssh/ssh_host_z"), "key").unwrap();
+    symlink("/tmp/victim/shadow", store.join("etc/ssh/ssh_host_evil")).unwrap();
+    node(&store.join("etc/ssh/ssh_host_fifo"), FileType::Fifo);
+    link("/tmp/victim", &store.join("linked"));
+    let before = mounts();
+
+    for (file, words) in [
+        ("/etc/ssh/ssh_host_*", ["/persist/etc/ssh/ssh_host_evil is a symbolic link to /tmp/victim/shadow"]),
+        ("/etc/ssh/*_fifo", ["/persist/etc/ssh/ssh_host_fifo is a FIFO"]),
+        ("/linked/sha*", ["/persist/linked is a symbolic link to /tmp/victim"]),
+    ] {
+        machine.manifest(&manifest(&json!({}), &[json!({ "file": file })]));
+        machine.build().expect(1).says_in_one_line(&words);
+        assert_eq!(mounts(), before, "{file}");
+    }
+    // One that is planted does not keep the others away.
+    machine.manifest(&manifest(&json!({}), &[json!({ "file": "/etc/ssh/ssh_host_*", "required": false })]));
+    machine.build().expect(0).says(&["ssh_host_evil is a symbolic link", "ssh_host_fifo is a FIFO"]);
+    for name in ["a", "z"] {
+        let target = format!("/etc/ssh/ssh_host_{name}");
+        assert_eq!(machine.state(&target).as_deref(), Some("mounted"), "{name}");
+        assert_eq!(fs::read_to_string(machine.at(&target)).unwrap(), "key");
+    }
+    machine.is_guarded("/etc/ssh/ssh_host_evil");
+    machine.is_guarded("/etc/ssh/ssh_host_fifo");
+    assert_eq!(Snapshot::of(Path::new(VICTIM)), kept);
+}
+
+fn nothing_is_adopted_through_a_link() {
+    let kept = victim(Path::new(VICTIM));
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let entries = [
+        json!({ "file": "/a/link", "method": "copy" }),
+        json!({ "file": "/b/deep/file", "method": "copy", "required": false }),
+        json!({ "file": "/c/*", "required": false }),
+    ];
+    machine.manifest(&manifest(&json!({}), &entries));
+    machine.build().ok();
+    let (store, text) = (machine.at("/persist"), "written by a program");
+    for path in ["a/link", "b/deep/file", "c/new", "c/old"] {
+        fs::create_dir_all(machine.at(path).parent().unwrap()).unwrap();
+        fs::write(machine.at(path), text).unwrap();
+    }
+    for folder in ["a", "b", "c"] {
+        let _ = fs::remove_dir_all(store.join(folder));
+    }
+    link("/tmp/victim/shadow", &store.join("a/link"));
+    // The name under which a new version is prepared.
+    link("/tmp/victim/shadow", &store.join("a/.link.imp-mount"));
+    link("/tmp/victim/dir", &store.join("b"));
+    link("/tmp/victim/shadow", &store.join("c/old"));
+
+    let output = machine.run(&["--adopt"]).expect(1);
+    output.says_in_one_line(&["/b/deep/file", "/persist/b is a symbolic link", "in its place"]);
+    assert_eq!(fs::symlink_metadata(store.join("a/link")).unwrap().len(), text.len() as u64);
+    assert_eq!(fs::read_to_string(store.join("c/new")).unwrap(), text);
+    assert!(fs::symlink_metadata(store.join("c/old")).unwrap().is_symlink());
+    assert_eq!(Snapshot::of(Path::new(VICTIM)), kept);
+}
+
+/// Somebody exchanges directories for links and for other directories, on the store and on the root, as fast as they can,
+/// while the running system is brought in line again and again.
+fn whoever_renames_meanwhile_wins_nothing() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let with = |entries: &[Value]| {
+        let all = [&[json!({ "directory": "/srv" })], entries].concat();
+        manifest(&json!({}), &all)
+    };
+    machine.manifest(&with(&[]));
+    machine.build().ok();
+    machine.switch_root();
+    let kept = victim(&machine.at("/victim"));
+    // Each pair is exchanged: the directory for a link, then the link for another directory.
+    let mut pairs = Vec::new();
+    for base in ["/persist/home/u", "/home/u"] {
+        let base = machine.at(base);
+        for name in ["dir", "other"] {
+            fs::create_dir_all(base.join(name).join("mine")).unwrap();
+            chown(base.join(name), Some(1000), Some(100)).unwrap();
+        }
+        symlink("/victim/dir", base.join("link")).unwrap();
+        pairs.push((base.join("dir"), base.join("link")));
+        pairs.push((base.join("dir"), base.join("other")));
+    }
+    let entries = [
+        json!({ "directory": "/home/u/dir/mine", "user": 0, "mode": "0700", "enforce": true, "required": false }),
+        json!({ "directory": "/home/u/dir/new/deep", "user": 193, "mode": "0711", "required": false }),
+        json!({ "file": "/home/u/dir/file", "user": 193, "missing": "create", "required": false }),
+    ];
+    let stop = AtomicBool::new(false);
+    let end = Instant::now() + Duration::from_millis(2500);
+    let (mut mounted, mut refused) = (0, 0);
+    thread::scope(|scope| {
+        let racer = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for (one, other) in &pairs {
+                    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+                }
+            }
+        });
+        while Instant::now() < end && !racer.is_finished() {
+            machine.manifest(&with(&entries));
+            let output = machine.run_live(&[]);
+            assert_eq!(output.code, Some(0), "{output:?}");
+            refused += usize::from(output.stderr.contains("is a symbolic link"));
+            assert_eq!(Snapshot::of(&machine.at("/victim")), kept, "{output:?}");
+            let home = machine.at("/home");
+            for mount in mounts_below(&machine.at("")) {
+                assert!(!mount.target.starts_with(machine.at("/victim")), "{mount:?}");
+                if mount.target.starts_with(&home) {
+                    let from_home = mount.fstype == "ext4" && mount.root.starts_with("/home/u");
+                    let guard = mount.fstype == "tmpfs" && mount.root.starts_with("/imp-mount/guard");
+                    assert!(from_home || guard, "{mount:?}");
+                    mounted += usize::from(from_home);
+                }
+            }
+            machine.manifest(&with(&[]));
+            machine.run_live(&[]);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(mounted > 0 && refused > 0, "{mounted} were mounted, {refused} were refused");
+    assert_eq!(Snapshot::of(&machine.at("/victim")), kept);
+}
+
+fn a_file_with_several_names_is_not_enforced() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let store = machine.at("/persist");
+    victim(&store.join("victim"));
+    fs::create_dir_all(store.join("home/u")).unwrap();
+    fs::hard_link(store.join("victim/shadow"), store.join("home/u/file")).unwrap();
+    let before = Snapshot::of(&store);
+    let entry = json!({ "file": "/home/u/file", "user": 1000, "mode": "0666" });
+
+    let mut enforced = entry.clone();
+    enforced["enforce"] = true.into();
+    machine.manifest(&manifest(&json!({}), std::slice::from_ref(&enforced)));
+    machine.build().expect(1).says_in_one_line(&["/home/u/file", "several names", "find -samefile"]);
+    assert_eq!(before.losses(&Snapshot::of(&store)), [""; 0]);
+
+    enforced["required"] = false.into();
+    machine.manifest(&manifest(&json!({}), &[enforced]));
+    machine.build().expect(0).says(&["several names"]);
+    machine.is_guarded("/home/u/file");
+    assert_eq!(before.losses(&Snapshot::of(&store)), [""; 0]);
+
+    // Without enforcing, it is what the store holds, and stays what it is.
+    machine.power_off();
+    machine.power_on();
+    machine.manifest(&manifest(&json!({}), &[entry]));
+    machine.build().ok();
+    assert_eq!(before.losses(&Snapshot::of(&store)), [""; 0]);
+    assert_eq!(stat(machine.at("/home/u/file")), (0o100_600, 0, 0));
+}
+
+/// Killed at every change of an owner or a mode, what is enforced has never been open to more than both modes allow.
+fn enforcing_never_allows_more_than_both() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let path = machine.at("/persist/enforced");
+    let entry = json!({ "file": "/enforced", "user": 193, "group": 194, "mode": "0660", "enforce": true });
+    machine.manifest(&manifest(&json!({}), &[entry]));
+    let reset = || {
+        let _ = fs::remove_file(&path);
+        fs::write(&path, "kept").unwrap();
+        chown(&path, Some(1000), Some(100)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o606)).unwrap();
+    };
+    reset();
+    let is_change = |call: &&Call| call.name.contains("chmod") || call.name.contains("chown");
+    let calls = machine.calls_of_build();
+    assert_eq!(stat(machine.at("/enforced")), (0o100_660, 193, 194));
+    let order =
+        [(0o100_606, 1000, 100), (0o100_600, 1000, 100), (0o100_600, 193, 194), (0o100_660, 193, 194)];
+    let mut seen = [false; 4];
+    for call in calls.iter().filter(is_change) {
+        machine.power_off();
+        machine.power_on();
+        reset();
+        assert_eq!(machine.build_with(&[Injected::kill(call)]).signal, Some(9));
+        let found = stat(&path);
+        let step = order.iter().position(|state| *state == found);
+        seen[step.unwrap_or_else(|| panic!("{found:?} after {call:?}"))] = true;
+        machine.build().ok();
+        assert_eq!(stat(machine.at("/enforced")), order[3], "after {call:?}");
+    }
+    assert!(seen[..3].iter().all(|seen| *seen), "{seen:?}");
+}
+
+fn id_files_that_others_may_have_written_are_not_believed() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 16));
+    let entries = [json!({ "directory": "/var/lib/nixos" }), json!({ "directory": "/srv", "user": "plex" })];
+    machine.manifest(&manifest(&json!({}), &entries));
+    let store = machine.at("/persist");
+    let map = store.join("var/lib/nixos/uid-map");
+    let json = r#"{"plex":193}"#;
+    let written = |mode: u32, uid: u32, text: &str| {
+        fs::write(&map, text).unwrap();
+        fs::set_permissions(&map, Permissions::from_mode(mode)).unwrap();
+        chown(&map, Some(uid), Some(uid)).unwrap();
+    };
+    let attacks: [(&str, &dyn Fn()); 9] = [
+        ("belongs to uid 1000", &|| written(0o644, 1000, json)),
+        ("can be written by others", &|| written(0o664, 0, json)),
+        ("can be written by others", &|| written(0o646, 0, json)),
+        ("the id 0", &|| written(0o644, 0, r#"{"plex":0}"#)),
+        ("no map of names", &|| written(0o644, 0, r#"{"plex":1"#)),
+        ("larger than 4 MiB", &|| {
+            written(0o644, 0, json);
+            fs::File::options().write(true).open(&map).unwrap().set_len(5 << 20).unwrap();
+        }),
+        ("FIFO", &|| node(&map, FileType::Fifo)),
+        ("a directory in place of a file", &|| fs::create_dir(&map).unwrap()),
+        ("symbolic link", &|| {
+            fs::write(store.join("planted"), json).unwrap();
+            symlink("../../../planted", &map).unwrap();
+        }),
+    ];
+    for (says, plant) in attacks {
+        fs::create_dir_all(map.parent().unwrap()).unwrap();
+        plant();
+        let output = machine.build().expect(0);
+        output.says_in_one_line(&["/persist/var/lib/nixos/uid-map", says, "; "]);
+        assert_eq!(stat(machine.at("/srv")), (0o040_700, 0, 0), "{says}");
+        assert_eq!(machine.report()["pending"][0]["path"], "/srv", "{says}");
+        machine.power_off();
+        machine.disk().erase();
+        machine.power_on();
+    }
+    fs::create_dir_all(map.parent().unwrap()).unwrap();
+    written(0o644, 0, json);
+    machine.build().ok();
+    assert_eq!(stat(machine.at("/srv")), (0o040_755, 193, 0));
+}
+
+/// Mode 000 is how this program knows what it has begun; somebody else's must not become root's or the entry's.
+fn a_source_with_mode_000_is_no_invitation() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let store = machine.at("/persist");
+    let make = |name: &str, uid: u32, directory: bool| {
+        let path = store.join(name);
+        if directory { fs::create_dir(&path) } else { fs::write(&path, "") }.unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        chown(&path, Some(uid), Some(uid)).unwrap();
+    };
+    make("foreign", 1000, true);
+    make("foreign-file", 1000, false);
+    make("full", 0, true);
+    fs::write(store.join("full/data"), "data").unwrap();
+    make("twice", 0, false);
+    fs::hard_link(store.join("twice"), store.join("shadow")).unwrap();
+    let before = Snapshot::of(&store);
+    let entries = ["foreign", "full"].map(|name| json!({ "directory": format!("/{name}"), "user": 193 }));
+    let files = ["foreign-file", "twice"]
+        .map(|name| json!({ "file": format!("/{name}"), "user": 193, "missing": "create" }));
+    machine.manifest(&manifest(&json!({}), &[entries, files].concat()));
+    machine.build().ok();
+    assert_eq!(before.losses(&Snapshot::of(&store)), [""; 0]);
+}
