@@ -305,7 +305,7 @@ pub struct Bases {
 }
 
 impl Bases {
-    /// Below a root and its stores; none where one cannot be opened.
+    /// Below a root and its stores; none where one cannot be opened. Of a store that is left out nothing is known.
     pub fn of<'f>(root: &OwnedFd, stores: impl IntoIterator<Item = Option<BorrowedFd<'f>>>) -> Result<Self> {
         let again = |fd: BorrowedFd<'_>| {
             fd.try_clone_to_owned()
@@ -320,7 +320,9 @@ impl Files for Bases {
     fn open(&self, place: &Place) -> Result<Option<OwnedFd>> {
         let (base, path, mounts) = match place {
             Place::Live(path) => (Some(&self.root), path, Mounts::Enter),
-            Place::Store(store, path) => (self.stores[usize::from(*store)].as_ref(), path, Mounts::Stay),
+            Place::Store(store, path) => {
+                (self.stores.get(usize::from(*store)).and_then(Option::as_ref), path, Mounts::Stay)
+            }
         };
         let Some(base) = base else { return Ok(None) };
         match walk::open_below(base.as_fd(), path, OFlags::RDONLY, mounts) {
