@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::{AbsPath, Id, Kind, Method, Phase};
 use crate::problem::{Problem, Result};
+use crate::walk::Identity;
 
 /// Where a run leaves what later ones need. It is on /run, which survives switch-root and is empty after a boot.
 pub const DIRECTORY: &str = "/run/imp-mount";
@@ -145,6 +146,9 @@ pub struct Pending {
     pub mode: u16,
     /// Its inode number, by which it is known again.
     pub inode: u64,
+    /// What it is to the run that found it, which may come across it by several paths.
+    #[serde(skip)]
+    pub identity: Option<Identity>,
 }
 
 impl Report {

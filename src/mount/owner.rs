@@ -10,7 +10,7 @@ use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Id, Kind};
 use crate::names::Names;
 use crate::report::Pending;
-use crate::walk::{self, Mounts};
+use crate::walk::{self, Mounts, Stat};
 
 /// What something is given when it is created, in the manifest's words.
 #[derive(Debug, Clone, Copy)]
@@ -59,14 +59,15 @@ impl<'a> Wanted<'a> {
         [self.user, self.group].into_iter().any(|id| matches!(id, Some(Id::Name(name)) if name != "root"))
     }
 
-    fn pending(&self, base: &AbsPath, path: AbsPath, inode: u64) -> Pending {
+    fn pending(&self, base: &AbsPath, path: AbsPath, stat: &Stat) -> Pending {
         Pending {
             base: base.clone(),
             path,
             user: self.user.cloned(),
             group: self.group.cloned(),
             mode: self.mode,
-            inode,
+            inode: stat.inode(),
+            identity: Some(stat.identity()),
         }
     }
 }
@@ -95,10 +96,12 @@ pub fn note(
             return create::settle(open.as_fd(), &attributes);
         }
     }
+    let known = || pending.iter().any(|one| one.identity == Some(node.stat.identity()));
     if attributes.pending
+        && !known()
         && let Ok(path) = AbsPath::parse(path)
     {
-        pending.push(wanted.pending(base, path, node.stat.inode()));
+        pending.push(wanted.pending(base, path, &node.stat));
     }
     Ok(())
 }
