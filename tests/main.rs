@@ -7,9 +7,15 @@ mod support;
 mod attacks;
 mod boot;
 mod harness;
+mod owners;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    support::main(&[("attacks", attacks::TESTS), ("boot", boot::TESTS), ("harness", harness::TESTS)])
+    support::main(&[
+        ("attacks", attacks::TESTS),
+        ("boot", boot::TESTS),
+        ("harness", harness::TESTS),
+        ("owners", owners::TESTS),
+    ])
 }
