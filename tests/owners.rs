@@ -247,7 +247,7 @@ fn an_occupied_target_loses_nothing() {
         (json!({ "file": "/home/u/link", "method": "symlink" }), "is a symbolic link already"),
     ] {
         machine.manifest(&manifest(&json!([]), &[json!({ "directory": "/srv" }), entry]));
-        machine.run_live(&[]).expect(1).says_in_one_line(&["/home/u/", held, "impctl adopt", "move it away"]);
+        machine.run_live(&[]).expect(1).says_in_one_line(&["/home/u/", held, "copy it to", "move it away"]);
     }
     assert_eq!(fs::read_to_string(machine.at("/home/u/mail/inbox")).unwrap(), "letter");
     assert_eq!(fs::read_to_string(machine.at("/home/u/notes")).unwrap(), "note");
