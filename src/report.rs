@@ -246,6 +246,7 @@ mod id {
 
     use crate::manifest::Id;
 
+    #[allow(clippy::ref_option, reason = "serde calls it so")]
     pub fn serialize<S: Serializer>(id: &Option<Id>, serializer: S) -> Result<S::Ok, S::Error> {
         id.as_ref().map(ToString::to_string).serialize(serializer)
     }

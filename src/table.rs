@@ -97,7 +97,7 @@ fn unescape(field: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Does what [`unescape`] undoes: libmount writes the fields of /run/mount/utab in the same way.
+/// Writes space, tab, newline and backslash as the kernel does in mountinfo, and libmount in /run/mount/utab.
 #[must_use]
 pub fn escape(field: &str) -> String {
     let mut text = String::with_capacity(field.len());

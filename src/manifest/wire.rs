@@ -30,13 +30,21 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
     accept(manifest)?;
     let payload = postcard::to_allocvec(manifest)
         .map_err(|error| Problem::new(format!("it cannot be written: {error}")))?;
+    seal(&payload)
+}
+
+/// Puts the header before what it describes.
+///
+/// # Errors
+/// That it is too large.
+pub fn seal(payload: &[u8]) -> Result<Vec<u8>> {
     let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() as u64 <= LIMIT);
     let length = length.ok_or_else(|| Problem::new("it is larger than 64 MiB"))?;
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
     bytes.extend(MAGIC);
     bytes.extend(FORMAT.to_le_bytes());
     bytes.extend(length.to_le_bytes());
-    bytes.extend(sum(&bytes, &payload).to_le_bytes());
+    bytes.extend(sum(&bytes, payload).to_le_bytes());
     bytes.extend(payload);
     Ok(bytes)
 }
