@@ -73,6 +73,28 @@ pub fn directory(
         },
         Err(errno) => return Err(errno),
     }
+    finish_directory(dir, name, mounts, wanted)
+}
+
+/// The same, where it is most likely missing: one call less.
+pub fn new_directory(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    mounts: Mounts,
+    wanted: &mut dyn FnMut() -> Attributes,
+) -> Result<Node, Errno> {
+    match fs::mkdirat(dir, name, Mode::empty()) {
+        Ok(()) => finish_directory(dir, name, mounts, wanted),
+        Err(_) => directory(dir, name, mounts, wanted),
+    }
+}
+
+fn finish_directory(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    mounts: Mounts,
+    wanted: &mut dyn FnMut() -> Attributes,
+) -> Result<Node, Errno> {
     let fd = walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, mounts)?;
     finish(fd, &wanted())
 }

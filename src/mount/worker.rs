@@ -425,6 +425,7 @@ impl Worker<'_, '_> {
         let store = self.stores[usize::from(item.entry.store)].as_ref().ok().filter(|_| own_path);
         let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
         let root = AbsPath::root();
+        let make = if self.tree.is_new() { create::new_directory } else { create::directory };
         self.target.enter(parent.as_str(), &mut |dir, name, path| {
             let said = plan.parents.of(path);
             let wanted = Wanted::of_parent(&said);
@@ -445,7 +446,7 @@ impl Worker<'_, '_> {
                 }
                 None => wanted.attributes(names),
             };
-            let node = create::directory(dir, name, Mounts::Enter, &mut attributes)
+            let node = make(dir, name, Mounts::Enter, &mut attributes)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))?;
             owner::note(&node, (dir, name), (&root, path), &wanted, names, pending)
                 .map_err(|errno| Problem::os(format!("cannot look at {}", escape(path)), errno))?;
@@ -487,17 +488,18 @@ impl Worker<'_, '_> {
         let failed = |errno| {
             walk::explain(dir, target.as_str(), errno, if directory { "a directory" } else { "a file" })
         };
-        let stat = match walk::stat_at(dir, name) {
-            // Mode 000, so that it guards itself should the mount ever go away.
-            Err(Errno::NOENT) if directory => {
-                rustix::fs::mkdirat(dir, name, Mode::empty()).map_err(failed)?;
-                return walk::directory(dir, name, Mounts::Enter).map(Spot::Free).map_err(failed);
-            }
-            Err(Errno::NOENT) => {
-                let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                return rustix::fs::openat(dir, name, new, Mode::empty()).map(Spot::Free).map_err(failed);
-            }
-            found => found.map_err(failed)?,
+        // Mode 000, so that it guards itself should the mount ever go away.
+        let made = if directory {
+            rustix::fs::mkdirat(dir, name, Mode::empty())
+                .and_then(|()| walk::directory(dir, name, Mounts::Enter))
+        } else {
+            let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(dir, name, new, Mode::empty())
+        };
+        let stat = match made {
+            Ok(place) => return Ok(Spot::Free(place)),
+            Err(Errno::EXIST) => walk::stat_at(dir, name).map_err(failed)?,
+            Err(errno) => return Err(failed(errno)),
         };
         if stat.is_symlink() {
             return Err(walk::wrong_type(dir, target.as_str(), &stat, "nothing"));
