@@ -27,24 +27,18 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
         plan.items.iter().filter(|item| item.action == Action::Place && item.entry.kind != Kind::Directory)
     {
         let target = &item.entry.target;
-        let done = match &mut stores[usize::from(item.entry.store)] {
+        let failures = match &mut stores[usize::from(item.entry.store)] {
             Ok(opened) => adopt(plan, item, opened, tree.root.as_fd()),
             Err(problem) => Err(problem.clone()),
         };
-        match done {
-            Ok(names) => {
-                for name in names {
-                    log::info!("{name}: brought to the store {}", item.store.path);
-                }
-            }
-            Err(problem) => problems.push(problem.at(target.to_string())),
-        }
+        let failures = failures.unwrap_or_else(|problem| vec![problem]);
+        problems.extend(failures.into_iter().map(|problem| problem.at(target.to_string())));
     }
     Ok(problems)
 }
 
-/// Brings one entry's files to its store. Returns which were brought.
-fn adopt(plan: &Plan<'_>, item: &Item<'_>, store: &mut Opened, root: BorrowedFd<'_>) -> Result<Vec<AbsPath>> {
+/// Brings one entry's files to its store. Returns what could not be brought, which keeps nothing else from it.
+fn adopt(plan: &Plan<'_>, item: &Item<'_>, store: &mut Opened, root: BorrowedFd<'_>) -> Result<Vec<Problem>> {
     let entry = item.entry;
     let folder = entry.target.parent().unwrap_or_else(AbsPath::root);
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
@@ -53,22 +47,26 @@ fn adopt(plan: &Plan<'_>, item: &Item<'_>, store: &mut Opened, root: BorrowedFd<
         Err(Errno::NOENT) => return Ok(Vec::new()),
         Err(errno) => return Err(Problem::os(format!("cannot open {folder}"), errno)),
     };
-    let names = if entry.kind == Kind::Glob {
-        let names = walk::matching(dir.as_fd(), entry.target.name())
-            .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
-        names.into_iter().filter(|name| plan.item(&folder.child(name)).is_none()).collect()
+    let (names, mut problems) = if entry.kind == Kind::Glob {
+        walk::matching(dir.as_fd(), entry.target.name())
+            .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?
     } else {
-        vec![entry.target.name().to_owned()]
+        (vec![entry.target.name().to_owned()], Vec::new())
     };
     let source = entry.source().parent().unwrap_or_else(AbsPath::root);
-    let mut brought = Vec::new();
     for name in names {
+        let target = folder.child(&name);
+        if entry.kind == Kind::Glob && plan.item(&target).is_some() {
+            continue;
+        }
         let store_name = if entry.kind == Kind::Glob { &name } else { entry.source().name() };
-        if bring((dir.as_fd(), &name), item, store, (&source, store_name), (root, &folder))? {
-            brought.push(folder.child(&name));
+        match bring((dir.as_fd(), &name), item, store, (&source, store_name), (root, &folder)) {
+            Ok(true) => log::info!("{target}: brought to the store {}", item.store.path),
+            Ok(false) => {}
+            Err(problem) => problems.push(problem.at(target.to_string())),
         }
     }
-    Ok(brought)
+    Ok(problems)
 }
 
 /// Brings one file, if it is on the root itself and the store holds none, or an older one that it took the place of.

@@ -281,12 +281,28 @@ pub fn names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-/// The names in a directory that match a pattern, in order; those that are not UTF-8 match nothing.
-pub fn matching(dir: BorrowedFd<'_>, pattern: &str) -> Result<Vec<String>, Errno> {
-    let names = names(dir, usize::MAX)?.into_iter().filter_map(|name| name.into_string().ok());
-    let mut names: Vec<_> = names.filter(|name| pattern::matches(pattern, name)).collect();
-    names.sort_unstable();
-    Ok(names)
+/// The names in a directory that match a pattern, in order; and why others that match are left out: what is no text cannot be
+/// part of an entry's path.
+pub fn matching(dir: BorrowedFd<'_>, pattern: &str) -> Result<(Vec<String>, Vec<Problem>), Errno> {
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    for name in names(dir, usize::MAX)? {
+        if !pattern::matches(pattern, &name.to_string_lossy()) {
+            continue;
+        }
+        match name.into_string() {
+            Ok(name) => texts.push(name),
+            Err(error) => {
+                let name = error.into_cstring();
+                let shown = name.to_bytes().escape_ascii();
+                problems.push(
+                    Problem::new(format!("it matches `{shown}`, whose name is not UTF-8"))
+                        .remedy("rename it; until then it is left out"),
+                );
+            }
+        }
+    }
+    texts.sort_unstable();
+    Ok((texts, problems))
 }
 
 /// Goes down to directories below a base, and keeps those on the way open: entries come in path order, so that the next

@@ -415,7 +415,8 @@ impl Checker<'_, '_> {
             walk::directory(dir, name, Mounts::Stay)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         });
-        dir.ok().and_then(|dir| walk::matching(dir, item.entry.target.name()).ok()).unwrap_or_default()
+        let found = dir.ok().and_then(|dir| walk::matching(dir, item.entry.target.name()).ok());
+        found.map(|(names, _)| names).unwrap_or_default()
     }
 }
 

@@ -245,8 +245,11 @@ impl Worker<'_, '_> {
             Err(Problem { errno: Some(Errno::NOENT), .. }) => return Ok(Vec::new()),
             found => found?,
         };
-        walk::matching(dir, item.entry.target.name())
-            .map_err(|errno| Problem::os(format!("cannot list {}", item.store.path.join(folder)), errno))
+        let shown = item.store.path.join(folder);
+        let (names, problems) = walk::matching(dir, item.entry.target.name())
+            .map_err(|errno| Problem::os(format!("cannot list {shown}"), errno))?;
+        self.warnings.extend(problems.into_iter().map(|problem| problem.at(item.entry.target.to_string())));
+        Ok(names)
     }
 
     /// What the store holds, created if that is asked for.
