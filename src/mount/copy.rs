@@ -78,18 +78,29 @@ fn copy_attributes(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(),
 
 /// Replaces what is at `to` with a copy, in one step: whoever looks sees the old one or the new one, also after a crash.
 pub fn replace(from: Name<'_>, stat: &Stat, to: Name<'_>) -> Result<(), Errno> {
-    let new = format!(".{}.imp-mount", to.1);
-    let new = new.get(..255).unwrap_or(&new);
-    match rustix::fs::unlinkat(to.0, new, AtFlags::empty()) {
+    let new = &preparing(to.1);
+    let remove = || rustix::fs::unlinkat(to.0, new, AtFlags::empty());
+    match remove() {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno),
     }
-    copy(from, stat, (to.0, new))?;
-    rustix::fs::renameat(to.0, new, to.0, to.1)?;
+    let replaced = copy(from, stat, (to.0, new)).and_then(|()| rustix::fs::renameat(to.0, new, to.0, to.1));
+    if replaced.is_err() {
+        // What was begun must not take the space that is missing; should this fail as well, the next run removes it.
+        let _ = remove();
+    }
+    replaced?;
     // The new name reaches the disk with its directory.
     let dir =
         rustix::fs::openat(to.0, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::fs::fsync(dir)
+}
+
+/// The name under which the new version of a file is prepared, within the 255 bytes that a name can have.
+fn preparing(name: &str) -> String {
+    const SUFFIX: &str = ".imp-mount";
+    let kept = (0..=254 - SUFFIX.len()).rev().find_map(|end| name.get(..end.min(name.len())));
+    format!(".{}{SUFFIX}", kept.unwrap_or_default())
 }
 
 /// Whether two files, or two links, are the same in content, owner and mode.
