@@ -575,7 +575,7 @@ fn a_source_with_mode_000_is_no_invitation() {
     let make = |name: &str, uid: u32, directory: bool| {
         let path = store.join(name);
         if directory { fs::create_dir(&path) } else { fs::write(&path, "") }.unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
         chown(&path, Some(uid), Some(uid)).unwrap();
     };
     make("foreign", 1000, true);

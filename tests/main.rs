@@ -6,6 +6,7 @@ mod support;
 
 mod attacks;
 mod boot;
+mod files;
 mod harness;
 mod owners;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     support::main(&[
         ("attacks", attacks::TESTS),
         ("boot", boot::TESTS),
+        ("files", files::TESTS),
         ("harness", harness::TESTS),
         ("owners", owners::TESTS),
     ])

@@ -1,0 +1,508 @@
+//! Files: by mount, by link and by copy; what is not there yet; and what programs leave for the store.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+use serde_json::{Value, json};
+
+use crate::support::command::sh_on;
+use crate::support::look::stat;
+use crate::support::{Disk, Fs, Machine, Root, Snapshot, mounts};
+
+tests![
+    each_method_brings_a_file: Disk,
+    each_policy_for_what_is_missing: Disk,
+    what_fails_when_missing_stops_the_boot_or_is_guarded: Disk,
+    a_machine_id_is_made_once: Disk,
+    a_link_becomes_a_mount: Disk,
+    a_pattern_brings_every_match: Disk,
+    an_explicit_entry_beside_a_pattern: Disk,
+    names_may_be_anything: Disk,
+    names_that_are_no_text_are_said: Disk,
+    a_replaced_copy_is_adopted_whole: Disk,
+    a_copied_link_stays_a_link: Disk,
+    a_replaced_link_is_adopted: Disk,
+    new_matches_are_adopted: Disk,
+    what_the_store_holds_is_not_overwritten_by_a_match: Disk,
+    adopting_twice_changes_nothing: Disk,
+    a_full_store_keeps_the_old_content: Disk,
+    the_longest_names_are_replaced_too: Disk,
+    an_adopted_folder_looks_like_the_roots: Disk,
+];
+
+fn manifest(entries: &Value) -> Value {
+    json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": entries })
+}
+
+/// A machine on ext4 whose store holds these files, not booted yet.
+fn holding(files: &[(&str, &str)]) -> Machine {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    for (path, text) in files {
+        write(&machine, &format!("/persist/{path}"), text);
+    }
+    machine
+}
+
+/// Writes a file of the machine, with the folders above it.
+fn write(machine: &Machine, path: &str, text: &str) {
+    let path = machine.at(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// Puts a new file in the place of another one, as most programs save.
+fn replace(machine: &Machine, path: &str, text: &str) {
+    write(machine, &format!("{path}.new"), text);
+    fs::rename(machine.at(&format!("{path}.new")), machine.at(path)).unwrap();
+}
+
+#[track_caller]
+fn read(machine: &Machine, path: &str) -> String {
+    fs::read_to_string(machine.at(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn exists(path: PathBuf) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// The machine's booted root sees its own absolute links only from inside.
+#[track_caller]
+fn read_inside(machine: &Machine, path: &str) -> String {
+    machine.run_inside(&["cat", path]).ok().stdout
+}
+
+fn each_method_brings_a_file() {
+    for fs in Fs::REAL {
+        let machine = Machine::new(Root::Nothing, Disk::new(fs, 8));
+        for method in ["bind", "symlink", "copy"] {
+            write(&machine, &format!("/persist/etc/{method}"), method);
+            chown(machine.at(&format!("/persist/etc/{method}")), Some(193), Some(194)).unwrap();
+        }
+        fs::set_permissions(machine.at("/persist/etc/copy"), Permissions::from_mode(0o4711)).unwrap();
+        let entry = |method| json!({ "file": format!("/etc/{method}"), "method": method });
+        let folder = json!({ "directory": "/var/cache/app", "method": "symlink", "user": 5, "mode": "0700" });
+        machine.manifest(&manifest(&json!([entry("bind"), entry("symlink"), entry("copy"), folder])));
+        machine.build().ok();
+
+        // The same file on both sides.
+        let inode = |path: &str| fs::symlink_metadata(machine.at(path)).unwrap().ino();
+        assert_eq!(inode("/etc/bind"), inode("/persist/etc/bind"));
+        assert_eq!(fs::read_link(machine.at("/etc/symlink")).unwrap(), Path::new("/persist/etc/symlink"));
+        assert_eq!(fs::read_link(machine.at("/var/cache/app")).unwrap(), Path::new("/persist/var/cache/app"));
+        assert_eq!(stat(machine.at("/persist/var/cache/app")), (0o040_700, 5, 0));
+        assert!(machine.mount_at("/etc/copy").is_none());
+        assert_eq!(stat(machine.at("/etc/copy")), (0o104_711, 193, 194));
+        machine.switch_root();
+        for method in ["bind", "symlink", "copy"] {
+            assert_eq!(read_inside(&machine, &format!("/etc/{method}")), method);
+        }
+        let before = mounts();
+        machine.run_live(&[]).ok();
+        assert_eq!(mounts(), before);
+        machine.power_off();
+    }
+}
+
+fn each_policy_for_what_is_missing() {
+    let machine = holding(&[]);
+    let entry = |missing: &str| json!({ "file": format!("/etc/{missing}"), "missing": missing, "user": 193, "group": 194, "mode": "0640" });
+    let mut copy = entry("link");
+    copy["file"] = "/etc/copied".into();
+    copy["method"] = "copy".into();
+    let unsaid = json!({ "file": "/etc/unsaid" });
+    machine.manifest(&manifest(&json!([entry("create"), entry("link"), entry("skip"), copy, unsaid])));
+    machine.build().ok();
+    assert_eq!(stat(machine.at("/etc/create")), (0o100_640, 193, 194));
+    assert!(machine.mount_at("/etc/create").is_some());
+    assert_eq!(read(&machine, "/etc/create"), "");
+    for name in ["link", "unsaid"] {
+        let to = format!("/persist/etc/{name}");
+        assert_eq!(fs::read_link(machine.at(&format!("/etc/{name}"))).unwrap(), Path::new(&to));
+        // Never an empty file in place of a missing one: sshd and others would take it for theirs.
+        assert!(!exists(machine.at(&to)));
+    }
+    for name in ["skip", "copied"] {
+        assert!(!exists(machine.at(&format!("/etc/{name}"))), "{name}");
+        assert!(!exists(machine.at(&format!("/persist/etc/{name}"))), "{name}");
+        assert_eq!(machine.state(&format!("/etc/{name}")).as_deref(), Some("absent"), "{name}");
+    }
+}
+
+fn what_fails_when_missing_stops_the_boot_or_is_guarded() {
+    let machine = holding(&[]);
+    let entry = json!({ "file": "/etc/key", "missing": "fail" });
+    machine.manifest(&manifest(&json!([entry])));
+    machine.build().expect(1).says_in_one_line(&[
+        "/etc/key",
+        "/persist/etc/key is not there",
+        "bring it there",
+    ]);
+    assert!(machine.mount_at("/").is_none());
+    machine.manifest(&manifest(&json!([{ "file": "/etc/key", "missing": "fail", "required": false }])));
+    machine.build().expect(0).says(&["/persist/etc/key is not there"]);
+    machine.is_guarded("/etc/key");
+    assert!(!exists(machine.at("/persist/etc/key")));
+}
+
+fn a_machine_id_is_made_once() {
+    let machine = holding(&[]);
+    machine.manifest(&manifest(&json!([{ "file": "/etc/machine-id", "missing": "machine-id" }])));
+    machine.build().ok();
+    assert_eq!(read(&machine, "/etc/machine-id"), "uninitialized\n");
+    assert_eq!(stat(machine.at("/etc/machine-id")), (0o100_444, 0, 0));
+    assert!(machine.mount_at("/etc/machine-id").is_some());
+    // systemd-machine-id-commit writes through the mount.
+    let id = "6fc6a1ba15aa4fab9e1d9a0e4a1a9a4e\n";
+    fs::write(machine.at("/etc/machine-id"), id).unwrap();
+    machine.reboot().ok();
+    assert_eq!(read(&machine, "/etc/machine-id"), id);
+    assert_eq!(read(&machine, "/persist/etc/machine-id"), id);
+    assert_eq!(stat(machine.at("/etc/machine-id")), (0o100_444, 0, 0));
+}
+
+fn a_link_becomes_a_mount() {
+    let machine = holding(&[]);
+    machine.manifest(&manifest(&json!([{ "file": "/etc/app/state", "parents": { "user": 193 } }])));
+    machine.build().ok();
+    machine.switch_root();
+    // The program creates it, and it lands in the store.
+    machine.run_inside(&["sh", "-c", "echo made > /etc/app/state"]).ok();
+    assert_eq!(read(&machine, "/persist/etc/app/state"), "made\n");
+    // What has it open keeps it: the link stays until the next boot.
+    machine.run_live(&[]).ok();
+    assert!(fs::symlink_metadata(machine.at("/etc/app/state")).unwrap().is_symlink());
+    machine.run_live(&["--check"]).ok();
+    machine.reboot().ok();
+    assert!(machine.mount_at("/etc/app/state").is_some());
+    assert_eq!(read(&machine, "/etc/app/state"), "made\n");
+}
+
+fn a_pattern_brings_every_match() {
+    let machine = holding(&[
+        ("etc/ssh/ssh_host_rsa_key", "rsa"),
+        ("etc/ssh/ssh_host_rsa_key.pub", "pub"),
+        ("etc/ssh/sshd_config", "no"),
+        ("etc/ssh/.ssh_host_hidden", "no"),
+        ("etc/[x]/a", "literal"),
+    ]);
+    machine.manifest(&manifest(&json!([
+        { "file": "/etc/ssh/ssh_host_*" },
+        { "file": "/etc/none/*.key" },
+        { "file": "/etc/ssh-empty/*" },
+        { "file": "/etc/\\[x]/?" },
+    ])));
+    fs::create_dir(machine.at("/persist/etc/ssh-empty")).unwrap();
+    machine.build().ok();
+    assert_eq!(read(&machine, "/etc/ssh/ssh_host_rsa_key"), "rsa");
+    assert_eq!(read(&machine, "/etc/ssh/ssh_host_rsa_key.pub"), "pub");
+    assert_eq!(read(&machine, "/etc/[x]/a"), "literal");
+    for path in ["/etc/ssh/ssh_host_rsa_key", "/etc/ssh/ssh_host_rsa_key.pub", "/etc/[x]/a"] {
+        assert!(machine.mount_at(path).is_some(), "{path}");
+    }
+    let names: Vec<_> =
+        fs::read_dir(machine.at("/etc/ssh")).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    // No match creates nothing, on neither side.
+    assert!(!exists(machine.at("/persist/etc/none")) && !exists(machine.at("/etc/none")));
+    let before = mounts();
+    machine.build().ok();
+    assert_eq!(mounts(), before);
+}
+
+fn an_explicit_entry_beside_a_pattern() {
+    let machine = holding(&[("etc/ssh/key_a", "a"), ("etc/ssh/key_b", "b"), ("etc/ssh/key_c", "c")]);
+    machine.manifest(&manifest(&json!([
+        { "file": "/etc/ssh/key_*" },
+        { "file": "/etc/ssh/key_b", "method": "copy" },
+        { "file": "/etc/ssh/key_c", "method": "symlink" },
+        { "file": "/etc/ssh/key_d", "missing": "create", "mode": "0600" },
+    ])));
+    machine.build().ok();
+    let is_mounted = |name: &str| machine.mount_at(&format!("/etc/ssh/key_{name}")).is_some();
+    assert_eq!(["a", "b", "c", "d"].map(is_mounted), [true, false, false, true]);
+    assert!(fs::symlink_metadata(machine.at("/etc/ssh/key_c")).unwrap().is_symlink());
+    assert_eq!(stat(machine.at("/etc/ssh/key_d")), (0o100_600, 0, 0));
+}
+
+/// What a file may be called.
+fn names() -> Vec<String> {
+    let mut names: Vec<String> = [
+        " ",
+        "two words",
+        "new\nline",
+        "tab\t",
+        "-rf",
+        "--help",
+        "\u{e9}t\u{e9} \u{1f980}",
+        "back\\slash",
+        "\\040",
+        "'\"$(x)`;&",
+    ]
+    .map(Into::into)
+    .into();
+    names.push("n".repeat(255));
+    names
+}
+
+fn names_may_be_anything() {
+    let machine = holding(&[]);
+    let mut entries = vec![json!({ "file": "/glob/*" })];
+    for (number, name) in names().iter().enumerate() {
+        write(&machine, &format!("/persist/glob/{name}"), name);
+        // A backslash protects only what is special after it.
+        let escaped = name.replace('\\', "\\\\");
+        entries.push(json!({ "directory": format!("/directories/{name}"), "user": number }));
+        entries.push(json!({ "file": format!("/files/{escaped}"), "missing": "create", "user": number }));
+        entries.push(json!({ "file": format!("/links/{escaped}") }));
+        entries.push(json!({ "directory": format!("/above/{name}/below"), "parents": { "user": number } }));
+    }
+    let mut manifest = manifest(&json!(entries));
+    manifest["parents"] = json!([{ "directory": "/above" }]);
+    machine.manifest(&manifest);
+    machine.build().ok();
+    for (number, name) in names().iter().enumerate() {
+        let number = u32::try_from(number).unwrap();
+        assert_eq!(stat(machine.at(&format!("/directories/{name}"))).1, number, "{name:?}");
+        assert_eq!(stat(machine.at(&format!("/files/{name}"))).1, number, "{name:?}");
+        assert_eq!(stat(machine.at(&format!("/above/{name}"))).1, number, "{name:?}");
+        let to = fs::read_link(machine.at(&format!("/links/{name}"))).unwrap();
+        assert_eq!(to, Path::new(&format!("/persist/links/{name}")));
+        for path in ["directories", "files", "glob", "above"] {
+            let path = format!("/{path}/{name}{}", if path == "above" { "/below" } else { "" });
+            let mount = machine.mount_at(&path).unwrap_or_else(|| panic!("{path:?} is not mounted"));
+            assert_eq!(mount.root, Path::new(&path), "{path:?}");
+        }
+        assert_eq!(read(&machine, &format!("/glob/{name}")), *name);
+    }
+    let before = mounts();
+    machine.build().ok();
+    assert_eq!(mounts(), before);
+    machine.run(&["--check"]).ok();
+}
+
+/// A name that is no UTF-8 cannot be in a manifest, but a pattern can match it.
+fn names_that_are_no_text_are_said() {
+    let machine = holding(&[("keys/plain", "plain")]);
+    let name = OsStr::from_bytes(b"caf\xe9");
+    fs::write(machine.at("/persist/keys").join(name), "kept").unwrap();
+    machine.manifest(&manifest(&json!([{ "file": "/keys/*" }])));
+    machine.build().expect(0).says_in_one_line(&["/keys", "UTF-8", "rename"]);
+    assert_eq!(fs::read_dir(machine.at("/keys")).unwrap().count(), 1);
+    assert_eq!(read(&machine, "/keys/plain"), "plain");
+    fs::write(machine.at("/keys").join(OsStr::from_bytes(b"new\xff")), "lost").unwrap();
+    machine.run(&["--adopt"]).expect(1).says_in_one_line(&["/keys", "UTF-8", "rename"]);
+}
+
+fn copies() -> Value {
+    json!([{ "file": "/etc/app.conf", "method": "copy" }])
+}
+
+fn attribute(path: &Path, name: &str) -> Vec<u8> {
+    let mut value = [0; 64];
+    let length = lgetxattr(path, name, &mut value).unwrap_or_else(|errno| panic!("{name}: {errno}"));
+    value[..length].to_vec()
+}
+
+fn a_replaced_copy_is_adopted_whole() {
+    for fs in Fs::REAL {
+        let machine = Machine::new(Root::Nothing, Disk::new(fs, 8));
+        write(&machine, "/persist/etc/app.conf", "old");
+        machine.manifest(&manifest(&copies()));
+        machine.build().ok();
+        assert_eq!(read(&machine, "/etc/app.conf"), "old");
+        replace(&machine, "/etc/app.conf", "new content");
+        let path = machine.at("/etc/app.conf");
+        chown(&path, Some(193), Some(194)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o2640)).unwrap();
+        lsetxattr(&path, "user.note", b"kept", XattrFlags::empty()).unwrap();
+        sh_on("setfacl -m u:1000:rw", &[&path]);
+        let acl = attribute(&path, "system.posix_acl_access");
+        let mode = stat(&path).0;
+
+        machine.run(&["--adopt"]).expect(0);
+        let kept = machine.at("/persist/etc/app.conf");
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "new content");
+        assert_eq!(stat(&kept), (mode, 193, 194));
+        assert_eq!(attribute(&kept, "user.note"), b"kept");
+        assert_eq!(attribute(&kept, "system.posix_acl_access"), acl);
+        let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        assert_eq!(time(&kept), time(&path));
+        assert_eq!(fs::read_dir(machine.at("/persist/etc")).unwrap().count(), 1, "nothing is left beside it");
+        machine.reboot().ok();
+        assert_eq!(read(&machine, "/etc/app.conf"), "new content");
+        assert_eq!(stat(machine.at("/etc/app.conf")), (mode, 193, 194));
+        machine.power_off();
+    }
+}
+
+fn a_copied_link_stays_a_link() {
+    let machine = holding(&[]);
+    fs::create_dir(machine.at("/persist/etc")).unwrap();
+    symlink("../usr/share/zone", machine.at("/persist/etc/app.conf")).unwrap();
+    machine.manifest(&manifest(&copies()));
+    machine.build().ok();
+    assert_eq!(fs::read_link(machine.at("/etc/app.conf")).unwrap(), Path::new("../usr/share/zone"));
+    // Another link in its place is brought back as a link.
+    fs::remove_file(machine.at("/etc/app.conf")).unwrap();
+    symlink("/etc/shadow", machine.at("/etc/app.conf")).unwrap();
+    machine.run(&["--adopt"]).ok();
+    assert_eq!(fs::read_link(machine.at("/persist/etc/app.conf")).unwrap(), Path::new("/etc/shadow"));
+    machine.reboot().ok();
+    assert_eq!(fs::read_link(machine.at("/etc/app.conf")).unwrap(), Path::new("/etc/shadow"));
+}
+
+fn a_replaced_link_is_adopted() {
+    let machine = holding(&[("etc/linked", "old")]);
+    machine.manifest(&manifest(&json!([
+        { "file": "/etc/linked", "method": "symlink" },
+        { "file": "/etc/missing" },
+        { "file": "/etc/untouched", "method": "symlink" },
+    ])));
+    machine.build().ok();
+    replace(&machine, "/etc/linked", "new");
+    replace(&machine, "/etc/missing", "made");
+    machine.run(&["--adopt"]).ok();
+    assert_eq!(read(&machine, "/persist/etc/linked"), "new");
+    assert_eq!(read(&machine, "/persist/etc/missing"), "made");
+    assert!(!exists(machine.at("/persist/etc/untouched")));
+    machine.reboot().ok();
+    assert!(machine.mount_at("/etc/missing").is_some());
+    assert_eq!(read(&machine, "/etc/missing"), "made");
+}
+
+fn new_matches_are_adopted() {
+    let machine = holding(&[("etc/ssh/ssh_host_old", "old")]);
+    let entries = json!([{ "file": "/etc/ssh/ssh_host_*" }, { "file": "/var/new/[a-c]*" }]);
+    machine.manifest(&manifest(&entries));
+    machine.build().ok();
+    write(&machine, "/etc/ssh/ssh_host_new", "new");
+    write(&machine, "/etc/ssh/other", "lost");
+    write(&machine, "/etc/ssh/.ssh_host_dot", "lost");
+    write(&machine, "/var/new/a\nb", "lines");
+    write(&machine, "/var/new/-c", "lost");
+    fs::create_dir(machine.at("/var/new/c-folder")).unwrap();
+    symlink("/etc/shadow", machine.at("/var/new/b-link")).unwrap();
+    chown(machine.at("/etc/ssh/ssh_host_new"), Some(193), Some(194)).unwrap();
+    fs::set_permissions(machine.at("/etc/ssh/ssh_host_new"), Permissions::from_mode(0o600)).unwrap();
+    machine.run(&["--adopt"]).ok();
+    assert_eq!(read(&machine, "/persist/etc/ssh/ssh_host_new"), "new");
+    assert_eq!(stat(machine.at("/persist/etc/ssh/ssh_host_new")), (0o100_600, 193, 194));
+    assert_eq!(read(&machine, "/persist/var/new/a\nb"), "lines");
+    let count = |path: &str| fs::read_dir(machine.at(path)).unwrap().count();
+    assert_eq!((count("/persist/etc/ssh"), count("/persist/var/new")), (2, 1));
+    machine.reboot().ok();
+    assert!(machine.mount_at("/etc/ssh/ssh_host_new").is_some());
+    assert_eq!(read(&machine, "/var/new/a\nb"), "lines");
+}
+
+fn what_the_store_holds_is_not_overwritten_by_a_match() {
+    let machine = holding(&[]);
+    machine.manifest(&manifest(&json!([{ "file": "/keys/*" }])));
+    machine.build().ok();
+    write(&machine, "/keys/file", "foreign");
+    write(&machine, "/keys/folder", "foreign");
+    // What is there came from elsewhere since: another system, or a restored backup.
+    write(&machine, "/persist/keys/file", "the store's");
+    write(&machine, "/persist/keys/folder/inside", "the store's");
+    let before = Snapshot::of(&machine.at("/persist"));
+    machine.run(&["--adopt"]).ok();
+    assert_eq!(Snapshot::of(&machine.at("/persist")), before);
+}
+
+fn adopting_twice_changes_nothing() {
+    let machine = holding(&[("etc/app.conf", "old"), ("etc/linked", "old")]);
+    machine.manifest(&manifest(&json!([
+        { "file": "/etc/app.conf", "method": "copy" },
+        { "file": "/etc/linked", "method": "symlink" },
+        { "file": "/keys/*" },
+        { "directory": "/srv" },
+    ])));
+    machine.build().ok();
+    let before = Snapshot::of(&machine.at("/persist"));
+    machine.run(&["--adopt"]).ok();
+    assert_eq!(Snapshot::of(&machine.at("/persist")), before, "nothing had changed");
+    replace(&machine, "/etc/app.conf", "new");
+    replace(&machine, "/etc/linked", "new");
+    write(&machine, "/keys/new", "new");
+    machine.run(&["--adopt"]).ok();
+    let (adopted, inode) = (Snapshot::of(&machine.at("/persist")), machine.at("/persist/etc/app.conf"));
+    let inode = || fs::metadata(&inode).unwrap().ino();
+    let kept = inode();
+    machine.run(&["--adopt"]).ok();
+    assert_eq!(Snapshot::of(&machine.at("/persist")), adopted);
+    assert_eq!(inode(), kept);
+}
+
+fn a_full_store_keeps_the_old_content() {
+    for fs in Fs::REAL {
+        let machine = Machine::new(Root::Nothing, Disk::new(fs, 8));
+        write(&machine, "/persist/etc/app.conf", "old");
+        machine.manifest(&manifest(&copies()));
+        machine.build().ok();
+        let large = "x".repeat(1 << 20);
+        replace(&machine, "/etc/app.conf", &large);
+        machine.disk().fill();
+        let output = machine.run(&["--adopt"]).expect(1);
+        output.says_in_one_line(&["/etc/app.conf", "No space left", "free space"]);
+        assert_eq!(read(&machine, "/persist/etc/app.conf"), "old");
+        let beside = fs::read_dir(machine.at("/persist/etc")).unwrap().count();
+        assert_eq!(beside, 1, "what was begun takes no space");
+        // What the program wrote is still where it wrote it, and goes to the store once there is room.
+        machine.disk().unfill();
+        machine.run(&["--adopt"]).ok();
+        assert_eq!(read(&machine, "/persist/etc/app.conf"), large);
+        machine.power_off();
+    }
+}
+
+/// A new version is prepared under another name, for which there must be room in 255 bytes, and which must be nobody's.
+fn the_longest_names_are_replaced_too() {
+    let long =
+        ["n".repeat(255), format!("{}\u{1f980}", "m".repeat(251)), format!("x{}", "\u{e9}".repeat(127))];
+    let machine = holding(&[]);
+    let entry = |name: &String| json!({ "file": format!("/etc/{name}"), "method": "copy" });
+    let neighbour = format!(".{}", "n".repeat(254));
+    let mut entries: Vec<_> = long.iter().map(entry).collect();
+    entries.push(json!({ "file": "/etc/new\nline", "method": "copy" }));
+    entries.push(json!({ "file": "/keys/*" }));
+    for name in long.iter().chain([&neighbour, &"new\nline".to_owned()]) {
+        write(&machine, &format!("/persist/etc/{name}"), "old");
+    }
+    machine.manifest(&manifest(&json!(entries)));
+    machine.build().ok();
+    for name in long.iter().chain([&"new\nline".to_owned()]) {
+        fs::write(machine.at(&format!("/etc/{name}")), "new").unwrap();
+        write(&machine, &format!("/keys/{name}"), "new");
+    }
+    machine.run(&["--adopt"]).ok();
+    for name in long.iter().chain([&"new\nline".to_owned()]) {
+        assert_eq!(read(&machine, &format!("/persist/etc/{name}")), "new");
+        assert_eq!(read(&machine, &format!("/persist/keys/{name}")), "new");
+    }
+    assert_eq!(read(&machine, &format!("/persist/etc/{neighbour}")), "old");
+    assert_eq!(fs::read_dir(machine.at("/persist/etc")).unwrap().count(), 5);
+}
+
+fn an_adopted_folder_looks_like_the_roots() {
+    let machine = holding(&[]);
+    machine.manifest(&manifest(&json!([{ "file": "/home/u/.config/app/*.key" }])));
+    machine.build().ok();
+    write(&machine, "/home/u/.config/app/a.key", "key");
+    for (path, mode) in [("/home/u", 0o700), ("/home/u/.config", 0o750), ("/home/u/.config/app", 0o2711)] {
+        chown(machine.at(path), Some(1000), Some(100)).unwrap();
+        fs::set_permissions(machine.at(path), Permissions::from_mode(mode)).unwrap();
+    }
+    machine.run(&["--adopt"]).ok();
+    machine.reboot().ok();
+    assert_eq!(read(&machine, "/home/u/.config/app/a.key"), "key");
+    for (path, mode) in [("/home/u", 0o700), ("/home/u/.config", 0o750), ("/home/u/.config/app", 0o2711)] {
+        for side in ["", "/persist"] {
+            let found = stat(machine.at(&format!("{side}{path}")));
+            assert_eq!((found.0 & 0o7777, found.1, found.2), (mode, 1000, 100), "{side}{path}");
+        }
+    }
+}
