@@ -1,6 +1,7 @@
 //! `--adopt`: what programs left on the root and belongs on a store, brought there before a shutdown: changed copies, files
 //! put where a link into the store was, and new files that a pattern matches.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -14,6 +15,7 @@ use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
+use crate::report::{Report, State};
 use crate::walk::{self, Mounts};
 
 /// Brings everything to the stores. Returns what could not be brought.
@@ -22,13 +24,20 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
     let mut tree = Tree::existing(&sysroot, Kernel::probe())?;
     let mut stores: Vec<_> =
         plan.manifest.stores.iter().map(|one| store::open(plan, one, &mut tree, &sysroot)).collect();
+    let report = Report::read();
+    let ours: BTreeSet<_> = report
+        .entries
+        .iter()
+        .filter(|one| matches!(one.state, State::Copied | State::Linked))
+        .map(|one| &one.target)
+        .collect();
     let mut problems = Vec::new();
     for item in
         plan.items.iter().filter(|item| item.action == Action::Place && item.entry.kind != Kind::Directory)
     {
         let target = &item.entry.target;
         let failures = match &mut stores[usize::from(item.entry.store)] {
-            Ok(opened) => adopt(plan, item, opened, tree.root.as_fd()),
+            Ok(opened) => adopt(plan, item, opened, tree.root.as_fd(), &ours),
             Err(problem) => Err(problem.clone()),
         };
         let failures = failures.unwrap_or_else(|problem| vec![problem]);
@@ -38,7 +47,13 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
 }
 
 /// Brings one entry's files to its store. Returns what could not be brought, which keeps nothing else from it.
-fn adopt(plan: &Plan<'_>, item: &Item<'_>, store: &mut Opened, root: BorrowedFd<'_>) -> Result<Vec<Problem>> {
+fn adopt(
+    plan: &Plan<'_>,
+    item: &Item<'_>,
+    store: &mut Opened,
+    root: BorrowedFd<'_>,
+    ours: &BTreeSet<&AbsPath>,
+) -> Result<Vec<Problem>> {
     let entry = item.entry;
     let folder = entry.target.parent().unwrap_or_else(AbsPath::root);
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
@@ -60,7 +75,8 @@ fn adopt(plan: &Plan<'_>, item: &Item<'_>, store: &mut Opened, root: BorrowedFd<
             continue;
         }
         let store_name = if entry.kind == Kind::Glob { &name } else { entry.source().name() };
-        match bring((dir.as_fd(), &name), item, store, (&source, store_name), (root, &folder)) {
+        let may_replace = ours.contains(&target);
+        match bring((dir.as_fd(), &name), item, store, (&source, store_name), (root, &folder), may_replace) {
             Ok(true) => log::info!("{target}: brought to the store {}", item.store.path),
             Ok(false) => {}
             Err(problem) => problems.push(problem.at(target.to_string())),
@@ -69,13 +85,14 @@ fn adopt(plan: &Plan<'_>, item: &Item<'_>, store: &mut Opened, root: BorrowedFd<
     Ok(problems)
 }
 
-/// Brings one file, if it is on the root itself and the store holds none, or an older one that it took the place of.
+/// Brings one file, if it is on the root itself and the store holds none, or the one that a run put there before it.
 fn bring(
     from: copy::Name<'_>,
     item: &Item<'_>,
     store: &mut Opened,
     (source, name): (&AbsPath, &str),
     (root, folder): (BorrowedFd<'_>, &AbsPath),
+    may_replace: bool,
 ) -> Result<bool> {
     let entry = item.entry;
     let failed = |errno| Problem::os(format!("cannot bring `{}` to the store", from.1), errno);
@@ -91,8 +108,8 @@ fn bring(
     let dir = folder_on_store((&item.store.path, store), source, root, folder)?;
     match copy::same(from, (dir.as_fd(), name)) {
         Ok(true) => return Ok(false),
-        // A second file that a pattern matches is no newer version of what the store holds.
-        Ok(false) if entry.kind == Kind::Glob && entry.method == Method::Bind => return Ok(false),
+        // It did not come from the store, so it is no newer version of what that holds.
+        Ok(false) if !may_replace => return Ok(false),
         Ok(false) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(failed(errno)),
     }

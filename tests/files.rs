@@ -24,6 +24,7 @@ tests![
     names_may_be_anything: Disk,
     names_that_are_no_text_are_said: Disk,
     a_replaced_copy_is_adopted_whole: Disk,
+    a_file_of_before_is_no_copy: Disk,
     a_copied_link_stays_a_link: Disk,
     a_replaced_link_is_adopted: Disk,
     new_matches_are_adopted: Disk,
@@ -411,6 +412,32 @@ fn what_the_store_holds_is_not_overwritten_by_a_match() {
     let before = Snapshot::of(&machine.at("/persist"));
     machine.run(&["--adopt"]).ok();
     assert_eq!(Snapshot::of(&machine.at("/persist")), before);
+}
+
+fn a_file_of_before_is_no_copy() {
+    let machine = holding(&[("etc/app.conf", "precious")]);
+    machine.manifest(&manifest(&json!([{ "directory": "/srv" }])));
+    machine.build().ok();
+    machine.switch_root();
+    write(&machine, "/etc/app.conf", "of this boot");
+    machine.manifest(&manifest(
+        &json!([{ "directory": "/srv" }, { "file": "/etc/app.conf", "method": "copy" }]),
+    ));
+    machine.run_live(&[]).expect(1).says_in_one_line(&[
+        "/etc/app.conf",
+        "regular file already",
+        "move it away",
+    ]);
+    machine.run_live(&["--adopt"]).ok();
+    assert_eq!(read(&machine, "/persist/etc/app.conf"), "precious");
+    assert_eq!(read(&machine, "/etc/app.conf"), "of this boot");
+    // The same content is no loss, and from then on it is a copy.
+    write(&machine, "/etc/app.conf", "precious");
+    machine.run_live(&[]).ok();
+    replace(&machine, "/etc/app.conf", "new");
+    machine.run_live(&[]).ok();
+    machine.run_live(&["--adopt"]).ok();
+    assert_eq!(read(&machine, "/persist/etc/app.conf"), "new");
 }
 
 fn adopting_twice_changes_nothing() {

@@ -69,7 +69,10 @@ fn copy_attributes(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(),
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let size = rustix::fs::fgetxattr(source, name, &mut value[..])?;
         match rustix::fs::fsetxattr(target, name, &value[..size], XattrFlags::empty()) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Ok(()) | Err(Errno::NOTSUP) => {}
+            Err(Errno::PERM) => {
+                log::warn!("the extended attribute {} is left out of a copy", name.escape_ascii());
+            }
             Err(errno) => return Err(errno),
         }
     }

@@ -172,6 +172,12 @@ fn work(
         stores,
         names: Names::new(plan.manifest, sysroot.is_live(), &bases),
         guard: Guard::find(),
+        copied: report
+            .entries
+            .iter()
+            .filter(|one| one.state == State::Copied)
+            .map(|one| one.target.clone())
+            .collect(),
         pending: Vec::new(),
         entries: Vec::with_capacity(plan.items.len()),
         mounted: Vec::new(),
@@ -202,10 +208,12 @@ fn work(
         report.entries = worker.entries;
         return Ok(());
     }
-    let Worker { tree, stores, entries, mounted, unchanged, .. } = worker;
+    let Worker { tree, stores, entries, unchanged, .. } = worker;
     tree.publish(&sysroot)?;
     clock.step("publish");
-    done.placed = mounted.len();
+    let in_place = [State::Mounted, State::Linked, State::Copied, State::Guarded, State::Skipped];
+    let in_place = entries.iter().filter(|entry| in_place.contains(&entry.state)).count();
+    done.placed = in_place.saturating_sub(unchanged);
     done.unchanged = unchanged;
     report.stores = describe(plan, &stores);
     report.entries = entries;

@@ -1,15 +1,16 @@
 //! One run over the entries: for each, what its store holds, where it goes, and how it gets there.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::guard::Guard;
-use super::kernel;
 use super::owner::{self, Wanted};
 use super::root::{Sysroot, Tree};
 use super::store::Opened;
+use super::{copy, kernel};
 use crate::create::{self, Attributes, Node};
 use crate::manifest::options::BindOptions;
 use crate::manifest::parents::Said;
@@ -38,6 +39,8 @@ pub struct Worker<'w, 'm> {
     pub names: Names<'w>,
     /// What is mounted where something is missing.
     pub guard: Guard,
+    /// The copies that earlier runs have made.
+    pub copied: BTreeSet<AbsPath>,
     /// What waits for its owner.
     pub pending: Vec<Pending>,
     /// What became of each entry.
@@ -413,9 +416,17 @@ impl Worker<'_, '_> {
             }
             None => return Err(Problem::new("a store itself cannot be copied")),
         };
+        // A copy that a program has changed since is its; but a file of before would end up on the store, in place of what
+        // that holds.
+        let foreign = self.sysroot.is_live() && !self.copied.contains(target);
         let dir = self.parent(item, target)?;
-        if super::copy::place((from.as_fd(), source.name()), &node.stat, (dir, target.name()))? {
+        let (from, to) = ((from.as_fd(), source.name()), (dir, target.name()));
+        if copy::place(from, &node.stat, to)? {
             return Ok(());
+        }
+        let failed = |errno| Problem::os("cannot look at the target", errno);
+        if foreign && !copy::same(from, to).map_err(failed)? {
+            return Err(occupied(&walk::stat_at(to.0, to.1).map_err(failed)?, "the copy"));
         }
         self.unchanged += 1;
         Ok(())
