@@ -137,14 +137,17 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
         [("size", root.size.as_deref()), ("nr_inodes", root.inodes.as_deref()), ("mode", Some(&*mode))];
     options.filesystem.extend(fixed.into_iter().filter(|(_, value)| value.is_some()));
     let what = "the root";
-    let detached =
-        kernel.new_filesystem("tmpfs", SOURCE, &options, what).map_err(|problem| problem.at("root"))?;
+    let refused = |problem: Problem| {
+        let remedy = "correct `root.options` in the manifest, or the kernel lacks what they ask for";
+        if problem.errno == Some(Errno::INVAL) { problem.remedy(remedy) } else { problem }.at("root")
+    };
+    let detached = kernel.new_filesystem("tmpfs", SOURCE, &options, what).map_err(refused)?;
     let mut new = New::default();
     let fd = if let Some(fd) = detached {
         fd
     } else {
         let stage = new.stage.insert(Stage::new(kernel)?);
-        kernel::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what)?;
+        kernel::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what).map_err(refused)?;
         stage.open_root()?
     };
     let mut tree = Tree { root: fd, kernel, new: Some(new) };
