@@ -6,9 +6,12 @@ mod support;
 
 mod attacks;
 mod boot;
+mod convert;
 mod files;
 mod harness;
 mod owners;
+mod roots;
+mod stores;
 
 use std::process::ExitCode;
 
@@ -16,8 +19,11 @@ fn main() -> ExitCode {
     support::main(&[
         ("attacks", attacks::TESTS),
         ("boot", boot::TESTS),
+        ("convert", convert::TESTS),
         ("files", files::TESTS),
         ("harness", harness::TESTS),
         ("owners", owners::TESTS),
+        ("roots", roots::TESTS),
+        ("stores", stores::TESTS),
     ])
 }

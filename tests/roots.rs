@@ -1,0 +1,293 @@
+//! The root: built as a tmpfs or found mounted, with what was mounted below the sysroot brought along, in one step.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::mount::MsFlags;
+use serde_json::{Value, json};
+
+use crate::support::command::sh_on;
+use crate::support::look::{mounts_below, stat};
+use crate::support::namespace::{bind, propagate, tmpfs};
+use crate::support::{Disk, Fs, Machine, Mount, Root, Snapshot, mount_at, mounts};
+
+tests![
+    a_root_is_as_asked: Disk,
+    the_kernels_words_on_a_bad_option: Disk,
+    a_root_that_is_mounted_already: Disk,
+    another_root_is_not_covered: Disk,
+    a_store_moves_into_the_new_root: Disk,
+    other_mounts_come_along: Disk,
+    phases_add_up: Disk,
+    publishing_is_one_step: Disk,
+    propagation_makes_no_difference: Disk,
+    a_thousand_entries: Disk,
+];
+
+/// A manifest with the store /persist.
+pub fn manifest(root: Value, entries: Value) -> Value {
+    json!({ "version": 1, "root": root, "stores": [{ "path": "/persist" }], "entries": entries })
+}
+
+/// What every mount below the sysroot shows, by where it is: all that should not depend on how it came about.
+pub fn shown(machine: &Machine) -> BTreeMap<PathBuf, (PathBuf, String, String)> {
+    mounts_below(&machine.at(""))
+        .into_iter()
+        .map(|mount| (mount.target, (mount.root, mount.fstype, mount.options)))
+        .collect()
+}
+
+fn a_root_is_as_asked() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let root = json!({ "size": "16M", "mode": "0751", "inodes": "2000", "options": ["noexec,noswap", "strictatime"] });
+    machine.manifest(&manifest(root, json!([{ "directory": "/srv" }])));
+    machine.build().ok();
+
+    let mount = machine.mount_at("/").unwrap();
+    assert_eq!((mount.fstype.as_str(), mount.source.as_str()), ("tmpfs", "imp-mount"));
+    for option in ["noexec", "noswap", "size=16384k", "nr_inodes=2000", "mode=751"] {
+        assert!(mount.has(option), "{option}: {mount:?}");
+    }
+    assert!(!mount.has("relatime") && !mount.has("nosuid"), "{mount:?}");
+    assert_eq!(stat(machine.at("")), (0o040_751, 0, 0));
+    let findmnt = sh_on("findmnt -nb -o SIZE,FSTYPE", &[&machine.at("")]);
+    assert_eq!(findmnt.split_whitespace().collect::<Vec<_>>(), ["16777216", "tmpfs"]);
+
+    // Without a word on it, a root is 0755 and not tmpfs's 1777.
+    machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }])));
+    machine.reboot().ok();
+    assert_eq!(stat(machine.at("")), (0o040_755, 0, 0));
+    assert_eq!(mounts_below(&machine.at("")).len(), 3);
+}
+
+fn the_kernels_words_on_a_bad_option() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest(json!({ "options": ["huge=enormous"] }), json!([{ "directory": "/srv" }])));
+    let before = (mounts(), machine.disk().snapshot());
+    machine.build().expect(1).says(&["root: ", "(tmpfs)", "the kernel says", "huge", "`root.options`"]);
+    assert_eq!((mounts(), machine.disk().snapshot()), before);
+}
+
+fn a_root_that_is_mounted_already() {
+    for fs in Fs::REAL {
+        let machine = Machine::new(Root::Tmpfs, Disk::new(fs, 8));
+        machine.manifest(&manifest(
+            Value::Null,
+            json!([{ "directory": "/srv" }, { "directory": "/var/lib/a" }]),
+        ));
+        let before = mounts();
+        machine.build().ok();
+        let after = mounts();
+        assert_eq!(after[..before.len()], before, "what was mounted is left alone");
+        let new: Vec<_> = after[before.len()..].iter().map(|mount| mount.target.clone()).collect();
+        assert_eq!(new, [machine.at("/srv"), machine.at("/var/lib/a")]);
+        machine.build().ok();
+        assert_eq!(mounts(), after);
+        machine.power_off();
+    }
+}
+
+fn another_root_is_not_covered() {
+    let machine = Machine::new(Root::Disk, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }])));
+    let before = (mounts(), machine.disk().snapshot());
+    machine.build().expect(1).says(&["root: ", "ext4", "asks for a tmpfs", "root.convert"]);
+    assert_eq!((mounts(), machine.disk().snapshot()), before);
+}
+
+fn a_store_moves_into_the_new_root() {
+    for fs in Fs::REAL {
+        let machine = Machine::new(Root::Nothing, Disk::new(fs, 8));
+        machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }])));
+        let plain = machine.mount_at("/persist").unwrap();
+        machine.build().ok();
+
+        let root = machine.mount_at("/").unwrap();
+        let stores: Vec<_> =
+            mounts().into_iter().filter(|mount| mount.target == machine.at("/persist")).collect();
+        assert_eq!(stores.len(), 1, "{stores:?}");
+        assert_eq!((stores[0].parent, &stores[0].source), (root.id, &plain.source));
+        assert_eq!((&stores[0].options, &stores[0].root), (&plain.options, &plain.root));
+        // The old place below is free: nothing but these two still shows the disk.
+        let holders = mounts().iter().filter(|mount| mount.source == plain.source).count();
+        assert_eq!(holders, 2, "the store and one entry");
+        sh_on("umount --recursive", &[&machine.at("")]);
+        assert_eq!(mounts_below(&machine.at("")), []);
+        assert_eq!(fs::read_dir(machine.at("/persist")).unwrap().count(), 0);
+        machine.power_off();
+    }
+}
+
+fn other_mounts_come_along() {
+    let stores = vec![
+        ("/persist", Disk::new(Fs::Ext4, 8)),
+        ("/nix", Disk::new(Fs::Xfs, 0)),
+        ("/boot", Disk::new(Fs::Ext4, 8)),
+    ];
+    let machine = Machine::with_stores(Root::Nothing, stores);
+    fs::create_dir(machine.at("/boot/efi")).unwrap();
+    fs::write(machine.at("/boot/kernel"), "kernel").unwrap();
+    tmpfs(machine.at("/boot/efi"), "mode=0700,nr_inodes=77");
+    tmpfs(machine.at("/boot"), "size=1M");
+    sh_on("umount", &[&machine.at("/boot")]);
+    fs::create_dir(machine.at("/etc")).unwrap();
+    for name in ["outside", "sysroot/etc/key"] {
+        fs::write(machine.home().join(name), name).unwrap();
+    }
+    bind(machine.home().join("outside"), machine.at("/etc/key"));
+    sh_on("mount -o remount,bind,ro", &[&machine.at("/boot")]);
+    let before = shown(&machine);
+
+    machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }, { "directory": "/etc/ssh" }])));
+    machine.build().ok();
+    let after = shown(&machine);
+    for (place, what) in &before {
+        assert_eq!(after.get(place), Some(what), "{}", place.display());
+    }
+    // The root and two entries are new, and nothing is there twice.
+    assert_eq!(after.len(), before.len() + 3);
+    assert_eq!(mounts_below(&machine.at("")).len(), after.len());
+    assert!(machine.mount_at("/boot").unwrap().has("ro"));
+    assert!(machine.mount_at("/boot/efi").unwrap().has("nr_inodes=77"));
+    assert_eq!(fs::read_to_string(machine.at("/boot/kernel")).unwrap(), "kernel");
+    assert_eq!(fs::read_to_string(machine.at("/etc/key")).unwrap(), "outside");
+    assert_eq!(stat(machine.at("/etc")), (0o040_755, 0, 0));
+}
+
+fn phases_add_up() {
+    let entries = json!([
+        { "directory": "/nix", "phase": "early" },
+        { "directory": "/nix/var/deep", "phase": "boot", "mode": "0750" },
+        { "directory": "/var/lib", "phase": "boot" },
+        { "directory": "/etc/ssh", "phase": "etc", "mode": "0700" },
+        { "file": "/etc/machine-id", "phase": "etc", "missing": "machine-id" },
+        { "directory": "/srv", "phase": "live" },
+    ]);
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.disk().erase();
+    machine.manifest(&manifest(json!({}), entries));
+    machine.build().ok();
+    let (at_once, disk) = (shown(&machine), machine.disk().snapshot());
+    assert_eq!(at_once.len(), 7, "the root, the store, and everything but what is for later");
+    assert!(machine.mount_at("/srv").is_none() && !machine.at("/srv").exists());
+
+    machine.power_off();
+    machine.disk().erase();
+    machine.power_on();
+    for (phase, number) in [("early", 3), ("boot", 5), ("etc", 7)] {
+        let before = mounts_below(&machine.at(""));
+        machine.run(&["--phase", phase]).ok();
+        let after = mounts_below(&machine.at(""));
+        assert_eq!(after.len(), number, "{phase}");
+        if phase != "early" {
+            assert!(before.iter().all(|mount| after.contains(mount)), "{phase}: {before:?} {after:?}");
+        }
+    }
+    assert_eq!(shown(&machine), at_once);
+    assert_eq!(machine.disk().snapshot(), disk);
+}
+
+/// What can be seen at the sysroot at one moment: which of these paths are mounts, by one descriptor of the root.
+fn moment(sysroot: &Path, paths: &[String]) -> (u64, usize) {
+    use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
+    let root = openat(rustix::fs::CWD, sysroot, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let device =
+        fs::metadata(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&root))).unwrap().dev();
+    let mounted = paths.iter().filter(|path| {
+        let seen = statx(&root, path.as_str(), AtFlags::empty(), StatxFlags::BASIC_STATS);
+        seen.is_ok_and(|seen| seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    });
+    (device, mounted.count())
+}
+
+fn publishing_is_one_step() {
+    for (root, asked) in [
+        (Root::Nothing, json!({ "size": "16M" })),
+        (Root::Disk, json!({ "convert": "/persist", "size": "16M" })),
+    ] {
+        let machine = Machine::new(root, Disk::new(Fs::Ext4, 16));
+        let paths: Vec<String> = (0..40).map(|n| format!("var/lib/{n}")).collect();
+        let entries: Vec<_> = paths.iter().map(|path| json!({ "directory": format!("/{path}") })).collect();
+        machine.manifest(&manifest(asked, entries.into()));
+        let sysroot = machine.at("");
+        let before = moment(&sysroot, &paths);
+        assert_eq!(before.1, 0);
+        let done = AtomicBool::new(false);
+        let seen = thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                let mut seen = Vec::new();
+                loop {
+                    // Asked before the look, so that the last look comes after the end.
+                    let last = done.load(Ordering::Relaxed);
+                    let now = moment(&sysroot, &paths);
+                    if seen.last() != Some(&now) {
+                        seen.push(now);
+                    }
+                    if last {
+                        return seen;
+                    }
+                }
+            });
+            let output = machine.build();
+            done.store(true, Ordering::Relaxed);
+            output.ok();
+            watcher.join().unwrap()
+        });
+        let after = moment(&sysroot, &paths);
+        assert_eq!(after.1, paths.len());
+        // The old root, whole, and then the new one, whole: no other file system, and no part of either.
+        assert_eq!(seen, [before, after], "{root:?}");
+        machine.power_off();
+    }
+}
+
+fn propagation_makes_no_difference() {
+    let entries =
+        json!([{ "directory": "/home/a" }, { "directory": "/home/a/deep" }, { "directory": "/srv" }]);
+    let build = |flags: MsFlags| {
+        propagate("/", MsFlags::MS_REC | flags);
+        let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+        machine.manifest(&manifest(json!({}), entries.clone()));
+        machine.build().ok();
+        // Nothing is copied back to the store: there is exactly one mount for each entry.
+        let on_store: Vec<Mount> = mounts_below(&machine.at("/persist")).into_iter().skip(1).collect();
+        assert_eq!(on_store, []);
+        // Nor is what a service mounts on an entry.
+        tmpfs(machine.at("/srv"), "size=1M");
+        assert_eq!(mounts_below(&machine.at("/persist")).len(), 1);
+        let built = shown(&machine);
+        machine.power_off();
+        built
+    };
+    let shared = build(MsFlags::MS_SHARED);
+    assert_eq!(shared.len(), 5);
+    assert_eq!(build(MsFlags::MS_PRIVATE), shared);
+    assert_eq!(build(MsFlags::MS_SLAVE), shared);
+}
+
+fn a_thousand_entries() {
+    let machine = Machine::new(Root::Nothing, Disk::formatted(Fs::Ext4, 16, "-N 4096"));
+    let entries: Vec<_> = (0..1000)
+        .map(|n| json!({ "directory": format!("/var/lib/{}/{n}", n % 10), "user": 1000 + n, "mode": "0700" }))
+        .collect();
+    machine.manifest(&manifest(json!({}), entries.into()));
+    machine.build().ok();
+    let built = mounts();
+    let ours = mounts_below(&machine.at("/var"));
+    assert_eq!(ours.len(), 1000);
+    for (number, path) in [(0, "/var/lib/0/0"), (999, "/var/lib/9/999")] {
+        assert_eq!(stat(machine.at(path)), (0o040_700, 1000 + number, 0));
+        assert_eq!(machine.mount_at(path).unwrap().root, Path::new(path));
+    }
+    let disk = machine.disk().snapshot();
+    machine.build().ok();
+    machine.run(&["--check", "--quiet"]).ok();
+    assert_eq!(mounts(), built);
+    assert_eq!(machine.disk().snapshot(), disk);
+    assert_eq!(Snapshot::of(&machine.at("/persist")), disk);
+    assert!(mount_at(machine.at("/")).is_some());
+}
