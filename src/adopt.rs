@@ -25,10 +25,10 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
     let mut stores: Vec<_> =
         plan.manifest.stores.iter().map(|one| store::open(plan, one, &mut tree, &sysroot)).collect();
     let report = Report::read();
-    let ours: BTreeSet<_> = report
+    let foreign: BTreeSet<_> = report
         .entries
         .iter()
-        .filter(|one| matches!(one.state, State::Copied | State::Linked))
+        .filter(|one| !matches!(one.state, State::Copied | State::Linked | State::Absent))
         .map(|one| &one.target)
         .collect();
     let mut problems = Vec::new();
@@ -37,7 +37,7 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
     {
         let target = &item.entry.target;
         let failures = match &mut stores[usize::from(item.entry.store)] {
-            Ok(opened) => adopt(plan, item, opened, tree.root.as_fd(), &ours),
+            Ok(opened) => adopt(plan, item, opened, tree.root.as_fd(), &foreign),
             Err(problem) => Err(problem.clone()),
         };
         let failures = failures.unwrap_or_else(|problem| vec![problem]);
@@ -52,7 +52,7 @@ fn adopt(
     item: &Item<'_>,
     store: &mut Opened,
     root: BorrowedFd<'_>,
-    ours: &BTreeSet<&AbsPath>,
+    foreign: &BTreeSet<&AbsPath>,
 ) -> Result<Vec<Problem>> {
     let entry = item.entry;
     let folder = entry.target.parent().unwrap_or_else(AbsPath::root);
@@ -75,7 +75,10 @@ fn adopt(
             continue;
         }
         let store_name = if entry.kind == Kind::Glob { &name } else { entry.source().name() };
-        let may_replace = ours.contains(&target);
+        // A match that is mounted from the store cannot have been replaced; and what a run did not put there, or found
+        // missing on the store, is no newer version of what that holds.
+        let is_match = entry.kind == Kind::Glob && entry.method == Method::Bind;
+        let may_replace = !is_match && !foreign.contains(&target);
         match bring((dir.as_fd(), &name), item, store, (&source, store_name), (root, &folder), may_replace) {
             Ok(true) => log::info!("{target}: brought to the store {}", item.store.path),
             Ok(false) => {}
@@ -108,7 +111,6 @@ fn bring(
     let dir = folder_on_store((&item.store.path, store), source, root, folder)?;
     match copy::same(from, (dir.as_fd(), name)) {
         Ok(true) => return Ok(false),
-        // It did not come from the store, so it is no newer version of what that holds.
         Ok(false) if !may_replace => return Ok(false),
         Ok(false) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(failed(errno)),

@@ -28,7 +28,8 @@ pub struct Mount {
     pub options: String,
 }
 
-/// Every mount in this namespace, in the order in which the kernel lists them: what covers comes after what it covers.
+/// Every mount in this namespace, in the order in which the kernel lists them: since Linux 6.8 the oldest first, which is not
+/// the order in which they cover each other once something was mounted beneath another.
 pub fn all() -> Result<Vec<Mount>> {
     let text = std::fs::read(MOUNTINFO)
         .map_err(|error| Problem::new(format!("cannot read {MOUNTINFO}: {error}")).remedy("mount /proc"))?;

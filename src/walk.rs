@@ -247,7 +247,9 @@ pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> P
     {
         return wrong_type(dir, path, &stat, wanted);
     }
-    Problem::os(format!("cannot open {shown}"), errno)
+    // These come from making what was not there.
+    let step = if matches!(errno, Errno::ROFS | Errno::NOSPC | Errno::DQUOT) { "create" } else { "open" };
+    Problem::os(format!("cannot {step} {shown}"), errno)
 }
 
 /// What is wrong with a component that exists, but is not what it should be.

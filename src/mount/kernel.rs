@@ -206,7 +206,7 @@ pub fn detach(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     nix::mount::umount2(magic(mount).as_str(), MntFlags::MNT_DETACH).map_err(errno)
 }
 
-/// Unmounts `name` in a directory if nobody uses it; EBUSY otherwise. By its name, as a descriptor of it would be a use.
+/// Unmounts what nobody uses, at `name` in a directory; EBUSY otherwise. An open descriptor of it would be a use.
 pub fn unmount_unused(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     let path = format!("{}/{name}", magic(dir));
     nix::mount::umount2(path.as_str(), MntFlags::UMOUNT_NOFOLLOW).map_err(errno)

@@ -28,6 +28,7 @@ use crate::walk::{self, Mounts};
 
 use guard::Guard;
 use kernel::Kernel;
+use removed::Removed;
 use root::{Found, Sysroot};
 use store::Opened;
 use worker::Worker;
@@ -70,7 +71,7 @@ pub fn run(request: &Request<'_>) -> Outcome {
         log::error!("{problem}");
     }
     match outcome {
-        Outcome::Failed => log::error!(
+        Outcome::Failed => log::info!(
             "nothing is mounted by this run; `imp-mount --check` says what is there and what to do"
         ),
         Outcome::Done => log::info!("{} put in place, {} unchanged", result.placed, result.unchanged),
@@ -193,19 +194,15 @@ fn work(
     clock.step("entries");
     merge_pending(report, std::mem::take(&mut worker.pending), plan);
     if !done.failures.is_empty() {
-        let mounted: BTreeSet<_> = worker.mounted.iter().collect();
-        for entry in &mut worker.entries {
-            let undone = worker.tree.is_new() || mounted.contains(&entry.target);
-            if undone && matches!(entry.state, State::Mounted | State::Guarded | State::Skipped) {
-                entry.state = State::Failed;
-                "nothing is mounted, as something required failed".clone_into(&mut entry.why);
-            }
-        }
-        if !worker.tree.is_new() {
+        let previous = if worker.tree.is_new() {
+            Vec::new()
+        } else {
             worker.undo();
+            removed::restore(&mut worker, &gone, &report.entries);
             done.warnings.append(&mut worker.warnings);
-        }
-        report.entries = worker.entries;
+            std::mem::take(&mut report.entries)
+        };
+        report.entries = after_failure(previous, worker.entries);
         return Ok(());
     }
     let Worker { tree, stores, entries, unchanged, .. } = worker;
@@ -224,6 +221,22 @@ fn work(
     }
     clock.step("utab");
     Ok(())
+}
+
+/// What earlier runs have put in place still is, and nothing that this one mounted.
+fn after_failure(mut previous: Vec<EntryReport>, mut entries: Vec<EntryReport>) -> Vec<EntryReport> {
+    previous.retain(|old| !matches!(old.state, State::Absent | State::Failed | State::Later | State::Off));
+    let standing: BTreeSet<_> = previous.iter().map(|old| old.target.clone()).collect();
+    entries.retain(|entry| !standing.contains(&entry.target));
+    for entry in &mut entries {
+        if matches!(entry.state, State::Mounted | State::Guarded | State::Skipped) {
+            entry.state = State::Failed;
+            "nothing is mounted, as something required failed".clone_into(&mut entry.why);
+        }
+    }
+    previous.append(&mut entries);
+    previous.sort_unstable_by(|one, other| one.target.cmp(&other.target));
+    previous
 }
 
 fn resting(item: &crate::plan::Item<'_>, state: State, why: &str) -> EntryReport {
@@ -265,7 +278,7 @@ fn write_utab(
     sysroot: &Sysroot,
     stores: &[Result<Opened>],
     entries: &[EntryReport],
-    gone: &[AbsPath],
+    gone: &[Removed],
 ) -> Result<()> {
     // Where each store's own directory is below its file system.
     let roots: Vec<Option<(String, AbsPath)>> = plan
@@ -302,7 +315,7 @@ fn write_utab(
             trash: item.entry.trash,
         });
     }
-    let gone: Vec<_> = gone.iter().map(|target| target.as_str().to_owned()).collect();
+    let gone: Vec<_> = gone.iter().map(|one| one.entry.target.as_str().to_owned()).collect();
     utab::update(&lines, &gone)
 }
 

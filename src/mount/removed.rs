@@ -2,20 +2,31 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::guard::Guard;
 use super::kernel;
 use super::worker::Worker;
-use crate::manifest::pattern;
-use crate::manifest::{AbsPath, Kind};
+use crate::create;
+use crate::manifest::{AbsPath, BindOptions, Kind, pattern};
 use crate::plan::{Action, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, State};
+use crate::walk::{self, Mounts};
+
+/// Something that was taken away.
+#[derive(Debug)]
+pub struct Removed {
+    /// What it was.
+    pub entry: EntryReport,
+    /// How it was mounted; none where it had gone before.
+    options: Option<BindOptions>,
+}
 
 /// Takes away what is no longer named, where nobody uses it, deepest first. What is in use is recorded as busy. Returns
-/// the targets that are gone.
-pub fn remove(worker: &mut Worker<'_, '_>, previous: &[EntryReport]) -> Vec<AbsPath> {
+/// what is gone.
+pub fn remove(worker: &mut Worker<'_, '_>, previous: &[EntryReport]) -> Vec<Removed> {
     let mut gone = Vec::new();
     // A report lists a directory before what is below it.
     for entry in previous.iter().rev() {
@@ -23,7 +34,7 @@ pub fn remove(worker: &mut Worker<'_, '_>, previous: &[EntryReport]) -> Vec<AbsP
             continue;
         }
         match take_away(worker, entry) {
-            Ok(()) => gone.push(entry.target.clone()),
+            Ok(options) => gone.push(Removed { entry: entry.clone(), options }),
             Err(problem) => {
                 let why = problem.to_string();
                 worker.warnings.push(problem.at(entry.target.to_string()));
@@ -55,36 +66,98 @@ fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
     })
 }
 
-fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<()> {
+/// Puts back what was taken away, guards among it, for a run that failed after it.
+pub fn restore(worker: &mut Worker<'_, '_>, removed: &[Removed], previous: &[EntryReport]) {
+    let guards = previous.iter().filter(|entry| matches!(entry.state, State::Guarded | State::Skipped));
+    let gone = removed.iter().rev().filter_map(|one| Some((&one.entry, one.options?)));
+    for (entry, options) in gone.chain(guards.map(|entry| (entry, Guard::OPTIONS))) {
+        if let Err(problem) = put_back(worker, entry, options) {
+            worker.warnings.push(problem.at(entry.target.to_string()));
+        }
+    }
+}
+
+fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptions) -> Result<()> {
     let target = &entry.target;
+    let failed = |errno| Problem::os("cannot put it back", errno);
+    match worker.look(target)? {
+        // It never went away.
+        Some((_, stat)) if stat.is_mount_root() => return Ok(()),
+        _ => {}
+    }
+    let parent = target.parent().unwrap_or_else(AbsPath::root);
+    let dirs = OFlags::PATH | OFlags::DIRECTORY;
+    let dir = match walk::open_below(worker.tree.root.as_fd(), &parent, dirs, Mounts::Enter) {
+        // A guard above it stands for it.
+        Err(Errno::NOENT) => return Ok(()),
+        dir => dir.map_err(failed)?,
+    };
+    let (dir, name) = (dir.as_fd(), target.name());
+    if entry.state == State::Linked {
+        return rustix::fs::symlinkat(entry.source.as_str(), dir, name).map_err(failed);
+    }
+    let directory = entry.kind == Kind::Directory;
+    let source = if matches!(entry.state, State::Guarded | State::Skipped) {
+        worker.guard.node(directory)?.try_clone_to_owned().map_err(|error| failed(create::os_error(error)))
+    } else {
+        walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter).map_err(failed)
+    }?;
+    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = if directory {
+        rustix::fs::mkdirat(dir, name, Mode::empty())
+    } else {
+        rustix::fs::openat(dir, name, new, Mode::empty()).map(drop)
+    };
+    match made {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    let place = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
+    worker.tree.bind(source.as_fd(), (dir, name), place.as_fd(), options, false)
+}
+
+/// Takes one away; the options that it was mounted with, or none where nothing of ours was there.
+fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<BindOptions>> {
+    let target = &entry.target;
+    let why = if worker.plan.item(target).is_some() {
+        "it is to come from elsewhere now"
+    } else {
+        "it is no longer named"
+    };
     worker.target.forget(target.as_str());
-    let Some((dir, stat)) = worker.look(target)? else { return Ok(()) };
+    let Some((dir, stat)) = worker.look(target)? else { return Ok(None) };
     let dir = dir.as_fd();
     if entry.state == State::Linked || stat.is_symlink() {
         let text = rustix::fs::readlinkat(dir, target.name(), Vec::new());
         if text.is_ok_and(|text| text.as_bytes() == entry.source.as_str().as_bytes()) {
-            return rustix::fs::unlinkat(dir, target.name(), AtFlags::empty())
-                .map_err(|errno| Problem::os("cannot remove the link, which is no longer named", errno));
+            rustix::fs::unlinkat(dir, target.name(), AtFlags::empty())
+                .map_err(|errno| Problem::os(format!("cannot remove the link, though {why}"), errno))?;
+            return Ok(Some(BindOptions::NONE));
         }
-        return Ok(());
+        return Ok(None);
     }
     if !stat.is_mount_root() {
-        return Ok(());
+        return Ok(None);
     }
     let guarded = worker.guard.identities().contains(&Some(stat.identity()));
     let ours = guarded
         || worker.look(&entry.source)?.is_some_and(|(_, source)| source.identity() == stat.identity());
     if !ours {
-        return Err(Problem::new("it is no longer named, but what is mounted there is not what was mounted")
+        return Err(Problem::new(format!("{why}, but what is mounted there is not what was mounted"))
             .remedy("unmount it by hand if nothing needs it"));
     }
-    kernel::unmount_unused(dir, target.name()).map_err(|errno| match errno {
-        Errno::BUSY => Problem::new("it is no longer named, but in use, and stays until nothing uses it")
+    let failed = |errno| match errno {
+        Errno::BUSY => Problem::new(format!("{why}, but in use, and stays until nothing uses it"))
             .remedy(format!("see what does with `fuser -vm {target}`; the next boot leaves it out")),
-        errno => Problem::os("cannot unmount it, though it is no longer named", errno),
-    })?;
-    log::info!("{target}: unmounted, as it is no longer named; its data stays at {}", entry.source);
-    remove_placeholder(worker, target)
+        errno => Problem::os(format!("cannot unmount it, though {why}"), errno),
+    };
+    // Its descriptor is closed again before it is unmounted.
+    let options = walk::look(dir, target.name(), Mounts::Enter)
+        .and_then(|mount| kernel::options_of(mount.as_fd()))
+        .map_err(failed)?;
+    kernel::unmount_unused(dir, target.name()).map_err(failed)?;
+    log::info!("{target}: unmounted, as {why}; its data stays at {}", entry.source);
+    remove_placeholder(worker, target).map(|()| Some(options))
 }
 
 /// What a mount was put on has mode 000 and nothing in it; anything else is not ours to remove.

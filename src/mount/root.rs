@@ -98,24 +98,8 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
         return Ok(Found::Waiting);
     }
     match &root.convert {
-        Some(_) if mounted && finish_interrupted(sysroot)? => {
-            return Tree::existing(sysroot, kernel).map(Found::Tree);
-        }
-        Some(store) => {
-            return match Stage::resume(store)? {
-                Some((stage, root)) => {
-                    log::info!("going on with the root that an interrupted run left in {STAGE}");
-                    let new = New { stage: Some(stage), ..New::default() };
-                    Ok(Found::Tree(Tree { root, kernel, new: Some(new) }))
-                }
-                None => Err(Problem::new(format!(
-                    "nothing is mounted at {}, so there is no root to convert into the store {store}",
-                    sysroot.path
-                ))
-                .at("root")
-                .remedy("mount today's root there first (the root= word, or sysroot.mount), then run again")),
-            };
-        }
+        Some(store) if !mounted => return resume(store, sysroot, kernel).map(Found::Tree),
+        Some(_) if finish_interrupted(sysroot)? => return Tree::existing(sysroot, kernel).map(Found::Tree),
         None if mounted => {
             let mount = table::of(sysroot.fd.as_fd())?;
             return Err(Problem::new(format!(
@@ -125,9 +109,23 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
             .at("root")
             .remedy("unmount it, or turn it into the store with `root.convert`"));
         }
-        None => {}
+        _ => {}
     }
     build(plan, root, sysroot, kernel).map(Found::Tree)
+}
+
+/// Goes on with a conversion that was stopped when the old root was mounted nowhere but below the staging mount.
+fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
+    let Some((stage, root)) = Stage::resume(store)? else {
+        let what = format!(
+            "nothing is mounted at {}, so there is no root to convert into the store {store}",
+            sysroot.path
+        );
+        let remedy = "mount today's root there first (the root= word, or sysroot.mount), then run again";
+        return Err(Problem::new(what).at("root").remedy(remedy));
+    };
+    log::info!("going on with the root that an interrupted run left in {STAGE}");
+    Ok(Tree { root, kernel, new: Some(New { stage: Some(stage), ..New::default() }) })
 }
 
 fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
@@ -335,10 +333,15 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
 
 /// A run that was stopped right after it had put a new root beneath the old one left only the last step to do.
 fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
-    let here: Vec<_> =
-        table::all()?.into_iter().filter(|mount| mount.point == sysroot.path.as_str()).collect();
-    let [.., below, _top] = &here[..] else { return Ok(false) };
-    if below.source != SOURCE || below.fstype != "tmpfs" {
+    let top = walk::mount_id(sysroot.fd.as_fd())
+        .map_err(|errno| Problem::os("cannot ask for the sysroot's mount id", errno))?;
+    // The table's order tells nothing here: since Linux 6.8 it is by age, and what is beneath is the younger one.
+    let beneath = table::all()?.into_iter().any(|mount| {
+        mount.point == sysroot.path.as_str()
+            && mount.id != top
+            && (mount.source.as_str(), mount.fstype.as_str()) == (SOURCE, "tmpfs")
+    });
+    if !beneath {
         return Ok(false);
     }
     log::info!("finishing what an interrupted run began: taking the old root at {} away", sysroot.path);

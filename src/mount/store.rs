@@ -14,6 +14,10 @@ use crate::plan::Plan;
 use crate::problem::{Problem, Result};
 use crate::walk::{self, Cursor, Mounts};
 
+/// What to do about a device that is not there.
+const NO_DEVICE: &str =
+    "is the disk connected, and its driver in the initrd? `imp-mount --check` shows those that are there";
+
 /// A store that can be worked on.
 #[derive(Debug)]
 pub struct Opened {
@@ -91,8 +95,10 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
         None => probe(&path)?.to_owned(),
     };
     let options = options::part(&store.options);
-    tree.mount_device(&fstype, &path, &options, dir.as_fd()).map_err(|problem| {
-        if problem.remedy.is_empty() { problem.remedy(advice(&path, &fstype)) } else { problem }
+    tree.mount_device(&fstype, &path, &options, dir.as_fd()).map_err(|problem| match problem.errno {
+        Some(rustix::io::Errno::NOENT) if !std::path::Path::new(&path).exists() => problem.remedy(NO_DEVICE),
+        _ if problem.remedy.is_empty() => problem.remedy(advice(&path, &fstype)),
+        _ => problem,
     })?;
     // Opened again, or it would be the directory that the mount covers.
     let mut dir =
@@ -148,11 +154,7 @@ fn udev_escape(value: &str) -> String {
 pub fn probe(device: &str) -> Result<&'static str> {
     let failed = |error: std::io::Error| {
         let problem = Problem::new(format!("cannot open the device {device}: {error}"));
-        if error.kind() == std::io::ErrorKind::NotFound {
-            problem.remedy("is the disk connected, and its driver in the initrd? `imp-mount --check` shows those that are there")
-        } else {
-            problem
-        }
+        if error.kind() == std::io::ErrorKind::NotFound { problem.remedy(NO_DEVICE) } else { problem }
     };
     let file = File::open(device).map_err(failed)?;
     let unknown = || {

@@ -135,30 +135,20 @@ impl Worker<'_, '_> {
         let required = entry.required && item.store.required && item.action != Action::Skip;
         let mut state = State::Failed;
         let why = problem.to_string();
-        // What is wrong with a store is said once.
-        let said = self.stores[usize::from(entry.store)].is_err();
-        if required {
-            if !said {
-                self.failures.push(problem);
-            }
-        } else {
+        // What is wrong with a store is said once, and not for every entry.
+        let told = self.stores[usize::from(entry.store)].is_err();
+        if !told {
+            if required { &mut self.failures } else { &mut self.warnings }.push(problem);
+        }
+        if !required {
             let guarded = if covered { Ok(()) } else { self.guard(item, target) };
             match guarded {
-                Ok(()) => {
-                    // What a pattern would have matched has no names that could be guarded.
-                    if !is_pattern(entry, target) {
-                        state = State::Guarded;
-                    }
-                    if !said {
-                        self.warnings.push(problem);
-                    }
-                }
+                // What a pattern would have matched has no names that could be guarded.
+                Ok(()) if is_pattern(entry, target) => {}
+                Ok(()) => state = State::Guarded,
                 // What runs already has written to memory before, and would lose sight of it.
-                Err(_) if self.sysroot.is_live() => self.warnings.push(problem),
-                Err(worse) => {
-                    self.warnings.push(problem);
-                    self.failures.push(worse.at(target.to_string()));
-                }
+                Err(_) if self.sysroot.is_live() => {}
+                Err(worse) => self.failures.push(worse.at(target.to_string())),
             }
         }
         self.record(entry, target, source, state, why);
