@@ -58,7 +58,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let manifest = read(cli.manifest.as_deref().unwrap_or(cli::MANIFEST));
     let manifest = match manifest {
         Err(problem) if cli.verb == Verb::Check => {
-            findings(cli, &check::without_manifest(&problem))?;
+            findings(cli, &check::without_manifest(&problem, sysroot))?;
             return Ok(ExitCode::from(CANNOT));
         }
         Err(problem) if words.off && cli.verb == Verb::Mount => {

@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
 
+use crate::table;
+
 /// A block device with a file system that people keep data on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Disk {
@@ -18,7 +20,10 @@ pub struct Disk {
     pub label: String,
     /// The file system's UUID.
     pub uuid: String,
-    /// What the file system says of itself: `clean`, `errors` or `in use or not cleanly unmounted`; empty where it does not.
+    /// Where it is mounted; empty where it is not.
+    pub mounted: String,
+    /// What the file system says of itself where it is not mounted: `clean`, `errors` or `not cleanly unmounted`; empty
+    /// where it does not. `not readable` for a device that is not ours to read.
     pub state: String,
 }
 
@@ -26,11 +31,18 @@ pub struct Disk {
 #[must_use]
 pub fn all() -> Vec<Disk> {
     let text = std::fs::read_to_string("/proc/partitions").unwrap_or_default();
-    text.lines()
-        .skip(2)
-        .filter_map(partition)
-        .map(|(name, size)| look(&format!("/dev/{name}"), size))
-        .collect()
+    let mounts = table::all().unwrap_or_default();
+    let disk = |(name, size): (&str, u64)| {
+        let device = format!("/dev/{name}");
+        let mut disk = look(&device, size);
+        if let Some(mount) = mounts.iter().find(|mount| mount.source == device) {
+            mount.point.clone_into(&mut disk.mounted);
+            // Every file system in use looks as if it had not been unmounted.
+            disk.state.clear();
+        }
+        disk
+    };
+    text.lines().skip(2).filter_map(partition).map(disk).collect()
 }
 
 /// Name and size in bytes.
@@ -44,8 +56,11 @@ fn look(device: &str, size: u64) -> Disk {
     // Both ext4 and XFS say everything in their first blocks, btrfs at 64 KiB.
     let mut head = vec![0_u8; 0x1_0000 + 4096];
     let read = File::open(device).and_then(|file| file.read_at(&mut head, 0));
-    head.truncate(read.unwrap_or(0));
+    head.truncate(*read.as_ref().unwrap_or(&0));
     let mut disk = describe(&head);
+    if read.is_err() {
+        "not readable".clone_into(&mut disk.state);
+    }
     device.clone_into(&mut disk.device);
     disk.size = size;
     disk
@@ -62,9 +77,9 @@ fn describe(head: &[u8]) -> Disk {
         // ext4's superblock: s_state, s_feature_incompat.
         let state = match (at(1024 + 58, 1), at(1024 + 96, 1)) {
             ([state], _) if state & 2 != 0 => "errors",
-            (_, [features]) if features & 4 != 0 => "in use or not cleanly unmounted",
+            (_, [features]) if features & 4 != 0 => "not cleanly unmounted",
             ([state], _) if state & 1 != 0 => "clean",
-            _ => "in use or not cleanly unmounted",
+            _ => "not cleanly unmounted",
         };
         ("ext4", text(at(1024 + 120, 16)), at(1024 + 104, 16), state)
     } else if at(0x1_0040, 8) == b"_BHRfS_M" {
@@ -77,6 +92,7 @@ fn describe(head: &[u8]) -> Disk {
     Disk {
         device: String::new(),
         size: 0,
+        mounted: String::new(),
         fstype: fstype.to_owned(),
         label,
         uuid: uuid_text(uuid),

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::manifest::path::escape;
-use crate::manifest::{AbsPath, Entry, Kind, Method, Missing};
+use crate::manifest::{AbsPath, BindOptions, Entry, Kind, Method, Missing};
 use crate::mount::guard::Guard;
 use crate::mount::store::Opened;
 use crate::mount::worker::{difference, words};
@@ -120,7 +120,8 @@ impl Checker<'_, '_> {
     /// Holds one entry against what is there: a line for it, or for every file that its pattern matches.
     pub fn check(&mut self, item: &Item<'_>) -> Vec<Checked> {
         let entry = item.entry;
-        if entry.kind != Kind::Glob {
+        let is_open = self.stores[usize::from(entry.store)].is_some();
+        if entry.kind != Kind::Glob || item.action != Action::Place || !is_open {
             return vec![self.line(item, &entry.target, entry.source())];
         }
         let folder = entry.source().parent().unwrap_or_else(AbsPath::root);
@@ -163,8 +164,13 @@ impl Checker<'_, '_> {
     /// The verdict on an entry that should be in place. What ends it early comes as an error.
     fn verdict(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<Verdict, Verdict> {
         let entry = item.entry;
-        let Some(found) = self.source(item, source)? else {
-            return self.without_source(item, target, source);
+        let found = match self.source(item, source) {
+            Ok(Some(found)) => found,
+            Ok(None) => return self.without_source(item, target, source),
+            Err((_, detail)) if self.is_guarded(target) => {
+                return Err((Status::NotMounted, format!("guarded: {detail}")));
+            }
+            Err(verdict) => return Err(verdict),
         };
         let parent = target.parent().unwrap_or_else(AbsPath::root);
         let not_mounted = |detail: &str| (Status::NotMounted, detail.to_owned());
@@ -247,6 +253,7 @@ impl Checker<'_, '_> {
         let dir = match dir {
             Ok(dir) => dir,
             Err(problem) if problem.errno == Some(Errno::NOENT) => return Ok(None),
+            Err(problem) if problem.errno == Some(Errno::ACCESS) => return Err(not_allowed()),
             Err(problem) => return Err(wrong(problem)),
         };
         let shown = item.store.path.join_text(path.as_str());
@@ -255,6 +262,7 @@ impl Checker<'_, '_> {
         let fd = match walk::look(dir, path.name(), Mounts::Stay) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::ACCESS) => return Err(not_allowed()),
             Err(errno) => return Err(wrong(walk::explain(dir, &shown, errno, wanted))),
         };
         let stat =
@@ -307,13 +315,15 @@ impl Checker<'_, '_> {
         let inherited = self.stores[usize::from(item.entry.store)].as_ref()?.options;
         let now = kernel::options_of(mount.as_fd()).ok()?;
         let (lacks, has) = difference(now, inherited, item.entry.options);
-        if lacks.names().next().is_none() && has.names().next().is_none() {
+        if (lacks, has) == (BindOptions::NONE, BindOptions::NONE) {
             return None;
         }
-        Some((
-            Status::WrongOptions,
-            format!("lacks {}, has {} too many; run imp-mount to correct it", words(lacks), words(has)),
-        ))
+        let part = |what: &str, options| {
+            (options != BindOptions::NONE).then(|| format!("{what} {}", words(options)))
+        };
+        let parts: Vec<_> =
+            [part("it lacks", lacks), part("it should not have", has)].into_iter().flatten().collect();
+        Some((Status::WrongOptions, parts.join(", ")))
     }
 
     /// Owner and mode, where the manifest says them.
@@ -323,30 +333,29 @@ impl Checker<'_, '_> {
             let detail = "root's alone until its user exists; imp-mount --settle gives it then";
             return Err((Status::Pending, detail.to_owned()));
         }
-        self.secret(&base.join(source), stat);
+        let place = base.join(source);
+        self.secret(&place, stat);
         if stat.is_symlink() {
             return Ok((Status::Ok, String::new()));
         }
-        let remedy = "chown or chmod it, set `enforce`, or correct the entry";
+        let place = self.prefix.join(&place);
+        let otherwise = "set `enforce`, or correct the entry";
         let owner = &entry.owner;
         let user = owner.user.as_ref().and_then(|user| self.names.user(Some(user)));
         let group = owner.group.as_ref().and_then(|group| self.names.group(Some(group)));
         if user.is_some_and(|user| user != stat.uid()) || group.is_some_and(|group| group != stat.gid()) {
-            let wanted = |id: Option<u32>, now: u32| id.unwrap_or(now);
-            return Err((
-                Status::WrongOwner,
-                format!(
-                    "{}:{}, but the manifest says {}:{}; {remedy}",
-                    stat.uid(),
-                    stat.gid(),
-                    wanted(user, stat.uid()),
-                    wanted(group, stat.gid())
-                ),
-            ));
+            let now = format!("{}:{}", stat.uid(), stat.gid());
+            let wanted = format!("{}:{}", user.unwrap_or(stat.uid()), group.unwrap_or(stat.gid()));
+            let detail =
+                format!("{now}, but the manifest says {wanted}; `chown {wanted} {place}`, {otherwise}");
+            return Err((Status::WrongOwner, detail));
         }
         match owner.mode.filter(|mode| *mode != stat.mode()) {
             Some(mode) => {
-                let detail = format!("{:04o}, but the manifest says {mode:04o}; {remedy}", stat.mode());
+                let now = stat.mode();
+                let detail = format!(
+                    "{now:04o}, but the manifest says {mode:04o}; `chmod {mode:04o} {place}`, {otherwise}"
+                );
                 Err((Status::WrongMode, detail))
             }
             None => Ok((Status::Ok, String::new())),
@@ -362,6 +371,16 @@ impl Checker<'_, '_> {
             self.secrets
                 .push(format!("{place} holds secrets, but its mode {:04o} lets everybody in", stat.mode()));
         }
+    }
+
+    fn is_guarded(&mut self, target: &AbsPath) -> bool {
+        let parent = target.parent().unwrap_or_else(AbsPath::root);
+        let dir = self.target.enter(parent.as_str(), &mut |dir, name, path| {
+            walk::directory(dir, name, Mounts::Enter)
+                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+        });
+        let seen = dir.ok().and_then(|dir| walk::stat_at(dir, target.name()).ok());
+        seen.is_some_and(|seen| self.guard.identities().contains(&Some(seen.identity())))
     }
 
     fn was_linked(&self, target: &AbsPath) -> bool {
@@ -418,6 +437,11 @@ impl Checker<'_, '_> {
         let found = dir.ok().and_then(|dir| walk::matching(dir, item.entry.target.name()).ok());
         found.map(|(names, _)| names).unwrap_or_default()
     }
+}
+
+/// Only root sees everything.
+fn not_allowed() -> Verdict {
+    (Status::NotMounted, "as far as this user may look".to_owned())
 }
 
 fn replaced(what: &str) -> Verdict {

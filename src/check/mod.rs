@@ -28,6 +28,8 @@ use store::Filesystem;
 pub struct Findings {
     /// The version of this form.
     pub version: u32,
+    /// Where the root is, seen from here.
+    pub sysroot: String,
     /// What is wrong with the manifest; empty where it can be read.
     pub manifest: String,
     /// The root.
@@ -52,7 +54,12 @@ pub struct Findings {
 #[must_use]
 pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
     let report = Report::read();
-    let mut findings = Findings { version: 1, last_run: report.runs.last().cloned(), ..Findings::default() };
+    let mut findings = Findings {
+        version: 1,
+        sysroot: sysroot.to_owned(),
+        last_run: report.runs.last().cloned(),
+        ..Findings::default()
+    };
     match Sysroot::open(sysroot) {
         Ok(sysroot) => look(plan, &sysroot, &report, &mut findings),
         Err(problem) => {
@@ -77,9 +84,10 @@ pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
 
 /// What can be said without a manifest.
 #[must_use]
-pub fn without_manifest(problem: &Problem) -> Findings {
+pub fn without_manifest(problem: &Problem, sysroot: &str) -> Findings {
     let mut findings = Findings {
         version: 1,
+        sysroot: sysroot.to_owned(),
         manifest: problem.to_string(),
         last_run: Report::read().runs.last().cloned(),
         ..Findings::default()
@@ -149,38 +157,13 @@ fn essentials(plan: &Plan<'_>) -> Vec<String> {
     needed.into_iter().filter(|(path, _)| !covered(path)).map(note).collect()
 }
 
-/// Counts the problems and says what to do about them.
+/// Counts the problems, shows the disks where one may be missing, and says what to do.
 fn conclude(findings: &mut Findings) {
     let bad = |filesystem: &&Filesystem| !filesystem.problem.is_empty();
-    let stores_lost = findings.stores.iter().filter(bad).count();
-    let entries = findings.entries.iter().filter(|one| one.status.is_problem());
+    let filesystems = findings.root.iter().chain(&findings.stores);
     findings.problems = usize::from(!findings.manifest.is_empty())
-        + findings.root.iter().filter(bad).count()
-        + stores_lost
-        + entries.clone().count();
-    let has = |status: Status| findings.entries.iter().any(|one| one.status == status);
-    let mut next = Vec::new();
-    if !findings.manifest.is_empty() {
-        next.push("boot an earlier generation from the boot menu; its initrd has a manifest that worked");
-        next.push("or put imp-mount=off on the kernel command line, and mount what is needed by hand");
-    }
-    if findings.stores.iter().any(|store| store.source.is_empty()) {
-        next.push("make the store's disk available, mount it where it is expected, and run imp-mount again");
-    }
-    if has(Status::NotMounted) || has(Status::Missing) || has(Status::WrongOptions) {
-        next.push("run imp-mount to put in place what is not, and read what it says");
-    }
-    if has(Status::WrongSource) || has(Status::Covered) {
-        next.push("unmount what is in the way, then run imp-mount");
-    }
-    if has(Status::Pending) {
-        next.push("once users exist, run imp-mount --settle");
-    }
-    if findings.problems > 0 {
-        next.push("to boot without an entry for once, add imp-mount.skip=PATH to the kernel command line");
-        next.push("when all is well, leave the emergency shell with `systemctl default`");
-    }
-    findings.next = next.into_iter().map(str::to_owned).collect();
+        + filesystems.filter(bad).count()
+        + findings.entries.iter().filter(|one| one.status.is_problem()).count();
     let lost = findings.stores.iter().any(|store| store.source.is_empty());
     if lost
         || !findings.manifest.is_empty()
@@ -188,4 +171,48 @@ fn conclude(findings: &mut Findings) {
     {
         findings.disks = disks::all();
     }
+    findings.next = next(findings);
+}
+
+/// What to do, in the order in which to do it.
+fn next(findings: &Findings) -> Vec<String> {
+    let mut next = Vec::new();
+    let mut say = |words: &str| next.push(words.to_owned());
+    let has = |status: Status| findings.entries.iter().any(|one| one.status == status);
+    let live = findings.sysroot == "/";
+    if findings.problems > 0 && !rustix::process::geteuid().is_root() {
+        say("run it as root, who may look at everything");
+    }
+    if !findings.manifest.is_empty() {
+        say("boot an earlier generation from the boot menu; its initrd has a manifest that worked");
+        say("or put imp-mount=off on the kernel command line, and mount what is needed by hand");
+    }
+    for disk in findings.disks.iter().filter(|disk| disk.state == "errors") {
+        say(&format!("check the disk with errors: fsck.{} -f {}", disk.fstype, disk.device));
+    }
+    for store in findings.stores.iter().filter(|store| store.source.is_empty()) {
+        let device = if store.device.is_empty() { "DEVICE" } else { &store.device };
+        let place = if live { String::new() } else { findings.sysroot.trim_end_matches('/').to_owned() };
+        say(&format!("mount the store: mount -m {device} {place}{}", store.path));
+    }
+    if has(Status::WrongSource) || has(Status::Covered) {
+        say("move or unmount what is in the way");
+    }
+    let unbuilt = findings.root.as_ref().is_some_and(|root| !live && !root.problem.is_empty());
+    let places =
+        [Status::NotMounted, Status::Missing, Status::WrongOptions, Status::WrongSource, Status::Covered];
+    if unbuilt || places.into_iter().any(has) {
+        say("run imp-mount to put in place what is not, and read what it says");
+    }
+    if has(Status::Replaced) {
+        say("run imp-mount --adopt to bring what programs wrote beside the store to it");
+    }
+    if has(Status::Pending) {
+        say("once users exist, run imp-mount --settle");
+    }
+    if findings.problems > 0 && !live {
+        say("to boot without an entry for once, add imp-mount.skip=PATH to the kernel command line");
+        say("when all is well, leave the emergency shell with: systemctl default");
+    }
+    next
 }

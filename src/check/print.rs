@@ -17,43 +17,20 @@ pub fn text(findings: &Findings, quiet: bool) -> String {
     text
 }
 
+/// What is well comes first and what is wrong last, the gravest of it at the very end: a screen shows the end.
 fn write(out: &mut String, findings: &Findings, quiet: bool) -> std::fmt::Result {
-    if !findings.manifest.is_empty() {
-        writeln!(out, "manifest            {}", findings.manifest)?;
-    }
-    for (what, filesystem) in findings
-        .root
-        .iter()
-        .map(|root| ("root", root))
-        .chain(findings.stores.iter().map(|store| ("store", store)))
-    {
-        if !(quiet && filesystem.problem.is_empty()) {
+    let filesystems = || {
+        let stores = findings.stores.iter().map(|store| ("store", store));
+        findings.root.iter().map(|root| ("root", root)).chain(stores)
+    };
+    if !quiet {
+        for (what, filesystem) in filesystems().filter(|(_, filesystem)| filesystem.problem.is_empty()) {
             writeln!(out, "{what:<19} {}", describe(filesystem))?;
         }
-    }
-    for one in &findings.entries {
-        if quiet && matches!(one.status, Status::Ok | Status::Later) {
-            continue;
+        entries(out, findings, &|status| !status.is_problem())?;
+        for note in &findings.notes {
+            writeln!(out, "{:<19} {}", "note", escape(note))?;
         }
-        write!(out, "{:<19} {}", one.status.words(), one.target)?;
-        if !one.detail.is_empty() {
-            write!(out, ": {}", escape(&one.detail))?;
-        }
-        out.push('\n');
-    }
-    for disk in &findings.disks {
-        write!(out, "{:<19} {} {}", "disk", disk.device, bytes(disk.size))?;
-        for (name, value) in
-            [("", &disk.fstype), ("LABEL=", &disk.label), ("UUID=", &disk.uuid), ("", &disk.state)]
-        {
-            if !value.is_empty() {
-                write!(out, " {name}{value}")?;
-            }
-        }
-        out.push('\n');
-    }
-    for note in findings.notes.iter().filter(|_| !quiet) {
-        writeln!(out, "{:<19} {}", "note", escape(note))?;
     }
     if let Some(run) = findings.last_run.as_ref().filter(|run| !run.failures.is_empty() || !quiet) {
         let outcome = match run.outcome {
@@ -67,11 +44,47 @@ fn write(out: &mut String, findings: &Findings, quiet: bool) -> std::fmt::Result
             writeln!(out, "{:<19} {}", "", escape(failure))?;
         }
     }
+    entries(out, findings, &Status::is_problem)?;
+    for disk in &findings.disks {
+        write!(out, "{:<19} {} {}", "disk", disk.device, bytes(disk.size))?;
+        let unknown = disk.fstype.is_empty() && disk.state.is_empty();
+        let fstype = if unknown { "no known file system" } else { &disk.fstype };
+        for (name, value) in [
+            ("", fstype),
+            ("LABEL=", &disk.label),
+            ("UUID=", &disk.uuid),
+            ("mounted at ", &disk.mounted),
+            ("", &disk.state),
+        ] {
+            if !value.is_empty() {
+                write!(out, " {name}{}", escape(value))?;
+            }
+        }
+        out.push('\n');
+    }
+    for (what, filesystem) in filesystems().filter(|(_, filesystem)| !filesystem.problem.is_empty()) {
+        writeln!(out, "{what:<19} {}", describe(filesystem))?;
+    }
+    if !findings.manifest.is_empty() {
+        writeln!(out, "manifest            {}", findings.manifest)?;
+    }
     if !quiet || findings.problems > 0 {
         writeln!(out, "\n{}", summary(findings))?;
     }
     for step in &findings.next {
-        writeln!(out, "-> {step}")?;
+        writeln!(out, "-> {}", escape(step))?;
+    }
+    Ok(())
+}
+
+/// A line for every entry of some states.
+fn entries(out: &mut String, findings: &Findings, which: &dyn Fn(Status) -> bool) -> std::fmt::Result {
+    for one in findings.entries.iter().filter(|one| which(one.status)) {
+        write!(out, "{:<19} {}", one.status.words(), one.target)?;
+        if !one.detail.is_empty() {
+            write!(out, ": {}", escape(&one.detail))?;
+        }
+        out.push('\n');
     }
     Ok(())
 }
@@ -94,8 +107,11 @@ fn describe(filesystem: &Filesystem) -> String {
 fn summary(findings: &Findings) -> String {
     let count =
         |wanted: &dyn Fn(Status) -> bool| findings.entries.iter().filter(|one| wanted(one.status)).count();
-    let mut parts =
-        vec![format!("{} paths", findings.entries.len()), format!("{} ok", count(&|one| one == Status::Ok))];
+    let paths = match findings.entries.len() {
+        1 => "1 path".to_owned(),
+        paths => format!("{paths} paths"),
+    };
+    let mut parts = vec![paths, format!("{} ok", count(&|one| one == Status::Ok))];
     for status in [Status::Later, Status::Skipped, Status::Pending] {
         let number = count(&|one| one == status);
         if number > 0 {

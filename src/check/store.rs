@@ -24,6 +24,8 @@ pub struct Filesystem {
     pub path: String,
     /// What it is mounted from; empty where it is not.
     pub source: String,
+    /// What should be mounted there, by the manifest or else by fstab(5); empty where neither says.
+    pub device: String,
     /// Its type.
     pub fstype: String,
     /// Its size in bytes.
@@ -43,19 +45,26 @@ pub struct Filesystem {
 /// Looks at the root.
 #[must_use]
 pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
-    let mut root = filesystem("/", sysroot.fd.as_fd());
-    root.required = true;
-    let volatile = is_volatile(sysroot.fd.as_fd()).unwrap_or(false);
-    if plan.root.is_some() && !volatile {
-        let waits = "the next boot turns it into a tmpfs";
-        let lacks = "it is not built yet: run imp-mount";
-        let converts = plan.root.is_some_and(|root| root.convert.is_some());
-        let text = if sysroot.is_live() { waits } else { lacks };
-        text.clone_into(&mut root.problem);
-        if converts && !sysroot.is_live() && !is_mount_root(sysroot.fd.as_fd()) {
-            "nothing is mounted there to be converted; see why sysroot.mount failed"
-                .clone_into(&mut root.problem);
+    let mounted = is_mount_root(sysroot.fd.as_fd());
+    let problem = match plan.root {
+        _ if sysroot.is_live() => "the next boot turns it into a tmpfs",
+        None => "nothing is mounted there: see why sysroot.mount failed",
+        Some(root) if root.convert.is_some() && !mounted => {
+            "nothing is mounted there to be converted: see why sysroot.mount failed"
         }
+        Some(_) => "it is not built yet: run imp-mount",
+    };
+    let volatile = is_volatile(sysroot.fd.as_fd()).unwrap_or(false);
+    let as_wanted = (mounted || sysroot.is_live()) && (volatile || plan.root.is_none());
+    let mut root = if mounted || as_wanted {
+        filesystem("/", sysroot.fd.as_fd())
+    } else {
+        // What can be seen there is the initrd's own.
+        Filesystem { path: "/".to_owned(), ..Filesystem::default() }
+    };
+    root.required = true;
+    if !as_wanted {
+        problem.clone_into(&mut root.problem);
     }
     root
 }
@@ -87,6 +96,7 @@ pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, 
             let problem = fd.err().unwrap_or_else(|| "cannot ask for its mount options".to_owned());
             let lost = Filesystem {
                 path: store.path.as_str().to_owned(),
+                device: expected(store, sysroot).map(|(_, device)| device).unwrap_or_default(),
                 problem,
                 required: store.required,
                 ..Filesystem::default()
@@ -98,7 +108,7 @@ pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, 
 
 fn find(store: &Store, sysroot: &Sysroot) -> Result<OwnedFd, String> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let expected = expected(store, sysroot);
+    let expected = hint(store, sysroot);
     let found = walk::open_below(sysroot.fd.as_fd(), &store.path, flags, Mounts::Enter);
     let fd = found.map_err(|_| format!("it is not there{expected}"))?;
     let on_root = walk::mount_id(fd.as_fd()) == walk::mount_id(sysroot.fd.as_fd());
@@ -112,14 +122,16 @@ fn find(store: &Store, sysroot: &Sysroot) -> Result<OwnedFd, String> {
     }
 }
 
-/// What should be mounted there, by the manifest or else by fstab(5), and whether its device exists.
-fn expected(store: &Store, sysroot: &Sysroot) -> String {
+/// Who says what should be mounted there: the manifest, or else fstab(5).
+fn expected(store: &Store, sysroot: &Sysroot) -> Option<(&'static str, String)> {
     let by_manifest = store.device.as_ref().map(|device| ("the manifest", device.clone()));
-    let Some((who, device)) = by_manifest.or_else(|| by_fstab(&store.path, sysroot)) else {
-        return String::new();
-    };
-    let path = device_path(&device);
-    let there = if std::path::Path::new(&path).exists() {
+    by_manifest.or_else(|| by_fstab(&store.path, sysroot))
+}
+
+/// The same in words, and whether the device exists.
+fn hint(store: &Store, sysroot: &Sysroot) -> String {
+    let Some((who, device)) = expected(store, sysroot) else { return String::new() };
+    let there = if std::path::Path::new(&device_path(&device)).exists() {
         "which is there: see whether its file system is whole"
     } else {
         "which is not there: is the disk connected, its driver in the initrd, and the name right?"
