@@ -80,6 +80,7 @@ fn converts(disk: Disk, fs: Fs) {
         machine.power_off();
         machine.power_on();
     }
+    machine.power_off();
 }
 
 fn a_disk_becomes_the_store() {

@@ -1,17 +1,26 @@
 //! Real mounts on real file systems, each test in a mount namespace of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::needless_pass_by_value, reason = "a manifest is written down where it is used")]
 
 #[macro_use]
 mod support;
 
 mod attacks;
 mod boot;
+mod broken;
+mod check;
 mod convert;
+mod emergency;
+mod failures;
 mod files;
 mod harness;
+mod live;
 mod owners;
+mod plan;
+mod refused;
 mod roots;
 mod stores;
+mod words;
 
 use std::process::ExitCode;
 
@@ -19,11 +28,19 @@ fn main() -> ExitCode {
     support::main(&[
         ("attacks", attacks::TESTS),
         ("boot", boot::TESTS),
+        ("broken", broken::TESTS),
+        ("check", check::TESTS),
         ("convert", convert::TESTS),
+        ("emergency", emergency::TESTS),
+        ("failures", failures::TESTS),
         ("files", files::TESTS),
         ("harness", harness::TESTS),
+        ("live", live::TESTS),
         ("owners", owners::TESTS),
+        ("plan", plan::TESTS),
+        ("refused", refused::TESTS),
         ("roots", roots::TESTS),
         ("stores", stores::TESTS),
+        ("words", words::TESTS),
     ])
 }

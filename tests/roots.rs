@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::command::sh_on;
 use crate::support::look::{mounts_below, stat};
 use crate::support::namespace::{bind, propagate, tmpfs};
-use crate::support::{Disk, Fs, Machine, Mount, Root, Snapshot, mount_at, mounts};
+use crate::support::{Disk, Fs, Injected, Machine, Mount, Root, Snapshot, mount_at, mounts};
 
 tests![
     a_root_is_as_asked: Disk,
@@ -24,6 +24,7 @@ tests![
     other_mounts_come_along: Disk,
     phases_add_up: Disk,
     publishing_is_one_step: Disk,
+    stopped_at_any_call_a_root_is_whole: Disk Inject,
     propagation_makes_no_difference: Disk,
     a_thousand_entries: Disk,
 ];
@@ -241,6 +242,39 @@ fn publishing_is_one_step() {
         assert_eq!(after.1, paths.len());
         // The old root, whole, and then the new one, whole: no other file system, and no part of either.
         assert_eq!(seen, [before, after], "{root:?}");
+        machine.power_off();
+    }
+}
+
+/// The same without luck: the program is stopped before each call that changes what is mounted.
+fn stopped_at_any_call_a_root_is_whole() {
+    for (root, asked) in [(Root::Nothing, json!({})), (Root::Disk, json!({ "convert": "/persist" }))] {
+        let machine = Machine::new(root, Disk::new(Fs::Ext4, 8));
+        let paths = ["srv", "var/lib/a"].map(str::to_owned);
+        let entries: Vec<_> = paths.iter().map(|path| json!({ "directory": format!("/{path}") })).collect();
+        machine.manifest(&manifest(asked, entries.into()));
+        // Calls are told by their number, so that what the store lacks must not make a difference.
+        machine.build().ok();
+        machine.power_off();
+        machine.power_on();
+        let calls = machine.calls_of_build();
+        let changes: Vec<_> =
+            calls.iter().filter(|call| call.is_one_of(&["mount", "move_mount", "umount2"])).collect();
+        assert!(changes.len() > paths.len(), "{changes:?}");
+        let mut whole = 0;
+        for call in changes {
+            machine.power_off();
+            machine.power_on();
+            let before = moment(&machine.at(""), &paths);
+            assert_eq!(machine.build_with(&[Injected::kill(call)]).signal, Some(9), "{call:?}");
+            let now = moment(&machine.at(""), &paths);
+            assert!(now == before || now.1 == paths.len(), "{root:?}, {call:?}: {before:?} {now:?}");
+            whole += usize::from(now.1 == paths.len());
+            machine.build().ok();
+            assert_eq!(moment(&machine.at(""), &paths).1, paths.len());
+        }
+        // What was mounted below the sysroot is let go of only after that.
+        assert_eq!(whole, usize::from(root == Root::Nothing));
         machine.power_off();
     }
 }

@@ -24,6 +24,13 @@ pub struct Call {
     pub name: Name,
 }
 
+impl Call {
+    /// Whether it is one of these.
+    pub fn is_one_of(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| Name::of(name) == self.name)
+    }
+}
+
 /// A system call's number, which says its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name(i64);
