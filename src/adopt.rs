@@ -24,7 +24,7 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
     let mut tree = Tree::existing(&sysroot, Kernel::probe())?;
     let mut stores: Vec<_> =
         plan.manifest.stores.iter().map(|one| store::open(plan, one, &mut tree, &sysroot)).collect();
-    let report = Report::read();
+    let report = Report::read()?;
     let foreign: BTreeSet<_> = report
         .entries
         .iter()

@@ -152,26 +152,24 @@ pub struct Pending {
 }
 
 impl Report {
-    /// The last report since the boot; an empty one where there is none, or none that can be read.
-    #[must_use]
-    pub fn read() -> Self {
+    /// The last report since the boot; an empty one where there is none, or none of this version.
+    pub fn read() -> Result<Self> {
         let read = || {
             let mut file = std::fs::File::open(PATH)?;
             is_roots(&file.metadata()?)?;
             let mut text = Vec::new();
             file.read_to_end(&mut text)?;
-            Ok::<_, io::Error>(serde_json::from_slice::<Self>(&text)?)
+            Ok::<_, io::Error>(text)
         };
-        match read() {
-            Ok(report) if report.version == VERSION => report,
-            Ok(_) => Self::default(),
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    log::warn!("the report {PATH} is not heeded: {error}");
-                }
-                Self::default()
-            }
-        }
+        let text = match read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            text => text.map_err(|error| {
+                Problem::new(format!("cannot read the report {PATH}: {error}"))
+                    .remedy("remove it if it stays so; what earlier runs did is forgotten then")
+            })?,
+        };
+        let report: Self = serde_json::from_slice(&text).unwrap_or_default();
+        Ok(if report.version == VERSION { report } else { Self::default() })
     }
 
     /// Adds a run, and forgets the oldest ones after the boot's.

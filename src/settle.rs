@@ -28,7 +28,7 @@ enum Settled {
 
 /// Gives everything that waits its owner, where that exists by now. Returns whether nothing waits any more.
 pub fn run(manifest: &Manifest, sysroot: &str) -> Result<bool> {
-    let mut report = Report::read();
+    let mut report = Report::read()?;
     if report.pending.is_empty() {
         return Ok(true);
     }
@@ -50,7 +50,7 @@ pub fn run(manifest: &Manifest, sysroot: &str) -> Result<bool> {
                 waiting.push(pending);
             }
             Err(problem) => {
-                log::warn!("{}", problem.at(place.to_string()));
+                log::error!("{}", problem.at(place.to_string()));
                 waiting.push(pending);
             }
         }
@@ -95,7 +95,11 @@ fn settle(pending: &Pending, tree: &Tree, names: &mut Names<'_>) -> Result<Settl
     let failed = |errno| Problem::os("cannot give it its owner", errno);
     let stat = walk::stat(fd.as_fd()).map_err(failed)?;
     let waiting = if stat.is_dir() { 0o700 } else { 0o600 };
-    let untouched = stat.inode() == pending.inode && (stat.uid(), stat.gid(), stat.mode()) == (0, 0, waiting);
+    let owner = (stat.uid(), stat.gid());
+    // A run that was stopped between giving the owner and giving the mode has done the first.
+    let ours =
+        owner == (0, 0) || (owner == (attributes.uid, attributes.gid) && create::is_pending(fd.as_fd()));
+    let untouched = stat.inode() == pending.inode && stat.mode() == waiting && ours;
     if !untouched || (stat.is_file() && stat.links() > 1) {
         create::forget_pending(fd.as_fd()).map_err(failed)?;
         return Ok(Settled::Elsewhere);

@@ -63,6 +63,17 @@ pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
     })
 }
 
+/// Whether the mount that something open is on passes on what is mounted on it.
+pub fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
+    let id = crate::walk::mount_id(fd).map_err(|errno| Problem::os("cannot ask for a mount's id", errno))?;
+    let id = id.to_string();
+    let text = std::fs::read(MOUNTINFO)
+        .map_err(|error| Problem::new(format!("cannot read {MOUNTINFO}: {error}")).remedy("mount /proc"))?;
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|line| line.split(' ').next() == Some(&id)).unwrap_or_default();
+    Ok(line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:")))
+}
+
 /// One line of `proc_pid_mountinfo(5)`.
 fn parse(line: &str) -> Option<Mount> {
     let mut fields = line.split(' ');

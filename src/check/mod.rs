@@ -53,13 +53,17 @@ pub struct Findings {
 /// Holds a plan against the system below a sysroot.
 #[must_use]
 pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
-    let report = Report::read();
+    let (report, unread) = match Report::read() {
+        Ok(report) => (report, None),
+        Err(problem) => (Report::default(), Some(problem.to_string())),
+    };
     let mut findings = Findings {
         version: 1,
         sysroot: sysroot.to_owned(),
         last_run: report.runs.last().cloned(),
         ..Findings::default()
     };
+    findings.notes.extend(unread);
     match Sysroot::open(sysroot) {
         Ok(sysroot) => look(plan, &sysroot, &report, &mut findings),
         Err(problem) => {
@@ -89,7 +93,7 @@ pub fn without_manifest(problem: &Problem, sysroot: &str) -> Findings {
         version: 1,
         sysroot: sysroot.to_owned(),
         manifest: problem.to_string(),
-        last_run: Report::read().runs.last().cloned(),
+        last_run: Report::read().unwrap_or_default().runs.last().cloned(),
         ..Findings::default()
     };
     conclude(&mut findings);
@@ -115,13 +119,17 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
         Ok(root) => root,
         Err(error) => return findings.notes.push(error.to_string()),
     };
+    let guard = match Guard::find() {
+        Ok(guard) => guard,
+        Err(problem) => return findings.notes.push(problem.to_string()),
+    };
     let mut checker = Checker {
         plan,
         target: Cursor::new(root),
         stores: opened,
         names: Names::new(plan.manifest, sysroot.is_live(), &bases),
         report,
-        guard: Guard::find(),
+        guard,
         secrets: Vec::new(),
         mounts: None,
         prefix: sysroot.path.clone(),

@@ -14,8 +14,8 @@ use crate::walk::{self, Identity};
 /// The two that are mounted wherever a guard is needed. They are on /run, which survives switch-root.
 #[derive(Debug)]
 pub struct Guard {
-    directory: Option<OwnedFd>,
-    file: Option<OwnedFd>,
+    directory: Option<(OwnedFd, Identity)>,
+    file: Option<(OwnedFd, Identity)>,
 }
 
 impl Guard {
@@ -24,20 +24,24 @@ impl Guard {
         BindOptions::RO.and(BindOptions::NOSUID).and(BindOptions::NODEV).and(BindOptions::NOEXEC);
 
     /// What earlier runs have made.
-    #[must_use]
-    pub fn find() -> Self {
+    pub fn find() -> Result<Self> {
         let open = |name| {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(CWD, path(name), flags, Mode::empty()).ok()
+            let found = rustix::fs::openat(CWD, path(name), flags, Mode::empty())
+                .and_then(|fd| walk::stat(fd.as_fd()).map(|stat| (fd, stat.identity())));
+            match found {
+                Ok(found) => Ok(Some(found)),
+                Err(Errno::NOENT) => Ok(None),
+                Err(errno) => Err(Problem::os(format!("cannot open the guard {}", path(name)), errno)),
+            }
         };
-        Self { directory: open("directory"), file: open("file") }
+        Ok(Self { directory: open("directory")?, file: open("file")? })
     }
 
     /// By which they are known where they are mounted.
     #[must_use]
     pub fn identities(&self) -> [Option<Identity>; 2] {
-        let identity = |fd: &OwnedFd| walk::stat(fd.as_fd()).ok().map(|stat| stat.identity());
-        [self.directory.as_ref().and_then(identity), self.file.as_ref().and_then(identity)]
+        [&self.directory, &self.file].map(|node| node.as_ref().map(|(_, identity)| *identity))
     }
 
     /// The one to mount on a directory, or on anything else; made when it is needed first.
@@ -47,11 +51,11 @@ impl Guard {
         if slot.is_none() {
             make(name, directory)
                 .map_err(|errno| Problem::os(format!("cannot make the guard {}", path(name)), errno))?;
-            *self = Self::find();
+            *self = Self::find()?;
         }
         let slot = if directory { &self.directory } else { &self.file };
         slot.as_ref()
-            .map(OwnedFd::as_fd)
+            .map(|(fd, _)| fd.as_fd())
             .ok_or_else(|| Problem::new(format!("the guard {} has gone", path(name))))
     }
 }

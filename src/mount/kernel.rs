@@ -122,9 +122,9 @@ impl Kernel {
         by_path(Some(&magic(source)), &magic(target), None, MsFlags::MS_BIND | recursive, None)?;
         // The descriptor of the target still names what is covered now.
         let mounted = walk::look(parent, name, Mounts::Enter)?;
-        let point = magic(mounted.as_fd());
-        by_path(None, &point, None, MsFlags::MS_PRIVATE | recursive, None)?;
-        self.set_options(mounted.as_fd(), options, BindOptions::NONE)
+        by_path(None, &magic(mounted.as_fd()), None, MsFlags::MS_PRIVATE | recursive, None)
+            .and_then(|()| self.set_options(mounted.as_fd(), options, BindOptions::NONE))
+            .or_else(|errno| take_back(mounted.as_fd(), errno))
     }
 
     /// Sets and clears options of a mount, which `mount` must be the root of.
@@ -206,6 +206,12 @@ pub fn detach(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     nix::mount::umount2(magic(mount).as_str(), MntFlags::MNT_DETACH).map_err(errno)
 }
 
+/// Takes a mount away that could not be made what it should be, and fails with what stood in its way.
+pub fn take_back(mount: BorrowedFd<'_>, errno: Errno) -> Result<(), Errno> {
+    detach(mount)?;
+    Err(errno)
+}
+
 /// Unmounts what nobody uses, at `name` in a directory; EBUSY otherwise. An open descriptor of it would be a use.
 pub fn unmount_unused(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     let path = format!("{}/{name}", magic(dir));
@@ -215,6 +221,11 @@ pub fn unmount_unused(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
 /// Makes a mount private, so that nothing mounted on it appears elsewhere.
 pub fn make_private(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     by_path(None, &magic(mount), None, MsFlags::MS_PRIVATE, None)
+}
+
+/// Makes a mount one that passes on what is mounted on it, in a group of its own if it was private.
+pub fn make_shared(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    by_path(None, &magic(mount), None, MsFlags::MS_SHARED, None)
 }
 
 /// Makes a file system writable that was mounted read-only to be checked first, as the `ro` of many boot entries has it. One

@@ -49,7 +49,14 @@ pub struct Request<'a> {
 /// Brings the system in line with the manifest and leaves a report. What went wrong has been logged when it returns.
 pub fn run(request: &Request<'_>) -> Outcome {
     let mut clock = Clock::start();
-    let mut report = Report::read();
+    let mut report = match Report::read() {
+        Ok(report) => report,
+        // Without it nobody knows what is mounted and no longer wanted, and a new one would forget it for good.
+        Err(problem) => {
+            log::error!("{problem}");
+            return Outcome::Failed;
+        }
+    };
     let plan = Plan::new(request.manifest, request.words, request.upto);
     let mut result = Done::default();
     result.warnings.extend(plan.idle.iter().map(Problem::new));
@@ -59,11 +66,7 @@ pub fn run(request: &Request<'_>) -> Outcome {
     if let Err(problem) = work(&plan, request.sysroot, &mut report, &mut result, &mut clock) {
         result.failures.push(problem);
     }
-    let outcome = match result.outcome {
-        Some(outcome) => outcome,
-        None if result.failures.is_empty() => Outcome::Done,
-        None => Outcome::Failed,
-    };
+    let outcome = if result.failures.is_empty() { result.outcome } else { Outcome::Failed };
     for problem in &result.warnings {
         log::warn!("{problem}");
     }
@@ -98,7 +101,7 @@ pub fn run(request: &Request<'_>) -> Outcome {
 /// What a run has come to.
 struct Done {
     started: u64,
-    outcome: Option<Outcome>,
+    outcome: Outcome,
     placed: usize,
     unchanged: usize,
     failures: Vec<Problem>,
@@ -109,7 +112,7 @@ impl Default for Done {
     fn default() -> Self {
         Self {
             started: report::uptime(),
-            outcome: None,
+            outcome: Outcome::Done,
             placed: 0,
             unchanged: 0,
             failures: Vec::new(),
@@ -129,7 +132,7 @@ fn work(
     rustix::process::umask(rustix::fs::Mode::empty());
     let sysroot = Sysroot::open(sysroot)?;
     if plan.off {
-        done.outcome = Some(Outcome::Off);
+        done.outcome = Outcome::Off;
         log::warn!(
             "switched off by imp-mount=off on the kernel command line: nothing but what the boot needs is mounted"
         );
@@ -144,7 +147,7 @@ fn work(
         Found::Tree(tree) => tree,
         Found::Waiting => {
             log::info!("the running system is left as it is: its new root comes with the next boot");
-            done.outcome = Some(Outcome::Waiting);
+            done.outcome = Outcome::Waiting;
             let why = "waiting for the next boot";
             report.entries = plan.items.iter().map(|item| resting(item, State::Later, why)).collect();
             return Ok(());
@@ -172,7 +175,7 @@ fn work(
         tree,
         stores,
         names: Names::new(plan.manifest, sysroot.is_live(), &bases),
-        guard: Guard::find(),
+        guard: Guard::find()?,
         copied: report
             .entries
             .iter()
@@ -218,6 +221,7 @@ fn work(
         done.warnings.push(
             problem.remedy("mounts may be shown by file managers, and be unmounted one by one at shutdown"),
         );
+        remember(&mut report.entries, gone);
     }
     clock.step("utab");
     Ok(())
@@ -237,6 +241,17 @@ fn after_failure(mut previous: Vec<EntryReport>, mut entries: Vec<EntryReport>) 
     previous.append(&mut entries);
     previous.sort_unstable_by(|one, other| one.target.cmp(&other.target));
     previous
+}
+
+/// Keeps in mind what was unmounted and is still named in utab, for the next run.
+fn remember(entries: &mut Vec<EntryReport>, gone: Vec<Removed>) {
+    let why = "it is no longer named, and unmounted, but libmount still has a line about it";
+    entries.extend(gone.into_iter().map(|one| EntryReport {
+        state: State::Busy,
+        why: why.to_owned(),
+        ..one.entry
+    }));
+    entries.sort_unstable_by(|one, other| one.target.cmp(&other.target));
 }
 
 fn resting(item: &crate::plan::Item<'_>, state: State, why: &str) -> EntryReport {

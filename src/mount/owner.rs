@@ -82,11 +82,16 @@ pub fn note(
     names: &mut Names<'_>,
     pending: &mut Vec<Pending>,
 ) -> Result<(), Errno> {
-    let untouched = node.stat.uid() == 0 && node.stat.gid() == 0 && node.stat.mode() == wanted.waiting;
-    if !untouched || !wanted.has_names() {
+    if node.stat.mode() != wanted.waiting || !wanted.has_names() {
         return Ok(());
     }
     let attributes = wanted.attributes(names);
+    let owner = (node.stat.uid(), node.stat.gid());
+    // A run that was stopped between giving the owner and giving the mode has done the first.
+    let begun = !node.made && owner == (attributes.uid, attributes.gid) && wanted.mode != wanted.waiting;
+    if owner != (0, 0) && !begun {
+        return Ok(());
+    }
     if !node.made {
         let Some(open) = reopen(dir, name, node)? else { return Ok(()) };
         if !create::is_pending(open.as_fd()) {

@@ -128,16 +128,20 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
     let Some((dir, stat)) = worker.look(target)? else { return Ok(None) };
     let dir = dir.as_fd();
     if entry.state == State::Linked || stat.is_symlink() {
-        let text = rustix::fs::readlinkat(dir, target.name(), Vec::new());
-        if text.is_ok_and(|text| text.as_bytes() == entry.source.as_str().as_bytes()) {
-            rustix::fs::unlinkat(dir, target.name(), AtFlags::empty())
-                .map_err(|errno| Problem::os(format!("cannot remove the link, though {why}"), errno))?;
-            return Ok(Some(BindOptions::NONE));
-        }
-        return Ok(None);
+        let failed = |errno| Problem::os(format!("cannot remove the link, though {why}"), errno);
+        return match rustix::fs::readlinkat(dir, target.name(), Vec::new()) {
+            Ok(text) if text.as_bytes() == entry.source.as_str().as_bytes() => {
+                rustix::fs::unlinkat(dir, target.name(), AtFlags::empty()).map_err(failed)?;
+                Ok(Some(BindOptions::NONE))
+            }
+            // Somebody has put something else there.
+            Ok(_) | Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed(errno)),
+        };
     }
     if !stat.is_mount_root() {
-        return Ok(None);
+        // Unmounted by a run that was stopped.
+        return remove_placeholder(worker, target).map(|()| None);
     }
     let guarded = worker.guard.identities().contains(&Some(stat.identity()));
     let ours = guarded

@@ -64,6 +64,8 @@ pub struct Tree {
     /// Its top directory.
     pub root: OwnedFd,
     kernel: Kernel,
+    /// Whether what is mounted on it has to be made shared, as the kernel does where it has descriptors.
+    shares: bool,
     new: Option<New>,
 }
 
@@ -88,10 +90,21 @@ pub enum Found {
 
 /// Finds the root, or begins to build it.
 pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Found> {
-    let Some(root) = plan.root else { return Tree::existing(sysroot, kernel).map(Found::Tree) };
     let mounted = is_mount_root(sysroot.fd.as_fd())?;
+    let Some(root) = plan.root else {
+        if !mounted && !sysroot.is_live() {
+            return Err(Problem::new(format!(
+                "nothing is mounted at {}, and the manifest asks for no root",
+                sysroot.path
+            ))
+            .at("root")
+            .remedy("mount the root there first, or let it be built with the manifest's `root`"));
+        }
+        return Tree::existing(sysroot, kernel).map(Found::Tree);
+    };
     let volatile = is_volatile(sysroot.fd.as_fd())?;
     if mounted && volatile {
+        Stage::clear()?;
         return Tree::existing(sysroot, kernel).map(Found::Tree);
     }
     if sysroot.is_live() {
@@ -99,7 +112,10 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
     }
     match &root.convert {
         Some(store) if !mounted => return resume(store, sysroot, kernel).map(Found::Tree),
-        Some(_) if finish_interrupted(sysroot)? => return Tree::existing(sysroot, kernel).map(Found::Tree),
+        Some(_) if finish_interrupted(sysroot)? => {
+            Stage::clear()?;
+            return Tree::existing(sysroot, kernel).map(Found::Tree);
+        }
         None if mounted => {
             let mount = table::of(sysroot.fd.as_fd())?;
             return Err(Problem::new(format!(
@@ -125,7 +141,7 @@ fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
         return Err(Problem::new(what).at("root").remedy(remedy));
     };
     log::info!("going on with the root that an interrupted run left in {STAGE}");
-    Ok(Tree { root, kernel, new: Some(New { stage: Some(stage), ..New::default() }) })
+    Ok(Tree { root, kernel, shares: false, new: Some(New { stage: Some(stage), ..New::default() }) })
 }
 
 fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
@@ -148,7 +164,7 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
         kernel::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what).map_err(refused)?;
         stage.open_root()?
     };
-    let mut tree = Tree { root: fd, kernel, new: Some(new) };
+    let mut tree = Tree { root: fd, kernel, shares: false, new: Some(new) };
     if let Some(store) = &root.convert {
         kernel::make_writable(sysroot.fd.as_fd());
         tree.carry(plan, sysroot.fd.as_fd(), store, false)?;
@@ -170,7 +186,8 @@ impl Tree {
     pub fn existing(sysroot: &Sysroot, kernel: Kernel) -> Result<Self> {
         let root = walk::base(sysroot.path.as_str())
             .map_err(|errno| Problem::os("cannot open the sysroot again", errno))?;
-        Ok(Self { root, kernel, new: None })
+        let shares = !kernel.has_descriptors() && table::is_shared(root.as_fd())?;
+        Ok(Self { root, kernel, shares, new: None })
     }
 
     /// Whether nobody can see it yet.
@@ -195,7 +212,15 @@ impl Tree {
         submounts: bool,
     ) -> Result<(), Problem> {
         let kernel = self.kernel;
-        self.staged_if_needed(|| kernel.bind(source, place, target, options, submounts))
+        let shares = self.shares;
+        self.staged_if_needed(|| {
+            kernel.bind(source, place, target, options, submounts)?;
+            if !shares {
+                return Ok(());
+            }
+            let mounted = walk::look(place.0, place.1, Mounts::Enter)?;
+            kernel::make_shared(mounted.as_fd()).or_else(|errno| kernel::take_back(mounted.as_fd(), errno))
+        })
     }
 
     /// Sets and clears options of a mount.
@@ -278,9 +303,10 @@ impl Tree {
                 .publish(self.root.as_fd(), sysroot.fd.as_fd())
                 .map_err(|errno| failed("publish the new root", errno))?,
             Some(old) => match self.kernel.publish_beneath(self.root.as_fd(), old.as_fd()) {
-                Ok(()) => {
-                    kernel::detach(old.as_fd()).map_err(|errno| failed("take the old root away", errno))?;
-                }
+                Ok(()) => kernel::detach(old.as_fd()).map_err(|errno| {
+                    failed("take the old root away", errno)
+                        .remedy("run again: the new root is ready beneath it")
+                })?,
                 // Before Linux 6.5 there is a moment between the two.
                 Err(Errno::NOSYS | Errno::INVAL) => {
                     if let Some(stage) = &mut new.stage {
@@ -390,8 +416,10 @@ impl Stage {
             None => kernel::mount_filesystem("tmpfs", SOURCE, &options, dir.as_fd(), STAGE)?,
         }
         let mount = walk::base(STAGE).map_err(failed)?;
-        kernel::make_private(mount.as_fd()).map_err(failed)?;
-        rustix::fs::mkdirat(&mount, STAGED, Mode::from_raw_mode(0o700)).map_err(failed)?;
+        kernel::make_private(mount.as_fd())
+            .and_then(|()| rustix::fs::mkdirat(&mount, STAGED, Mode::from_raw_mode(0o700)))
+            .or_else(|errno| kernel::take_back(mount.as_fd(), errno))
+            .map_err(failed)?;
         let place = walk::directory(mount.as_fd(), STAGED, Mounts::Enter).map_err(failed)?;
         Ok(Self { mount, place, holds_old: false })
     }
@@ -422,7 +450,12 @@ impl Stage {
             }
             kernel::detach(left.as_fd()).map_err(failed)?;
         }
-        Ok(())
+        match std::fs::remove_dir(STAGE) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(failed(create::os_error(error)))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

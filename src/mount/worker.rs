@@ -579,7 +579,13 @@ impl Worker<'_, '_> {
 
     /// Takes away what this run has mounted on a root that can be seen.
     pub fn undo(&mut self) {
-        for target in std::mem::take(&mut self.mounted).into_iter().rev() {
+        let mounted = std::mem::take(&mut self.mounted);
+        let targets: BTreeSet<&AbsPath> = mounted.iter().collect();
+        for entry in self.entries.iter_mut().filter(|entry| targets.contains(&entry.target)) {
+            entry.state = State::Failed;
+            "it was unmounted again, as something required failed".clone_into(&mut entry.why);
+        }
+        for target in mounted.into_iter().rev() {
             self.target.forget(target.as_str());
             let undone = self.parent_again(&target).and_then(|dir| {
                 walk::look(dir.as_fd(), target.name(), Mounts::Enter)
