@@ -188,7 +188,7 @@ fn all_are_guarded(machine: &Machine, root: &Value, attacks: Vec<Attack>, faults
     let attacks: Vec<_> = attacks.into_iter().map(|attack| attack.with("required", false)).collect();
     entries.extend(attacks.iter().map(|attack| attack.entry.clone()));
     machine.manifest(&manifest(root, &entries));
-    let output = if faults.is_empty() { machine.build() } else { machine.build_with(faults) }.expect(0);
+    let output = if faults.is_empty() { machine.build() } else { machine.trace(faults, &[]).0 }.expect(0);
     for attack in &attacks {
         output.clone().says_in_one_line(&attack.says());
         machine.is_guarded(&attack.target);
@@ -503,7 +503,7 @@ fn enforcing_never_allows_more_than_both() {
     };
     reset();
     let is_change = |call: &&Call| call.name.is_any(&["fchmod", "fchown"]);
-    let calls = machine.calls_of_build();
+    let calls = machine.trace(&[], &[]).1;
     assert_eq!(stat(machine.at("/enforced")), (0o100_660, 193, 194));
     let order =
         [(0o100_606, 1000, 100), (0o100_600, 1000, 100), (0o100_600, 193, 194), (0o100_660, 193, 194)];
@@ -512,7 +512,7 @@ fn enforcing_never_allows_more_than_both() {
         machine.power_off();
         machine.power_on();
         reset();
-        assert_eq!(machine.build_with(&[Injected::kill(call)]).signal, Some(9));
+        assert_eq!(machine.trace(&[Injected::kill(call)], &[]).0.signal, Some(9));
         let found = stat(&path);
         let step = order.iter().position(|state| *state == found);
         seen[step.unwrap_or_else(|| panic!("{found:?} after {call:?}"))] = true;

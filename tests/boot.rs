@@ -1,18 +1,16 @@
-//! A boot from end to end: the root is built, the machine is used, rebooted, and killed half way.
+//! A boot from end to end: the root is built, the machine is used and rebooted.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
 use crate::support::look::stat;
-use crate::support::{Disk, Fs, Injected, Machine, Root, mounts};
+use crate::support::{Disk, Fs, Machine, Root, mounts};
 
 tests![
     what_was_named_survives_a_reboot: Disk,
     running_again_changes_nothing,
     a_started_system_is_brought_in_line,
-    a_kernel_without_a_call_is_served: Disk Inject,
-    killed_at_any_call_the_next_run_converges: Disk Inject,
 ];
 
 /// One directory that belongs to somebody, one in a deep place, and one file.
@@ -95,38 +93,4 @@ fn a_started_system_is_brought_in_line() {
     assert_eq!(machine.mount_at("/srv"), kept);
     assert!(machine.mount_at("/new").is_some() && machine.mount_at("/old").is_none());
     machine.run_live(&["--check"]).ok();
-}
-
-fn a_kernel_without_a_call_is_served() {
-    for call in [
-        "openat2",
-        "mount_setattr",
-        "statmount",
-        "listmount",
-        "fchmodat2",
-        "open_tree",
-        "move_mount",
-        "fsopen",
-    ] {
-        let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
-        machine.manifest(&manifest());
-        machine.build_with(&[Injected::missing(call)]).ok();
-        is_built(&machine);
-        machine.power_off();
-    }
-}
-
-fn killed_at_any_call_the_next_run_converges() {
-    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
-    machine.manifest(&manifest());
-    let calls = machine.calls_of_build();
-    assert!(!calls.is_empty());
-    for call in &calls {
-        machine.power_off();
-        machine.disk().erase();
-        machine.power_on();
-        assert_eq!(machine.build_with(&[Injected::kill(call)]).signal, Some(9), "{call:?}");
-        machine.build().ok();
-        is_built(&machine);
-    }
 }

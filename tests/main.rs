@@ -12,6 +12,7 @@ mod check;
 mod convert;
 mod emergency;
 mod failures;
+mod faults;
 mod files;
 mod harness;
 mod live;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         ("convert", convert::TESTS),
         ("emergency", emergency::TESTS),
         ("failures", failures::TESTS),
+        ("faults", faults::TESTS),
         ("files", files::TESTS),
         ("harness", harness::TESTS),
         ("live", live::TESTS),

@@ -257,7 +257,7 @@ fn stopped_at_any_call_a_root_is_whole() {
         machine.build().ok();
         machine.power_off();
         machine.power_on();
-        let calls = machine.calls_of_build();
+        let calls = machine.trace(&[], &[]).1;
         let changes: Vec<_> =
             calls.iter().filter(|call| call.is_one_of(&["mount", "move_mount", "umount2"])).collect();
         assert!(changes.len() > paths.len(), "{changes:?}");
@@ -266,7 +266,7 @@ fn stopped_at_any_call_a_root_is_whole() {
             machine.power_off();
             machine.power_on();
             let before = moment(&machine.at(""), &paths);
-            assert_eq!(machine.build_with(&[Injected::kill(call)]).signal, Some(9), "{call:?}");
+            assert_eq!(machine.trace(&[Injected::kill(call)], &[]).0.signal, Some(9), "{call:?}");
             let now = moment(&machine.at(""), &paths);
             assert!(now == before || now.1 == paths.len(), "{root:?}, {call:?}: {before:?} {now:?}");
             whole += usize::from(now.1 == paths.len());

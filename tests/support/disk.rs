@@ -58,23 +58,34 @@ impl Disk {
 
     /// A disk formatted with further words for mkfs, such as `-N 16` for few inodes.
     pub fn formatted(fs: Fs, mib: u64, words: &str) -> Self {
-        let size = mib.max(fs.least()) << 20;
         let place = (0..99).map(|n| scratch().join(format!("disk{n}"))).find(|path| !path.exists()).unwrap();
+        match fs {
+            Fs::Folder => Self::folder(&place),
+            _ => Self::image(&place, fs, mib, words),
+        }
+    }
+
+    /// A folder, made at this place.
+    pub fn folder(place: &Path) -> Self {
+        fs::create_dir(place).unwrap();
+        // A mount of its own: what is mounted on the store of a machine must not come back to here.
+        namespace::bind(place, place);
+        namespace::propagate(place, MsFlags::MS_PRIVATE);
+        Self { fs: Fs::Folder, device: place.into(), _held: None, mounted: RefCell::default() }
+    }
+
+    /// A disk in an image file: in /tmp it is in memory, and fast.
+    pub fn image(place: &Path, fs: Fs, mib: u64, words: &str) -> Self {
+        let size = mib.max(fs.least()) << 20;
         let mkfs = match fs {
             Fs::Ext4 => "mkfs.ext4 -q -F -E nodiscard",
             Fs::Btrfs => "mkfs.btrfs -q -K",
             Fs::Xfs => "mkfs.xfs -q -K",
-            Fs::Folder => {
-                fs::create_dir(&place).unwrap();
-                // A mount of its own: what is mounted on the store of a machine must not come back to here.
-                namespace::bind(&place, &place);
-                namespace::propagate(&place, MsFlags::MS_PRIVATE);
-                return Self { fs, device: place, _held: None, mounted: RefCell::default() };
-            }
+            Fs::Folder => panic!("a folder is no image"),
         };
-        File::create_new(&place).unwrap().set_len(size).unwrap();
-        sh_on(format!("{mkfs} {words}"), &[&place]);
-        let device = sh_on("losetup --find --show", &[&place]).trim().to_owned();
+        File::create_new(place).unwrap().set_len(size).unwrap();
+        sh_on(format!("{mkfs} {words}"), &[place]);
+        let device = sh_on("losetup --find --show", &[place]).trim().to_owned();
         let held = File::open(&device).unwrap();
         // A device that is in use is not detached but marked, and goes with its last user: whatever happens to this test.
         sh(format!("losetup --detach {device}"));
@@ -92,7 +103,11 @@ impl Disk {
     pub fn mount_with(&self, at: impl AsRef<Path>, options: &str) {
         let at = at.as_ref();
         fs::create_dir_all(at).unwrap();
-        sh_on(format!("mount -o {},{options}", self.kind()), &[&self.device, at]);
+        if self.fs == Fs::Folder && options == "rw" {
+            namespace::bind(&self.device, at);
+        } else {
+            sh_on(format!("mount -o {},{options}", self.kind()), &[&self.device, at]);
+        }
         self.mounted.borrow_mut().push(at.to_owned());
     }
 
@@ -194,6 +209,9 @@ impl Disk {
 
     /// Shows it to `look` at a place of its own, without anything that is mounted over it elsewhere.
     pub fn visit(&self, look: impl FnOnce(&Path)) {
+        if self.fs == Fs::Folder {
+            return look(&self.device);
+        }
         let at = Path::new("/tmp/visit");
         fs::create_dir_all(at).unwrap();
         // One file system cannot be mounted read-only here and writable there.
@@ -209,8 +227,14 @@ impl Disk {
 
 /// Unmounts everything at and below a folder, without waiting for those who use it.
 pub fn detach(at: &Path) {
-    // The last one listed is not hidden by another.
-    while let Some(mount) = mounts_below(at).last() {
-        umount2(&mount.target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).unwrap();
+    loop {
+        let mounts = mounts_below(at);
+        if mounts.is_empty() {
+            return;
+        }
+        // Most go with what they are mounted on.
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        let gone = mounts.iter().filter(|mount| umount2(&mount.target, flags).is_ok()).count();
+        assert!(gone > 0, "{mounts:?}");
     }
 }

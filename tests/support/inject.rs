@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -122,8 +123,14 @@ pub fn trace(faults: &[Injected], root: &Path, argv: &[OsString]) -> (Output, Ve
     let file = |name| File::from(memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
     // Not pipes, which nobody would empty while the program is watched.
     let (mut stdout, mut stderr) = (file("stdout"), file("stderr"));
+    // The two take turns, which is four times faster on one processor than on two.
+    let (own, everywhere) = (Pid::from_raw(0), sched_getaffinity(Pid::from_raw(0)).unwrap());
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(own, &here).unwrap();
     let pid = start(root, argv, (&stdout, &stderr)).expect("a program to watch");
     let (status, calls) = watch(pid, faults);
+    sched_setaffinity(own, &everywhere).unwrap();
     let text = |file: &mut File| {
         let mut bytes = Vec::new();
         file.rewind().unwrap();
@@ -161,9 +168,11 @@ fn watch(pid: Pid, faults: &[Injected]) -> (ExitStatus, Vec<Call>) {
     let (mut calls, mut main) = (Vec::new(), 0);
     // Between the two stops of a call: what it is made to return.
     let mut inside: Option<Option<Errno>> = None;
-    let mut signal = None;
+    let (mut signal, mut over) = (None, false);
     loop {
-        match ptrace::syscall(pid, signal.take()) {
+        // After the only fault there is nothing to wait for but the end.
+        let resume = if over { ptrace::cont } else { ptrace::syscall };
+        match resume(pid, signal.take()) {
             // Killed, and only its end is left to be seen.
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => panic!("{errno}"),
@@ -171,7 +180,10 @@ fn watch(pid: Pid, faults: &[Injected]) -> (ExitStatus, Vec<Call>) {
         match waitpid(pid, None).unwrap() {
             WaitStatus::PtraceSyscall(_) => match inside.take() {
                 Some(None) => {}
-                Some(Some(errno)) => registers::fail(pid, errno),
+                Some(Some(errno)) => {
+                    registers::fail(pid, errno);
+                    over = matches!(faults, [Injected::Error(..)]);
+                }
                 None => {
                     let entry = registers::entry(pid, calls.len());
                     calls.push(entry.call);

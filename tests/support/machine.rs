@@ -51,6 +51,11 @@ impl Machine {
         &self.stores[0].1
     }
 
+    /// The disks of all stores.
+    pub fn disks(&self) -> impl Iterator<Item = &Disk> {
+        self.stores.iter().map(|(_, disk)| disk)
+    }
+
     /// Where a path of the booted machine is, seen from here: an absolute path below the sysroot.
     pub fn at(&self, path: &str) -> PathBuf {
         self.home().join("sysroot").join(path.trim_start_matches('/'))
@@ -94,18 +99,6 @@ impl Machine {
     /// Runs the program with its usual arguments and these: `&["--check"]`.
     pub fn run(&self, words: &[&str]) -> Output {
         run(&self.line(words))
-    }
-
-    /// Builds the root with faults.
-    pub fn build_with(&self, faults: &[Injected]) -> Output {
-        self.trace(faults, &[]).0
-    }
-
-    /// Builds the root, and names the system calls that this took in order.
-    pub fn calls_of_build(&self) -> Vec<Call> {
-        let (output, calls) = self.trace(&[], &[]);
-        output.ok();
-        calls
     }
 
     /// Runs the program with faults, and names the system calls that it came to.

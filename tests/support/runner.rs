@@ -45,7 +45,6 @@ impl Need {
     fn refused(self) -> Option<String> {
         let tools: &[&str] = match self {
             Self::Root | Self::Disk if !getuid().is_root() => return Some("needs root".into()),
-            Self::Root => &[],
             Self::Disk if !std::fs::exists("/dev/loop-control").unwrap_or(false) => {
                 return Some("needs loop devices".into());
             }
@@ -53,7 +52,7 @@ impl Need {
             Self::Inject if !cfg!(target_arch = "x86_64") => {
                 return Some("injects faults on x86_64 only".into());
             }
-            Self::Inject => &[],
+            Self::Root | Self::Inject => &[],
         };
         tools.iter().find(|tool| !command::installed(tool)).map(|tool| format!("needs {tool}"))
     }
