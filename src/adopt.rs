@@ -1,7 +1,6 @@
 //! `--adopt`: what programs left on the root and belongs on a store, brought there before a shutdown: changed copies, files
 //! put where a link into the store was, and new files that a pattern matches.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -25,19 +24,13 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
     let mut stores: Vec<_> =
         plan.manifest.stores.iter().map(|one| store::open(plan, one, &mut tree, &sysroot)).collect();
     let report = Report::read()?;
-    let foreign: BTreeSet<_> = report
-        .entries
-        .iter()
-        .filter(|one| !matches!(one.state, State::Copied | State::Linked | State::Absent))
-        .map(|one| &one.target)
-        .collect();
     let mut problems = Vec::new();
     for item in
         plan.items.iter().filter(|item| item.action == Action::Place && item.entry.kind != Kind::Directory)
     {
         let target = &item.entry.target;
         let failures = match &mut stores[usize::from(item.entry.store)] {
-            Ok(opened) => adopt(plan, item, opened, tree.root.as_fd(), &foreign),
+            Ok(opened) => adopt(plan, item, opened, tree.root.as_fd(), &report),
             Err(problem) => Err(problem.clone()),
         };
         let failures = failures.unwrap_or_else(|problem| vec![problem]);
@@ -52,7 +45,7 @@ fn adopt(
     item: &Item<'_>,
     store: &mut Opened,
     root: BorrowedFd<'_>,
-    foreign: &BTreeSet<&AbsPath>,
+    report: &Report,
 ) -> Result<Vec<Problem>> {
     let entry = item.entry;
     let folder = entry.target.parent().unwrap_or_else(AbsPath::root);
@@ -78,7 +71,9 @@ fn adopt(
         // A match that is mounted from the store cannot have been replaced; and what a run did not put there, or found
         // missing on the store, is no newer version of what that holds.
         let is_match = entry.kind == Kind::Glob && entry.method == Method::Bind;
-        let may_replace = !is_match && !foreign.contains(&target);
+        let is_known =
+            matches!(report.state(&target), None | Some(State::Copied | State::Linked | State::Absent));
+        let may_replace = is_known && !is_match;
         match bring((dir.as_fd(), &name), item, store, (&source, store_name), (root, &folder), may_replace) {
             Ok(true) => log::info!("{target}: brought to the store {}", item.store.path),
             Ok(false) => {}

@@ -29,7 +29,7 @@ pub struct Report {
     pub runs: Vec<Run>,
     /// The stores.
     pub stores: Vec<StoreReport>,
-    /// Every entry, and every file that a pattern matched.
+    /// Every entry, and every file that a pattern matched, in path order.
     pub entries: Vec<EntryReport>,
     /// What waits for its owner to exist.
     pub pending: Vec<Pending>,
@@ -170,6 +170,20 @@ impl Report {
         };
         let report: Self = serde_json::from_slice(&text).unwrap_or_default();
         Ok(if report.version == VERSION { report } else { Self::default() })
+    }
+
+    /// What became of the entry at a target.
+    #[must_use]
+    pub fn state(&self, target: &AbsPath) -> Option<State> {
+        let found = self.entries.binary_search_by(|entry| entry.target.cmp(target));
+        found.ok().map(|index| self.entries[index].state)
+    }
+
+    /// Puts an entry in its place, unless there is one at its target.
+    pub fn insert(&mut self, entry: EntryReport) {
+        if let Err(index) = self.entries.binary_search_by(|other| other.target.cmp(&entry.target)) {
+            self.entries.insert(index, entry);
+        }
     }
 
     /// Adds a run, and forgets the oldest ones after the boot's.

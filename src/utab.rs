@@ -89,11 +89,10 @@ fn lock() -> Result<Option<File>> {
 }
 
 fn merged(old: &str, lines: &[Line], gone: &[String]) -> String {
-    let ours: BTreeSet<String> = lines
-        .iter()
-        .map(|line| escape(&line.target))
-        .chain(gone.iter().map(|target| escape(target)))
-        .collect();
+    let mut ours = BTreeSet::new();
+    ours.extend(
+        lines.iter().map(|line| escape(&line.target)).chain(gone.iter().map(|target| escape(target))),
+    );
     let target =
         |line: &str| line.split(' ').find_map(|field| field.strip_prefix("TARGET=").map(str::to_owned));
     let mut text: String = old

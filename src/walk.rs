@@ -1,6 +1,7 @@
 //! From a directory to what lies below it, one component at a time and by descriptors only: no path is resolved twice, and
 //! no symbolic link is ever followed.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -286,13 +287,15 @@ pub fn names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<CString>, Errno> {
 /// The names in a directory that match a pattern, in order; and why others that match are left out: what is no text cannot be
 /// part of an entry's path.
 pub fn matching(dir: BorrowedFd<'_>, pattern: &str) -> Result<(Vec<String>, Vec<Problem>), Errno> {
-    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    let (mut texts, mut problems) = (BTreeSet::new(), Vec::new());
     for name in names(dir, usize::MAX)? {
         if !pattern::matches(pattern, &name.to_string_lossy()) {
             continue;
         }
         match name.into_string() {
-            Ok(name) => texts.push(name),
+            Ok(name) => {
+                texts.insert(name);
+            }
             Err(error) => {
                 let name = error.into_cstring();
                 let shown = name.to_bytes().escape_ascii();
@@ -303,8 +306,7 @@ pub fn matching(dir: BorrowedFd<'_>, pattern: &str) -> Result<(Vec<String>, Vec<
             }
         }
     }
-    texts.sort_unstable();
-    Ok((texts, problems))
+    Ok((texts.into_iter().collect(), problems))
 }
 
 /// Goes down to directories below a base, and keeps those on the way open: entries come in path order, so that the next

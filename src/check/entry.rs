@@ -384,7 +384,7 @@ impl Checker<'_, '_> {
     }
 
     fn was_linked(&self, target: &AbsPath) -> bool {
-        self.report.entries.iter().any(|one| one.target == *target && one.state == State::Linked)
+        self.report.state(target) == Some(State::Linked)
     }
 
     /// Why nothing of ours is seen at a target: something may have been mounted over it, or above it.
@@ -408,7 +408,7 @@ impl Checker<'_, '_> {
         let shown = format!("{} ({}), {}", escape(&seen.source), seen.fstype, escape(&seen.root));
         let point = self.prefix.join(target);
         let stack = self.mounts().get(point.as_str()).map_or(0, Vec::len);
-        let ours = self.report.entries.iter().any(|one| one.target == *target && one.state == State::Mounted);
+        let ours = self.report.state(target) == Some(State::Mounted);
         if stack > 1 && ours {
             return (Status::Covered, format!("by {shown}; unmount that to see it again"));
         }

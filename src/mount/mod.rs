@@ -9,7 +9,6 @@ pub mod root;
 pub mod store;
 pub mod worker;
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -49,7 +48,7 @@ pub struct Request<'a> {
 /// Brings the system in line with the manifest and leaves a report. What went wrong has been logged when it returns.
 pub fn run(request: &Request<'_>) -> Outcome {
     let mut clock = Clock::start();
-    let mut report = match Report::read() {
+    let previous = match Report::read() {
         Ok(report) => report,
         // Without it nobody knows what is mounted and no longer wanted, and a new one would forget it for good.
         Err(problem) => {
@@ -57,13 +56,14 @@ pub fn run(request: &Request<'_>) -> Outcome {
             return Outcome::Failed;
         }
     };
+    let mut report = previous.clone();
     let plan = Plan::new(request.manifest, request.words, request.upto);
     let mut result = Done::default();
     result.warnings.extend(plan.idle.iter().map(Problem::new));
     result.warnings.extend(request.words.unknown.iter().map(|word| {
         Problem::new(format!("the kernel command line has a word that means nothing here: {word}"))
     }));
-    if let Err(problem) = work(&plan, request.sysroot, &mut report, &mut result, &mut clock) {
+    if let Err(problem) = work(&plan, request.sysroot, &previous, &mut report, &mut result, &mut clock) {
         result.failures.push(problem);
     }
     let outcome = if result.failures.is_empty() { result.outcome } else { Outcome::Failed };
@@ -124,6 +124,7 @@ impl Default for Done {
 fn work(
     plan: &Plan<'_>,
     sysroot: &str,
+    previous: &Report,
     report: &mut Report,
     done: &mut Done,
     clock: &mut Clock,
@@ -176,12 +177,7 @@ fn work(
         stores,
         names: Names::new(plan.manifest, sysroot.is_live(), &bases),
         guard: Guard::find()?,
-        copied: report
-            .entries
-            .iter()
-            .filter(|one| one.state == State::Copied)
-            .map(|one| one.target.clone())
-            .collect(),
+        previous,
         pending: Vec::new(),
         entries: Vec::with_capacity(plan.items.len()),
         mounted: Vec::new(),
@@ -189,7 +185,7 @@ fn work(
         warnings: Vec::new(),
         unchanged: 0,
     };
-    let gone = if sysroot.is_live() { removed::remove(&mut worker, &report.entries) } else { Vec::new() };
+    let gone = if sysroot.is_live() { removed::remove(&mut worker, &previous.entries) } else { Vec::new() };
     worker.entries();
     done.warnings.append(&mut worker.names.warnings());
     done.warnings.append(&mut worker.warnings);
@@ -197,15 +193,14 @@ fn work(
     clock.step("entries");
     merge_pending(report, std::mem::take(&mut worker.pending), plan);
     if !done.failures.is_empty() {
-        let previous = if worker.tree.is_new() {
-            Vec::new()
+        if worker.tree.is_new() {
+            report.entries.clear();
         } else {
             worker.undo();
-            removed::restore(&mut worker, &gone, &report.entries);
+            removed::restore(&mut worker, &gone, &previous.entries);
             done.warnings.append(&mut worker.warnings);
-            std::mem::take(&mut report.entries)
-        };
-        report.entries = after_failure(previous, worker.entries);
+        }
+        after_failure(report, worker.entries);
         return Ok(());
     }
     let Worker { tree, stores, entries, unchanged, .. } = worker;
@@ -216,42 +211,38 @@ fn work(
     done.placed = in_place.saturating_sub(unchanged);
     done.unchanged = unchanged;
     report.stores = describe(plan, &stores);
-    report.entries = entries;
+    report.entries.clear();
+    entries.into_iter().for_each(|entry| report.insert(entry));
     if let Err(problem) = write_utab(plan, &sysroot, &stores, &report.entries, &gone) {
         done.warnings.push(
             problem.remedy("mounts may be shown by file managers, and be unmounted one by one at shutdown"),
         );
-        remember(&mut report.entries, gone);
+        remember(report, gone);
     }
     clock.step("utab");
     Ok(())
 }
 
 /// What earlier runs have put in place still is, and nothing that this one mounted.
-fn after_failure(mut previous: Vec<EntryReport>, mut entries: Vec<EntryReport>) -> Vec<EntryReport> {
-    previous.retain(|old| !matches!(old.state, State::Absent | State::Failed | State::Later | State::Off));
-    let standing: BTreeSet<_> = previous.iter().map(|old| old.target.clone()).collect();
-    entries.retain(|entry| !standing.contains(&entry.target));
-    for entry in &mut entries {
+fn after_failure(report: &mut Report, entries: Vec<EntryReport>) {
+    report
+        .entries
+        .retain(|old| !matches!(old.state, State::Absent | State::Failed | State::Later | State::Off));
+    for mut entry in entries {
         if matches!(entry.state, State::Mounted | State::Guarded | State::Skipped) {
             entry.state = State::Failed;
             "nothing is mounted, as something required failed".clone_into(&mut entry.why);
         }
+        report.insert(entry);
     }
-    previous.append(&mut entries);
-    previous.sort_unstable_by(|one, other| one.target.cmp(&other.target));
-    previous
 }
 
 /// Keeps in mind what was unmounted and is still named in utab, for the next run.
-fn remember(entries: &mut Vec<EntryReport>, gone: Vec<Removed>) {
+fn remember(report: &mut Report, gone: Vec<Removed>) {
     let why = "it is no longer named, and unmounted, but libmount still has a line about it";
-    entries.extend(gone.into_iter().map(|one| EntryReport {
-        state: State::Busy,
-        why: why.to_owned(),
-        ..one.entry
-    }));
-    entries.sort_unstable_by(|one, other| one.target.cmp(&other.target));
+    for one in gone {
+        report.insert(EntryReport { state: State::Busy, why: why.to_owned(), ..one.entry });
+    }
 }
 
 fn resting(item: &crate::plan::Item<'_>, state: State, why: &str) -> EntryReport {

@@ -341,9 +341,13 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
     let inside = |mount: &Mount| {
         AbsPath::parse(&mount.point).ok()?.below(&sysroot.path).filter(|path| !path.is_root())
     };
-    let mut paths: Vec<_> = table::all()?.iter().filter_map(inside).collect();
-    paths.sort_unstable();
-    paths.dedup_by(|later, kept| later.is_in(kept));
+    let mut paths: Vec<AbsPath> = Vec::new();
+    for path in table::all()?.iter().filter_map(inside) {
+        if !paths.iter().any(|kept| path.is_in(kept)) {
+            paths.retain(|kept| !kept.is_in(&path));
+            paths.push(path);
+        }
+    }
     let open = |path: AbsPath| {
         let mut fd = sysroot.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;
         let mut done = AbsPath::root();

@@ -1,6 +1,5 @@
 //! One run over the entries: for each, what its store holds, where it goes, and how it gets there.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -19,7 +18,7 @@ use crate::manifest::{AbsPath, Entry, Kind, Method, Missing};
 use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
-use crate::report::{EntryReport, Pending, State};
+use crate::report::{EntryReport, Pending, Report, State};
 use crate::table;
 use crate::walk::{self, Cursor, Mounts, Stat};
 
@@ -39,8 +38,8 @@ pub struct Worker<'w, 'm> {
     pub names: Names<'w>,
     /// What is mounted where something is missing.
     pub guard: Guard,
-    /// The copies that earlier runs have made.
-    pub copied: BTreeSet<AbsPath>,
+    /// What the runs before have left.
+    pub previous: &'w Report,
     /// What waits for its owner.
     pub pending: Vec<Pending>,
     /// What became of each entry.
@@ -408,7 +407,7 @@ impl Worker<'_, '_> {
         };
         // A copy that a program has changed since is its; but a file of before would end up on the store, in place of what
         // that holds.
-        let foreign = self.sysroot.is_live() && !self.copied.contains(target);
+        let foreign = self.sysroot.is_live() && self.previous.state(target) != Some(State::Copied);
         let dir = self.parent(item, target)?;
         let (from, to) = ((from.as_fd(), source.name()), (dir, target.name()));
         if copy::place(from, &node.stat, to)? {
@@ -579,13 +578,7 @@ impl Worker<'_, '_> {
 
     /// Takes away what this run has mounted on a root that can be seen.
     pub fn undo(&mut self) {
-        let mounted = std::mem::take(&mut self.mounted);
-        let targets: BTreeSet<&AbsPath> = mounted.iter().collect();
-        for entry in self.entries.iter_mut().filter(|entry| targets.contains(&entry.target)) {
-            entry.state = State::Failed;
-            "it was unmounted again, as something required failed".clone_into(&mut entry.why);
-        }
-        for target in mounted.into_iter().rev() {
+        for target in std::mem::take(&mut self.mounted).into_iter().rev() {
             self.target.forget(target.as_str());
             let undone = self.parent_again(&target).and_then(|dir| {
                 walk::look(dir.as_fd(), target.name(), Mounts::Enter)
