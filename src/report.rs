@@ -143,6 +143,7 @@ pub struct Pending {
     #[serde(with = "id")]
     pub group: Option<Id>,
     /// The mode that it gets then.
+    #[serde(with = "octal")]
     pub mode: u16,
     /// Its inode number, by which it is known again.
     pub inode: u64,
@@ -249,6 +250,20 @@ impl Clock {
     #[must_use]
     pub fn into_steps(self) -> Vec<(String, u64)> {
         self.steps
+    }
+}
+
+/// Modes as they are in a manifest, in octal digits.
+mod octal {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub fn serialize<S: Serializer>(mode: &u16, serializer: S) -> Result<S::Ok, S::Error> {
+        format!("{mode:04o}").serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+        u16::from_str_radix(&String::deserialize(deserializer)?, 8).map_err(D::Error::custom)
     }
 }
 

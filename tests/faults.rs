@@ -42,6 +42,31 @@ tests![
     older_kernels_while_settling: Disk Inject,
 ];
 
+/// How many of the calls are taken: every one of them in `tests/all`, and each with every error where there is time for it;
+/// a sample in a developer's own runs. The variable `IMP_MOUNT_TEST_FAULTS` is `each`, `all` or nothing.
+#[derive(PartialEq, Eq)]
+enum Depth {
+    Sample,
+    Each,
+    All,
+}
+
+impl Depth {
+    fn asked() -> Self {
+        match std::env::var("IMP_MOUNT_TEST_FAULTS").as_deref() {
+            Ok("all") => Self::All,
+            Ok("each") => Self::Each,
+            Ok(other) => panic!("IMP_MOUNT_TEST_FAULTS={other}: it is `each` or `all`"),
+            Err(_) => Self::Sample,
+        }
+    }
+
+    /// Whether the call of this number is taken.
+    fn takes(&self, number: usize) -> bool {
+        *self != Self::Sample || number.is_multiple_of(5)
+    }
+}
+
 /// The run without a fault: what it leaves, and its system calls.
 fn reference(scenario: &Scenario) -> (State, Vec<Call>) {
     scenario.reset();
@@ -106,7 +131,8 @@ fn the_runs_are_what_they_seem() {
 fn kill(scenario: &Scenario) {
     let (expected, calls) = reference(scenario);
     let mut wrong = Wrong::default();
-    for call in &calls {
+    let depth = Depth::asked();
+    for (_, call) in calls.iter().enumerate().filter(|(number, _)| depth.takes(*number)) {
         scenario.reset();
         let (killed, _) = scenario.run(&[Injected::kill(call)]);
         assert_eq!(killed.signal, Some(9), "{call:?}: {killed:?}");
@@ -132,7 +158,8 @@ fn kill_on_older(scenario: &Scenario, older: &[Injected]) {
     let (output, calls) = scenario.run(older);
     output.ok();
     let mut wrong = Wrong::default();
-    let near = |at: usize| calls[at.saturating_sub(1)..=at].iter().any(mounts);
+    let depth = Depth::asked();
+    let near = |at: usize| depth.takes(at) && calls[at.saturating_sub(1)..=at].iter().any(mounts);
     for call in (0..calls.len()).filter(|at| near(*at)).map(|at| &calls[at]) {
         scenario.reset();
         let (killed, _) = scenario.run(&[&[Injected::kill(call)], older].concat());
@@ -181,10 +208,10 @@ fn fail_on_older(scenario: &Scenario, older: &[Injected], which: &dyn Fn(&Call) 
     scenario.reset();
     let (_, calls) = scenario.run(older);
     let mut wrong = Wrong::default();
-    let all = std::env::var_os("IMP_MOUNT_TEST_ALL").is_some();
+    let depth = Depth::asked();
     for (number, call) in calls.iter().filter(|call| which(call)).enumerate() {
-        for (_, errno) in ERRORS.into_iter().enumerate().filter(|(at, _)| all || *at == number % ERRORS.len())
-        {
+        let each = |at: usize| depth == Depth::All || (depth.takes(number) && at == number % ERRORS.len());
+        for (_, errno) in ERRORS.into_iter().enumerate().filter(|(at, _)| each(*at)) {
             if errno == Errno::EPERM && call.name.is_any(PERMITTED) {
                 continue;
             }
