@@ -4,9 +4,13 @@ pub mod copy;
 pub mod guard;
 pub mod kernel;
 pub mod owner;
+pub mod place;
 pub mod removed;
 pub mod root;
+pub mod source;
+pub mod stage;
 pub mod store;
+pub mod target;
 pub mod worker;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -212,7 +216,9 @@ fn work(
     done.unchanged = unchanged;
     report.stores = describe(plan, &stores);
     report.entries.clear();
-    entries.into_iter().for_each(|entry| report.insert(entry));
+    for entry in entries {
+        report.insert(entry);
+    }
     if let Err(problem) = write_utab(plan, &sysroot, &stores, &report.entries, &gone) {
         done.warnings.push(
             problem.remedy("mounts may be shown by file managers, and be unmounted one by one at shutdown"),

@@ -7,24 +7,20 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::kernel::{self, Kernel};
+use super::stage::{PATH, Stage};
 use crate::create::{self, Attributes};
 use crate::manifest::options::{self, BindOptions, Parted};
 use crate::manifest::{AbsPath, Root};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
-use crate::report;
 use crate::table::{self, Mount};
 use crate::walk::{self, Cursor, Mounts};
 
 /// What findmnt(8) shows as the source of a root that was built here.
-const SOURCE: &str = "imp-mount";
-const STAGE: &str = "/run/imp-mount/stage";
-/// The root below the staging mount.
-const STAGED: &str = "root";
+pub const SOURCE: &str = "imp-mount";
 /// statfs(2)'s magic numbers of file systems that are gone after a reboot.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
@@ -140,7 +136,7 @@ fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
         let remedy = "mount today's root there first (the root= word, or sysroot.mount), then run again";
         return Err(Problem::new(what).at("root").remedy(remedy));
     };
-    log::info!("going on with the root that an interrupted run left in {STAGE}");
+    log::info!("going on with the root that an interrupted run left in {PATH}");
     Ok(Tree { root, kernel, shares: false, new: Some(New { stage: Some(stage), ..New::default() }) })
 }
 
@@ -254,7 +250,7 @@ impl Tree {
             let stage = Stage::new(self.kernel)?;
             self.kernel
                 .publish(self.root.as_fd(), stage.place.as_fd())
-                .map_err(|errno| Problem::os(format!("cannot move the new root to {STAGE}"), errno))?;
+                .map_err(|errno| Problem::os(format!("cannot move the new root to {PATH}"), errno))?;
             new.stage = Some(stage);
             result = mount();
         }
@@ -381,7 +377,7 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
 }
 
 /// Whether something open is the root of a mount.
-fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
+pub fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(walk::stat(fd).map_err(|errno| Problem::os("cannot look at the sysroot", errno))?.is_mount_root())
 }
 
@@ -392,87 +388,4 @@ pub fn is_volatile(fd: BorrowedFd<'_>) -> Result<bool> {
     #[allow(clippy::unnecessary_cast, reason = "the type differs by architecture")]
     let magic = magic as i64;
     Ok(magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)
-}
-
-/// A private mount below which a root is built where the kernel wants it attached: private, because what is on a shared
-/// mount cannot be moved, and PID 1 makes everything shared.
-#[derive(Debug)]
-struct Stage {
-    mount: OwnedFd,
-    /// The directory on which the root is mounted.
-    place: OwnedFd,
-    /// Whether the old root is mounted nowhere else, so that the stage must outlive a failure.
-    holds_old: bool,
-}
-
-impl Stage {
-    fn new(kernel: Kernel) -> Result<Self> {
-        Self::clear()?;
-        let failed = |errno| Problem::os(format!("cannot make the staging mount {STAGE}"), errno);
-        report::directory(report::DIRECTORY)
-            .and_then(|()| report::directory(STAGE))
-            .map_err(|error| failed(create::os_error(error)))?;
-        let dir = walk::base(STAGE).map_err(failed)?;
-        let mode = "700".to_owned();
-        let options = Parted { mount: None, filesystem: vec![("mode", Some(&mode))] };
-        match kernel.new_filesystem("tmpfs", SOURCE, &options, STAGE)? {
-            Some(mount) => kernel::attach(mount.as_fd(), dir.as_fd()).map_err(failed)?,
-            None => kernel::mount_filesystem("tmpfs", SOURCE, &options, dir.as_fd(), STAGE)?,
-        }
-        let mount = walk::base(STAGE).map_err(failed)?;
-        kernel::make_private(mount.as_fd())
-            .and_then(|()| rustix::fs::mkdirat(&mount, STAGED, Mode::from_raw_mode(0o700)))
-            .or_else(|errno| kernel::take_back(mount.as_fd(), errno))
-            .map_err(failed)?;
-        let place = walk::directory(mount.as_fd(), STAGED, Mounts::Enter).map_err(failed)?;
-        Ok(Self { mount, place, holds_old: false })
-    }
-
-    /// The root that is mounted on the place.
-    fn open_root(&self) -> Result<OwnedFd> {
-        walk::directory(self.mount.as_fd(), STAGED, Mounts::Enter)
-            .map_err(|errno| Problem::os(format!("cannot open {STAGE}/{STAGED}"), errno))
-    }
-
-    /// What a run left that was stopped between taking the old root away and publishing the new one: the new root, with
-    /// the old one as its store, is then the only place where the old one is still mounted.
-    fn resume(store: &AbsPath) -> Result<Option<(Self, OwnedFd)>> {
-        let Ok(mount) = walk::base(STAGE) else { return Ok(None) };
-        let Ok(root) = walk::directory(mount.as_fd(), STAGED, Mounts::Enter) else { return Ok(None) };
-        let below = table::all()?.into_iter().any(|mount| mount.point == format!("{STAGE}/{STAGED}{store}"));
-        let place = root.try_clone().map_err(|error| Problem::new(error.to_string()))?;
-        Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
-    }
-
-    /// Clears what a run left that was stopped.
-    fn clear() -> Result<()> {
-        let failed =
-            |errno| Problem::os(format!("cannot clear {STAGE} of what an interrupted run left"), errno);
-        while let Ok(left) = walk::base(STAGE) {
-            if !is_mount_root(left.as_fd())? {
-                break;
-            }
-            kernel::detach(left.as_fd()).map_err(failed)?;
-        }
-        match std::fs::remove_dir(STAGE) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed(create::os_error(error)))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if self.holds_old {
-            return log::warn!("the old root is kept at {STAGE}; running again goes on from there");
-        }
-        if let Err(errno) = kernel::detach(self.mount.as_fd()) {
-            log::warn!("cannot unmount {STAGE}: {errno}; the next run will");
-        }
-        if let Err(error) = std::fs::remove_dir(STAGE) {
-            log::debug!("{STAGE} stays: {error}");
-        }
-    }
 }

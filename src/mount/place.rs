@@ -1,0 +1,167 @@
+//! How an entry gets from its store to its target: by mount, by link, or by copy.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::target::Spot;
+use super::worker::{Worker, opened};
+use super::{copy, kernel};
+use crate::create::Node;
+use crate::manifest::options::BindOptions;
+use crate::manifest::{AbsPath, Kind};
+use crate::plan::Item;
+use crate::problem::{Problem, Result};
+use crate::report::State;
+use crate::walk::{self, Stat};
+
+impl Worker<'_, '_> {
+    pub(super) fn bind(&mut self, item: &Item<'_>, target: &AbsPath, source: &Node) -> Result<()> {
+        let entry = item.entry;
+        match self.spot(item, target, Some(&source.stat))? {
+            Spot::Done(mount) => {
+                self.unchanged += 1;
+                self.adjust(item, &mount)
+            }
+            Spot::Free(place) => {
+                let parent = self.parent_again(target)?;
+                let name = target.name();
+                self.tree.bind(
+                    source.fd.as_fd(),
+                    (parent.as_fd(), name),
+                    place.as_fd(),
+                    entry.options,
+                    false,
+                )?;
+                self.mounted.push(target.clone());
+                self.target.forget(target.as_str());
+                verify((parent.as_fd(), name), &source.stat)
+            }
+        }
+    }
+
+    /// Brings the options of a mount that is in place in line.
+    pub(super) fn adjust(&mut self, item: &Item<'_>, mount: &OwnedFd) -> Result<()> {
+        let failed = |errno| Problem::os("cannot set its mount options", errno);
+        let inherited = opened(&mut self.stores, item.entry)?.options;
+        let now = kernel::options_of(mount.as_fd()).map_err(failed)?;
+        let (set, clear) = difference(now, inherited, item.entry.options);
+        if (set, clear) == (BindOptions::NONE, BindOptions::NONE) {
+            return Ok(());
+        }
+        log::info!("{}: its mount options change to {}", item.entry.target, words(item.entry.options));
+        self.tree.set_options(mount.as_fd(), set, clear).map_err(failed)
+    }
+
+    /// Whether a link stands for a file that the store did not hold. On a running system it stays, as programs may have the
+    /// file open through it; at boot it gives way to the mount.
+    pub(super) fn is_linked(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<bool> {
+        if item.entry.kind == Kind::Directory {
+            return Ok(false);
+        }
+        let live = self.sysroot.is_live();
+        let text = item.store.path.join(source);
+        let dir = self.parent(item, target)?;
+        let found = rustix::fs::readlinkat(dir, target.name(), Vec::new());
+        if !found.is_ok_and(|found| found.as_bytes() == text.as_str().as_bytes()) {
+            return Ok(false);
+        }
+        if live {
+            self.unchanged += 1;
+            return Ok(true);
+        }
+        let removed = rustix::fs::unlinkat(dir, target.name(), AtFlags::empty());
+        removed
+            .map(|()| false)
+            .map_err(|errno| Problem::os("cannot replace the link that stood for it", errno))
+    }
+
+    pub(super) fn link(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<()> {
+        let text = item.store.path.join(source);
+        let dir = self.parent(item, target)?;
+        let name = target.name();
+        match rustix::fs::symlinkat(text.as_str(), dir, name) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => {
+                let found = rustix::fs::readlinkat(dir, name, Vec::new());
+                if found.is_ok_and(|found| found.as_bytes() == text.as_str().as_bytes()) {
+                    self.unchanged += 1;
+                    return Ok(());
+                }
+                let stat = walk::stat_at(dir, name)
+                    .map_err(|errno| Problem::os("cannot look at the target", errno))?;
+                Err(occupied(&stat, "the link"))
+            }
+            Err(errno) => Err(Problem::os("cannot place the link", errno)),
+        }
+    }
+
+    pub(super) fn copy(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        source: &AbsPath,
+        node: &Node,
+    ) -> Result<()> {
+        let from = match source.parent() {
+            Some(parent) => {
+                let store = opened(&mut self.stores, item.entry)?;
+                let open = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
+                open.try_clone_to_owned().map_err(|error| Problem::new(error.to_string()))?
+            }
+            None => return Err(Problem::new("a store itself cannot be copied")),
+        };
+        // A copy that a program has changed since is its; but a file of before would end up on the store, in place of what
+        // that holds.
+        let foreign = self.sysroot.is_live() && self.previous.state(target) != Some(State::Copied);
+        let dir = self.parent(item, target)?;
+        let (from, to) = ((from.as_fd(), source.name()), (dir, target.name()));
+        if copy::place(from, &node.stat, to)? {
+            return Ok(());
+        }
+        let failed = |errno| Problem::os("cannot look at the target", errno);
+        if foreign && !copy::same(from, to).map_err(failed)? {
+            return Err(occupied(&walk::stat_at(to.0, to.1).map_err(failed)?, "the copy"));
+        }
+        self.unchanged += 1;
+        Ok(())
+    }
+}
+
+/// Holds what can be seen at a target now against what was mounted.
+fn verify((dir, name): (BorrowedFd<'_>, &str), source: &Stat) -> Result<()> {
+    let seen = walk::stat_at(dir, name)
+        .map_err(|errno| Problem::os("cannot look at it after mounting it", errno))?;
+    if seen.identity() == source.identity() && seen.is_mount_root() {
+        return Ok(());
+    }
+    Err(Problem::new("it was mounted, but something else is seen there").remedy("run `imp-mount --check`"))
+}
+
+pub(super) fn occupied(stat: &Stat, what: &str) -> Problem {
+    let found = walk::kind(stat.file_type());
+    Problem::new(format!("the target is {found} already, so {what} cannot be placed"))
+        .remedy("copy it to the store first, then move it away")
+}
+
+/// The options to set and to clear on a mount, given those that it has and those that it inherits from the store.
+#[must_use]
+pub fn difference(
+    now: BindOptions,
+    inherited: BindOptions,
+    wanted: BindOptions,
+) -> (BindOptions, BindOptions) {
+    let atime = BindOptions::NOATIME.and(BindOptions::STRICTATIME);
+    let asks = wanted.without(wanted.without(atime)) != BindOptions::NONE;
+    let inherited = if asks { inherited.without(atime) } else { inherited };
+    let wanted = wanted.and(inherited);
+    (wanted.without(now), now.without(wanted))
+}
+
+/// Options in words.
+#[must_use]
+pub fn words(options: BindOptions) -> String {
+    let names: Vec<_> = options.names().collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(",") }
+}

@@ -1,0 +1,131 @@
+//! What an entry brings: what its store holds, created where that is asked for.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::owner::{self, Wanted};
+use super::worker::{Worker, opened};
+use crate::create::{self, Attributes, Node};
+use crate::manifest::{AbsPath, Entry, Kind, Method, Missing};
+use crate::plan::Item;
+use crate::problem::{Problem, Result};
+use crate::walk::{self, Mounts};
+
+/// What an entry finds on its store.
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
+pub(super) enum Source {
+    /// It is there.
+    Node(Node),
+    /// It is not there, and a link is to stand for it.
+    Link,
+    /// It is not there, and nothing is to be done.
+    Absent,
+}
+
+impl Worker<'_, '_> {
+    /// What the store holds, created if that is asked for.
+    pub(super) fn source(&mut self, item: &Item<'_>, path: &AbsPath) -> Result<Source> {
+        let entry = item.entry;
+        let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
+        let store = opened(&mut self.stores, entry)?;
+        let shown = item.store.path.join(path);
+        let Some(parent) = path.parent() else {
+            // The store's own directory.
+            let fd =
+                store.cursor.base().try_clone_to_owned().map_err(|error| Problem::new(error.to_string()))?;
+            let stat = walk::stat(fd.as_fd())
+                .map_err(|errno| Problem::os(format!("cannot look at {shown}"), errno))?;
+            return Ok(Source::Node(Node { fd, stat, made: false }));
+        };
+        let dir = store.cursor.enter(parent.as_str(), &mut |dir, name, path| {
+            let said = plan.parents.of(path);
+            let wanted = Wanted::of_parent(&said);
+            create::directory(dir, name, Mounts::Stay, &mut || wanted.attributes(names))
+                .and_then(|node| {
+                    owner::note(&node, (dir, name), (&item.store.path, path), &wanted, names, pending)?;
+                    Ok(node.fd)
+                })
+                .map_err(|errno| step_failed(dir, item, path, errno))
+        })?;
+        let name = path.name();
+        let wanted = Wanted::of_entry(entry);
+        let mut attributes = || wanted.attributes(names);
+        let failed = |errno| step_failed(dir, item, path.as_str(), errno);
+        let node = if entry.kind == Kind::Directory {
+            create::directory(dir, name, Mounts::Stay, &mut attributes).map_err(failed)?
+        } else {
+            let content: &[u8] = if entry.missing == Missing::MachineId { b"uninitialized\n" } else { b"" };
+            let creates = matches!(entry.missing, Missing::Create | Missing::MachineId);
+            match walk::look(dir, name, Mounts::Stay) {
+                Err(Errno::NOENT) => match entry.missing {
+                    Missing::Link => return Ok(Source::Link),
+                    Missing::Skip => return Ok(Source::Absent),
+                    Missing::Fail => {
+                        return Err(Problem::new(format!("{shown} is not there"))
+                            .remedy("bring it there, or choose another policy with `missing`"));
+                    }
+                    _ => create::file(dir, name, Mounts::Stay, content, &mut attributes).map_err(failed)?,
+                },
+                Err(errno) => return Err(failed(errno)),
+                Ok(fd) => {
+                    let stat = walk::stat(fd.as_fd()).map_err(failed)?;
+                    if creates && stat.is_file() && stat.mode() == 0 {
+                        create::file(dir, name, Mounts::Stay, content, &mut attributes).map_err(failed)?
+                    } else {
+                        Node { fd, stat, made: false }
+                    }
+                }
+            }
+        };
+        let carries_links = entry.method == Method::Copy && node.stat.is_symlink();
+        if entry.kind != Kind::Directory && !node.stat.is_file() && !carries_links {
+            return Err(walk::wrong_type(
+                dir,
+                &item.store.path.join_text(path.as_str()),
+                &node.stat,
+                "a regular file",
+            ));
+        }
+        owner::note(&node, (dir, name), (&item.store.path, path.as_str()), &wanted, names, pending)
+            .map_err(failed)?;
+        if entry.enforce && !node.made && !node.stat.is_symlink() {
+            enforce(&node, (dir, name), &wanted.attributes(names), entry)
+                .map_err(|problem| problem.at(shown.to_string()))?;
+        }
+        Ok(Source::Node(node))
+    }
+}
+
+fn step_failed(dir: BorrowedFd<'_>, item: &Item<'_>, path: &str, errno: Errno) -> Problem {
+    let wanted = if item.entry.kind == Kind::Directory || path != item.entry.source().as_str() {
+        "a directory"
+    } else {
+        "a regular file"
+    };
+    walk::explain(dir, &item.store.path.join_text(path), errno, wanted)
+}
+
+fn enforce(
+    node: &Node,
+    (dir, name): (BorrowedFd<'_>, &str),
+    wanted: &Attributes,
+    entry: &Entry,
+) -> Result<()> {
+    let stat = &node.stat;
+    let same = stat.uid() == wanted.uid && stat.gid() == wanted.gid && stat.mode() == wanted.mode;
+    if wanted.pending || same {
+        return Ok(());
+    }
+    if entry.kind != Kind::Directory && stat.links() > 1 {
+        return Err(Problem::new("it has several names, so its owner and mode cannot be enforced")
+            .remedy("find the others with `find -samefile`, or leave `enforce` out"));
+    }
+    let failed = |errno| Problem::os("cannot enforce its owner and mode", errno);
+    match owner::reopen(dir, name, node).map_err(failed)? {
+        Some(fd) => create::enforce(fd.as_fd(), stat, wanted).map_err(failed),
+        None => {
+            Err(Problem::new("it was replaced while its owner and mode were enforced").remedy("run again"))
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Where a root is built on kernels that mount nothing on what is attached nowhere.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::Mode;
+
+use super::kernel::{self, Kernel};
+use super::root::{SOURCE, is_mount_root};
+use crate::create;
+use crate::manifest::AbsPath;
+use crate::manifest::options::Parted;
+use crate::problem::{Problem, Result};
+use crate::report;
+use crate::table;
+use crate::walk::{self, Mounts};
+
+/// The staging mount.
+pub const PATH: &str = "/run/imp-mount/stage";
+/// The root below it.
+const ROOT: &str = "root";
+
+/// A private mount below which a root is built where the kernel wants it attached: private, because what is on a shared
+/// mount cannot be moved, and PID 1 makes everything shared.
+#[derive(Debug)]
+pub struct Stage {
+    /// The private mount.
+    mount: OwnedFd,
+    /// The directory on which the root is mounted.
+    pub place: OwnedFd,
+    /// Whether the old root is mounted nowhere else, so that the stage must outlive a failure.
+    pub holds_old: bool,
+}
+
+impl Stage {
+    /// Makes it anew.
+    pub fn new(kernel: Kernel) -> Result<Self> {
+        Self::clear()?;
+        let failed = |errno| Problem::os(format!("cannot make the staging mount {PATH}"), errno);
+        report::directory(report::DIRECTORY)
+            .and_then(|()| report::directory(PATH))
+            .map_err(|error| failed(create::os_error(error)))?;
+        let dir = walk::base(PATH).map_err(failed)?;
+        let mode = "700".to_owned();
+        let options = Parted { mount: None, filesystem: vec![("mode", Some(&mode))] };
+        match kernel.new_filesystem("tmpfs", SOURCE, &options, PATH)? {
+            Some(mount) => kernel::attach(mount.as_fd(), dir.as_fd()).map_err(failed)?,
+            None => kernel::mount_filesystem("tmpfs", SOURCE, &options, dir.as_fd(), PATH)?,
+        }
+        let mount = walk::base(PATH).map_err(failed)?;
+        kernel::make_private(mount.as_fd())
+            .and_then(|()| rustix::fs::mkdirat(&mount, ROOT, Mode::from_raw_mode(0o700)))
+            .or_else(|errno| kernel::take_back(mount.as_fd(), errno))
+            .map_err(failed)?;
+        let place = walk::directory(mount.as_fd(), ROOT, Mounts::Enter).map_err(failed)?;
+        Ok(Self { mount, place, holds_old: false })
+    }
+
+    /// The root that is mounted on the place.
+    pub fn open_root(&self) -> Result<OwnedFd> {
+        walk::directory(self.mount.as_fd(), ROOT, Mounts::Enter)
+            .map_err(|errno| Problem::os(format!("cannot open {PATH}/{ROOT}"), errno))
+    }
+
+    /// What a run left that was stopped between taking the old root away and publishing the new one: the new root, with
+    /// the old one as its store, is then the only place where the old one is still mounted.
+    pub fn resume(store: &AbsPath) -> Result<Option<(Self, OwnedFd)>> {
+        let Ok(mount) = walk::base(PATH) else { return Ok(None) };
+        let Ok(root) = walk::directory(mount.as_fd(), ROOT, Mounts::Enter) else { return Ok(None) };
+        let below = table::all()?.into_iter().any(|mount| mount.point == format!("{PATH}/{ROOT}{store}"));
+        let place = root.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+        Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
+    }
+
+    /// Clears what a run left that was stopped.
+    pub fn clear() -> Result<()> {
+        let failed =
+            |errno| Problem::os(format!("cannot clear {PATH} of what an interrupted run left"), errno);
+        while let Ok(left) = walk::base(PATH) {
+            if !is_mount_root(left.as_fd())? {
+                break;
+            }
+            kernel::detach(left.as_fd()).map_err(failed)?;
+        }
+        match std::fs::remove_dir(PATH) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(failed(create::os_error(error)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.holds_old {
+            return log::warn!("the old root is kept at {PATH}; running again goes on from there");
+        }
+        if let Err(errno) = kernel::detach(self.mount.as_fd()) {
+            log::warn!("cannot unmount {PATH}: {errno}; the next run will");
+        }
+        if let Err(error) = std::fs::remove_dir(PATH) {
+            log::debug!("{PATH} stays: {error}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Where an entry goes: its target and the directories above it, and what stands in the way there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::guard::Guard;
+use super::owner::{self, Wanted};
+use super::worker::{Worker, is_pattern};
+use super::{kernel, root};
+use crate::create::{self, Attributes};
+use crate::manifest::parents::Said;
+use crate::manifest::path::escape;
+use crate::manifest::{AbsPath, Kind};
+use crate::plan::Item;
+use crate::problem::{Problem, Result};
+use crate::table;
+use crate::walk::{self, Mounts, Stat};
+
+/// What an entry finds at its target.
+pub(super) enum Spot {
+    /// A place to mount on.
+    Free(OwnedFd),
+    /// What should be there is there, as the root of this mount.
+    Done(OwnedFd),
+}
+
+impl Worker<'_, '_> {
+    /// The directory that holds a target, with everything above it created.
+    pub(super) fn parent(&mut self, item: &Item<'_>, target: &AbsPath) -> Result<BorrowedFd<'_>> {
+        let parent = target.parent().unwrap_or_else(AbsPath::root);
+        let own_path = item.entry.source.is_none();
+        let store = self.stores[usize::from(item.entry.store)].as_ref().ok().filter(|_| own_path);
+        let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
+        let root = AbsPath::root();
+        let make = if self.tree.is_new() { create::new_directory } else { create::directory };
+        self.target.enter(parent.as_str(), &mut |dir, name, path| {
+            let said = plan.parents.of(path);
+            let wanted = Wanted::of_parent(&said);
+            // What the store holds at the same path shows how it should look; but what is the same on every system is not
+            // the store's to say.
+            let model = store
+                .filter(|_| !matches!(said, Said::System(_)))
+                .and_then(|store| store.cursor.opened(path));
+            let model = model
+                .map(walk::stat)
+                .transpose()
+                .map_err(|errno| Problem::os("cannot look at the store", errno))?;
+            let waits = model.is_some()
+                && pending.iter().any(|one| one.base == item.store.path && one.path.as_str() == path);
+            let mut attributes = || match model {
+                Some(stat) => {
+                    Attributes { uid: stat.uid(), gid: stat.gid(), mode: stat.mode(), pending: waits }
+                }
+                None => wanted.attributes(names),
+            };
+            let node = make(dir, name, Mounts::Enter, &mut attributes)
+                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))?;
+            owner::note(&node, (dir, name), (&root, path), &wanted, names, pending)
+                .map_err(|errno| Problem::os(format!("cannot look at {}", escape(path)), errno))?;
+            Ok(node.fd)
+        })
+    }
+
+    /// The same directory once more, without creating anything.
+    pub(super) fn parent_again(&mut self, target: &AbsPath) -> Result<OwnedFd> {
+        let parent = target.parent().unwrap_or_else(AbsPath::root);
+        let dir = self.target.enter(parent.as_str(), &mut |dir, name, path| {
+            walk::directory(dir, name, Mounts::Enter)
+                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+        })?;
+        dir.try_clone_to_owned()
+            .map_err(|error| Problem::new(format!("cannot keep a directory open: {error}")))
+    }
+
+    /// What is at a path below the root, and the directory that holds it; none where nothing is.
+    pub fn look(&mut self, path: &AbsPath) -> Result<Option<(OwnedFd, Stat)>> {
+        let failed = |errno| Problem::os(format!("cannot look at {path}"), errno);
+        let parent = path.parent().unwrap_or_else(AbsPath::root);
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let looked = walk::open_below(self.tree.root.as_fd(), &parent, flags, Mounts::Enter)
+            .and_then(|dir| walk::stat_at(dir.as_fd(), path.name()).map(|stat| (dir, stat)));
+        match looked {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Where to mount: what is at the target, created if nothing is. `source` is none for a guard.
+    pub(super) fn spot(&mut self, item: &Item<'_>, target: &AbsPath, source: Option<&Stat>) -> Result<Spot> {
+        let directory = item.entry.kind == Kind::Directory;
+        let (live, guard) = (self.sysroot.is_live(), self.guard.identities());
+        let dir = self.parent(item, target)?;
+        let name = target.name();
+        let failed = |errno| {
+            walk::explain(dir, target.as_str(), errno, if directory { "a directory" } else { "a file" })
+        };
+        // Mode 000, so that it guards itself should the mount ever go away.
+        let made = if directory {
+            rustix::fs::mkdirat(dir, name, Mode::empty())
+                .and_then(|()| walk::directory(dir, name, Mounts::Enter))
+        } else {
+            let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(dir, name, new, Mode::empty())
+        };
+        let stat = match made {
+            Ok(place) => return Ok(Spot::Free(place)),
+            Err(Errno::EXIST) => walk::stat_at(dir, name).map_err(failed)?,
+            Err(errno) => return Err(failed(errno)),
+        };
+        if stat.is_symlink() {
+            return Err(walk::wrong_type(dir, target.as_str(), &stat, "nothing"));
+        }
+        if source.is_some() && !(if directory { stat.is_dir() } else { stat.is_file() }) {
+            let wanted = if directory { "a directory" } else { "a regular file" };
+            return Err(walk::wrong_type(dir, target.as_str(), &stat, wanted));
+        }
+        let place = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
+        if stat.is_mount_root() {
+            let guarded = guard.contains(&Some(stat.identity()));
+            match source {
+                Some(source) if source.identity() == stat.identity() => return Ok(Spot::Done(place)),
+                // Another file system on a disk needs no guard.
+                None if guarded || !root::is_volatile(place.as_fd())? => return Ok(Spot::Done(place)),
+                None => return Ok(Spot::Free(place)),
+                Some(_) => {}
+            }
+            if !guarded {
+                let mount = table::of(place.as_fd()).unwrap_or_default();
+                return Err(Problem::new(format!(
+                    "something else is mounted there: {} ({}), {}",
+                    escape(&mount.source),
+                    mount.fstype,
+                    escape(&mount.root)
+                ))
+                .remedy("unmount it, or take the entry out of the manifest"));
+            }
+            // The guard of an earlier run has done its duty.
+            kernel::detach(place.as_fd())
+                .map_err(|errno| Problem::os("cannot take the guard away", errno))?;
+            let below = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
+            return Ok(Spot::Free(below));
+        }
+        // A part of what is mounted above: mounting it once more hides nothing.
+        if source.is_some_and(|source| source.identity() == stat.identity()) {
+            return Ok(Spot::Free(place));
+        }
+        if let Some(held) = held(dir, name, &stat).map_err(failed)? {
+            let problem = Problem::new(format!("the target holds {held}, which mounting would hide"));
+            if live {
+                return Err(problem.remedy(format!(
+                    "copy it to {} first, then move it away",
+                    item.store.path.join(item.entry.source())
+                )));
+            }
+            self.warnings.push(problem.at(target.to_string()).remedy("move it to the store, or remove it"));
+        }
+        Ok(Spot::Free(place))
+    }
+
+    /// Mounts the guard at the target of an entry, or of a file that its pattern matched.
+    pub(super) fn guard(&mut self, item: &Item<'_>, target: &AbsPath) -> Result<()> {
+        if is_pattern(item.entry, target) {
+            return Ok(());
+        }
+        let Spot::Free(place) = self.spot(item, target, None)? else {
+            self.unchanged += 1;
+            return Ok(());
+        };
+        let stat =
+            walk::stat(place.as_fd()).map_err(|errno| Problem::os("cannot look at the target", errno))?;
+        let parent = self.parent_again(target)?;
+        let node = self.guard.node(stat.is_dir())?;
+        let place = place.as_fd();
+        self.tree
+            .bind(node.as_fd(), (parent.as_fd(), target.name()), place, Guard::OPTIONS, false)
+            .map_err(|problem| Problem { what: format!("cannot guard it: {}", problem.what), ..problem })?;
+        self.mounted.push(target.clone());
+        self.target.forget(target.as_str());
+        Ok(())
+    }
+}
+
+/// What would be hidden by a mount, in words; none for an empty directory or file.
+fn held(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<String>, Errno> {
+    const SHOWN: usize = 3;
+    if !stat.is_dir() {
+        return Ok((stat.size() > 0).then(|| format!("{} bytes", stat.size())));
+    }
+    let fd = walk::directory(dir, name, Mounts::Enter)?;
+    let mut names = walk::names(fd.as_fd(), SHOWN + 1)?;
+    let more = if names.len() > SHOWN { " and more" } else { "" };
+    names.truncate(SHOWN);
+    let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape(&name.to_string_lossy()))).collect();
+    Ok((!names.is_empty()).then(|| format!("{}{more}", names.join(", "))))
+}
