@@ -199,7 +199,7 @@ impl Report {
     pub fn write(&mut self) -> Result<()> {
         self.version = VERSION;
         let failed = |error: io::Error| Problem::new(format!("cannot write the report {PATH}: {error}"));
-        directory(DIRECTORY).map_err(failed)?;
+        directory(DIRECTORY).map_err(|problem| failed(io::Error::other(problem)))?;
         let new = format!("{PATH}.new");
         let file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o644).open(&new);
         let mut writer = io::BufWriter::new(file.map_err(failed)?);
@@ -210,11 +210,12 @@ impl Report {
 }
 
 /// Makes a directory that only root writes to, in one that is there; what is there already must be such a one.
-pub fn directory(path: &str) -> io::Result<()> {
-    match std::fs::DirBuilder::new().mode(0o755).create(path) {
+pub fn directory(path: &str) -> Result<()> {
+    let made = match std::fs::DirBuilder::new().mode(0o755).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => is_roots(&std::fs::symlink_metadata(path)?),
-    }
+        _ => std::fs::symlink_metadata(path).and_then(|metadata| is_roots(&metadata)),
+    };
+    made.map_err(|error| Problem::new(format!("cannot use {path}: {error}")))
 }
 
 fn is_roots(metadata: &std::fs::Metadata) -> io::Result<()> {

@@ -56,7 +56,7 @@ pub fn update(lines: &[Line], gone: &[String]) -> Result<()> {
         return Ok(());
     }
     let failed = |error: std::io::Error| Problem::new(format!("cannot write {PATH}: {error}"));
-    report::directory(DIRECTORY).map_err(failed)?;
+    report::directory(DIRECTORY)?;
     let _lock = lock()?;
     let old = match std::fs::read_to_string(PATH) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),

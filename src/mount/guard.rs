@@ -49,8 +49,7 @@ impl Guard {
         let (slot, name) =
             if directory { (&mut self.directory, "directory") } else { (&mut self.file, "file") };
         if slot.is_none() {
-            make(name, directory)
-                .map_err(|errno| Problem::os(format!("cannot make the guard {}", path(name)), errno))?;
+            make(name, directory)?;
             *self = Self::find()?;
         }
         let slot = if directory { &self.directory } else { &self.file };
@@ -60,12 +59,12 @@ impl Guard {
     }
 }
 
-fn make(name: &str, directory: bool) -> Result<(), Errno> {
+fn make(name: &str, directory: bool) -> Result<()> {
     let folder = format!("{}/guard", report::DIRECTORY);
-    report::directory(report::DIRECTORY)
-        .and_then(|()| report::directory(&folder))
-        .map_err(crate::create::os_error)?;
-    let folder = walk::base(&folder)?;
+    report::directory(report::DIRECTORY)?;
+    report::directory(&folder)?;
+    let failed = |errno| Problem::os(format!("cannot make the guard {}", path(name)), errno);
+    let folder = walk::base(&folder).map_err(failed)?;
     let made = if directory {
         rustix::fs::mkdirat(&folder, name, Mode::empty())
     } else {
@@ -74,7 +73,7 @@ fn make(name: &str, directory: bool) -> Result<(), Errno> {
     };
     match made {
         Err(Errno::EXIST) => Ok(()),
-        made => made,
+        made => made.map_err(failed),
     }
 }
 

@@ -36,9 +36,8 @@ impl Stage {
     pub fn new(kernel: Kernel) -> Result<Self> {
         Self::clear()?;
         let failed = |errno| Problem::os(format!("cannot make the staging mount {PATH}"), errno);
-        report::directory(report::DIRECTORY)
-            .and_then(|()| report::directory(PATH))
-            .map_err(|error| failed(create::os_error(error)))?;
+        report::directory(report::DIRECTORY)?;
+        report::directory(PATH)?;
         let dir = walk::base(PATH).map_err(failed)?;
         let mode = "700".to_owned();
         let options = Parted { mount: None, filesystem: vec![("mode", Some(&mode))] };
