@@ -32,7 +32,8 @@ pub fn measure(measure: &Path, lines: &[Vec<String>]) -> Vec<Sample> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let samples = String::from_utf8(output.stdout).unwrap();
-    eprint!("{said}");
+    // That a run went well is no news here.
+    said.lines().filter(|line| !line.contains(" put in place, ")).for_each(|line| eprintln!("{line}"));
     samples.lines().map(parse).collect()
 }
 
