@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use imp_mount::manifest::{AbsPath, show, text, wire};
+use imp_mount::cmdline::Words;
+use imp_mount::manifest::{AbsPath, Phase, show, text, wire};
+use imp_mount::plan::{Action, Plan, print};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -171,6 +173,28 @@ proptest! {
                 prop_assert!(!problems.is_empty());
                 prop_assert!(problems.iter().all(|problem| problem.at.starts_with("entries[") && !problem.what.is_empty()));
             }
+        }
+    }
+
+    /// A plan has every entry once, a directory before what is below it, whatever is skipped; and it is the same every time.
+    #[test]
+    fn a_plan_is_in_a_valid_order(json in accepted(), skip in option::of(path()), off in any::<bool>()) {
+        let manifest = text::parse(&json.to_string()).unwrap();
+        let skip: Vec<_> = skip.iter().map(|path| AbsPath::parse(path).unwrap()).collect();
+        let words = Words { off, skip: skip.clone(), ..Words::default() };
+        for upto in [Phase::Early, Phase::Boot, Phase::Etc, Phase::Live] {
+            let plan = Plan::new(&manifest, &words, upto);
+            prop_assert_eq!(plan.items.len(), manifest.entries.len());
+            for (index, item) in plan.items.iter().enumerate() {
+                let target = &item.entry.target;
+                prop_assert!(!plan.items[..index].iter().any(|before| before.entry.target.is_in(target)));
+                let skipped = skip.iter().any(|path| target.is_in(path));
+                let later = item.entry.phase > upto;
+                let placed = item.action == Action::Place;
+                prop_assert!(!placed || !skipped && !later && (!off || item.entry.phase == Phase::Early));
+                prop_assert!(placed || skipped || later || off);
+            }
+            prop_assert_eq!(print::text(&plan), print::text(&Plan::new(&manifest, &words, upto)));
         }
     }
 
