@@ -134,7 +134,7 @@ fn words(cli: &Cli) -> Words {
 }
 
 fn read(path: &str) -> Result<Manifest> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(16 * 1024);
     let file = std::fs::File::open(path).and_then(|file| file.take(wire::LIMIT + 1).read_to_end(&mut bytes));
     file.map_err(|error| {
         Problem::new(format!("cannot read it: {error}")).at(format!("manifest {path}")).remedy(

@@ -1,6 +1,7 @@
 //! The system calls that no crate wraps yet. The only `unsafe` code there is.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub use linux_raw_sys::general::mount_attr as MountAttr;
@@ -72,33 +73,32 @@ const WANTED: u32 = raw::STATMOUNT_MNT_BASIC
 
 /// Asks for one mount by its unique id (Linux 6.8).
 pub fn statmount(unique_id: u64) -> Result<StatMount> {
-    // The fixed part, and room for four paths behind it.
+    // The fixed part, and room for usual paths behind it; with longer ones it fails, and mountinfo is read.
     const HEAD: usize = size_of::<statmount_head>();
     // The first version of the request, which every kernel that has the call takes.
     let request = mnt_id_req { size: 24, spare: 0, mnt_id: unique_id, param: WANTED.into(), mnt_ns_id: 0 };
-    let mut buffer = vec![0_u64; (HEAD + 4 * 4096) / 8];
-    let length = size_of_val(&buffer[..]);
-    // SAFETY: `request` is a live struct of at least the 24 bytes that its size says; `buffer` is aligned to 8 bytes and the
-    // kernel writes at most the length passed with it.
+    let mut buffer = [0_u8; HEAD + 2048];
+    // SAFETY: `request` is a live struct of at least the 24 bytes that its size says; the kernel writes at most
+    // as many bytes to `buffer` as it has.
     let result = unsafe {
         libc::syscall(
             i64::from(raw::__NR_statmount),
             std::ptr::from_ref(&request),
             buffer.as_mut_ptr(),
-            length,
+            buffer.len(),
             0,
         )
     };
     check(result)?;
-    // SAFETY: the buffer is longer than the struct and aligned for it, and the struct is made of integers only, for which
-    // any bytes are valid.
-    let head: &statmount_head = unsafe { &*buffer.as_ptr().cast() };
+    // SAFETY: the buffer is longer than the struct, which is read as bytes without regard to alignment, and is made of
+    // integers only, for which any bytes are valid.
+    let head: statmount_head = unsafe { buffer.as_ptr().cast::<statmount_head>().read_unaligned() };
     let text = |bit: u32, offset: u32| {
         if head.mask & u64::from(bit) == 0 {
             return Vec::new();
         }
-        let bytes = buffer.iter().flat_map(|word| word.to_ne_bytes());
-        bytes.skip(HEAD + offset as usize).take_while(|byte| *byte != 0).collect()
+        let rest = buffer.get(HEAD + offset as usize..).unwrap_or_default();
+        CStr::from_bytes_until_nul(rest).map(|text| text.to_bytes().to_vec()).unwrap_or_default()
     };
     Ok(StatMount {
         old_id: head.mnt_id_old,

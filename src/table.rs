@@ -1,5 +1,6 @@
 //! What is mounted: /proc/self/mountinfo, and statmount(2) for a single mount where the kernel has it.
 
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{self, AtFlags, StatxFlags};
@@ -31,9 +32,7 @@ pub struct Mount {
 /// Every mount in this namespace, in the order in which the kernel lists them: since Linux 6.8 the oldest first, which is not
 /// the order in which they cover each other once something was mounted beneath another.
 pub fn all() -> Result<Vec<Mount>> {
-    let text = std::fs::read(MOUNTINFO)
-        .map_err(|error| Problem::new(format!("cannot read {MOUNTINFO}: {error}")).remedy("mount /proc"))?;
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(parse).collect())
+    Ok(String::from_utf8_lossy(&mountinfo()?).lines().filter_map(parse).collect())
 }
 
 /// The mount that something open is on.
@@ -67,11 +66,18 @@ pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
 pub fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
     let id = crate::walk::mount_id(fd).map_err(|errno| Problem::os("cannot ask for a mount's id", errno))?;
     let id = id.to_string();
-    let text = std::fs::read(MOUNTINFO)
-        .map_err(|error| Problem::new(format!("cannot read {MOUNTINFO}: {error}")).remedy("mount /proc"))?;
+    let text = mountinfo()?;
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().find(|line| line.split(' ').next() == Some(&id)).unwrap_or_default();
     Ok(line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:")))
+}
+
+/// The whole file, in few reads: the kernel does not say how long it is.
+fn mountinfo() -> Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(16 * 1024);
+    let read = std::fs::File::open(MOUNTINFO).and_then(|mut file| file.read_to_end(&mut text));
+    read.map_err(|error| Problem::new(format!("cannot read {MOUNTINFO}: {error}")).remedy("mount /proc"))?;
+    Ok(text)
 }
 
 /// One line of `proc_pid_mountinfo(5)`.

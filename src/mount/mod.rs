@@ -25,7 +25,7 @@ use crate::names::{Files, Names, Place};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
 use crate::report::{self, Clock, EntryReport, Outcome, Report, Run, State, StoreReport};
-use crate::table;
+use crate::table::{self, Mount};
 use crate::utab;
 use crate::walk::{self, Mounts};
 
@@ -214,12 +214,14 @@ fn work(
     let in_place = entries.iter().filter(|entry| in_place.contains(&entry.state)).count();
     done.placed = in_place.saturating_sub(unchanged);
     done.unchanged = unchanged;
-    report.stores = describe(plan, &stores);
+    let mounts: Vec<_> =
+        stores.iter().map(|opened| table::of(opened.as_ref().ok()?.cursor.base()).ok()).collect();
+    report.stores = describe(plan, &stores, &mounts);
     report.entries.clear();
     for entry in entries {
         report.insert(entry);
     }
-    if let Err(problem) = write_utab(plan, &sysroot, &stores, &report.entries, &gone) {
+    if let Err(problem) = write_utab(plan, &sysroot, &mounts, &report.entries, &gone) {
         done.warnings.push(
             problem.remedy("mounts may be shown by file managers, and be unmounted one by one at shutdown"),
         );
@@ -271,24 +273,24 @@ fn merge_pending(report: &mut Report, new: Vec<report::Pending>, plan: &Plan<'_>
     report.pending.extend(new);
 }
 
-fn describe(plan: &Plan<'_>, stores: &[Result<Opened>]) -> Vec<StoreReport> {
-    let describe = |(store, opened): (&crate::manifest::Store, &Result<Opened>)| {
-        let mount =
-            opened.as_ref().ok().and_then(|opened| table::of(opened.cursor.base()).ok()).unwrap_or_default();
-        StoreReport {
+fn describe(plan: &Plan<'_>, stores: &[Result<Opened>], mounts: &[Option<Mount>]) -> Vec<StoreReport> {
+    let mut described = Vec::new();
+    for ((store, opened), mount) in plan.manifest.stores.iter().zip(stores).zip(mounts) {
+        let mount = mount.clone().unwrap_or_default();
+        described.push(StoreReport {
             path: store.path.as_str().to_owned(),
             device: mount.source,
             fstype: mount.fstype,
             failure: opened.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-        }
-    };
-    plan.manifest.stores.iter().zip(stores).map(describe).collect()
+        });
+    }
+    described
 }
 
 fn write_utab(
     plan: &Plan<'_>,
     sysroot: &Sysroot,
-    stores: &[Result<Opened>],
+    mounts: &[Option<Mount>],
     entries: &[EntryReport],
     gone: &[Removed],
 ) -> Result<()> {
@@ -297,12 +299,12 @@ fn write_utab(
         .manifest
         .stores
         .iter()
-        .zip(stores)
-        .map(|(store, opened)| {
-            let mount = table::of(opened.as_ref().ok()?.cursor.base()).ok()?;
+        .zip(mounts)
+        .map(|(store, mount)| {
+            let mount = mount.as_ref()?;
             let point = AbsPath::parse(&mount.point).ok()?;
             let inside = sysroot.path.join(&store.path).below(&point)?;
-            Some((mount.source, AbsPath::parse(&mount.root).ok()?.join(&inside)))
+            Some((mount.source.clone(), AbsPath::parse(&mount.root).ok()?.join(&inside)))
         })
         .collect();
     let mut lines = Vec::with_capacity(entries.len());
