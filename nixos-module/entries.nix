@@ -1,0 +1,86 @@
+# Everything that persists, from every store, user and home, as one list in one form.
+{ config, lib, ... }:
+let
+  inherit (config.users) users;
+  paths = import ./paths.nix { inherit lib; };
+
+  # The group of a user, where nothing else is said; home-manager does not know it.
+  groupOf = user: users.${user}.group or null;
+
+  common = entry: {
+    inherit (entry) required enforce phase from;
+    store = paths.join [ entry.persistentStoragePath ];
+    options = entry.mountOptions;
+    hidden = entry.hideMount;
+    trash = entry.allowTrash;
+  };
+  owner = it: {
+    inherit (it) user mode;
+    group = if it.group == null then groupOf it.user else it.group;
+  };
+
+  directory =
+    entry:
+    common entry
+    // owner entry
+    // {
+      target = entry.dirPath;
+      kind = "directory";
+      parents = owner entry.defaultPerms;
+      inherit (entry) home;
+      method = method entry.method;
+      missing = null;
+    };
+
+  file =
+    entry:
+    common entry
+    // {
+      target = entry.filePath;
+      kind = "file";
+      user = if entry.user == null then "root" else entry.user;
+      group =
+        if entry.group != null then
+          entry.group
+        else if entry.user == null then
+          "root"
+        else
+          groupOf entry.user;
+      inherit (entry) mode home;
+      parents = owner entry.parentDirectory.defaultPerms;
+      parentDirectory = owner entry.parentDirectory // {
+        directory = entry.parentDirectory.dirPath;
+      };
+      method = method entry.method;
+      missing =
+        if entry.missing == null && entry.filePath == "/etc/machine-id" then "machine-id" else entry.missing;
+    };
+
+  # `auto`, whatever is neither here nor there, and what an assertion is about: the usual one.
+  method =
+    method:
+    if
+      lib.elem method [
+        "symlink"
+        "copy"
+      ]
+    then
+      method
+    else
+      "bind";
+
+  enabled = stores: lib.filter (store: store.enable) (lib.attrValues stores);
+  system = enabled config.environment.persistence;
+  ofUsers = lib.concatMap (store: lib.attrValues store.users) system;
+  homes = lib.concatMap (user: enabled (user.home.persistence or { })) (
+    lib.attrValues (config.home-manager.users or { })
+  );
+  all = system ++ ofUsers ++ homes;
+in
+{
+  imp-mount.entries =
+    map directory (lib.concatMap (it: it.directories) all) ++ map file (lib.concatMap (it: it.files) all);
+  imp-mount.active =
+    config.imp-mount.enable == true
+    || (config.imp-mount.enable == null && config.imp-mount.entries != [ ]);
+}

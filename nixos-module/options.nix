@@ -1,0 +1,88 @@
+# `imp-mount`: the switches of the whole.
+{ lib, pkgs, ... }:
+let
+  inherit (lib) mkOption types;
+  size =
+    text:
+    mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      description = text;
+    };
+in
+{
+  options.imp-mount = {
+    enable = mkOption {
+      type = types.nullOr types.bool;
+      default = null;
+      example = true;
+      description = ''
+        Whether the paths of `environment.persistence` are mounted over a root that is empty at every boot.
+
+        `true` makes the root a tmpfs unless `fileSystems."/"` or `imp-mount.convert` says what it is; `null` leaves the root to
+        `fileSystems` and does nothing while no path persists; `false` does nothing at all.
+      '';
+    };
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ./package.nix { };
+      defaultText = lib.literalMD "the package that comes with the module";
+      description = "The package with `imp-mount` and `impctl` for the running system, and the static `imp-mount` in its output `initrd`.";
+    };
+
+    root = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            size = size "Its size: bytes, with a suffix k, m or g, or a share of the memory such as `50%`.";
+            inodes = size "How many inodes it may have, with a suffix k, m or g.";
+            mode = mkOption {
+              type = types.str;
+              default = "0755";
+              description = "The mode of `/`.";
+            };
+            options = mkOption {
+              type = types.listOf types.str;
+              default = [ ];
+              example = [ "huge=within_size" ];
+              description = "Further options of tmpfs(5) or of the mount.";
+            };
+          };
+        }
+      );
+      default = null;
+      example = {
+        size = "8G";
+      };
+      description = "The tmpfs that is the root; `null` leaves it to `fileSystems.\"/\"`.";
+    };
+
+    convert = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/persist";
+      description = ''
+        The disk that `fileSystems."/"` names becomes the store at this path, and a tmpfs becomes the root: an existing
+        installation is turned over at its next boot without copying a byte. Earlier generations still boot from it as before.
+      '';
+    };
+
+    entries = mkOption {
+      type = types.listOf types.raw;
+      readOnly = true;
+      internal = true;
+      description = ''
+        Everything that persists, in one form, for other modules to look at: a list of
+        `{ target, kind, store, user, group, mode, parents, method, missing, options, required, enforce, hidden, trash, phase, from }`.
+      '';
+    };
+
+    active = mkOption {
+      type = types.bool;
+      readOnly = true;
+      internal = true;
+      description = "Whether anything is done. What defines `environment.persistence` must not depend on it.";
+    };
+  };
+}

@@ -1,0 +1,72 @@
+# `environment.persistence`: what persists, as people write it.
+{ config, lib, ... }:
+let
+  inherit (lib) mkOption types;
+  levels = import ./persistence/store.nix { inherit lib; };
+  inherit (config.users) users;
+in
+{
+  options.environment.persistence = mkOption {
+    default = { };
+    type = types.attrsOf (
+      types.submoduleWith {
+        shorthandOnlyDefinesConfig = true;
+        modules = [
+          (
+            args@{ name, ... }:
+            levels.store {
+              place = ''environment.persistence."${name}"'';
+              user = "root";
+              group = "root";
+              home = null;
+            } args
+          )
+          (
+            { name, config, ... }:
+            let
+              store = { inherit name config; };
+            in
+            {
+              options.users = mkOption {
+                default = { };
+                type = types.attrsOf (
+                  types.submodule (
+                    args@{ name, ... }:
+                    levels.user {
+                      place = ''environment.persistence."${store.name}".users.${name}'';
+                      store = store.config;
+                      user = name;
+                      group = users.${name}.group or null;
+                      home = users.${name}.home or "/home/${name}";
+                    } args
+                  )
+                );
+                example = lib.literalExpression ''
+                  {
+                    ada = {
+                      directories = [ "Documents" { directory = ".ssh"; mode = "0700"; } ];
+                      files = [ ".screenrc" ];
+                    };
+                  }
+                '';
+                description = "What persists in the homes of users: paths are relative to `users.users.<name>.home`.";
+              };
+            }
+          )
+        ];
+      }
+    );
+    example = lib.literalExpression ''
+      {
+        "/persist" = {
+          directories = [ "/var/log" "/var/lib/nixos" ];
+          files = [ "/etc/machine-id" "/etc/ssh/ssh_host_*" ];
+          users.ada.directories = [ "Documents" ];
+        };
+      }
+    '';
+    description = ''
+      What persists, by the store that holds it. The interface is that of nix-community/impermanence, and more.
+    '';
+  };
+}

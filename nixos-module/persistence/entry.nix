@@ -1,0 +1,287 @@
+# The options of one directory and of one file that persists.
+#
+# Everything of nix-community/impermanence's interface is here with its types and defaults, also what is internal there but
+# used by people's own modules (`dirPath`, `filePath`, `home`, `defaultPerms`).
+{ lib }:
+{
+  # Where the list stands, such as `environment.persistence."/persist"`.
+  place,
+  # The store's options, whose flags are the entries' defaults.
+  store,
+  # Who owns what is created, and the directory that paths are relative to (null: none).
+  user,
+  group,
+  home,
+}:
+let
+  inherit (lib) mkOption types;
+  paths = import ../paths.nix { inherit lib; };
+  removed = import ./removed.nix { inherit lib; };
+
+  owner = {
+    user = mkOption {
+      type = types.str;
+      default = user;
+      defaultText = lib.literalMD "`root`, or the user whose home it is in";
+      description = "Who owns the directory when it is created: a name or a number.";
+    };
+    group = mkOption {
+      type = types.nullOr types.str;
+      default = group;
+      defaultText = lib.literalMD "`root`, or the primary group of the user whose home it is in";
+      description = "The group of the directory when it is created: a name or a number.";
+    };
+    mode = mkOption {
+      type = types.str;
+      default = "0755";
+      example = "u=rwx,g=rx,o=";
+      description = "The mode of the directory when it is created, octal or symbolic.";
+    };
+  };
+
+  common = {
+    persistentStoragePath = mkOption {
+      type = types.path;
+      default = store.persistentStoragePath;
+      defaultText = lib.literalMD "the store's `persistentStoragePath`";
+      description = "The store that holds it.";
+    };
+    hideMount = mkOption {
+      type = types.bool;
+      default = store.hideMounts;
+      defaultText = lib.literalMD "the store's `hideMounts`";
+      example = true;
+      description = "Whether file managers are told to hide the mount.";
+    };
+    allowTrash = mkOption {
+      type = types.bool;
+      default = store.allowTrash;
+      defaultText = lib.literalMD "the store's `allowTrash`";
+      example = true;
+      description = "Whether file managers may keep a trash folder on the mount.";
+    };
+    home = mkOption {
+      type = types.nullOr types.path;
+      default = home;
+      internal = true;
+      description = "The home that the path is relative to.";
+    };
+    enableDebugging = mkOption {
+      type = types.bool;
+      default = store.enableDebugging;
+      internal = true;
+      description = "Accepted, and without effect: `imp-mount --check` says how everything stands.";
+    };
+    assertions = mkOption {
+      type = types.listOf types.unspecified;
+      default = [ ];
+      internal = true;
+      description = "Assertions that are forwarded to NixOS.";
+    };
+  };
+
+  # What only imp-mount has.
+  more = {
+    mountOptions = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "noexec" ];
+      description = "Options of the mount, beside `nosuid` and `nodev`, which `suid` and `dev` take away.";
+    };
+    required = mkOption {
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether a boot without it stops in the emergency shell. Otherwise its place is guarded, so that nothing is written to
+        memory.
+      '';
+    };
+    enforce = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether owner and mode are given to what exists already, too.";
+    };
+    phase = mkOption {
+      type = types.nullOr (
+        types.enum [
+          "early"
+          "boot"
+          "etc"
+          "live"
+        ]
+      );
+      default = null;
+      description = ''
+        When it is mounted: before the system is looked for, once the root is found, after the overlay on /etc, or on the running
+        system. By default it is worked out from the file systems.
+      '';
+    };
+  };
+
+  internal = lib.mapAttrs (
+    _: option: if lib.isOption option then option // { internal = true; } else internal option
+  );
+
+  directoryOptions =
+    common
+    // owner
+    // {
+      directory = mkOption {
+        type = types.str;
+        description = "The path, absolute or relative to the home.";
+      };
+      defaultPerms = internal owner;
+      dirPath = mkOption {
+        type = types.path;
+        internal = true;
+        description = "The absolute path.";
+      };
+    };
+
+  # Where an element of a list was defined.
+  from = list: files: "${place}.${list}, ${lib.concatMapStringsSep " and " paths.place files}";
+
+  directory =
+    { config, options, ... }:
+    {
+      imports = [
+        (removed {
+          inherit place;
+          name = "method";
+          keeps = [
+            "auto"
+            "bind"
+            "symlink"
+          ];
+          text = ''
+            ▹ persistence."${store.persistentStoragePath}":
+                As real bind mounts are now used instead of bindfs, changing the directory linking
+                method is deprecated. `bind' and `symlink' are what there is.
+          '';
+          description = ''
+            How it gets from the store to its place: `auto` or `bind`, a mount, or `symlink`, a symbolic link into the store. By
+            default a mount.
+          '';
+        })
+      ];
+      options =
+        directoryOptions
+        // more
+        // {
+          from = mkOption {
+            type = types.str;
+            internal = true;
+            description = "Where it was defined.";
+          };
+        };
+      config = {
+        dirPath = paths.join [
+          (if config.home == null then "/" else config.home)
+          config.directory
+        ];
+        from = lib.mkOptionDefault (from "directories" options.directory.files);
+      };
+    };
+
+  file =
+    { config, options, ... }:
+    {
+      options =
+        common
+        // more
+        // {
+          file = mkOption {
+            type = types.str;
+            description = ''
+              The path, absolute or relative to the home. The last component may hold `*`, `?` and `[...]`: every match on the
+              store is mounted, and what appears later and matches is brought there at shutdown.
+            '';
+          };
+          parentDirectory = internal directoryOptions;
+          method = mkOption {
+            type = types.enum [
+              "auto"
+              "bind"
+              "symlink"
+              "copy"
+            ];
+            default = "auto";
+            description = ''
+              How it gets from the store to its place: `auto` or `bind`, a mount; `symlink`, a symbolic link into the store; `copy`, a
+              copy that is brought back at shutdown when it has changed, for programs that replace the file.
+            '';
+          };
+          missing = mkOption {
+            type = types.nullOr (
+              types.enum [
+                "link"
+                "create"
+                "skip"
+                "fail"
+                "machine-id"
+              ]
+            );
+            default = null;
+            defaultText = lib.literalMD "`link`; `machine-id` for /etc/machine-id";
+            description = ''
+              What to do when the store does not hold it: place a symbolic link, so that what a program creates lands on the store;
+              create it empty; leave it out; fail; or make this a first boot for systemd.
+            '';
+          };
+          user = mkOption {
+            type = types.nullOr types.str;
+            default = if home == null then null else user;
+            defaultText = lib.literalMD "`root`, or the user whose home it is in";
+            description = "Who owns the file when it is created: a name or a number.";
+          };
+          group = mkOption {
+            type = types.nullOr types.str;
+            default = if home == null then null else group;
+            defaultText = lib.literalMD "`root`, or the primary group of the user whose home it is in";
+            description = "The group of the file when it is created: a name or a number.";
+          };
+          mode = mkOption {
+            type = types.nullOr types.str;
+            default = null;
+            defaultText = "0644";
+            description = "The mode of the file when it is created, octal or symbolic.";
+          };
+          filePath = mkOption {
+            type = types.path;
+            internal = true;
+            description = "The absolute path.";
+          };
+          from = mkOption {
+            type = types.str;
+            internal = true;
+            description = "Where it was defined.";
+          };
+        };
+      config =
+        let
+          base = if config.home == null then "/" else config.home;
+          directory = dirOf config.file;
+        in
+        {
+          filePath = paths.join [
+            base
+            config.file
+          ];
+          from = lib.mkOptionDefault (from "files" options.file.files);
+          parentDirectory = {
+            inherit directory;
+            inherit (config) home persistentStoragePath;
+            dirPath = paths.join [
+              base
+              directory
+            ];
+          };
+        };
+    };
+in
+{
+  directories = types.listOf (
+    types.coercedTo types.str (directory: { inherit directory; }) (types.submodule directory)
+  );
+  files = types.listOf (types.coercedTo types.str (file: { inherit file; }) (types.submodule file));
+}

@@ -1,0 +1,150 @@
+# The options of a store: `environment.persistence.<name>` and `home.persistence.<name>`, and a user's part of one.
+{ lib }:
+let
+  inherit (lib) mkOption types;
+  entry = import ./entry.nix { inherit lib; };
+  removed = import ./removed.nix { inherit lib; };
+
+  # What a store and a user's part of it have in common.
+  lists =
+    context:
+    let
+      type = entry context;
+    in
+    {
+      directories = mkOption {
+        type = type.directories;
+        default = [ ];
+        example = lib.literalExpression ''
+          [
+            "/var/log"
+            "/var/lib/nixos"
+            { directory = "/var/lib/colord"; user = "colord"; group = "colord"; mode = "u=rwx,g=rx,o="; }
+          ]
+        '';
+        description = "Directories that persist: paths, or sets of what is below.";
+      };
+      files = mkOption {
+        type = type.files;
+        default = [ ];
+        example = lib.literalExpression ''
+          [
+            "/etc/machine-id"
+            "/etc/ssh/ssh_host_*"
+            { file = "/etc/nix/id_rsa"; parentDirectory.mode = "u=rwx,g=,o="; }
+          ]
+        '';
+        description = "Files that persist: paths, or sets of what is below.";
+      };
+      assertions = mkOption {
+        type = types.listOf types.unspecified;
+        default = [ ];
+        internal = true;
+        description = "Assertions that are forwarded to NixOS.";
+      };
+    };
+in
+{
+  # A store. `context` says whose it is: { place, user, group, home }.
+  store =
+    context:
+    { name, config, ... }:
+    {
+      imports =
+        map
+          (
+            option:
+            removed {
+              inherit (context) place;
+              inherit (option) name text;
+            }
+          )
+          [
+            {
+              name = "allowOther";
+              text = ''
+                ▹ persistence."${name}":
+                    As real bind mounts are now used instead of bindfs, `allowOther' is no longer needed.
+              '';
+            }
+            {
+              name = "removePrefixDirectory";
+              text = ''
+                ▹ persistence."${name}":
+                    The use of prefix directories is deprecated and the functionality has been removed.
+                    If you depend on this functionality, name every path by its place on the running system.
+              '';
+            }
+            {
+              name = "defaultDirectoryMethod";
+              text = ''
+                ▹ persistence."${name}":
+                    As real bind mounts are now used instead of bindfs, changing the default directory linking
+                    method is deprecated.
+              '';
+            }
+          ];
+      options = lists (context // { store = config; }) // {
+        enable = mkOption {
+          type = types.bool;
+          default = true;
+          description = "Whether this store is used. Otherwise it contributes nothing, nor do its users.";
+        };
+        persistentStoragePath = mkOption {
+          type = types.path;
+          default = name;
+          defaultText = "‹name›";
+          description = "Where the store is on the running system.";
+        };
+        required = mkOption {
+          type = types.bool;
+          default = true;
+          description = ''
+            Whether a boot without the store stops in the emergency shell. Otherwise its entries are guarded, so that nothing is
+            written to memory.
+          '';
+        };
+        hideMounts = mkOption {
+          type = types.bool;
+          default = false;
+          example = true;
+          description = "Whether file managers are told to hide the mounts.";
+        };
+        allowTrash = mkOption {
+          type = types.bool;
+          default = false;
+          example = true;
+          description = "Whether file managers may keep a trash folder on the mounts.";
+        };
+        enableDebugging = mkOption {
+          type = types.bool;
+          default = false;
+          internal = true;
+          description = "Accepted, and without effect: `imp-mount --check` says how everything stands.";
+        };
+        enableWarnings = mkOption {
+          type = types.bool;
+          default = true;
+          description = "Whether to warn of what is not wrong, but probably not meant.";
+        };
+      };
+    };
+
+  # A user's part of a store. `context` is as above, with the store's options as `store`.
+  user =
+    context:
+    { ... }:
+    {
+      imports = [
+        (removed {
+          inherit (context) place;
+          name = "home";
+          text = ''
+            ▹ persistence."${context.store.persistentStoragePath}":
+                The home directory is now automatically deduced, rendering this option useless.
+          '';
+        })
+      ];
+      options = lists context;
+    };
+}
