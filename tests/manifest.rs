@@ -8,6 +8,8 @@ mod command;
 mod documents;
 #[path = "manifest/forms.rs"]
 mod forms;
+#[path = "manifest/layout.rs"]
+mod layout;
 #[path = "manifest/random.rs"]
 mod random;
 #[path = "manifest/refused.rs"]

@@ -5,22 +5,26 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::output::{Failure, print};
+use super::output::{Failure, complain, print};
 use crate::manifest::{Manifest, show, text, wire};
 use crate::problem::Problem;
 
 /// Compiles the text form into the binary one.
 pub fn compile(input: &Path, output: &Path) -> Result<(), Failure> {
-    let manifest = from_text(&read(input)?)?;
+    let (manifest, notes) = from_text(&read(input)?)?;
     let bytes = wire::encode(&manifest).map_err(|problem| Failure::Refused(vec![problem]))?;
-    replace(output, &bytes).map_err(|error| Failure::io("writing", output, &error))
+    replace(output, &bytes).map_err(|error| Failure::io("writing", output, &error))?;
+    for note in notes {
+        complain(&format!("note: {note}"));
+    }
+    Ok(())
 }
 
 /// Prints either form as text.
 pub fn show(file: &Path) -> Result<(), Failure> {
     let bytes = read(file)?;
     let manifest = if wire::is_text(&bytes) {
-        from_text(&bytes)?
+        from_text(&bytes)?.0
     } else {
         wire::decode(&bytes)
             .map_err(|problem| Failure::Refused(vec![problem.at(file.display().to_string())]))?
@@ -28,10 +32,11 @@ pub fn show(file: &Path) -> Result<(), Failure> {
     print(&show::show(&manifest))
 }
 
-fn from_text(bytes: &[u8]) -> Result<Manifest, Failure> {
+/// A manifest, and what is to be said of it.
+fn from_text(bytes: &[u8]) -> Result<(Manifest, Vec<Problem>), Failure> {
     let json = std::str::from_utf8(bytes)
         .map_err(|error| Failure::Refused(vec![Problem::new(format!("this is no JSON: {error}"))]))?;
-    text::parse(json).map_err(Failure::Refused)
+    text::parse_with_notes(json).map_err(Failure::Refused)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {

@@ -44,7 +44,7 @@ impl Failure {
 }
 
 /// Writes a line to standard error. When nobody reads that either, the exit code still tells.
-fn complain(line: &str) {
+pub fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 

@@ -4,8 +4,10 @@
 //! everything in path order, and nothing said twice.
 
 mod fields;
+mod layout;
 
 use self::fields::{Fields, path, text};
+use self::layout::Layout;
 use super::json::Value;
 use super::refuse::{self, Place};
 use super::{
@@ -22,11 +24,25 @@ pub const VERSION: u32 = 1;
 /// # Errors
 /// Everything that is wrong with it: each with its place as written, such as `entries[3] /var/lib/plex`.
 pub fn parse(json: &str) -> Result<Manifest, Vec<Problem>> {
+    parse_with_notes(json).map(|(manifest, _)| manifest)
+}
+
+/// As [`parse`], with what is not wrong with it, but probably not meant.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn parse_with_notes(json: &str) -> Result<(Manifest, Vec<Problem>), Vec<Problem>> {
     let tree: Value = serde_json::from_str(json).map_err(|error| vec![syntax(&error)])?;
     let mut problems = Vec::new();
-    let (manifest, places) = read(&tree, &mut problems).ok_or_else(|| std::mem::take(&mut problems))?;
+    let (manifest, layout, places) =
+        read(&tree, &mut problems).ok_or_else(|| std::mem::take(&mut problems))?;
     problems.extend(refuse::problems(&manifest, &|place| places.name(place)));
-    if problems.is_empty() { Ok(manifest) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let note = |(entry, place): (&Entry, &String)| Some(layout.as_ref()?.note(entry)?.at(place));
+    let notes = manifest.entries.iter().zip(&places.entries).filter_map(note).collect();
+    Ok((manifest, notes))
 }
 
 fn syntax(error: &serde_json::Error) -> Problem {
@@ -61,7 +77,7 @@ impl Places {
 }
 
 /// The manifest as far as it can be read; none where it cannot be told what anything in it means.
-fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Places)> {
+fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Option<Layout>, Places)> {
     let mut fields = Fields::open("", tree, problems)?;
     if let Some(version) = fields.need("version", |value| match value {
         Value::Number(version) => Ok(version.clone()),
@@ -102,17 +118,20 @@ fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Places)>
 
     let mut entries =
         fields.items("entries", &["directory", "file"], |fields| entry(fields, &stores, complete));
-    entries.sort_by(|(one, _), (other, _)| one.target.cmp(&other.target));
-    let (entries, entry_places) = entries.into_iter().unzip();
+    entries.sort_by(|((one, _), _), ((other, _), _)| one.target.cmp(&other.target));
 
     let ids = fields.object("ids", "ids.", |ids| Ids {
         users: ids.table("users"),
         groups: ids.table("groups"),
         strict: ids.flag("strict", false),
     });
+    let layout = fields.object("layout", "layout.", Layout::read);
     fields.finish();
+    layout::phases(layout.as_ref(), entries.iter_mut().map(|((entry, said), _)| (entry, *said)));
+    let (entries, entry_places) = entries.into_iter().map(|((entry, _), place)| (entry, place)).unzip();
     Some((
         Manifest { root, stores, parents, entries, ids: ids.unwrap_or_default() },
+        layout,
         Places { stores: store_places, parents: parent_places, entries: entry_places },
     ))
 }
@@ -127,8 +146,8 @@ fn store(fields: &mut Fields<'_, '_>) -> Option<Store> {
     Some(Store { path: path?, required, device, fstype, options })
 }
 
-/// An entry, unless it is left open what it is, where it belongs or when.
-fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<Entry> {
+/// An entry and the phase that it names, unless it is left open what it is or where it belongs.
+fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<(Entry, Option<Phase>)> {
     let directory = fields.read("directory", |value| Ok((path(value)?, Kind::Directory)));
     let file = fields.read("file", |value| pattern::read(text(value)?));
     match (fields.has("directory"), fields.has("file")) {
@@ -153,6 +172,7 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
         [Missing::Link, Missing::Create, Missing::Skip, Missing::Fail, Missing::MachineId],
         Missing::name,
     );
+    let says_when = fields.has("phase");
     let phase = fields.word("phase", [Phase::Boot, Phase::Early, Phase::Etc, Phase::Live], Phase::name);
     let mut this = Entry {
         target: AbsPath::root(),
@@ -173,10 +193,11 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
     options(fields, &mut this);
     (this.target, this.kind) = directory.or(file)?;
     this.source = source.filter(|source| *source != this.target);
-    (this.store, this.method, this.phase) = (store?, method?, phase?);
+    (this.store, this.method) = (store?, method?);
     // What is wrong about it has been said.
     this.missing = if is_directory { Missing::default() } else { missing? };
-    Some(this)
+    let phase = phase?;
+    Some((this, says_when.then_some(phase)))
 }
 
 /// Which store an entry belongs to. Without a word on it, the only one.

@@ -82,6 +82,19 @@ fn a_refusal_says_everything_and_writes_nothing() {
 }
 
 #[test]
+fn a_note_is_no_refusal() {
+    let scratch = tempfile::tempdir().unwrap();
+    let json = r#"{ "version": 1, "stores": [{ "path": "/p" }], "entries": [{ "directory": "/data/a" }],
+        "layout": { "filesystems": [{ "path": "/data", "fstype": "xfs" }] } }"#;
+    let output = impctl(scratch.path(), &["compile", "-", "-o", "out"], json);
+    let said = "note: entries[0] /data/a: it persists already, as it lies on /data, a file system of its own (xfs); \
+        leave it out, unless it is to be on the store\n";
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), said));
+    let shown = impctl(scratch.path(), &["show", "out"], "");
+    assert!(String::from_utf8(shown.stdout).unwrap().contains(r#""phase": "live""#));
+}
+
+#[test]
 fn what_cannot_be_tried_is_another_exit_code() {
     let scratch = tempfile::tempdir().unwrap();
     for (arguments, said) in [

@@ -12,10 +12,10 @@ const SCHEMA: &str = include_str!("../../docs/manifest.schema.json");
 const PAGE: &str = include_str!("../../docs/manifest.5");
 
 /// Manifests that are accepted: between them they have every key, and whatever is close to being refused.
-pub const ACCEPTED: [&str; 18] = [
+pub const ACCEPTED: [&str; 19] = [
     r#"{ "version": 1 }"#,
     include_str!("../golden/v1.json"),
-    r#"{ "version": 1, "root": null, "stores": null, "parents": null, "entries": null, "ids": null }"#,
+    r#"{ "version": 1, "root": null, "stores": null, "parents": null, "entries": null, "ids": null, "layout": null }"#,
     r#"{ "version": 1, "root": {}, "stores": [], "parents": [], "entries": [], "ids": {} }"#,
     r#"{ "version": 1, "root": { "convert": "/nix/persist", "size": "50%", "mode": "u=rwx,go=rx", "inodes": "0", "options": ["huge=within_size", "noexec,noatime", "mpol=default"] } }"#,
     r#"{ "version": 1, "root": { "size": "1048576", "inodes": "1000k" } }"#,
@@ -34,10 +34,11 @@ pub const ACCEPTED: [&str; 18] = [
     r#"{ "version": 1, "stores": [{ "path": "/p" }], "entries": [{ "directory": "/a", "mode": "u=rwX,g=rX,o=" }, { "directory": "/b", "mode": "+t,g-w" }, { "directory": "/c", "mode": "2750" }, { "directory": "/d", "mode": "01777" }, { "directory": "/e", "mode": "=700" }, { "directory": "/f", "mode": "g=u,o=" }] }"#,
     r#"{ "version": 1, "stores": [{ "path": "/p" }], "entries": [{ "directory": "/a", "options": ["rw", "dev", "exec", "suid", "strictatime", "nodiratime", "nosymfollow"], "required": false, "enforce": true, "trash": true }] }"#,
     r#"{ "version": 1, "stores": [{ "path": "/p" }], "entries": [{ "directory": "/a", "user": "568", "group": "root", "parents": { "user": "plex" } }, { "directory": "/b", "user": 4294967294 }], "ids": { "users": { "plex": 193, "ü": 0 }, "groups": {}, "strict": true } }"#,
+    r#"{ "version": 1, "layout": { "filesystems": [{ "path": "/", "fstype": "tmpfs", "in-initrd": true, "from": "x" }, { "path": "/data" }], "etc-overlay": true } }"#,
 ];
 
 /// The parts of a manifest: what the man page calls them, where the schema has them, and text with an unknown key there.
-const PARTS: [(&str, &str, &str); 7] = [
+const PARTS: [(&str, &str, &str); 9] = [
     ("The manifest", "", r#"{ "version": 1, "?": 1 }"#),
     ("root", "/$defs/root", r#"{ "version": 1, "root": { "?": 1 } }"#),
     ("stores", "/$defs/store", r#"{ "version": 1, "stores": [{ "path": "/p", "?": 1 }] }"#),
@@ -53,6 +54,12 @@ const PARTS: [(&str, &str, &str); 7] = [
         r#"{ "version": 1, "stores": [{ "path": "/p" }], "entries": [{ "file": "/a", "parents": { "?": 1 } }] }"#,
     ),
     ("ids", "/$defs/ids", r#"{ "version": 1, "ids": { "?": 1 } }"#),
+    ("layout", "/$defs/layout", r#"{ "version": 1, "layout": { "?": 1 } }"#),
+    (
+        "layout.filesystems",
+        "/$defs/filesystem",
+        r#"{ "version": 1, "layout": { "filesystems": [{ "path": "/data", "?": 1 }] } }"#,
+    ),
 ];
 
 fn schema() -> (Value, Validator) {
@@ -82,7 +89,7 @@ fn documented(section: &str) -> BTreeSet<String> {
     let text = text.lines().take_while(|line| !line.starts_with(".Ss ") && !line.starts_with(".Sh "));
     text.filter_map(|line| line.strip_prefix(".It Cm "))
         .flat_map(|keys| keys.split(" , "))
-        .map(str::to_owned)
+        .map(|key| key.replace("\\-", "-"))
         .collect()
 }
 

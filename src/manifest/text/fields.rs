@@ -220,7 +220,7 @@ impl<'v, 'p> Fields<'v, 'p> {
     ) -> Vec<(T, String)> {
         let mut items = Vec::new();
         for (index, value) in self.list(key).iter().enumerate() {
-            let mut place = format!("{key}[{index}]");
+            let mut place = format!("{}{key}[{index}]", self.prefix);
             if let Some(name) = names.iter().find_map(|name| member(value, name)) {
                 place = format!("{place} {}", escape(name));
             }

@@ -1,0 +1,91 @@
+//! Where the system's own file systems are: what an entry that does not say when it is mounted is told by.
+//!
+//! Only the text form has it. The compiled one says of each entry what follows from it.
+
+use super::fields::{Fields, path};
+use super::owned;
+use crate::manifest::{AbsPath, Entry, Phase};
+use crate::problem::Problem;
+
+/// Types of file systems on which nothing outlives a boot, or that do not tell whether it does (a bind mount is `none`).
+const VOLATILE: [&str; 5] = ["tmpfs", "ramfs", "devtmpfs", "overlay", "none"];
+
+/// The system's file systems.
+pub struct Layout {
+    filesystems: Vec<FileSystem>,
+    etc_overlay: bool,
+}
+
+/// A file system that the system mounts itself.
+struct FileSystem {
+    path: AbsPath,
+    fstype: Option<String>,
+    /// Whether the initrd mounts it, and not the running system.
+    in_initrd: bool,
+}
+
+impl Layout {
+    /// Reads the object.
+    pub fn read(fields: &mut Fields<'_, '_>) -> Self {
+        let filesystems = fields.items("filesystems", &["path"], |fields| {
+            let path = fields.need("path", path);
+            let fstype = fields.read("fstype", owned);
+            let in_initrd = fields.flag("in-initrd", false);
+            Some(FileSystem { path: path?, fstype, in_initrd })
+        });
+        Self {
+            filesystems: filesystems.into_iter().map(|(filesystem, _)| filesystem).collect(),
+            etc_overlay: fields.flag("etc-overlay", false),
+        }
+    }
+
+    /// When a path can be mounted at the earliest, and has to be.
+    fn phase(&self, target: &AbsPath) -> Phase {
+        if self.above(target).any(|filesystem| !filesystem.in_initrd) {
+            Phase::Live
+        } else if self.etc_overlay && target.as_str().starts_with("/etc/") {
+            Phase::Etc
+        } else if target.as_str() == "/nix" {
+            // What is to be booted is in /nix/store.
+            Phase::Early
+        } else {
+            Phase::Boot
+        }
+    }
+
+    /// The file systems, but for the root's own, that a path lies in.
+    fn above(&self, target: &AbsPath) -> impl Iterator<Item = &FileSystem> {
+        self.filesystems.iter().filter(|it| !it.path.is_root() && target.is_in(&it.path))
+    }
+
+    /// That an entry persists without being one, as it lies on a disk.
+    pub fn note(&self, entry: &Entry) -> Option<Problem> {
+        let nearest = self.above(&entry.target).max_by(|one, other| one.path.cmp(&other.path))?;
+        let fstype = nearest.fstype.as_deref().unwrap_or("auto");
+        if VOLATILE.contains(&fstype) {
+            return None;
+        }
+        let what = format!(
+            "it persists already, as it lies on {}, a file system of its own ({fstype})",
+            nearest.path
+        );
+        Some(Problem::new(what).remedy("leave it out, unless it is to be on the store"))
+    }
+}
+
+/// Gives every entry its phase: what it says, or else what the layout says, and no earlier than the entry above it.
+///
+/// The entries are in path order, each with what it says itself.
+pub fn phases<'e>(layout: Option<&Layout>, entries: impl Iterator<Item = (&'e mut Entry, Option<Phase>)>) {
+    let mut above: Vec<(AbsPath, Phase)> = Vec::new();
+    for (entry, said) in entries {
+        while above.pop_if(|(path, _)| !entry.target.is_in(path)).is_some() {}
+        let least = above.last().map_or(Phase::Early, |(_, phase)| *phase);
+        entry.phase = match (said, layout) {
+            (Some(phase), _) => phase,
+            (None, Some(layout)) => layout.phase(&entry.target).max(least),
+            (None, None) => Phase::default(),
+        };
+        above.push((entry.target.clone(), entry.phase));
+    }
+}
