@@ -1,8 +1,26 @@
 # The NixOS module. It describes what the configuration says; impctl, at build time, and imp-mount, at boot, decide.
+{ lib, options, ... }:
 {
   imports = [
+    # What people write ...
     ./options.nix
     ./persistence.nix
     ./entries.nix
+    # ... what it comes to ...
+    ./plan.nix
+    ./manifest.nix
+    ./assertions.nix
+    # ... and where it goes.
+    ./filesystems.nix
+    ./initrd.nix
+    ./etc.nix
+    ./system.nix
   ];
+
+  config = lib.optionalAttrs (options ? home-manager.sharedModules) {
+    home-manager.sharedModules = [
+      ./home-manager.nix
+      { home._nixosModuleImported = true; }
+    ];
+  };
 }

@@ -2,7 +2,7 @@
 { config, lib, ... }:
 let
   inherit (config.users) users;
-  paths = import ./paths.nix { inherit lib; };
+  paths = import ./paths.nix;
 
   # The group of a user, where nothing else is said; home-manager does not know it.
   groupOf = user: users.${user}.group or null;

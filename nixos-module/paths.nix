@@ -1,32 +1,40 @@
-# Paths as people write them, in one form.
-{ lib }:
+# Paths as people write them, in one form. Needs nothing but builtins.
 let
   components =
-    path: lib.filter (part: lib.isString part && part != "" && part != ".") (builtins.split "/" path);
+    path:
+    builtins.filter (part: builtins.isString part && part != "" && part != ".") (
+      builtins.split "/" path
+    );
+  absolute = parts: "/" + builtins.concatStringsSep "/" parts;
+  startsWith = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
 in
-rec {
+{
   # "/home/ada/" and "x//y" make "/home/ada/x/y". What goes up with `..` stays, for impctl to refuse.
-  join = paths: "/" + lib.concatStringsSep "/" (lib.concatMap components paths);
+  join = paths: absolute (builtins.concatMap components paths);
 
-  # The directories above a path, nearest last, without "/".
+  # The directories above a path, from the top, without "/".
   ancestors =
     path:
     let
       parts = components path;
+      above = count: absolute (builtins.genList (builtins.elemAt parts) (count + 1));
     in
-    map (count: join [ (lib.concatStringsSep "/" (lib.take count parts)) ]) (
-      lib.range 1 (lib.length parts - 1)
-    );
+    builtins.genList above (if parts == [ ] then 0 else builtins.length parts - 1);
 
   # Whether a path is `above`, or lies below it.
-  isIn = above: path: above == "/" || path == above || lib.hasPrefix "${above}/" path;
+  isIn = above: path: above == "/" || path == above || startsWith "${above}/" path;
 
-  # A definition's file as it is called everywhere: without the place in the Nix store that changes with every commit.
+  # A definition's file as it is called everywhere: without the place in the Nix store, which changes with every commit, and
+  # the initrd with it.
   place =
     file:
     let
       text = builtins.unsafeDiscardStringContext (toString file);
-      inStore = builtins.match "${lib.escapeRegex builtins.storeDir}/[^/]+/(.*)" text;
+      length = builtins.stringLength builtins.storeDir;
+      inStore = builtins.match "/[^/]+/(.*)" (builtins.substring length (-1) text);
     in
-    if inStore == null then text else lib.head inStore;
+    if startsWith builtins.storeDir text && inStore != null then builtins.head inStore else text;
+
+  # A path in a unit's RequiresMountsFor= and the like.
+  quote = path: builtins.replaceStrings [ "%" ] [ "%%" ] (builtins.toJSON path);
 }

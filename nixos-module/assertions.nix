@@ -1,0 +1,210 @@
+# What NixOS refuses or warns of. What the manifest alone shows to be wrong is impctl's to refuse, when it is built.
+{ config, lib, utils, ... }:
+let
+  cfg = config.imp-mount;
+  inherit (cfg) entries;
+  inherit (config.users) users groups;
+  paths = import ./paths.nix;
+
+  system = lib.filter (store: store.enable) (lib.attrValues config.environment.persistence);
+  homes = lib.concatMap (user: lib.filter (store: store.enable) (lib.attrValues (user.home.persistence or { }))) (
+    lib.attrValues (config.home-manager.users or { })
+  );
+  levels = system ++ lib.concatMap (store: lib.attrValues store.users) system ++ homes;
+  forwarded = lib.concatMap (
+    level:
+    level.assertions ++ lib.concatMap (it: it.assertions) (level.directories ++ level.files)
+  ) levels;
+
+  fileSystems = lib.attrValues config.fileSystems;
+  at = path: lib.findFirst (fs: fs.mountPoint == path) null fileSystems;
+  root = at "/";
+
+  # What is there twice, with every place that says so.
+  twice =
+    kind:
+    lib.mapAttrsToList (path: all: ''
+      ${path}
+            ${lib.concatMapStringsSep "\n      " (it: "from ${it.from}") all}'') (
+      lib.filterAttrs (_: all: lib.length all > 1) (
+        lib.groupBy (it: it.target) (lib.filter (it: it.kind == kind) entries)
+      )
+    );
+  duplicates = kind: word: {
+    assertion = twice kind == [ ];
+    message = ''
+      environment.persistence:
+          The following ${word} were specified two or more
+          times:
+            ${lib.concatStringsSep "\n      " (twice kind)}
+    '';
+  };
+
+  storesNotInInitrd = lib.filter (
+    fs:
+    !utils.fsNeededForBoot fs && lib.any (store: paths.isIn fs.mountPoint store.path) cfg.plan.stores
+  ) fileSystems;
+
+  strangers = lib.concatMap (
+    store: lib.filter (name: !users ? ${name}) (lib.attrNames store.users)
+  ) system;
+
+  patterns = lib.filter (
+    it:
+    it.kind == "file" && lib.hasPrefix "/etc/" it.target && builtins.match ".*[*?[].*" it.target != null
+  ) entries;
+
+  # fileSystems of these types come with the network, which comes after everything that mounts what persists.
+  isNetwork =
+    fs:
+    lib.elem "_netdev" fs.options
+    || lib.elem fs.fsType [
+      "nfs"
+      "nfs4"
+      "cifs"
+      "smb3"
+      "ceph"
+      "fuse.sshfs"
+      "fuse.glusterfs"
+      "glusterfs"
+      "9p"
+    ];
+
+  assertions =
+    forwarded
+    ++ [
+      {
+        assertion = storesNotInInitrd == [ ];
+        message = ''
+          environment.persistence:
+              All filesystems used for persistent storage must
+              have the option "neededForBoot" set to true.
+
+              Please fix the following filesystems:
+                ${lib.concatMapStringsSep "\n      " (fs: fs.mountPoint) storesNotInInitrd}
+        '';
+      }
+      (duplicates "file" "files")
+      (duplicates "directory" "directories")
+      {
+        assertion = strangers == [ ];
+        message = ''
+          environment.persistence:
+              The following users have paths that persist, but are not in users.users, so where their homes are is not
+              known:
+                ${lib.concatStringsSep "\n      " strangers}
+        '';
+      }
+      {
+        assertion =
+          cfg.root == null
+          || cfg.convert != null
+          || root == null
+          || (root.fsType == "tmpfs" && lib.subtractLists root.options cfg.plan.rootOptions == [ ]);
+        message = ''
+          imp-mount.root:
+              It says what the root is, and fileSystems."/" says something else: ${root.fsType} (${toString root.device}).
+
+              Remove one of the two, or let the disk become the store: imp-mount.convert = "/persist".
+        '';
+      }
+      {
+        assertion = !(config.system.etc.overlay.enable && !config.system.etc.overlay.mutable) || patterns == [ ];
+        message = ''
+          environment.persistence:
+              An immutable /etc has no place to mount the matches of a pattern at. Name the files one by one:
+                ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from})") patterns}
+        '';
+      }
+      {
+        assertion = !lib.any isNetwork cfg.plan.later;
+        message = ''
+          environment.persistence:
+              These file systems come with the network, later than anything that persists can be mounted on them. Name the
+              paths below them in fileSystems, as bind mounts:
+                ${lib.concatMapStringsSep "\n      " (fs: fs.mountPoint) (lib.filter isNetwork cfg.plan.later)}
+        '';
+      }
+    ]
+    ++ lib.optionals (cfg.convert != null) [
+      {
+        assertion = root != null && root.fsType != "tmpfs";
+        message = ''
+          imp-mount.convert:
+              There is no disk to convert: fileSystems."/" is ${
+                if root == null then "not there" else "a tmpfs"
+              }. It has to name the disk that is the root today.
+        '';
+      }
+      {
+        assertion = config.boot.initrd.enable && config.boot.initrd.systemd.enable;
+        message = "imp-mount.convert: only the systemd initrd can convert a root: boot.initrd.systemd.enable = true.";
+      }
+      {
+        assertion =
+          at "/nix" != null || at "/nix/store" != null || lib.any (it: it.target == "/nix") entries;
+        message = ''
+          imp-mount.convert:
+              The Nix store is on the disk that is converted, so it has to persist:
+                environment.persistence."${cfg.convert}".directories = [ "/nix" ];
+        '';
+      }
+      {
+        assertion = !config.boot.loader.grub.enable || at "/boot" != null;
+        message = ''
+          imp-mount.convert:
+              GRUB would look for its files at their paths on the running system, which are others on the disk. Put /boot on a
+              file system of its own, or use systemd-boot.
+        '';
+      }
+    ];
+
+  unfixed = id: declared: lib.attrNames (lib.filterAttrs (_: it: it.${id} == null) declared);
+  usersWithoutUid = unfixed "uid" users;
+  groupsWithoutGid = unfixed "gid" groups;
+  idsPersist =
+    let
+      places = [
+        "/var"
+        "/var/lib"
+        "/var/lib/nixos"
+      ];
+    in
+    lib.any (it: it.kind == "directory" && lib.elem it.target places) entries
+    || lib.any (fs: lib.elem fs.mountPoint places) fileSystems;
+
+  isNumber = name: builtins.match "[0-9]+" name != null;
+  undeclared =
+    key: declared:
+    lib.filter (
+      it: it.${key} != null && !isNumber it.${key} && !declared ? ${it.${key}}
+    ) entries;
+  unknown = key: declared: map (it: "${it.${key}}, of ${it.target} (${it.from})") (undeclared key declared);
+in
+{
+  config = lib.mkIf cfg.active {
+    inherit assertions;
+    warnings = lib.mkIf (lib.any (store: store.enableWarnings) (system ++ homes)) (
+      lib.optional (!idsPersist && (usersWithoutUid != [ ] || groupsWithoutGid != [ ])) ''
+        environment.persistence:
+            Neither /var/lib/nixos nor any of its parents are
+            persisted. This means all users/groups without
+            specified uids/gids will have them reassigned on
+            reboot.
+            ${lib.optionalString (usersWithoutUid != [ ]) ''
+              The following users are missing a uid:
+                    ${lib.concatStringsSep "\n      " usersWithoutUid}
+            ''}
+            ${lib.optionalString (groupsWithoutGid != [ ]) ''
+              The following groups are missing a gid:
+                    ${lib.concatStringsSep "\n      " groupsWithoutGid}
+            ''}
+      ''
+      ++ lib.optional (undeclared "user" users ++ undeclared "group" groups != [ ]) ''
+        environment.persistence:
+            These users and groups are not declared. What is created for them stays root's alone until they exist:
+              ${lib.concatStringsSep "\n      " (unknown "user" users ++ unknown "group" groups)}
+      ''
+    );
+  };
+}

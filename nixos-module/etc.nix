@@ -1,0 +1,35 @@
+# /etc/machine-id, and places to mount files at below an /etc that cannot be written to.
+{ config, lib, ... }:
+let
+  cfg = config.imp-mount;
+  immutable = config.system.etc.overlay.enable && !config.system.etc.overlay.mutable;
+
+  below = lib.filter (it: lib.hasPrefix "/etc/" it.target && it.phase != "boot") cfg.entries;
+  name = it: lib.removePrefix "/etc/" it.target;
+  # NixOS has one of its own for the machine-id.
+  files = lib.filter (it: it.kind == "file" && it.target != "/etc/machine-id") below;
+  directories = lib.filter (it: it.kind == "directory") below;
+  weak = lib.mkOverride 1400;
+in
+{
+  config = lib.mkIf cfg.active (
+    lib.mkMerge [
+      (lib.mkIf immutable {
+        environment.etc =
+          lib.listToAttrs (map (it: lib.nameValuePair (name it) (weak { text = ""; mode = "0600"; })) files)
+          // lib.listToAttrs (
+            map (it: lib.nameValuePair "${name it}/.imp-mount" (weak { text = ""; })) directories
+          );
+      })
+      (lib.mkIf (lib.any (it: it.target == "/etc/machine-id") cfg.entries) {
+        # It puts what PID 1 made up on the first boot into the file below, and takes any mount for that: in the initrd there is
+        # nothing to do yet, and on later boots it would fail.
+        boot.initrd.systemd.suppressedUnits = [ "systemd-machine-id-commit.service" ];
+        # With an immutable /etc NixOS says so itself.
+        systemd.services.systemd-machine-id-commit.unitConfig = lib.mkIf (!immutable) {
+          ConditionFirstBoot = true;
+        };
+      })
+    ]
+  );
+}

@@ -1,0 +1,63 @@
+# The root and the stores among `fileSystems`, and what of it the running system's fstab(5) says.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.imp-mount;
+  paths = import ./paths.nix;
+
+  # Below mkDefault, and above an option's own default: whatever anybody says counts more.
+  weak = 1400;
+  mkWeak = lib.mkOverride weak;
+
+  # Whether the root is in fileSystems, and nobody else has to say what it is.
+  isOurs =
+    cfg.active
+    && (cfg.root != null || cfg.enable == true)
+    && cfg.convert == null
+    && config.boot.initrd.enable
+    && !cfg.plan.buildsRoot;
+
+  # A file system that a store lies on, or a tmpfs that an entry lies on, has to be there when the entries are mounted.
+  neededForBoot =
+    fs:
+    cfg.active
+    && (
+      lib.any (store: paths.isIn fs.mountPoint store.path) cfg.plan.stores
+      || (
+        fs.fsType == "tmpfs" && lib.any (entry: paths.isIn fs.mountPoint entry.target) cfg.entries
+      )
+    );
+
+  # The disk that is converted is the root for the initrd alone.
+  isRoot = line: builtins.match "[^# ]+ / .*" line != null;
+  converted = lib.concatMapStringsSep "\n" (
+    line:
+    if isRoot line then "imp-mount / tmpfs ${lib.concatStringsSep "," cfg.plan.rootOptions} 0 0" else line
+  ) (lib.splitString "\n" config.environment.etc.fstab.text);
+in
+{
+  options.fileSystems = lib.mkOption {
+    type = lib.types.attrsOf (
+      lib.types.submodule (
+        { config, options, ... }:
+        {
+          config.neededForBoot = lib.mkIf (neededForBoot config) (mkWeak true);
+          config.options = lib.mkIf (
+            isOurs && config.mountPoint == "/" && options.fsType.highestPrio == weak
+          ) cfg.plan.rootOptions;
+        }
+      )
+    );
+  };
+
+  config = {
+    fileSystems = lib.mkIf isOurs { "/".fsType = mkWeak "tmpfs"; };
+    environment.etc = lib.mkIf (cfg.active && cfg.convert != null) {
+      fstab.source = lib.mkForce (pkgs.writeText "fstab" converted);
+    };
+  };
+}

@@ -1,0 +1,57 @@
+# `home.persistence`: what persists, as users of home-manager write it. The NixOS module mounts it.
+{ config, lib, ... }:
+let
+  inherit (lib) mkOption types;
+  levels = import ./persistence/store.nix { inherit lib; };
+  inherit (config) home;
+in
+{
+  options.home.persistence = mkOption {
+    default = { };
+    type = types.attrsOf (
+      types.submodule (
+        args@{ name, ... }:
+        levels.store {
+          place = ''home-manager.users.${home.username}.home.persistence."${name}"'';
+          user = home.username;
+          # Not known here; the NixOS module fills it in.
+          group = null;
+          home = home.homeDirectory;
+        } args
+      )
+    );
+    description = "What persists in this home, by the store that holds it: paths are relative to the home.";
+  };
+  options.home._nixosModuleImported = mkOption {
+    type = types.bool;
+    default = false;
+    internal = true;
+    description = "Set by the NixOS module, and by nobody else.";
+  };
+
+  config.assertions = [
+    {
+      assertion = home._nixosModuleImported;
+      message = ''
+        home.persistence: Module was imported manually!
+
+          The Home Manager persistence module should not be imported
+          manually. It will be imported by the NixOS module
+          automatically.
+      '';
+    }
+    {
+      assertion =
+        !lib.any (store: lib.hasInfix home.homeDirectory store.persistentStoragePath) (
+          lib.attrValues home.persistence
+        );
+      message = ''
+        home.persistence: persistentStoragePath contains home directory path!
+
+          The API has changed - the persistent storage path should no longer
+          contain the path to the user's home directory, as it will be added
+          automatically.
+      '';
+    }
+  ];
+}

@@ -1,0 +1,90 @@
+# Which parts the configuration needs.
+#
+# What becomes of an entry is impctl's to decide. Here it is only told whether there is an entry for a unit to look at: a unit
+# too many finds nothing to do.
+{
+  config,
+  lib,
+  utils,
+  ...
+}:
+let
+  cfg = config.imp-mount;
+  paths = import ./paths.nix;
+  initrd = config.boot.initrd;
+
+  # Every store with an entry, once; optional only where nobody requires it.
+  stores =
+    let
+      all = config.environment.persistence;
+      # A store that was named is as its name says; one that only an entry names is required.
+      required = path: lib.any (store: !store.enable || store.required) (named path) || named path == [ ];
+      named = path: lib.filter (store: paths.join [ store.persistentStoragePath ] == path) stated;
+      stated =
+        lib.attrValues all
+        ++ lib.concatMap (user: lib.attrValues (user.home.persistence or { })) (
+          lib.attrValues (config.home-manager.users or { })
+        );
+    in
+    map (path: {
+      inherit path;
+      required = required path;
+      from = (lib.findFirst (it: it.store == path) { from = null; } cfg.entries).from;
+    }) (lib.unique (map (it: it.store) cfg.entries ++ lib.optional (cfg.convert != null) cfg.convert));
+
+  # File systems that the running system mounts, where they lie above an entry.
+  later = lib.filter (
+    it: !utils.fsNeededForBoot it && lib.any (entry: paths.isIn it.mountPoint entry.target) cfg.entries
+  ) (lib.attrValues config.fileSystems);
+
+  wants = phase: lib.any (it: it.phase == phase) cfg.entries;
+in
+{
+  options.imp-mount.plan = lib.mkOption {
+    type = lib.types.raw;
+    readOnly = true;
+    internal = true;
+    description = "Which parts the configuration needs.";
+  };
+  options.imp-mount.manifest = lib.mkOption {
+    type = lib.types.raw;
+    readOnly = true;
+    internal = true;
+    description = "The manifest as it is given to `impctl compile`.";
+  };
+  options.imp-mount.compiled = lib.mkOption {
+    type = lib.types.package;
+    readOnly = true;
+    internal = true;
+    description = "The compiled manifest.";
+  };
+
+  config.imp-mount.plan = {
+    inherit stores later;
+    # The root as fstab(5) has it.
+    rootOptions =
+      let
+        said = key: value: lib.optional (value != null) "${key}=${value}";
+      in
+      if cfg.root == null then
+        [ "mode=0755" ]
+      else
+        said "mode" cfg.root.mode
+        ++ said "size" cfg.root.size
+        ++ said "nr_inodes" cfg.root.inodes
+        ++ cfg.root.options;
+    # Whether the root is a tmpfs that is not in fileSystems.
+    buildsRoot =
+      cfg.convert == null
+      && initrd.enable
+      && initrd.systemd.enable
+      && initrd.systemd.root == null
+      && (cfg.root != null || cfg.enable == true);
+    early =
+      cfg.convert != null
+      || cfg.plan.buildsRoot
+      || wants "early"
+      || lib.any (it: it.target == "/nix") cfg.entries;
+    live = !initrd.enable || wants "live" || later != [ ];
+  };
+}

@@ -1,0 +1,140 @@
+# The running system: changes at a switch, owners that had to wait, and what goes to the stores at shutdown.
+{
+  config,
+  lib,
+  ...
+}:
+let
+  cfg = config.imp-mount;
+  inherit (cfg) plan;
+  paths = import ./paths.nix;
+  command = "${cfg.package}/bin/imp-mount";
+
+  # Managers of users that are services; the other one has run before any service does.
+  users = [
+    "userborn.service"
+    "systemd-sysusers.service"
+  ];
+
+  service = {
+    documentation = [ "man:imp-mount(8)" ];
+    unitConfig.DefaultDependencies = false;
+    conflicts = [ "shutdown.target" ];
+    before = [ "shutdown.target" ];
+    restartIfChanged = false;
+    serviceConfig = {
+      Type = "oneshot";
+      # Nothing that makes a mount namespace, which would hide the mounts from everybody else.
+      CapabilityBoundingSet = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER CAP_FSETID";
+      NoNewPrivileges = true;
+      RestrictAddressFamilies = "AF_UNIX";
+      LockPersonality = true;
+      MemoryDenyWriteExecute = true;
+      SystemCallArchitectures = "native";
+    };
+  };
+in
+{
+  config = lib.mkIf cfg.active {
+    environment.systemPackages = [ cfg.package ];
+    environment.etc."imp-mount/manifest".source = cfg.compiled;
+
+    systemd.services = {
+      # At a switch. sysinit-reactivation.target is not part of a boot, so a failure here never stops one.
+      imp-mount = lib.mkMerge [
+        service
+        {
+          description = "Bring What Persists in Line with the Configuration";
+          wantedBy = [ "sysinit-reactivation.target" ];
+          before = [
+            "sysinit-reactivation.target"
+            "systemd-tmpfiles-resetup.service"
+          ]
+          ++ users;
+          after = [ "local-fs.target" ];
+          serviceConfig.ExecStart = command;
+        }
+      ];
+
+      # At boot, what lies on file systems that the initrd does not mount, and everything where there is no initrd. Wanted by a
+      # service that no switch starts again: a failure stops a boot in the emergency shell, but never a running system.
+      imp-mount-live = lib.mkIf plan.live (
+        lib.mkMerge [
+          service
+          {
+            description = "Mount What Persists on Late File Systems";
+            wantedBy = [ "systemd-tmpfiles-setup.service" ];
+            after = [ "local-fs.target" ];
+            before = [
+              "systemd-tmpfiles-setup.service"
+              "sysinit.target"
+            ]
+            ++ users;
+            unitConfig = {
+              WantsMountsFor = map (fs: paths.quote fs.mountPoint) plan.later;
+              OnFailure = "emergency.target";
+              OnFailureJobMode = "replace-irreversibly";
+            };
+            serviceConfig.ExecStart = command;
+            serviceConfig.RemainAfterExit = true;
+          }
+        ]
+      );
+
+      imp-mount-settle = lib.mkMerge [
+        service
+        {
+          description = "Give Owners to What Was Created Before Its Users";
+          wantedBy = [
+            "sysinit.target"
+            "sysinit-reactivation.target"
+          ];
+          after = [
+            "imp-mount.service"
+            "imp-mount-live.service"
+          ]
+          ++ users;
+          before = [
+            "sysinit.target"
+            "sysinit-reactivation.target"
+            "systemd-tmpfiles-setup.service"
+            "systemd-tmpfiles-resetup.service"
+          ];
+          serviceConfig.ExecStart = "${command} --settle";
+        }
+      ];
+
+      # Active from the beginning, so that it is stopped after the services and before the file systems.
+      imp-mount-adopt = lib.mkMerge [
+        service
+        {
+          description = "Bring New and Changed Files to What Persists";
+          wantedBy = [ "sysinit.target" ];
+          after = [
+            "local-fs.target"
+            "imp-mount-live.service"
+          ];
+          before = [ "sysinit.target" ];
+          unitConfig.RequiresMountsFor = map (store: paths.quote store.path) plan.stores;
+          serviceConfig.RemainAfterExit = true;
+          serviceConfig.ExecStop = "${command} --adopt";
+        }
+      ];
+    };
+
+    # Other modules order their own scripts after these two.
+    system.activationScripts = {
+      createPersistentStorageDirs = {
+        deps = [
+          "users"
+          "groups"
+        ];
+        text = "";
+      };
+      persist-files = {
+        deps = [ "createPersistentStorageDirs" ];
+        text = "";
+      };
+    };
+  };
+}
