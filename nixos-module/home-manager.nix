@@ -29,17 +29,13 @@ in
     description = "Set by the NixOS module, and by nobody else.";
   };
 
-  config.assertions = [
-    {
-      assertion = home._nixosModuleImported;
-      message = ''
-        home.persistence: Module was imported manually!
+  # Imported by hand beside the NixOS module it does no harm, and standalone it does nothing.
+  config.warnings = lib.optional (!home._nixosModuleImported && home.persistence != { }) ''
+    home.persistence: Nothing persists by it here, as the NixOS module is not there to mount it.
 
-          The Home Manager persistence module should not be imported
-          manually. It will be imported by the NixOS module
-          automatically.
-      '';
-    }
+      Import imp-mount's NixOS module in the system's configuration, and home-manager as a NixOS module.
+  '';
+  config.assertions = [
     {
       assertion =
         !lib.any (store: lib.hasInfix home.homeDirectory store.persistentStoragePath) (

@@ -14,25 +14,25 @@ let
   inSysroot = path: if path == "/" then "/sysroot" else "/sysroot${path}";
   mountUnit = fs: "${utils.escapeSystemdPath (inSysroot fs.mountPoint)}.mount";
   line = key: values: lib.optionalString (values != [ ]) "${key}=${lib.concatStringsSep " " values}\n";
-  places = stores: map (store: paths.quote (inSysroot store.path)) stores;
 
-  # What the unit file leaves to whoever installs it: the stores come first, and when the root itself is replaced, all other
-  # file systems come after.
-  order =
+  # Wanted, not required: if a store is missing, imp-mount itself says so, and what to do.
+  after = stores: line "WantsMountsFor" (map (store: paths.quote (inSysroot store.path)) stores);
+  # What is converted has no mount of its own.
+  mounted = lib.filter (store: store.path != cfg.convert) plan.stores;
+  optional = lib.filter (store: !store.required) mounted;
+
+  # When the root itself is replaced, all file systems but the stores come later.
+  before =
     let
-      replacesRoot = cfg.convert != null || plan.buildsRoot;
-      # What is converted has no mount of its own.
-      mounted = lib.partition (store: store.required) (
-        lib.filter (store: store.path != cfg.convert) plan.stores
-      );
       holdsStore = fs: lib.any (store: paths.isIn fs.mountPoint store.path) plan.stores;
       others = lib.filter (
         fs: fs.mountPoint != "/" && utils.fsNeededForBoot fs && !holdsStore fs
       ) (lib.attrValues config.fileSystems);
     in
-    line "RequiresMountsFor" (places mounted.right)
-    + line "WantsMountsFor" (places mounted.wrong)
-    + lib.optionalString replacesRoot (line "Before" (map mountUnit others));
+    lib.optionalString (cfg.convert != null || plan.buildsRoot) (line "Before" (map mountUnit others));
+
+  # What a unit file leaves to whoever installs it.
+  ordered = file: order: lib.readFile file + lib.optionalString (order != "") "\n[Unit]\n${order}";
 in
 {
   config = lib.mkIf (cfg.active && config.boot.initrd.enable) (
@@ -43,11 +43,12 @@ in
           extraBin.imp-mount = binary;
           contents."/etc/imp-mount/manifest".source = cfg.compiled;
           units."imp-mount.service" = {
-            text = lib.readFile ../initrd/imp-mount.service;
+            # The others are there by now.
+            text = ordered ../initrd/imp-mount.service (after optional);
             requiredBy = [ "initrd-switch-root.service" ];
           };
           units."imp-mount-early.service" = lib.mkIf plan.early {
-            text = lib.readFile ../initrd/imp-mount-early.service + "\n[Unit]\n" + order;
+            text = ordered ../initrd/imp-mount-early.service (after mounted + before);
             requiredBy = [ "initrd-fs.target" ];
           };
         };

@@ -68,8 +68,7 @@ in
             before = [
               "systemd-tmpfiles-setup.service"
               "sysinit.target"
-            ]
-            ++ users;
+            ];
             unitConfig = {
               WantsMountsFor = map (fs: paths.quote fs.mountPoint) plan.later;
               OnFailure = "emergency.target";
@@ -115,26 +114,46 @@ in
             "imp-mount-live.service"
           ];
           before = [ "sysinit.target" ];
-          unitConfig.RequiresMountsFor = map (store: paths.quote store.path) plan.stores;
+          unitConfig.WantsMountsFor = map (store: paths.quote store.path) plan.stores;
           serviceConfig.RemainAfterExit = true;
           serviceConfig.ExecStop = "${command} --adopt";
         }
       ];
     };
 
-    # Other modules order their own scripts after these two.
-    system.activationScripts = {
-      createPersistentStorageDirs = {
-        deps = [
-          "users"
-          "groups"
-        ];
-        text = "";
-      };
-      persist-files = {
-        deps = [ "createPersistentStorageDirs" ];
-        text = "";
-      };
-    };
+    system.activationScripts = lib.mkMerge [
+      # Other modules order their own scripts after these two.
+      {
+        createPersistentStorageDirs = {
+          deps = [
+            "users"
+            "groups"
+          ];
+          text = "";
+        };
+        persist-files = {
+          deps = [ "createPersistentStorageDirs" ];
+          text = "";
+        };
+      }
+      # Without an initrd nothing comes before activation but itself.
+      (lib.mkIf (!config.boot.initrd.enable) {
+        imp-mount = {
+          deps = [ "specialfs" ];
+          text = "${command} --manifest ${cfg.compiled}";
+        };
+      })
+      # Where it makes the users, their ids have to be there.
+      (lib.mkIf
+        (
+          !config.boot.initrd.enable
+          && !config.services.userborn.enable
+          && !config.systemd.sysusers.enable
+        )
+        {
+          users.deps = [ "imp-mount" ];
+        }
+      )
+    ];
   };
 }

@@ -146,7 +146,7 @@ let
     {
       imports = [
         (removed {
-          inherit place;
+          place = "${place}.directories.*";
           name = "method";
           keeps = [
             "auto"

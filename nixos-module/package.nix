@@ -1,0 +1,84 @@
+# imp-mount and impctl for the running system; `initrd` is the boot binary alone, static and small.
+{
+  lib,
+  rustPlatform,
+  installShellFiles,
+  pkgsStatic,
+}:
+let
+  inherit (lib.importTOML ../Cargo.toml) package;
+
+  source =
+    more:
+    lib.fileset.toSource {
+      root = ../.;
+      fileset = lib.fileset.unions (
+        [
+          ../Cargo.toml
+          ../Cargo.lock
+          ../src
+          # cargo looks for every test that Cargo.toml names.
+          ../tests
+        ]
+        ++ more
+      );
+    };
+
+  common = {
+    inherit (package) version;
+    cargoLock.lockFile = ../Cargo.lock;
+    strictDeps = true;
+    meta = {
+      inherit (package) description;
+      license = lib.licenses.mit;
+      platforms = lib.platforms.linux;
+      mainProgram = "imp-mount";
+    };
+  };
+
+  initrd = pkgsStatic.rustPlatform.buildRustPackage (
+    common
+    // {
+      pname = "imp-mount-initrd";
+      src = source [ ];
+      buildNoDefaultFeatures = true;
+      cargoBuildFlags = [
+        "--bin"
+        "imp-mount"
+      ];
+      # As in ../initrd/static-build.
+      env.RUSTFLAGS = toString [
+        "-C target-feature=+crt-static"
+        "-C relocation-model=static"
+        "-C link-arg=-Wl,--no-eh-frame-hdr,-T,${../initrd/no-unwind-tables.ld}"
+      ];
+      doCheck = false;
+      # An initrd has no libraries.
+      doInstallCheck = true;
+      installCheckPhase = ''
+        if LC_ALL=C $READELF --program-headers $out/bin/imp-mount | grep INTERP; then
+          echo "imp-mount is not static"
+          exit 1
+        fi
+      '';
+    }
+  );
+in
+rustPlatform.buildRustPackage (
+  common
+  // {
+    pname = package.name;
+    src = source [ ../docs ];
+    nativeBuildInputs = [ installShellFiles ];
+    # What mounts needs a kernel of its own: see ../tests/nixos.
+    cargoTestFlags = [
+      "--lib"
+      "--bins"
+      "--test=manifest"
+    ];
+    postInstall = ''
+      installManPage docs/imp-mount.8 docs/manifest.5
+    '';
+    passthru = { inherit initrd; };
+  }
+)
