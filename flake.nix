@@ -1,0 +1,43 @@
+{
+  description = "A tmpfs root with everything that you named on disk";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      forSystems = make: lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
+
+      # home-manager gets its module from the NixOS module; who imports it by hand is told so.
+      homeManager = ./nixos-module/home-manager.nix;
+    in
+    {
+      nixosModules = {
+        default = ./nixos-module;
+        impermanence = ./nixos-module;
+        home-manager.impermanence = homeManager;
+      };
+      nixosModule = ./nixos-module;
+      homeManagerModules = {
+        default = homeManager;
+        impermanence = homeManager;
+      };
+
+      packages = forSystems (pkgs: rec {
+        default = imp-mount;
+        imp-mount = pkgs.callPackage ./nixos-module/package.nix { };
+        imp-mount-initrd = imp-mount.initrd;
+      });
+
+      checks = forSystems (
+        pkgs:
+        { inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) imp-mount; }
+        // import ./tests/nixos/vm { inherit pkgs; }
+      );
+    };
+}
