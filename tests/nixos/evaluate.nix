@@ -1,0 +1,157 @@
+# What the module makes of a host, as text: what NixOS would say, the manifest, the units, and what stands in fstab.
+{ nixpkgs, host }:
+let
+  lib = import (nixpkgs + "/lib");
+  eval = import (nixpkgs + "/nixos/lib/eval-config.nix") {
+    system = null;
+    modules = [
+      ../../nixos-module
+      host
+      {
+        nixpkgs.hostPlatform = "x86_64-linux";
+        system.stateVersion = "26.05";
+        # Paths that are the same with every nixpkgs.
+        imp-mount.package = {
+          type = "derivation";
+          name = "imp-mount";
+          outPath = "/package";
+          initrd = {
+            type = "derivation";
+            name = "imp-mount-initrd";
+            outPath = "/initrd-package";
+          };
+        };
+      }
+    ];
+  };
+  inherit (eval) config;
+  cfg = config.imp-mount;
+
+  section = title: text: "# ${title}\n\n${lib.trim text}\n\n";
+  lines = lib.concatMapStrings (line: line + "\n");
+
+  # Of NixOS's own messages there may be others with every nixpkgs.
+  ours =
+    message:
+    lib.any (word: lib.hasInfix word message) [
+      "environment.persistence"
+      "home.persistence"
+      "imp-mount"
+    ];
+  # Which ids NixOS's own users lack changes with nixpkgs.
+  isNixosName = line: builtins.match " +[a-z][a-z0-9-]*" line != null && lib.trim line != "without";
+  withoutNames = text: lines (lib.filter (line: !isNixosName line) (lib.splitString "\n" text));
+  bare = text: lib.replaceStrings [ (toString ./.) ] [ "tests/nixos" ] text;
+
+  manifest =
+    let
+      list =
+        key:
+        lib.optional (cfg.manifest ? ${key}) (
+          ''"${key}": [''
+          + lib.concatMapStringsSep "," (it: "\n  ${builtins.toJSON it}") cfg.manifest.${key}
+          + "\n]"
+        );
+      rest = removeAttrs cfg.manifest [
+        "stores"
+        "parents"
+        "entries"
+      ];
+      members =
+        lib.mapAttrsToList (key: value: ''"${key}": ${builtins.toJSON value}'') rest
+        ++ lib.concatMap list [
+          "stores"
+          "parents"
+          "entries"
+        ];
+    in
+    "{\n${lib.concatStringsSep ",\n" members}\n}";
+
+  # NixOS gives every service some variables, which change with nixpkgs.
+  text = unit: lib.filter (line: !lib.hasPrefix "Environment=" line) (lib.splitString "\n" unit.text);
+  unit =
+    where: name: unit:
+    section "${where}: ${name}" (
+      lines (
+        text unit
+        ++ lib.optional (unit.wantedBy != [ ]) "wanted by ${toString unit.wantedBy}"
+        ++ lib.optional (unit.requiredBy != [ ]) "required by ${toString unit.requiredBy}"
+      )
+    );
+  units =
+    where: all:
+    lib.concatStrings (
+      lib.mapAttrsToList (unit where) (
+        lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name) all
+      )
+    );
+  hasInitrd = config.boot.initrd.enable && config.boot.initrd.systemd.enable;
+  fstab = config.environment.etc.fstab;
+in
+{
+  # The units, by their file names.
+  initrdUnits = lib.mapAttrs (_: unit: unit.text) (
+    lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name) config.boot.initrd.systemd.units
+  );
+  systemUnits = lib.mapAttrs (_: unit: unit.text) (
+    lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name) config.systemd.units
+  );
+
+  # All of it, for people and for comparison.
+  report =
+    let
+      # Everything can be read, also what is removed.
+      readable = builtins.deepSeq config.environment.persistence;
+      failed = lib.filter ours (map (it: it.message) (lib.filter (it: !it.assertion) config.assertions));
+      machineId = config.systemd.services.systemd-machine-id-commit.unitConfig or { };
+    in
+    readable (
+      bare (
+        section "refused" (lines failed)
+        + section "warnings" (withoutNames (lines (lib.filter ours config.warnings)))
+        + lib.optionalString cfg.active (
+          section "manifest" manifest
+          + lib.optionalString hasInitrd (units "initrd" config.boot.initrd.systemd.units)
+          + units "system" config.systemd.units
+          + section "fstab" (
+            lines (
+              lib.filter (line: line != "" && !lib.hasPrefix "#" line) (
+                lib.splitString "\n" (if fstab.source ? text then fstab.source.text else fstab.text)
+              )
+            )
+          )
+          + section "etc" (
+            lines (
+              map (name: "${name} ${config.environment.etc.${name}.mode}") (
+                lib.filter (
+                  name:
+                  lib.any (it: lib.hasPrefix it.target "/etc/${name}") cfg.entries || lib.hasPrefix "imp-mount" name
+                ) (lib.attrNames config.environment.etc)
+              )
+            )
+          )
+          + section "others" (
+            lines (
+              lib.optional hasInitrd (
+                "suppressed in the initrd: ${toString config.boot.initrd.systemd.suppressedUnits}\n"
+                + "on its PATH: ${config.boot.initrd.systemd.extraBin.imp-mount}\n"
+                + "in it: ${toString (lib.attrNames (lib.filterAttrs (name: _: lib.hasInfix "imp-mount" name) config.boot.initrd.systemd.contents))}"
+              )
+              ++ [
+                "machine-id: ${builtins.toJSON machineId}"
+                "activation: ${
+                  toString (
+                    lib.filter (name: config.system.activationScripts ? ${name}) [
+                      "imp-mount"
+                      "createPersistentStorageDirs"
+                      "persist-files"
+                    ]
+                  )
+                }"
+              ]
+            )
+          )
+        )
+      )
+    );
+}

@@ -1,0 +1,5 @@
+# No shell in the boot at all.
+{
+  imports = [ ./etc-immutable.nix ];
+  system.nixos-init.enable = true;
+}

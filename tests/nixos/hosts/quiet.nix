@@ -1,0 +1,12 @@
+# Warnings that are switched off.
+{
+  imports = [
+    ./common.nix
+    ./store.nix
+  ];
+  environment.persistence."/persist" = {
+    enableWarnings = false;
+    directories = [ "/var/log" ];
+  };
+  fileSystems."/".fsType = "tmpfs";
+}

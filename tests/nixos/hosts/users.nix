@@ -1,0 +1,27 @@
+# Users that are declared from what persists: no recursion.
+{ config, lib, ... }:
+{
+  imports = [
+    ./common.nix
+    ./store.nix
+  ];
+  imp-mount.enable = true;
+  environment.persistence."/persist" = {
+    directories = [
+      "/nix"
+      "/var/lib/nixos"
+      "/passwords"
+    ];
+    users.ada.directories = [ "Documents" ];
+    users.root.directories = [ "work" ];
+  };
+  users.users.ada = {
+    hashedPasswordFile = "${config.environment.persistence."/persist".persistentStoragePath}/passwords/ada";
+    extraGroups = lib.attrNames config.environment.persistence."/persist".users;
+  };
+  users.groups.root = { };
+  users.users.grace = {
+    isNormalUser = true;
+    extraGroups = lib.optional (config.environment.persistence != { }) "wheel";
+  };
+}

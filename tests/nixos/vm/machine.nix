@@ -1,0 +1,10 @@
+# What every machine of the tests has.
+{
+  boot.initrd.systemd.enable = true;
+  boot.initrd.systemd.emergencyAccess = true;
+  users.users.ada = {
+    isNormalUser = true;
+    uid = 1000;
+    homeMode = "0750";
+  };
+}

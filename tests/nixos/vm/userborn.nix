@@ -1,0 +1,46 @@
+# Users that are made by a service: what is created for them on a first boot is theirs by the end of it, with the same id after
+# a user that sorts before them is added.
+{
+  name = "imp-mount-userborn";
+
+  nodes.machine = {
+    imports = [ ./store.nix ];
+    services.userborn.enable = true;
+    services.userborn.passwordFilesLocation = "/var/lib/nixos";
+    imp-mount.enable = true;
+    environment.persistence."/persist".directories = [
+      "/var/lib/nixos"
+      {
+        directory = "/var/lib/zoe";
+        user = "zoe";
+        group = "zoe";
+        mode = "0750";
+      }
+    ];
+    users.users.zoe = {
+      isSystemUser = true;
+      group = "zoe";
+    };
+    users.groups.zoe = { };
+    specialisation.more.configuration = {
+      users.users.abe = {
+        isSystemUser = true;
+        group = "abe";
+      };
+      users.groups.abe = { };
+    };
+  };
+
+  testScript = ''
+    machine.start(allow_reboot=True)
+    machine.wait_for_unit("multi-user.target")
+    owner = "stat -c '%a %U:%G %u' /var/lib/zoe"
+    before = machine.succeed(owner)
+    assert before.startswith("750 zoe:zoe"), before
+    machine.succeed("/run/booted-system/specialisation/more/bin/switch-to-configuration test >&2")
+    assert machine.succeed(owner) == before
+    machine.reboot()
+    machine.wait_for_unit("multi-user.target")
+    assert machine.succeed(owner) == before
+  '';
+}
