@@ -5,12 +5,14 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::look::stat;
+use crate::support::namespace::{bind, tmpfs};
 use crate::support::{Disk, Fs, Machine, Root, mounts};
 
 tests![
     what_was_named_survives_a_reboot: Disk,
     running_again_changes_nothing,
     a_started_system_is_brought_in_line,
+    a_first_boots_machine_id_is_left_to_systemd,
 ];
 
 /// One directory that belongs to somebody, one in a deep place, and one file.
@@ -93,4 +95,29 @@ fn a_started_system_is_brought_in_line() {
     assert_eq!(machine.mount_at("/srv"), kept);
     assert!(machine.mount_at("/new").is_some() && machine.mount_at("/old").is_none());
     machine.run_live(&["--check"]).ok();
+}
+fn a_first_boots_machine_id_is_left_to_systemd() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Folder, 0));
+    let entries = json!([{ "file": "/etc/machine-id", "missing": "machine-id" }, { "file": "/etc/other", "missing": "create" }]);
+    machine.manifest(
+        &json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": entries }),
+    );
+    machine.build().ok();
+    machine.switch_root();
+    // As PID 1 does, from the tmpfs on /run.
+    let run = machine.home().join("run");
+    fs::create_dir(&run).unwrap();
+    tmpfs(&run, "mode=0755");
+    fs::write(run.join("machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+    bind(run.join("machine-id"), machine.at("/etc/machine-id"));
+    let before = mounts();
+
+    machine.run_live(&[]).ok();
+    assert_eq!(mounts(), before);
+
+    // Over any other file it is somebody's mistake.
+    bind(run.join("machine-id"), machine.at("/etc/other"));
+    let output = machine.run_live(&[]);
+    assert_eq!(output.code, Some(1));
+    assert!(output.stderr.contains("/etc/other: something else is mounted there"), "{output:?}");
 }

@@ -24,6 +24,10 @@ impl Worker<'_, '_> {
                 self.unchanged += 1;
                 self.adjust(item, &mount)
             }
+            Spot::BelowFirstId => {
+                self.unchanged += 1;
+                Ok(())
+            }
             Spot::Free(place) => {
                 let parent = self.parent_again(target)?;
                 let name = target.name();

@@ -12,7 +12,7 @@ use super::{kernel, root};
 use crate::create::{self, Attributes};
 use crate::manifest::parents::Said;
 use crate::manifest::path::escape;
-use crate::manifest::{AbsPath, Kind};
+use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::Item;
 use crate::problem::{Problem, Result};
 use crate::table;
@@ -24,6 +24,8 @@ pub(super) enum Spot {
     Free(OwnedFd),
     /// What should be there is there, as the root of this mount.
     Done(OwnedFd),
+    /// What should be there is there, below the machine id that PID 1 made up.
+    BelowFirstId,
 }
 
 impl Worker<'_, '_> {
@@ -129,6 +131,9 @@ impl Worker<'_, '_> {
             }
             if !guarded {
                 let mount = table::of(place.as_fd()).unwrap_or_default();
+                if is_first_id(item.entry, &mount)? {
+                    return Ok(Spot::BelowFirstId);
+                }
                 return Err(Problem::new(format!(
                     "something else is mounted there: {} ({}), {}",
                     escape(&mount.source),
@@ -195,4 +200,13 @@ fn held(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<String>, 
     names.truncate(SHOWN);
     let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape(&name.to_string_lossy()))).collect();
     Ok((!names.is_empty()).then(|| format!("{}{more}", names.join(", "))))
+}
+
+/// Whether this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until
+/// systemd-machine-id-commit.service writes it to what is mounted below.
+fn is_first_id(entry: &Entry, mount: &table::Mount) -> Result<bool> {
+    if entry.missing != Missing::MachineId || mount.fstype != "tmpfs" || mount.root != "/machine-id" {
+        return Ok(false);
+    }
+    Ok(table::all()?.iter().any(|below| below.point == mount.point && below.id != mount.id))
 }
