@@ -13,6 +13,7 @@ tests![
     running_again_changes_nothing,
     a_started_system_is_brought_in_line,
     a_first_boots_machine_id_is_left_to_systemd,
+    a_root_becomes_the_store: Disk,
 ];
 
 /// One directory that belongs to somebody, one in a deep place, and one file.
@@ -120,4 +121,24 @@ fn a_first_boots_machine_id_is_left_to_systemd() {
     let output = machine.run_live(&[]);
     assert_eq!(output.code, Some(1));
     assert!(output.stderr.contains("/etc/other: something else is mounted there"), "{output:?}");
+}
+
+fn a_root_becomes_the_store() {
+    let machine = Machine::new(Root::Disk, Disk::new(Fs::Ext4, 16));
+    fs::create_dir_all(machine.at("/srv/data")).unwrap();
+    fs::write(machine.at("/srv/data/file"), "there").unwrap();
+    let entries = json!([{ "directory": "/srv/data", "phase": "early" }, { "directory": "/var/lib/new" }]);
+    machine.manifest(&json!({ "version": 1, "root": { "convert": "/persist" }, "entries": entries }));
+
+    // In two runs, as an initrd does it.
+    machine.run(&["--phase", "early"]).ok();
+    assert_eq!(machine.mount_at("/").expect("a root").fstype, "tmpfs");
+    assert_eq!(machine.mount_at("/persist").expect("a store").fstype, "ext4");
+    assert!(machine.mount_at("/srv/data").is_some() && machine.mount_at("/var/lib/new").is_none());
+    machine.build().ok();
+
+    assert_eq!(fs::read_to_string(machine.at("/srv/data/file")).unwrap(), "there");
+    assert_eq!(fs::read_to_string(machine.at("/persist/srv/data/file")).unwrap(), "there");
+    assert!(machine.mount_at("/var/lib/new").is_some());
+    machine.power_off();
 }
