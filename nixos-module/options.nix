@@ -28,7 +28,7 @@ in
       type = types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalMD "the package that comes with the module";
-      description = "The package with `imp-mount` and `impctl` for the running system, and the static `imp-mount` in its output `initrd`.";
+      description = "The package with `imp-mount` and `impctl` for the running system, and, as its attribute `initrd`, the static `imp-mount` for the initrd.";
     };
 
     root = mkOption {
