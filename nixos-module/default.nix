@@ -5,11 +5,14 @@
     # What people write ...
     ./options.nix
     ./persistence.nix
+    ./persist.nix
     ./entries.nix
     # ... what it comes to ...
     ./plan.nix
     ./manifest.nix
     ./assertions.nix
+    # ... what it leaves out ...
+    ./audit.nix
     # ... and where it goes.
     ./filesystems.nix
     ./initrd.nix

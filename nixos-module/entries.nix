@@ -76,11 +76,26 @@ let
     lib.attrValues (config.home-manager.users or { })
   );
   all = system ++ ofUsers ++ homes;
+
+  rows =
+    stores:
+    map directory (lib.concatMap (it: it.directories) stores)
+    ++ map file (lib.concatMap (it: it.files) stores);
+  said = rows all;
+  # What a preset adds yields to what somebody wrote, and to a disk that is there anyway. Of `fileSystems` only where they are
+  # and what they are may be read here: whether the boot needs them depends on the entries.
+  inherit (config.imp-mount) presets;
+  kept = (import ./audit/kept.nix { inherit lib; }).kept {
+    entries = said;
+    stores = [ presets.persistentStoragePath ];
+    fileSystems = lib.attrValues config.fileSystems;
+  };
+  added = lib.filter (entry: !kept.${entry.kind} entry.target) (rows (lib.optional presets.enable presets));
 in
 {
-  imp-mount.entries =
-    map directory (lib.concatMap (it: it.directories) all) ++ map file (lib.concatMap (it: it.files) all);
+  imp-mount.entries = said ++ added;
   imp-mount.active =
     config.imp-mount.enable == true
-    || (config.imp-mount.enable == null && config.imp-mount.entries != [ ]);
+    # Not `entries`: what a preset adds depends on `fileSystems`, and the root there on this.
+    || (config.imp-mount.enable == null && (said != [ ] || presets.enable));
 }

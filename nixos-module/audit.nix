@@ -1,0 +1,177 @@
+# The audit: what of the host as configured holds state, and would be gone at the next boot.
+{
+  config,
+  lib,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.imp-mount;
+  paths = import ./paths.nix;
+  inherit (import ./audit/kept.nix { inherit lib; }) matches kept;
+  message = import ./audit/message.nix { inherit lib; };
+  state = import ./state { inherit config lib; };
+
+  is = kept {
+    inherit (cfg) entries;
+    fileSystems = lib.attrValues config.fileSystems ++ map ofMount config.systemd.mounts;
+  };
+  ofMount = mount: {
+    mountPoint = mount.where;
+    device = mount.what;
+    fsType = mount.type;
+    options = lib.splitString "," mount.options;
+  };
+  isKept = row: if row ? directory then is.directory row.directory else is.file row.file;
+  isChosen = row: row.chosen or false && is.chosen row.directory;
+  isIgnored = path: lib.any (it: matches it.path path) cfg.auditIgnore;
+
+  # A row of a table: the whole, or what of it is missing.
+  ofTable =
+    preset: row:
+    let
+      found = path: why: {
+        inherit path why;
+        fix = { inherit preset; };
+      };
+      missing = lib.filter (part: !is.directory part.path && !is.file part.path) row.parts;
+    in
+    if isKept row || isChosen row then
+      [ ]
+    else if row ? parts && lib.length missing < lib.length row.parts then
+      map (part: found part.path part.why) missing
+    else
+      lib.optional (row.audited or true) (found (row.directory or row.file) row.why);
+
+  ofUnit =
+    row:
+    let
+      # Where systemd puts a link to the directory of a dynamic user.
+      link = "/var/lib/${lib.removePrefix "/var/lib/private/" row.directory}";
+      misplaced = lib.any (entry: entry.target == link) cfg.entries;
+    in
+    lib.optional (!isKept row) {
+      path = row.directory;
+      why =
+        row.why
+        + lib.optionalString (
+          lib.hasPrefix "/var/lib/private/" row.directory && misplaced
+        ) ", which has a dynamic user and cannot start with ${link}";
+      fix = { inherit row; };
+    };
+
+  # Passwords that were set with passwd are in a file that programs replace: no entry can keep them.
+  passwords =
+    let
+      unsaid =
+        user:
+        user.isNormalUser
+        && lib.all (name: user.${name} or null == null) [
+          "hashedPassword"
+          "hashedPasswordFile"
+          "password"
+          "initialPassword"
+          "initialHashedPassword"
+        ]
+        && user.openssh.authorizedKeys.keys == [ ]
+        && user.openssh.authorizedKeys.keyFiles == [ ];
+      users = map (user: user.name) (lib.filter unsaid (lib.attrValues config.users.users));
+    in
+    lib.optional (config.users.mutableUsers && users != [ ] && !is.file "/etc/shadow") {
+      path = "/etc/shadow";
+      why = "the only place where passwords are of ${lib.concatStringsSep ", " users}";
+      fix.text = "users.users.${lib.head users}.hashedPasswordFile = \"...\";";
+    };
+
+  fromTables = lib.concatLists (
+    lib.mapAttrsToList (preset: rows: lib.concatMap (ofTable preset) rows) state
+  );
+  chosen = lib.genAttrs (map (row: row.directory) (
+    lib.filter isChosen (lib.concatLists (lib.attrValues state))
+  )) (_: true);
+  found = lib.filter (it: !isIgnored it.path) (
+    fromTables ++ passwords ++ lib.concatMap ofUnit (import ./audit/units.nix { inherit config lib; })
+  );
+
+  # One finding a path, and none below another or below what somebody has chosen from; the tables come first.
+  byPath = lib.mapAttrs (_: lib.head) (lib.groupBy (it: it.path) found);
+  findings = lib.filter (
+    it:
+    lib.all (above: !byPath ? ${above} && !chosen ? ${above}) (paths.ancestors it.path)
+    && !(chosen ? ${it.path})
+  ) (lib.attrValues byPath);
+
+  text = message {
+    inherit findings;
+    store = if cfg.presets.persistentStoragePath == null then "/persist" else cfg.presets.persistentStoragePath;
+  };
+  on = cfg.active && cfg.audit != "off" && findings != [ ];
+in
+{
+  options.imp-mount = {
+    audit = mkOption {
+      type = types.enum [
+        "warn"
+        "error"
+        "off"
+      ];
+      default = "warn";
+      description = ''
+        What happens when something on this host holds state that the next boot would lose: a warning, a build that fails, or
+        nothing.
+
+        Looked at are the directories of units (`StateDirectory`, `LogsDirectory`, `ReadWritePaths`), of tmpfiles rules and of
+        system users, and what is known of services that do not say. Caches are throw-away, and not looked at. It cannot see what
+        programs write elsewhere.
+      '';
+    };
+
+    auditIgnore = mkOption {
+      type = types.listOf (
+        types.submodule {
+          options = {
+            path = mkOption {
+              type = types.str;
+              example = "/var/lib/private/*";
+              description = ''
+                The path, and what is below it. `*` stands for any characters but a slash, `?` for one, `[...]` for one of a set.
+              '';
+            };
+            reason = mkOption {
+              type = types.str;
+              example = "is downloaded again";
+              description = "Why it may be lost, for whoever reads the configuration.";
+            };
+          };
+        }
+      );
+      default = [ ];
+      example = [
+        {
+          path = "/var/lib/fail2ban";
+          reason = "bans may end with a reboot";
+        }
+      ];
+      description = "What may be lost, and why; the audit does not name it.";
+    };
+
+    # For tests, and for those who want to look: what the message is made of.
+    auditFindings = mkOption {
+      type = types.listOf types.raw;
+      readOnly = true;
+      internal = true;
+      default = findings;
+      description = "What would be lost: a list of `{ path, why, fix }`.";
+    };
+  };
+
+  config = {
+    warnings = lib.mkIf (on && cfg.audit == "warn") [ text ];
+    assertions = lib.mkIf (on && cfg.audit == "error") [
+      {
+        assertion = false;
+        message = text;
+      }
+    ];
+  };
+}

@@ -1,0 +1,84 @@
+# Which paths outlive a boot: those that are named, those in a store, and those on a file system of their own.
+{ lib }:
+let
+  paths = import ../paths.nix;
+  set = names: lib.genAttrs names (_: true);
+
+  # The deepest first, "/" left out: the root itself never outlives a boot.
+  upwards = path: [ path ] ++ lib.reverseList (paths.ancestors path);
+  firstOf = test: path: lib.findFirst (at: test at != null) null (upwards path);
+
+  # A pattern of glob(7) as a regular expression; what could not be a set of characters stands for itself.
+  pattern =
+    text:
+    let
+      piece =
+        it:
+        if lib.isList it then
+          let
+            chars = lib.head it;
+          in
+          if lib.hasPrefix "!" chars then "[^${lib.removePrefix "!" chars}]" else "[${chars}]"
+        else
+          lib.replaceStrings [ "\\*" "\\?" ] [ "[^/]*" "[^/]" ] (lib.escapeRegex it);
+    in
+    lib.concatMapStrings piece (builtins.split "\\[(!?[[:alnum:]_.]+)]" text);
+in
+{
+  # Whether one path is what a pattern means, or lies below it.
+  matches = text: path: builtins.match "${pattern text}(/.*)?" path != null;
+
+  # `entries` as in imp-mount.entries, `fileSystems` a list as in the configuration, `stores` beside those of the entries.
+  kept =
+    {
+      entries,
+      fileSystems,
+      stores ? [ ],
+    }:
+    let
+      byKind = kind: lib.filter (entry: entry.kind == kind) entries;
+      named = map (entry: entry.target) (byKind "directory");
+      directories = set (named ++ lib.unique (stores ++ map (entry: entry.store) entries));
+      # By the directory that they are in, so that a host with a thousand entries costs no more than one with ten.
+      files = lib.groupBy dirOf (map (entry: entry.target) (byKind "file"));
+      mounts = lib.listToAttrs (
+        map (fs: lib.nameValuePair (paths.join [ fs.mountPoint ]) fs) fileSystems
+      );
+      inMemory = [
+        "tmpfs"
+        "ramfs"
+        "devtmpfs"
+        # What is written goes to its upper directory, which nobody tells.
+        "overlay"
+      ];
+      isBind = fs: lib.any (option: lib.elem option fs.options) [ "bind" "rbind" ];
+
+      # What decides about a path is the deepest entry or file system at or above it.
+      directory =
+        path:
+        let
+          at = firstOf (at: directories.${at} or mounts.${at} or null) path;
+        in
+        at != null
+        && (
+          directories ? ${at}
+          || (
+            !lib.elem mounts.${at}.fsType inMemory
+            && (isBind mounts.${at} -> mounts.${at}.device != path && directory mounts.${at}.device)
+          )
+        );
+    in
+    {
+      inherit directory;
+      file =
+        path:
+        directory path
+        || lib.any (it: it == path || builtins.match (pattern it) path != null) (files.${dirOf path} or [ ]);
+      # Whether something below a directory is named: somebody has looked, and chosen.
+      chosen =
+        let
+          above = set (lib.concatMap (entry: paths.ancestors entry.target) entries);
+        in
+        path: above ? ${path};
+    };
+}

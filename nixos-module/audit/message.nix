@@ -1,0 +1,57 @@
+# The text of the audit.
+{ lib }:
+{
+  # What would be lost: { path, why, fix }, where `fix` is { preset = "services"; }, { row = ROW; } or { text = "..."; }.
+  findings,
+  # The store that a line would stand under.
+  store,
+}:
+let
+  pad = width: text: text + lib.concatStrings (lib.replicate (width - lib.stringLength text) " ");
+  # What stands on the left, as wide as the widest of it, and what it is.
+  table =
+    left: rows:
+    let
+      width = lib.foldl' lib.max 0 (map (row: lib.stringLength (left row)) rows);
+    in
+    lib.concatMapStrings (row: "    ${pad width (left row)}  ${row.why}\n") rows;
+
+  # What one writes for a row of ../state, with only what differs from the defaults.
+  line =
+    row:
+    let
+      said =
+        lib.optional (row.user or "root" != "root") "user = \"${row.user}\";"
+        ++ lib.optional (row.group or "root" != "root") "group = \"${row.group}\";"
+        ++ lib.optional (!lib.elem (row.mode or "0755") [ "0755" "755" ]) "mode = \"${row.mode}\";";
+    in
+    if said == [ ] then
+      "\"${row.directory}\""
+    else
+      "{ directory = \"${row.directory}\"; ${lib.concatStringsSep " " said} }";
+
+  by = kind: lib.filter (it: it.fix ? ${kind}) findings;
+  presets = lib.groupBy (it: it.fix.preset) (by "preset");
+  sections =
+    map (preset: "  imp-mount.persist.${preset} = true;\n${table (it: it.path) presets.${preset}}") (
+      lib.filter (preset: presets ? ${preset}) [
+        "essentials"
+        "logs"
+        "services"
+        "homes"
+        "containers"
+      ]
+    )
+    ++ lib.optional (by "row" != [ ]) ''
+      ${"  "}environment.persistence."${store}".directories = [
+      ${table (it: line it.fix.row) (by "row")}  ];
+    ''
+    ++ map (it: "  ${it.fix.text}\n${table (it: it.path) [ it ]}") (by "text");
+  count = lib.length findings;
+in
+''
+  imp-mount: the next boot would lose ${if count == 1 then "this" else "these ${toString count}"}. Keep each by the line above it, or let it go by
+    imp-mount.auditIgnore = [ { path = "${(lib.head findings).path}"; reason = "..."; } ];
+
+''
++ lib.concatStrings sections

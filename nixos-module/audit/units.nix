@@ -1,0 +1,207 @@
+# What units, tmpfiles rules and the homes of system users say of state: what no table has to know.
+#
+# A row is { directory, user, group, mode, why }, as in ../state. Caches (CacheDirectory=, /var/cache) are throw-away by what they
+# are, and left out. So are template units whose directory depends on the instance.
+{ config, lib }:
+let
+  paths = import ../paths.nix;
+  isTrue =
+    value:
+    lib.elem value [
+      true
+      1
+      "1"
+      "yes"
+      "y"
+      "true"
+      "t"
+      "on"
+    ];
+  words =
+    value: lib.filter (word: word != "") (lib.concatMap (it: lib.splitString " " (toString it)) (lib.toList value));
+
+  # Directories that hold nothing of their own, and what is made anew at every boot.
+  throwAway = [
+    "/bin"
+    "/dev"
+    "/etc"
+    "/home"
+    "/lib64"
+    "/nix"
+    "/proc"
+    "/root"
+    "/run"
+    "/sys"
+    "/tmp"
+    "/usr"
+    "/var/cache"
+    "/var/empty"
+    "/var/lock"
+    "/var/run"
+    "/var/tmp"
+    "/var/lib/misc"
+    # The module of the users' linger makes it from the configuration.
+    "/var/lib/systemd/linger"
+  ];
+  tooWide = [
+    "/"
+    "/opt"
+    "/srv"
+    "/var"
+    "/var/db"
+    "/var/lib"
+    "/var/lib/private"
+    "/var/spool"
+  ];
+  isState = row: !lib.elem row.directory tooWide && !lib.any (above: paths.isIn above row.directory) throwAway;
+
+  # One service: its own directories (`own`), or what it is let write to, needs mounted, or works in.
+  ofService =
+    own: name: service:
+    let
+      set = service.serviceConfig;
+      instance = builtins.match "[^@]+@(.+)" name;
+      specifiers = {
+        "%n" = "${name}.service";
+        "%N" = name;
+        "%p" = lib.head (lib.splitString "@" name);
+        "%S" = "/var/lib";
+      }
+      // lib.optionalAttrs (instance != null) { "%i" = lib.head instance; };
+      resolve = lib.replaceStrings (lib.attrNames specifiers) (lib.attrValues specifiers);
+      dynamic = isTrue (set.DynamicUser or false);
+      private = lib.optionalString dynamic "/private";
+      row = directory: {
+        directory = behind (paths.join [ directory ]);
+        # A dynamic user is given the directory whenever the service starts, in a parent that is root's alone.
+        user = if dynamic then "root" else set.User or "root";
+        group = if dynamic then "root" else set.Group or (groupOf (set.User or "root"));
+        mode = toString (set.StateDirectoryMode or "0755");
+        why = "${name}.service";
+      };
+      # "name:link:ro": what stands before the colon is the directory, the rest links to it.
+      # What a dynamic user's unit calls /var/lib/NAME is a link to its directory.
+      links = words (lib.optionals dynamic (set.StateDirectory or [ ]));
+      behind =
+        path:
+        if lib.any (link: paths.isIn "/var/lib/${link}" path) links then
+          "/var/lib/private/${lib.removePrefix "/var/lib/" path}"
+        else
+          path;
+      below = base: value: map (word: "${base}/${lib.head (lib.splitString ":" word)}") (words value);
+      # "-" and "+" before a path say what to do where it is missing, and which root it is in.
+      # A unit that starts in a directory, or is told of one, works there.
+      homes =
+        lib.optional (set ? WorkingDirectory) (lib.removePrefix "-" (toString set.WorkingDirectory))
+        ++ lib.attrValues (
+          lib.filterAttrs (
+            name: value: (name == "HOME" || lib.hasSuffix "DIR" name) && value != null && lib.hasPrefix "/var/lib/" (toString value)
+          ) service.environment
+        );
+      writable = map (word: lib.head (builtins.match "[-+]*(.*)" word)) (words (set.ReadWritePaths or [ ]));
+    in
+    lib.filter (it: !lib.hasInfix "%" it.directory) (
+      map (directory: row (resolve directory)) (
+        if own then
+          below "/var/lib${private}" (set.StateDirectory or [ ])
+          ++ below "/var/log${private}" (set.LogsDirectory or [ ])
+        else
+          lib.filter (path: lib.hasPrefix "/" path || lib.hasPrefix "%S/" path) (
+            writable ++ words (service.unitConfig.RequiresMountsFor or [ ]) ++ homes
+          )
+      )
+    );
+
+  groupOf = user: config.users.users.${user}.group or "root";
+  orRoot = name: if name == "-" || name == "" then "root" else name;
+  # ":" and "~" before a mode, ":" before an owner: only for what is created, and masked.
+  plain = text: if text == "-" || text == "" then "0755" else lib.head (builtins.match "[:~]*(.*)" text);
+
+  unquoted = text: lib.replaceStrings [ "'" "\"" ] [ "" "" ] text;
+  ofTmpfile =
+    {
+      type,
+      path,
+      mode,
+      user,
+      group,
+    }:
+    lib.optional
+      (
+        lib.elem (builtins.substring 0 1 type) [
+          "d"
+          "v"
+          "q"
+          "Q"
+        ]
+        && !lib.hasInfix "%" path
+      )
+      {
+        directory = paths.join [ (unquoted path) ];
+        user = orRoot (lib.removePrefix ":" user);
+        group = orRoot (lib.removePrefix ":" group);
+        mode = plain mode;
+        why = "tmpfiles";
+      };
+  ofRule =
+    rule:
+    let
+      fields = lib.filter (it: lib.isString it && it != "") (builtins.split "[ \t]+" rule);
+      field = index: if lib.length fields > index then lib.elemAt fields index else "-";
+    in
+    ofTmpfile {
+      type = field 0;
+      path = field 1;
+      mode = field 2;
+      user = field 3;
+      group = field 4;
+    };
+  ofSetting =
+    path: type: it:
+    ofTmpfile {
+      inherit path type;
+      inherit (it) mode user group;
+    };
+
+  ofUser = user: {
+    directory = paths.join [ user.home ];
+    user = user.name;
+    inherit (user) group;
+    mode = user.homeMode;
+    why = "the home of ${user.name}";
+  };
+
+  tmpfiles = config.systemd.tmpfiles;
+  services =
+    own:
+    lib.concatLists (
+      lib.mapAttrsToList (ofService own) (
+        lib.filterAttrs (_: service: service.enable) config.systemd.services
+      )
+    );
+  # Those that say owner and mode come first.
+  all =
+    services true
+    ++ map ofUser (
+      lib.filter (user: user.createHome && !user.isNormalUser) (lib.attrValues config.users.users)
+    )
+    ++ lib.concatMap ofRule tmpfiles.rules
+    ++ lib.concatMap (
+      settings:
+      lib.concatLists (
+        lib.mapAttrsToList (
+          path: types: lib.concatLists (lib.mapAttrsToList (ofSetting path) types)
+        ) settings
+      )
+    ) (lib.attrValues tmpfiles.settings)
+    ++ services false;
+
+  # Several may speak of one directory: the first decides on the owner, and every unit is named.
+  merge =
+    rows:
+    let
+      units = lib.unique (lib.filter (lib.hasSuffix ".service") (map (row: row.why) rows));
+    in
+    lib.head rows // { why = if units == [ ] then (lib.head rows).why else lib.concatStringsSep ", " units; };
+in
+lib.mapAttrsToList (_: merge) (lib.groupBy (row: row.directory) (lib.filter isState all))

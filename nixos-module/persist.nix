@@ -1,0 +1,105 @@
+# `imp-mount.persist`: whole groups of paths, with their owners and modes, in one line each.
+{ config, lib, ... }:
+let
+  inherit (lib) mkOption types;
+  cfg = config.imp-mount.persist;
+  state = import ./state { inherit config lib; };
+  levels = import ./persistence/store.nix { inherit lib; };
+
+  preset =
+    text:
+    mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Persist ${text}
+
+        What `environment.persistence` names too, or is on a disk of its own, stays as it is said there.
+      '';
+    };
+
+  groups = lib.filter (group: cfg.${group}) (lib.attrNames state);
+  rows = lib.concatMap (
+    group: map (row: row // { from = "imp-mount.persist.${group}"; }) state.${group}
+  ) groups;
+  # Two services may share a directory.
+  unique =
+    key: rows: map lib.head (lib.attrValues (lib.groupBy (row: row.${key}) (lib.filter (row: row ? ${key}) rows)));
+  only = names: lib.filterAttrs (name: _: lib.elem name names);
+
+  # Only names are read, and not what is in the stores.
+  stores = lib.unique (
+    map (store: store.persistentStoragePath) (
+      lib.filter (store: store.enable) (lib.attrValues config.environment.persistence)
+    )
+  );
+in
+{
+  options.imp-mount = {
+    persist = {
+      store = mkOption {
+        type = types.nullOr types.path;
+        default =
+          if config.imp-mount.convert != null then
+            config.imp-mount.convert
+          else if lib.length stores == 1 then
+            lib.head stores
+          else
+            null;
+        defaultText = lib.literalMD "`imp-mount.convert`, or the only store of `environment.persistence`";
+        example = "/persist";
+        description = "The store that holds what the options beside this one persist.";
+      };
+      essentials = preset ''
+        what makes this machine the same machine after a boot: the ids of users and groups, the machine id, SSH host keys, keys
+        of secrets, /var/lib/systemd, the networks and the devices that it knows.
+      '';
+      logs = preset "/var/log, and what is left of programs that crashed.";
+      services = preset ''
+        the state of services that imp-mount knows by name. `imp-mount.audit` names what is left.
+      '';
+      homes = preset "the homes of all normal users.";
+      containers = preset "images, containers, volumes and virtual machines, and what is mounted into OCI containers.";
+    };
+
+    presets = mkOption {
+      type = types.submodule (levels.store {
+        place = "imp-mount.persist";
+        user = "root";
+        group = "root";
+        home = null;
+      });
+      internal = true;
+      description = "What `imp-mount.persist` comes to, in the form of a store of `environment.persistence`.";
+    };
+  };
+
+  config = {
+    imp-mount.presets = {
+      enable = rows != [ ];
+      persistentStoragePath = lib.mkIf (cfg.store != null) cfg.store;
+      directories = map (only [
+        "directory"
+        "user"
+        "group"
+        "mode"
+        "from"
+      ]) (unique "directory" rows);
+      files = map (only [
+        "file"
+        "from"
+      ]) (unique "file" rows);
+    };
+
+    assertions = [
+      {
+        assertion = groups != [ ] -> cfg.store != null;
+        message = ''
+          imp-mount.persist: which store shall hold it? ${
+            if stores == [ ] then "There is none" else "There are ${lib.concatStringsSep ", " stores}"
+          }: set imp-mount.persist.store.'';
+      }
+    ];
+  };
+}

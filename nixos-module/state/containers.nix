@@ -1,0 +1,63 @@
+# Containers and virtual machines: images, volumes, and what is bind-mounted into them.
+{ config, lib }:
+let
+  inherit (config) services virtualisation;
+  oci = virtualisation.oci-containers;
+  uses = backend: oci.containers != { } && oci.backend == backend;
+
+  graphRoot = virtualisation.containers.storage.settings.storage.graphroot or "/var/lib/containers/storage";
+  # The default is named one level up, where podman also keeps its locks and caches.
+  containersRoot = if graphRoot == "/var/lib/containers/storage" then dirOf graphRoot else graphRoot;
+
+  # The host's side of "host:container[:options]", where it is a directory of state.
+  throwAway = [
+    "/dev"
+    "/etc"
+    "/nix"
+    "/proc"
+    "/run"
+    "/sys"
+    "/tmp"
+    "/var/cache"
+    "/var/run"
+  ];
+  paths = import ../paths.nix;
+  hostPaths =
+    container:
+    lib.filter (path: lib.hasPrefix "/" path && !lib.any (above: paths.isIn above path) throwAway) (
+      map (volume: lib.head (lib.splitString ":" volume)) (
+        lib.filter (volume: !lib.elem "ro" (lib.splitString "," (lib.last (lib.splitString ":" volume)))) container.volumes
+      )
+    );
+  volumes = lib.concatLists (
+    lib.mapAttrsToList (
+      name: container:
+      map (directory: {
+        inherit directory;
+        why = "a volume of the container ${name}";
+      }) (hostPaths container)
+    ) oci.containers
+  );
+
+  at = enabled: directory: mode: why: lib.optional enabled { inherit directory mode why; };
+in
+at (virtualisation.podman.enable || uses "podman" || virtualisation.cri-o.enable) containersRoot "0755"
+  "images, containers and volumes of podman"
+++
+  at (virtualisation.docker.enable || uses "docker")
+    (virtualisation.docker.daemon.settings.data-root or "/var/lib/docker")
+    "0710"
+    "images, containers and volumes of docker"
+++ at virtualisation.containerd.enable "/var/lib/containerd" "0711" "images and containers of containerd"
+++ at virtualisation.libvirtd.enable "/var/lib/libvirt" "0755" "virtual machines"
+++ at virtualisation.incus.enable "/var/lib/incus" "0711" "containers and virtual machines of incus"
+++ at virtualisation.lxc.enable "/var/lib/lxc" "0755" "containers of lxc"
+++ at virtualisation.waydroid.enable "/var/lib/waydroid" "0755" "Android"
+++ at services.k3s.enable "/var/lib/rancher" "0755" "the cluster of k3s"
+++ at services.k3s.enable "/etc/rancher" "0755" "how to join and use the cluster of k3s"
+++ at services.k3s.enable "/var/lib/kubelet" "0755" "volumes of the pods of k3s"
+++ at (lib.any (container: !container.ephemeral) (lib.attrValues config.containers))
+  "/var/lib/${lib.optionalString (lib.versionAtLeast config.system.stateVersion "22.05") "nixos-"}containers"
+  "0755"
+  "the declarative containers ${lib.concatStringsSep ", " (lib.attrNames config.containers)}"
+++ volumes
