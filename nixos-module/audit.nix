@@ -103,7 +103,7 @@ let
 
   text = message {
     inherit findings;
-    store = if cfg.presets.persistentStoragePath == null then "/persist" else cfg.presets.persistentStoragePath;
+    store = cfg.presets.persistentStoragePath;
   };
   on = cfg.active && cfg.audit != "off" && findings != [ ];
 in

@@ -87,7 +87,7 @@ let
   inherit (config.imp-mount) presets;
   kept = (import ./audit/kept.nix { inherit lib; }).kept {
     entries = said;
-    stores = [ presets.persistentStoragePath ];
+    stores = lib.optional presets.enable presets.persistentStoragePath;
     fileSystems = lib.attrValues config.fileSystems;
   };
   added = lib.filter (entry: !kept.${entry.kind} entry.target) (rows (lib.optional presets.enable presets));

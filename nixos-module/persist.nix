@@ -78,7 +78,8 @@ in
   config = {
     imp-mount.presets = {
       enable = rows != [ ];
-      persistentStoragePath = lib.mkIf (cfg.store != null) cfg.store;
+      # Where none is said, an assertion fails.
+      persistentStoragePath = if cfg.store == null then "/persist" else cfg.store;
       directories = map (only [
         "directory"
         "user"

@@ -1,0 +1,24 @@
+# What the host's own modules go by.
+{ config, lib, ... }:
+let
+  cfg = config.mySystem;
+in
+{
+  options.mySystem = {
+    persistentFolder = lib.mkOption {
+      type = lib.types.path;
+      default = "/persist";
+      description = "Where what persists is.";
+    };
+    system.impermanence.enable = lib.mkEnableOption "a root that is empty at every boot";
+  };
+
+  config = lib.mkIf cfg.system.impermanence.enable {
+    imp-mount = {
+      enable = true;
+      root.size = "8G";
+      audit = "error";
+      persist.store = cfg.persistentFolder;
+    };
+  };
+}
