@@ -19,8 +19,8 @@ let
   ofMount = mount: {
     mountPoint = mount.where;
     device = mount.what;
-    fsType = mount.type;
-    options = lib.splitString "," mount.options;
+    # Where no type is said it is the kernel's guess, as for fileSystems.
+    fsType = if mount.type == "" then "auto" else mount.type;
   };
   isKept = row: if row ? directory then is.directory row.directory else is.file row.file;
   isChosen = row: row.chosen or false && is.chosen row.directory;

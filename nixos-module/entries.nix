@@ -82,8 +82,8 @@ let
     map directory (lib.concatMap (it: it.directories) stores)
     ++ map file (lib.concatMap (it: it.files) stores);
   said = rows all;
-  # What a preset adds yields to what somebody wrote, and to a disk that is there anyway. Of `fileSystems` only where they are
-  # and what they are may be read here: whether the boot needs them depends on the entries.
+  # What a preset adds yields to what somebody wrote, and to a disk that is there anyway. Of `fileSystems` only mountPoint,
+  # fsType and device may be read here: neededForBoot, and through it the options, depend on the entries.
   inherit (config.imp-mount) presets;
   kept = (import ./audit/kept.nix { inherit lib; }).kept {
     entries = said;

@@ -77,7 +77,8 @@ in
 
   config = {
     imp-mount.presets = {
-      enable = rows != [ ];
+      # Not what they come to: that depends on `fileSystems`, and the root there on this.
+      enable = groups != [ ];
       # Where none is said, an assertion fails.
       persistentStoragePath = if cfg.store == null then "/persist" else cfg.store;
       directories = map (only [

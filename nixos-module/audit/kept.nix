@@ -51,7 +51,15 @@ in
         # What is written goes to its upper directory, which nobody tells.
         "overlay"
       ];
-      isBind = fs: lib.any (option: lib.elem option fs.options) [ "bind" "rbind" ];
+      # Told by the device, as NixOS adds to the options what the boot needs, and that depends on the entries.
+      isBind =
+        fs:
+        lib.elem fs.fsType [
+          "none"
+          "auto"
+        ]
+        && lib.hasPrefix "/" (toString fs.device)
+        && !lib.hasPrefix "/dev/" fs.device;
 
       # What decides about a path is the deepest entry or file system at or above it.
       directory =

@@ -8,13 +8,13 @@
 }:
 let
   pad = width: text: text + lib.concatStrings (lib.replicate (width - lib.stringLength text) " ");
-  # What stands on the left, as wide as the widest of it, and what it is.
+  # What stands on the left, as wide as the widest of it, and what it is behind `mark`.
   table =
-    left: rows:
+    mark: left: rows:
     let
       width = lib.foldl' lib.max 0 (map (row: lib.stringLength (left row)) rows);
     in
-    lib.concatMapStrings (row: "    ${pad width (left row)}  ${row.why}\n") rows;
+    lib.concatMapStrings (row: "    ${pad width (left row)}  ${mark}${row.why}\n") rows;
 
   # What one writes for a row of ../state, with only what differs from the defaults.
   line =
@@ -33,7 +33,7 @@ let
   by = kind: lib.filter (it: it.fix ? ${kind}) findings;
   presets = lib.groupBy (it: it.fix.preset) (by "preset");
   sections =
-    map (preset: "  imp-mount.persist.${preset} = true;\n${table (it: it.path) presets.${preset}}") (
+    map (preset: "  imp-mount.persist.${preset} = true;\n${table "" (it: it.path) presets.${preset}}") (
       lib.filter (preset: presets ? ${preset}) [
         "essentials"
         "logs"
@@ -44,9 +44,9 @@ let
     )
     ++ lib.optional (by "row" != [ ]) ''
       ${"  "}environment.persistence."${store}".directories = [
-      ${table (it: line it.fix.row) (by "row")}  ];
+      ${table "# " (it: line it.fix.row) (by "row")}  ];
     ''
-    ++ map (it: "  ${it.fix.text}\n${table (it: it.path) [ it ]}") (by "text");
+    ++ map (it: "  ${it.fix.text}\n${table "" (it: it.path) [ it ]}") (by "text");
   count = lib.length findings;
 in
 ''

@@ -39,6 +39,8 @@ let
     ) oci.containers
   );
 
+  lasting = lib.filterAttrs (_: container: !container.ephemeral) config.containers;
+
   at = enabled: directory: mode: why: lib.optional enabled { inherit directory mode why; };
 in
 at (virtualisation.podman.enable || uses "podman" || virtualisation.cri-o.enable) containersRoot "0755"
@@ -56,8 +58,8 @@ at (virtualisation.podman.enable || uses "podman" || virtualisation.cri-o.enable
 ++ at services.k3s.enable "/var/lib/rancher" "0755" "the cluster of k3s"
 ++ at services.k3s.enable "/etc/rancher" "0755" "how to join and use the cluster of k3s"
 ++ at services.k3s.enable "/var/lib/kubelet" "0755" "volumes of the pods of k3s"
-++ at (lib.any (container: !container.ephemeral) (lib.attrValues config.containers))
+++ at (lasting != { })
   "/var/lib/${lib.optionalString (lib.versionAtLeast config.system.stateVersion "22.05") "nixos-"}containers"
   "0755"
-  "the declarative containers ${lib.concatStringsSep ", " (lib.attrNames config.containers)}"
+  "the declarative containers ${lib.concatStringsSep ", " (lib.attrNames lasting)}"
 ++ volumes

@@ -10,7 +10,7 @@
 # (nixos/modules/tasks/filesystems). So the names in `systemd.services` depend on `fileSystems.*.neededForBoot`, and that on the
 # entries: a preset that looked for StateDirectory= in the units would wait for itself. Therefore presets go by the options of
 # `services`, `users` and the like, and only the audit, on which nothing depends but warnings and assertions, reads the units
-# (audit/units.nix). Of `fileSystems` a preset may read where they are and what they are.
+# (audit/units.nix). Of `fileSystems` a preset may read mountPoint, fsType and device.
 { config, lib }:
 let
   paths = import ../paths.nix;

@@ -163,5 +163,14 @@ lib.concatLists [
   (fixed "colord" "/var/lib/colord" "colord" "0755")
   (fixed "fprintd" "/var/lib/fprint" "root" "0700")
   (ofRoot "flatpak" "/var/lib/flatpak")
+  (ofRoot "fwupd" "/var/lib/fwupd")
+  (ofRoot "udisks2" "/var/lib/udisks2")
+  (lib.optional services.displayManager.sddm.enable {
+    directory = "/var/lib/sddm";
+    user = "sddm";
+    group = "sddm";
+    mode = "0700";
+    why = "sddm";
+  })
   (ofRoot "accounts-daemon" "/var/lib/AccountsService")
 ]

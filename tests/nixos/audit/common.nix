@@ -1,0 +1,22 @@
+# What most hosts have: a store and the Nix store on disks, and nothing else that has state.
+{ lib, ... }:
+{
+  fileSystems = {
+    "/persist" = {
+      device = "/dev/disk/by-label/persist";
+      fsType = "ext4";
+    };
+    "/nix" = {
+      device = "/dev/disk/by-label/nix";
+      fsType = "ext4";
+    };
+    "/boot" = {
+      device = "/dev/disk/by-label/ESP";
+      fsType = "vfat";
+    };
+  };
+  users.mutableUsers = lib.mkDefault false;
+  users.allowNoPasswordLogin = true;
+  networking.dhcpcd.enable = lib.mkDefault false;
+  security.sudo.enable = lib.mkDefault false;
+}

@@ -1,0 +1,30 @@
+# What the audit says of hosts: { host = { message, findings, assertions }; }.
+{
+  nixpkgs,
+  # Modules by name.
+  hosts ? lib.genAttrs (map (lib.removeSuffix ".nix") (lib.attrNames (builtins.readDir ./hosts))) (
+    name: ./hosts + "/${name}.nix"
+  ),
+  lib ? import (nixpkgs + "/lib"),
+}:
+let
+  evaluate = import ./host.nix { inherit nixpkgs; };
+  ofHost =
+    _: host:
+    let
+      inherit (evaluate [ host ]) config;
+      isOurs = text: lib.hasInfix "imp-mount" text || lib.hasInfix "environment.persistence" text;
+      failed = lib.filter isOurs (map (it: it.message) (lib.filter (it: !it.assertion) config.assertions));
+      warned = lib.filter isOurs config.warnings;
+    in
+    {
+      text =
+        lib.concatMapStrings (text: "refused: ${text}\n") failed
+        + lib.concatMapStrings (text: "warning: ${text}\n") warned
+        + lib.concatMapStrings (
+          it: "added: ${it.target} ${it.user}:${toString it.group} ${toString it.mode}\n"
+        ) (lib.filter (it: lib.hasPrefix "imp-mount.persist." it.from) config.imp-mount.entries);
+      paths = map (it: it.path) config.imp-mount.auditFindings;
+    };
+in
+lib.mapAttrs ofHost hosts

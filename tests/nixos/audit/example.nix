@@ -1,0 +1,11 @@
+# The example host, from a folder that holds it, with one of its disks.
+{
+  nixpkgs,
+  folder,
+  disk,
+}:
+import ./host.nix { inherit nixpkgs; } [
+  ./disko.nix
+  (folder + "/default.nix")
+  (folder + "/${disk}")
+]

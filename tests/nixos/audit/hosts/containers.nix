@@ -1,0 +1,32 @@
+# Containers and virtual machines.
+{
+  imports = [ ../quiet.nix ];
+  virtualisation = {
+    docker = {
+      enable = true;
+      daemon.settings.data-root = "/var/lib/images";
+    };
+    oci-containers = {
+      backend = "docker";
+      containers.wiki = {
+        image = "wiki";
+        volumes = [
+          "/srv/wiki:/data"
+          "/srv/theme:/theme:ro"
+          "named:/named"
+          "/etc/localtime:/etc/localtime:ro"
+          "/run/docker.sock:/run/docker.sock"
+        ];
+      };
+    };
+    libvirtd.enable = true;
+    podman.enable = true;
+  };
+  containers = {
+    web.config = { };
+    scratch = {
+      ephemeral = true;
+      config = { };
+    };
+  };
+}

@@ -1,0 +1,48 @@
+# What is on a disk of its own is kept; what is on a tmpfs, or bound to the root, is not.
+{
+  imports = [ ../quiet.nix ];
+  fileSystems = {
+    "/srv" = {
+      device = "/dev/disk/by-label/data";
+      fsType = "xfs";
+    };
+    "/srv/lost" = {
+      device = "tmpfs";
+      fsType = "tmpfs";
+    };
+    "/var/lib/postgresql" = {
+      device = "/srv/postgresql";
+      fsType = "none";
+      options = [ "bind" ];
+    };
+    "/var/lib/fail2ban" = {
+      device = "/home/fail2ban";
+      fsType = "none";
+      options = [ "bind" ];
+    };
+    "/var/lib/containers" = {
+      device = "/dev/disk/by-label/images";
+      fsType = "btrfs";
+    };
+  };
+  systemd.mounts = [
+    {
+      what = "/srv/redis";
+      where = "/var/lib/redis-one";
+      options = "bind";
+    }
+  ];
+  systemd.tmpfiles.rules = [
+    "d /srv/kept"
+    "d /srv/lost/below"
+  ];
+  services = {
+    postgresql.enable = true;
+    fail2ban.enable = true;
+    redis.servers.one.enable = true;
+    redis.servers.two.enable = true;
+  };
+  virtualisation.podman.enable = true;
+  # It yields: there is a disk.
+  imp-mount.persist.containers = true;
+}

@@ -1,0 +1,13 @@
+# Hosts that are about one thing: what every machine has is kept.
+{
+  imports = [ ./common.nix ];
+  imp-mount.persist.store = "/persist";
+  environment.persistence."/persist" = {
+    directories = [
+      "/var/lib/nixos"
+      "/var/lib/systemd"
+      "/var/log"
+    ];
+    files = [ "/etc/machine-id" ];
+  };
+}
