@@ -102,7 +102,7 @@ lib.concatLists [
     inherit (service) user group;
   }))
   (fixed "navidrome" "/var/lib/navidrome" "navidrome" "0755")
-  (at "immich" "mediaLocation" "0700")
+  (at "immich" "mediaLocation" "0755")
 
   # homes and offices
   (fixed "home-assistant" "/var/lib/hass" "hass" "0700")

@@ -1,4 +1,5 @@
-# The disk for a new install: what was the root is the store, and holds the Nix store too.
+# The disk for a new install: what was the root is the store. The Nix store is beside it, so that an installer fills it on the
+# disk: nothing of imp-mount runs before the first boot.
 {
   disko.devices.disk.main = {
     type = "disk";
@@ -16,8 +17,17 @@
             mountOptions = [ "umask=0077" ];
           };
         };
+        nix = {
+          size = "100G";
+          content = {
+            type = "filesystem";
+            format = "ext4";
+            mountpoint = "/nix";
+            mountOptions = [ "noatime" ];
+          };
+        };
         persist = {
-          size = "500G";
+          size = "400G";
           content = {
             type = "filesystem";
             format = "ext4";
