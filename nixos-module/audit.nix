@@ -161,6 +161,7 @@ in
       readOnly = true;
       internal = true;
       default = findings;
+      defaultText = "what the audit finds";
       description = "What would be lost: a list of `{ path, why, fix }`.";
     };
   };

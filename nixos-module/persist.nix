@@ -13,7 +13,7 @@ let
       default = false;
       example = true;
       description = ''
-        Persist ${text}
+        Persist ${lib.trim text}
 
         What `environment.persistence` names too, or is on a disk of its own, stays as it is said there.
       '';
@@ -71,6 +71,7 @@ in
         home = null;
       });
       internal = true;
+      visible = false;
       description = "What `imp-mount.persist` comes to, in the form of a store of `environment.persistence`.";
     };
   };

@@ -69,42 +69,44 @@ let
       }
       // lib.optionalAttrs (instance != null) { "%i" = lib.head instance; };
       resolve = lib.replaceStrings (lib.attrNames specifiers) (lib.attrValues specifiers);
+      # null is as good as nothing, and numbers are as good as text.
+      said = key: default: if set.${key} or null == null then default else toString set.${key};
+      user = said "User" "root";
       dynamic = isTrue (set.DynamicUser or false);
       private = lib.optionalString dynamic "/private";
       row = directory: {
         directory = behind (paths.join [ directory ]);
         # A dynamic user is given the directory whenever the service starts, in a parent that is root's alone.
-        user = if dynamic then "root" else set.User or "root";
-        group = if dynamic then "root" else set.Group or (groupOf (set.User or "root"));
-        mode = toString (set.StateDirectoryMode or "0755");
+        user = if dynamic then "root" else user;
+        group = if dynamic then "root" else said "Group" (groupOf user);
+        mode = said "StateDirectoryMode" "0755";
         why = "${name}.service";
       };
       # "name:link:ro": what stands before the colon is the directory, the rest links to it.
+      names = key: map (word: lib.head (lib.splitString ":" word)) (words (set.${key} or [ ]));
+      below = base: key: map (name: "${base}/${name}") (names key);
       # What a dynamic user's unit calls /var/lib/NAME is a link to its directory.
-      links = words (lib.optionals dynamic (set.StateDirectory or [ ]));
       behind =
         path:
-        if lib.any (link: paths.isIn "/var/lib/${link}" path) links then
+        if dynamic && lib.any (name: paths.isIn "/var/lib/${name}" path) (names "StateDirectory") then
           "/var/lib/private/${lib.removePrefix "/var/lib/" path}"
         else
           path;
-      below = base: value: map (word: "${base}/${lib.head (lib.splitString ":" word)}") (words value);
-      # "-" and "+" before a path say what to do where it is missing, and which root it is in.
       # A unit that starts in a directory, or is told of one, works there.
       homes =
-        lib.optional (set ? WorkingDirectory) (lib.removePrefix "-" (toString set.WorkingDirectory))
+        [ (lib.removePrefix "-" (said "WorkingDirectory" "")) ]
         ++ lib.attrValues (
           lib.filterAttrs (
             name: value: (name == "HOME" || lib.hasSuffix "DIR" name) && value != null && lib.hasPrefix "/var/lib/" (toString value)
           ) service.environment
         );
+      # "-" and "+" before a path say what to do where it is missing, and which root it is in.
       writable = map (word: lib.head (builtins.match "[-+]*(.*)" word)) (words (set.ReadWritePaths or [ ]));
     in
     lib.filter (it: !lib.hasInfix "%" it.directory) (
       map (directory: row (resolve directory)) (
         if own then
-          below "/var/lib${private}" (set.StateDirectory or [ ])
-          ++ below "/var/log${private}" (set.LogsDirectory or [ ])
+          below "/var/lib${private}" "StateDirectory" ++ below "/var/log${private}" "LogsDirectory"
         else
           lib.filter (path: lib.hasPrefix "/" path || lib.hasPrefix "%S/" path) (
             writable ++ words (service.unitConfig.RequiresMountsFor or [ ]) ++ homes

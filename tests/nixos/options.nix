@@ -8,6 +8,8 @@ let
         ../../nixos-module/options.nix
         ../../nixos-module/plan.nix
         ../../nixos-module/persistence.nix
+        ../../nixos-module/persist.nix
+        ../../nixos-module/audit.nix
         {
           _module.args = {
             pkgs = throw "no option's documentation looks at packages";

@@ -33,6 +33,17 @@ in
       StateDirectory = "misplaced";
       DynamicUser = "yes";
     };
+    numbers = service {
+      StateDirectory = "numbers";
+      StateDirectoryMode = 750;
+      User = 1234;
+      Group = null;
+    };
+    linked = service {
+      StateDirectory = "linked:other";
+      DynamicUser = true;
+      ReadWritePaths = "/var/lib/linked";
+    };
     "instance@one" = service {
       StateDirectory = "%p/%i";
     };
