@@ -137,6 +137,8 @@ fn the_way_back() {
     machine.build().ok().says(&["imp-mount=off"]);
     assert_eq!((machine.disk().snapshot(), mounts()), (disk.clone(), table));
     assert_eq!(Snapshot::of(&machine.at("")), disk, "the disk is the root");
+    let check = machine.run(&["--check"]).ok().stdout;
+    assert!(check.contains("left out by imp-mount=off") && check.contains("no problem found"), "{check}");
     assert_eq!(before.losses(&disk).len(), 0);
     assert_eq!(fs::read_to_string(machine.at("/home/me/new")).unwrap(), "new");
 

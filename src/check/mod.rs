@@ -104,6 +104,11 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
     findings.root = Some(store::root(plan, sysroot));
     let mut opened = Vec::new();
     for one in &plan.manifest.stores {
+        // A system that boots as it did before it was converted has no stores.
+        if plan.is_untouched() {
+            opened.push(None);
+            continue;
+        }
         let (found, store) = store::store(plan, one, sysroot);
         findings.stores.push(found);
         opened.push(store);
