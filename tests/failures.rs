@@ -112,7 +112,7 @@ fn no_privilege() {
     let machine = Machine::with_stores(Root::Nothing, Vec::new());
     machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }])));
     let words = ["--manifest", "/tmp/machine/manifest", "--sysroot", "/tmp/machine/sysroot"];
-    let caps = ["capsh", "--drop=cap_sys_admin", "--", "-c", r#""$0" "$@""#, program];
+    let caps = ["setpriv", "--bounding-set", "-sys_admin", program];
     let user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", program];
     for who in [&caps[..], &user[..]] {
         for verb in [&[][..], &["--settle"], &["--adopt"]] {
