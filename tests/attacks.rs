@@ -29,6 +29,7 @@ tests![
     enforcing_never_allows_more_than_both: Disk Inject,
     id_files_that_others_may_have_written_are_not_believed: Disk,
     a_source_with_mode_000_is_no_invitation: Disk,
+    a_report_that_others_may_have_written_is_not_believed: Disk,
 ];
 
 /// A tree that is neither on the store nor on the root.
@@ -591,4 +592,34 @@ fn a_source_with_mode_000_is_no_invitation() {
     machine.manifest(&manifest(&json!({}), &[entries, files].concat()));
     machine.build().ok();
     assert_eq!(before.losses(&Snapshot::of(&store)), [""; 0]);
+}
+
+/// Later runs do as root what the report says.
+fn a_report_that_others_may_have_written_is_not_believed() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let entries = [json!({ "directory": "/srv", "user": "late" })];
+    machine.manifest(&manifest(&json!({}), &entries));
+    machine.build().ok();
+    let report = Path::new("/run/imp-mount/report.json");
+    assert_eq!((stat("/run/imp-mount"), stat(report)), ((0o040_755, 0, 0), (0o100_644, 0, 0)));
+    let forged = |mode: u32, uid: u32| {
+        fs::set_permissions(report, Permissions::from_mode(mode)).unwrap();
+        chown(report, Some(uid), None).unwrap();
+        let before = (fs::read(report).unwrap(), machine.disk().snapshot());
+        for words in [&[][..], &["--settle"], &["--adopt"]] {
+            let output = machine.run(words);
+            assert!(matches!(output.code, Some(1 | 2)), "{output:?}");
+            output.says_in_one_line(&[
+                "error: ",
+                "/run/imp-mount/report.json",
+                "others than root can write to it",
+            ]);
+        }
+        assert_eq!((fs::read(report).unwrap(), machine.disk().snapshot()), before);
+    };
+    forged(0o666, 0);
+    forged(0o644, 65534);
+    fs::set_permissions(report, Permissions::from_mode(0o644)).unwrap();
+    chown(report, Some(0), None).unwrap();
+    machine.build().ok();
 }
