@@ -36,6 +36,9 @@ use root::{Found, Sysroot};
 use store::Opened;
 use worker::Worker;
 
+/// What follows where libmount is not told of a mount.
+const WITHOUT_UTAB: &str = "mounts may be shown by file managers, and be unmounted one by one at shutdown";
+
 /// What a run is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
@@ -214,17 +217,21 @@ fn work(
     let in_place = entries.iter().filter(|entry| in_place.contains(&entry.state)).count();
     done.placed = in_place.saturating_sub(unchanged);
     done.unchanged = unchanged;
-    let mounts: Vec<_> =
-        stores.iter().map(|opened| table::of(opened.as_ref().ok()?.cursor.base()).ok()).collect();
+    let mut mounts = Vec::new();
+    for (store, opened) in plan.manifest.stores.iter().zip(&stores) {
+        let mount = opened.as_ref().ok().map(|opened| table::of(opened.cursor.base())).transpose();
+        mounts.push(mount.unwrap_or_else(|problem| {
+            done.warnings.push(problem.at(format!("store {}", store.path)).remedy(WITHOUT_UTAB));
+            None
+        }));
+    }
     report.stores = describe(plan, &stores, &mounts);
     report.entries.clear();
     for entry in entries {
         report.insert(entry);
     }
     if let Err(problem) = write_utab(plan, &sysroot, &mounts, &report.entries, &gone) {
-        done.warnings.push(
-            problem.remedy("mounts may be shown by file managers, and be unmounted one by one at shutdown"),
-        );
+        done.warnings.push(problem.remedy(WITHOUT_UTAB));
         remember(report, gone);
     }
     clock.step("utab");

@@ -98,7 +98,7 @@ impl Drop for Stage {
             log::warn!("cannot unmount {PATH}: {errno}; the next run will");
         }
         if let Err(error) = std::fs::remove_dir(PATH) {
-            log::debug!("{PATH} stays: {error}");
+            log::warn!("{PATH} stays: {error}");
         }
     }
 }

@@ -112,10 +112,8 @@ impl Worker<'_, '_> {
             Err(Errno::EXIST) => walk::stat_at(dir, name).map_err(failed)?,
             Err(errno) => return Err(failed(errno)),
         };
-        if stat.is_symlink() {
-            return Err(walk::wrong_type(dir, target.as_str(), &stat, "nothing"));
-        }
-        if source.is_some() && !(if directory { stat.is_dir() } else { stat.is_file() }) {
+        let fits = if directory { stat.is_dir() } else { stat.is_file() };
+        if stat.is_symlink() || (source.is_some() && !fits) {
             let wanted = if directory { "a directory" } else { "a regular file" };
             return Err(walk::wrong_type(dir, target.as_str(), &stat, wanted));
         }

@@ -121,7 +121,12 @@ impl Worker<'_, '_> {
                 Ok(()) if is_pattern(entry, target) => {}
                 Ok(()) => state = State::Guarded,
                 // What runs already has written to memory before, and would lose sight of it.
-                Err(_) if self.sysroot.is_live() => {}
+                Err(worse) if self.sysroot.is_live() => {
+                    // Most often the same stands in the way of both.
+                    if !why.contains(&worse.what) {
+                        self.warnings.push(worse.at(target.to_string()));
+                    }
+                }
                 Err(worse) => self.failures.push(worse.at(target.to_string())),
             }
         }
