@@ -25,8 +25,11 @@ mod words;
 
 use std::process::ExitCode;
 
+/// Seconds that a test may take.
+const PATIENCE: u32 = 120;
+
 fn main() -> ExitCode {
-    support::main(&[
+    let modules = [
         ("attacks", attacks::TESTS),
         ("boot", boot::TESTS),
         ("broken", broken::TESTS),
@@ -44,5 +47,6 @@ fn main() -> ExitCode {
         ("roots", roots::TESTS),
         ("stores", stores::TESTS),
         ("words", words::TESTS),
-    ])
+    ];
+    support::main(&modules, PATIENCE)
 }

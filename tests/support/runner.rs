@@ -19,8 +19,6 @@ const INSIDE: &str = "IMP_MOUNT_TEST";
 const PROBE: &str = "probe";
 /// Set where a test that cannot run is a failure: in CI, on a machine that has everything.
 const NO_SKIP: &str = "IMP_MOUNT_TEST_NO_SKIP";
-/// Seconds after which a test is killed, and everything that it started with it.
-const PATIENCE: u32 = 120;
 
 /// A test: what it is called, what it needs beyond a namespace, and what it does. Made by [`tests!`].
 pub struct Test {
@@ -69,8 +67,9 @@ macro_rules! tests {
     };
 }
 
-/// Runs the tests of all modules as the command line asks.
-pub fn main(modules: &[(&str, &'static [Test])]) -> ExitCode {
+/// Runs the tests of all modules as the command line asks. After so many seconds a test is killed, and everything that it
+/// started with it.
+pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
     let tests = || {
         modules.iter().flat_map(|(module, tests)| {
             tests.iter().map(move |test| (format!("{module}::{}", test.name), test))
@@ -78,21 +77,21 @@ pub fn main(modules: &[(&str, &'static [Test])]) -> ExitCode {
     };
     if let Ok(wanted) = env::var(INSIDE) {
         return match tests().find(|(name, _)| *name == wanted) {
-            Some((_, test)) => inside(test.run),
-            None if wanted == PROBE => inside(|| ()),
+            Some((_, test)) => inside(test.run, patience),
+            None if wanted == PROBE => inside(|| (), patience),
             None => ExitCode::FAILURE,
         };
     }
 
     let arguments = Arguments::from_args();
     scratch::sweep();
-    let namespaces = outside(PROBE)
+    let namespaces = outside(PROBE, patience)
         .err()
         .map(|why| format!("needs mount namespaces: {}", why.message().unwrap_or_default()));
     let trials = tests()
         .map(|(name, test)| {
             let refused = namespaces.clone().or_else(|| test.needs.iter().find_map(|need| need.refused()));
-            trial(name, refused, arguments.list)
+            trial(name, refused, arguments.list, patience)
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -102,7 +101,7 @@ pub fn main(modules: &[(&str, &'static [Test])]) -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trial(name: String, refused: Option<String>, listing: bool) -> Trial {
+fn trial(name: String, refused: Option<String>, listing: bool, patience: u32) -> Trial {
     let strict = env::var_os(NO_SKIP).is_some();
     // nextest never runs what is listed as ignored, and counts as passed what says so only while it runs.
     let hidden = refused.is_some() && listing && !strict;
@@ -113,13 +112,13 @@ fn trial(name: String, refused: Option<String>, listing: bool) -> Trial {
     Trial::ignorable_test(title, move || match &refused {
         Some(why) if strict => Err(why.into()),
         Some(why) => Ok(Completion::ignored_with(why)),
-        None => outside(&name).map(|()| Completion::Completed),
+        None => outside(&name, patience).map(|()| Completion::Completed),
     })
     .with_ignored_flag(hidden)
 }
 
 /// Starts this program again for one test, and gives its words back where it failed.
-fn outside(name: &str) -> Result<(), Failed> {
+fn outside(name: &str, patience: u32) -> Result<(), Failed> {
     // Made and removed out here, where the test's mounts are never seen.
     let scratch = scratch::Scratch::new(name)?;
     let (mut words, writer) = io::pipe()?;
@@ -136,7 +135,7 @@ fn outside(name: &str) -> Result<(), Failed> {
     match status.signal() {
         _ if status.success() => Ok(()),
         Some(signal) if signal == Signal::ALARM.as_raw() => {
-            Err(format!("{said}\nkilled: it took longer than {PATIENCE} s").into())
+            Err(format!("{said}\nkilled: it took longer than {patience} s").into())
         }
         Some(signal) => Err(format!("{said}\nkilled by signal {signal}").into()),
         None => Err(said.into()),
@@ -144,9 +143,9 @@ fn outside(name: &str) -> Result<(), Failed> {
 }
 
 /// The other half of [`outside`].
-fn inside(test: fn()) -> ExitCode {
+fn inside(test: fn(), patience: u32) -> ExitCode {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    nix::unistd::alarm::set(PATIENCE);
+    nix::unistd::alarm::set(patience);
     namespace::enter();
     test();
     ExitCode::SUCCESS

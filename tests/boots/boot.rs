@@ -1,0 +1,296 @@
+//! One boot: what is in the initrd, what is mounted by it, and what is looked at when the system runs.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::run;
+use crate::units;
+
+/// A file system that the initrd mounts, as a line of its fstab.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub what: String,
+    pub at: String,
+    pub fstype: String,
+    pub options: String,
+}
+
+/// A boot, described.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// The compiled manifest; without one there is no imp-mount in it.
+    manifest: Option<Vec<u8>>,
+    pub fstab: Vec<Line>,
+    /// The stores that the units wait for.
+    stores: Vec<String>,
+    pub cmdline: String,
+    probe: String,
+    emergency: String,
+    /// How it ends, a word for systemctl.
+    end: &'static str,
+    initrd: Vec<(String, String)>,
+    system: Vec<(String, String)>,
+}
+
+/// Compiles a manifest, which must be right.
+#[track_caller]
+pub fn compile(manifest: &Value) -> Vec<u8> {
+    let (json, compiled) = ("/tmp/manifest.json", "/tmp/manifest");
+    fs::write(json, manifest.to_string()).unwrap();
+    run(&[env!("CARGO_BIN_EXE_impctl"), "compile", json, "-o", compiled]).ok();
+    fs::read(compiled).unwrap()
+}
+
+impl Boot {
+    /// A boot with a tmpfs of systemd as its root, /nix on a disk of its own, and a store at /persist.
+    #[track_caller]
+    pub fn new(manifest: &Value) -> Self {
+        Self::with(Some(compile(manifest)))
+    }
+
+    /// A boot that knows nothing of imp-mount.
+    pub fn ordinary() -> Self {
+        Self::with(None)
+    }
+
+    /// A boot with any bytes as its manifest.
+    pub fn with(manifest: Option<Vec<u8>>) -> Self {
+        Self {
+            manifest,
+            fstab: vec![],
+            stores: vec![],
+            cmdline: String::new(),
+            probe: String::new(),
+            emergency: String::new(),
+            end: "poweroff",
+            initrd: vec![],
+            system: vec![],
+        }
+        .mount("tmpfs", "/", "tmpfs", "mode=0755")
+        .mount("LABEL=nix", "/nix", "ext4", "ro")
+        .store("LABEL=persist", "/persist", "ext4", "")
+    }
+
+    /// Lets systemd mount a file system in the initrd, in place of what was at this path.
+    pub fn mount(mut self, what: &str, at: &str, fstype: &str, options: &str) -> Self {
+        self = self.without(at);
+        self.fstab.push(Line {
+            what: what.into(),
+            at: at.into(),
+            fstype: fstype.into(),
+            options: options.into(),
+        });
+        self
+    }
+
+    /// Lets systemd mount a store in the initrd.
+    pub fn store(mut self, what: &str, at: &str, fstype: &str, options: &str) -> Self {
+        self = self.mount(what, at, fstype, options);
+        self.stores.push(at.into());
+        self
+    }
+
+    /// Takes a file system out of the fstab.
+    pub fn without(mut self, at: &str) -> Self {
+        self.fstab.retain(|line| line.at != at);
+        self.stores.retain(|store| store != at);
+        self
+    }
+
+    /// Words for the kernel's command line.
+    pub fn cmdline(mut self, words: &str) -> Self {
+        self.cmdline = words.into();
+        self
+    }
+
+    /// Commands for the running system, see `guest/probe`.
+    pub fn probe(mut self, commands: &str) -> Self {
+        self.probe.push_str(commands);
+        self
+    }
+
+    /// Commands for the emergency shell, after `guest/emergency`.
+    pub fn in_emergency(mut self, commands: &str) -> Self {
+        self.emergency.push_str(commands);
+        self
+    }
+
+    /// A file in the initrd.
+    pub fn in_initrd(mut self, path: &str, text: &str) -> Self {
+        self.initrd.push((path.into(), text.into()));
+        self
+    }
+
+    /// A file in the system's /etc: `systemd/system/a.service`.
+    pub fn in_etc(mut self, path: &str, text: &str) -> Self {
+        self.system.push((path.into(), text.into()));
+        self
+    }
+
+    /// Ends with a reboot, where the machine can.
+    pub fn reboot(mut self) -> Self {
+        self.end = "reboot";
+        self
+    }
+
+    /// Writes what is in this boot's initrd beyond its programs. `devices` is whether systemd has device units there.
+    pub fn write(&self, to: &Path, program: &Path, devices: bool) {
+        let put = |path: &str, text: &str| {
+            let path = to.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            if text.starts_with("#!") {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        };
+        let units = "etc/systemd/system";
+        let link = |unit: &str, by: &str| {
+            let folder = to.join(units).join(by);
+            fs::create_dir_all(&folder).unwrap();
+            symlink(format!("../{unit}"), folder.join(unit)).unwrap();
+        };
+
+        put("etc/systemd/system.conf", MANAGER);
+        put("etc/systemd/system/initrd-parse-etc.service.d/fstab.conf", PARSE_ETC);
+        put("etc/systemd/system/initrd-switch-root.service.d/nixos.conf", SWITCH_ROOT);
+        put("etc/systemd/system/emergency.service", &emergency_unit("/boot/emergency"));
+        put("boot/etc/systemd/system/emergency.service", &emergency_unit("/run/boot/emergency"));
+        put("boot/activate", include_str!("guest/activate"));
+        put("boot/probe", &format!("{PROBE}{}\n{}", self.probe, probe_end(self.end)));
+        put("boot/emergency", &format!("{EMERGENCY}{}\n{EMERGENCY_END}", self.emergency));
+
+        put(&format!("{units}/sysroot-run.mount"), RUN_MOUNT);
+        link("sysroot-run.mount", "initrd-fs.target.requires");
+        put(&format!("{units}/initrd-nixos-activation.service"), ACTIVATION);
+        link("initrd-nixos-activation.service", "initrd-switch-root.service.requires");
+        put("boot/etc/systemd/system/probe.service", PROBE_UNIT);
+        put("boot/etc/systemd/system/multi-user.target.d/probe.conf", "[Unit]\nWants=probe.service\n");
+
+        let (mut initrd_fstab, mut fstab) = (String::new(), String::new());
+        for line in &self.fstab {
+            let options = format!("x-initrd.mount,{}", line.options);
+            let options = options.trim_end_matches(',');
+            let text = format!("{} {} {} {options} 0 0\n", line.what, line.at, line.fstype);
+            fstab.push_str(&text);
+            if devices {
+                initrd_fstab.push_str(&text);
+                continue;
+            }
+            // In a container systemd has nothing to do with lines that have a device.
+            let (name, target) = units::of_mount("/sysroot", &line.at);
+            put(&format!("{units}/{name}"), &units::mount(line, "/sysroot", target));
+            link(&name, &format!("{target}.requires"));
+            if line.at != "/" {
+                let (name, _) = units::of_mount("", &line.at);
+                put(&format!("boot/{units}/{name}"), &units::mount(line, "", "local-fs.target"));
+            }
+        }
+        put("etc/initrd-fstab", &initrd_fstab);
+        put("boot/etc/fstab", if devices { &fstab } else { "" });
+
+        if let Some(manifest) = &self.manifest {
+            for folder in ["usr/bin", "boot/bin"] {
+                fs::create_dir_all(to.join(folder)).unwrap();
+                fs::copy(program, to.join(folder).join("imp-mount")).unwrap();
+            }
+            for folder in ["etc/imp-mount", "boot/etc/imp-mount"] {
+                fs::create_dir_all(to.join(folder)).unwrap();
+                fs::write(to.join(folder).join("manifest"), manifest).unwrap();
+            }
+            put(&format!("boot/{units}/systemd-machine-id-commit.service.d/first.conf"), MACHINE_ID_COMMIT);
+            for unit in units::initrd(&self.stores) {
+                put(&format!("{units}/{}", unit.name), &unit.text);
+                unit.pulled_in.iter().for_each(|by| link(&unit.name, by));
+            }
+            for unit in units::system(&self.stores) {
+                put(&format!("boot/{units}/{}", unit.name), &unit.text);
+                for by in &unit.pulled_in {
+                    let (by, how) = by.rsplit_once('.').unwrap();
+                    let how = if how == "wants" { "Wants" } else { "Requires" };
+                    let name = unit.name.trim_end_matches(".service");
+                    put(
+                        &format!("boot/{units}/{by}.d/{name}.conf"),
+                        &format!("[Unit]\n{how}={}\n", unit.name),
+                    );
+                }
+            }
+        }
+        for (path, text) in &self.initrd {
+            put(path, text);
+        }
+        for (path, text) in &self.system {
+            put(&format!("boot/etc/{path}"), text);
+        }
+    }
+}
+
+fn emergency_unit(script: &str) -> String {
+    let mut unit = String::from("[Unit]\nDescription=Emergency Shell\nDefaultDependencies=no\n");
+    write!(unit, "[Service]\nType=oneshot\nExecStart=/bin/bash {script}\n").unwrap();
+    unit
+}
+
+fn probe_end(end: &str) -> String {
+    format!("echo 'PROBE ends'\nsystemctl --no-block {end}\n")
+}
+
+const PROBE: &str = include_str!("guest/probe");
+const EMERGENCY: &str = include_str!("guest/emergency");
+const EMERGENCY_END: &str = "echo 'EMERGENCY ends'\nsync\npoweroff -f\n";
+
+// What follows is what NixOS has in its initrd, without its paths.
+
+const MANAGER: &str = "[Manager]
+DefaultEnvironment=PATH=/bin:/sbin
+ManagerEnvironment=PATH=/bin:/sbin SYSTEMD_SYSROOT_FSTAB=/etc/initrd-fstab
+";
+
+const PARSE_ETC: &str = "[Service]
+Environment=SYSTEMD_SYSROOT_FSTAB=/etc/initrd-fstab
+";
+
+const SWITCH_ROOT: &str = "[Service]
+ExecStart=
+ExecStart=systemctl --no-block switch-root /sysroot /usr/lib/systemd/systemd
+";
+
+const RUN_MOUNT: &str = "[Unit]
+DefaultDependencies=no
+Before=initrd-fs.target
+[Mount]
+What=/run
+Where=/sysroot/run
+Options=rbind
+";
+
+const ACTIVATION: &str = "[Unit]
+Description=NixOS Activation
+DefaultDependencies=no
+AssertPathExists=/etc/initrd-release
+RequiresMountsFor=/sysroot/run
+After=initrd-switch-root.target
+Before=initrd-switch-root.service
+[Service]
+Type=oneshot
+ExecStart=/boot/activate
+StandardError=journal+console
+";
+
+/// As the NixOS module has it where /etc/machine-id persists.
+const MACHINE_ID_COMMIT: &str = "[Unit]
+ConditionFirstBoot=true
+";
+
+const PROBE_UNIT: &str = "[Unit]
+Description=What a Test Looks at
+After=multi-user.target
+[Service]
+Type=exec
+ExecStart=/bin/bash /run/boot/probe
+StandardOutput=tty
+TTYPath=/dev/console
+";

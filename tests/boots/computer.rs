@@ -1,0 +1,249 @@
+//! Machines to boot: namespaces on this kernel, a kernel as a process (UML), and one with virtual hardware (QEMU).
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::pty::openpty;
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+
+use crate::boot::Boot;
+use crate::console::Console;
+use crate::drive::{Attached, Drive, attach};
+use crate::support::{Fs, mounts, namespace, run, scratch};
+
+/// What a machine is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// Namespaces of this kernel: everything but devices is real, and a boot takes a second.
+    Here,
+    /// A kernel that is a process, Debian testing's: udev, device units, fsck are real, too.
+    Uml,
+    /// The same with the kernel of Debian 12.
+    OldUml,
+    /// Virtual hardware, with Debian stable's kernel.
+    Qemu,
+}
+
+/// Whose systemd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suite {
+    Stable,
+    Testing,
+}
+
+/// A machine with its disks, which is off.
+#[derive(Debug)]
+pub struct Computer {
+    on: On,
+    suite: Suite,
+    pub drives: Vec<Drive>,
+}
+
+/// Where `tests/boots/prepare` has put everything.
+fn prepared() -> PathBuf {
+    let folder = std::env::var_os("IMP_MOUNT_BOOTS").expect("start this with tests/boots/run");
+    folder.into()
+}
+
+impl Computer {
+    /// A machine with Debian stable's systemd and an empty ext4 disk called `persist`.
+    pub fn new(on: On) -> Self {
+        Self::with(on, Suite::Stable, vec![Drive::new("persist", Fs::Ext4, 64)])
+    }
+
+    /// A machine with these disks.
+    pub fn with(on: On, suite: Suite, drives: Vec<Drive>) -> Self {
+        Self { on, suite, drives }
+    }
+
+    /// A disk on which the system is installed as distributions do it.
+    pub fn installed(suite: Suite) -> Drive {
+        Drive::formatted("root", Fs::Ext4, 640, &format!("-d {}", Self::part(suite, "root").display()))
+    }
+
+    /// One of its disks.
+    pub fn drive(&self, label: &str) -> &Drive {
+        self.drives.iter().find(|drive| drive.label == label).expect("it has this disk")
+    }
+
+    fn part(suite: Suite, name: &str) -> PathBuf {
+        prepared().join(if suite == Suite::Stable { "stable" } else { "testing" }).join(name)
+    }
+
+    /// Switches it on, and waits until it is off.
+    pub fn boot(&self, boot: &Boot) -> Console {
+        let files = Path::new("/tmp/files");
+        let _ = fs::remove_dir_all(files);
+        fs::create_dir_all(files).unwrap();
+        boot.write(files, &prepared().join("imp-mount"), self.on != On::Here);
+        match self.on {
+            On::Here => self.boot_here(boot, files),
+            On::Uml | On::OldUml | On::Qemu => self.boot_kernel(boot, files),
+        }
+    }
+
+    fn boot_here(&self, boot: &Boot, files: &Path) -> Console {
+        let system = attach(&Self::part(self.suite, "system.img"), "--read-only");
+        let disks: Vec<(&str, Attached)> =
+            self.drives.iter().map(|drive| (drive.label.as_str(), drive.attach())).collect();
+        let group = Group::new();
+        let terminal = openpty(None, None).unwrap();
+        // What is written arrives as it is.
+        let mut modes = tcgetattr(&terminal.slave).unwrap();
+        modes.output_flags.remove(OutputFlags::OPOST);
+        tcsetattr(&terminal.slave, SetArg::TCSANOW, &modes).unwrap();
+
+        let mut line = mortal("sh");
+        line.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&group.0);
+        line.args("unshare --mount --propagation private --pid --fork --kill-child".split(' '));
+        line.args("--ipc --uts --net --cgroup".split(' '));
+        line.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/boots/guest/enter"));
+        line.args([&Self::part(self.suite, "initrd"), files]);
+        line.arg(format!("root=fstab systemd.show_status=error {}", boot.cmdline));
+        line.arg(format!("nix={}", system.device));
+        line.args(disks.iter().map(|(label, disk)| format!("{label}={}", disk.device)));
+        line.stdin(terminal.slave.try_clone().unwrap()).stdout(terminal.slave.try_clone().unwrap());
+        line.stderr(terminal.slave);
+        let mut machine = line.spawn().unwrap();
+        drop(line);
+        let console = Console::read(File::from(terminal.master), &mut machine, Duration::from_secs(60));
+        disks.into_iter().for_each(|(_, disk)| disk.release());
+        system.release();
+        console
+    }
+
+    fn boot_kernel(&self, boot: &Boot, files: &Path) -> Console {
+        let initrd = Path::new("/tmp/initrd");
+        let pack =
+            "cat \"$1\"; cd \"$2\"; find . -print0 | cpio --null --create --format=newc --quiet --owner=0:0";
+        let base = Self::part(self.suite, "initrd.cpio.zst");
+        let status = Command::new("sh")
+            .args(["-c", &format!("({pack}) > {}", initrd.display()), "pack"])
+            .args([&base, files])
+            .status();
+        assert!(status.unwrap().success());
+        let system = Self::part(self.suite, "system.img");
+        let words = format!(
+            "root=fstab quiet panic=-1 systemd.show_status=error systemd.log_target=journal {}",
+            boot.cmdline
+        );
+        let mut line = match self.on {
+            On::Here => unreachable!("it has no kernel of its own"),
+            On::Uml | On::OldUml => {
+                let new = self.on == On::Uml;
+                let mut line = mortal("unshare");
+                // All its processes are gone with the first.
+                line.args("--mount --propagation private --pid --fork --kill-child".split(' '));
+                line.arg(format!("--mount-proc={NEWER}/proc")).args(["chroot", newer_libraries()]);
+                line.arg(prepared().join(if new { "uml-new" } else { "uml-old" }));
+                line.args(["mem=1024M", "con=null", "con0=null,fd:1", "console=tty0", "ssl=null"]);
+                if new {
+                    line.arg("seccomp=on");
+                }
+                line.arg(format!("initrd={}", initrd.display()));
+                // `r` is read-only, `c` keeps it from being locked: many boots share it.
+                line.arg(format!("ubd0rc={}", system.display()));
+                for (number, drive) in self.drives.iter().enumerate() {
+                    line.arg(format!("ubd{}={}", number + 1, drive.image.display()));
+                }
+                line.arg(format!("umid=boot{}", std::process::id())).args(words.split(' '));
+                line
+            }
+            On::Qemu => {
+                let tree = prepared().join("qemu");
+                let mut line = mortal(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
+                line.arg("--library-path").arg(tree.join("usr/lib/x86_64-linux-gnu"));
+                line.arg(tree.join("usr/bin/qemu-system-x86_64")).arg("-L").arg(tree.join("usr/share/qemu"));
+                line.arg("-L").arg(tree.join("usr/share/seabios"));
+                line.args("-accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 1024".split(' '));
+                line.args("-nographic -nodefaults -no-user-config -no-reboot".split(' '));
+                line.args(["-serial", "stdio", "-monitor", "none"]);
+                let disks = self.drives.iter().map(|drive| (&drive.image, ""));
+                for (number, (image, more)) in
+                    [(&system, ",readonly=on")].into_iter().chain(disks).enumerate()
+                {
+                    line.arg("-drive").arg(format!(
+                        "file={},if=none,id=d{number},format=raw,cache=unsafe,file.locking=off{more}",
+                        image.display()
+                    ));
+                    line.arg("-device").arg(format!("nvme,serial=d{number},drive=d{number}"));
+                }
+                line.arg("-kernel").arg(prepared().join("kernel")).arg("-initrd").arg(initrd);
+                line.arg("-append").arg(format!("console=ttyS0 {words}"));
+                line
+            }
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        line.env("TMPDIR", "/tmp").env("HOME", "/tmp").stdin(Stdio::null());
+        line.stdout(writer.try_clone().unwrap()).stderr(writer);
+        let mut machine = line.spawn().unwrap();
+        drop(line);
+        Console::read(File::from(OwnedFd::from(reader)), &mut machine, Duration::from_secs(200))
+    }
+}
+
+/// A program that dies with the test.
+fn mortal(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut line = Command::new("setpriv");
+    line.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    line
+}
+
+const NEWER: &str = "/tmp/newer";
+
+/// A place like this machine's root but for newer libraries, for a kernel that starts itself again by its own name.
+fn newer_libraries() -> &'static str {
+    let place = Path::new(NEWER);
+    if !place.exists() {
+        let usr = Computer::part(Suite::Stable, "root/nix/store/system/usr");
+        let folders = [(usr.as_path(), Path::new("/usr"))].into_iter();
+        let own = [prepared(), scratch(), "/tmp".into(), "/dev".into()];
+        for (from, to) in folders.chain(own.iter().map(|path| (path.as_path(), path.as_path()))) {
+            let to = place.join(to.strip_prefix("/").unwrap());
+            fs::create_dir_all(&to).unwrap();
+            namespace::bind(from, to);
+        }
+        fs::create_dir(place.join("proc")).unwrap();
+        for name in ["lib", "lib64"] {
+            std::os::unix::fs::symlink(format!("usr/{name}"), place.join(name)).unwrap();
+        }
+    }
+    NEWER
+}
+
+/// A control group for one machine.
+struct Group(PathBuf);
+
+impl Group {
+    fn new() -> Self {
+        let mounts = mounts();
+        let root = mounts.iter().find(|mount| mount.fstype == "cgroup2").expect("there are control groups");
+        let group = root.target.join(format!("imp-mount-boot.{}", std::process::id()));
+        fs::create_dir(&group).unwrap();
+        Self(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Its processes are killed, but may not be gone yet.
+        for _ in 0..100 {
+            run(&[
+                "find".as_ref(),
+                self.0.as_os_str(),
+                "-depth".as_ref(),
+                "-type".as_ref(),
+                "d".as_ref(),
+                "-delete".as_ref(),
+            ]);
+            if !self.0.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        eprintln!("{}: left behind", self.0.display());
+    }
+}

@@ -1,0 +1,118 @@
+//! What a machine said on its console.
+
+use std::fmt;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Everything that a machine said, from its start until it was off.
+pub struct Console {
+    pub text: String,
+    pub took: Duration,
+    timed_out: bool,
+}
+
+impl Console {
+    /// Reads until the machine is off, which it has to be in time.
+    pub fn read(mut from: impl Read + AsFd, machine: &mut Child, patience: Duration) -> Self {
+        let start = Instant::now();
+        let (mut bytes, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
+        let mut timed_out = false;
+        loop {
+            if start.elapsed() > patience {
+                timed_out = true;
+                break;
+            }
+            let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            let ready =
+                poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&tick)).is_ok_and(|ready| ready > 0);
+            if ready {
+                // The end of a terminal is an error, that of a pipe is none.
+                match from.read(&mut chunk) {
+                    Ok(0) | Err(_) => break,
+                    Ok(length) => bytes.extend(&chunk[..length]),
+                }
+            } else if machine.try_wait().is_ok_and(|status| status.is_some()) {
+                break;
+            }
+        }
+        let _ = machine.kill();
+        let _ = machine.wait();
+        let text = plain(&String::from_utf8_lossy(&bytes));
+        Self { text, took: start.elapsed(), timed_out }
+    }
+
+    /// The machine ran to its end, and everything that the probe looked at was as it should be.
+    #[track_caller]
+    pub fn passed(self) -> Self {
+        assert!(self.lines("PROBE ends").count() == 1, "the probe did not come to its end\n{self:?}");
+        assert!(self.lines("PROBE ok ").count() > 0, "the probe looked at nothing\n{self:?}");
+        for word in ["PROBE FAILED", "EMERGENCY", "Failed unmounting"] {
+            assert!(!self.text.contains(word), "{word}\n{self:?}");
+        }
+        self.ended()
+    }
+
+    /// The boot was stopped in the emergency shell.
+    #[track_caller]
+    pub fn emergency(self) -> Self {
+        assert!(self.text.contains("EMERGENCY ends"), "there was no emergency\n{self:?}");
+        assert!(!self.text.contains("PROBE"), "the system was started all the same\n{self:?}");
+        self.ended()
+    }
+
+    #[track_caller]
+    fn ended(self) -> Self {
+        assert!(!self.timed_out, "the machine was not off in time\n{self:?}");
+        self
+    }
+
+    /// All of these must have been said.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.text.contains(word), "no {word:?} in\n{self:?}");
+        }
+        self
+    }
+
+    /// What the probe told under a name.
+    pub fn told(&self, name: &str) -> Vec<&str> {
+        let start = format!("TOLD {name}: ");
+        self.text.lines().filter_map(|line| line.strip_prefix(start.as_str())).collect()
+    }
+
+    /// What stands behind a word at the beginning of lines.
+    pub fn lines<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a str> {
+        self.text.lines().filter_map(move |line| line.strip_prefix(start))
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "--- console, {:.1} s\n{}\n---", self.took.as_secs_f32(), self.text)
+    }
+}
+
+/// The text without what only a terminal needs.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\r' => {}
+            // A sequence ends with a letter, one with a string with the bell or a backslash.
+            '\x1b' => match rest.next() {
+                Some('[') => while rest.next().is_some_and(|c| !c.is_ascii_alphabetic()) {},
+                Some(']') => while rest.next().is_some_and(|c| c != '\x07' && c != '\\') {},
+                Some('P') => while rest.next().is_some_and(|c| c != '\\') {},
+                _ => {}
+            },
+            _ => plain.push(character),
+        }
+    }
+    plain
+}

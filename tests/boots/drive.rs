@@ -1,0 +1,96 @@
+//! Disks in image files, which a machine has while it runs and which are looked at when it is off.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, umount2};
+use rustix::fs::OFlags;
+
+use crate::support::command::{sh, sh_on};
+use crate::support::{Fs, scratch};
+
+/// A disk with a file system whose label is its name.
+#[derive(Debug, Clone)]
+pub struct Drive {
+    pub label: String,
+    pub image: PathBuf,
+    pub fs: Fs,
+}
+
+/// A disk that this kernel has as a device, until this value is dropped and nobody uses it any more.
+#[derive(Debug)]
+pub struct Attached {
+    pub device: String,
+    held: File,
+}
+
+impl Drive {
+    /// An empty disk of so many MiB.
+    pub fn new(label: &str, fs: Fs, mib: u64) -> Self {
+        Self::formatted(label, fs, mib, "")
+    }
+
+    /// A disk formatted with further words for mkfs.
+    pub fn formatted(label: &str, fs: Fs, mib: u64, words: &str) -> Self {
+        let image = scratch().join(format!("{label}.img"));
+        File::create_new(&image).unwrap().set_len(mib << 20).unwrap();
+        let mkfs = match fs {
+            Fs::Ext4 => "mkfs.ext4 -q -F -E nodiscard",
+            Fs::Btrfs => "mkfs.btrfs -q -K",
+            Fs::Xfs => "mkfs.xfs -q -K",
+            Fs::Folder => panic!("a folder is no disk"),
+        };
+        sh_on(format!("{mkfs} -L {label} {words}"), &[&image]);
+        Self { label: label.into(), image, fs }
+    }
+
+    /// A copy of an image, which takes no more room than it changes where the file system knows how.
+    pub fn copy(label: &str, of: &Path, fs: Fs) -> Self {
+        let image =
+            (0..).map(|n| scratch().join(format!("{label}.{n}.img"))).find(|path| !path.exists()).unwrap();
+        sh_on("cp --sparse=always --reflink=auto", &[of, &image]);
+        Self { label: label.into(), image, fs }
+    }
+
+    /// Makes it a device.
+    pub fn attach(&self) -> Attached {
+        attach(&self.image, "")
+    }
+
+    /// Shows what is on it to `look`, while it is in no machine.
+    pub fn visit<T>(&self, look: impl FnOnce(&Path) -> T) -> T {
+        let at = Path::new("/tmp/visit");
+        std::fs::create_dir_all(at).unwrap();
+        sh_on("mount -o loop", &[&self.image, at]);
+        let seen = look(at);
+        umount2(at, MntFlags::empty()).unwrap();
+        seen
+    }
+}
+
+/// Makes an image a device of this kernel.
+pub fn attach(image: &Path, words: &str) -> Attached {
+    let device = sh_on(format!("losetup --find --show {words}"), &[image]).trim().to_owned();
+    let held = File::open(&device).unwrap();
+    // In use, it is not detached but marked, and goes with its last user: whatever happens to this test.
+    sh(format!("losetup --detach {device}"));
+    Attached { device, held }
+}
+
+impl Attached {
+    /// Waits until no machine has it mounted any longer.
+    pub fn release(self) {
+        for _ in 0..1000 {
+            // A mounted block device cannot be opened exclusively.
+            let exclusive = OFlags::EXCL.bits().cast_signed();
+            if File::options().read(true).custom_flags(exclusive).open(&self.device).is_ok() {
+                return drop(self.held);
+            }
+            sleep(Duration::from_millis(10));
+        }
+        panic!("{}: still mounted somewhere", self.device);
+    }
+}

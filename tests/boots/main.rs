@@ -1,0 +1,29 @@
+//! Whole boots: a real systemd in an initrd starts the program, goes over to the root that it built, and switches off.
+//!
+//! `tests/boots/run` prepares what they need and starts them; with words it runs those whose names contain one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::needless_pass_by_value, reason = "a manifest is written down where it is used")]
+
+#[allow(dead_code, unused_imports, reason = "shared with the tests that boot nothing")]
+#[path = "../support/mod.rs"]
+#[macro_use]
+mod support;
+
+mod boot;
+mod computer;
+mod console;
+mod drive;
+mod units;
+
+mod machines;
+mod mishaps;
+
+use std::process::ExitCode;
+
+/// Seconds that a test may take, with all its boots.
+const PATIENCE: u32 = 600;
+
+fn main() -> ExitCode {
+    let modules = [("machines", machines::TESTS), ("mishaps", mishaps::TESTS)];
+    support::main(&modules, PATIENCE)
+}

@@ -1,0 +1,73 @@
+//! The units under test, exactly as they are shipped, and those of the file systems around them.
+
+use crate::boot::Line;
+
+/// A unit, and the folders that pull it in: `initrd-fs.target.requires`.
+pub struct Unit {
+    pub name: String,
+    pub text: String,
+    pub pulled_in: Vec<String>,
+}
+
+/// The initrd's own, with the order that whoever installs them has to give.
+pub fn initrd(stores: &[String]) -> Vec<Unit> {
+    let after: String =
+        stores.iter().map(|store| format!("[Unit]\nWantsMountsFor=\"/sysroot{store}\"\n")).collect();
+    [
+        ("imp-mount.service", include_str!("../../initrd/imp-mount.service"), ""),
+        ("imp-mount-early.service", include_str!("../../initrd/imp-mount-early.service"), after.as_str()),
+    ]
+    .map(|(name, text, order)| {
+        let by = text.lines().find_map(|line| line.strip_prefix("RequiredBy=")).expect("it is installed");
+        Unit {
+            name: name.into(),
+            text: format!("{text}\n{order}"),
+            pulled_in: vec![format!("{by}.requires")],
+        }
+    })
+    .into()
+}
+
+/// Those of the running system, as the NixOS module makes them of a host with a disk that is mounted late.
+pub fn system(stores: &[String]) -> Vec<Unit> {
+    let host = include_str!("../nixos/golden/late-disk");
+    let stores: String = stores.iter().map(|store| format!("\"{store}\" ")).collect();
+    host.split("\n# ")
+        .filter_map(|section| {
+            let (title, text) = section.split_once('\n')?;
+            let name = title.strip_prefix("system: imp-mount")?;
+            let mut unit = Unit { name: format!("imp-mount{name}"), text: String::new(), pulled_in: vec![] };
+            for line in text.lines() {
+                if let Some(by) = line.strip_prefix("wanted by ") {
+                    unit.pulled_in.extend(by.split(' ').map(|by| format!("{by}.wants")));
+                } else if line.starts_with("WantsMountsFor=") {
+                    unit.text += &format!("WantsMountsFor={stores}\n");
+                } else {
+                    unit.text += &line.replace("/package/bin/imp-mount", "/run/boot/bin/imp-mount");
+                    unit.text.push('\n');
+                }
+            }
+            Some(unit)
+        })
+        .collect()
+}
+
+/// The name of the unit that mounts a path below a root, and what waits for it in the initrd.
+pub fn of_mount(root: &str, at: &str) -> (String, &'static str) {
+    let path = format!("{root}{at}");
+    let name = format!("{}.mount", path.trim_matches('/').replace('/', "-"));
+    (name, if at == "/" { "initrd-root-fs.target" } else { "initrd-fs.target" })
+}
+
+/// A mount unit, as systemd's generator would make it of a line in fstab.
+pub fn mount(line: &Line, root: &str, before: &str) -> String {
+    let what = line.what.strip_prefix("LABEL=").map(|label| format!("/dev/disk/by-label/{label}"));
+    let at = if line.at == "/" { root.to_owned() } else { format!("{root}{}", line.at) };
+    format!(
+        "[Unit]\nDefaultDependencies=no\nBefore={before} umount.target\nConflicts=umount.target\n\
+         [Mount]\nWhat={}\nWhere={at}\nType={}\nOptions=x-initrd.mount,{}\n",
+        what.as_ref().unwrap_or(&line.what),
+        line.fstype,
+        line.options,
+    )
+}
