@@ -91,9 +91,14 @@ fn example(folder: &Path) -> String {
 
 /// The first block of JSON in a page.
 fn block(page: &str) -> String {
+    blocks(page).into_iter().next().expect("a block of JSON")
+}
+
+/// All of them.
+fn blocks(page: &str) -> Vec<String> {
     let text = read(page);
-    let (_, after) = text.split_once("```json\n").expect("a block of JSON");
-    after.split_once("```").expect("its end").0.to_owned()
+    let after = text.split("```json\n").skip(1);
+    after.map(|text| text.split_once("```").expect("its end").0.to_owned()).collect()
 }
 
 /// A name that the page has for every value of a type, from what serde says when it is given none of them.
@@ -164,6 +169,19 @@ fn every_state_is_in_the_page() {
 fn every_phase_is_in_the_page() {
     let in_page: Vec<_> = items(&section("PHASES")).iter().map(|item| item.replace(".B ", "")).collect();
     assert_eq!(in_page, names::<Phase>());
+}
+
+#[test]
+fn the_manifests_of_the_page_on_dracut_compile() {
+    let folder = tempfile::tempdir().unwrap();
+    let [json, manifest] = ["json", "manifest"].map(|name| folder.path().join(name));
+    let [json, manifest] = [&json, &manifest].map(|path| path.to_str().unwrap());
+    let manifests = blocks("docs/dracut.md");
+    assert_eq!(manifests.len(), 2);
+    for text in manifests {
+        fs::write(json, text).unwrap();
+        ok(env!("CARGO_BIN_EXE_impctl"), &["compile", json, "-o", manifest]);
+    }
 }
 
 #[test]
