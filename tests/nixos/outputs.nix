@@ -1,0 +1,19 @@
+# What of the flake people name: the list of what is not there, or is no module. Needs nothing but builtins.
+let
+  flake = import ../../flake.nix;
+  outputs = flake.outputs {
+    self = outputs;
+    # What is built is for `nix flake check` to look at.
+    nixpkgs.lib = throw "no module needs nixpkgs to be found";
+  };
+  named = {
+    "nixosModules.default" = outputs.nixosModules.default;
+    "nixosModules.impermanence" = outputs.nixosModules.impermanence;
+    "nixosModules.home-manager.impermanence" = outputs.nixosModules.home-manager.impermanence;
+    "nixosModule" = outputs.nixosModule;
+    "homeManagerModules.default" = outputs.homeManagerModules.default;
+    "homeManagerModules.impermanence" = outputs.homeManagerModules.impermanence;
+  };
+  isModule = module: builtins.isFunction (import module);
+in
+builtins.filter (name: !isModule named.${name}) (builtins.attrNames named)
