@@ -27,6 +27,7 @@ fn manifest() -> Value {
             { "file": "/etc/hosts", "store": "/persist", "method": "copy", "missing": "skip" },
             { "directory": "/srv/a\nb", "store": "/persist", "enforce": true, "parents": { "mode": "0711" } },
             { "directory": "/opt", "store": "/persist", "phase": "live" },
+            { "directory": "/var/lib/pool", "store": "/data" },
         ],
     })
 }
@@ -48,7 +49,7 @@ fn a_plan_is_stable() {
     assert_eq!(json, machine.run(&["--plan", "--json"]).ok().stdout);
     let lines: Vec<Value> = serde_json::from_str(&json).unwrap();
     let line = |target: &str| lines.iter().find(|line| line["target"] == target).unwrap();
-    assert_eq!(lines.len(), 1 + 3 + 8);
+    assert_eq!(lines.len(), 1 + 3 + 9);
     assert_eq!((&line("/")["does"], &line("/data")["does"]), (&json!("root"), &json!("store")));
     let plex = line("/var/lib/plex");
     assert_eq!(

@@ -63,11 +63,13 @@ pub fn lines(plan: &Plan<'_>) -> Vec<Line> {
         }
         lines.push(line("store", store.path.as_str(), details));
     }
-    // A directory above several entries is created for the first of them.
-    let mut above: Option<&AbsPath> = None;
+    // A directory above several sources is created for the first of them.
+    let mut before: Option<AbsPath> = None;
     for item in &plan.items {
-        lines.push(of_entry(plan, item.entry, &item.store.path, item.action, above));
-        above = Some(&item.entry.target);
+        lines.push(of_entry(plan, item.entry, &item.store.path, item.action, before.as_ref()));
+        if item.entry.kind != Kind::Glob {
+            before = Some(item.store.path.join(item.entry.source()));
+        }
     }
     lines
 }
@@ -123,8 +125,8 @@ fn of_entry(
     };
     let mut parents: Vec<_> = source
         .ancestors()
-        .filter(|path| entry.kind != Kind::Glob && !(entry.source.is_none() && shared(path)))
         .map(|path| (store.join_text(path), said(&plan.parents.of(path))))
+        .filter(|(path, _)| entry.kind != Kind::Glob && !shared(path))
         .collect();
     parents.reverse();
     Line {
