@@ -1,5 +1,10 @@
 # As much of home-manager's NixOS module as the shared module meets: users, each a configuration of its own.
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   inherit (lib) mkOption types;
   nixos = config;
@@ -13,6 +18,7 @@ in
     default = { };
     type = types.attrsOf (
       types.submoduleWith {
+        specialArgs = { inherit pkgs; };
         modules = [
           (
             { name, ... }:

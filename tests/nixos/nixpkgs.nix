@@ -11,14 +11,12 @@ let
     };
     shellcheck = final.shellcheck-minimal;
   };
+  overlays = lib.optional (!isWhole) noShellcheck;
 in
 {
-  inherit lib isWhole;
+  inherit lib isWhole overlays;
   legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
     system:
-    import tree {
-      inherit system;
-      overlays = lib.optional (!isWhole) noShellcheck;
-    }
+    import tree { inherit system overlays; }
   );
 }

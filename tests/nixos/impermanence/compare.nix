@@ -1,5 +1,5 @@
-# A configuration written for nix-community/impermanence, evaluated by its module and by ours: what either mounts where, and
-# what only one of them does. `impermanence` is its source.
+# A configuration written for nix-community/impermanence, evaluated by its module and by ours: what only one of them mounts or
+# links, and what either creates. `impermanence` is its source.
 {
   nixpkgs,
   impermanence,
@@ -17,43 +17,54 @@ let
         {
           nixpkgs.hostPlatform = "x86_64-linux";
           system.stateVersion = "26.05";
+          nixpkgs.overlays = (import ../nixpkgs.nix nixpkgs).overlays ++ [
+            # Their scripts as texts, to look at.
+            (_: prev: {
+              writeShellScript =
+                name: text: if lib.hasPrefix "persistence-" name then text else prev.writeShellScript name text;
+            })
+          ];
         }
       ];
     }).config;
 
-  theirs =
-    let
-      config = evaluate (impermanence + "/nixos.nix");
-      directories = map (it: {
-        target = it.where;
-        source = it.what;
-        hidden = lib.hasInfix "x-gvfs-hide" it.options;
-      }) (lib.filter (it: lib.hasInfix "bind" (it.options or "")) config.systemd.mounts);
-      # Their file services say in their description what they link where.
-      files = lib.concatMap (
-        unit:
-        let
-          parts = builtins.match "Bind mount or link (.*) to (.*)" (toString unit.description);
-        in
-        lib.optional (parts != null) {
-          source = lib.elemAt parts 0;
-          target = lib.removeSuffix "'" (lib.removePrefix "'" (lib.elemAt parts 1));
-        }
-      ) (lib.attrValues config.systemd.services);
-    in
-    directories ++ files;
+  theirs = evaluate (impermanence + "/nixos.nix");
+  ours = evaluate ../../../nixos-module;
 
-  ours = map (
+  directories = map (it: {
+    target = it.where;
+    source = it.what;
+    hidden = lib.hasInfix "x-gvfs-hide" it.options;
+    trash = lib.hasInfix "x-gvfs-trash" it.options;
+  }) (lib.filter (it: lib.hasInfix "bind" (it.options or "")) theirs.systemd.mounts);
+  # Their file services say in their description what they link where.
+  files = lib.concatMap (
+    unit:
+    let
+      parts = builtins.match "Bind mount or link (.*) to (.*)" (toString unit.description);
+    in
+    lib.optional (parts != null) {
+      source = lib.elemAt parts 0;
+      target = lib.removeSuffix "'" (lib.removePrefix "'" (lib.elemAt parts 1));
+    }
+  ) (lib.attrValues theirs.systemd.services);
+  mounts = directories ++ files;
+
+  ourMounts = map (
     it:
     {
       inherit (it) target;
       source = it.store + it.target;
     }
-    // lib.optionalAttrs (it.kind == "directory") { inherit (it) hidden; }
-  ) (evaluate ../../nixos-module).imp-mount.entries;
+    // lib.optionalAttrs (it.kind == "directory") { inherit (it) hidden trash; }
+  ) ours.imp-mount.entries;
 in
 {
-  count = lib.length theirs;
-  onlyTheirs = lib.subtractLists ours theirs;
-  onlyOurs = lib.subtractLists theirs ours;
+  count = lib.length mounts;
+  onlyTheirs = lib.subtractLists ourMounts mounts;
+  onlyOurs = lib.subtractLists mounts ourMounts;
+  # One call for each directory: STORE TARGET USER GROUP MODE DEBUG.
+  script = builtins.unsafeDiscardStringContext theirs.system.activationScripts.createPersistentStorageDirs.text;
+  inherit (ours.imp-mount) manifest;
+  refused = map (it: it.message) (lib.filter (it: !it.assertion) ours.assertions);
 }

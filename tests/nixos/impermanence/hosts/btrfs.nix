@@ -1,0 +1,12 @@
+# The same with a root on btrfs that a script of the initrd puts aside.
+{ lib, ... }:
+{
+  imports = [ ./nixos.nix ];
+  fileSystems."/" = {
+    device = lib.mkForce "/dev/root_vg/root";
+    fsType = lib.mkForce "btrfs";
+    options = lib.mkForce [ "subvol=root" ];
+  };
+  boot.initrd.systemd.enable = false;
+  boot.initrd.postResumeCommands = lib.mkAfter "btrfs subvolume create /btrfs_tmp/root";
+}

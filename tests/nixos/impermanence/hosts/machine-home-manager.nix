@@ -1,0 +1,12 @@
+# The same, with what the user keeps in home-manager.
+{ lib, ... }:
+{
+  imports = [
+    ./machine.nix
+    ../../home-manager.nix
+  ];
+  environment.persistence.main.users = lib.mkForce { };
+  home-manager.users.bird.home.persistence.main = import ../user.nix // {
+    persistentStoragePath = "/persistent";
+  };
+}
