@@ -20,6 +20,7 @@
       nixosModules = {
         default = ./nixos-module;
         impermanence = ./nixos-module;
+        preservation = ./nixos-module;
         home-manager.impermanence = homeManager;
       };
       nixosModule = ./nixos-module;

@@ -5,6 +5,7 @@
     # What people write ...
     ./options.nix
     ./persistence.nix
+    ./preservation.nix
     ./persist.nix
     ./entries.nix
     # ... what it comes to ...

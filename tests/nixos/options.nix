@@ -59,7 +59,8 @@ in
 
   With home-manager as a NixOS module, users have `home.persistence.<name>`, with the options of
   `environment.persistence.<name>` but for `users`; paths are relative to the home. Entries of
-  `environment.persistence.<name>.users.<name>` have the options of the store's own.
+  `environment.persistence.<name>.users.<name>` have the options of the store's own. `preservation.preserveAt` is
+  [read as well](from-preservation.md).
 
 ''
 + lib.concatMapStrings section (lib.sort (one: other: one.name < other.name) public)

@@ -9,6 +9,7 @@ let
   named = {
     "nixosModules.default" = outputs.nixosModules.default;
     "nixosModules.impermanence" = outputs.nixosModules.impermanence;
+    "nixosModules.preservation" = outputs.nixosModules.preservation;
     "nixosModules.home-manager.impermanence" = outputs.nixosModules.home-manager.impermanence;
     "nixosModule" = outputs.nixosModule;
     "homeManagerModules.default" = outputs.homeManagerModules.default;

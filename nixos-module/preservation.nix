@@ -1,0 +1,143 @@
+# `preservation`, as it is written for nix-community/preservation: what it says goes to `environment.persistence`.
+{ config, lib, ... }:
+let
+  inherit (lib) mkOption types;
+  inherit (config.users) users;
+  cfg = config.preservation;
+  paths = import ./paths.nix;
+
+  value = type: default: mkOption { inherit type default; };
+  flag = value types.bool false;
+  owner = user: mode: {
+    user = value types.str user;
+    group = value types.str (users.${user}.group or user);
+    mode = value types.str mode;
+  };
+  # Words, or names with their values.
+  mountOptions = value (types.listOf (
+    types.coercedTo (types.attrsOf (types.nullOr types.str)) (
+      option: option.name + lib.optionalString (option.value or null != null) "=${option.value}"
+    ) types.str
+  )) [ ];
+
+  # Directories or files. `level` says where the list is, whose, and what its entries share: { place, user, home, mountOptions }.
+  list =
+    level: kind: mode:
+    mkOption {
+      default = [ ];
+      apply = map (entry level kind);
+      type = types.listOf (
+        types.coercedTo types.str (path: { ${kind} = path; }) (
+          types.submodule (
+            { options, ... }:
+            {
+              options = owner level.user mode // {
+                inherit mountOptions;
+                ${kind} = mkOption { type = types.str; };
+                how = value (types.enum [ "bindmount" "symlink" ]) "bindmount";
+                createLinkTarget = flag;
+                configureParent = flag;
+                parent = owner level.user "0755";
+                # Everything is mounted there.
+                inInitrd = flag;
+                from = value types.str "${level.place}, ${
+                  lib.concatMapStringsSep " and " paths.place options.${kind}.files
+                }";
+              };
+            }
+          )
+        )
+      );
+    };
+  lists = level: {
+    commonMountOptions = mountOptions;
+    directories = list level "directory" "0755";
+    files = list level "file" "0644";
+  };
+
+  # One of them in the words of environment.persistence.
+  entry =
+    level: kind: it:
+    let
+      words = level.mountOptions ++ it.mountOptions;
+      between = {
+        inherit (level) user;
+        group = users.${level.user}.group or level.user;
+        mode = "0755";
+      };
+      parent = if it.configureParent then it.parent else between;
+      folders =
+        if kind == "directory" then
+          { defaultPerms = parent; }
+        else
+          {
+            parentDirectory = parent // { defaultPerms = between; };
+            missing = if it.createLinkTarget then "create" else null;
+          };
+      more = folders // {
+        inherit (it) user group mode;
+        method = if it.how == "symlink" then "symlink" else "auto";
+        # At every boot; of a link only what it was told to create.
+        enforce = it.how == "bindmount" || it.createLinkTarget;
+        hideMount = lib.elem "x-gvfs-hide" words;
+        allowTrash = lib.elem "x-gvfs-trash" words;
+        # Other words for programs do not reach a mount.
+        mountOptions = lib.filter (word: !lib.hasPrefix "x-" (lib.toLower word)) words;
+      };
+    in
+    # A machine id needs no recipe.
+    lib.optionalAttrs (it.${kind} != "/etc/machine-id") more
+    // {
+      ${kind} = it.${kind};
+      inherit (level) home;
+      inherit (it) from;
+    };
+
+  ofUser =
+    place: mountOptions:
+    { name, config, ... }:
+    {
+      options = {
+        username = value types.str name;
+        home = value types.path users.${config.username}.home;
+      }
+      // lists {
+        place = "${place}.users.${name}";
+        user = config.username;
+        inherit (config) home;
+        mountOptions = mountOptions ++ config.commonMountOptions;
+      };
+    };
+  store =
+    { name, config, ... }:
+    let
+      place = ''preservation.preserveAt."${name}"'';
+    in
+    {
+      options = {
+        persistentStoragePath = value types.path name;
+        users = value (types.attrsOf (types.submodule (ofUser place config.commonMountOptions))) { };
+      }
+      // lists {
+        inherit place;
+        user = "root";
+        home = null;
+        mountOptions = config.commonMountOptions;
+      };
+    };
+in
+{
+  options.preservation.enable = lib.mkEnableOption "what `preservation.preserveAt` says";
+  options.preservation.preserveAt = value (types.attrsOf (types.submodule store)) { } // {
+    visible = "shallow";
+    description = "What persists, in the words of nix-community/preservation.";
+  };
+
+  config.environment.persistence = lib.mkIf cfg.enable (
+    lib.mapAttrs (_: at: {
+      inherit (at) persistentStoragePath;
+      directories = lib.concatMap (level: level.directories) ([ at ] ++ lib.attrValues at.users);
+      files = lib.concatMap (level: level.files) ([ at ] ++ lib.attrValues at.users);
+    }) cfg.preserveAt
+  );
+}
