@@ -16,6 +16,8 @@ let
     "systemd-sysusers.service"
   ];
 
+  mountsOf = map (fs: paths.quote fs.mountPoint);
+
   service = {
     documentation = [ "man:imp-mount(8)" ];
     unitConfig.DefaultDependencies = false;
@@ -51,7 +53,8 @@ in
             "systemd-tmpfiles-resetup.service"
           ]
           ++ users;
-          after = [ "local-fs.target" ];
+          # Not after local-fs.target, which the managers of users come before. A switch mounts new file systems later than this.
+          unitConfig.WantsMountsFor = mountsOf plan.later;
           serviceConfig.ExecStart = command;
         }
       ];
@@ -70,7 +73,7 @@ in
               "sysinit.target"
             ];
             unitConfig = {
-              WantsMountsFor = map (fs: paths.quote fs.mountPoint) plan.later;
+              WantsMountsFor = mountsOf plan.later;
               OnFailure = "emergency.target";
               OnFailureJobMode = "replace-irreversibly";
             };
