@@ -18,7 +18,7 @@ let
           ../Cargo.lock
           ../src
           # cargo looks for every test that Cargo.toml names.
-          ../tests
+          (lib.fileset.difference ../tests ../tests/nixos)
         ]
         ++ more
       );
