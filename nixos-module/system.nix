@@ -37,96 +37,10 @@ let
   };
 in
 {
-  config = lib.mkIf cfg.active {
-    environment.systemPackages = [ cfg.package ];
-    environment.etc."imp-mount/manifest".source = cfg.compiled;
-
-    systemd.services = {
-      # At a switch. sysinit-reactivation.target is not part of a boot, so a failure here never stops one.
-      imp-mount = lib.mkMerge [
-        service
-        {
-          description = "Bring What Persists in Line with the Configuration";
-          wantedBy = [ "sysinit-reactivation.target" ];
-          before = [
-            "sysinit-reactivation.target"
-            "systemd-tmpfiles-resetup.service"
-          ]
-          ++ users;
-          # Not after local-fs.target, which the managers of users come before. A switch mounts new file systems later than this.
-          unitConfig.WantsMountsFor = mountsOf plan.later;
-          serviceConfig.ExecStart = command;
-        }
-      ];
-
-      # At boot, what lies on file systems that the initrd does not mount, and everything where there is no initrd. Wanted by a
-      # service that no switch starts again: a failure stops a boot in the emergency shell, but never a running system.
-      imp-mount-live = lib.mkIf plan.live (
-        lib.mkMerge [
-          service
-          {
-            description = "Mount What Persists on Late File Systems";
-            wantedBy = [ "systemd-tmpfiles-setup.service" ];
-            after = [ "local-fs.target" ];
-            before = [
-              "systemd-tmpfiles-setup.service"
-              "sysinit.target"
-            ];
-            unitConfig = {
-              WantsMountsFor = mountsOf plan.later;
-              OnFailure = "emergency.target";
-              OnFailureJobMode = "replace-irreversibly";
-            };
-            serviceConfig.ExecStart = command;
-            serviceConfig.RemainAfterExit = true;
-          }
-        ]
-      );
-
-      imp-mount-settle = lib.mkMerge [
-        service
-        {
-          description = "Give Owners to What Was Created Before Its Users";
-          wantedBy = [
-            "sysinit.target"
-            "sysinit-reactivation.target"
-          ];
-          after = [
-            "imp-mount.service"
-            "imp-mount-live.service"
-          ]
-          ++ users;
-          before = [
-            "sysinit.target"
-            "sysinit-reactivation.target"
-            "systemd-tmpfiles-setup.service"
-            "systemd-tmpfiles-resetup.service"
-          ];
-          serviceConfig.ExecStart = "${command} --settle";
-        }
-      ];
-
-      # Active from the beginning, so that it is stopped after the services and before the file systems.
-      imp-mount-adopt = lib.mkMerge [
-        service
-        {
-          description = "Bring New and Changed Files to What Persists";
-          wantedBy = [ "sysinit.target" ];
-          after = [
-            "local-fs.target"
-            "imp-mount-live.service"
-          ];
-          before = [ "sysinit.target" ];
-          unitConfig.WantsMountsFor = map (store: paths.quote store.path) plan.stores;
-          serviceConfig.RemainAfterExit = true;
-          serviceConfig.ExecStop = "${command} --adopt";
-        }
-      ];
-    };
-
-    system.activationScripts = lib.mkMerge [
-      # Other modules order their own scripts after these two.
-      {
+  config = lib.mkMerge [
+    {
+      # Other modules order their own scripts after these two, also where imp-mount is switched off.
+      system.activationScripts = {
         createPersistentStorageDirs = {
           deps = [
             "users"
@@ -138,25 +52,115 @@ in
           deps = [ "createPersistentStorageDirs" ];
           text = "";
         };
-      }
-      # Without an initrd nothing comes before activation but itself.
-      (lib.mkIf (!config.boot.initrd.enable) {
-        imp-mount = {
-          deps = [ "specialfs" ];
-          text = "${command} --manifest ${cfg.compiled}";
-        };
-      })
-      # Where it makes the users, their ids have to be there.
-      (lib.mkIf
-        (
-          !config.boot.initrd.enable
-          && !config.services.userborn.enable
-          && !config.systemd.sysusers.enable
+      };
+    }
+    (lib.mkIf cfg.active {
+      environment.systemPackages = [ cfg.package ];
+      environment.etc."imp-mount/manifest".source = cfg.compiled;
+
+      systemd.services = {
+        # At a switch. sysinit-reactivation.target is not part of a boot, so a failure here never stops one.
+        imp-mount = lib.mkMerge [
+          service
+          {
+            description = "Bring What Persists in Line with the Configuration";
+            wantedBy = [ "sysinit-reactivation.target" ];
+            before = [
+              "sysinit-reactivation.target"
+              "systemd-tmpfiles-resetup.service"
+            ]
+            ++ users;
+            # Not after local-fs.target, which the managers of users come before. A switch mounts new file systems later than this.
+            unitConfig.WantsMountsFor = mountsOf plan.later;
+            serviceConfig.ExecStart = command;
+          }
+        ];
+
+        # At boot, what lies on file systems that the initrd does not mount, and everything where there is no initrd. Wanted by a
+        # service that no switch starts again: a failure stops a boot in the emergency shell, but never a running system.
+        imp-mount-live = lib.mkIf plan.live (
+          lib.mkMerge [
+            service
+            {
+              description = "Mount What Persists on Late File Systems";
+              wantedBy = [ "systemd-tmpfiles-setup.service" ];
+              after = [ "local-fs.target" ];
+              before = [
+                "systemd-tmpfiles-setup.service"
+                "sysinit.target"
+              ];
+              unitConfig = {
+                WantsMountsFor = mountsOf plan.later;
+                OnFailure = "emergency.target";
+                OnFailureJobMode = "replace-irreversibly";
+              };
+              serviceConfig.ExecStart = command;
+              serviceConfig.RemainAfterExit = true;
+            }
+          ]
+        );
+
+        imp-mount-settle = lib.mkMerge [
+          service
+          {
+            description = "Give Owners to What Was Created Before Its Users";
+            wantedBy = [
+              "sysinit.target"
+              "sysinit-reactivation.target"
+            ];
+            after = [
+              "imp-mount.service"
+              "imp-mount-live.service"
+            ]
+            ++ users;
+            before = [
+              "sysinit.target"
+              "sysinit-reactivation.target"
+              "systemd-tmpfiles-setup.service"
+              "systemd-tmpfiles-resetup.service"
+            ];
+            serviceConfig.ExecStart = "${command} --settle";
+          }
+        ];
+
+        # Active from the beginning, so that it is stopped after the services and before the file systems.
+        imp-mount-adopt = lib.mkMerge [
+          service
+          {
+            description = "Bring New and Changed Files to What Persists";
+            wantedBy = [ "sysinit.target" ];
+            after = [
+              "local-fs.target"
+              "imp-mount-live.service"
+            ];
+            before = [ "sysinit.target" ];
+            unitConfig.WantsMountsFor = map (store: paths.quote store.path) plan.stores;
+            serviceConfig.RemainAfterExit = true;
+            serviceConfig.ExecStop = "${command} --adopt";
+          }
+        ];
+      };
+
+      system.activationScripts = lib.mkMerge [
+        # Without an initrd nothing comes before activation but itself.
+        (lib.mkIf (!config.boot.initrd.enable) {
+          imp-mount = {
+            deps = [ "specialfs" ];
+            text = "${command} --manifest ${cfg.compiled}";
+          };
+        })
+        # Where it makes the users, their ids have to be there.
+        (lib.mkIf
+          (
+            !config.boot.initrd.enable
+            && !config.services.userborn.enable
+            && !config.systemd.sysusers.enable
+          )
+          {
+            users.deps = [ "imp-mount" ];
+          }
         )
-        {
-          users.deps = [ "imp-mount" ];
-        }
-      )
-    ];
-  };
+      ];
+    })
+  ];
 }

@@ -1,6 +1,5 @@
 # Switched off, whatever persists.
 {
   imports = [ ./drop-in.nix ];
-  system.activationScripts.theirs.deps = [ ];
   imp-mount.enable = false;
 }
