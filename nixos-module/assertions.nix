@@ -150,11 +150,13 @@ let
         '';
       }
       {
-        assertion = !config.boot.loader.grub.enable || at "/boot" != null;
+        assertion =
+          at "/boot" != null
+          || !(config.boot.loader.grub.enable || config.boot.loader.generic-extlinux-compatible.enable);
         message = ''
           imp-mount.convert:
-              GRUB would look for its files at their paths on the running system, which are others on the disk. Put /boot on a
-              file system of its own, or use systemd-boot.
+              GRUB and U-Boot look for /boot on the disk, and it would be written to memory. Put it on a file system of its own,
+              or use systemd-boot.
         '';
       }
     ];
