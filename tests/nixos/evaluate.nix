@@ -9,6 +9,7 @@ let
       host
       {
         nixpkgs.hostPlatform = "x86_64-linux";
+        nixpkgs.overlays = (import ./nixpkgs.nix nixpkgs).overlays;
         system.stateVersion = "26.05";
         # It has tests of its own, in audit/.
         imp-mount.audit = "off";
@@ -87,10 +88,21 @@ let
         lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name) all
       )
     );
+  failed = map (it: it.message) (lib.filter (it: !it.assertion) config.assertions);
+
+  # The lines of an fstab that say something.
+  fstab =
+    title: text:
+    section title (
+      lines (lib.filter (line: line != "" && !lib.hasPrefix "#" line) (lib.splitString "\n" text))
+    );
+  ofSystem = config.environment.etc.fstab;
   hasInitrd = config.boot.initrd.enable && config.boot.initrd.systemd.enable;
-  fstab = config.environment.etc.fstab;
 in
-{
+rec {
+  # Both, in one evaluation.
+  host = { inherit report system; };
+
   # The units, by their file names.
   initrdUnits = lib.mapAttrs (_: unit: unit.text) (
     lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name) config.boot.initrd.systemd.units
@@ -99,12 +111,14 @@ in
     lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name) config.systemd.units
   );
 
+  # The whole system, where nothing is refused.
+  system = if failed == [ ] then config.system.build.toplevel.drvPath else null;
+
   # All of it, for people and for comparison.
   report =
     let
       # Everything can be read, also what is removed.
       readable = builtins.deepSeq config.environment.persistence;
-      failed = lib.filter ours (map (it: it.message) (lib.filter (it: !it.assertion) config.assertions));
       machineId = config.systemd.services.systemd-machine-id-commit.unitConfig or { };
     in
     readable (
@@ -115,13 +129,10 @@ in
           section "manifest" manifest
           + lib.optionalString hasInitrd (units "initrd" config.boot.initrd.systemd.units)
           + units "system" config.systemd.units
-          + section "fstab" (
-            lines (
-              lib.filter (line: line != "" && !lib.hasPrefix "#" line) (
-                lib.splitString "\n" (if fstab.source ? text then fstab.source.text else fstab.text)
-              )
-            )
+          + lib.optionalString hasInitrd (
+            fstab "initrd: fstab" config.boot.initrd.systemd.managerEnvironment.SYSTEMD_SYSROOT_FSTAB.text
           )
+          + fstab "fstab" (ofSystem.source.text or ofSystem.text)
           + section "etc" (
             lines (
               map (name: "${name} ${config.environment.etc.${name}.mode}") (
@@ -141,6 +152,7 @@ in
               )
               ++ [
                 "machine-id: ${builtins.toJSON machineId}"
+                "on the system's PATH: ${toString (lib.intersectLists [ cfg.package ] config.environment.systemPackages)}"
                 "activation: ${
                   toString (
                     lib.filter (name: config.system.activationScripts ? ${name}) [
