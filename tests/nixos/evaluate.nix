@@ -150,6 +150,14 @@ rec {
                 + "on its PATH: ${config.boot.initrd.systemd.extraBin.imp-mount}\n"
                 + "in it: ${toString (lib.attrNames (lib.filterAttrs (name: _: lib.hasInfix "imp-mount" name) config.boot.initrd.systemd.contents))}"
               )
+              ++ lib.optional (config.boot.initrd.enable && !hasInitrd) (
+                "in the initrd's script: "
+                + toString (
+                  lib.filter (lib.hasInfix "imp-mount") (lib.splitString "\n" config.boot.initrd.postMountCommands)
+                )
+                + "\nin it: "
+                + toString (lib.filter (lib.hasInfix "imp-mount") (lib.attrNames config.boot.initrd.extraFiles))
+              )
               ++ [
                 "machine-id: ${builtins.toJSON machineId}"
                 "on the system's PATH: ${toString (lib.intersectLists [ cfg.package ] config.environment.systemPackages)}"
