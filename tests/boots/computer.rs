@@ -109,7 +109,7 @@ impl Computer {
         line.stderr(terminal.slave);
         let mut machine = line.spawn().unwrap();
         drop(line);
-        let console = Console::read(File::from(terminal.master), &mut machine, Duration::from_secs(60));
+        let console = Console::read(File::from(terminal.master), &mut machine, Duration::from_secs(120));
         disks.into_iter().for_each(|(_, disk)| disk.release());
         system.release();
         console

@@ -13,6 +13,9 @@ pub struct Console {
     pub text: String,
     pub took: Duration,
     timed_out: bool,
+    raw: Vec<u8>,
+    /// How many bytes had been said when.
+    times: Vec<(usize, Duration)>,
 }
 
 impl Console {
@@ -20,6 +23,7 @@ impl Console {
     pub fn read(mut from: impl Read + AsFd, machine: &mut Child, patience: Duration) -> Self {
         let start = Instant::now();
         let (mut bytes, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
+        let mut times = vec![];
         let mut timed_out = false;
         loop {
             if start.elapsed() > patience {
@@ -33,7 +37,10 @@ impl Console {
                 // The end of a terminal is an error, that of a pipe is none.
                 match from.read(&mut chunk) {
                     Ok(0) | Err(_) => break,
-                    Ok(length) => bytes.extend(&chunk[..length]),
+                    Ok(length) => {
+                        bytes.extend(&chunk[..length]);
+                        times.push((bytes.len(), start.elapsed()));
+                    }
                 }
             } else if machine.try_wait().is_ok_and(|status| status.is_some()) {
                 break;
@@ -42,7 +49,7 @@ impl Console {
         let _ = machine.kill();
         let _ = machine.wait();
         let text = plain(&String::from_utf8_lossy(&bytes));
-        Self { text, took: start.elapsed(), timed_out }
+        Self { text, took: start.elapsed(), timed_out, raw: bytes, times }
     }
 
     /// The machine ran to its end, and everything that the probe looked at was as it should be.
@@ -77,6 +84,13 @@ impl Console {
             assert!(self.text.contains(word), "no {word:?} in\n{self:?}");
         }
         self
+    }
+
+    /// How long it ran after it had said this.
+    pub fn since(&self, word: &str) -> Duration {
+        let place = self.raw.windows(word.len()).position(|bytes| bytes == word.as_bytes()).unwrap();
+        let said = self.times.iter().find(|(length, _)| *length >= place + word.len()).unwrap().1;
+        self.took - said
     }
 
     /// What the probe told under a name.

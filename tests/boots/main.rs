@@ -9,6 +9,7 @@
 #[macro_use]
 mod support;
 
+mod bench;
 mod boot;
 mod computer;
 mod console;
@@ -24,6 +25,6 @@ use std::process::ExitCode;
 const PATIENCE: u32 = 600;
 
 fn main() -> ExitCode {
-    let modules = [("machines", machines::TESTS), ("mishaps", mishaps::TESTS)];
+    let modules = [("bench", bench::TESTS), ("machines", machines::TESTS), ("mishaps", mishaps::TESTS)];
     support::main(&modules, PATIENCE)
 }

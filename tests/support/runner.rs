@@ -36,6 +36,8 @@ pub enum Need {
     Disk,
     /// Faults at system calls, see [`super::inject`].
     Inject,
+    /// Somebody who asks for it by `--ignored`: it takes its time, and shows or measures something.
+    Asked,
 }
 
 impl Need {
@@ -50,7 +52,7 @@ impl Need {
             Self::Inject if !cfg!(target_arch = "x86_64") => {
                 return Some("injects faults on x86_64 only".into());
             }
-            Self::Root | Self::Inject => &[],
+            Self::Root | Self::Inject | Self::Asked => &[],
         };
         tools.iter().find(|tool| !command::installed(tool)).map(|tool| format!("needs {tool}"))
     }
@@ -77,65 +79,70 @@ pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
     };
     if let Ok(wanted) = env::var(INSIDE) {
         return match tests().find(|(name, _)| *name == wanted) {
-            Some((_, test)) => inside(test.run, patience),
-            None if wanted == PROBE => inside(|| (), patience),
+            Some((_, test)) if test.needs.contains(&Need::Asked) => inside(test.run, None),
+            Some((_, test)) => inside(test.run, Some(patience)),
+            None if wanted == PROBE => inside(|| (), Some(patience)),
             None => ExitCode::FAILURE,
         };
     }
 
     let arguments = Arguments::from_args();
     scratch::sweep();
-    let namespaces = outside(PROBE, patience)
+    let namespaces = outside(PROBE, false)
         .err()
         .map(|why| format!("needs mount namespaces: {}", why.message().unwrap_or_default()));
     let trials = tests()
         .map(|(name, test)| {
             let refused = namespaces.clone().or_else(|| test.needs.iter().find_map(|need| need.refused()));
-            trial(name, refused, arguments.list, patience)
+            trial(name, refused, &arguments, test.needs.contains(&Need::Asked))
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if conclusion.num_ignored > 0 {
+    let asked = tests().filter(|(_, test)| test.needs.contains(&Need::Asked)).count() as u64;
+    if conclusion.num_ignored > asked {
         eprintln!("SKIPPED: {} tests could not run here; each line above says why.", conclusion.num_ignored);
     }
     conclusion.exit_code()
 }
 
-fn trial(name: String, refused: Option<String>, listing: bool, patience: u32) -> Trial {
+fn trial(name: String, refused: Option<String>, arguments: &Arguments, asked: bool) -> Trial {
     let strict = env::var_os(NO_SKIP).is_some();
     // nextest never runs what is listed as ignored, and counts as passed what says so only while it runs.
-    let hidden = refused.is_some() && listing && !strict;
+    let hidden = refused.is_some() && arguments.list && !strict;
     if let Some(why) = refused.as_ref().filter(|_| hidden) {
         eprintln!("SKIPPED: {name}: {why}");
     }
-    let title = name.clone();
+    let (title, shown) = (name.clone(), arguments.nocapture);
     Trial::ignorable_test(title, move || match &refused {
         Some(why) if strict => Err(why.into()),
         Some(why) => Ok(Completion::ignored_with(why)),
-        None => outside(&name, patience).map(|()| Completion::Completed),
+        None => outside(&name, shown).map(|()| Completion::Completed),
     })
-    .with_ignored_flag(hidden)
+    .with_ignored_flag(hidden || asked)
 }
 
-/// Starts this program again for one test, and gives its words back where it failed.
-fn outside(name: &str, patience: u32) -> Result<(), Failed> {
+/// Starts this program again for one test, and gives its words back where it failed; or shows them, and lets it read.
+fn outside(name: &str, shown: bool) -> Result<(), Failed> {
     // Made and removed out here, where the test's mounts are never seen.
     let scratch = scratch::Scratch::new(name)?;
-    let (mut words, writer) = io::pipe()?;
-    let mut child = Command::new(env::current_exe()?)
-        .env(INSIDE, name)
-        .env(scratch::SCRATCH, scratch.path())
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .spawn()?;
+    let mut program = Command::new(env::current_exe()?);
+    program.env(INSIDE, name).env(scratch::SCRATCH, scratch.path());
     let mut said = String::new();
-    words.read_to_string(&mut said)?;
+    let mut child = if shown {
+        program.spawn()?
+    } else {
+        let (mut words, writer) = io::pipe()?;
+        let child = program.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        // It would hold the pipe open.
+        drop(program);
+        words.read_to_string(&mut said)?;
+        child
+    };
     let status = child.wait()?;
     match status.signal() {
         _ if status.success() => Ok(()),
         Some(signal) if signal == Signal::ALARM.as_raw() => {
-            Err(format!("{said}\nkilled: it took longer than {patience} s").into())
+            Err(format!("{said}\nkilled: it took too long").into())
         }
         Some(signal) => Err(format!("{said}\nkilled by signal {signal}").into()),
         None => Err(said.into()),
@@ -143,9 +150,11 @@ fn outside(name: &str, patience: u32) -> Result<(), Failed> {
 }
 
 /// The other half of [`outside`].
-fn inside(test: fn(), patience: u32) -> ExitCode {
+fn inside(test: fn(), patience: Option<u32>) -> ExitCode {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    nix::unistd::alarm::set(patience);
+    if let Some(seconds) = patience {
+        nix::unistd::alarm::set(seconds);
+    }
     namespace::enter();
     test();
     ExitCode::SUCCESS

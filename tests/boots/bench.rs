@@ -1,0 +1,170 @@
+//! What persisting paths costs a boot and a shutdown, by imp-mount, by mount units, and by tmpfiles with mount units.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::boot::Boot;
+use crate::computer::{Computer, On, Suite};
+use crate::console::Console;
+use crate::drive::Drive;
+use crate::support::Fs;
+
+tests![boots: Asked];
+
+/// How paths are put in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// None are: what everything else is compared with.
+    Nothing,
+    ImpMount,
+    /// A mount unit for each path, as `fileSystems` with `bind` makes it.
+    Units,
+    /// The same, and systemd-tmpfiles makes and owns what is mounted, and what it is mounted on.
+    Tmpfiles,
+}
+
+/// What a boot took, in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    /// From the first program of the initrd until nothing is left to start.
+    boot: f64,
+    /// Of that, what PID 1 computed.
+    pid1: f64,
+    /// From `systemctl poweroff` until it is off.
+    off: f64,
+    /// What the runs of imp-mount say themselves.
+    report: f64,
+}
+
+const COLUMNS: [(&str, fn(&Cost) -> f64); 3] =
+    [("boot", |cost| cost.boot), ("PID 1", |cost| cost.pid1), ("shutdown", |cost| cost.off)];
+
+/// `IMP_MOUNT_BENCH` holds the numbers of entries, and how often each boot is measured after a first one that is not:
+/// `10,100,1000 5`.
+fn boots() {
+    let words = std::env::var("IMP_MOUNT_BENCH").unwrap_or_else(|_| "10,100,1000 5".into());
+    let (counts, times) = words.split_once(' ').expect("numbers of entries, and how often");
+    let times: usize = times.parse().unwrap();
+    let nothing = measure(Way::Nothing, 0, times);
+    println!("milliseconds, median of {times} boots with everything on the store already");
+    println!("  nothing: {}", row(&nothing, None));
+    let mut missed = false;
+    for count in counts.split(',').map(|count| count.parse().unwrap()) {
+        let [ours, units, tmpfiles] =
+            [Way::ImpMount, Way::Units, Way::Tmpfiles].map(|way| measure(way, count, times));
+        println!("{count} entries, beyond that");
+        println!(
+            "  imp-mount:            {} (its own report: {:.1})",
+            row(&ours, Some(&nothing)),
+            ours.report
+        );
+        for (name, theirs) in [("mount units", &units), ("tmpfiles and units", &tmpfiles)] {
+            println!("  {:<21} {}", format!("{name}:"), row(theirs, Some(&nothing)));
+            let mut ratios = String::new();
+            for (column, value) in COLUMNS {
+                // Below a millisecond is noise.
+                let beyond = |cost| (value(cost) - value(&nothing)).max(1.0);
+                let ratio = beyond(theirs) / beyond(&ours);
+                write!(ratios, "  {column} {ratio:.0}").unwrap();
+                missed |= count == 100 && column != "shutdown" && ratio < 10.0;
+            }
+            println!("    so many times ours:{ratios}");
+        }
+        missed |= ours.boot - nothing.boot > 500.0 || ours.off - nothing.off > 1000.0;
+    }
+    assert!(
+        !missed,
+        "a limit is missed: 100 entries 10 times, 1,000 entries 500 ms more at boot and 1 s at shutdown"
+    );
+}
+
+/// Boots so often, and once before on the empty store; returns the medians.
+fn measure(way: Way, count: usize, times: usize) -> Cost {
+    let drive = Drive::formatted(&format!("persist-{way:?}-{count}"), Fs::Ext4, 128, "-L persist -N 8192");
+    let computer = Computer::with(On::Here, Suite::Stable, vec![Drive { label: "persist".into(), ..drive }]);
+    let boot = describe(way, count).probe(
+        r#"
+        read -r up _ < /proc/uptime
+        read -r start _ < /run/boot/start
+        tell boot echo "$start $up"
+        tell pid1 cat /proc/1/schedstat
+        [[ ! -e /run/imp-mount/report.json ]] || tell report cat /run/imp-mount/report.json
+        fact state running "$state"
+        "#,
+    );
+    let boot = boot.probe(&format!("fact mounts {count} \"$(grep -c /srv/data /proc/self/mountinfo)\"\n"));
+    computer.boot(&boot).passed();
+    let costs: Vec<Cost> = (0..times).map(|_| read(&computer.boot(&boot).passed())).collect();
+    let median = |value: fn(&Cost) -> f64| {
+        let mut values: Vec<f64> = costs.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let [boot, pid1, off] = COLUMNS.map(|(_, value)| median(value));
+    Cost { boot, pid1, off, report: median(|cost| cost.report) }
+}
+
+/// Reads what the probe told.
+fn read(console: &Console) -> Cost {
+    let numbers = |name| -> Vec<f64> {
+        console.told(name)[0].split(' ').map(|number| number.parse().unwrap()).collect()
+    };
+    let (boot, pid1) = (numbers("boot"), numbers("pid1"));
+    let report = match console.told("report").concat() {
+        // Without imp-mount there is none.
+        none if none.is_empty() => Value::Null,
+        report => report.parse().expect("the report is JSON"),
+    };
+    let runs = report["runs"].as_array().into_iter().flatten();
+    let steps = runs.flat_map(|run| run["steps"].as_array().into_iter().flatten());
+    Cost {
+        boot: (boot[1] - boot[0]) * 1e3,
+        pid1: pid1[0] / 1e6,
+        off: console.since("PROBE ends").as_secs_f64() * 1e3,
+        report: steps.map(|step| step[1].as_f64().unwrap()).sum::<f64>() / 1e3,
+    }
+}
+
+fn describe(way: Way, count: usize) -> Boot {
+    let paths = (0..count).map(|number| format!("/srv/data{number}"));
+    if way == Way::ImpMount {
+        let entries: Vec<Value> = paths.map(|path| json!({ "directory": path })).collect();
+        let stores = json!([{ "path": "/persist" }]);
+        return Boot::new(&json!({ "version": 1, "stores": stores, "entries": entries }));
+    }
+    let mut boot = Boot::ordinary();
+    let (mut tmpfiles, mut wanted) = (String::new(), String::from("[Unit]\n"));
+    for (number, path) in paths.enumerate() {
+        if way == Way::Nothing {
+            continue;
+        }
+        let name = format!("sysroot-srv-data{number}.mount");
+        let after =
+            if way == Way::Tmpfiles { "Requires=tmpfiles.service\nAfter=tmpfiles.service\n" } else { "" };
+        boot = boot.in_initrd(
+            &format!("etc/systemd/system/{name}"),
+            &format!(
+                "[Unit]\nDefaultDependencies=no\nBefore=initrd-fs.target umount.target\nConflicts=umount.target\n{after}\
+                 [Mount]\nWhat=/sysroot/persist{path}\nWhere=/sysroot{path}\nOptions=bind,x-initrd.mount\n"
+            ),
+        );
+        writeln!(wanted, "Requires={name}\nAfter={name}").unwrap();
+        writeln!(tmpfiles, "d /sysroot/persist{path} 0755 root root\nd /sysroot{path} 0755 root root")
+            .unwrap();
+    }
+    if way == Way::Tmpfiles {
+        boot = boot.in_initrd("etc/boot-tmpfiles.conf", &tmpfiles).in_initrd(
+            "etc/systemd/system/tmpfiles.service",
+            "[Unit]\nDefaultDependencies=no\nRequiresMountsFor=/sysroot/persist\n[Service]\nType=oneshot\n\
+             RemainAfterExit=yes\nExecStart=systemd-tmpfiles --create /etc/boot-tmpfiles.conf\n",
+        );
+    }
+    boot.in_initrd("etc/systemd/system/initrd-fs.target.d/data.conf", &wanted)
+}
+
+fn row(cost: &Cost, nothing: Option<&Cost>) -> String {
+    let zero = Cost::default();
+    let beyond = |value: fn(&Cost) -> f64| value(cost) - value(nothing.unwrap_or(&zero));
+    COLUMNS.map(|(name, value)| format!("{name} {:7.1}", beyond(value))).join("  ")
+}
