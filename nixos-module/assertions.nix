@@ -175,6 +175,9 @@ let
     lib.any (it: it.kind == "directory" && lib.elem it.target places) entries
     || lib.any (fs: lib.elem fs.mountPoint places) fileSystems;
 
+  openRoot =
+    root != null && root.fsType == "tmpfs" && !lib.any (lib.hasPrefix "mode=") root.options;
+
   isNumber = name: builtins.match "[0-9]+" name != null;
   undeclared =
     key: declared:
@@ -186,7 +189,11 @@ in
 {
   config = lib.mkIf cfg.active {
     inherit assertions;
-    warnings = lib.mkIf (lib.any (store: store.enableWarnings) (system ++ homes)) (
+    warnings = lib.optional openRoot ''
+      imp-mount:
+          fileSystems."/" is a tmpfs whose options do not say its mode, so everybody could create files in it. Add "mode=0755".
+    ''
+    ++ lib.optionals (lib.any (store: store.enableWarnings) (system ++ homes)) (
       lib.optional (!idsPersist && (usersWithoutUid != [ ] || groupsWithoutGid != [ ])) ''
         environment.persistence:
             Neither /var/lib/nixos nor any of its parents are

@@ -8,5 +8,8 @@
     enableWarnings = false;
     directories = [ "/var/log" ];
   };
-  fileSystems."/".fsType = "tmpfs";
+  fileSystems."/" = {
+    fsType = "tmpfs";
+    options = [ "mode=0755" ];
+  };
 }
