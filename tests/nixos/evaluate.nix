@@ -85,7 +85,9 @@ let
     where: all:
     lib.concatStrings (
       lib.mapAttrsToList (unit where) (
-        lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name) all
+        lib.filterAttrs (
+          name: _: lib.hasPrefix "imp-mount" name || lib.hasPrefix "etc-machine" name
+        ) all
       )
     );
   failed = map (it: it.message) (lib.filter (it: !it.assertion) config.assertions);
