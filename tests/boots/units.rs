@@ -35,8 +35,12 @@ pub fn system(stores: &[String]) -> Vec<Unit> {
     host.split("\n# ")
         .filter_map(|section| {
             let (title, text) = section.split_once('\n')?;
-            let name = title.strip_prefix("system: imp-mount")?;
-            let mut unit = Unit { name: format!("imp-mount{name}"), text: String::new(), pulled_in: vec![] };
+            let mut name = title.strip_prefix("system: ")?.to_owned();
+            // PID 1 makes these units itself.
+            if name.ends_with(".mount") {
+                name += ".d/overrides.conf";
+            }
+            let mut unit = Unit { name, text: String::new(), pulled_in: vec![] };
             for line in text.lines() {
                 if let Some(by) = line.strip_prefix("wanted by ") {
                     unit.pulled_in.extend(by.split(' ').map(|by| format!("{by}.wants")));
