@@ -18,6 +18,8 @@ mod units;
 
 mod machines;
 mod mishaps;
+mod running;
+mod shutdown;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,12 @@ use std::process::ExitCode;
 const PATIENCE: u32 = 600;
 
 fn main() -> ExitCode {
-    let modules = [("bench", bench::TESTS), ("machines", machines::TESTS), ("mishaps", mishaps::TESTS)];
+    let modules = [
+        ("bench", bench::TESTS),
+        ("machines", machines::TESTS),
+        ("mishaps", mishaps::TESTS),
+        ("running", running::TESTS),
+        ("shutdown", shutdown::TESTS),
+    ];
     support::main(&modules, PATIENCE)
 }
