@@ -32,11 +32,11 @@ let
       )
     );
 
-  # The disk that is converted is the root for the initrd alone.
+  # The disk that is converted is the root for the initrd alone. The system remounts whatever its root is by this line: a tmpfs
+  # keeps its options, and the disk, which is the root with imp-mount=off, knows none of them.
   isRoot = line: builtins.match "[^# ]+ / .*" line != null;
   converted = lib.concatMapStringsSep "\n" (
-    line:
-    if isRoot line then "imp-mount / tmpfs ${lib.concatStringsSep "," cfg.plan.rootOptions} 0 0" else line
+    line: if isRoot line then "imp-mount / tmpfs defaults 0 0" else line
   ) (lib.splitString "\n" config.environment.etc.fstab.text);
 in
 {
