@@ -18,7 +18,7 @@ use crate::walk::{self, Mounts};
 
 /// What became of something that waited.
 enum Settled {
-    /// It has its owner.
+    /// It has its owner, now or since a run that knew it already.
     Given,
     /// Somebody else gave it another one, or replaced it, and that stands.
     Elsewhere,
@@ -94,6 +94,13 @@ fn settle(pending: &Pending, tree: &Tree, names: &mut Names<'_>) -> Result<Settl
     };
     let failed = |errno| Problem::os("cannot give it its owner", errno);
     let stat = walk::stat(fd.as_fd()).map_err(failed)?;
+    let wanted = (attributes.uid, attributes.gid, attributes.mode);
+    if stat.inode() == pending.inode
+        && (stat.uid(), stat.gid(), stat.mode()) == wanted
+        && !create::is_pending(fd.as_fd())
+    {
+        return Ok(Settled::Given);
+    }
     let waiting = if stat.is_dir() { 0o700 } else { 0o600 };
     let owner = (stat.uid(), stat.gid());
     // A run that was stopped between giving the owner and giving the mode has done the first.
