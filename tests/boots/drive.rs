@@ -60,6 +60,23 @@ impl Drive {
         attach(&self.image, "")
     }
 
+    /// Its file system was unmounted properly, and has no errors.
+    #[track_caller]
+    pub fn is_clean(&self) -> &Self {
+        let (check, look, dirty): (_, _, fn(&str) -> bool) = match self.fs {
+            Fs::Ext4 => ("e2fsck -f -n", "dumpe2fs -h", |said| said.contains("needs_recovery")),
+            Fs::Btrfs => ("btrfs check --readonly", "btrfs inspect-internal dump-super", |said| {
+                !said.lines().any(|line| line.split_whitespace().eq(["log_root", "0"]))
+            }),
+            Fs::Xfs => ("xfs_repair -n", "xfs_logprint -t", |said| !said.contains("<CLEAN>")),
+            Fs::Folder => panic!("a folder is no disk"),
+        };
+        sh_on(check, &[&self.image]);
+        let said = sh_on(look, &[&self.image]);
+        assert!(!dirty(&said), "{}: not unmounted\n{said}", self.label);
+        self
+    }
+
     /// Shows what is on it to `look`, while it is in no machine.
     pub fn visit<T>(&self, look: impl FnOnce(&Path) -> T) -> T {
         let at = Path::new("/tmp/visit");
