@@ -24,8 +24,12 @@ pub struct Line {
 pub struct Boot {
     /// The compiled manifest; without one there is no imp-mount in it.
     manifest: Option<Vec<u8>>,
+    /// The manifest's root: whether it is built, and from what.
+    root: Value,
+    /// Whether an entry is mounted on the running system only.
+    live: bool,
     pub fstab: Vec<Line>,
-    /// The stores that the units wait for.
+    /// The manifest's stores, which the running system's units wait for; those of the initrd for what is mounted there.
     stores: Vec<String>,
     pub cmdline: String,
     probe: String,
@@ -49,7 +53,14 @@ impl Boot {
     /// A boot with a tmpfs of systemd as its root, /nix on a disk of its own, and a store at /persist.
     #[track_caller]
     pub fn new(manifest: &Value) -> Self {
-        Self::with(Some(compile(manifest)))
+        let mut boot = Self::with(Some(compile(manifest)));
+        boot.root = manifest["root"].clone();
+        let mut entries = manifest["entries"].as_array().into_iter().flatten();
+        boot.live = entries.any(|entry| entry["phase"] == "live");
+        let stores = manifest["stores"].as_array().into_iter().flatten().map(|store| &store["path"]);
+        let stores = stores.chain(manifest["root"].get("convert"));
+        boot.stores = stores.map(|path| path.as_str().unwrap().to_owned()).collect();
+        boot
     }
 
     /// A boot that knows nothing of imp-mount.
@@ -61,6 +72,8 @@ impl Boot {
     pub fn with(manifest: Option<Vec<u8>>) -> Self {
         Self {
             manifest,
+            root: Value::Null,
+            live: false,
             fstab: vec![],
             stores: vec![],
             cmdline: String::new(),
@@ -90,14 +103,22 @@ impl Boot {
     /// Lets systemd mount a store in the initrd.
     pub fn store(mut self, what: &str, at: &str, fstype: &str, options: &str) -> Self {
         self = self.mount(what, at, fstype, options);
-        self.stores.push(at.into());
+        if !self.stores.iter().any(|store| store == at) {
+            self.stores.push(at.into());
+        }
         self
+    }
+
+    /// Lets systemd mount the disk that the manifest converts, which holds all that there is.
+    pub fn converts(self, what: &str) -> Self {
+        let boot = self.mount(what, "/", "ext4", "").without("/nix").without("/persist");
+        // As the NixOS module has it: the running system's root is no disk.
+        boot.in_etc("fstab", "imp-mount / tmpfs defaults 0 0\n")
     }
 
     /// Takes a file system out of the fstab.
     pub fn without(mut self, at: &str) -> Self {
         self.fstab.retain(|line| line.at != at);
-        self.stores.retain(|store| store != at);
         self
     }
 
@@ -202,11 +223,17 @@ impl Boot {
                 fs::write(to.join(folder).join("manifest"), manifest).unwrap();
             }
             put(&format!("boot/{units}/systemd-machine-id-commit.service.d/first.conf"), MACHINE_ID_COMMIT);
-            for unit in units::initrd(&self.stores) {
+            let mounted = |at: &String| self.fstab.iter().any(|line| line.at == *at);
+            let stores: Vec<_> = self.stores.iter().filter(|at| mounted(at)).cloned().collect();
+            // Over a root that is yet to come everything else is mounted later.
+            let others = self.fstab.iter().filter(|line| line.at != "/" && !stores.contains(&line.at));
+            let others: Vec<_> =
+                others.filter(|_| !self.root.is_null()).map(|line| line.at.clone()).collect();
+            for unit in units::initrd(&stores, &others) {
                 put(&format!("{units}/{}", unit.name), &unit.text);
                 unit.pulled_in.iter().for_each(|by| link(&unit.name, by));
             }
-            for unit in units::system(&self.stores) {
+            for unit in units::system(&self.stores, self.live) {
                 put(&format!("boot/{units}/{}", unit.name), &unit.text);
                 for by in &unit.pulled_in {
                     let (by, how) = by.rsplit_once('.').unwrap();

@@ -9,13 +9,14 @@ pub struct Unit {
     pub pulled_in: Vec<String>,
 }
 
-/// The initrd's own, with the order that whoever installs them has to give.
-pub fn initrd(stores: &[String]) -> Vec<Unit> {
-    let after: String =
-        stores.iter().map(|store| format!("[Unit]\nWantsMountsFor=\"/sysroot{store}\"\n")).collect();
+/// The initrd's own, with the order that whoever installs them has to give: after the stores, and before other mounts.
+pub fn initrd(stores: &[String], others: &[String]) -> Vec<Unit> {
+    let after = stores.iter().map(|store| format!("WantsMountsFor=\"/sysroot{store}\"\n"));
+    let before = others.iter().map(|at| format!("Before={}\n", of_mount("/sysroot", at).0));
+    let order: String = ["[Unit]\n".into()].into_iter().chain(after).chain(before).collect();
     [
         ("imp-mount.service", include_str!("../../initrd/imp-mount.service"), ""),
-        ("imp-mount-early.service", include_str!("../../initrd/imp-mount-early.service"), after.as_str()),
+        ("imp-mount-early.service", include_str!("../../initrd/imp-mount-early.service"), order.as_str()),
     ]
     .map(|(name, text, order)| {
         let by = text.lines().find_map(|line| line.strip_prefix("RequiredBy=")).expect("it is installed");
@@ -28,8 +29,8 @@ pub fn initrd(stores: &[String]) -> Vec<Unit> {
     .into()
 }
 
-/// Those of the running system, as the NixOS module makes them of a host with a disk that is mounted late.
-pub fn system(stores: &[String]) -> Vec<Unit> {
+/// Those of the running system, as the NixOS module makes them: with `live` where something is mounted only there.
+pub fn system(stores: &[String], live: bool) -> Vec<Unit> {
     let host = include_str!("../nixos/golden/late-disk");
     let stores: String = stores.iter().map(|store| format!("\"{store}\" ")).collect();
     host.split("\n# ")
@@ -53,6 +54,7 @@ pub fn system(stores: &[String]) -> Vec<Unit> {
             }
             Some(unit)
         })
+        .filter(|unit| live || unit.name != "imp-mount-live.service")
         .collect()
 }
 
