@@ -16,10 +16,15 @@ mod console;
 mod drive;
 mod units;
 
+mod convert;
+mod files;
 mod machines;
 mod mishaps;
+mod names;
+mod roots;
 mod running;
 mod shutdown;
+mod stores;
 
 use std::process::ExitCode;
 
@@ -29,10 +34,15 @@ const PATIENCE: u32 = 600;
 fn main() -> ExitCode {
     let modules = [
         ("bench", bench::TESTS),
+        ("convert", convert::TESTS),
+        ("files", files::TESTS),
         ("machines", machines::TESTS),
         ("mishaps", mishaps::TESTS),
+        ("names", names::TESTS),
+        ("roots", roots::TESTS),
         ("running", running::TESTS),
         ("shutdown", shutdown::TESTS),
+        ("stores", stores::TESTS),
     ];
     support::main(&modules, PATIENCE)
 }

@@ -1,0 +1,130 @@
+//! The root: a tmpfs of systemd's or of ours, and a system that is found on the store.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::boot::Boot;
+use crate::computer::{Computer, On, Suite};
+
+tests![
+    root_that_systemd_mounts,
+    root_that_we_build,
+    system_on_the_store_below_a_root_of_systemd,
+    system_on_the_store_below_a_root_of_ours,
+];
+
+/// One directory, and this root.
+fn manifest(root: Value) -> Value {
+    json!({
+        "version": 1,
+        "root": root,
+        "stores": [{ "path": "/persist" }],
+        "entries": [{ "directory": "/var/lib/app" }],
+    })
+}
+
+fn root_that_systemd_mounts() {
+    let boot = Boot::new(&manifest(Value::Null));
+    let boot = boot.mount("tmpfs", "/", "tmpfs", "mode=0751,size=48M,nr_inodes=9k");
+    two_boots(&boot.probe(
+        r#"
+        fact "root's source" tmpfs "$(findmnt --noheadings --output SOURCE /)"
+        fact "root's mode" 751 "$(stat --format %a /)"
+        fact "root's size" $((48 << 20)) "$(findmnt --noheadings --bytes --output SIZE /)"
+        fact "root's inodes" $((9 << 10)) "$(stat --file-system --format %c /)"
+        "#,
+    ));
+}
+
+fn root_that_we_build() {
+    let root = json!({ "size": "96M", "mode": "0755", "inodes": "20k", "options": ["noatime"] });
+    let boot = Boot::new(&manifest(root)).without("/");
+    two_boots(&boot.probe(
+        r#"
+        fact "root's source" imp-mount "$(findmnt --noheadings --output SOURCE /)"
+        fact "root's mode" "0:0 755" "$(stat --format '%u:%g %a' /)"
+        fact "root's size" $((96 << 20)) "$(findmnt --noheadings --bytes --output SIZE /)"
+        fact "root's inodes" $((20 << 10)) "$(stat --file-system --format %c /)"
+        holds "root's options" grep noatime <(findmnt --noheadings --output VFS-OPTIONS /)
+        # What systemd mounted before there was a root lies on it all the same.
+        fact "store lies on root" "$(findmnt --noheadings --output ID /)" "$(findmnt --noheadings --output PARENT /persist)"
+        fact "nix lies on root" "$(findmnt --noheadings --output ID /)" "$(findmnt --noheadings --output PARENT /nix)"
+        "#,
+    ));
+}
+
+/// The root is a new one each time.
+fn two_boots(boot: &Boot) {
+    let computer = Computer::new(On::Here);
+    let both = boot.clone().probe(
+        r#"
+        well
+        fact "root's type" tmpfs "$(findmnt --noheadings --output FSTYPE /)"
+        fails lost test -e /etc/lost
+        touch /etc/lost
+        "#,
+    );
+    computer
+        .boot(&both.clone().probe(
+            r#"
+            fact empty "" "$(ls -A /var/lib/app)"
+            echo kept > /var/lib/app/file
+            "#,
+        ))
+        .passed();
+    computer.boot(&both.probe(r#"fact kept kept "$(cat /var/lib/app/file)""#)).passed();
+    computer.drive("persist").is_clean().visit(|store| {
+        assert_eq!(fs::read_to_string(store.join("var/lib/app/file")).unwrap(), "kept\n");
+        assert!(!store.join("etc").exists(), "the root is on the store");
+    });
+}
+
+fn system_on_the_store_below_a_root_of_systemd() {
+    system_on_the_store(Value::Null, |boot| boot);
+}
+
+fn system_on_the_store_below_a_root_of_ours() {
+    system_on_the_store(json!({}), |boot| boot.without("/"));
+}
+
+/// As NixOS looks for the system that it boots.
+const FIND: &str = "[Unit]
+DefaultDependencies=no
+RequiresMountsFor=/sysroot/nix/store
+Before=initrd.target shutdown.target
+Conflicts=shutdown.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'ls /sysroot/nix/store > /run/found'
+";
+
+fn system_on_the_store(root: Value, change: fn(Boot) -> Boot) {
+    let computer = Computer::with(On::Here, Suite::Stable, vec![Computer::installed(Suite::Stable)]);
+    let mut manifest = manifest(root);
+    let entries = manifest["entries"].as_array_mut().unwrap();
+    entries.push(json!({ "directory": "/nix", "phase": "early" }));
+    let boot = Boot::new(&manifest).store("LABEL=root", "/persist", "ext4", "").without("/nix");
+    let both = change(boot)
+        .in_initrd("etc/systemd/system/initrd-find-nixos-closure.service", FIND)
+        .in_initrd(
+            "etc/systemd/system/initrd.target.d/find.conf",
+            "[Unit]\nRequires=initrd-find-nixos-closure.service\n",
+        )
+        .probe(
+            r#"
+            well
+            fact found system "$(cat /run/found)"
+            fact "root's type" tmpfs "$(findmnt --noheadings --output FSTYPE /)"
+            fact "what is at /nix" "$(findmnt --noheadings --nofsroot --output SOURCE /persist) /nix" \
+                "$(findmnt --noheadings --nofsroot --output SOURCE,FSROOT --raw /nix)"
+            fact "where it runs from" /nix/store/system/usr "$(findmnt --noheadings --output FSROOT /usr)"
+            "#,
+        );
+    computer.boot(&both.clone().probe("echo kept > /var/lib/app/file\n")).passed();
+    computer.boot(&both.probe(r#"fact kept kept "$(cat /var/lib/app/file)""#)).passed();
+    computer.drive("root").is_clean().visit(|store| {
+        assert_eq!(fs::read_to_string(store.join("var/lib/app/file")).unwrap(), "kept\n");
+    });
+}
