@@ -37,7 +37,9 @@ struct Cost {
     report: f64,
 }
 
-const COLUMNS: [(&str, fn(&Cost) -> f64); 3] =
+type Column = (&'static str, fn(&Cost) -> f64);
+
+const COLUMNS: [Column; 3] =
     [("boot", |cost| cost.boot), ("PID 1", |cost| cost.pid1), ("shutdown", |cost| cost.off)];
 
 /// `IMP_MOUNT_BENCH` holds the numbers of entries, and how often each boot is measured after a first one that is not:

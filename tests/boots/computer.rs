@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::pty::openpty;
@@ -42,6 +42,27 @@ pub struct Computer {
     pub drives: Vec<Drive>,
 }
 
+/// A machine of namespaces that is on.
+#[derive(Debug)]
+pub struct Running {
+    pub machine: Child,
+    /// Its console.
+    pub terminal: File,
+    disks: Vec<Attached>,
+    system: Attached,
+    group: Group,
+}
+
+impl Running {
+    /// Waits until it is off and nobody uses its disks any more; says how PID 1 ended.
+    pub fn off(mut self) -> ExitStatus {
+        let status = self.machine.wait().unwrap();
+        self.disks.into_iter().chain([self.system]).for_each(Attached::release);
+        drop(self.group);
+        status
+    }
+}
+
 /// Where `tests/boots/prepare` has put everything.
 fn prepared() -> PathBuf {
     let folder = std::env::var_os("IMP_MOUNT_BOOTS").expect("start this with tests/boots/run");
@@ -75,20 +96,32 @@ impl Computer {
 
     /// Switches it on, and waits until it is off.
     pub fn boot(&self, boot: &Boot) -> Console {
+        match self.on {
+            On::Here => {
+                let mut running = self.start(boot);
+                let console =
+                    Console::read(&running.terminal, &mut running.machine, Duration::from_secs(120));
+                running.off();
+                console
+            }
+            On::Uml | On::OldUml | On::Qemu => self.boot_kernel(boot, self.files(boot)),
+        }
+    }
+
+    /// Writes what is in the initrd of this boot alone.
+    fn files(&self, boot: &Boot) -> &'static Path {
         let files = Path::new("/tmp/files");
         let _ = fs::remove_dir_all(files);
         fs::create_dir_all(files).unwrap();
         boot.write(files, &prepared().join("imp-mount"), self.on != On::Here);
-        match self.on {
-            On::Here => self.boot_here(boot, files),
-            On::Uml | On::OldUml | On::Qemu => self.boot_kernel(boot, files),
-        }
+        files
     }
 
-    fn boot_here(&self, boot: &Boot, files: &Path) -> Console {
+    /// Switches on a machine of namespaces.
+    pub fn start(&self, boot: &Boot) -> Running {
+        let files = self.files(boot);
         let system = attach(&Self::part(self.suite, "system.img"), "--read-only");
-        let disks: Vec<(&str, Attached)> =
-            self.drives.iter().map(|drive| (drive.label.as_str(), drive.attach())).collect();
+        let disks: Vec<Attached> = self.drives.iter().map(Drive::attach).collect();
         let group = Group::new();
         let terminal = openpty(None, None).unwrap();
         // What is written arrives as it is.
@@ -104,15 +137,12 @@ impl Computer {
         line.args([&Self::part(self.suite, "initrd"), files]);
         line.arg(format!("root=fstab systemd.show_status=error {}", boot.cmdline));
         line.arg(format!("nix={}", system.device));
-        line.args(disks.iter().map(|(label, disk)| format!("{label}={}", disk.device)));
+        let labels = self.drives.iter().map(|drive| &drive.label);
+        line.args(labels.zip(&disks).map(|(label, disk)| format!("{label}={}", disk.device)));
         line.stdin(terminal.slave.try_clone().unwrap()).stdout(terminal.slave.try_clone().unwrap());
         line.stderr(terminal.slave);
-        let mut machine = line.spawn().unwrap();
-        drop(line);
-        let console = Console::read(File::from(terminal.master), &mut machine, Duration::from_secs(120));
-        disks.into_iter().for_each(|(_, disk)| disk.release());
-        system.release();
-        console
+        let machine = line.spawn().unwrap();
+        Running { machine, terminal: terminal.master.into(), disks, system, group }
     }
 
     fn boot_kernel(&self, boot: &Boot, files: &Path) -> Console {
@@ -215,6 +245,7 @@ fn newer_libraries() -> &'static str {
 }
 
 /// A control group for one machine.
+#[derive(Debug)]
 struct Group(PathBuf);
 
 impl Group {

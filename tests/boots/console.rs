@@ -90,7 +90,7 @@ impl Console {
     pub fn since(&self, word: &str) -> Duration {
         let place = self.raw.windows(word.len()).position(|bytes| bytes == word.as_bytes()).unwrap();
         let said = self.times.iter().find(|(length, _)| *length >= place + word.len()).unwrap().1;
-        self.took - said
+        self.took.saturating_sub(said)
     }
 
     /// What the probe told under a name.

@@ -13,6 +13,7 @@ mod bench;
 mod boot;
 mod computer;
 mod console;
+mod demo;
 mod drive;
 mod units;
 
@@ -34,6 +35,7 @@ const PATIENCE: u32 = 600;
 fn main() -> ExitCode {
     let modules = [
         ("bench", bench::TESTS),
+        ("demo", demo::TESTS),
         ("convert", convert::TESTS),
         ("files", files::TESTS),
         ("machines", machines::TESTS),

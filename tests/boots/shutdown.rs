@@ -119,11 +119,11 @@ fn files_are_brought_to_the_store() {
         .probe(SOUND);
     computer.boot(&saves).passed();
     computer.drive("persist").visit(|store| {
-        let saved = |name| fs::read_to_string(store.join("etc").join(name)).unwrap();
+        let on_disk = |name| fs::read_to_string(store.join("etc").join(name)).unwrap();
         for name in ["copied", "linked", "keys/key_new"] {
-            assert_eq!(saved(name), "saved\n", "{name}");
+            assert_eq!(on_disk(name), "saved\n", "{name}");
         }
-        assert_eq!(saved("keys/key_old"), "old");
+        assert_eq!(on_disk("keys/key_old"), "old");
         assert_eq!(fs::read_dir(store.join("etc/keys")).unwrap().count(), 2);
     });
     let second = boot.probe(SOUND).probe(

@@ -1,0 +1,139 @@
+//! A machine to play with: it boots on the terminal, and leaves whoever started it in a shell on the tmpfs root.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
+use crate::boot::Boot;
+use crate::computer::{Computer, On, Running};
+
+tests![play: Asked];
+
+/// What a person would type, where there is nobody at the terminal: a boot, and what comes after a reboot.
+const LINES: [&str; 7] = [
+    "findmnt --real --output TARGET,SOURCE,FSTYPE",
+    "touch /home/alice/.config/kept /home/alice/lost",
+    "imp-mount --check",
+    "reboot",
+    "ls -A /home/alice /home/alice/.config",
+    "imp-mount --check",
+    "exit",
+];
+/// What the shell asks with.
+const PROMPT: &str = "demo# ";
+
+fn play() {
+    let manifest = include_str!("../demo.json").parse().expect("it is JSON");
+    let computer = Computer::new(On::Here);
+    let boot = Boot::new(&manifest)
+        .without("/")
+        .cmdline("systemd.show_status=true")
+        .in_etc("systemd/system/probe.service", UNIT)
+        .in_etc("demo", include_str!("guest/demo"));
+    let raw = Raw::new();
+    let mut lines = LINES.iter();
+    let mut said = String::new();
+    loop {
+        let mut machine = computer.start(&boot);
+        if raw.is_some() {
+            relay(&mut machine);
+        } else {
+            said = type_lines(&mut machine, &mut lines);
+        }
+        if !is_reboot(machine.off()) {
+            break;
+        }
+    }
+    if raw.is_none() {
+        // Nobody looked, so this does.
+        let after = said.rsplit("ls -A").next().unwrap_or_default();
+        assert!(lines.next().is_none() && after.contains("kept") && !after.contains("lost"), "{said}");
+    }
+}
+
+/// PID 1 of a namespace that reboots dies of another signal than one that switches off.
+fn is_reboot(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::HUP.as_raw())
+}
+
+/// Passes on what is typed and what is said, until the machine is off.
+fn relay(machine: &mut Running) {
+    let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
+    let mut chunk = [0; 4096];
+    loop {
+        let mut ready = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&machine.terminal, PollFlags::IN)];
+        poll(&mut ready, None).unwrap();
+        let [typed, told] = ready.map(|one| !one.revents().is_empty());
+        if told {
+            match machine.terminal.read(&mut chunk) {
+                Ok(0) | Err(_) => return,
+                Ok(length) => stdout.write_all(&chunk[..length]).and_then(|()| stdout.flush()).unwrap(),
+            }
+        }
+        if typed {
+            match stdin.read(&mut chunk) {
+                Ok(0) | Err(_) => return,
+                Ok(length) => machine.terminal.write_all(&chunk[..length]).unwrap(),
+            }
+        }
+    }
+}
+
+/// Types a line at each prompt, and shows what is said until the machine is off.
+fn type_lines<'a>(machine: &mut Running, lines: &mut impl Iterator<Item = &'a &'a str>) -> String {
+    let mut said = String::new();
+    let mut chunk = [0; 4096];
+    let mut terminal: &File = &machine.terminal;
+    while let Ok(length @ 1..) = terminal.read(&mut chunk) {
+        let text = String::from_utf8_lossy(&chunk[..length]);
+        print!("{text}");
+        said.push_str(&text);
+        if said.ends_with(PROMPT)
+            && let Some(line) = lines.next()
+        {
+            writeln!(terminal, "{line}").unwrap();
+        }
+    }
+    said
+}
+
+/// The user's terminal, every key of which goes to the machine, until this is dropped.
+struct Raw(Termios);
+
+impl Raw {
+    /// None where nobody is there to type.
+    fn new() -> Option<Self> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return None;
+        }
+        let before = tcgetattr(io::stdin()).unwrap();
+        let mut modes = before.clone();
+        cfmakeraw(&mut modes);
+        tcsetattr(io::stdin(), SetArg::TCSADRAIN, &modes).unwrap();
+        Some(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+const UNIT: &str = "[Unit]
+Description=A Shell to Play with
+After=multi-user.target
+[Service]
+ExecStart=/bin/bash /etc/demo
+StandardInput=tty-force
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/console
+Environment=HOME=/root TERM=linux
+WorkingDirectory=/root
+";
