@@ -45,7 +45,10 @@ in
           units."imp-mount.service" = {
             # The others are there by now.
             text = ordered ../initrd/imp-mount.service (after optional);
-            requiredBy = [ "initrd-switch-root.service" ];
+            requiredBy = [
+              "initrd-nixos-activation.service"
+              "initrd-switch-root.service"
+            ];
           };
           units."imp-mount-early.service" = lib.mkIf plan.early {
             text = ordered ../initrd/imp-mount-early.service (after mounted + before);

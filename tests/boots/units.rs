@@ -23,7 +23,7 @@ pub fn initrd(stores: &[String], others: &[String]) -> Vec<Unit> {
         Unit {
             name: name.into(),
             text: format!("{text}\n{order}"),
-            pulled_in: vec![format!("{by}.requires")],
+            pulled_in: by.split(' ').map(|by| format!("{by}.requires")).collect(),
         }
     })
     .into()
