@@ -35,10 +35,15 @@ fn main() -> ExitCode {
         verbose: cli.verbose,
         system: changes,
     });
-    run(&cli).unwrap_or_else(|problem| {
+    let code = run(&cli).unwrap_or_else(|problem| {
         log::error!("{problem}");
         ExitCode::from(CANNOT)
-    })
+    });
+    // The last line of the unit that stops a boot.
+    if cli.verb == Verb::Mount && code != ExitCode::SUCCESS {
+        log::info!("nothing is mounted by this run; `imp-mount --check` says what is there and what to do");
+    }
+    code
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {

@@ -224,7 +224,9 @@ fn next(findings: &Findings) -> Vec<String> {
         say("once users exist, run imp-mount --settle");
     }
     if findings.problems > 0 && !live {
-        say("to boot without an entry for once, add imp-mount.skip=PATH to the kernel command line");
+        if findings.manifest.is_empty() {
+            say("to boot without an entry for once, add imp-mount.skip=PATH to the kernel command line");
+        }
         say("when all is well, leave the emergency shell with: systemctl default");
     }
     next

@@ -66,7 +66,7 @@ fn write(out: &mut String, findings: &Findings, quiet: bool) -> std::fmt::Result
         writeln!(out, "{what:<19} {}", describe(filesystem))?;
     }
     if !findings.manifest.is_empty() {
-        writeln!(out, "manifest            {}", findings.manifest)?;
+        writeln!(out, "{:<19} {}", "manifest", findings.manifest.trim_start_matches("manifest "))?;
     }
     if !quiet || findings.problems > 0 {
         writeln!(out, "\n{}", summary(findings))?;

@@ -81,11 +81,8 @@ pub fn run(request: &Request<'_>) -> Outcome {
         log::error!("{problem}");
     }
     match outcome {
-        Outcome::Failed => log::info!(
-            "nothing is mounted by this run; `imp-mount --check` says what is there and what to do"
-        ),
         Outcome::Done => log::info!("{} put in place, {} unchanged", result.placed, result.unchanged),
-        Outcome::Waiting | Outcome::Off => {}
+        Outcome::Failed | Outcome::Waiting | Outcome::Off => {}
     }
     let text = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
     report.add(Run {
