@@ -54,7 +54,7 @@ impl Problem {
             Some(Errno::ROFS) => {
                 "it is read-only, often after an error on the disk: see `dmesg`, check it with fsck, and remount it"
             }
-            Some(Errno::IO) => {
+            Some(errno) if is_damage(errno) => {
                 "the disk or its file system reports errors: see `dmesg`, and check it with fsck"
             }
             Some(Errno::PERM) => {
@@ -82,6 +82,12 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+/// Whether this is how the kernel says that a disk, or the file system on it, is damaged.
+#[must_use]
+pub fn is_damage(errno: Errno) -> bool {
+    matches!(errno, Errno::IO | Errno::UCLEAN | Errno::BADMSG)
+}
 
 /// The kernel's words for an error, with its name.
 #[must_use]

@@ -14,6 +14,7 @@ use crate::mount::store::Opened;
 use crate::mount::{copy, kernel};
 use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
+use crate::problem::is_damage;
 use crate::report::{Report, State};
 use crate::table::{self, Mount};
 use crate::walk::{self, Cursor, Mounts, Stat};
@@ -166,6 +167,7 @@ impl Checker<'_, '_> {
         let entry = item.entry;
         let found = match self.source(item, source) {
             Ok(Some(found)) => found,
+            Ok(None) if self.is_guarded(target) => return Err(self.guarded(target)),
             Ok(None) => return self.without_source(item, target, source),
             Err((_, detail)) if self.is_guarded(target) => {
                 return Err((Status::NotMounted, format!("guarded: {detail}")));
@@ -215,14 +217,7 @@ impl Checker<'_, '_> {
             Method::Bind if seen.is_mount_root() => {
                 let guarded = self.guard.identities().contains(&Some(seen.identity()));
                 if guarded {
-                    let why = self
-                        .report
-                        .entries
-                        .iter()
-                        .find(|one| one.target == *target)
-                        .map(|one| one.why.as_str());
-                    let why = why.filter(|why| !why.is_empty()).unwrap_or("the run says why");
-                    return Err(not_mounted(&format!("guarded: {why}")));
+                    return Err(self.guarded(target));
                 }
                 let mount =
                     walk::look(dir, name, Mounts::Enter).ok().and_then(|fd| table::of(fd.as_fd()).ok());
@@ -243,7 +238,10 @@ impl Checker<'_, '_> {
             return Err((Status::NotMounted, format!("the store {} is not there", item.store.path)));
         };
         let Some(parent) = path.parent() else { return Ok(walk::stat(store.cursor.base()).ok()) };
-        let wrong = |problem: crate::problem::Problem| (Status::WrongSource, problem.to_string());
+        let wrong = |problem: crate::problem::Problem| {
+            let damage = problem.errno.is_some_and(is_damage);
+            (if damage { Status::NotMounted } else { Status::WrongSource }, problem.to_string())
+        };
         let dir = store.cursor.enter(parent.as_str(), &mut |dir, name, path| {
             walk::directory(dir, name, Mounts::Stay).map_err(|errno| {
                 let problem = walk::explain(dir, &item.store.path.join_text(path), errno, "a directory");
@@ -381,6 +379,14 @@ impl Checker<'_, '_> {
         });
         let seen = dir.ok().and_then(|dir| walk::stat_at(dir, target.name()).ok());
         seen.is_some_and(|seen| self.guard.identities().contains(&Some(seen.identity())))
+    }
+
+    /// Why a run guarded it.
+    fn guarded(&self, target: &AbsPath) -> Verdict {
+        let why = self.report.entries.iter().find(|one| one.target == *target).map(|one| one.why.as_str());
+        let why = why.filter(|why| !why.is_empty()).unwrap_or("the run says why");
+        let why = why.strip_prefix(&format!("{target}: ")).unwrap_or(why);
+        (Status::NotMounted, format!("guarded: {why}"))
     }
 
     fn was_linked(&self, target: &AbsPath) -> bool {

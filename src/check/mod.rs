@@ -13,6 +13,7 @@ use crate::manifest::{AbsPath, Kind};
 use crate::mount::Bases;
 use crate::mount::guard::Guard;
 use crate::mount::root::Sysroot;
+use crate::mount::store::device_path;
 use crate::names::Names;
 use crate::plan::Plan;
 use crate::problem::Problem;
@@ -207,6 +208,9 @@ fn next(findings: &Findings) -> Vec<String> {
         let device = if store.device.is_empty() { "DEVICE" } else { &store.device };
         let place = if live { String::new() } else { findings.sysroot.trim_end_matches('/').to_owned() };
         say(&format!("mount the store: mount -m {device} {place}{}", store.path));
+        if std::path::Path::new(&device_path(device)).exists() {
+            say(&format!("where that fails, check its file system: fsck -n {device}"));
+        }
     }
     if has(Status::WrongSource) || has(Status::Covered) {
         say("move or unmount what is in the way");

@@ -86,7 +86,8 @@ pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, 
         (Ok(fd), Some(options)) => {
             let mut found = filesystem(store.path.as_str(), fd.as_fd());
             found.required = store.required;
-            if options.has(BindOptions::RO) && !store.options.iter().any(|option| option == "ro") {
+            let read_only = options.has(BindOptions::RO) || has_stopped(fd.as_fd());
+            if read_only && !store.options.iter().any(|option| option == "ro") {
                 "it is mounted read-only; see `dmesg` for errors, check it with fsck, and remount it"
                     .clone_into(&mut found.problem);
             }
@@ -104,6 +105,14 @@ pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, 
             (lost, None)
         }
     }
+}
+
+/// Whether ext4 lets nothing be written after an error. Since Linux 6.15 only its options tell, and the mount looks writable.
+fn has_stopped(fd: BorrowedFd<'_>) -> bool {
+    let id = walk::mount_id(fd).ok();
+    let mounts = table::all().unwrap_or_default();
+    let mount = mounts.iter().find(|mount| Some(mount.id) == id);
+    mount.is_some_and(|mount| mount.options.split(',').any(|option| option == "emergency_ro"))
 }
 
 fn find(store: &Store, sysroot: &Sysroot) -> Result<OwnedFd, String> {

@@ -11,7 +11,7 @@ use crate::create::{self, Attributes};
 use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, is_damage};
 use crate::walk::{self, Cursor, Mounts};
 
 /// What to do about a device that is not there.
@@ -97,7 +97,9 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
     let options = options::part(&store.options);
     tree.mount_device(&fstype, &path, &options, dir.as_fd()).map_err(|problem| match problem.errno {
         Some(rustix::io::Errno::NOENT) if !std::path::Path::new(&path).exists() => problem.remedy(NO_DEVICE),
-        _ if problem.remedy.is_empty() => problem.remedy(advice(&path, &fstype)),
+        errno if problem.remedy.is_empty() || errno.is_some_and(is_damage) => {
+            problem.remedy(advice(&path, &fstype))
+        }
         _ => problem,
     })?;
     // Opened again, or it would be the directory that the mount covers.
