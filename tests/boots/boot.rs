@@ -1,6 +1,5 @@
 //! One boot: what is in the initrd, what is mounted by it, and what is looked at when the system runs.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -22,7 +21,9 @@ pub struct Line {
 /// A boot, described.
 #[derive(Debug, Clone)]
 pub struct Boot {
-    /// The compiled manifest; without one there is no imp-mount in it.
+    /// Whether there is an imp-mount in it.
+    program: bool,
+    /// The compiled manifest.
     manifest: Option<Vec<u8>>,
     /// The manifest's root: whether it is built, and from what.
     root: Value,
@@ -33,7 +34,10 @@ pub struct Boot {
     stores: Vec<String>,
     pub cmdline: String,
     probe: String,
-    emergency: String,
+    /// What stands for a person in the emergency shell; none where the shell itself is to be seen.
+    emergency: Option<String>,
+    /// What is typed, each once something has been said on the console.
+    pub typed: Vec<(String, String)>,
     /// How it ends, a word for systemctl.
     end: &'static str,
     initrd: Vec<(String, String)>,
@@ -65,12 +69,13 @@ impl Boot {
 
     /// A boot that knows nothing of imp-mount.
     pub fn ordinary() -> Self {
-        Self::with(None)
+        Self { program: false, ..Self::with(None) }
     }
 
-    /// A boot with any bytes as its manifest.
+    /// A boot with any bytes as its manifest, or with none.
     pub fn with(manifest: Option<Vec<u8>>) -> Self {
         Self {
+            program: true,
             manifest,
             root: Value::Null,
             live: false,
@@ -78,7 +83,8 @@ impl Boot {
             stores: vec![],
             cmdline: String::new(),
             probe: String::new(),
-            emergency: String::new(),
+            emergency: Some(String::new()),
+            typed: vec![],
             end: "poweroff",
             initrd: vec![],
             system: vec![],
@@ -136,7 +142,14 @@ impl Boot {
 
     /// Commands for the emergency shell, after `guest/emergency`.
     pub fn in_emergency(mut self, commands: &str) -> Self {
-        self.emergency.push_str(commands);
+        self.emergency.get_or_insert_default().push_str(commands);
+        self
+    }
+
+    /// Types a line in the real emergency shell, once something has been said on the console after the line before.
+    pub fn types(mut self, after: &str, line: &str) -> Self {
+        self.emergency = None;
+        self.typed.push((after.into(), line.into()));
         self
     }
 
@@ -161,7 +174,7 @@ impl Boot {
     /// Writes what is in this boot's initrd beyond its programs. `devices` is whether systemd has device units there.
     pub fn write(&self, to: &Path, program: &Path, devices: bool) {
         let put = |path: &str, text: &str| {
-            let path = to.join(path);
+            let path = to.join(path.trim_start_matches('/'));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, text).unwrap();
             if text.starts_with("#!") {
@@ -178,11 +191,14 @@ impl Boot {
         put("etc/systemd/system.conf", MANAGER);
         put("etc/systemd/system/initrd-parse-etc.service.d/fstab.conf", PARSE_ETC);
         put("etc/systemd/system/initrd-switch-root.service.d/nixos.conf", SWITCH_ROOT);
-        put("etc/systemd/system/emergency.service", &emergency_unit("/boot/emergency"));
-        put("boot/etc/systemd/system/emergency.service", &emergency_unit("/run/boot/emergency"));
+        if let Some(commands) = &self.emergency {
+            put("boot/emergency", &format!("{EMERGENCY}{commands}\n{EMERGENCY_END}"));
+            let dropin = "etc/systemd/system/emergency.service.d/test.conf";
+            put(dropin, &emergency_shell("/boot/emergency"));
+            put(&format!("boot/{dropin}"), &emergency_shell("/run/boot/emergency"));
+        }
         put("boot/activate", include_str!("guest/activate"));
         put("boot/probe", &format!("{PROBE}{}\n{}", self.probe, probe_end(self.end)));
-        put("boot/emergency", &format!("{EMERGENCY}{}\n{EMERGENCY_END}", self.emergency));
 
         put(&format!("{units}/sysroot-run.mount"), RUN_MOUNT);
         link("sysroot-run.mount", "initrd-fs.target.requires");
@@ -195,7 +211,10 @@ impl Boot {
         for line in &self.fstab {
             let options = format!("x-initrd.mount,{}", line.options);
             let options = options.trim_end_matches(',');
-            let text = format!("{} {} {} {options} 0 0\n", line.what, line.at, line.fstype);
+            // Only ext4 has an fsck that does something, and the initrd has no other.
+            let checked = line.fstype == "ext4" && self.stores.contains(&line.at);
+            let pass = if checked { 2 } else { 0 };
+            let text = format!("{} {} {} {options} 0 {pass}\n", line.what, line.at, line.fstype);
             fstab.push_str(&text);
             if devices {
                 initrd_fstab.push_str(&text);
@@ -213,12 +232,13 @@ impl Boot {
         put("etc/initrd-fstab", &initrd_fstab);
         put("boot/etc/fstab", if devices { &fstab } else { "" });
 
-        if let Some(manifest) = &self.manifest {
+        if self.program {
             for folder in ["usr/bin", "boot/bin"] {
                 fs::create_dir_all(to.join(folder)).unwrap();
                 fs::copy(program, to.join(folder).join("imp-mount")).unwrap();
             }
             for folder in ["etc/imp-mount", "boot/etc/imp-mount"] {
+                let Some(manifest) = &self.manifest else { break };
                 fs::create_dir_all(to.join(folder)).unwrap();
                 fs::write(to.join(folder).join("manifest"), manifest).unwrap();
             }
@@ -255,10 +275,8 @@ impl Boot {
     }
 }
 
-fn emergency_unit(script: &str) -> String {
-    let mut unit = String::from("[Unit]\nDescription=Emergency Shell\nDefaultDependencies=no\n");
-    write!(unit, "[Service]\nType=oneshot\nExecStart=/bin/bash {script}\n").unwrap();
-    unit
+fn emergency_shell(script: &str) -> String {
+    format!("[Service]\nExecStart=\nExecStart=/bin/bash {script}\n")
 }
 
 fn probe_end(end: &str) -> String {

@@ -1,5 +1,6 @@
 //! Machines to boot: namespaces on this kernel, a kernel as a process (UML), and one with virtual hardware (QEMU).
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -96,16 +97,22 @@ impl Computer {
 
     /// Switches it on, and waits until it is off.
     pub fn boot(&self, boot: &Boot) -> Console {
-        match self.on {
-            On::Here => {
-                let mut running = self.start(boot);
-                let console =
-                    Console::read(&running.terminal, &mut running.machine, Duration::from_secs(120));
-                running.off();
-                console
-            }
-            On::Uml | On::OldUml | On::Qemu => self.boot_kernel(boot, self.files(boot)),
+        self.boot_watched(boot, &mut |_| ())
+    }
+
+    /// The same, and calls `meanwhile` again and again while it runs.
+    pub fn boot_watched(&self, boot: &Boot, meanwhile: &mut dyn FnMut(&Group)) -> Console {
+        if self.on != On::Here {
+            return self.boot_kernel(boot, meanwhile);
         }
+        let mut running = self.start(boot);
+        let console = running.terminal.try_clone().unwrap();
+        let patience = Duration::from_secs(120);
+        let console = Console::read(console, &mut running.machine, patience, &boot.typed, &mut || {
+            meanwhile(&running.group)
+        });
+        running.off();
+        console
     }
 
     /// Writes what is in the initrd of this boot alone.
@@ -129,9 +136,8 @@ impl Computer {
         modes.output_flags.remove(OutputFlags::OPOST);
         tcsetattr(&terminal.slave, SetArg::TCSANOW, &modes).unwrap();
 
-        let mut line = mortal("sh");
-        line.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&group.0);
-        line.args("unshare --mount --propagation private --pid --fork --kill-child".split(' '));
+        let mut line = group.member("unshare");
+        line.args("--mount --propagation private --pid --fork --kill-child".split(' '));
         line.args("--ipc --uts --net --cgroup".split(' '));
         line.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/boots/guest/enter"));
         line.args([&Self::part(self.suite, "initrd"), files]);
@@ -145,7 +151,8 @@ impl Computer {
         Running { machine, terminal: terminal.master.into(), disks, system, group }
     }
 
-    fn boot_kernel(&self, boot: &Boot, files: &Path) -> Console {
+    fn boot_kernel(&self, boot: &Boot, meanwhile: &mut dyn FnMut(&Group)) -> Console {
+        let files = self.files(boot);
         let initrd = Path::new("/tmp/initrd");
         let pack =
             "cat \"$1\"; cd \"$2\"; find . -print0 | cpio --null --create --format=newc --quiet --owner=0:0";
@@ -160,11 +167,12 @@ impl Computer {
             "root=fstab quiet panic=-1 systemd.show_status=error systemd.log_target=journal {}",
             boot.cmdline
         );
+        let group = Group::new();
         let mut line = match self.on {
             On::Here => unreachable!("it has no kernel of its own"),
             On::Uml | On::OldUml => {
                 let new = self.on == On::Uml;
-                let mut line = mortal("unshare");
+                let mut line = group.member("unshare");
                 // All its processes are gone with the first.
                 line.args("--mount --propagation private --pid --fork --kill-child".split(' '));
                 line.arg(format!("--mount-proc={NEWER}/proc")).args(["chroot", newer_libraries()]);
@@ -184,7 +192,7 @@ impl Computer {
             }
             On::Qemu => {
                 let tree = prepared().join("qemu");
-                let mut line = mortal(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
+                let mut line = group.member(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
                 line.arg("--library-path").arg(tree.join("usr/lib/x86_64-linux-gnu"));
                 line.arg(tree.join("usr/bin/qemu-system-x86_64")).arg("-L").arg(tree.join("usr/share/qemu"));
                 line.arg("-L").arg(tree.join("usr/share/seabios"));
@@ -211,15 +219,11 @@ impl Computer {
         line.stdout(writer.try_clone().unwrap()).stderr(writer);
         let mut machine = line.spawn().unwrap();
         drop(line);
-        Console::read(File::from(OwnedFd::from(reader)), &mut machine, Duration::from_secs(200))
+        let patience = Duration::from_secs(200);
+        Console::read(OwnedFd::from(reader).into(), &mut machine, patience, &boot.typed, &mut || {
+            meanwhile(&group)
+        })
     }
-}
-
-/// A program that dies with the test.
-fn mortal(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut line = Command::new("setpriv");
-    line.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    line
 }
 
 const NEWER: &str = "/tmp/newer";
@@ -246,7 +250,7 @@ fn newer_libraries() -> &'static str {
 
 /// A control group for one machine.
 #[derive(Debug)]
-struct Group(PathBuf);
+pub struct Group(PathBuf);
 
 impl Group {
     fn new() -> Self {
@@ -255,6 +259,26 @@ impl Group {
         let group = root.target.join(format!("imp-mount-boot.{}", std::process::id()));
         fs::create_dir(&group).unwrap();
         Self(group)
+    }
+
+    /// A program that is in it, and dies with the test.
+    fn member(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut line = Command::new("setpriv");
+        line.args(["--pdeathsig", "KILL", "--", "sh", "-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]);
+        line.arg(&self.0).arg(program);
+        line
+    }
+
+    /// Stops the whole machine between two of its system calls for as long as `look` takes.
+    pub fn frozen<T>(&self, look: impl FnOnce() -> T) -> T {
+        let switch = self.0.join("cgroup.freeze");
+        fs::write(&switch, "1").unwrap();
+        while !fs::read_to_string(self.0.join("cgroup.events")).unwrap().contains("frozen 1") {
+            std::thread::yield_now();
+        }
+        let seen = look();
+        fs::write(&switch, "0").unwrap();
+        seen
     }
 }
 

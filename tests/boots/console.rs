@@ -1,8 +1,8 @@
 //! What a machine said on its console.
 
 use std::fmt;
-use std::io::Read;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -19,18 +19,28 @@ pub struct Console {
 }
 
 impl Console {
-    /// Reads until the machine is off, which it has to be in time.
-    pub fn read(mut from: impl Read + AsFd, machine: &mut Child, patience: Duration) -> Self {
+    /// Reads until the machine is off, which it has to be in time, and types each line once what it comes after was said and
+    /// nothing more came, as a person does: what is typed before somebody reads it may be thrown away. Calls `meanwhile` again and
+    /// again.
+    pub fn read(
+        mut from: File,
+        machine: &mut Child,
+        patience: Duration,
+        typed: &[(String, String)],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Self {
         let start = Instant::now();
         let (mut bytes, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
         let mut times = vec![];
         let mut timed_out = false;
+        let (mut typed, mut heard) = (typed.iter(), 0);
+        let (mut next, mut last) = (typed.next(), start);
         loop {
             if start.elapsed() > patience {
                 timed_out = true;
                 break;
             }
-            let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            let tick = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
             let ready =
                 poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&tick)).is_ok_and(|ready| ready > 0);
             if ready {
@@ -42,9 +52,19 @@ impl Console {
                         times.push((bytes.len(), start.elapsed()));
                     }
                 }
+                last = Instant::now();
             } else if machine.try_wait().is_ok_and(|status| status.is_some()) {
                 break;
             }
+            if let Some((after, line)) = next
+                && last.elapsed() > Duration::from_millis(500)
+                && String::from_utf8_lossy(&bytes[heard..]).contains(after.as_str())
+            {
+                heard = bytes.len();
+                writeln!(from, "{line}").unwrap();
+                next = typed.next();
+            }
+            meanwhile();
         }
         let _ = machine.kill();
         let _ = machine.wait();
@@ -57,22 +77,44 @@ impl Console {
     pub fn passed(self) -> Self {
         assert!(self.lines("PROBE ends").count() == 1, "the probe did not come to its end\n{self:?}");
         assert!(self.lines("PROBE ok ").count() > 0, "the probe looked at nothing\n{self:?}");
-        for word in ["PROBE FAILED", "EMERGENCY", "Failed unmounting"] {
-            assert!(!self.text.contains(word), "{word}\n{self:?}");
-        }
-        self.ended()
+        self.lacks(&["PROBE FAILED", "EMERGENCY", "Failed unmounting"]).ended()
     }
 
-    /// The boot was stopped in the emergency shell.
+    /// The boot was stopped in the emergency shell of the initrd, before anything of the system ran.
     #[track_caller]
     pub fn emergency(self) -> Self {
-        assert!(self.text.contains("EMERGENCY ends"), "there was no emergency\n{self:?}");
-        assert!(!self.text.contains("PROBE"), "the system was started all the same\n{self:?}");
-        self.ended()
+        self.lacks(&["ACTIVATED"]).emergency_of_the_system()
     }
 
+    /// The boot was stopped in the running system's emergency shell.
     #[track_caller]
-    fn ended(self) -> Self {
+    pub fn emergency_of_the_system(self) -> Self {
+        assert!(self.text.contains("EMERGENCY ends"), "there was no emergency\n{self:?}");
+        self.lacks(&["PROBE"]).ended()
+    }
+
+    /// What failed in the initrd was mended in the emergency shell, and then it passed.
+    #[track_caller]
+    pub fn mended(self) -> Self {
+        let before = self.text.split("EMERGENCY mended").next().unwrap_or_default();
+        assert!(!before.contains("ACTIVATED"), "something of the system ran before\n{self:?}");
+        self.mended_on_the_system()
+    }
+
+    /// The same for what failed on the running system.
+    #[track_caller]
+    pub fn mended_on_the_system(mut self) -> Self {
+        let Some((before, after)) = self.text.split_once("EMERGENCY mended") else {
+            panic!("it was not mended\n{self:?}");
+        };
+        assert!(!before.contains("PROBE"), "the system was started all the same\n{self:?}");
+        self.text = after.to_owned();
+        self.passed()
+    }
+
+    /// The machine was off in time.
+    #[track_caller]
+    pub fn ended(self) -> Self {
         assert!(!self.timed_out, "the machine was not off in time\n{self:?}");
         self
     }
@@ -91,6 +133,15 @@ impl Console {
         let place = self.raw.windows(word.len()).position(|bytes| bytes == word.as_bytes()).unwrap();
         let said = self.times.iter().find(|(length, _)| *length >= place + word.len()).unwrap().1;
         self.took.saturating_sub(said)
+    }
+
+    /// None of these may have been said.
+    #[track_caller]
+    fn lacks(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(!self.text.contains(word), "{word}\n{self:?}");
+        }
+        self
     }
 
     /// What the probe told under a name.
