@@ -1,0 +1,61 @@
+//! What goes wrong ends in a shell that explains itself, with nothing lost.
+
+pub mod entries;
+pub mod manifests;
+pub mod power;
+pub mod shell;
+pub mod stores;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::boot::Boot;
+use crate::computer::Computer;
+use crate::console::Console;
+use crate::support::Snapshot;
+
+/// What every run that failed says last.
+const LAST: &str = "nothing is mounted by this run; `imp-mount --check` says what is there and what to do";
+
+/// These entries, on one store.
+fn manifest(entries: &Value) -> Value {
+    json!({ "version": 1, "stores": [{ "path": "/persist" }], "entries": entries })
+}
+
+/// Boots into the initrd's emergency shell, where it is explained; nothing on the store is harmed by that.
+#[track_caller]
+fn stops(computer: &Computer, boot: &Boot, unit: &str, lines: &[&str]) -> Console {
+    unharmed(computer, || explains(computer.boot(boot).emergency(), unit, lines))
+}
+
+/// In the emergency shell this unit has failed, its last line told to run `--check`, and that said these lines.
+#[track_caller]
+fn explains(console: Console, unit: &str, lines: &[&str]) -> Console {
+    let failed = format!("FAILED UNIT {unit} ");
+    assert!(console.text.contains(&failed), "{unit} has not failed\n{console:?}");
+    assert_eq!(console.lines("JOURNAL ").last(), Some(LAST), "{console:?}");
+    for line in lines {
+        assert!(
+            console.lines("CHECK ").any(|one| one == *line),
+            "--check does not say {line:?}\n{console:?}"
+        );
+    }
+    console
+}
+
+/// What is on the store before is on it, and the same, after.
+#[track_caller]
+fn unharmed<T>(computer: &Computer, boot: impl FnOnce() -> T) -> T {
+    let store = computer.drive("persist");
+    let before = store.visit(Snapshot::of);
+    let result = boot();
+    assert_eq!(before.losses(&store.visit(Snapshot::of)), [""; 0]);
+    result
+}
+
+/// Writes a file, with the folders above it.
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}

@@ -1,0 +1,74 @@
+//! What a person sees in the emergency shell and does there.
+
+use serde_json::{Value, json};
+
+use super::{LAST, explains, manifest, unharmed, write};
+use crate::boot::Boot;
+use crate::computer::{Computer, On};
+
+tests![the_cause_is_mended, the_boot_goes_on_by_itself, a_live_entry_fails, a_person_at_the_console];
+
+const CAUSE: &str = "wrong source        /var/lib/state: /persist/state is a regular file, not a directory; \
+                     move it away, or correct the entry";
+
+/// A machine with a file where an entry expects a directory.
+fn computer() -> Computer {
+    let computer = Computer::new(On::Here);
+    computer.drive("persist").visit(|store| write(&store.join("state"), "precious"));
+    computer
+}
+
+fn entry(phase: &str) -> Value {
+    manifest(&json!([{ "directory": "/var/lib/state", "source": "/state", "phase": phase }]))
+}
+
+/// A boot in whose emergency shell the file is moved away, and more is done.
+fn mends(phase: &str, root: &str, more: &str) -> Boot {
+    let commands = format!(
+        "mv {root}/persist/state {root}/persist/moved\n{more}\necho 'EMERGENCY mended'\nexec systemctl default\n"
+    );
+    Boot::new(&entry(phase)).in_emergency(&commands).probe(
+        r#"
+        fact source /state "$(findmnt --noheadings --output FSROOT /var/lib/state)"
+        well
+        fact moved precious "$(cat /persist/moved)"
+        "#,
+    )
+}
+
+fn the_cause_is_mended() {
+    let boot = mends("boot", "/sysroot", "imp-mount || exit\nimp-mount --check || exit");
+    explains(computer().boot(&boot), "imp-mount.service", &[CAUSE, "EXIT 1"]).mended();
+}
+
+/// Who leaves the shell without running imp-mount again has it run all the same.
+fn the_boot_goes_on_by_itself() {
+    let boot = mends("boot", "/sysroot", "");
+    explains(computer().boot(&boot), "imp-mount.service", &[CAUSE, "EXIT 1"]).mended();
+}
+
+/// On the running system, where the rest is there already, but no service of it.
+fn a_live_entry_fails() {
+    let computer = computer();
+    let console = unharmed(&computer, || computer.boot(&Boot::new(&entry("live"))).emergency_of_the_system());
+    explains(console, "imp-mount-live.service", &[CAUSE, "EXIT 1"]);
+
+    let console = computer.boot(&mends("live", "", "imp-mount || exit"));
+    explains(console, "imp-mount-live.service", &[CAUSE, "EXIT 1"]).mended_on_the_system();
+}
+
+/// With the real sulogin and shell.
+fn a_person_at_the_console() {
+    let computer = computer();
+    let boot = Boot::new(&entry("boot"))
+        .types("(or press Control-D to continue): ", "")
+        .types("# ", "imp-mount --check")
+        .types("# ", "systemctl poweroff --force --force");
+    let console = unharmed(&computer, || computer.boot(&boot).ended());
+    let (boot, session) = console.text.split_once("You are in emergency mode.").expect("a shell");
+    assert!(boot.contains(LAST), "the failure is not on the console\n{console:?}");
+    for line in [CAUSE, "1 path, 0 ok, 1 problem", "-> move or unmount what is in the way"] {
+        assert!(session.lines().any(|one| one == line), "no {line:?}\n{console:?}");
+    }
+    assert!(session.contains("\nPowering off."), "{console:?}");
+}
