@@ -248,6 +248,9 @@ fn newer_libraries() -> &'static str {
     NEWER
 }
 
+/// What the names of control groups begin with; the process that made them follows.
+const GROUP: &str = "imp-mount-boot.";
+
 /// A control group for one machine.
 #[derive(Debug)]
 pub struct Group(PathBuf);
@@ -256,7 +259,15 @@ impl Group {
     fn new() -> Self {
         let mounts = mounts();
         let root = mounts.iter().find(|mount| mount.fstype == "cgroup2").expect("there are control groups");
-        let group = root.target.join(format!("imp-mount-boot.{}", std::process::id()));
+        // What killed runs left.
+        for folder in fs::read_dir(&root.target).unwrap().flatten() {
+            let name = folder.file_name();
+            let owner = name.to_str().and_then(|name| name.strip_prefix(GROUP));
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                remove_groups(&folder.path());
+            }
+        }
+        let group = root.target.join(format!("{GROUP}{}", std::process::id()));
         fs::create_dir(&group).unwrap();
         Self(group)
     }
@@ -286,14 +297,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         // Its processes are killed, but may not be gone yet.
         for _ in 0..100 {
-            run(&[
-                "find".as_ref(),
-                self.0.as_os_str(),
-                "-depth".as_ref(),
-                "-type".as_ref(),
-                "d".as_ref(),
-                "-delete".as_ref(),
-            ]);
+            remove_groups(&self.0);
             if !self.0.exists() {
                 return;
             }
@@ -301,4 +305,14 @@ impl Drop for Group {
         }
         eprintln!("{}: left behind", self.0.display());
     }
+}
+
+/// Removes a group and all below it in which no process is left.
+fn remove_groups(group: &Path) {
+    for folder in fs::read_dir(group).into_iter().flatten().flatten() {
+        if folder.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&folder.path());
+        }
+    }
+    let _ = fs::remove_dir(group);
 }

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::boot::Boot;
@@ -89,17 +89,22 @@ fn type_lines<'a>(machine: &mut Running, lines: &mut impl Iterator<Item = &'a &'
     let mut said = String::new();
     let mut chunk = [0; 4096];
     let mut terminal: &File = &machine.terminal;
-    while let Ok(length @ 1..) = terminal.read(&mut chunk) {
+    loop {
+        // A shell throws away what is typed before it reads.
+        let quiet = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        if poll(&mut [PollFd::new(&terminal, PollFlags::IN)], Some(&quiet)).unwrap() == 0 {
+            if said.ends_with(PROMPT)
+                && let Some(line) = lines.next()
+            {
+                writeln!(terminal, "{line}").unwrap();
+            }
+            continue;
+        }
+        let Ok(length @ 1..) = terminal.read(&mut chunk) else { return said };
         let text = String::from_utf8_lossy(&chunk[..length]);
         print!("{text}");
         said.push_str(&text);
-        if said.ends_with(PROMPT)
-            && let Some(line) = lines.next()
-        {
-            writeln!(terminal, "{line}").unwrap();
-        }
     }
-    said
 }
 
 /// The user's terminal, every key of which goes to the machine, until this is dropped.
