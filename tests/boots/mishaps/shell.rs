@@ -65,7 +65,9 @@ fn a_person_at_the_console() {
         .types("# ", "imp-mount --check")
         .types("# ", "systemctl poweroff --force --force");
     let console = unharmed(&computer, || computer.boot(&boot).ended());
-    let (boot, session) = console.text.split_once("You are in emergency mode.").expect("a shell");
+    let Some((boot, session)) = console.text.split_once("You are in emergency mode.") else {
+        panic!("there was no shell\n{console:?}");
+    };
     assert!(boot.contains(LAST), "the failure is not on the console\n{console:?}");
     for line in [CAUSE, "1 path, 0 ok, 1 problem", "-> move or unmount what is in the way"] {
         assert!(session.lines().any(|one| one == line), "no {line:?}\n{console:?}");
