@@ -98,7 +98,7 @@ fn waiting(more: &[Value], units: &str) {
 
 fn names_that_the_store_knows() {
     let computer = Computer::new(On::Here);
-    // As NixOS's update-users-groups.pl leaves them; who removed a user and made it again gets the old number.
+    // As NixOS's update-users-groups.pl leaves them, with a user that was removed.
     computer.drive("persist").visit(|store| {
         let folder = store.join("var/lib/nixos");
         fs::create_dir_all(&folder).unwrap();
@@ -122,8 +122,7 @@ fn names_that_the_store_knows() {
         "#,
     );
     for ran in ["777\n", "777\n777\n"] {
-        let console = computer.boot(&both).passed();
-        assert!(!console.text.contains("pending"), "{console:?}");
+        computer.boot(&both).passed();
         computer.drive("persist").is_clean().visit(|store| {
             assert_eq!(fs::read_to_string(store.join("var/lib/media/cache/ran")).unwrap(), ran);
             let folder = fs::metadata(store.join("var/lib/media/cache")).unwrap();
