@@ -11,7 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::problem::{Problem, Result};
 use crate::report;
@@ -19,6 +19,7 @@ use crate::table::escape;
 
 const DIRECTORY: &str = "/run/mount";
 const PATH: &str = "/run/mount/utab";
+const EVENT: &str = "/run/mount/utab.event";
 /// How long another writer is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -70,14 +71,20 @@ pub fn update(lines: &[Line], gone: &[String]) -> Result<()> {
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o644).open(&path).map_err(failed)?;
     file.write_all(new.as_bytes()).map_err(failed)?;
-    std::fs::rename(path, PATH).map_err(failed)
+    std::fs::rename(path, PATH).map_err(failed)?;
+    // By this systemd knows that there is something to read, since libmount 2.40. One that learns it late, in the midst of a
+    // shutdown, forgets what waits for the unmounting, and waits for ever.
+    File::options().write(true).create(true).truncate(true).mode(0o644).open(EVENT).map(drop).map_err(failed)
 }
 
 /// libmount's own lock. What cannot be had in time is done without: the file is replaced whole.
+///
+/// Before 2.40 it is closing the lock, opened for reading, that tells others of the change.
 fn lock() -> Result<Option<File>> {
     let path = format!("{PATH}.lock");
-    let file = File::options().write(true).create(true).truncate(false).mode(0o644).open(&path);
-    let file = file.map_err(|error| Problem::new(format!("cannot open {path}: {error}")))?;
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644));
+    let file = File::from(file.map_err(|errno| Problem::os(format!("cannot open {path}"), errno))?);
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
