@@ -2,6 +2,7 @@
 
 mod manifest;
 mod output;
+pub mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
