@@ -1,7 +1,11 @@
 //! impctl: everything that a person or a build does, and the boot does not.
 
+mod lost;
 mod manifest;
+mod orphans;
 mod output;
+mod scan;
+mod system;
 pub mod terminal;
 
 use std::path::PathBuf;
@@ -34,15 +38,19 @@ enum Command {
         /// The manifest, `-` for standard input
         file: PathBuf,
     },
+    Lost(lost::Options),
+    Orphans(orphans::Options),
 }
 
-/// Reads the command line and does what it says. Exits with 0 when it is done, with 1 when the manifest is refused, and
-/// with 2 when it could not run.
+/// Reads the command line and does what it says. Exits with 0 when it is done, with 1 when the manifest is refused or something
+/// was found, and with 2 when it could not run.
 #[must_use]
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compile { input, output } => manifest::compile(&input, &output),
         Command::Show { file } => manifest::show(&file),
+        Command::Lost(options) => lost::run(&options),
+        Command::Orphans(options) => orphans::run(&options),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }

@@ -13,6 +13,8 @@ pub enum Failure {
     Refused(Vec<Problem>),
     /// It could not even be tried.
     Unable(Problem),
+    /// What was looked for is there, and was said.
+    Found,
     /// Whoever read the output has seen enough.
     Unread,
 }
@@ -38,6 +40,7 @@ impl Failure {
                 complain(&format!("error: {problem}"));
                 ExitCode::from(2)
             }
+            Self::Found => ExitCode::from(1),
             Self::Unread => ExitCode::SUCCESS,
         }
     }
@@ -51,7 +54,12 @@ pub fn complain(line: &str) {
 /// Writes to standard output.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// What became of writing to standard output.
+pub fn written(result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Failure::Unread,
         _ => Failure::io("writing", Path::new("standard output"), &error),
     })

@@ -2,13 +2,12 @@
 //! wanted (on a terminal, and not with `NO_COLOR`).
 
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::io::{self, Write};
 
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
-use super::output::Failure;
+use super::output::{Failure, written};
 
 /// What stands above a table.
 pub const HEADING: Style = Style::new().bold();
@@ -20,14 +19,7 @@ pub const ALERT: Style = anstyle::AnsiColor::Yellow.on_default();
 /// Writes text to standard output; its styles go only where they are wanted.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(unwritten)
-}
-
-fn unwritten(error: io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::BrokenPipe => Failure::Unread,
-        _ => Failure::io("writing", Path::new("standard output"), &error),
-    }
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
 /// Text in a style.
@@ -70,7 +62,7 @@ pub fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -202,7 +194,8 @@ impl Table {
             if !note.is_empty() {
                 let column = remark.max(last.width()) + 2;
                 if width.is_some_and(|width| left + column + note.width() > width) {
-                    text += &format!("\n{}", " ".repeat(left + 2));
+                    text.push('\n');
+                    text += &" ".repeat(left + 2);
                 } else {
                     text += &" ".repeat(column - last.width());
                 }

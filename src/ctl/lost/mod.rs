@@ -1,0 +1,281 @@
+//! `impctl lost`: what of the root would be gone after the next boot.
+
+mod belongs;
+mod nix;
+pub mod print;
+mod throw_away;
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::output::{self, Failure};
+use super::scan::rules::{Rule, Rules};
+use super::scan::{Row, Scan, Seen, Totals};
+use super::system::{System, outlives_a_boot};
+use super::terminal;
+use crate::manifest::{AbsPath, Kind, Manifest};
+use crate::problem::Problem;
+use crate::report::{Report, State};
+use crate::table;
+use belongs::Belongs;
+
+/// Directories that are shared by so many that one names what is in them.
+pub const SHARED: [&str; 16] = [
+    "/",
+    "/etc",
+    "/home",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/srv",
+    "/var",
+    "/var/db",
+    "/var/lib",
+    "/var/lib/private",
+    "/var/opt",
+    "/var/spool",
+    "/.rw-etc",
+    "/.rw-etc/upper",
+    "/.rw-etc/upper/*",
+];
+/// What links that the system makes at every boot point to.
+const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
+
+/// Say what on the root would be gone after the next boot
+///
+/// Looks through the root's own file system, and at nothing that is mounted on it. Left out is what persists (what the manifest
+/// names, its stores, other file systems), what comes with the system (links into the Nix store, files that NixOS puts
+/// into /etc), and what is throw-away by definition: caches, /tmp and the like, sockets, and empty lock files.
+///
+/// A directory is named as a whole where nothing in it persists. Sizes are what it takes on the disk or in memory, as du has
+/// them; a file with several names counts once.
+///
+/// On a root in memory an entry counts only where it is mounted. On a machine that is not converted yet the manifest
+/// says what will be kept; without one, nothing is.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Options {
+    /// Look only at this path, as the system has it
+    path: Option<PathBuf>,
+    /// The root to look at, of this system or of another
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root, if it is there]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Show what is throw-away, too
+    #[arg(long)]
+    all: bool,
+    /// What is throw-away besides: a path or a name, which may be a pattern; with `!` in front, what is not
+    #[arg(long, value_name = "PATTERN")]
+    throw_away: Vec<String>,
+    /// A file of such patterns, one a line [default: /etc/imp-mount/throw-away in that root, if it is there]
+    #[arg(long, value_name = "FILE")]
+    throw_away_from: Option<PathBuf>,
+    /// Print the lines for a NixOS configuration that would keep it
+    #[arg(long, conflicts_with = "json")]
+    nix: bool,
+    /// The store that these lines are for [default: the first of the manifest, or /persist]
+    #[arg(long, value_name = "PATH", requires = "nix")]
+    store: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  impctl lost                               what this system would lose
+  impctl lost /var/lib                      the same, of one directory
+  impctl lost --nix                         the lines that would keep it
+  impctl lost --root /mnt --manifest m.json
+                                            what another system would lose if it booted with this manifest
+  impctl lost --throw-away /var/log --throw-away '!/var/cache/big'
+
+Exit status: 0 nothing would be lost; 1 something would, or could not be looked at; 2 it could not run.";
+
+/// Something that would be gone.
+#[derive(Debug)]
+pub struct Finding {
+    /// What was found.
+    pub row: Row,
+    /// Its user, by name where it has one.
+    pub user: String,
+    /// Its group.
+    pub group: String,
+    /// Whom it belongs to, in words.
+    pub belongs: Vec<String>,
+}
+
+impl Finding {
+    /// Its path, where that is text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        str::from_utf8(&self.row.path).ok()
+    }
+}
+
+/// Everything that was found.
+#[derive(Debug)]
+pub struct Findings {
+    /// The root, seen from here.
+    pub root: PathBuf,
+    /// What was looked at.
+    pub path: AbsPath,
+    /// Whether the root is one that the next boot empties.
+    pub built: bool,
+    /// Whether there is a manifest, and where it turns the root over to.
+    pub manifest: bool,
+    pub convert: Option<AbsPath>,
+    /// The largest first.
+    pub lost: Vec<Finding>,
+    /// Where it was asked for.
+    pub throw_away: Vec<Finding>,
+    /// The sum of what would be lost.
+    pub totals: Totals,
+    /// What could not be looked into, and the like.
+    pub seen: Seen,
+}
+
+/// Looks, and says what it found.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let system = System::open(&options.root)?;
+    let manifest = system.manifest(options.manifest.as_deref())?;
+    let findings = look(options, &system, manifest.as_ref())?;
+    if options.json {
+        output::print(&print::json(&findings))?;
+    } else if options.nix {
+        let first = manifest.as_ref().and_then(|manifest| manifest.stores.first());
+        let store = options.store.as_deref().or(first.map(|store| store.path.as_str()));
+        output::print(&nix::text(&findings.lost, store.unwrap_or("/persist")))?;
+        print::unread(&findings).iter().for_each(|line| output::complain(line));
+    } else {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+        terminal::print(&print::text(&findings, now, terminal::width()))?;
+    }
+    if findings.lost.is_empty() && findings.seen.unread_count == 0 { Ok(()) } else { Err(Failure::Found) }
+}
+
+fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Result<Findings, Failure> {
+    let path = wanted(options.path.as_deref(), system)?;
+    let root = table::of(system.root()).map_err(Failure::Unable)?;
+    let built = !outlives_a_boot(&root.fstype) || is_mounted(system)?;
+    let mut rules = Rules::default();
+    let mut pattern = |text: &str, rule| {
+        let refused = |reason| Failure::Unable(Problem::new(format!("{text}: {reason}")));
+        rules.pattern(text, rule).map_err(refused)
+    };
+    SHARED.iter().try_for_each(|shared| pattern(shared, Rule::Shared))?;
+    pattern("/etc/imp-mount", Rule::System)?;
+    if let Some(manifest) = manifest {
+        kept(&mut rules, manifest);
+    }
+    // What NixOS copied to /etc, relative to it.
+    let copied = system.read("/etc/.clean").ok().flatten().unwrap_or_default();
+    for path in String::from_utf8_lossy(&copied)
+        .lines()
+        .filter_map(|line| AbsPath::parse(&format!("/etc/{line}")).ok())
+    {
+        rules.path(&path, Rule::System);
+    }
+    for mount in system.mounts()?.iter().filter(|mount| outlives_a_boot(&mount.fstype)) {
+        if let Ok(path) = AbsPath::parse(&mount.point) {
+            rules.path(&path, Rule::Disk);
+        }
+    }
+    throw_away::add(&mut rules, options, system, built)?;
+    let scan = Scan {
+        root: system.root(),
+        prefix: "",
+        rules: &rules,
+        all: options.all,
+        built,
+        locks: true,
+        system_links: &SYSTEM_LINKS,
+    };
+    let mut seen = scan.run(&path).map_err(Failure::Unable)?;
+    let mut rows = std::mem::take(&mut seen.rows);
+    rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
+    seen.unread.sort();
+    let mut totals = Totals::default();
+    rows.iter().filter(|row| !row.throw_away).for_each(|row| totals.add(&row.totals));
+    let (throw_away, lost) = describe(rows, system).into_iter().partition(|finding| finding.row.throw_away);
+    Ok(Findings {
+        root: system.place.clone(),
+        path,
+        built,
+        manifest: manifest.is_some(),
+        convert: manifest.and_then(|manifest| manifest.root.as_ref()?.convert.clone()),
+        lost,
+        throw_away,
+        totals,
+        seen,
+    })
+}
+
+/// The path that was asked for, as the system has it.
+fn wanted(path: Option<&Path>, system: &System) -> Result<AbsPath, Failure> {
+    let Some(path) = path else { return Ok(AbsPath::root()) };
+    let failed = |error: std::io::Error| Failure::io("looking at it", path, &error);
+    let whole = if system.is_running() {
+        // The last name may be a link that would be lost.
+        let whole = std::path::absolute(path).map_err(failed)?;
+        match (whole.parent(), whole.file_name()) {
+            (Some(parent), Some(name)) => parent.canonicalize().map_err(failed)?.join(name),
+            _ => whole,
+        }
+    } else {
+        Path::new("/").join(path)
+    };
+    let text = whole.to_str().ok_or_else(|| failed(std::io::Error::other("the path is no text")))?;
+    AbsPath::parse(text)
+        .map_err(|reason| Failure::Unable(Problem::new(reason).at(path.display().to_string())))
+}
+
+/// Whether imp-mount has put entries in place on the running system: its root may be a disk that is emptied at every boot.
+fn is_mounted(system: &System) -> Result<bool, Failure> {
+    let report =
+        if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
+    Ok(report.entries.iter().any(|entry| entry.state == State::Mounted))
+}
+
+/// What the manifest keeps.
+fn kept(rules: &mut Rules, manifest: &Manifest) {
+    for store in &manifest.stores {
+        rules.path(&store.path, Rule::Mounted);
+    }
+    if let Some(path) = manifest.root.as_ref().and_then(|root| root.convert.as_ref()) {
+        rules.path(path, Rule::Mounted);
+    }
+    for entry in &manifest.entries {
+        match entry.kind {
+            Kind::Directory => rules.path(&entry.target, Rule::Mounted),
+            // A file that a program put in its place is brought to the store at shutdown.
+            Kind::File => rules.path(&entry.target, Rule::Kept),
+            Kind::Glob => rules.glob(&entry.target, Rule::Kept),
+        }
+    }
+}
+
+/// Says whose it is.
+fn describe(rows: Vec<Row>, system: &System) -> Vec<Finding> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let names = system.names();
+    let belongs = Belongs::read(system);
+    let paths: Vec<_> = rows.iter().filter_map(|row| str::from_utf8(&row.path).ok()).collect();
+    let packages = belongs::packages(system, &paths);
+    let describe = |row: Row| {
+        let (user, group) = (names.user(row.owner.uid), names.group(row.owner.gid));
+        let mut to = str::from_utf8(&row.path).map_or_else(|_| Vec::new(), |path| belongs.to(path, &user));
+        if to.is_empty() {
+            let packages = str::from_utf8(&row.path).ok().and_then(|path| packages.get(path));
+            to.extend(packages.into_iter().flatten().map(|package| format!("package {package}")));
+        }
+        Finding { user, group, belongs: to, row }
+    };
+    rows.clone().into_iter().map(describe).collect()
+}

@@ -1,0 +1,222 @@
+//! What `impctl lost` prints, for people and as JSON.
+
+use serde_json::{Value, json};
+
+use super::{Finding, Findings, nix};
+use crate::ctl::scan::{Row, Seen, Subject, Totals};
+use crate::ctl::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, name, size, styled};
+use crate::manifest::mode;
+
+/// So many places that could not be looked into are named.
+const UNREAD: usize = 10;
+
+/// The columns that every list of paths has.
+pub const COLUMNS: [Column; 4] = [
+    Column { title: "SIZE", right: true, optional: false },
+    Column { title: "FILES", right: true, optional: true },
+    Column { title: "CHANGED", right: true, optional: true },
+    Column { title: "OWNER", right: false, optional: true },
+];
+
+/// The findings as text for a terminal of so many columns. Times are told from `now`, in seconds since 1970.
+#[must_use]
+pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> String {
+    let mut text = String::new();
+    for (title, list) in [("WOULD BE GONE", &findings.lost), ("THROW-AWAY", &findings.throw_away)] {
+        if !list.is_empty() {
+            text += &table(title, list, now).render(width);
+            text.push('\n');
+        }
+    }
+    let places = findings.lost.len() as u64;
+    if !findings.seen.elsewhere.is_empty() {
+        text += &format!("{}: nothing would be lost, as {}\n", findings.path, findings.seen.elsewhere);
+    } else if places == 0 {
+        text += &format!("Nothing would be gone after the next boot{}.\n", only(findings));
+    } else {
+        let sum = format!("{} in {}", size(findings.totals.allocated), count(findings.totals.files, "file"));
+        let what = count(places, "place");
+        text += &styled(
+            HEADING,
+            &format!("{sum} would be gone after the next boot, in {what}{}.", only(findings)),
+        );
+        text.push('\n');
+    }
+    let seen = &findings.seen;
+    if seen.passed_over > 0 {
+        let note = format!(
+            "Left out: {} by definition; --all shows them.",
+            count(seen.passed_over, "throw-away path")
+        );
+        text += &styled(FAINT, &note);
+        text.push('\n');
+    }
+    if !findings.manifest {
+        text += "There is no manifest, so nothing is persisted yet.\n";
+    } else if let Some(store) = findings.convert.as_ref().filter(|_| !findings.built) {
+        text += &format!(
+            "No byte of it is removed: the disk becomes the store {store}, and all of it is there.\n"
+        );
+    }
+    for line in unread(findings) {
+        text += &styled(ALERT, &line);
+        text.push('\n');
+    }
+    if findings.lost.iter().any(|finding| finding.row.unmounted) {
+        text += "-> run imp-mount --check: what the manifest names is not mounted\n";
+    }
+    if places > 0 {
+        text += "-> what must stay: impctl lost --nix prints the lines that keep it\n";
+    }
+    text
+}
+
+/// What was looked at, where that is not all.
+fn only(findings: &Findings) -> String {
+    if findings.path.is_root() { String::new() } else { format!(" of {}", findings.path) }
+}
+
+fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
+    let mut table = Table::new(&COLUMNS, title);
+    for finding in list {
+        let mut remarks = finding.belongs.clone();
+        if finding.row.unmounted {
+            remarks.insert(0, "in the manifest, but NOT MOUNTED".to_owned());
+        }
+        if finding.row.partly {
+            remarks.push("but for what persists in it".to_owned());
+        }
+        table.row(cells(&finding.row, owner(finding), now), path(&finding.row), remarks.join(", "));
+    }
+    table
+}
+
+/// The cells of [`COLUMNS`].
+#[must_use]
+pub fn cells(row: &Row, owner: String, now: i64) -> Vec<String> {
+    let changed = row.totals.newest.map_or_else(String::new, |(seconds, _)| age(seconds, now));
+    vec![size(row.totals.allocated), crate::ctl::terminal::number(row.totals.files), changed, owner]
+}
+
+/// A path as it is shown: of a directory with a slash at its end, of several files with a star.
+#[must_use]
+pub fn path(row: &Row) -> String {
+    let end = match row.subject {
+        Subject::Directory => "/",
+        Subject::Files => "/*",
+        _ => "",
+    };
+    name(&row.path).trim_end_matches('/').to_owned() + end
+}
+
+fn owner(finding: &Finding) -> String {
+    let group = if finding.group == finding.user { String::new() } else { format!(":{}", finding.group) };
+    let others = if finding.row.others { ", ..." } else { "" };
+    name(format!("{}{group}{others}", finding.user).as_bytes())
+}
+
+/// What could not be looked into.
+#[must_use]
+pub fn unread(findings: &Findings) -> Vec<String> {
+    unread_lines(&findings.seen)
+}
+
+/// The same for any walk.
+#[must_use]
+pub fn unread_lines(seen: &Seen) -> Vec<String> {
+    if seen.unread_count == 0 {
+        return Vec::new();
+    }
+    let mut lines: Vec<_> = seen
+        .unread
+        .iter()
+        .take(UNREAD)
+        .map(|(path, why)| format!("not looked into: {}: {why}", name(path)))
+        .collect();
+    let more = seen.unread_count.saturating_sub(lines.len() as u64);
+    if more > 0 {
+        lines.push(format!("not looked into: {} more", count(more, "place")));
+    }
+    if !rustix::process::geteuid().is_root() {
+        lines.push("-> run it as root, who may look at everything".to_owned());
+    }
+    lines
+}
+
+/// The findings as JSON.
+#[must_use]
+pub fn json(findings: &Findings) -> String {
+    let list = |list: &[Finding]| list.iter().map(finding).collect::<Vec<_>>();
+    let document = json!({
+        "version": 1,
+        "root": findings.root.to_string_lossy(),
+        "path": findings.path.as_str(),
+        "elsewhere": findings.seen.elsewhere,
+        "volatile": findings.built,
+        "manifest": findings.manifest,
+        "convert": findings.convert.as_ref().map_or("", |path| path.as_str()),
+        "lost": list(&findings.lost),
+        "throw_away": list(&findings.throw_away),
+        "totals": totals(&findings.totals),
+        "passed_over": findings.seen.passed_over,
+        "unread": unread_json(&findings.seen),
+        "unread_count": findings.seen.unread_count,
+    });
+    format!("{document:#}\n")
+}
+
+fn finding(finding: &Finding) -> Value {
+    let mut value = row(&finding.row, &finding.user, &finding.group);
+    value["belongs_to"] = json!(finding.belongs);
+    value["partly"] = json!(finding.row.partly);
+    value["unmounted"] = json!(finding.row.unmounted);
+    value["entry"] = json!(nix::entry(finding));
+    value
+}
+
+/// What every list of paths says of each.
+#[must_use]
+pub fn row(row: &Row, user: &str, group: &str) -> Value {
+    let kind = match row.subject {
+        Subject::Directory => "directory",
+        Subject::File => "file",
+        Subject::Link => "link",
+        Subject::Special => "special",
+        Subject::Files => "files",
+    };
+    let mut value = json!({
+        "path": String::from_utf8_lossy(&row.path),
+        "kind": kind,
+        "user": user,
+        "group": group,
+        "uid": row.owner.uid,
+        "gid": row.owner.gid,
+        "mode": mode::show(row.owner.mode),
+        "others": row.others,
+    });
+    if let (Value::Object(value), Value::Object(more)) = (&mut value, totals(&row.totals)) {
+        value.extend(more);
+    }
+    if str::from_utf8(&row.path).is_err() {
+        value["bytes"] = json!(row.path);
+    }
+    value
+}
+
+/// How much of something there is.
+#[must_use]
+pub fn totals(totals: &Totals) -> Value {
+    json!({
+        "files": totals.files,
+        "allocated": totals.allocated,
+        "apparent": totals.apparent,
+        "newest": totals.newest.map(|(seconds, _)| seconds),
+    })
+}
+
+/// What could not be looked into.
+#[must_use]
+pub fn unread_json(seen: &Seen) -> Value {
+    let one = |(path, why): &(Vec<u8>, String)| json!({ "path": String::from_utf8_lossy(path), "why": why });
+    seen.unread.iter().map(one).collect()
+}

@@ -1,0 +1,53 @@
+//! What may be lost by definition: the list that is built in, and what a system's administrator adds to it or takes out of it.
+
+use std::path::Path;
+
+use super::Options;
+use crate::ctl::output::Failure;
+use crate::ctl::scan::rules::{Rule, Rules};
+use crate::ctl::system::System;
+use crate::problem::Problem;
+
+/// The list that is built in.
+pub const LIST: &str = include_str!("throw-away");
+/// Where a system's own list is.
+const FILE: &str = "/etc/imp-mount/throw-away";
+/// What NixOS's activation makes in a root that is empty at every boot; elsewhere these files may say what nothing else does.
+const ACTIVATED: [&str; 6] =
+    ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"];
+
+/// Adds all of it to the rules, what decides last.
+pub fn add(rules: &mut Rules, options: &Options, system: &System, built: bool) -> Result<(), Failure> {
+    lines(rules, LIST, "the built-in list")?;
+    if built && system.has("/etc/NIXOS") {
+        lines(rules, &ACTIVATED.join("\n"), "the built-in list")?;
+    }
+    if let Some(file) = &options.throw_away_from {
+        let text = std::fs::read_to_string(file).map_err(|error| Failure::io("reading", file, &error))?;
+        lines(rules, &text, &file.display().to_string())?;
+    } else {
+        let text = system.read(FILE).map_err(|error| Failure::io("reading", Path::new(FILE), &error))?;
+        lines(rules, &String::from_utf8_lossy(&text.unwrap_or_default()), FILE)?;
+    }
+    options.throw_away.iter().try_for_each(|pattern| line(rules, pattern, || "--throw-away".to_owned()))
+}
+
+/// One pattern a line; empty lines and comments are passed over.
+fn lines(rules: &mut Rules, text: &str, place: &str) -> Result<(), Failure> {
+    for (number, text) in text.lines().enumerate() {
+        let pattern = text.trim();
+        if !pattern.is_empty() && !pattern.starts_with('#') {
+            line(rules, pattern, || format!("{place}, line {}", number + 1))?;
+        }
+    }
+    Ok(())
+}
+
+fn line(rules: &mut Rules, pattern: &str, place: impl FnOnce() -> String) -> Result<(), Failure> {
+    let (pattern, rule) =
+        pattern.strip_prefix('!').map_or((pattern, Rule::ThrowAway), |rest| (rest, Rule::Precious));
+    rules.pattern(pattern, rule).map_err(|reason| {
+        let problem = Problem::new(format!("`{pattern}` is no pattern: {reason}")).at(place());
+        Failure::Unable(problem.remedy("write an absolute path, or a name for what has it anywhere"))
+    })
+}

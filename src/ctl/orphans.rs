@@ -1,0 +1,366 @@
+//! `impctl orphans`: what lies on the stores, and no entry names any more. It never removes anything.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use rustix::fs::OFlags;
+use serde_json::{Value, json};
+
+use super::lost::{SHARED, print};
+use super::output::{self, Failure};
+use super::scan::rules::{Rule, Rules};
+use super::scan::{Row, Scan, Seen, Totals};
+use super::system::System;
+use super::terminal::{self, ALERT, FAINT, HEADING, Table, count, name, size, styled};
+use crate::manifest::{AbsPath, Kind, Manifest, Store, wire};
+use crate::problem::{Problem, describe};
+use crate::report::{Report, State};
+use crate::table::{self, Mount};
+use crate::walk::{self, Mounts};
+
+/// Where NixOS keeps its generations, and where in each the manifest is.
+const GENERATIONS: &str = "/nix/var/nix/profiles";
+const IN_GENERATION: &str = "etc/imp-mount/manifest";
+/// What a converted disk has from the system that was installed on it, and NixOS makes anew.
+const OLD_SYSTEM: [&str; 19] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var/cache",
+    "/var/empty",
+    "/var/lock",
+    "/var/run",
+    "/var/tmp",
+    "/nix/var/nix/gcroots",
+];
+
+/// Say what lies on the stores and no entry names any more
+///
+/// What a removed entry left behind, what was copied to the wrong place, what an installation had before it was converted.
+/// Directories above an entry are none, and neither is what is mounted from the store by other means. Where an earlier
+/// generation of NixOS still names something, it is said which: going back to that generation needs it.
+///
+/// It never removes anything, and neither does any other command of impctl.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Options {
+    /// Look only at the store at this path
+    store: Option<String>,
+    /// The root that the stores are mounted below
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  impctl orphans                            on all stores of this system
+  impctl orphans /persist                   on one of them
+  impctl orphans --json | jq -r '.stores[].orphans[].path'
+
+Exit status: 0 there are none; 1 there are, or something could not be looked at; 2 it could not run.";
+
+/// One store, and what no entry names on it.
+struct Found<'m> {
+    store: &'m Store,
+    /// Why it was not looked at; empty otherwise.
+    failure: String,
+    orphans: Vec<Orphan>,
+    totals: Totals,
+    seen: Seen,
+}
+
+struct Orphan {
+    row: Row,
+    user: String,
+    group: String,
+    /// What is known of it.
+    remarks: Vec<String>,
+    /// The last generation whose manifest names it.
+    generation: Option<u64>,
+}
+
+/// Looks, and says what it found.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let system = System::open(&options.root)?;
+    let manifest = system.manifest(options.manifest.as_deref())?.ok_or_else(|| {
+        let problem = Problem::new("there is no manifest, so there are no stores").at(crate::cli::MANIFEST);
+        Failure::Unable(problem.remedy("name one with --manifest"))
+    })?;
+    let wanted: Vec<_> = (0..manifest.stores.len())
+        .filter(|index| {
+            let path = &manifest.stores[*index].path;
+            options.store.as_ref().is_none_or(|wanted| AbsPath::parse(wanted).as_ref() == Ok(path))
+        })
+        .collect();
+    if wanted.is_empty() {
+        let stores: Vec<_> = manifest.stores.iter().map(|store| store.path.to_string()).collect();
+        let problem = Problem::new("this is no store").at(options.store.clone().unwrap_or_default());
+        return Err(Failure::Unable(problem.remedy(format!("the manifest has {}", stores.join(", ")))));
+    }
+    let context = Context::new(&system, &manifest)?;
+    let found: Vec<_> = wanted.into_iter().map(|index| context.look(index)).collect();
+    if options.json {
+        output::print(&json(&system, &found))?;
+    } else {
+        terminal::print(&text(&found, terminal::width()))?;
+    }
+    if found.iter().all(|store| !store.failure.is_empty()) {
+        let problem =
+            Problem::new("no store could be looked at").remedy("imp-mount --check says how they stand");
+        return Err(Failure::Unable(problem));
+    }
+    let is_clean =
+        |store: &Found| store.failure.is_empty() && store.orphans.is_empty() && store.seen.unread_count == 0;
+    if found.iter().all(is_clean) { Ok(()) } else { Err(Failure::Found) }
+}
+
+/// What is known of the system.
+struct Context<'m> {
+    system: &'m System,
+    manifest: &'m Manifest,
+    mounts: Vec<Mount>,
+    report: Report,
+    /// For every path on a store that a generation's manifest names, the last such generation.
+    generations: BTreeMap<AbsPath, u64>,
+}
+
+impl<'m> Context<'m> {
+    fn new(system: &'m System, manifest: &'m Manifest) -> Result<Self, Failure> {
+        let report =
+            if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
+        let mut generations: BTreeMap<AbsPath, u64> = BTreeMap::new();
+        for profile in system.list(GENERATIONS) {
+            let number =
+                profile.strip_prefix("system-").and_then(|rest| rest.strip_suffix("-link")?.parse().ok());
+            let Some(number) = number else { continue };
+            // One of another version, or without a manifest, says nothing.
+            let bytes = system.read(&format!("{GENERATIONS}/{profile}/{IN_GENERATION}")).ok().flatten();
+            let Some(earlier) = bytes.and_then(|bytes| wire::decode(&bytes).ok()) else { continue };
+            for entry in &earlier.entries {
+                let last =
+                    generations.entry(earlier.store(entry).path.join(entry.source())).or_insert(number);
+                *last = number.max(*last);
+            }
+        }
+        Ok(Self { system, manifest, mounts: system.mounts()?, report, generations })
+    }
+
+    fn look(&self, index: usize) -> Found<'m> {
+        let store = &self.manifest.stores[index];
+        let mut found = Found {
+            store,
+            failure: String::new(),
+            orphans: Vec::new(),
+            totals: Totals::default(),
+            seen: Seen::default(),
+        };
+        match self.scan(index) {
+            Ok(mut seen) => {
+                let mut rows = std::mem::take(&mut seen.rows);
+                rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
+                rows.iter().for_each(|row| found.totals.add(&row.totals));
+                seen.unread.sort();
+                found.seen = seen;
+                let names = self.system.names();
+                found.orphans = rows
+                    .into_iter()
+                    .map(|row| {
+                        let (user, group) = (names.user(row.owner.uid), names.group(row.owner.gid));
+                        let generation = self.generation(&row);
+                        Orphan { user, group, remarks: self.remarks(store, &row), generation, row }
+                    })
+                    .collect();
+            }
+            Err(problem) => found.failure = problem.what,
+        }
+        found
+    }
+
+    fn scan(&self, index: usize) -> Result<Seen, Problem> {
+        let store = &self.manifest.stores[index];
+        let failed = |errno| Problem::new(format!("it cannot be opened: {}", describe(errno)));
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let fd = walk::open_below(self.system.root(), &store.path, flags, Mounts::Enter).map_err(failed)?;
+        let mount = table::of(std::os::fd::AsFd::as_fd(&fd))?;
+        if walk::mount_id(self.system.root()) == Ok(mount.id) {
+            let converts =
+                self.manifest.root.as_ref().and_then(|root| root.convert.as_ref()) == Some(&store.path);
+            let why =
+                if converts { "the root becomes it with the next boot" } else { "nothing is mounted there" };
+            return Err(Problem::new(why));
+        }
+        let rules = self.rules(index, &mount);
+        let scan = Scan {
+            root: std::os::fd::AsFd::as_fd(&fd),
+            prefix: store.path.as_str(),
+            rules: &rules,
+            all: true,
+            built: false,
+            locks: false,
+            system_links: &[],
+        };
+        scan.run(&AbsPath::root())
+    }
+
+    /// What entries keep on a store, and what else is used of it.
+    fn rules(&self, index: usize, mount: &Mount) -> Rules {
+        let mut rules = Rules::default();
+        for shared in SHARED {
+            // Written by us, and tested.
+            let _ = rules.pattern(shared, Rule::Shared);
+        }
+        let share = |rules: &mut Rules, path: &AbsPath| {
+            path.ancestors()
+                .filter_map(|above| AbsPath::parse(above).ok())
+                .for_each(|above| rules.path(&above, Rule::Shared));
+        };
+        for entry in self.manifest.entries.iter().filter(|entry| usize::from(entry.store) == index) {
+            let source = entry.source();
+            share(&mut rules, source);
+            if entry.kind == Kind::Glob {
+                rules.glob(source, Rule::Kept)
+            } else {
+                rules.path(source, Rule::Kept)
+            }
+        }
+        let is_busy = |point: &str| {
+            self.report
+                .entries
+                .iter()
+                .any(|entry| entry.state == State::Busy && entry.target.as_str() == point)
+        };
+        // What another file system is mounted on, and what is mounted elsewhere without an entry.
+        for other in
+            self.mounts.iter().filter(|other| other.source == mount.source && other.fstype == mount.fstype)
+        {
+            let base = AbsPath::parse(&mount.root);
+            if let (Ok(base), Ok(root)) = (base, AbsPath::parse(&other.root))
+                && let Some(path) = root.below(&base).filter(|path| !path.is_root())
+                && !is_busy(&other.point)
+            {
+                share(&mut rules, &path);
+                rules.path(&path, Rule::Kept);
+            }
+        }
+        rules
+    }
+
+    /// The last generation that names it, or something in it.
+    fn generation(&self, row: &Row) -> Option<u64> {
+        let path = AbsPath::parse(str::from_utf8(&row.path).ok()?).ok()?;
+        let named = self.generations.iter().filter(|(named, _)| named.is_in(&path) || path.is_in(named));
+        named.map(|(_, number)| *number).max()
+    }
+
+    fn remarks(&self, store: &Store, row: &Row) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let Some(path) = str::from_utf8(&row.path).ok().and_then(|path| AbsPath::parse(path).ok()) else {
+            return remarks;
+        };
+        let busy =
+            |entry: &&crate::report::EntryReport| entry.state == State::Busy && entry.source.is_in(&path);
+        if let Some(entry) = self.report.entries.iter().find(busy) {
+            remarks.push(format!("its entry was removed, but is in use at {}", entry.target));
+        }
+        let Some(below) = path.below(&store.path) else { return remarks };
+        let is_in = |above: &str| AbsPath::parse(above).is_ok_and(|above| below.is_in(&above));
+        let convert = self.manifest.root.as_ref().and_then(|root| root.convert.as_ref());
+        if is_in("/nix/store") || below.as_str() == "/nix" {
+            remarks.push("a Nix store: leave it to nix".to_owned());
+        } else if below.as_str() == "/lost+found" {
+            remarks.push("what fsck found".to_owned());
+        } else if convert == Some(&store.path) && OLD_SYSTEM.into_iter().any(is_in) {
+            remarks.push("of the system before it was converted".to_owned());
+        }
+        remarks
+    }
+}
+
+fn text(found: &[Found<'_>], width: Option<usize>) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+    let mut text = String::new();
+    let mut sum = Totals::default();
+    let mut places = 0;
+    for one in found {
+        if !one.failure.is_empty() {
+            text += &styled(ALERT, &format!("{}: not looked at: {}", one.store.path, one.failure));
+            text.push('\n');
+            continue;
+        }
+        sum.add(&one.totals);
+        places += one.orphans.len() as u64;
+        if one.orphans.is_empty() {
+            text += &format!("{}: entries name everything on it\n", one.store.path);
+        } else {
+            let mut table = Table::new(&print::COLUMNS, "NAMED BY NO ENTRY");
+            for orphan in &one.orphans {
+                let mut remarks = orphan.remarks.clone();
+                remarks.extend(orphan.generation.map(|number| format!("named by generation {number}")));
+                let group =
+                    if orphan.group == orphan.user { String::new() } else { format!(":{}", orphan.group) };
+                let owner = name(format!("{}{group}", orphan.user).as_bytes());
+                table.row(
+                    print::cells(&orphan.row, owner, now),
+                    print::path(&orphan.row),
+                    remarks.join(", "),
+                );
+            }
+            text += &table.render(width);
+        }
+        for line in print::unread_lines(&one.seen) {
+            text += &styled(ALERT, &line);
+            text.push('\n');
+        }
+    }
+    if places > 0 {
+        let all = format!(
+            "{} in {}, in {}.",
+            size(sum.allocated),
+            count(sum.files, "file"),
+            count(places, "place")
+        );
+        text += &format!("\n{}\n", styled(HEADING, &all));
+        text += &styled(FAINT, "Nothing was removed, and impctl never removes anything. Look before you do.");
+        text.push('\n');
+    }
+    text
+}
+
+fn json(system: &System, found: &[Found<'_>]) -> String {
+    let orphan = |orphan: &Orphan| {
+        let mut value = print::row(&orphan.row, &orphan.user, &orphan.group);
+        value["remarks"] = json!(orphan.remarks);
+        value["generation"] = json!(orphan.generation);
+        value
+    };
+    let store = |one: &Found<'_>| {
+        json!({
+            "path": one.store.path.as_str(),
+            "failure": one.failure,
+            "orphans": one.orphans.iter().map(orphan).collect::<Vec<Value>>(),
+            "totals": print::totals(&one.totals),
+            "unread": print::unread_json(&one.seen),
+            "unread_count": one.seen.unread_count,
+        })
+    };
+    let stores: Vec<_> = found.iter().map(store).collect();
+    format!("{:#}\n", json!({ "version": 1, "root": system.place.to_string_lossy(), "stores": stores }))
+}

@@ -1,0 +1,198 @@
+//! How files become lines: a directory is named as a whole where all of it is found, and in parts where something in it is
+//! not, or where it is shared by many.
+
+use std::mem::take;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::rules::State;
+
+/// So many lines at most come from one directory in which something is kept; beyond that it is named as a whole.
+const PARTS: usize = 256;
+/// So many at most come from a directory that is shared by many; the rest of it gets one line.
+const SHARED_PARTS: usize = 10_000;
+/// So many single files of a directory get lines of their own; more of them get one together.
+const SINGLES: usize = 100;
+
+/// How much of something there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Files of any type but directories.
+    pub files: u64,
+    /// Bytes that are taken on the disk or in memory, as du(1) counts them: directories too.
+    pub allocated: u64,
+    /// Bytes that the files seem to hold.
+    pub apparent: u64,
+    /// When the content of a file changed last: seconds and nanoseconds since 1970.
+    pub newest: Option<(i64, u32)>,
+}
+
+impl Totals {
+    /// Adds another.
+    pub fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.allocated += other.allocated;
+        self.apparent += other.apparent;
+        self.newest = self.newest.max(other.newest);
+    }
+}
+
+/// Whose something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u16,
+}
+
+/// What a line is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A directory with all that is found in it.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A device or a FIFO.
+    Special,
+    /// Several files in one directory.
+    Files,
+}
+
+/// One line.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The path; of several files that of their directory.
+    pub path: Vec<u8>,
+    /// What it is about.
+    pub subject: Subject,
+    /// How much of it there is.
+    pub totals: Totals,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Whether some of it belongs to somebody else.
+    pub others: bool,
+    /// Whether something in it is kept, and not counted.
+    pub partly: bool,
+    /// Whether it is throw-away.
+    pub throw_away: bool,
+    /// Whether the manifest names it, but it is not mounted.
+    pub unmounted: bool,
+}
+
+/// A directory that may become a line.
+#[derive(Debug)]
+pub struct Group {
+    /// The group it lies in, and adds up to.
+    pub parent: Option<Arc<Group>>,
+    /// Its path.
+    pub path: Vec<u8>,
+    /// What the rules know of what lies below.
+    pub state: State,
+    /// Whether it is shared by many.
+    pub shared: bool,
+    /// Whether it lies in /etc, where what comes from the system counts as kept.
+    pub etc: bool,
+    /// What its line would say.
+    pub row: Row,
+    /// What was found in it until now.
+    pub found: Mutex<Found>,
+}
+
+/// What was found in a group.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// All of it.
+    pub totals: Totals,
+    /// Whether something in it is kept.
+    pub kept: bool,
+    /// Whether something in it belongs to somebody else.
+    pub others: bool,
+    /// The lines of what lies below.
+    rows: Vec<Row>,
+    /// Single files.
+    files: Vec<Row>,
+    /// What has no line, because there are too many of them: below it, and in it.
+    rest: Totals,
+    more: Totals,
+}
+
+impl Found {
+    /// Nothing yet but what the directory itself takes.
+    pub fn with(totals: Totals) -> Self {
+        Self { totals, ..Self::default() }
+    }
+
+    /// A single file in it.
+    pub fn single(&mut self, row: Row) {
+        self.totals.add(&row.totals);
+        if self.files.len() < SINGLES {
+            self.files.push(row);
+        } else {
+            self.more.add(&row.totals);
+        }
+    }
+
+    /// What one below it came to.
+    fn part(&mut self, rows: Vec<Row>, totals: &Totals, kept: bool, most: usize) {
+        self.totals.add(totals);
+        self.kept |= kept;
+        for row in rows {
+            self.others |= row.others;
+            if self.rows.len() < most {
+                self.rows.push(row);
+            } else {
+                self.rest.add(&row.totals);
+            }
+        }
+    }
+}
+
+impl Group {
+    /// Whether each directory in it is a group of its own.
+    pub fn is_split(&self) -> bool {
+        self.shared || self.etc || !self.state.is_empty()
+    }
+
+    /// Nobody works on this share of a group any more. Where it was the last one, the group is added to the one above, and so
+    /// on; what has nothing above it is given to `deliver`.
+    pub fn release(group: Arc<Self>, deliver: &mut dyn FnMut(Vec<Row>)) {
+        // A loop, as a chain of them may be as long as a path.
+        let mut last = Arc::into_inner(group);
+        while let Some(mut group) = last {
+            let parent = group.parent.take();
+            let (rows, totals, kept) = group.settle();
+            let Some(parent) = parent else { return deliver(rows) };
+            let most = if parent.shared { SHARED_PARTS } else { PARTS };
+            parent.found.lock().unwrap_or_else(PoisonError::into_inner).part(rows, &totals, kept, most);
+            last = Arc::into_inner(parent);
+        }
+    }
+
+    /// The lines that it comes to, all that is in it, and whether something in it is kept.
+    fn settle(self) -> (Vec<Row>, Totals, bool) {
+        let mut found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (totals, kept) = (found.totals, found.kept);
+        if totals.files == 0 {
+            return (Vec::new(), totals, kept);
+        }
+        let is_many = !self.shared && (found.rest.files > 0 || found.more.files > 0);
+        if !self.shared && (!kept || is_many) {
+            let row = Row { totals, partly: kept, others: found.others, ..self.row };
+            return (vec![row], totals, kept);
+        }
+        let mut rows = take(&mut found.rows);
+        if found.more.files > 0 {
+            found.files.drain(..).for_each(|row| found.more.add(&row.totals));
+        }
+        rows.append(&mut found.files);
+        found.rest.add(&found.more);
+        if found.rest.files > 0 {
+            rows.push(Row { subject: Subject::Files, totals: found.rest, others: true, ..self.row });
+        }
+        (rows, totals, kept)
+    }
+}

@@ -1,0 +1,109 @@
+//! One file system looked through by all processors, without ever holding its names: what is found is added up as it is seen,
+//! in the directories that a person would name.
+
+mod group;
+mod pool;
+pub mod rules;
+mod walker;
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use group::{Row, Subject, Totals};
+use rules::Rules;
+
+use crate::manifest::AbsPath;
+use crate::problem::Result;
+
+/// What could not be looked into is named so many times, and then only counted.
+const UNREAD: usize = 1000;
+
+/// What to look at, and how.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    /// The root that the rules' paths begin at.
+    pub root: BorrowedFd<'a>,
+    /// How paths are shown: what stands before them.
+    pub prefix: &'a str,
+    /// The rules.
+    pub rules: &'a Rules,
+    /// Whether what is throw-away is listed, too.
+    pub all: bool,
+    /// Whether entries count only where they are mounted: on a root that the next boot empties.
+    pub built: bool,
+    /// Whether empty lock files are throw-away.
+    pub locks: bool,
+    /// What symbolic links of the system begin with.
+    pub system_links: &'a [&'a str],
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The lines, in no order.
+    pub rows: Vec<Row>,
+    /// What could not be looked into, and why.
+    pub unread: Vec<(Vec<u8>, String)>,
+    /// How many of these there are.
+    pub unread_count: u64,
+    /// How many throw-away places were passed over.
+    pub passed_over: u64,
+    /// Why the path that was asked for does not need to be looked at; empty otherwise.
+    pub elsewhere: String,
+}
+
+/// What all threads add to.
+#[derive(Debug, Default)]
+struct Results {
+    seen: Mutex<Seen>,
+    /// Files with several names, by device and inode, with how many of these were not met yet.
+    links: Mutex<HashMap<(u64, u64), u32>>,
+}
+
+impl Results {
+    fn rows(&self, mut rows: Vec<Row>) {
+        self.with(|seen| seen.rows.append(&mut rows));
+    }
+
+    fn unread(&self, path: impl FnOnce() -> Vec<u8>, why: String) {
+        self.with(|seen| {
+            seen.unread_count += 1;
+            if seen.unread.len() < UNREAD {
+                seen.unread.push((path(), why));
+            }
+        });
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Seen) -> T) -> T {
+        change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether this is the first name of a file that has several.
+    fn is_first(&self, device: u64, inode: u64, names: u32) -> bool {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = links.get_mut(&(device, inode)) {
+            *rest -= 1;
+            if *rest == 0 {
+                links.remove(&(device, inode));
+            }
+            return false;
+        }
+        links.insert((device, inode), names - 1);
+        true
+    }
+}
+
+impl Scan<'_> {
+    /// Looks at a path and all that lies below it on the root's own file system.
+    pub fn run(&self, path: &AbsPath) -> Result<Seen> {
+        let results = Results::default();
+        if let Some(start) = walker::start(self, path, &results)? {
+            let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 16);
+            pool::run(workers, walker::Job::Read(Arc::new(start)), |pool| {
+                walker::Worker::new(self, &results, pool).work();
+            });
+        }
+        Ok(results.seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}

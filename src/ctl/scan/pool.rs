@@ -1,0 +1,71 @@
+//! Work that several threads share: each has its own, and gives of it when another has none.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// The work that has been given away.
+#[derive(Debug)]
+pub struct Pool<T> {
+    queue: Mutex<Queue<T>>,
+    wake: Condvar,
+    /// How many wait for work, less what is there for them.
+    hungry: AtomicUsize,
+    workers: usize,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    jobs: Vec<T>,
+    waiting: usize,
+}
+
+/// Runs so many workers on what follows from one job, until there is nothing left to do.
+pub fn run<T: Send>(workers: usize, first: T, work: impl Fn(&Pool<T>) + Sync) {
+    let queue = Mutex::new(Queue { jobs: vec![first], waiting: 0 });
+    let pool = Pool { queue, wake: Condvar::new(), hungry: AtomicUsize::new(0), workers };
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            scope.spawn(|| work(&pool));
+        }
+        work(&pool);
+    });
+}
+
+impl<T> Pool<T> {
+    /// Whether somebody waits for work.
+    pub fn is_hungry(&self) -> bool {
+        self.hungry.load(Ordering::Relaxed) > 0
+    }
+
+    /// Gives work away.
+    pub fn give(&self, job: T) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.jobs.push(job);
+        self.count(&queue);
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Waits for work; none when there is no more, as everybody waits.
+    pub fn take(&self) -> Option<T> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.waiting += 1;
+        loop {
+            if let Some(job) = queue.jobs.pop() {
+                queue.waiting -= 1;
+                self.count(&queue);
+                return Some(job);
+            }
+            if queue.waiting == self.workers {
+                self.wake.notify_all();
+                return None;
+            }
+            self.count(&queue);
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn count(&self, queue: &Queue<T>) {
+        self.hungry.store(queue.waiting.saturating_sub(queue.jobs.len()), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,261 @@
+//! What is known of paths before a walk, in a form that a walk follows one name at a time.
+
+use std::collections::HashMap;
+
+use crate::manifest::pattern;
+use crate::manifest::{AbsPath, Kind};
+
+/// What a rule says of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// It is shared by many, so that one names what is in it, and never itself.
+    Shared,
+    /// The manifest keeps it, wherever it is: a store, what is linked or copied, or brought to a store at shutdown.
+    Kept,
+    /// The manifest keeps it, as long as something is mounted there.
+    Mounted,
+    /// It comes with the system, or is imp-mount's own.
+    System,
+    /// It is throw-away.
+    ThrowAway,
+    /// It is not, whatever an earlier rule says.
+    Precious,
+    /// Something is mounted there that outlives a boot.
+    Disk,
+}
+
+/// What all rules together say of one path.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Verdict {
+    /// As in [`Rule`].
+    pub shared: bool,
+    pub kept: bool,
+    pub mounted: bool,
+    pub system: bool,
+    pub disk: bool,
+    /// Whether it is throw-away; none where no rule says so or otherwise.
+    pub throw_away: Option<bool>,
+}
+
+/// Where a walk is among the rules: those that may still say something of what lies below.
+pub type State = Box<[usize]>;
+
+/// The rules.
+#[derive(Debug)]
+pub struct Rules {
+    branches: Vec<Branch>,
+    names: HashMap<Box<[u8]>, (usize, bool)>,
+    patterns: Vec<(Matcher, (usize, bool))>,
+    count: usize,
+}
+
+/// What is known of a directory, or of several that a pattern matches.
+#[derive(Debug, Default)]
+struct Branch {
+    names: HashMap<Box<[u8]>, usize>,
+    patterns: Vec<(String, Matcher, usize)>,
+    rules: Vec<(usize, Rule)>,
+}
+
+impl Branch {
+    fn is_leaf(&self) -> bool {
+        self.names.is_empty() && self.patterns.is_empty()
+    }
+}
+
+/// A pattern for one name. Most are words with a star at one end, which need no search.
+#[derive(Debug)]
+enum Matcher {
+    Suffix(Box<[u8]>),
+    Prefix(Box<[u8]>),
+    Pattern(String),
+}
+
+impl Matcher {
+    fn new(pattern: &str) -> Self {
+        let is_plain = |text: &str| !text.is_empty() && !text.contains(['*', '?', '[', '\\']);
+        match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+            (Some(suffix), _) if is_plain(suffix) => Self::Suffix(suffix.as_bytes().into()),
+            (_, Some(prefix)) if is_plain(prefix) => Self::Prefix(prefix.as_bytes().into()),
+            _ => Self::Pattern(pattern.to_owned()),
+        }
+    }
+
+    fn matches(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Suffix(suffix) => name.ends_with(suffix) && !name.starts_with(b"."),
+            Self::Prefix(prefix) => name.starts_with(prefix),
+            Self::Pattern(pattern) => pattern::matches(pattern, &String::from_utf8_lossy(name)),
+        }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { branches: vec![Branch::default()], names: HashMap::new(), patterns: Vec::new(), count: 0 }
+    }
+}
+
+impl Rules {
+    /// Adds a rule for one path, in which nothing is special. The last rule that says whether a path is throw-away decides.
+    pub fn path(&mut self, path: &AbsPath, rule: Rule) {
+        let components = path.components().map(|name| (name.to_owned(), Kind::File));
+        self.insert(components.collect(), rule);
+    }
+
+    /// Adds a rule for the paths that a manifest's `file` means.
+    pub fn glob(&mut self, target: &AbsPath, rule: Rule) {
+        let folder = target.parent().unwrap_or_else(AbsPath::root);
+        let mut components: Vec<_> = folder.components().map(|name| (name.to_owned(), Kind::File)).collect();
+        components.push((target.name().to_owned(), Kind::Glob));
+        self.insert(components, rule);
+    }
+
+    /// Adds a rule as people write it: an absolute path in which any component may be a pattern, or a name or pattern for what
+    /// has that name anywhere.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn pattern(&mut self, text: &str, rule: Rule) -> Result<(), String> {
+        let one = |name: &str| {
+            let (path, kind) = pattern::read(&format!("/{name}"))?;
+            let name = path.name().to_owned();
+            if name.is_empty() { Err(format!("`{name}` is no name")) } else { Ok((name, kind)) }
+        };
+        let Some(path) = text.strip_prefix('/') else {
+            if text.contains('/') {
+                return Err("a pattern with a slash in it begins with one".to_owned());
+            }
+            let (name, kind) = one(text)?;
+            let says = (self.count, rule == Rule::ThrowAway);
+            self.count += 1;
+            if kind == Kind::Glob {
+                self.patterns.push((Matcher::new(&name), says));
+            } else {
+                self.names.insert(name.into_bytes().into(), says);
+            }
+            return Ok(());
+        };
+        let parts = path.split('/').filter(|part| !part.is_empty());
+        let components = parts.map(one).collect::<Result<Vec<_>, _>>()?;
+        self.insert(components, rule);
+        Ok(())
+    }
+
+    fn insert(&mut self, components: Vec<(String, Kind)>, rule: Rule) {
+        let mut at = 0;
+        for (name, kind) in components {
+            let new = self.branches.len();
+            let branch = &mut self.branches[at];
+            at = if kind == Kind::Glob {
+                let found = branch.patterns.iter().find(|(known, ..)| *known == name).map(|found| found.2);
+                found.unwrap_or_else(|| {
+                    branch.patterns.push((name.clone(), Matcher::new(&name), new));
+                    new
+                })
+            } else {
+                *branch.names.entry(name.into_bytes().into()).or_insert(new)
+            };
+            if at == new {
+                self.branches.push(Branch::default());
+            }
+        }
+        self.branches[at].rules.push((self.count, rule));
+        self.count += 1;
+    }
+
+    /// Where a walk of `/` begins.
+    #[must_use]
+    pub fn start(&self) -> (State, Verdict) {
+        (Box::new([0]), self.verdict(&[0], b""))
+    }
+
+    /// What is known of a name in a directory, and of what lies below it.
+    #[must_use]
+    pub fn step(&self, state: &[usize], name: &[u8]) -> (State, Verdict) {
+        let mut next = Vec::new();
+        for branch in state.iter().map(|index| &self.branches[*index]) {
+            next.extend(branch.names.get(name));
+            next.extend(branch.patterns.iter().filter(|(_, it, _)| it.matches(name)).map(|(.., to)| *to));
+        }
+        let verdict = self.verdict(&next, name);
+        next.retain(|index| !self.branches[*index].is_leaf());
+        (next.into(), verdict)
+    }
+
+    /// What the rules say of one path, without what they say of those above it.
+    #[must_use]
+    pub fn verdict_of(&self, path: &str) -> Verdict {
+        let (mut state, mut verdict) = self.start();
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            (state, verdict) = self.step(&state, name.as_bytes());
+        }
+        verdict
+    }
+
+    fn verdict(&self, at: &[usize], name: &[u8]) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut says = self.names.get(name).copied();
+        for (matcher, other) in &self.patterns {
+            if matcher.matches(name) {
+                says = says.max(Some(*other));
+            }
+        }
+        for (order, rule) in at.iter().flat_map(|index| &self.branches[*index].rules) {
+            match rule {
+                Rule::Shared => verdict.shared = true,
+                Rule::Kept => verdict.kept = true,
+                Rule::Mounted => verdict.mounted = true,
+                Rule::System => verdict.system = true,
+                Rule::Disk => verdict.disk = true,
+                Rule::ThrowAway => says = says.max(Some((*order, true))),
+                Rule::Precious => says = says.max(Some((*order, false))),
+            }
+        }
+        verdict.throw_away = says.map(|(_, throw_away)| throw_away);
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn paths_patterns_and_names() {
+        let mut rules = Rules::default();
+        rules.path(&AbsPath::parse("/etc/a*").unwrap(), Rule::Kept);
+        rules.glob(&AbsPath::parse("/etc/ssh/ssh_host_*").unwrap(), Rule::Kept);
+        rules.pattern("/home/*/.cache", Rule::ThrowAway).unwrap();
+        rules.pattern("*.tmp", Rule::ThrowAway).unwrap();
+        assert!(rules.verdict_of("/etc/a*").kept && !rules.verdict_of("/etc/ab").kept);
+        assert!(rules.verdict_of("/etc/ssh/ssh_host_key").kept && !rules.verdict_of("/etc/ssh/other").kept);
+        assert_eq!(rules.verdict_of("/home/ada/.cache").throw_away, Some(true));
+        assert_eq!(rules.verdict_of("/home/ada/cache").throw_away, None);
+        assert_eq!(rules.verdict_of("/any/where/x.tmp").throw_away, Some(true));
+        assert_eq!(rules.verdict_of("/any/where/.tmp").throw_away, None);
+        assert!(rules.pattern("a/b", Rule::ThrowAway).is_err());
+        assert!(rules.pattern("/a/[b", Rule::ThrowAway).is_err());
+        assert!(rules.pattern("/a/..", Rule::ThrowAway).is_err());
+    }
+
+    #[test]
+    fn the_last_rule_decides() {
+        let mut rules = Rules::default();
+        for (text, rule) in [
+            ("*.db", Rule::ThrowAway),
+            ("/var/cache", Rule::ThrowAway),
+            ("/var/cache", Rule::Precious),
+            ("keep.db", Rule::Precious),
+            ("/srv/keep.db", Rule::ThrowAway),
+        ] {
+            rules.pattern(text, rule).unwrap();
+        }
+        let says = |path| rules.verdict_of(path).throw_away;
+        assert_eq!(
+            ["/var/cache", "/x/keep.db", "/x/other.db", "/srv/keep.db"].map(says),
+            [Some(false), Some(false), Some(true), Some(true)]
+        );
+    }
+}

@@ -1,0 +1,495 @@
+//! The walk itself, one directory at a time and by descriptors only.
+
+use std::collections::VecDeque;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::group::{Found, Group, Owner, Row, Subject, Totals};
+use super::pool::Pool;
+use super::rules::{State, Verdict};
+use super::{Results, Scan};
+use crate::ctl::terminal;
+use crate::manifest::AbsPath;
+use crate::problem::{Problem, Result, describe};
+use crate::table;
+
+/// Names are read in pieces of this size.
+const BUFFER: usize = 64 * 1024;
+
+/// Something to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Read on in a directory.
+    Read(Arc<Dir>),
+    /// Go down to some directories in it: their names, each with its NUL.
+    Enter(Arc<Dir>, Vec<u8>),
+}
+
+/// A directory that is being read.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// What it adds up to.
+    group: Arc<Group>,
+    /// Whether it is the group's own directory, and not one below it.
+    own: bool,
+    throw_away: bool,
+    mount: u64,
+    /// The only name that is wanted.
+    only: Option<Box<[u8]>>,
+}
+
+impl Dir {
+    fn is_split(&self) -> bool {
+        self.own && self.group.is_split()
+    }
+}
+
+fn join(mut path: Vec<u8>, name: &[u8]) -> Vec<u8> {
+    if !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// Opens the path to start from. None where all of it is left out, for a reason that is told.
+pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Option<Dir>> {
+    let shown = || {
+        format!(
+            "{}{}",
+            scan.prefix,
+            if path.is_root() && !scan.prefix.is_empty() { "" } else { path.as_str() }
+        )
+    };
+    let failed = |errno| Problem::os(format!("cannot look at {}", terminal::name(shown().as_bytes())), errno);
+    let elsewhere = |why: String| {
+        results.with(|seen| seen.elsewhere = why);
+        Ok(None)
+    };
+    let mut fd = open(scan.root, c".").map_err(failed)?;
+    let mut stat = look(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?;
+    let mount = stat.stx_mnt_id;
+    let (mut state, mut verdict) = scan.rules.start();
+    let (mut throw_away, mut etc, mut only) = (false, false, None);
+    let mut at = scan.prefix.as_bytes().to_vec();
+    for name in path.components() {
+        let above = (state, verdict);
+        (state, verdict) = scan.rules.step(&above.0, name.as_bytes());
+        throw_away = verdict.throw_away.unwrap_or(throw_away);
+        if verdict.kept || verdict.system || (verdict.mounted && !scan.built) {
+            let by = if verdict.system { "comes with the system" } else { "is kept by the manifest" };
+            return elsewhere(format!("it {by}"));
+        }
+        let c_name = std::ffi::CString::new(name).map_err(|_| failed(Errno::INVAL))?;
+        let child = look(fd.as_fd(), &c_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        if child.stx_mnt_id != mount {
+            return elsewhere(
+                match fs::openat(
+                    &fd,
+                    &c_name,
+                    OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                    Mode::empty(),
+                ) {
+                    Ok(fd) => table::of(fd.as_fd()).map_or_else(
+                        |_| "it is on another file system".to_owned(),
+                        |mount| {
+                            format!("it is on another file system ({} on {})", mount.fstype, mount.source)
+                        },
+                    ),
+                    Err(_) => "it is on another file system".to_owned(),
+                },
+            );
+        }
+        if FileType::from_raw_mode(child.stx_mode.into()) != FileType::Directory {
+            if name != path.name() {
+                return Err(failed(Errno::NOTDIR));
+            }
+            (state, verdict) = above;
+            only = Some(name.as_bytes().into());
+            break;
+        }
+        at = join(at, name.as_bytes());
+        etc |= at == b"/etc";
+        fd = open(fd.as_fd(), &c_name).map_err(failed)?;
+        stat = child;
+    }
+    if throw_away && !scan.all {
+        return elsewhere("it is throw-away; --all shows it".to_owned());
+    }
+    let place = Place { path: if at.is_empty() { b"/".to_vec() } else { at }, parent: None, throw_away, etc };
+    let group = group(place, state, &verdict, &stat);
+    // What is in the path that was asked for is wanted in parts.
+    Ok(Some(Dir { fd, group: Arc::new(Group { shared: true, ..group }), own: true, throw_away, mount, only }))
+}
+
+/// Where a group is.
+struct Place {
+    path: Vec<u8>,
+    parent: Option<Arc<Group>>,
+    throw_away: bool,
+    etc: bool,
+}
+
+fn group(place: Place, state: State, verdict: &Verdict, stat: &Statx) -> Group {
+    let row = row(place.path.clone(), Subject::Directory, stat, place.throw_away);
+    let totals = Totals { allocated: stat.stx_blocks * 512, ..Totals::default() };
+    Group {
+        parent: place.parent,
+        path: place.path,
+        state,
+        shared: verdict.shared,
+        etc: place.etc,
+        row,
+        found: Mutex::new(Found::with(totals)),
+    }
+}
+
+fn row(path: Vec<u8>, subject: Subject, stat: &Statx, throw_away: bool) -> Row {
+    Row {
+        path,
+        subject,
+        totals: totals(stat),
+        owner: Owner { uid: stat.stx_uid, gid: stat.stx_gid, mode: stat.stx_mode & 0o7777 },
+        others: false,
+        partly: false,
+        throw_away,
+        unmounted: false,
+    }
+}
+
+fn totals(stat: &Statx) -> Totals {
+    Totals {
+        files: 1,
+        allocated: stat.stx_blocks * 512,
+        apparent: stat.stx_size,
+        newest: Some((stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec)),
+    }
+}
+
+fn look(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Statx, Errno> {
+    // STATX_MNT_ID is Linux 5.8. A device number is no help: a bind mount of the same disk has the same.
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, wanted)
+}
+
+fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Not even the times of access change, where the owner or root looks.
+    match fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => fs::openat(dir, name, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+/// One thread of the walk.
+pub struct Worker<'a> {
+    scan: &'a Scan<'a>,
+    results: &'a Results,
+    pool: &'a Pool<Job>,
+    /// The newest is done first, so that few directories are open; the oldest is given away, which is the most.
+    jobs: VecDeque<Job>,
+    buffer: Vec<MaybeUninit<u8>>,
+    /// Where the root is, seen from this process.
+    home: Vec<u8>,
+}
+
+impl<'a> Worker<'a> {
+    /// A thread that has nothing to do yet.
+    pub fn new(scan: &'a Scan<'a>, results: &'a Results, pool: &'a Pool<Job>) -> Self {
+        Self {
+            scan,
+            results,
+            pool,
+            jobs: VecDeque::new(),
+            buffer: vec![MaybeUninit::uninit(); BUFFER],
+            home: place(scan.root).unwrap_or_default(),
+        }
+    }
+
+    /// The path of a name in a directory. Paths are not kept below a group, but the kernel knows them.
+    fn path(&self, dir: &Dir, name: &CStr) -> Vec<u8> {
+        if dir.own {
+            return join(dir.group.path.clone(), name.to_bytes());
+        }
+        // Longer than a path may be, or /proc is not there.
+        let unknown = || join(dir.group.path.clone(), b"...");
+        let below = place(dir.fd.as_fd()).and_then(|path| Some(path.strip_prefix(&*self.home)?.to_vec()));
+        let path = below.map_or_else(unknown, |below| [self.scan.prefix.as_bytes(), &below].concat());
+        join(path, name.to_bytes())
+    }
+
+    /// Works until nobody has anything to do.
+    pub fn work(mut self) {
+        while let Some(job) = self.jobs.pop_back().or_else(|| self.pool.take()) {
+            match job {
+                Job::Read(dir) => self.read(dir),
+                Job::Enter(dir, names) => self.enter(dir, names),
+            }
+            if self.jobs.len() > 1
+                && self.pool.is_hungry()
+                && let Some(oldest) = self.jobs.pop_front()
+            {
+                self.pool.give(oldest);
+            }
+        }
+    }
+
+    /// Nobody needs this share of a directory any more.
+    fn release(&self, dir: Arc<Dir>) {
+        if let Some(dir) = Arc::into_inner(dir) {
+            drop(dir.fd);
+            Group::release(dir.group, &mut |rows| self.results.rows(rows));
+        }
+    }
+
+    /// Reads as many names as fit, counts the files among them, and leaves the directories for later.
+    fn read(&mut self, dir: Arc<Dir>) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut names = RawDir::new(&dir.fd, &mut buffer);
+        let mut sum = Sum::default();
+        let mut below = Vec::new();
+        let mut again = true;
+        let mut is_first = true;
+        loop {
+            let entry = match names.next() {
+                Some(Ok(entry)) => entry,
+                Some(Err(errno)) => {
+                    self.results.unread(|| self.path(&dir, c""), describe(errno));
+                    again = false;
+                    break;
+                }
+                None => {
+                    again = false;
+                    break;
+                }
+            };
+            // Others may read on from here while these are counted.
+            if is_first && self.jobs.is_empty() && self.pool.is_hungry() {
+                self.pool.give(Job::Read(Arc::clone(&dir)));
+                again = false;
+            }
+            is_first = false;
+            let name = entry.file_name();
+            let is_wanted = dir.only.as_ref().is_none_or(|only| **only == *name.to_bytes());
+            if is_wanted && !matches!(name.to_bytes(), b"." | b"..") {
+                match entry.file_type() {
+                    FileType::Directory => below.extend_from_slice(name.to_bytes_with_nul()),
+                    // Whoever listens to it makes it anew.
+                    FileType::Socket => {}
+                    FileType::Unknown => {
+                        let stat = look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW);
+                        if stat.is_ok_and(|stat| {
+                            FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory
+                        }) {
+                            below.extend_from_slice(name.to_bytes_with_nul());
+                        } else {
+                            self.file(&dir, name, &mut sum);
+                        }
+                    }
+                    _ => self.file(&dir, name, &mut sum),
+                }
+            }
+            if names.is_buffer_empty() {
+                break;
+            }
+        }
+        self.buffer = buffer;
+        if sum.passed_over > 0 {
+            self.results.with(|seen| seen.passed_over += sum.passed_over);
+        }
+        sum.give(&dir.group);
+        if again {
+            self.jobs.push_back(Job::Read(Arc::clone(&dir)));
+        }
+        if below.is_empty() {
+            self.release(dir);
+        } else {
+            self.jobs.push_back(Job::Enter(dir, below));
+        }
+    }
+
+    /// Counts one name that is no directory.
+    fn file(&self, dir: &Dir, name: &CStr, sum: &mut Sum) {
+        let state: &[usize] = if dir.is_split() { &dir.group.state } else { &[] };
+        let (_, verdict) = self.scan.rules.step(state, name.to_bytes());
+        if verdict.kept || verdict.mounted || verdict.system {
+            sum.kept |= !verdict.system || dir.group.etc;
+            return;
+        }
+        let mut throw_away = verdict.throw_away.unwrap_or(dir.throw_away);
+        if throw_away && !self.scan.all {
+            sum.passed_over += u64::from(!dir.throw_away);
+            return;
+        }
+        let stat = match look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // Removed meanwhile.
+            Err(Errno::NOENT) => return,
+            Err(errno) => return self.results.unread(|| self.path(dir, name), describe(errno)),
+        };
+        if stat.stx_mnt_id != dir.mount {
+            sum.kept |= verdict.disk;
+            return;
+        }
+        let subject = match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::RegularFile => Subject::File,
+            FileType::Symlink => Subject::Link,
+            FileType::Socket => return,
+            _ => Subject::Special,
+        };
+        if subject == Subject::Link && self.is_systems(dir, name) {
+            sum.kept |= dir.group.etc;
+            return;
+        }
+        if self.scan.locks && stat.stx_size == 0 && is_lock(name.to_bytes()) && verdict.throw_away.is_none() {
+            throw_away = true;
+            if !self.scan.all {
+                sum.passed_over += 1;
+                return;
+            }
+        }
+        let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
+        if stat.stx_nlink > 1 && !self.results.is_first(device, stat.stx_ino, stat.stx_nlink) {
+            return;
+        }
+        if throw_away != dir.throw_away {
+            return self.results.rows(vec![row(self.path(dir, name), subject, &stat, throw_away)]);
+        }
+        sum.others |= stat.stx_uid != dir.group.row.owner.uid;
+        if dir.is_split() {
+            sum.singles.push(row(self.path(dir, name), subject, &stat, throw_away));
+        } else {
+            sum.totals.add(&totals(&stat));
+        }
+    }
+
+    /// Whether a link is one that the system made.
+    fn is_systems(&self, dir: &Dir, name: &CStr) -> bool {
+        let mut target = [MaybeUninit::<u8>::uninit(); 64];
+        // As much of the target as fits, which is enough.
+        fs::readlinkat_raw(&dir.fd, name, &mut target).is_ok_and(|(target, _)| {
+            self.scan.system_links.iter().any(|start| target.starts_with(start.as_bytes()))
+        })
+    }
+
+    /// Goes down to the last of some directories, and leaves the others for later.
+    fn enter(&mut self, dir: Arc<Dir>, mut names: Vec<u8>) {
+        let start = names[..names.len() - 1].iter().rposition(|byte| *byte == 0).map_or(0, |at| at + 1);
+        let last = names.split_off(start);
+        let below = CStr::from_bytes_with_nul(&last).ok().and_then(|name| self.child(&dir, name));
+        if names.is_empty() {
+            self.release(dir);
+        } else {
+            self.jobs.push_back(Job::Enter(dir, names));
+        }
+        self.jobs.extend(below.map(|dir| Job::Read(Arc::new(dir))));
+    }
+
+    /// Opens a directory below another, unless it is left out.
+    fn child(&self, dir: &Dir, name: &CStr) -> Option<Dir> {
+        let state: &[usize] = if dir.is_split() { &dir.group.state } else { &[] };
+        let (state, verdict) = self.scan.rules.step(state, name.to_bytes());
+        let group = &dir.group;
+        let kept = || {
+            group.found.lock().unwrap_or_else(PoisonError::into_inner).kept = true;
+            None
+        };
+        if verdict.kept || (verdict.mounted && !self.scan.built) {
+            return kept();
+        }
+        if verdict.system {
+            return if group.etc { kept() } else { None };
+        }
+        let throw_away = verdict.throw_away.unwrap_or(dir.throw_away);
+        // What is not throw-away may lie in what is.
+        if throw_away && !self.scan.all {
+            self.results.with(|seen| seen.passed_over += u64::from(!dir.throw_away));
+            if state.is_empty() {
+                return None;
+            }
+        }
+        let stat = match look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return None,
+            Err(errno) => {
+                self.results.unread(|| self.path(dir, name), describe(errno));
+                return None;
+            }
+        };
+        if stat.stx_mnt_id != dir.mount {
+            return if verdict.disk || verdict.mounted { kept() } else { None };
+        }
+        let fd = match open(dir.fd.as_fd(), name) {
+            Ok(fd) => fd,
+            // Removed meanwhile, or replaced.
+            Err(Errno::NOENT | Errno::NOTDIR) => return None,
+            Err(errno) => {
+                self.results.unread(|| self.path(dir, name), describe(errno));
+                return None;
+            }
+        };
+        let unmounted = verdict.mounted;
+        let apart = throw_away != dir.throw_away || unmounted;
+        if unmounted {
+            let _: Option<Dir> = kept();
+        }
+        if !apart && !dir.is_split() {
+            let mut found = group.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.totals.allocated += stat.stx_blocks * 512;
+            drop(found);
+            return Some(Dir {
+                fd,
+                group: Arc::clone(group),
+                own: false,
+                throw_away,
+                mount: dir.mount,
+                only: None,
+            });
+        }
+        let path = self.path(dir, name);
+        // Below an entry there is nothing more to say but its own.
+        let etc = !unmounted && (group.etc || path == b"/etc");
+        let parent = (!apart).then(|| Arc::clone(group));
+        let mut new = self::group(Place { path, parent, throw_away, etc }, state, &verdict, &stat);
+        new.row.unmounted = unmounted;
+        Some(Dir { fd, group: Arc::new(new), own: true, throw_away, mount: dir.mount, only: None })
+    }
+}
+
+/// Where something open is, seen from this process; empty for `/`.
+fn place(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let path =
+        fs::readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?.into_bytes();
+    Some(if path == b"/" { Vec::new() } else { path })
+}
+
+/// Whether an empty file of this name is a lock.
+fn is_lock(name: &[u8]) -> bool {
+    matches!(name, b"lock" | b"LOCK") || name.ends_with(b".lock") || name.ends_with(b".lck")
+}
+
+/// What one look at a directory came to.
+#[derive(Default)]
+struct Sum {
+    totals: Totals,
+    singles: Vec<Row>,
+    kept: bool,
+    others: bool,
+    passed_over: u64,
+}
+
+impl Sum {
+    fn give(self, group: &Group) {
+        let mut found = group.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.totals.add(&self.totals);
+        found.kept |= self.kept;
+        found.others |= self.others;
+        self.singles.into_iter().for_each(|row| found.single(row));
+    }
+}

@@ -1,0 +1,214 @@
+//! A system's files below its root, read as the system itself would see them: links in them stay in that root.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Dir, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::output::Failure;
+use crate::cli::MANIFEST;
+use crate::manifest::{Manifest, text, wire};
+use crate::names::{Table, passwd};
+use crate::problem::Problem;
+use crate::table::{self, Mount};
+use crate::walk;
+
+/// File systems that hold nothing after a boot, or nothing at all.
+const IN_MEMORY: [&str; 19] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "overlay",
+    "proc",
+    "ramfs",
+    "sysfs",
+    "tmpfs",
+];
+
+/// The root of a system, which need not run.
+#[derive(Debug)]
+pub struct System {
+    root: OwnedFd,
+    /// Where it is, seen from here, without links.
+    pub place: PathBuf,
+}
+
+impl System {
+    /// Opens the root.
+    pub fn open(root: &Path) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::io("opening the root", root, &error);
+        let place = root.canonicalize().map_err(failed)?;
+        let fd = walk::base(&place.to_string_lossy()).map_err(|errno| failed(errno.into()))?;
+        Ok(Self { root: fd, place })
+    }
+
+    /// The root's directory.
+    #[must_use]
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Whether it is the system that this runs on.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.place == Path::new("/")
+    }
+
+    fn find(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        loop {
+            // EAGAIN: something was renamed meanwhile.
+            match fs::openat2(
+                &self.root,
+                path,
+                flags,
+                Mode::empty(),
+                ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+            ) {
+                Err(Errno::AGAIN) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Whether something is there.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.find(path, OFlags::PATH).is_ok()
+    }
+
+    /// The content of a file; none where there is none.
+    pub fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        let fd = match self.find(path, OFlags::RDONLY) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let mut bytes = Vec::new();
+        File::from(fd).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// The names in a directory, in order; none where it is not there, or cannot be read.
+    #[must_use]
+    pub fn list(&self, path: &str) -> Vec<String> {
+        let dir = self.find(path, OFlags::RDONLY | OFlags::DIRECTORY).and_then(Dir::new);
+        let entries = dir.into_iter().flatten().flatten();
+        let mut names: Vec<_> =
+            entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect();
+        names.retain(|name| name != "." && name != "..");
+        names.sort();
+        names
+    }
+
+    /// The manifest, from a file or from where it usually is in that system; none where there is none.
+    pub fn manifest(&self, file: Option<&Path>) -> Result<Option<Manifest>, Failure> {
+        let (shown, bytes) = if let Some(file) = file {
+            (
+                file.to_owned(),
+                Some(std::fs::read(file).map_err(|error| Failure::io("reading", file, &error))?),
+            )
+        } else {
+            let shown = self.place.join(MANIFEST.trim_start_matches('/'));
+            let bytes = self.read(MANIFEST).map_err(|error| Failure::io("reading", &shown, &error))?;
+            (shown, bytes)
+        };
+        bytes.map(|bytes| read_manifest(&shown, &bytes)).transpose()
+    }
+
+    /// What is mounted below the root, with its mount points seen from there, the oldest first.
+    pub fn mounts(&self) -> Result<Vec<Mount>, Failure> {
+        let place = self.place.to_string_lossy();
+        let prefix = if self.is_running() { "" } else { &*place };
+        let mut mounts = table::all().map_err(Failure::Unable)?;
+        mounts.retain_mut(|mount| match mount.point.strip_prefix(prefix) {
+            Some(rest) if rest.starts_with('/') => {
+                mount.point = rest.to_owned();
+                true
+            }
+            _ => false,
+        });
+        Ok(mounts)
+    }
+
+    /// The names of users and groups by their numbers.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let read = |path| self.read(path).ok().flatten().and_then(|bytes| passwd::parse(&bytes).ok());
+        let by_number = |table: Option<Table>| {
+            let mut names: Vec<_> =
+                table.unwrap_or_default().into_iter().map(|(name, number)| (number, name)).collect();
+            names.sort();
+            names
+        };
+        Names { users: by_number(read("/etc/passwd")), groups: by_number(read("/etc/group")) }
+    }
+}
+
+/// Either form of a manifest.
+fn read_manifest(file: &Path, bytes: &[u8]) -> Result<Manifest, Failure> {
+    let at = file.display().to_string();
+    if !wire::is_text(bytes) {
+        return wire::decode(bytes).map_err(|problem| Failure::Unable(problem.at(at)));
+    }
+    let json = str::from_utf8(bytes)
+        .map_err(|error| Failure::Unable(Problem::new(format!("this is no JSON: {error}")).at(&at)))?;
+    text::parse(json).map_err(|problems| {
+        let first = problems.into_iter().next().unwrap_or_else(|| Problem::new("it is refused"));
+        let what = format!("{}{}{}", first.at, if first.at.is_empty() { "" } else { ": " }, first.what);
+        Failure::Unable(Problem { at, what, ..first })
+    })
+}
+
+/// Whether what is on a file system outlives a boot.
+#[must_use]
+pub fn outlives_a_boot(fstype: &str) -> bool {
+    !IN_MEMORY.contains(&fstype)
+}
+
+/// Names of users and groups by number, in order; where a number has several, the first one.
+#[derive(Debug, Default)]
+pub struct Names {
+    users: Vec<(u32, String)>,
+    groups: Vec<(u32, String)>,
+}
+
+impl Names {
+    /// The user's name, or its number where it has none.
+    #[must_use]
+    pub fn user(&self, uid: u32) -> String {
+        look_up(&self.users, uid)
+    }
+
+    /// The group's name, or its number where it has none.
+    #[must_use]
+    pub fn group(&self, gid: u32) -> String {
+        look_up(&self.groups, gid)
+    }
+}
+
+fn look_up(names: &[(u32, String)], number: u32) -> String {
+    // root, whatever the file says, if it can be read at all.
+    if number == 0 {
+        return "root".to_owned();
+    }
+    let at = names.partition_point(|(other, _)| *other < number);
+    names
+        .get(at)
+        .filter(|(other, _)| *other == number)
+        .map_or_else(|| number.to_string(), |(_, name)| name.clone())
+}
