@@ -10,6 +10,7 @@ mod boot;
 mod broken;
 mod check;
 mod convert;
+mod ctl_lost;
 mod emergency;
 mod failures;
 mod faults;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         ("broken", broken::TESTS),
         ("check", check::TESTS),
         ("convert", convert::TESTS),
+        ("ctl_lost", ctl_lost::TESTS),
         ("emergency", emergency::TESTS),
         ("failures", failures::TESTS),
         ("faults", faults::TESTS),

@@ -16,7 +16,7 @@ const DPKG: &str = "/var/lib/dpkg/info";
 const NOBODYS: [&str; 10] =
     ["/bin", "/dev", "/nix/store", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var/tmp"];
 /// So many are named at most.
-const MOST: usize = 3;
+const MOST: usize = 2;
 
 /// Who says that a path is theirs.
 #[derive(Debug, Default)]
@@ -39,7 +39,8 @@ impl Belongs {
         for folder in UNITS {
             for name in system.list(folder) {
                 let path = format!("{folder}/{name}");
-                if name.ends_with(".service") {
+                // The name on the bus is a link to the unit.
+                if name.ends_with(".service") && !name.starts_with("dbus-") {
                     this.unit(&name, &text(system, &path));
                 } else if let Some(unit) = name.strip_suffix(".d").filter(|unit| unit.ends_with(".service")) {
                     for drop_in in system.list(&path) {
@@ -125,11 +126,15 @@ impl Belongs {
         }
     }
 
-    /// Whom a path belongs to, and what it is: units, or files of rules, or words. The user is the one that owns it.
+    /// What a path is, in words; empty where that is not known.
     #[must_use]
-    pub fn to(&self, path: &str, user: &str) -> Vec<String> {
-        let known = self.known.iter().filter(|(rules, _)| rules.verdict_of(path).kept);
-        let mut words: Vec<_> = known.map(|(_, words)| (*words).to_owned()).collect();
+    pub fn what(&self, path: &str) -> &'static str {
+        self.known.iter().find(|(rules, _)| rules.verdict_of(path).kept).map_or("", |(_, words)| words)
+    }
+
+    /// Whom a path belongs to: units, or files of rules. The user is the one that owns it.
+    #[must_use]
+    pub fn to(&self, path: &str, user: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for claims in [&self.own, &self.named] {
             if found.is_empty() {
@@ -139,13 +144,18 @@ impl Belongs {
         if found.is_empty() && user != "root" {
             found.extend(self.users.get(user).into_iter().flatten().cloned());
         }
-        let more = found.len().saturating_sub(MOST);
-        words.splice(0..0, found.into_iter().take(MOST));
-        if more > 0 {
-            words.push(format!("and {more} more"));
-        }
-        words
+        found
     }
+}
+
+/// Names of who something belongs to, in few words.
+#[must_use]
+pub fn shorten(names: &[String]) -> Vec<String> {
+    let mut words: Vec<_> = names.iter().take(MOST).cloned().collect();
+    if names.len() > MOST {
+        words.push(format!("{} more", names.len() - MOST));
+    }
+    words
 }
 
 fn text(system: &System, path: &str) -> String {
@@ -205,6 +215,6 @@ pub fn packages(system: &System, paths: &[&str]) -> BTreeMap<String, BTreeSet<St
         }
     }
     // What many share belongs to nobody.
-    found.retain(|_, packages| packages.len() <= MOST);
+    found.retain(|_, packages| packages.len() <= 3);
     found
 }

@@ -105,11 +105,20 @@ pub struct Finding {
     pub user: String,
     /// Its group.
     pub group: String,
-    /// Whom it belongs to, in words.
+    /// Whom it belongs to: units, files of tmpfiles.d, packages.
     pub belongs: Vec<String>,
+    /// What it is; empty where that is not known.
+    pub what: &'static str,
 }
 
 impl Finding {
+    /// What it is and whom it belongs to, in few words.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let what = Some(self.what.to_owned()).filter(|what| !what.is_empty());
+        what.into_iter().chain(belongs::shorten(&self.belongs)).collect()
+    }
+
     /// Its path, where that is text.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -268,14 +277,16 @@ fn describe(rows: Vec<Row>, system: &System) -> Vec<Finding> {
     let belongs = Belongs::read(system);
     let paths: Vec<_> = rows.iter().filter_map(|row| str::from_utf8(&row.path).ok()).collect();
     let packages = belongs::packages(system, &paths);
-    let describe = |row: Row| {
+    let mut described = Vec::with_capacity(rows.len());
+    for row in &rows {
         let (user, group) = (names.user(row.owner.uid), names.group(row.owner.gid));
-        let mut to = str::from_utf8(&row.path).map_or_else(|_| Vec::new(), |path| belongs.to(path, &user));
+        let path = str::from_utf8(&row.path).unwrap_or_default();
+        let mut to: Vec<_> = belongs.to(path, &user).into_iter().collect();
         if to.is_empty() {
-            let packages = str::from_utf8(&row.path).ok().and_then(|path| packages.get(path));
-            to.extend(packages.into_iter().flatten().map(|package| format!("package {package}")));
+            let packages = packages.get(path).into_iter().flatten();
+            to.extend(packages.map(|package| format!("package {package}")));
         }
-        Finding { user, group, belongs: to, row }
-    };
-    rows.clone().into_iter().map(describe).collect()
+        described.push(Finding { row: row.clone(), user, group, belongs: to, what: belongs.what(path) });
+    }
+    described
 }

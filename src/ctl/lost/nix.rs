@@ -91,7 +91,8 @@ fn line(entry: &Map<String, Value>, key: &str) -> String {
 
 fn remark(finding: &Finding) -> String {
     let size = terminal::size(finding.row.totals.allocated);
-    std::iter::once(&size).chain(&finding.belongs).cloned().collect::<Vec<_>>().join(", ")
+    let words = finding.words().into_iter();
+    std::iter::once(size).chain(words).collect::<Vec<_>>().join(", ")
 }
 
 /// A string as Nix reads it.

@@ -29,17 +29,17 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> String {
         }
     }
     let places = findings.lost.len() as u64;
+    let path = &findings.path;
     if !findings.seen.elsewhere.is_empty() {
-        text += &format!("{}: nothing would be lost, as {}\n", findings.path, findings.seen.elsewhere);
-    } else if places == 0 {
-        text += &format!("Nothing would be gone after the next boot{}.\n", only(findings));
+        return format!("{path}: nothing of it would be gone, as {}\n", findings.seen.elsewhere);
+    }
+    if places == 0 {
+        let what = if path.is_root() { "Nothing".to_owned() } else { format!("Nothing of {path}") };
+        text += &format!("{what} would be gone after the next boot.\n");
     } else {
         let sum = format!("{} in {}", size(findings.totals.allocated), count(findings.totals.files, "file"));
         let what = count(places, "place");
-        text += &styled(
-            HEADING,
-            &format!("{sum} would be gone after the next boot, in {what}{}.", only(findings)),
-        );
+        text += &styled(HEADING, &format!("{sum} would be gone after the next boot, in {what}."));
         text.push('\n');
     }
     let seen = &findings.seen;
@@ -71,15 +71,10 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> String {
     text
 }
 
-/// What was looked at, where that is not all.
-fn only(findings: &Findings) -> String {
-    if findings.path.is_root() { String::new() } else { format!(" of {}", findings.path) }
-}
-
 fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
     let mut table = Table::new(&COLUMNS, title);
     for finding in list {
-        let mut remarks = finding.belongs.clone();
+        let mut remarks = finding.words();
         if finding.row.unmounted {
             remarks.insert(0, "in the manifest, but NOT MOUNTED".to_owned());
         }
@@ -167,6 +162,7 @@ pub fn json(findings: &Findings) -> String {
 
 fn finding(finding: &Finding) -> Value {
     let mut value = row(&finding.row, &finding.user, &finding.group);
+    value["what"] = json!(finding.what);
     value["belongs_to"] = json!(finding.belongs);
     value["partly"] = json!(finding.row.partly);
     value["unmounted"] = json!(finding.row.unmounted);

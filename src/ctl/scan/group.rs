@@ -12,6 +12,8 @@ const PARTS: usize = 256;
 const SHARED_PARTS: usize = 10_000;
 /// So many single files of a directory get lines of their own; more of them get one together.
 const SINGLES: usize = 100;
+/// So many single files that are throw-away.
+const THROWN: usize = 10;
 
 /// How much of something there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,6 +120,8 @@ pub struct Found {
     /// What has no line, because there are too many of them: below it, and in it.
     rest: Totals,
     more: Totals,
+    /// Single files in it that are throw-away, while it is not.
+    thrown: Vec<Row>,
 }
 
 impl Found {
@@ -133,6 +137,20 @@ impl Found {
             self.files.push(row);
         } else {
             self.more.add(&row.totals);
+        }
+    }
+
+    /// A single file that is throw-away; what is more than a few of them in a directory gets one line together.
+    pub fn thrown(&mut self, row: Row, directory: &[u8]) {
+        if self.thrown.len() <= THROWN {
+            let more = self.thrown.len() == THROWN;
+            self.thrown.push(if more {
+                Row { path: directory.into(), subject: Subject::Files, ..row }
+            } else {
+                row
+            });
+        } else if let Some(last) = self.thrown.last_mut() {
+            last.totals.add(&row.totals);
         }
     }
 
@@ -164,6 +182,8 @@ impl Group {
         let mut last = Arc::into_inner(group);
         while let Some(mut group) = last {
             let parent = group.parent.take();
+            let thrown = group.found.get_mut().map(|found| take(&mut found.thrown));
+            deliver(thrown.unwrap_or_default());
             let (rows, totals, kept) = group.settle();
             let Some(parent) = parent else { return deliver(rows) };
             let most = if parent.shared { SHARED_PARTS } else { PARTS };

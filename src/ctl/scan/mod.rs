@@ -62,8 +62,10 @@ struct Results {
 }
 
 impl Results {
-    fn rows(&self, mut rows: Vec<Row>) {
-        self.with(|seen| seen.rows.append(&mut rows));
+    fn rows(&self, rows: Vec<Row>) {
+        if !rows.is_empty() {
+            self.with(|seen| seen.rows.extend(rows));
+        }
     }
 
     fn unread(&self, path: impl FnOnce() -> Vec<u8>, why: String) {

@@ -359,7 +359,13 @@ impl<'a> Worker<'a> {
             return;
         }
         if throw_away != dir.throw_away {
-            return self.results.rows(vec![row(self.path(dir, name), subject, &stat, throw_away)]);
+            let row = row(self.path(dir, name), subject, &stat, throw_away);
+            return dir
+                .group
+                .found
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .thrown(row, &dir.group.path);
         }
         sum.others |= stat.stx_uid != dir.group.row.owner.uid;
         if dir.is_split() {
