@@ -11,6 +11,7 @@ mod broken;
 mod check;
 mod convert;
 mod ctl_lost;
+mod ctl_orphans;
 mod emergency;
 mod failures;
 mod faults;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ("check", check::TESTS),
         ("convert", convert::TESTS),
         ("ctl_lost", ctl_lost::TESTS),
+        ("ctl_orphans", ctl_orphans::TESTS),
         ("emergency", emergency::TESTS),
         ("failures", failures::TESTS),
         ("faults", faults::TESTS),

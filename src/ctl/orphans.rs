@@ -13,7 +13,7 @@ use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
 use super::scan::{Row, Scan, Seen, Totals};
 use super::system::System;
-use super::terminal::{self, ALERT, FAINT, HEADING, Table, count, name, size, styled};
+use super::terminal::{self, ALERT, FAINT, HEADING, Table, count, size, styled};
 use crate::manifest::{AbsPath, Kind, Manifest, Store, wire};
 use crate::problem::{Problem, describe};
 use crate::report::{Report, State};
@@ -176,7 +176,9 @@ impl<'m> Context<'m> {
             Ok(mut seen) => {
                 let mut rows = std::mem::take(&mut seen.rows);
                 rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
-                rows.iter().for_each(|row| found.totals.add(&row.totals));
+                for row in &rows {
+                    found.totals.add(&row.totals);
+                }
                 seen.unread.sort();
                 found.seen = seen;
                 let names = self.system.names();
@@ -236,9 +238,17 @@ impl<'m> Context<'m> {
             let source = entry.source();
             share(&mut rules, source);
             if entry.kind == Kind::Glob {
-                rules.glob(source, Rule::Kept)
+                rules.glob(source, Rule::Kept);
             } else {
-                rules.path(source, Rule::Kept)
+                rules.path(source, Rule::Kept);
+            }
+        }
+        // A store may be a directory on another one.
+        let store = &self.manifest.stores[index].path;
+        for below in self.manifest.stores.iter().filter_map(|other| other.path.below(store)) {
+            if !below.is_root() {
+                share(&mut rules, &below);
+                rules.path(&below, Rule::Kept);
             }
         }
         let is_busy = |point: &str| {
@@ -296,39 +306,22 @@ impl<'m> Context<'m> {
 
 fn text(found: &[Found<'_>], width: Option<usize>) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let mut sum = Totals::default();
     let mut places = 0;
     for one in found {
         if !one.failure.is_empty() {
-            text += &styled(ALERT, &format!("{}: not looked at: {}", one.store.path, one.failure));
-            text.push('\n');
+            lines.push(styled(ALERT, &format!("{}: not looked at: {}", one.store.path, one.failure)));
             continue;
         }
         sum.add(&one.totals);
         places += one.orphans.len() as u64;
         if one.orphans.is_empty() {
-            text += &format!("{}: entries name everything on it\n", one.store.path);
+            lines.push(format!("{}: entries name everything on it", one.store.path));
         } else {
-            let mut table = Table::new(&print::COLUMNS, "NAMED BY NO ENTRY");
-            for orphan in &one.orphans {
-                let mut remarks = orphan.remarks.clone();
-                remarks.extend(orphan.generation.map(|number| format!("named by generation {number}")));
-                let group =
-                    if orphan.group == orphan.user { String::new() } else { format!(":{}", orphan.group) };
-                let owner = name(format!("{}{group}", orphan.user).as_bytes());
-                table.row(
-                    print::cells(&orphan.row, owner, now),
-                    print::path(&orphan.row),
-                    remarks.join(", "),
-                );
-            }
-            text += &table.render(width);
+            lines.push(table(one, now).render(width));
         }
-        for line in print::unread_lines(&one.seen) {
-            text += &styled(ALERT, &line);
-            text.push('\n');
-        }
+        lines.extend(print::unread(&one.seen).iter().map(|line| styled(ALERT, line)));
     }
     if places > 0 {
         let all = format!(
@@ -337,11 +330,22 @@ fn text(found: &[Found<'_>], width: Option<usize>) -> String {
             count(sum.files, "file"),
             count(places, "place")
         );
-        text += &format!("\n{}\n", styled(HEADING, &all));
-        text += &styled(FAINT, "Nothing was removed, and impctl never removes anything. Look before you do.");
-        text.push('\n');
+        lines.push(styled(HEADING, &all));
+        let never = "Nothing was removed, and impctl never removes anything. Look before you do.";
+        lines.push(styled(FAINT, never));
     }
-    text
+    lines.join("\n") + "\n"
+}
+
+fn table(found: &Found<'_>, now: i64) -> Table {
+    let mut table = Table::new(&print::COLUMNS, "NAMED BY NO ENTRY");
+    for orphan in &found.orphans {
+        let mut remarks = orphan.remarks.clone();
+        remarks.extend(orphan.generation.map(|number| format!("named by generation {number}")));
+        let owner = print::owner(&orphan.row, &orphan.user, &orphan.group);
+        table.row(print::cells(&orphan.row, owner, now), print::path(&orphan.row), remarks.join(", "));
+    }
+    table
 }
 
 fn json(system: &System, found: &[Found<'_>]) -> String {

@@ -69,7 +69,10 @@ impl System {
     }
 
     fn find(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // O_PATH takes no other flags than these.
+        let wait =
+            if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+        let flags = flags | OFlags::CLOEXEC | wait;
         loop {
             // EAGAIN: something was renamed meanwhile.
             match fs::openat2(

@@ -93,15 +93,17 @@ pub fn age(then: i64, now: i64) -> String {
     }
 }
 
+/// Whether a letter is not seen, or changes the direction of what follows.
+#[must_use]
+pub fn is_hidden(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// A file's name or path, so that it can neither move the cursor nor look like another: what is no text, or cannot be seen,
 /// is written with backslashes.
 #[must_use]
 pub fn name(bytes: &[u8]) -> String {
-    // Marks that change the direction of what follows, and letters without a width.
-    let is_hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
     let plain = str::from_utf8(bytes).ok().filter(|text| !text.chars().any(is_hidden));
     if let Some(text) = plain {
         return text.to_owned();

@@ -1,6 +1,7 @@
 //! Which service or package a path belongs to, from what units, tmpfiles rules and packages' lists say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::ctl::scan::rules::{Rule, Rules};
 use crate::ctl::system::System;
@@ -50,7 +51,11 @@ impl Belongs {
             }
         }
         for folder in TMPFILES {
-            for name in system.list(folder).into_iter().filter(|name| name.ends_with(".conf")) {
+            for name in system
+                .list(folder)
+                .into_iter()
+                .filter(|name| Path::new(name).extension().is_some_and(|it| it == "conf"))
+            {
                 this.tmpfiles(&name, &text(system, &format!("{folder}/{name}")));
             }
         }

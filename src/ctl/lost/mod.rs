@@ -159,7 +159,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let first = manifest.as_ref().and_then(|manifest| manifest.stores.first());
         let store = options.store.as_deref().or(first.map(|store| store.path.as_str()));
         output::print(&nix::text(&findings.lost, store.unwrap_or("/persist")))?;
-        print::unread(&findings).iter().for_each(|line| output::complain(line));
+        for line in print::unread(&findings.seen) {
+            output::complain(&line);
+        }
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
         terminal::print(&print::text(&findings, now, terminal::width()))?;
@@ -210,7 +212,7 @@ fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Resu
     seen.unread.sort();
     let mut totals = Totals::default();
     rows.iter().filter(|row| !row.throw_away).for_each(|row| totals.add(&row.totals));
-    let (throw_away, lost) = describe(rows, system).into_iter().partition(|finding| finding.row.throw_away);
+    let (throw_away, lost) = describe(&rows, system).into_iter().partition(|finding| finding.row.throw_away);
     Ok(Findings {
         root: system.place.clone(),
         path,
@@ -269,7 +271,7 @@ fn kept(rules: &mut Rules, manifest: &Manifest) {
 }
 
 /// Says whose it is.
-fn describe(rows: Vec<Row>, system: &System) -> Vec<Finding> {
+fn describe(rows: &[Row], system: &System) -> Vec<Finding> {
     if rows.is_empty() {
         return Vec::new();
     }
@@ -278,7 +280,7 @@ fn describe(rows: Vec<Row>, system: &System) -> Vec<Finding> {
     let paths: Vec<_> = rows.iter().filter_map(|row| str::from_utf8(&row.path).ok()).collect();
     let packages = belongs::packages(system, &paths);
     let mut described = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         let (user, group) = (names.user(row.owner.uid), names.group(row.owner.gid));
         let path = str::from_utf8(&row.path).unwrap_or_default();
         let mut to: Vec<_> = belongs.to(path, &user).into_iter().collect();

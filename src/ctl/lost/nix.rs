@@ -106,6 +106,11 @@ fn string(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
+            // Nix has no other way to write it.
+            _ if terminal::is_hidden(letter) => {
+                // Writing to a String cannot fail.
+                let _ = write!(quoted, "${{builtins.fromJSON \"\\\"\\\\u{:04x}\\\"\"}}", u32::from(letter));
+            }
             '$' if letters.peek() == Some(&'{') => quoted.push_str("\\$"),
             _ => quoted.push(letter),
         }
@@ -120,6 +125,7 @@ mod tests {
 
     #[test]
     fn strings_of_nix() {
+        assert_eq!(string("\x1b"), r#""${builtins.fromJSON "\"\\u001b\""}""#);
         assert_eq!(string("a\"b\\c\n$d ${e}"), "\"a\\\"b\\\\c\\n$d \\${e}\"");
     }
 }

@@ -21,54 +21,45 @@ pub const COLUMNS: [Column; 4] = [
 /// The findings as text for a terminal of so many columns. Times are told from `now`, in seconds since 1970.
 #[must_use]
 pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for (title, list) in [("WOULD BE GONE", &findings.lost), ("THROW-AWAY", &findings.throw_away)] {
         if !list.is_empty() {
-            text += &table(title, list, now).render(width);
-            text.push('\n');
+            lines.push(table(title, list, now).render(width));
         }
     }
+    let (seen, path) = (&findings.seen, &findings.path);
     let places = findings.lost.len() as u64;
-    let path = &findings.path;
-    if !findings.seen.elsewhere.is_empty() {
-        return format!("{path}: nothing of it would be gone, as {}\n", findings.seen.elsewhere);
-    }
-    if places == 0 {
-        let what = if path.is_root() { "Nothing".to_owned() } else { format!("Nothing of {path}") };
-        text += &format!("{what} would be gone after the next boot.\n");
-    } else {
-        let sum = format!("{} in {}", size(findings.totals.allocated), count(findings.totals.files, "file"));
-        let what = count(places, "place");
-        text += &styled(HEADING, &format!("{sum} would be gone after the next boot, in {what}."));
-        text.push('\n');
-    }
-    let seen = &findings.seen;
-    if seen.passed_over > 0 {
-        let note = format!(
-            "Left out: {} by definition; --all shows them.",
-            count(seen.passed_over, "throw-away path")
-        );
-        text += &styled(FAINT, &note);
-        text.push('\n');
-    }
-    if !findings.manifest {
-        text += "There is no manifest, so nothing is persisted yet.\n";
-    } else if let Some(store) = findings.convert.as_ref().filter(|_| !findings.built) {
-        text += &format!(
-            "No byte of it is removed: the disk becomes the store {store}, and all of it is there.\n"
-        );
-    }
-    for line in unread(findings) {
-        text += &styled(ALERT, &line);
-        text.push('\n');
-    }
-    if findings.lost.iter().any(|finding| finding.row.unmounted) {
-        text += "-> run imp-mount --check: what the manifest names is not mounted\n";
+    if !seen.elsewhere.is_empty() {
+        return format!("{path}: nothing of it would be gone, as {}\n", seen.elsewhere);
     }
     if places > 0 {
-        text += "-> what must stay: impctl lost --nix prints the lines that keep it\n";
+        let sum = format!("{} in {}", size(findings.totals.allocated), count(findings.totals.files, "file"));
+        let line = format!("{sum} would be gone after the next boot, in {}.", count(places, "place"));
+        lines.push(styled(HEADING, &line));
+    } else if path.is_root() {
+        lines.push("Nothing would be gone after the next boot.".to_owned());
+    } else {
+        lines.push(format!("Nothing of {path} would be gone after the next boot."));
     }
-    text
+    if seen.passed_over > 0 {
+        let places = count(seen.passed_over, "throw-away path");
+        lines.push(styled(FAINT, &format!("Left out: {places} by definition; --all shows them.")));
+    }
+    if !findings.manifest {
+        lines.push("There is no manifest, so nothing is persisted yet.".to_owned());
+    } else if let Some(store) = findings.convert.as_ref().filter(|_| !findings.built) {
+        lines.push(format!(
+            "No byte of it is removed: the disk becomes the store {store}, and all of it is there."
+        ));
+    }
+    lines.extend(unread(seen).iter().map(|line| styled(ALERT, line)));
+    if findings.lost.iter().any(|finding| finding.row.unmounted) {
+        lines.push("-> run imp-mount --check: what the manifest names is not mounted".to_owned());
+    }
+    if places > 0 {
+        lines.push("-> what must stay: impctl lost --nix prints the lines that keep it".to_owned());
+    }
+    lines.join("\n") + "\n"
 }
 
 fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
@@ -81,7 +72,11 @@ fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
         if finding.row.partly {
             remarks.push("but for what persists in it".to_owned());
         }
-        table.row(cells(&finding.row, owner(finding), now), path(&finding.row), remarks.join(", "));
+        table.row(
+            cells(&finding.row, owner(&finding.row, &finding.user, &finding.group), now),
+            path(&finding.row),
+            remarks.join(", "),
+        );
     }
     table
 }
@@ -104,21 +99,17 @@ pub fn path(row: &Row) -> String {
     name(&row.path).trim_end_matches('/').to_owned() + end
 }
 
-fn owner(finding: &Finding) -> String {
-    let group = if finding.group == finding.user { String::new() } else { format!(":{}", finding.group) };
-    let others = if finding.row.others { ", ..." } else { "" };
-    name(format!("{}{group}{others}", finding.user).as_bytes())
+/// Whose something is, in few words.
+#[must_use]
+pub fn owner(row: &Row, user: &str, group: &str) -> String {
+    let group = if group == user { String::new() } else { format!(":{group}") };
+    let others = if row.others { ", ..." } else { "" };
+    name(format!("{user}{group}{others}").as_bytes())
 }
 
-/// What could not be looked into.
+/// What could not be looked into, for people.
 #[must_use]
-pub fn unread(findings: &Findings) -> Vec<String> {
-    unread_lines(&findings.seen)
-}
-
-/// The same for any walk.
-#[must_use]
-pub fn unread_lines(seen: &Seen) -> Vec<String> {
+pub fn unread(seen: &Seen) -> Vec<String> {
     if seen.unread_count == 0 {
         return Vec::new();
     }

@@ -66,6 +66,7 @@ pub enum Subject {
 
 /// One line.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "none of them excludes another")]
 pub struct Row {
     /// The path; of several files that of their directory.
     pub path: Vec<u8>,

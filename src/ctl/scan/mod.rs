@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
+
 pub use group::{Row, Subject, Totals};
 use rules::Rules;
 
@@ -101,6 +103,11 @@ impl Scan<'_> {
     pub fn run(&self, path: &AbsPath) -> Result<Seen> {
         let results = Results::default();
         if let Some(start) = walker::start(self, path, &results)? {
+            // A directory stays open while something below it waits.
+            let mut limit = getrlimit(Resource::Nofile);
+            limit.current = limit.maximum;
+            // Where that is denied, what cannot be opened is said.
+            let _ = setrlimit(Resource::Nofile, limit);
             let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 16);
             pool::run(workers, walker::Job::Read(Arc::new(start)), |pool| {
                 walker::Worker::new(self, &results, pool).work();

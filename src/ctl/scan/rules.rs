@@ -26,12 +26,17 @@ pub enum Rule {
 
 /// What all rules together say of one path.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "several rules may speak of one path")]
 pub struct Verdict {
-    /// As in [`Rule`].
+    /// [`Rule::Shared`]
     pub shared: bool,
+    /// [`Rule::Kept`]
     pub kept: bool,
+    /// [`Rule::Mounted`]
     pub mounted: bool,
+    /// [`Rule::System`]
     pub system: bool,
+    /// [`Rule::Disk`]
     pub disk: bool,
     /// Whether it is throw-away; none where no rule says so or otherwise.
     pub throw_away: Option<bool>,

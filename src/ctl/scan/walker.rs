@@ -123,7 +123,7 @@ pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Optio
         return elsewhere("it is throw-away; --all shows it".to_owned());
     }
     let place = Place { path: if at.is_empty() { b"/".to_vec() } else { at }, parent: None, throw_away, etc };
-    let group = group(place, state, &verdict, &stat);
+    let group = group(place, state, verdict, &stat);
     // What is in the path that was asked for is wanted in parts.
     Ok(Some(Dir { fd, group: Arc::new(Group { shared: true, ..group }), own: true, throw_away, mount, only }))
 }
@@ -136,7 +136,7 @@ struct Place {
     etc: bool,
 }
 
-fn group(place: Place, state: State, verdict: &Verdict, stat: &Statx) -> Group {
+fn group(place: Place, state: State, verdict: Verdict, stat: &Statx) -> Group {
     let row = row(place.path.clone(), Subject::Directory, stat, place.throw_away);
     let totals = Totals { allocated: stat.stx_blocks * 512, ..Totals::default() };
     Group {
@@ -462,7 +462,7 @@ impl<'a> Worker<'a> {
         // Below an entry there is nothing more to say but its own.
         let etc = !unmounted && (group.etc || path == b"/etc");
         let parent = (!apart).then(|| Arc::clone(group));
-        let mut new = self::group(Place { path, parent, throw_away, etc }, state, &verdict, &stat);
+        let mut new = self::group(Place { path, parent, throw_away, etc }, state, verdict, &stat);
         new.row.unmounted = unmounted;
         Some(Dir { fd, group: Arc::new(new), own: true, throw_away, mount: dir.mount, only: None })
     }

@@ -1,0 +1,235 @@
+//! `impctl orphans`: what no entry names is found, what is used is not, and nothing is ever touched.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use crate::ctl_lost::{are, at, du, fits, paths, put};
+use crate::roots::manifest;
+use crate::support::command::sh_on;
+use crate::support::namespace::bind;
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, mounts, run};
+
+tests![
+    what_no_entry_names: Disk,
+    what_a_removed_entry_left: Disk,
+    a_converted_disk: Disk,
+    what_is_mounted_by_others: Disk,
+    a_store_that_is_not_there: Disk,
+    several_stores,
+];
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");
+
+fn impctl(machine: &Machine, words: &[&str]) -> Output {
+    let (root, compiled) = (machine.at(""), machine.home().join("manifest"));
+    let mut line = vec![OsStr::new(PROGRAM), OsStr::new("orphans"), OsStr::new("--root"), root.as_os_str()];
+    line.extend([OsStr::new("--manifest"), compiled.as_os_str()]);
+    line.extend(words.iter().map(OsStr::new));
+    run(&line)
+}
+
+/// What it finds on the first store, which must fit the schema and say the same as the exit code; and nothing may have changed.
+#[track_caller]
+fn orphans(machine: &Machine, words: &[&str]) -> Value {
+    let look = || (mounts(), Snapshot::of(&machine.at("")), Snapshot::of(&machine.at("/persist")));
+    let before = look();
+    let output = impctl(machine, &[&["--json"], words].concat());
+    let text = impctl(machine, words);
+    assert_eq!(look(), before, "it changed something");
+    let found = fits(&output, include_str!("../docs/orphans.schema.json"));
+    let is_clean = |store: &Value| store["orphans"] == json!([]) && store["failure"] == "";
+    let code = i32::from(!found["stores"].as_array().unwrap().iter().all(is_clean));
+    assert_eq!((output.code, text.code), (Some(code), Some(code)), "{output:?}");
+    // It says what it does not do, where somebody might think that it did.
+    assert_eq!(
+        text.stdout.contains("Nothing was removed"),
+        paths(&found["stores"][0]["orphans"]).iter().next().is_some()
+    );
+    found["stores"][0]["orphans"].clone()
+}
+
+fn built(entries: Value) -> Machine {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 16));
+    machine.manifest(&manifest(json!({ "size": "16M" }), entries));
+    machine.build().ok();
+    machine
+}
+
+fn what_no_entry_names() {
+    let machine = built(json!([
+        { "directory": "/var/lib/plex" },
+        { "directory": "/home/ada/photos" },
+        { "directory": "/opt/deep/er/kept" },
+        { "directory": "/target", "source": "/elsewhere/source" },
+        { "file": "/etc/ssh/ssh_host_*" },
+        { "file": "/etc/machine-id", "missing": "create" },
+    ]));
+    // Only what holds entries, and an empty lost+found.
+    are(&orphans(&machine, &[]), &[]);
+    assert_eq!(impctl(&machine, &[]).ok().stdout, "/persist: entries name everything on it\n");
+
+    let store = machine.at("/persist");
+    for path in [
+        "/var/lib/plex/a",
+        "/etc/ssh/ssh_host_key",
+        "/elsewhere/source/a",
+        "/var/lib/old/a",
+        "/var/lib/old/b/c",
+        "/var/lib/plex.bak",
+        "/home/ada/notes/a",
+        "/home/bob/a",
+        "/etc/ssh/other",
+        "/opt/deep/er/lost/a",
+        "/opt/deep/file",
+        "/target/a",
+        "/lost+found/#12",
+        "/new\nline/a",
+    ] {
+        put(&store, path, "x");
+    }
+    put(&store, "/var/lib/old/empty.lock", "");
+    sh_on("sync", &[]);
+    let found = orphans(&machine, &[]);
+    are(
+        &found,
+        &[
+            "directory /persist/var/lib/old",
+            "file /persist/var/lib/plex.bak",
+            "directory /persist/home/ada/notes",
+            "directory /persist/home/bob",
+            "file /persist/etc/ssh/other",
+            "directory /persist/opt/deep/er/lost",
+            "file /persist/opt/deep/file",
+            "directory /persist/target",
+            "directory /persist/lost+found",
+            "directory /persist/new\nline",
+        ],
+    );
+    let old = at(&found, "/persist/var/lib/old");
+    assert_eq!((&old["files"], &old["allocated"]), (&json!(3), &json!(du(&store.join("var/lib/old")))));
+    assert_eq!(at(&found, "/persist/lost+found")["remarks"], json!(["what fsck found"]));
+}
+
+fn what_a_removed_entry_left() {
+    let both = json!([{ "directory": "/var/lib/plex" }, { "directory": "/var/lib/old" }]);
+    let machine = built(both.clone());
+    put(&machine.at("/persist"), "/var/lib/old/a", "x");
+    // Generations 7 and 8 of NixOS name it, and 9 does not.
+    let compiled = machine.home().join("manifest");
+    let earlier = fs::read(&compiled).unwrap();
+    machine.manifest(&manifest(json!({ "size": "16M" }), json!([{ "directory": "/var/lib/plex" }])));
+    let now = fs::read(&compiled).unwrap();
+    for (number, content) in [(7, &earlier), (8, &earlier), (9, &now)] {
+        put(&machine.at(""), &format!("/nix/store/{number}-system/etc/imp-mount/manifest"), content);
+        let profiles = machine.at("/nix/var/nix/profiles");
+        fs::create_dir_all(&profiles).unwrap();
+        symlink(format!("/nix/store/{number}-system"), profiles.join(format!("system-{number}-link")))
+            .unwrap();
+    }
+    machine.reboot().ok();
+    let found = orphans(&machine, &[]);
+    are(&found, &["directory /persist/var/lib/old"]);
+    assert_eq!(found[0]["generation"], Value::Null, "the reboot took the profiles with it");
+
+    for (number, content) in [(7, &earlier), (8, &earlier), (9, &now)] {
+        put(
+            &machine.at(""),
+            &format!("/nix/var/nix/profiles/system-{number}-link/etc/imp-mount/manifest"),
+            content,
+        );
+    }
+    let found = orphans(&machine, &[]);
+    assert_eq!(found[0]["generation"], 8);
+    let text = impctl(&machine, &[]).expect(1).stdout;
+    assert!(text.contains("named by generation 8"), "{text}");
+    machine.manifest(&manifest(json!({ "size": "16M" }), both));
+    are(&orphans(&machine, &[]), &[]);
+}
+
+fn a_converted_disk() {
+    let machine = Machine::new(Root::Disk, Disk::new(Fs::Ext4, 16));
+    for path in
+        ["/var/lib/plex/a", "/var/lib/old/a", "/etc/fstab", "/usr/bin/env", "/nix/store/x/a", "/root/notes"]
+    {
+        put(&machine.at(""), path, "x");
+    }
+    machine.manifest(&manifest(
+        json!({ "convert": "/persist", "size": "16M" }),
+        json!([{ "directory": "/var/lib/plex" }]),
+    ));
+    // Before: the store is not there yet.
+    impctl(&machine, &[]).expect(2).says(&["no store could be looked at"]);
+    machine.build().ok();
+    let found = orphans(&machine, &[]);
+    are(
+        &found,
+        &[
+            "directory /persist/var/lib/old",
+            "file /persist/etc/fstab",
+            "directory /persist/usr",
+            "directory /persist/nix",
+            "directory /persist/root",
+        ],
+    );
+    let remarks = |path| at(&found, path)["remarks"].clone();
+    let old = json!(["of the system before it was converted"]);
+    assert_eq!((remarks("/persist/usr"), remarks("/persist/etc/fstab")), (old.clone(), old));
+    assert_eq!((remarks("/persist/root"), remarks("/persist/var/lib/old")), (json!([]), json!([])));
+    assert_eq!(remarks("/persist/nix"), json!(["a Nix store: leave it to nix"]));
+    machine.power_off();
+}
+
+fn what_is_mounted_by_others() {
+    let machine = built(json!([{ "directory": "/var/lib/plex" }]));
+    let store = machine.at("/persist");
+    for path in ["/nix/store/x", "/srv/used/a", "/srv/unused/a"] {
+        put(&store, path, "x");
+    }
+    for (from, to) in [("nix", "/nix"), ("srv/used", "/srv/place")] {
+        fs::create_dir_all(machine.at(to)).unwrap();
+        bind(store.join(from), machine.at(to));
+    }
+    are(&orphans(&machine, &[]), &["directory /persist/srv/unused"]);
+    sh_on("umount", &[&machine.at("/srv/place")]);
+    are(&orphans(&machine, &[]), &["directory /persist/srv/unused", "directory /persist/srv/used"]);
+}
+
+fn a_store_that_is_not_there() {
+    let machine = built(json!([{ "directory": "/var/lib/plex" }]));
+    sh_on("umount --recursive", &[&machine.at("/var/lib/plex")]);
+    sh_on("umount", &[&machine.at("/persist")]);
+    let output = impctl(&machine, &[]).expect(2).says(&["no store could be looked at", "--check"]);
+    assert!(output.stdout.contains("/persist: not looked at: nothing is mounted there"), "{output:?}");
+    impctl(&machine, &["/other"]).expect(2).says(&["/other", "this is no store", "/persist"]);
+    run(&[PROGRAM, "orphans", "--root", "/tmp/machine"])
+        .expect(2)
+        .says(&["there is no manifest", "--manifest"]);
+}
+
+fn several_stores() {
+    let stores = vec![("/persist", Disk::new(Fs::Folder, 0)), ("/persist/media", Disk::new(Fs::Folder, 0))];
+    let machine = Machine::with_stores(Root::Tmpfs, stores);
+    let entries =
+        json!([{ "directory": "/a", "store": "/persist" }, { "directory": "/b", "store": "/persist/media" }]);
+    let paths = json!([{ "path": "/persist" }, { "path": "/persist/media", "required": false }]);
+    machine.manifest(&json!({ "version": 1, "root": null, "stores": paths, "entries": entries }));
+    machine.build().ok();
+    // On the other store each of them is an orphan.
+    put(&machine.at("/persist"), "/b/x", "x");
+    put(&machine.at("/persist/media"), "/a/x", "x");
+    are(&orphans(&machine, &[]), &["directory /persist/b"]);
+    let output = impctl(&machine, &["--json", "/persist/media"]).expect(1);
+    let found = fits(&output, include_str!("../docs/orphans.schema.json"));
+    are(&found["stores"][0]["orphans"], &["directory /persist/media/a"]);
+    // A store may as well be a directory of another one's disk; then it is looked at as itself only.
+    sh_on("umount --recursive", &[&machine.at("/b")]);
+    sh_on("umount", &[&machine.at("/persist/media")]);
+    put(&machine.at("/persist/media"), "/c/x", "x");
+    let output = impctl(&machine, &["--json"]).expect(1);
+    let found = fits(&output, include_str!("../docs/orphans.schema.json"));
+    are(&found["stores"][0]["orphans"], &["directory /persist/b"]);
+    are(&found["stores"][1]["orphans"], &["directory /persist/media/c"]);
+}
