@@ -1,7 +1,7 @@
 //! The walk itself, one directory at a time and by descriptors only.
 
 use std::collections::VecDeque;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,6 @@ use super::group::{Found, Group, Owner, Row, Subject, Totals};
 use super::pool::Pool;
 use super::rules::{State, Verdict};
 use super::{Results, Scan};
-use crate::ctl::terminal;
 use crate::manifest::AbsPath;
 use crate::problem::{Problem, Result, describe};
 use crate::table;
@@ -60,14 +59,8 @@ fn join(mut path: Vec<u8>, name: &[u8]) -> Vec<u8> {
 
 /// Opens the path to start from. None where all of it is left out, for a reason that is told.
 pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Option<Dir>> {
-    let shown = || {
-        format!(
-            "{}{}",
-            scan.prefix,
-            if path.is_root() && !scan.prefix.is_empty() { "" } else { path.as_str() }
-        )
-    };
-    let failed = |errno| Problem::os(format!("cannot look at {}", terminal::name(shown().as_bytes())), errno);
+    let shown = AbsPath::parse(&format!("{}{path}", scan.prefix)).unwrap_or_else(|_| path.clone());
+    let failed = |errno| Problem::os(format!("cannot look at {shown}"), errno);
     let elsewhere = |why: String| {
         results.with(|seen| seen.elsewhere = why);
         Ok(None)
@@ -86,25 +79,10 @@ pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Optio
             let by = if verdict.system { "comes with the system" } else { "is kept by the manifest" };
             return elsewhere(format!("it {by}"));
         }
-        let c_name = std::ffi::CString::new(name).map_err(|_| failed(Errno::INVAL))?;
+        let c_name = CString::new(name).map_err(|_| failed(Errno::INVAL))?;
         let child = look(fd.as_fd(), &c_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         if child.stx_mnt_id != mount {
-            return elsewhere(
-                match fs::openat(
-                    &fd,
-                    &c_name,
-                    OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                    Mode::empty(),
-                ) {
-                    Ok(fd) => table::of(fd.as_fd()).map_or_else(
-                        |_| "it is on another file system".to_owned(),
-                        |mount| {
-                            format!("it is on another file system ({} on {})", mount.fstype, mount.source)
-                        },
-                    ),
-                    Err(_) => "it is on another file system".to_owned(),
-                },
-            );
+            return elsewhere(format!("it is on another file system{}", mounted(fd.as_fd(), &c_name)));
         }
         if FileType::from_raw_mode(child.stx_mode.into()) != FileType::Directory {
             if name != path.name() {
@@ -126,6 +104,13 @@ pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Optio
     let group = group(place, state, verdict, &stat);
     // What is in the path that was asked for is wanted in parts.
     Ok(Some(Dir { fd, group: Arc::new(Group { shared: true, ..group }), own: true, throw_away, mount, only }))
+}
+
+/// Which file system is mounted at a name; empty where that cannot be told.
+fn mounted(dir: BorrowedFd<'_>, name: &CStr) -> String {
+    let fd = fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let mount = fd.ok().and_then(|fd| table::of(fd.as_fd()).ok());
+    mount.map_or_else(String::new, |mount| format!(" ({} on {})", mount.fstype, mount.source))
 }
 
 /// Where a group is.
@@ -360,12 +345,8 @@ impl<'a> Worker<'a> {
         }
         if throw_away != dir.throw_away {
             let row = row(self.path(dir, name), subject, &stat, throw_away);
-            return dir
-                .group
-                .found
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .thrown(row, &dir.group.path);
+            let mut found = dir.group.found.lock().unwrap_or_else(PoisonError::into_inner);
+            return found.thrown(row, &dir.group.path);
         }
         sum.others |= stat.stx_uid != dir.group.row.owner.uid;
         if dir.is_split() {
@@ -434,7 +415,7 @@ impl<'a> Worker<'a> {
         let fd = match open(dir.fd.as_fd(), name) {
             Ok(fd) => fd,
             // Removed meanwhile, or replaced.
-            Err(Errno::NOENT | Errno::NOTDIR) => return None,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return None,
             Err(errno) => {
                 self.results.unread(|| self.path(dir, name), describe(errno));
                 return None;
@@ -496,6 +477,8 @@ impl Sum {
         found.totals.add(&self.totals);
         found.kept |= self.kept;
         found.others |= self.others;
-        self.singles.into_iter().for_each(|row| found.single(row));
+        for row in self.singles {
+            found.single(row);
+        }
     }
 }
