@@ -441,6 +441,8 @@ fn mounts_are_not_entered() {
         (&path["lost"], path["elsewhere"].as_str().unwrap().contains("ext4 on /dev/")),
         (&json!([]), true)
     );
+    let path = lost(root, &["/var/lib/bar/memory"]);
+    assert_eq!(path["elsewhere"], "it is on a tmpfs of its own, which is empty after every boot");
     sh_on("umount", &[&root.join("var/lib/foo/disk"), &root.join("mnt/disk")]);
     disk.umount();
 }

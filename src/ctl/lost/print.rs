@@ -30,7 +30,7 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> String {
     let (seen, path) = (&findings.seen, &findings.path);
     let places = findings.lost.len() as u64;
     if !seen.elsewhere.is_empty() {
-        return format!("{path}: nothing of it would be gone, as {}\n", seen.elsewhere);
+        return format!("{path}: not listed, as {}\n", seen.elsewhere);
     }
     if places > 0 {
         let sum = format!("{} in {}", size(findings.totals.allocated), count(findings.totals.files, "file"));

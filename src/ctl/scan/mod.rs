@@ -1,9 +1,11 @@
 //! One file system looked through by all processors, without ever holding its names: what is found is added up as it is seen,
 //! in the directories that a person would name.
 
+mod dir;
 mod group;
 mod pool;
 pub mod rules;
+mod start;
 mod walker;
 
 use std::collections::HashMap;
@@ -51,7 +53,7 @@ pub struct Seen {
     pub unread_count: u64,
     /// How many throw-away places were passed over.
     pub passed_over: u64,
-    /// Why the path that was asked for does not need to be looked at; empty otherwise.
+    /// Why nothing of the path that was asked for is listed; empty where it was looked at.
     pub elsewhere: String,
 }
 
@@ -102,7 +104,7 @@ impl Scan<'_> {
     /// Looks at a path and all that lies below it on the root's own file system.
     pub fn run(&self, path: &AbsPath) -> Result<Seen> {
         let results = Results::default();
-        if let Some(start) = walker::start(self, path, &results)? {
+        if let Some(start) = start::start(self, path, &results)? {
             // A directory stays open while something below it waits.
             let mut limit = getrlimit(Resource::Nofile);
             limit.current = limit.maximum;

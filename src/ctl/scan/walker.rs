@@ -1,21 +1,19 @@
 //! The walk itself, one directory at a time and by descriptors only.
 
 use std::collections::VecDeque;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsFd;
+use std::sync::{Arc, PoisonError};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
+use rustix::fs::{self, AtFlags, FileType, RawDir};
 use rustix::io::Errno;
 
-use super::group::{Found, Group, Owner, Row, Subject, Totals};
+use super::dir::{Dir, Place, group, join, look, open, place, row, totals};
+use super::group::{Group, Row, Subject, Totals};
 use super::pool::Pool;
-use super::rules::{State, Verdict};
 use super::{Results, Scan};
-use crate::manifest::AbsPath;
-use crate::problem::{Problem, Result, describe};
-use crate::table;
+use crate::problem::describe;
 
 /// Names are read in pieces of this size.
 const BUFFER: usize = 64 * 1024;
@@ -27,149 +25,6 @@ pub enum Job {
     Read(Arc<Dir>),
     /// Go down to some directories in it: their names, each with its NUL.
     Enter(Arc<Dir>, Vec<u8>),
-}
-
-/// A directory that is being read.
-#[derive(Debug)]
-pub struct Dir {
-    fd: OwnedFd,
-    /// What it adds up to.
-    group: Arc<Group>,
-    /// Whether it is the group's own directory, and not one below it.
-    own: bool,
-    throw_away: bool,
-    mount: u64,
-    /// The only name that is wanted.
-    only: Option<Box<[u8]>>,
-}
-
-impl Dir {
-    fn is_split(&self) -> bool {
-        self.own && self.group.is_split()
-    }
-}
-
-fn join(mut path: Vec<u8>, name: &[u8]) -> Vec<u8> {
-    if !path.ends_with(b"/") {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
-}
-
-/// Opens the path to start from. None where all of it is left out, for a reason that is told.
-pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Option<Dir>> {
-    let shown = AbsPath::parse(&format!("{}{path}", scan.prefix)).unwrap_or_else(|_| path.clone());
-    let failed = |errno| Problem::os(format!("cannot look at {shown}"), errno);
-    let elsewhere = |why: String| {
-        results.with(|seen| seen.elsewhere = why);
-        Ok(None)
-    };
-    let mut fd = open(scan.root, c".").map_err(failed)?;
-    let mut stat = look(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?;
-    let mount = stat.stx_mnt_id;
-    let (mut state, mut verdict) = scan.rules.start();
-    let (mut throw_away, mut etc, mut only) = (false, false, None);
-    let mut at = scan.prefix.as_bytes().to_vec();
-    for name in path.components() {
-        let above = (state, verdict);
-        (state, verdict) = scan.rules.step(&above.0, name.as_bytes());
-        throw_away = verdict.throw_away.unwrap_or(throw_away);
-        if verdict.kept || verdict.system || (verdict.mounted && !scan.built) {
-            let by = if verdict.system { "comes with the system" } else { "is kept by the manifest" };
-            return elsewhere(format!("it {by}"));
-        }
-        let c_name = CString::new(name).map_err(|_| failed(Errno::INVAL))?;
-        let child = look(fd.as_fd(), &c_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        if child.stx_mnt_id != mount {
-            return elsewhere(format!("it is on another file system{}", mounted(fd.as_fd(), &c_name)));
-        }
-        if FileType::from_raw_mode(child.stx_mode.into()) != FileType::Directory {
-            if name != path.name() {
-                return Err(failed(Errno::NOTDIR));
-            }
-            (state, verdict) = above;
-            only = Some(name.as_bytes().into());
-            break;
-        }
-        at = join(at, name.as_bytes());
-        etc |= at == b"/etc";
-        fd = open(fd.as_fd(), &c_name).map_err(failed)?;
-        stat = child;
-    }
-    if throw_away && !scan.all {
-        return elsewhere("it is throw-away; --all shows it".to_owned());
-    }
-    let place = Place { path: if at.is_empty() { b"/".to_vec() } else { at }, parent: None, throw_away, etc };
-    let group = group(place, state, verdict, &stat);
-    // What is in the path that was asked for is wanted in parts.
-    Ok(Some(Dir { fd, group: Arc::new(Group { shared: true, ..group }), own: true, throw_away, mount, only }))
-}
-
-/// Which file system is mounted at a name; empty where that cannot be told.
-fn mounted(dir: BorrowedFd<'_>, name: &CStr) -> String {
-    let fd = fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-    let mount = fd.ok().and_then(|fd| table::of(fd.as_fd()).ok());
-    mount.map_or_else(String::new, |mount| format!(" ({} on {})", mount.fstype, mount.source))
-}
-
-/// Where a group is.
-struct Place {
-    path: Vec<u8>,
-    parent: Option<Arc<Group>>,
-    throw_away: bool,
-    etc: bool,
-}
-
-fn group(place: Place, state: State, verdict: Verdict, stat: &Statx) -> Group {
-    let row = row(place.path.clone(), Subject::Directory, stat, place.throw_away);
-    let totals = Totals { allocated: stat.stx_blocks * 512, ..Totals::default() };
-    Group {
-        parent: place.parent,
-        path: place.path,
-        state,
-        shared: verdict.shared,
-        etc: place.etc,
-        row,
-        found: Mutex::new(Found::with(totals)),
-    }
-}
-
-fn row(path: Vec<u8>, subject: Subject, stat: &Statx, throw_away: bool) -> Row {
-    Row {
-        path,
-        subject,
-        totals: totals(stat),
-        owner: Owner { uid: stat.stx_uid, gid: stat.stx_gid, mode: stat.stx_mode & 0o7777 },
-        others: false,
-        partly: false,
-        throw_away,
-        unmounted: false,
-    }
-}
-
-fn totals(stat: &Statx) -> Totals {
-    Totals {
-        files: 1,
-        allocated: stat.stx_blocks * 512,
-        apparent: stat.stx_size,
-        newest: Some((stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec)),
-    }
-}
-
-fn look(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Statx, Errno> {
-    // STATX_MNT_ID is Linux 5.8. A device number is no help: a bind mount of the same disk has the same.
-    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, wanted)
-}
-
-fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Not even the times of access change, where the owner or root looks.
-    match fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
-        Err(Errno::PERM) => fs::openat(dir, name, flags, Mode::empty()),
-        result => result,
-    }
 }
 
 /// One thread of the walk.
@@ -382,16 +237,16 @@ impl<'a> Worker<'a> {
     fn child(&self, dir: &Dir, name: &CStr) -> Option<Dir> {
         let state: &[usize] = if dir.is_split() { &dir.group.state } else { &[] };
         let (state, verdict) = self.scan.rules.step(state, name.to_bytes());
-        let group = &dir.group;
+        let above = &dir.group;
         let kept = || {
-            group.found.lock().unwrap_or_else(PoisonError::into_inner).kept = true;
+            above.found.lock().unwrap_or_else(PoisonError::into_inner).kept = true;
             None
         };
         if verdict.kept || (verdict.mounted && !self.scan.built) {
             return kept();
         }
         if verdict.system {
-            return if group.etc { kept() } else { None };
+            return if above.etc { kept() } else { None };
         }
         let throw_away = verdict.throw_away.unwrap_or(dir.throw_away);
         // What is not throw-away may lie in what is.
@@ -427,12 +282,12 @@ impl<'a> Worker<'a> {
             let _: Option<Dir> = kept();
         }
         if !apart && !dir.is_split() {
-            let mut found = group.found.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut found = above.found.lock().unwrap_or_else(PoisonError::into_inner);
             found.totals.allocated += stat.stx_blocks * 512;
             drop(found);
             return Some(Dir {
                 fd,
-                group: Arc::clone(group),
+                group: Arc::clone(above),
                 own: false,
                 throw_away,
                 mount: dir.mount,
@@ -441,19 +296,12 @@ impl<'a> Worker<'a> {
         }
         let path = self.path(dir, name);
         // Below an entry there is nothing more to say but its own.
-        let etc = !unmounted && (group.etc || path == b"/etc");
-        let parent = (!apart).then(|| Arc::clone(group));
-        let mut new = self::group(Place { path, parent, throw_away, etc }, state, verdict, &stat);
+        let etc = !unmounted && (above.etc || path == b"/etc");
+        let parent = (!apart).then(|| Arc::clone(above));
+        let mut new = group(Place { path, parent, throw_away, etc }, state, verdict, &stat);
         new.row.unmounted = unmounted;
         Some(Dir { fd, group: Arc::new(new), own: true, throw_away, mount: dir.mount, only: None })
     }
-}
-
-/// Where something open is, seen from this process; empty for `/`.
-fn place(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
-    let path =
-        fs::readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?.into_bytes();
-    Some(if path == b"/" { Vec::new() } else { path })
 }
 
 /// Whether an empty file of this name is a lock.

@@ -1,19 +1,20 @@
 //! `impctl orphans`: what lies on the stores, and no entry names any more. It never removes anything.
 
+mod print;
+
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use rustix::fs::OFlags;
-use serde_json::{Value, json};
 
-use super::lost::{SHARED, print};
+use super::lost::SHARED;
 use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
 use super::scan::{Row, Scan, Seen, Totals};
 use super::system::System;
-use super::terminal::{self, ALERT, FAINT, HEADING, Table, count, size, styled};
+use super::terminal;
 use crate::manifest::{AbsPath, Kind, Manifest, Store, wire};
 use crate::problem::{Problem, describe};
 use crate::report::{Report, State};
@@ -118,9 +119,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let context = Context::new(&system, &manifest)?;
     let found: Vec<_> = wanted.into_iter().map(|index| context.look(index)).collect();
     if options.json {
-        output::print(&json(&system, &found))?;
+        output::print(&print::json(&system, &found))?;
     } else {
-        terminal::print(&text(&found, terminal::width()))?;
+        terminal::print(&print::text(&found, terminal::width()))?;
     }
     if found.iter().all(|store| !store.failure.is_empty()) {
         let problem =
@@ -201,7 +202,7 @@ impl<'m> Context<'m> {
         let failed = |errno| Problem::new(format!("it cannot be opened: {}", describe(errno)));
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let fd = walk::open_below(self.system.root(), &store.path, flags, Mounts::Enter).map_err(failed)?;
-        let mount = table::of(std::os::fd::AsFd::as_fd(&fd))?;
+        let mount = table::of(fd.as_fd())?;
         if walk::mount_id(self.system.root()) == Ok(mount.id) {
             let converts =
                 self.manifest.root.as_ref().and_then(|root| root.convert.as_ref()) == Some(&store.path);
@@ -211,7 +212,7 @@ impl<'m> Context<'m> {
         }
         let rules = self.rules(index, &mount);
         let scan = Scan {
-            root: std::os::fd::AsFd::as_fd(&fd),
+            root: fd.as_fd(),
             prefix: store.path.as_str(),
             rules: &rules,
             all: true,
@@ -302,69 +303,4 @@ impl<'m> Context<'m> {
         }
         remarks
     }
-}
-
-fn text(found: &[Found<'_>], width: Option<usize>) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
-    let mut lines = Vec::new();
-    let mut sum = Totals::default();
-    let mut places = 0;
-    for one in found {
-        if !one.failure.is_empty() {
-            lines.push(styled(ALERT, &format!("{}: not looked at: {}", one.store.path, one.failure)));
-            continue;
-        }
-        sum.add(&one.totals);
-        places += one.orphans.len() as u64;
-        if one.orphans.is_empty() {
-            lines.push(format!("{}: entries name everything on it", one.store.path));
-        } else {
-            lines.push(table(one, now).render(width));
-        }
-        lines.extend(print::unread(&one.seen).iter().map(|line| styled(ALERT, line)));
-    }
-    if places > 0 {
-        let all = format!(
-            "{} in {}, in {}.",
-            size(sum.allocated),
-            count(sum.files, "file"),
-            count(places, "place")
-        );
-        lines.push(styled(HEADING, &all));
-        let never = "Nothing was removed, and impctl never removes anything. Look before you do.";
-        lines.push(styled(FAINT, never));
-    }
-    lines.join("\n") + "\n"
-}
-
-fn table(found: &Found<'_>, now: i64) -> Table {
-    let mut table = Table::new(&print::COLUMNS, "NAMED BY NO ENTRY");
-    for orphan in &found.orphans {
-        let mut remarks = orphan.remarks.clone();
-        remarks.extend(orphan.generation.map(|number| format!("named by generation {number}")));
-        let owner = print::owner(&orphan.row, &orphan.user, &orphan.group);
-        table.row(print::cells(&orphan.row, owner, now), print::path(&orphan.row), remarks.join(", "));
-    }
-    table
-}
-
-fn json(system: &System, found: &[Found<'_>]) -> String {
-    let orphan = |orphan: &Orphan| {
-        let mut value = print::row(&orphan.row, &orphan.user, &orphan.group);
-        value["remarks"] = json!(orphan.remarks);
-        value["generation"] = json!(orphan.generation);
-        value
-    };
-    let store = |one: &Found<'_>| {
-        json!({
-            "path": one.store.path.as_str(),
-            "failure": one.failure,
-            "orphans": one.orphans.iter().map(orphan).collect::<Vec<Value>>(),
-            "totals": print::totals(&one.totals),
-            "unread": print::unread_json(&one.seen),
-            "unread_count": one.seen.unread_count,
-        })
-    };
-    let stores: Vec<_> = found.iter().map(store).collect();
-    format!("{:#}\n", json!({ "version": 1, "root": system.place.to_string_lossy(), "stores": stores }))
 }

@@ -1,0 +1,78 @@
+//! What `impctl orphans` prints, for people and as JSON.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::{Found, Orphan};
+use crate::ctl::lost::print as lost;
+use crate::ctl::scan::Totals;
+use crate::ctl::system::System;
+use crate::ctl::terminal::{ALERT, FAINT, HEADING, Table, count, size, styled};
+
+/// For a terminal of so many columns.
+pub fn text(found: &[Found<'_>], width: Option<usize>) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+    let mut lines = Vec::new();
+    let mut sum = Totals::default();
+    let mut places = 0;
+    for one in found {
+        if !one.failure.is_empty() {
+            lines.push(styled(ALERT, &format!("{}: not looked at: {}", one.store.path, one.failure)));
+            continue;
+        }
+        sum.add(&one.totals);
+        places += one.orphans.len() as u64;
+        if one.orphans.is_empty() {
+            lines.push(format!("{}: entries name everything on it", one.store.path));
+        } else {
+            lines.push(table(one, now).render(width));
+        }
+        lines.extend(lost::unread(&one.seen).iter().map(|line| styled(ALERT, line)));
+    }
+    if places > 0 {
+        let all = format!(
+            "{} in {}, in {}.",
+            size(sum.allocated),
+            count(sum.files, "file"),
+            count(places, "place")
+        );
+        lines.push(styled(HEADING, &all));
+        let never = "Nothing was removed, and impctl never removes anything. Look before you do.";
+        lines.push(styled(FAINT, never));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn table(found: &Found<'_>, now: i64) -> Table {
+    let mut table = Table::new(&lost::COLUMNS, "NAMED BY NO ENTRY");
+    for orphan in &found.orphans {
+        let mut remarks = orphan.remarks.clone();
+        remarks.extend(orphan.generation.map(|number| format!("named by generation {number}")));
+        let owner = lost::owner(&orphan.row, &orphan.user, &orphan.group);
+        table.row(lost::cells(&orphan.row, owner, now), lost::path(&orphan.row), remarks.join(", "));
+    }
+    table
+}
+
+/// As JSON.
+pub fn json(system: &System, found: &[Found<'_>]) -> String {
+    let orphan = |orphan: &Orphan| {
+        let mut value = lost::row(&orphan.row, &orphan.user, &orphan.group);
+        value["remarks"] = json!(orphan.remarks);
+        value["generation"] = json!(orphan.generation);
+        value
+    };
+    let store = |one: &Found<'_>| {
+        json!({
+            "path": one.store.path.as_str(),
+            "failure": one.failure,
+            "orphans": one.orphans.iter().map(orphan).collect::<Vec<Value>>(),
+            "totals": lost::totals(&one.totals),
+            "unread": lost::unread_json(&one.seen),
+            "unread_count": one.seen.unread_count,
+        })
+    };
+    let stores: Vec<_> = found.iter().map(store).collect();
+    format!("{:#}\n", json!({ "version": 1, "root": system.place.to_string_lossy(), "stores": stores }))
+}

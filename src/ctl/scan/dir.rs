@@ -1,0 +1,118 @@
+//! Directories as a walk has them, and what is asked of the kernel.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::group::{Found, Group, Owner, Row, Subject, Totals};
+use super::rules::{State, Verdict};
+
+/// A directory that is being read.
+#[derive(Debug)]
+pub struct Dir {
+    pub fd: OwnedFd,
+    /// What it adds up to.
+    pub group: Arc<Group>,
+    /// Whether it is the group's own directory, and not one below it.
+    pub own: bool,
+    /// Whether it is throw-away.
+    pub throw_away: bool,
+    /// The mount that the walk stays on.
+    pub mount: u64,
+    /// The only name that is wanted.
+    pub only: Option<Box<[u8]>>,
+}
+
+impl Dir {
+    /// Whether each directory in it is a group of its own, and each file a line.
+    pub fn is_split(&self) -> bool {
+        self.own && self.group.is_split()
+    }
+}
+
+/// A name in a directory.
+pub fn join(mut path: Vec<u8>, name: &[u8]) -> Vec<u8> {
+    if !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+/// Where a group is.
+pub struct Place {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// The group that it adds up to.
+    pub parent: Option<Arc<Group>>,
+    /// Whether it is throw-away.
+    pub throw_away: bool,
+    /// Whether it is in /etc.
+    pub etc: bool,
+}
+
+/// A group in which nothing was found yet.
+pub fn group(place: Place, state: State, verdict: Verdict, stat: &Statx) -> Group {
+    let row = row(place.path.clone(), Subject::Directory, stat, place.throw_away);
+    let totals = Totals { allocated: stat.stx_blocks * 512, ..Totals::default() };
+    Group {
+        parent: place.parent,
+        path: place.path,
+        state,
+        shared: verdict.shared,
+        etc: place.etc,
+        row,
+        found: Mutex::new(Found::with(totals)),
+    }
+}
+
+/// A line of what was looked at.
+pub fn row(path: Vec<u8>, subject: Subject, stat: &Statx, throw_away: bool) -> Row {
+    Row {
+        path,
+        subject,
+        totals: totals(stat),
+        owner: Owner { uid: stat.stx_uid, gid: stat.stx_gid, mode: stat.stx_mode & 0o7777 },
+        others: false,
+        partly: false,
+        throw_away,
+        unmounted: false,
+    }
+}
+
+/// What one file adds.
+pub fn totals(stat: &Statx) -> Totals {
+    Totals {
+        files: 1,
+        allocated: stat.stx_blocks * 512,
+        apparent: stat.stx_size,
+        newest: Some((stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec)),
+    }
+}
+
+/// What is at a name.
+pub fn look(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Statx, Errno> {
+    // STATX_MNT_ID is Linux 5.8. A device number is no help: a bind mount of the same disk has the same.
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, wanted)
+}
+
+/// Opens a directory to read it.
+pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Not even the times of access change, where the owner or root looks.
+    match fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => fs::openat(dir, name, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+/// Where something open is, seen from this process; empty for `/`.
+pub fn place(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let path =
+        fs::readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?.into_bytes();
+    Some(if path == b"/" { Vec::new() } else { path })
+}

@@ -1,0 +1,77 @@
+//! Where a walk starts: the path that was asked for, unless all of it is left out.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dir::{Dir, Place, group, join, look, open};
+use super::group::Group;
+use super::{Results, Scan};
+use crate::ctl::system::outlives_a_boot;
+use crate::manifest::AbsPath;
+use crate::problem::{Problem, Result};
+use crate::table;
+
+/// Opens the path to start from. None where all of it is left out, for a reason that is told.
+pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Option<Dir>> {
+    let shown = AbsPath::parse(&format!("{}{}", scan.prefix, path.as_str())).unwrap_or_else(|_| path.clone());
+    let failed = |errno| Problem::os(format!("cannot look at {shown}"), errno);
+    let elsewhere = |why: String| {
+        results.with(|seen| seen.elsewhere = why);
+        Ok(None)
+    };
+    let mut fd = open(scan.root, c".").map_err(failed)?;
+    let mut stat = look(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?;
+    let mount = stat.stx_mnt_id;
+    let (mut state, mut verdict) = scan.rules.start();
+    let (mut throw_away, mut etc, mut only) = (false, false, None);
+    let mut at = scan.prefix.as_bytes().to_vec();
+    for name in path.components() {
+        let above = (state, verdict);
+        (state, verdict) = scan.rules.step(&above.0, name.as_bytes());
+        throw_away = verdict.throw_away.unwrap_or(throw_away);
+        if verdict.kept || verdict.system || (verdict.mounted && !scan.built) {
+            let by = if verdict.system { "comes with the system" } else { "is kept by the manifest" };
+            return elsewhere(format!("it {by}"));
+        }
+        let c_name = CString::new(name).map_err(|_| failed(Errno::INVAL))?;
+        let child = look(fd.as_fd(), &c_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        if child.stx_mnt_id != mount {
+            return elsewhere(mounted(fd.as_fd(), &c_name));
+        }
+        if FileType::from_raw_mode(child.stx_mode.into()) != FileType::Directory {
+            if name != path.name() {
+                return Err(failed(Errno::NOTDIR));
+            }
+            (state, verdict) = above;
+            only = Some(name.as_bytes().into());
+            break;
+        }
+        at = join(at, name.as_bytes());
+        etc |= at == b"/etc";
+        fd = open(fd.as_fd(), &c_name).map_err(failed)?;
+        stat = child;
+    }
+    if throw_away && !scan.all {
+        return elsewhere("it is throw-away; --all shows it".to_owned());
+    }
+    let place = Place { path: if at.is_empty() { b"/".to_vec() } else { at }, parent: None, throw_away, etc };
+    let group = group(place, state, verdict, &stat);
+    // What is in the path that was asked for is wanted in parts.
+    Ok(Some(Dir { fd, group: Arc::new(Group { shared: true, ..group }), own: true, throw_away, mount, only }))
+}
+
+/// What is to be said of a name on another file system.
+fn mounted(dir: BorrowedFd<'_>, name: &CStr) -> String {
+    let fd = fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    match fd.ok().and_then(|fd| table::of(fd.as_fd()).ok()) {
+        None => "it is on another file system".to_owned(),
+        Some(mount) if outlives_a_boot(&mount.fstype) => {
+            format!("it is on another file system ({} on {})", mount.fstype, mount.source)
+        }
+        Some(mount) => format!("it is on a {} of its own, which is empty after every boot", mount.fstype),
+    }
+}
