@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -10,8 +11,8 @@ use super::{explains, manifest, stops, unharmed, write};
 use crate::boot::Boot;
 use crate::computer::{Computer, On, Suite};
 use crate::drive::Drive;
-use crate::support::Fs;
 use crate::support::command::sh_on;
+use crate::support::{Fs, run};
 
 tests![
     the_device_is_missing,
@@ -48,6 +49,18 @@ fn computer(on: On, words: &str) -> Computer {
     let computer = Computer::with(on, Suite::Stable, vec![Drive::formatted("persist", Fs::Ext4, 64, words)]);
     computer.drive("persist").visit(fill);
     computer
+}
+
+/// Damages the file system on a disk.
+fn debugfs(computer: &Computer, request: &str) {
+    let image = computer.drive("persist").image.to_str().unwrap();
+    run(&["debugfs", "-w", "-R", request, image]).ok();
+}
+
+/// Writes over what is on a disk.
+fn scribble(computer: &Computer, at: u64, bytes: &[u8]) {
+    let image = File::options().write(true).open(&computer.drive("persist").image).unwrap();
+    image.write_all_at(bytes, at).unwrap();
 }
 
 /// Both entries are there, and what the old one held.
@@ -150,13 +163,6 @@ fn the_superblock_is_damaged() {
     .mended();
 }
 
-/// Writes over what is on a disk.
-fn scribble(computer: &Computer, at: u64, bytes: &[u8]) {
-    use std::os::unix::fs::FileExt;
-    let image = File::options().write(true).open(&computer.drive("persist").image).unwrap();
-    image.write_all_at(bytes, at).unwrap();
-}
-
 fn the_superblock_is_gone() {
     let computer = computer(On::Uml, "-b 1024");
     scribble(&computer, 1024, &[0; 1024]);
@@ -196,10 +202,9 @@ fn all_superblocks_are_gone() {
 
 fn fsck_fails() {
     let computer = computer(On::Uml, "");
-    let image = &computer.drive("persist").image;
     // Without the inode of its root, and marked as having errors: nothing that fsck would do unasked.
     for request in ["clri <2>", "ssv state 2"] {
-        sh_on_words(&["debugfs", "-w", "-R", request], image);
+        debugfs(&computer, request);
     }
     let boot = Boot::new(&entries());
     let console = computer.boot(&boot).emergency();
@@ -214,12 +219,6 @@ fn fsck_fails() {
             "EXIT 1",
         ],
     );
-}
-
-fn sh_on_words(words: &[&str], path: &Path) {
-    let mut line: Vec<&std::ffi::OsStr> = words.iter().map(std::convert::AsRef::as_ref).collect();
-    line.push(path.as_os_str());
-    crate::support::run(&line).ok();
 }
 
 fn mounted_read_only() {
@@ -261,9 +260,8 @@ fn mounted_read_only() {
 
 fn read_only_after_an_error() {
     let computer = computer(On::Uml, "");
-    let image = &computer.drive("persist").image;
-    sh_on("tune2fs -e remount-ro", &[image]);
-    sh_on_words(&["debugfs", "-w", "-R", "clri /var/lib/old"], image);
+    sh_on("tune2fs -e remount-ro", &[&computer.drive("persist").image]);
+    debugfs(&computer, "clri /var/lib/old");
     // fsck finds nothing of it, as the file system was cleanly unmounted.
     let boot = Boot::new(&entries())
         .in_emergency(&format!(
