@@ -198,13 +198,13 @@ impl Boot {
             put(&format!("boot/{dropin}"), &emergency_shell("/run/boot/emergency"));
         }
         put("boot/activate", include_str!("guest/activate"));
-        put("boot/probe", &format!("{PROBE}{}\n{}", self.probe, probe_end(self.end)));
+        put("boot/probe", &probe_script(&self.probe, self.end));
 
         put(&format!("{units}/sysroot-run.mount"), RUN_MOUNT);
         link("sysroot-run.mount", "initrd-fs.target.requires");
         put(&format!("{units}/initrd-nixos-activation.service"), ACTIVATION);
         link("initrd-nixos-activation.service", "initrd-switch-root.service.requires");
-        put("boot/etc/systemd/system/probe.service", PROBE_UNIT);
+        put("boot/etc/systemd/system/probe.service", &probe_unit("/run/boot/probe"));
         put("boot/etc/systemd/system/multi-user.target.d/probe.conf", "[Unit]\nWants=probe.service\n");
 
         let (mut initrd_fstab, mut fstab) = (String::new(), String::new());
@@ -279,8 +279,24 @@ fn emergency_shell(script: &str) -> String {
     format!("[Service]\nExecStart=\nExecStart=/bin/bash {script}\n")
 }
 
-fn probe_end(end: &str) -> String {
-    format!("echo 'PROBE ends'\nsystemctl --no-block {end}\n")
+/// What the running system is asked, by commands after `guest/probe`, and how it ends.
+pub fn probe_script(commands: &str, end: &str) -> String {
+    format!("{PROBE}{commands}\necho 'PROBE ends'\nsystemctl --no-block {end}\n")
+}
+
+/// The unit that runs this script once everything else is up.
+pub fn probe_unit(script: &str) -> String {
+    format!(
+        "[Unit]
+Description=What a Test Looks at
+After=multi-user.target
+[Service]
+Type=exec
+ExecStart=/bin/bash {script}
+StandardOutput=tty
+TTYPath=/dev/console
+"
+    )
 }
 
 const PROBE: &str = include_str!("guest/probe");
@@ -328,14 +344,4 @@ StandardError=journal+console
 /// As the NixOS module has it where /etc/machine-id persists.
 const MACHINE_ID_COMMIT: &str = "[Unit]
 ConditionFirstBoot=true
-";
-
-const PROBE_UNIT: &str = "[Unit]
-Description=What a Test Looks at
-After=multi-user.target
-[Service]
-Type=exec
-ExecStart=/bin/bash /run/boot/probe
-StandardOutput=tty
-TTYPath=/dev/console
 ";

@@ -13,7 +13,7 @@ use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use crate::boot::Boot;
 use crate::console::Console;
 use crate::drive::{Attached, Drive, attach};
-use crate::support::{Fs, mounts, namespace, run, scratch};
+use crate::support::{Fs, mounts, namespace, scratch};
 
 /// What a machine is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Running {
 }
 
 /// Where `tests/boots/prepare` has put everything.
-fn prepared() -> PathBuf {
+pub fn prepared() -> PathBuf {
     let folder = std::env::var_os("IMP_MOUNT_BOOTS").expect("start this with tests/boots/run");
     folder.into()
 }
@@ -168,7 +168,7 @@ impl Computer {
             boot.cmdline
         );
         let group = Group::new();
-        let mut line = match self.on {
+        let line = match self.on {
             On::Here => unreachable!("it has no kernel of its own"),
             On::Uml | On::OldUml => {
                 let new = self.on == On::Uml;
@@ -191,39 +191,67 @@ impl Computer {
                 line
             }
             On::Qemu => {
-                let tree = prepared().join("qemu");
-                let mut line = group.member(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
-                line.arg("--library-path").arg(tree.join("usr/lib/x86_64-linux-gnu"));
-                line.arg(tree.join("usr/bin/qemu-system-x86_64")).arg("-L").arg(tree.join("usr/share/qemu"));
-                line.arg("-L").arg(tree.join("usr/share/seabios"));
-                line.args("-accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 1024".split(' '));
-                line.args("-nographic -nodefaults -no-user-config -no-reboot".split(' '));
-                line.args(["-serial", "stdio", "-monitor", "none"]);
-                let disks = self.drives.iter().map(|drive| (&drive.image, ""));
-                for (number, (image, more)) in
-                    [(&system, ",readonly=on")].into_iter().chain(disks).enumerate()
-                {
-                    line.arg("-drive").arg(format!(
-                        "file={},if=none,id=d{number},format=raw,cache=unsafe,file.locking=off{more}",
-                        image.display()
-                    ));
-                    line.arg("-device").arg(format!("nvme,serial=d{number},drive=d{number}"));
-                }
-                line.arg("-kernel").arg(prepared().join("kernel")).arg("-initrd").arg(initrd);
-                line.arg("-append").arg(format!("console=ttyS0 {words}"));
-                line
+                let disks = [(system.as_path(), ",readonly=on")].into_iter().chain(self.writable());
+                qemu(&group, initrd, disks, &words)
             }
         };
-        let (reader, writer) = std::io::pipe().unwrap();
-        line.env("TMPDIR", "/tmp").env("HOME", "/tmp").stdin(Stdio::null());
-        line.stdout(writer.try_clone().unwrap()).stderr(writer);
-        let mut machine = line.spawn().unwrap();
-        drop(line);
-        let patience = Duration::from_secs(200);
-        Console::read(OwnedFd::from(reader).into(), &mut machine, patience, &boot.typed, &mut || {
-            meanwhile(&group)
-        })
+        watch(line, &group, &boot.typed, meanwhile)
     }
+
+    /// Boots virtual hardware that has these disks alone, with an initrd that was made elsewhere.
+    pub fn boot_initrd(&self, initrd: &Path, words: &str) -> Console {
+        let group = Group::new();
+        let line = qemu(&group, initrd, self.writable(), words);
+        watch(line, &group, &[], &mut |_| ())
+    }
+
+    /// Its own disks, as QEMU gets them.
+    fn writable(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.drives.iter().map(|drive| (drive.image.as_path(), ""))
+    }
+}
+
+/// Virtual hardware with Debian stable's kernel.
+fn qemu<'a>(
+    group: &Group,
+    initrd: &Path,
+    disks: impl Iterator<Item = (&'a Path, &'a str)>,
+    words: &str,
+) -> Command {
+    let tree = prepared().join("qemu");
+    let mut line = group.member(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
+    line.arg("--library-path").arg(tree.join("usr/lib/x86_64-linux-gnu"));
+    line.arg(tree.join("usr/bin/qemu-system-x86_64")).arg("-L").arg(tree.join("usr/share/qemu"));
+    line.arg("-L").arg(tree.join("usr/share/seabios"));
+    line.args("-accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 1024".split(' '));
+    line.args("-nographic -nodefaults -no-user-config -no-reboot".split(' '));
+    line.args(["-serial", "stdio", "-monitor", "none"]);
+    for (number, (image, more)) in disks.enumerate() {
+        line.arg("-drive").arg(format!(
+            "file={},if=none,id=d{number},format=raw,cache=unsafe,file.locking=off{more}",
+            image.display()
+        ));
+        line.arg("-device").arg(format!("nvme,serial=d{number},drive=d{number}"));
+    }
+    line.arg("-kernel").arg(prepared().join("kernel")).arg("-initrd").arg(initrd);
+    line.arg("-append").arg(format!("console=ttyS0 {words}"));
+    line
+}
+
+/// Switches on a machine with a kernel of its own, and reads its console until it is off.
+fn watch(
+    mut line: Command,
+    group: &Group,
+    typed: &[(String, String)],
+    meanwhile: &mut dyn FnMut(&Group),
+) -> Console {
+    let (reader, writer) = std::io::pipe().unwrap();
+    line.env("TMPDIR", "/tmp").env("HOME", "/tmp").stdin(Stdio::null());
+    line.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut machine = line.spawn().unwrap();
+    drop(line);
+    let patience = Duration::from_secs(200);
+    Console::read(OwnedFd::from(reader).into(), &mut machine, patience, typed, &mut || meanwhile(group))
 }
 
 const NEWER: &str = "/tmp/newer";

@@ -137,7 +137,7 @@ impl Console {
 
     /// None of these may have been said.
     #[track_caller]
-    fn lacks(self, words: &[&str]) -> Self {
+    pub fn lacks(self, words: &[&str]) -> Self {
         for word in words {
             assert!(!self.text.contains(word), "{word}\n{self:?}");
         }

@@ -18,6 +18,7 @@ mod drive;
 mod units;
 
 mod convert;
+mod dracut;
 mod files;
 mod machines;
 mod mishaps;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ("bench", bench::TESTS),
         ("demo", demo::TESTS),
         ("convert", convert::TESTS),
+        ("dracut", dracut::TESTS),
         ("files", files::TESTS),
         ("machines", machines::TESTS),
         ("mishaps::entries", mishaps::entries::TESTS),

@@ -16,7 +16,8 @@ use crate::console::Console;
 use crate::support::Snapshot;
 
 /// What every run that failed says last.
-const LAST: &str = "nothing is mounted by this run; `imp-mount --check` says what is there and what to do";
+pub const LAST: &str =
+    "nothing is mounted by this run; `imp-mount --check` says what is there and what to do";
 
 /// These entries, on one store.
 fn manifest(entries: &Value) -> Value {

@@ -1,0 +1,172 @@
+//! An installed Debian whose initrd dracut makes, converted as docs/dracut.md says.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::boot::{compile, probe_script, probe_unit};
+use crate::computer::{Computer, On, Suite, prepared};
+use crate::console::Console;
+use crate::drive::Drive;
+use crate::mishaps::LAST;
+use crate::support::{Fs, Snapshot, run, scratch};
+
+tests![debian_with_dracut];
+
+fn debian_with_dracut() {
+    let debian = Debian::new();
+    let disk = || debian.disk().is_clean().visit(Snapshot::of);
+
+    debian.probe(&format!(
+        r#"
+        {}
+        fact owner "2775 0 8" "$(stat --format '%a %u %g' /var/mail)"
+        fact "su works" "" "$(findmnt --noheadings --output OPTIONS /usr | grep --word-regexp nosuid)"
+        echo kept > /var/lib/kept
+        echo kept > /srv/kept
+        echo lost > /lost
+        echo lost > /var/lost
+        "#,
+        converted()
+    ));
+    let installed = disk();
+    debian.boot("").passed();
+    let first = disk();
+    assert_eq!(installed.losses(&first), [""; 0]);
+    for (path, there) in [("var/lib/kept", true), ("srv/kept", true), ("lost", false), ("var/lost", false)] {
+        assert_eq!(first.line(path).is_some(), there, "{path}");
+    }
+
+    debian.probe(&format!(
+        r#"
+        {}
+        fact kept "kept kept" "$(cat /var/lib/kept /srv/kept | xargs)"
+        fails lost test -e /lost
+        fails "lost in /var" test -e /var/lost
+        "#,
+        converted()
+    ));
+    debian.boot("").passed();
+
+    debian.probe(
+        r#"
+        well
+        fact "root's type" ext4 "$(findmnt --noheadings --output FSTYPE /)"
+        fails "no store" mountpoint --quiet /persist
+        fact "old and new state" "unnamed kept kept" "$(cat /unnamed /var/lib/kept /srv/kept | xargs)"
+        "#,
+    );
+    debian.boot("imp-mount=off").passed();
+
+    let before = debian.disk().is_clean().visit(|root| {
+        fs::remove_file(root.join("srv/kept")).unwrap();
+        fs::remove_dir(root.join("srv")).unwrap();
+        fs::write(root.join("srv"), "precious").unwrap();
+        Snapshot::of(root)
+    });
+    let console = debian.boot("").ended().lacks(&["PROBE"]);
+    // The unit says so first, and dracut's emergency then what it is.
+    let (_, emergency) = console.text.split_once(LAST).unwrap_or_else(|| panic!("no {LAST:?}\n{console:?}"));
+    for words in
+        ["/srv: ", "/persist/srv is a regular file, not a directory; move it away, or correct the entry", OFF]
+    {
+        assert!(emergency.contains(words), "no {words:?}\n{console:?}");
+    }
+    assert_eq!(before.losses(&debian.disk().visit(Snapshot::of)), [""; 0]);
+    debian.disk().is_clean();
+}
+
+/// The first manifest of the page.
+fn manifest() -> Value {
+    let page = include_str!("../../docs/dracut.md");
+    let block = page.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut manifest: Value = serde_json::from_str(block).unwrap();
+    // As it is in Debian, whatever machine this is.
+    manifest["ids"] = json!({ "groups": { "mail": 8 } });
+    manifest
+}
+
+/// What must be in the system whenever it runs on the disk as its store.
+fn converted() -> String {
+    let mut commands = String::from(
+        r#"
+        well
+        fact "root's type" tmpfs "$(findmnt --noheadings --output FSTYPE /)"
+        disk=$(readlink --canonicalize /dev/disk/by-label/root)
+        fact "disk is the store" "$disk /" "$(findmnt --noheadings --nofsroot --raw --output SOURCE,FSROOT /persist)"
+        fact "/bin" usr/bin "$(readlink /bin)"
+        fails "unnamed on the root" test -e /unnamed
+        fact "unnamed on the store" unnamed "$(cat /persist/unnamed)"
+        "#,
+    );
+    for entry in manifest()["entries"].as_array().unwrap() {
+        let path = entry["directory"].as_str().unwrap();
+        writeln!(
+            commands,
+            "fact {path} \"$disk[{path}]\" \"$(findmnt --noheadings --output SOURCE {path})\""
+        )
+        .unwrap();
+    }
+    commands
+}
+
+/// A Debian on its disk, and the initrd that dracut made of it.
+struct Debian {
+    computer: Computer,
+    initrd: PathBuf,
+}
+
+/// What is said last in dracut's emergency.
+const OFF: &str = "EMERGENCY is over";
+
+impl Debian {
+    /// Installs it as the page says.
+    fn new() -> Self {
+        let tree = prepared().join("dracut");
+        let drive = Drive::formatted("root", Fs::Ext4, 512, &format!("-d {}", tree.display()));
+        let initrd = scratch().join("initrd");
+        let compiled = Path::new("/tmp/compiled");
+        fs::write(compiled, compile(&manifest())).unwrap();
+        drive.visit(|root| {
+            let put = |path: &str, text: &str| fs::write(root.join(path), text).unwrap();
+            put("etc/fstab", "LABEL=root / ext4 defaults 0 1\n");
+            put("unnamed", "unnamed\n");
+            put("etc/systemd/system/probe.service", &probe_unit("/root/probe"));
+            let wants = root.join("etc/systemd/system/multi-user.target.wants");
+            fs::create_dir_all(&wants).unwrap();
+            symlink("../probe.service", wants.join("probe.service")).unwrap();
+            // With rd.shell=0 dracut asks no hook, and before a shell it does not look at rd.emergency=: a last hook ends it.
+            put("root/off", &format!("echo '{OFF}'\nsync\npoweroff -f\n"));
+            let script = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/boots/dracut-tree"));
+            let hook = ["--include", "/root/off", "/var/lib/dracut/hooks/emergency/99-off.sh"].map(Path::new);
+            run(&[&[script, root, &prepared().join("imp-mount"), compiled, &initrd], &hook[..]].concat())
+                .ok();
+        });
+        Self { computer: Computer::with(On::Qemu, Suite::Stable, vec![drive]), initrd }
+    }
+
+    fn disk(&self) -> &Drive {
+        self.computer.drive("root")
+    }
+
+    /// Has the running system asked this at the next boots.
+    fn probe(&self, commands: &str) {
+        let script = probe_script(commands, "poweroff");
+        self.disk().visit(|root| fs::write(root.join("root/probe"), script).unwrap());
+    }
+
+    /// Boots it, with further words for the kernel.
+    fn boot(&self, words: &str) -> Console {
+        let words = format!(
+            "root=LABEL=root ro quiet panic=-1 systemd.show_status=error systemd.log_target=journal {words}"
+        );
+        let c = self.computer.boot_initrd(&self.initrd, &words);
+        if std::env::var_os("SHOW").is_some() {
+            eprintln!("{c:?}");
+        }
+        c
+    }
+}
