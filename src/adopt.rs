@@ -115,7 +115,7 @@ fn bring(
 }
 
 /// A directory on the store; what is missing of it looks like what the root has at the same place.
-fn folder_on_store(
+pub fn folder_on_store(
     (base, store): (&AbsPath, &mut Opened),
     path: &AbsPath,
     root: BorrowedFd<'_>,

@@ -10,6 +10,7 @@ use rustix::fs::{
     self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
 };
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use crate::manifest::AbsPath;
 use crate::manifest::path::escape;
@@ -31,18 +32,26 @@ pub enum Mounts {
 }
 
 /// Opens one component below `dir` with `O_PATH`; what it is has to be asked afterwards, but it is never behind a link.
-pub fn look(dir: BorrowedFd<'_>, name: &str, mounts: Mounts) -> Result<OwnedFd, Errno> {
+pub fn look<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, mounts: Mounts) -> Result<OwnedFd, Errno> {
     open(dir, name, OFlags::PATH, mounts)
 }
 
 /// Opens one directory below `dir` with `O_PATH`.
-pub fn directory(dir: BorrowedFd<'_>, name: &str, mounts: Mounts) -> Result<OwnedFd, Errno> {
+pub fn directory<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, mounts: Mounts) -> Result<OwnedFd, Errno> {
     open(dir, name, OFlags::PATH | OFlags::DIRECTORY, mounts)
 }
 
 /// Opens one component below `dir`. Nothing that would block is waited for, and a terminal does not become ours.
-pub fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags, mounts: Mounts) -> Result<OwnedFd, Errno> {
-    debug_assert!(!name.contains('/') && !name.is_empty() && name != "..");
+pub fn open<N: Arg + Copy>(
+    dir: BorrowedFd<'_>,
+    name: N,
+    flags: OFlags,
+    mounts: Mounts,
+) -> Result<OwnedFd, Errno> {
+    debug_assert!({
+        let name = name.to_string_lossy();
+        !name.contains('/') && !name.is_empty() && name != ".."
+    });
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // O_PATH takes no other flags than these.
     let flags = if flags.contains(OFlags::PATH) { flags } else { flags | OFlags::NONBLOCK | OFlags::NOCTTY };
@@ -97,7 +106,7 @@ pub fn base(path: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// What is at `name` below `dir`, seen through the mounts on it.
-pub fn stat_at(dir: BorrowedFd<'_>, name: &str) -> Result<Stat, Errno> {
+pub fn stat_at<N: Arg>(dir: BorrowedFd<'_>, name: N) -> Result<Stat, Errno> {
     statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).map(Stat)
 }
 
@@ -106,7 +115,7 @@ pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
     statx(fd, "", AtFlags::EMPTY_PATH).map(Stat)
 }
 
-fn statx(dir: BorrowedFd<'_>, name: &str, flags: AtFlags) -> Result<Statx, Errno> {
+fn statx<N: Arg>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Statx, Errno> {
     // STATX_MNT_ID is Linux 5.8.
     fs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
 }
@@ -175,10 +184,28 @@ impl Stat {
         self.0.stx_size
     }
 
+    /// The space that it takes, in bytes.
+    #[must_use]
+    pub fn allocated(&self) -> u64 {
+        self.0.stx_blocks * 512
+    }
+
+    /// Which device it is, as `major:minor`, if it is one.
+    #[must_use]
+    pub fn special(&self) -> (u32, u32) {
+        (self.0.stx_rdev_major, self.0.stx_rdev_minor)
+    }
+
     /// When its content changed last: seconds and nanoseconds since 1970.
     #[must_use]
     pub fn modified(&self) -> (i64, u32) {
         (self.0.stx_mtime.tv_sec, self.0.stx_mtime.tv_nsec)
+    }
+
+    /// When anything about it changed last, as [`Stat::modified`].
+    #[must_use]
+    pub fn changed(&self) -> (i64, u32) {
+        (self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec)
     }
 
     /// Whether it is the root of a mount (Linux 5.8).
@@ -213,7 +240,7 @@ impl Stat {
 }
 
 /// A file or directory, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity {
     device: (u32, u32),
     inode: u64,

@@ -10,6 +10,7 @@ mod boot;
 mod broken;
 mod check;
 mod convert;
+mod ctl_adopt;
 mod ctl_lost;
 mod ctl_orphans;
 mod emergency;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         ("convert", convert::TESTS),
         ("ctl_lost", ctl_lost::TESTS),
         ("ctl_orphans", ctl_orphans::TESTS),
+        ("ctl_adopt", ctl_adopt::TESTS),
         ("emergency", emergency::TESTS),
         ("failures", failures::TESTS),
         ("faults", faults::TESTS),

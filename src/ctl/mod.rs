@@ -1,10 +1,16 @@
 //! impctl: everything that a person or a build does, and the boot does not.
 
+pub mod adopt;
+mod bring;
+mod copy;
+mod line;
 mod lost;
 mod manifest;
 mod orphans;
 mod output;
+mod progress;
 mod scan;
+mod shop;
 mod system;
 pub mod terminal;
 
@@ -40,6 +46,8 @@ enum Command {
     },
     Lost(lost::Options),
     Orphans(orphans::Options),
+    /// Persist something now: copy it to a store, mount it from there, and print the line for the configuration
+    Adopt(adopt::Adopt),
 }
 
 /// Reads the command line and does what it says. Exits with 0 when it is done, with 1 when the manifest is refused or something
@@ -51,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Show { file } => manifest::show(&file),
         Command::Lost(options) => lost::run(&options),
         Command::Orphans(options) => orphans::run(&options),
+        Command::Adopt(options) => adopt::run(&options),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }

@@ -134,7 +134,7 @@ impl Worker<'_, '_> {
 }
 
 /// Holds what can be seen at a target now against what was mounted.
-fn verify((dir, name): (BorrowedFd<'_>, &str), source: &Stat) -> Result<()> {
+pub fn verify((dir, name): (BorrowedFd<'_>, &str), source: &Stat) -> Result<()> {
     let seen = walk::stat_at(dir, name)
         .map_err(|errno| Problem::os("cannot look at it after mounting it", errno))?;
     if seen.identity() == source.identity() && seen.is_mount_root() {

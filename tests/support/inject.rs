@@ -23,6 +23,8 @@ use super::Output;
 pub struct Call {
     pub index: usize,
     pub name: Name,
+    /// How many of its name were made before it.
+    pub nth: usize,
 }
 
 impl Call {
@@ -43,6 +45,10 @@ pub enum Injected {
     Kill(usize),
     /// The call fails, without having done anything.
     Error(usize, Errno),
+    /// As the first, by its name and how many of that name came before: where others come and go by chance.
+    KillNth(Name, usize),
+    /// As the second, in the same way.
+    ErrorNth(Name, usize, Errno),
     /// A kernel that does not have this call.
     Missing(Name),
     /// A kernel that mounts nothing on what is attached nowhere (before Linux 6.15).
@@ -66,6 +72,16 @@ impl Injected {
     pub fn kill(call: &Call) -> Self {
         Self::Kill(call.index)
     }
+
+    /// The same where the number of other calls differs by chance.
+    pub fn kill_nth(call: &Call) -> Self {
+        Self::KillNth(call.name, call.nth)
+    }
+
+    /// The call fails, once, where the number of other calls differs by chance.
+    pub fn error_nth(errno: Errno, call: &Call) -> Self {
+        Self::ErrorNth(call.name, call.nth, errno)
+    }
 }
 
 /// A system call that is about to be made.
@@ -84,12 +100,14 @@ enum Verdict {
 
 impl Injected {
     fn verdict(self, entry: &Entry) -> Verdict {
-        let Call { index, name } = entry.call;
+        let Call { index, name, nth } = entry.call;
         let moves = name == Name(libc::SYS_move_mount);
         let [_, _, target, _, flags] = entry.arguments;
         match self {
             Self::Kill(at) if at == index => Verdict::Killed,
             Self::Error(at, errno) if at == index => Verdict::Fails(errno),
+            Self::KillNth(one, at) if (one, at) == (name, nth) => Verdict::Killed,
+            Self::ErrorNth(one, at, errno) if (one, at) == (name, nth) => Verdict::Fails(errno),
             Self::Missing(missing) if missing == name => Verdict::Fails(Errno::ENOSYS),
             Self::NoMountBeneath if moves && flags & 0x200 != 0 => Verdict::Fails(Errno::EINVAL),
             Self::NoDetachedAssembly if moves && is_detached(entry.pid, target) => {
@@ -166,6 +184,7 @@ fn watch(pid: Pid, faults: &[Injected]) -> (ExitStatus, Vec<Call>) {
     ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)
         .unwrap();
     let (mut calls, mut main) = (Vec::new(), 0);
+    let mut counts = std::collections::HashMap::new();
     // Between the two stops of a call: what it is made to return.
     let mut inside: Option<Option<Errno>> = None;
     let (mut signal, mut over) = (None, false);
@@ -182,10 +201,13 @@ fn watch(pid: Pid, faults: &[Injected]) -> (ExitStatus, Vec<Call>) {
                 Some(None) => {}
                 Some(Some(errno)) => {
                     registers::fail(pid, errno);
-                    over = matches!(faults, [Injected::Error(..)]);
+                    over = matches!(faults, [Injected::Error(..) | Injected::ErrorNth(..)]);
                 }
                 None => {
-                    let entry = registers::entry(pid, calls.len());
+                    let mut entry = registers::entry(pid, calls.len());
+                    let count = counts.entry(entry.call.name.0).or_insert(0);
+                    entry.call.nth = *count;
+                    *count += 1;
                     calls.push(entry.call);
                     // The last thing that Rust's runtime does before main is to make a stack for signals.
                     if main == 0 && entry.call.name == Name(libc::SYS_sigaltstack) {
@@ -221,7 +243,7 @@ mod registers {
 
     pub fn entry(pid: Pid, index: usize) -> Entry {
         let now = ptrace::getregs(pid).unwrap();
-        let call = Call { index, name: Name(now.orig_rax.cast_signed()) };
+        let call = Call { index, name: Name(now.orig_rax.cast_signed()), nth: 0 };
         Entry { pid, call, arguments: [now.rdi, now.rsi, now.rdx, now.r10, now.r8] }
     }
 
@@ -274,7 +296,9 @@ const NAMES: &[(&str, i64)] = names![
     "sigaltstack" SYS_sigaltstack, "socket" SYS_socket, "splice" SYS_splice, "statfs" SYS_statfs, "statx" SYS_statx,
     "symlinkat" SYS_symlinkat, "umask" SYS_umask, "umount2" SYS_umount2, "unlink" SYS_unlink, "unlinkat" SYS_unlinkat,
     "utimensat" SYS_utimensat, "write" SYS_write, "writev" SYS_writev, "fchmodat2" SYS_fchmodat2,
-    "newfstatat" SYS_newfstatat, "getgid" SYS_getgid, "gettid" SYS_gettid,
+    "newfstatat" SYS_newfstatat, "getgid" SYS_getgid, "gettid" SYS_gettid, "chmod" SYS_chmod, "linkat" SYS_linkat,
+    "mknodat" SYS_mknodat, "pwrite64" SYS_pwrite64, "removexattr" SYS_removexattr, "renameat2" SYS_renameat2,
+    "setxattr" SYS_setxattr, "syncfs" SYS_syncfs,
 ];
 
 /// Those that libc has no numbers for; they are the same everywhere.

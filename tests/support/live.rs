@@ -13,6 +13,7 @@ use super::{Call, Injected, Machine, Output, namespace, run};
 /// Seen from inside and outside: /run is the same there.
 const HOME: &str = "/run/machine";
 const PROGRAM: &str = "/run/machine/imp-mount";
+const IMPCTL: &str = "/run/machine/impctl";
 
 impl Machine {
     /// Starts the system that was built, as switch-root does: with /proc, /dev and /run, and somebody's programs.
@@ -29,8 +30,31 @@ impl Machine {
             }
         }
         fs::create_dir(HOME).unwrap();
-        File::create(PROGRAM).unwrap();
-        namespace::bind(env!("CARGO_BIN_EXE_imp-mount"), PROGRAM);
+        for (program, place) in
+            [(env!("CARGO_BIN_EXE_imp-mount"), PROGRAM), (env!("CARGO_BIN_EXE_impctl"), IMPCTL)]
+        {
+            File::create(place).unwrap();
+            namespace::bind(program, place);
+        }
+    }
+
+    /// Runs impctl in the started system: a command, and what follows the manifest's name.
+    pub fn impctl(&self, command: &str, words: &[&str]) -> Output {
+        let line = self.impctl_line(command, words);
+        self.run_inside(&line.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The same with faults; names the system calls that it came to as well.
+    pub fn trace_impctl(&self, faults: &[Injected], command: &str, words: &[&str]) -> (Output, Vec<Call>) {
+        let line: Vec<OsString> = self.impctl_line(command, words).into_iter().map(Into::into).collect();
+        trace(faults, &self.at(""), &line)
+    }
+
+    fn impctl_line(&self, command: &str, words: &[&str]) -> Vec<String> {
+        fs::copy(self.home().join("manifest"), Path::new(HOME).join("manifest")).unwrap();
+        let manifest = format!("{HOME}/manifest");
+        let line = [IMPCTL, command, "--manifest", &manifest];
+        line.iter().chain(words).map(|word| (*word).to_owned()).collect()
     }
 
     /// Runs the program in the started system: its sysroot is /.

@@ -157,7 +157,8 @@ fn attributes(path: &Path) -> io::Result<Vec<String>> {
     let length = llistxattr(path, &mut names)?;
     let mut names: Vec<String> = names[..length]
         .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
+        // XFS shows ACLs once more under such a name.
+        .filter(|name| !name.is_empty() && !name.starts_with(b"trusted.SGI_ACL_"))
         .map(|name| String::from_utf8_lossy(name).into_owned())
         .collect();
     names.sort();

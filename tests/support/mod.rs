@@ -11,6 +11,7 @@ mod outcome;
 #[macro_use]
 mod runner;
 mod scratch;
+pub mod trees;
 
 pub use command::{Output, run};
 pub use disk::{Disk, Fs};

@@ -1,0 +1,153 @@
+//! What cannot be adopted, each with the reason and what to do instead.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::place::some;
+use super::survey::{Database, Survey};
+use super::users::User;
+use crate::manifest::options::BindOptions;
+use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Missing, Owner, Phase, pattern, refuse};
+use crate::mount::root::Tree;
+use crate::problem::{Problem, Result};
+use crate::table;
+use crate::walk::{self, Mounts, Stat};
+
+/// The entry that a path is to be.
+fn entry(target: &AbsPath, store: u16) -> Entry {
+    Entry {
+        target: target.clone(),
+        kind: Kind::Directory,
+        store,
+        source: None,
+        owner: Owner::default(),
+        parents: None,
+        method: Method::Bind,
+        missing: Missing::default(),
+        options: BindOptions::DEFAULT,
+        required: true,
+        enforce: false,
+        hidden: false,
+        trash: false,
+        phase: Phase::default(),
+    }
+}
+
+/// What the manifest says against a path.
+pub fn named(manifest: &Manifest, target: &AbsPath, store: u16) -> Result<()> {
+    if target.as_str() == "/nix" {
+        return Err(Problem::new("the running system is in it").remedy(
+            "name it in the configuration, bring it to the store with `impctl migrate`, and reboot",
+        ));
+    }
+    let covers = |entry: &&Entry| match entry.kind {
+        Kind::Directory => target.is_in(&entry.target),
+        Kind::File => *target == entry.target,
+        Kind::Glob => {
+            target.parent() == entry.target.parent() && pattern::matches(entry.target.name(), target.name())
+        }
+    };
+    if let Some(entry) = manifest.entries.iter().find(covers) {
+        let problem = Problem::new(format!("it persists already, by the entry {}", entry.target));
+        return Err(problem.remedy("if it is not mounted, run `imp-mount`; see `imp-mount --check`"));
+    }
+    // A store in it, a name that cannot be: what a manifest with this entry would be refused for.
+    let mut with = manifest.clone();
+    let at = with.entries.partition_point(|entry| entry.target < *target);
+    with.entries.insert(at, entry(target, store));
+    let name =
+        |place| if place == refuse::Place::Entry(at) { String::new() } else { refuse::place(&with, place) };
+    match refuse::problems(&with, &name).into_iter().next() {
+        None => Ok(()),
+        Some(problem) => Err(Problem { at: String::new(), ..problem }),
+    }
+}
+
+/// The directory that holds a path, all of it on the root itself.
+pub fn parent(tree: &Tree, target: &AbsPath) -> Result<OwnedFd> {
+    let root = tree.mount_id()?;
+    let mut dir = tree.root.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+    let mut done = AbsPath::root();
+    let parent = target.parent().unwrap_or_else(AbsPath::root);
+    for name in parent.components() {
+        done = done.child(name);
+        dir = walk::directory(dir.as_fd(), name, Mounts::Enter)
+            .map_err(|errno| walk::explain(dir.as_fd(), done.as_str(), errno, "a directory"))?;
+        let mount = walk::mount_id(dir.as_fd())
+            .map_err(|errno| Problem::os(format!("cannot look at {done}"), errno))?;
+        if mount != root {
+            return Err(elsewhere(&done, &dir));
+        }
+    }
+    Ok(dir)
+}
+
+fn elsewhere(path: &AbsPath, dir: &OwnedFd) -> Problem {
+    let mount = table::of(dir.as_fd()).unwrap_or_default();
+    let what = format!("{path} is another file system, {} ({})", mount.source, mount.fstype);
+    if mount.fstype == "tmpfs" {
+        return Problem::new(what).remedy("only what is on the root itself can be adopted");
+    }
+    Problem::new(what).remedy("what is on it persists already, or is its own affair")
+}
+
+/// Whether what is at a path is something that can be mounted.
+pub fn kind(dir: &OwnedFd, target: &AbsPath, stat: &Stat) -> Result<Kind> {
+    if stat.is_dir() {
+        return Ok(Kind::Directory);
+    }
+    if stat.is_file() {
+        return Ok(Kind::File);
+    }
+    let problem = walk::wrong_type(dir.as_fd(), target.as_str(), stat, "a directory or regular file");
+    Err(problem.remedy(if stat.is_symlink() {
+        "what comes from the configuration need not persist; otherwise adopt the place that it points to"
+    } else {
+        "who uses it makes it anew"
+    }))
+}
+
+/// Other file systems below a path.
+pub fn mounts_below(target: &AbsPath) -> Result<()> {
+    let below = |mount: &table::Mount| {
+        AbsPath::parse(&mount.point).ok().filter(|point| point.is_in(target) && point != target)
+    };
+    let points: Vec<_> = table::all()?.iter().filter_map(below).map(|point| point.to_string()).collect();
+    if points.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(format!("other file systems are mounted below it: {}", some(&points)))
+        .remedy("adopt what lies beside them"))
+}
+
+/// Who would go on writing to what is hidden then, and databases that somebody may have open.
+pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User]) -> Result<()> {
+    const OVERRIDE: &str = "or say --open: it is copied as it is, and must be started again afterwards";
+    let is = survey.databases.first();
+    if !users.is_empty() {
+        let who: Vec<_> = users.iter().map(describe).collect();
+        let what = is.map_or("it".to_owned(), |one| format!("{} ({})", one.what, one.file));
+        let mut units: Vec<_> = users.iter().filter_map(|user| user.unit.as_deref()).collect();
+        units.sort_unstable();
+        units.dedup();
+        let stop = match (units.as_slice(), users) {
+            ([], [user]) => format!("end it (kill {})", user.pid),
+            ([], _) => "end them".to_owned(),
+            (units, _) => format!("systemctl stop {}", units.join(" ")),
+        };
+        return Err(
+            Problem::new(format!("{what} is open: {}", some(&who))).remedy(format!("{stop}, {OVERRIDE}"))
+        );
+    }
+    let open = survey.databases.iter().find_map(|one| one.open.as_ref().map(|file| (one, file)));
+    let Some((Database { what, .. }, file)) = open else { return Ok(()) };
+    let shown = target.join_text(&format!("/{file}"));
+    Err(Problem::new(format!(
+        "{what} was not closed, as {shown} says, or is open where it cannot be seen from here"
+    ))
+    .remedy(format!("start and stop its service once, {OVERRIDE}")))
+}
+
+fn describe(user: &User) -> String {
+    let unit = user.unit.as_ref().map_or(String::new(), |unit| format!(" of {unit}"));
+    format!("{} ({}){unit} {}", user.name, user.pid, user.does)
+}

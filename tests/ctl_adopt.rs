@@ -1,0 +1,592 @@
+//! `impctl adopt`: what was on the root only is on the store, the same in everything, and mounted from there.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::errno::Errno;
+use serde_json::{Value, json};
+
+use crate::live::{manifest, report};
+use crate::support::look::{mounts_below, stat};
+use crate::support::trees::{self, Look};
+use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, mounts, namespace, run};
+
+tests![
+    everything_is_kept: Disk,
+    a_file_is_adopted: Disk,
+    a_tree_deeper_than_a_path: Disk,
+    later_runs_leave_it_or_know_it: Disk,
+    what_cannot_be_adopted: Disk,
+    what_is_open_is_refused: Disk,
+    databases_that_were_not_closed: Disk,
+    something_else_on_the_store: Disk,
+    links_are_not_followed: Disk,
+    strangers_at_the_copys_place: Disk,
+    what_changes_is_copied_again: Disk,
+    what_never_rests_is_left_alone: Disk,
+    a_full_store: Disk,
+    a_store_that_goes_away: Disk,
+    several_stores: Disk,
+    killed_at_any_moment: Disk Inject,
+    errors_at_any_moment: Disk Inject,
+];
+
+/// A machine that runs, with a store on this file system.
+fn started_on(fs: Fs, mib: u64, entries: Value) -> Machine {
+    let machine = Machine::new(Root::Nothing, Disk::new(fs, mib));
+    machine.manifest(&manifest(entries));
+    machine.build().ok();
+    machine.switch_root();
+    machine
+}
+
+fn started() -> Machine {
+    started_on(Fs::Ext4, 64, json!([{ "directory": "/var/lib/named" }]))
+}
+
+fn adopted() -> Value {
+    serde_json::from_slice(&fs::read("/run/imp-mount/adopted.json").unwrap()).unwrap()
+}
+
+/// Nothing of a copy that was begun is left.
+fn is_tidy(machine: &Machine) {
+    let left = machine.disk().snapshot();
+    let left: Vec<_> =
+        left.news(&Snapshot::default()).into_iter().filter(|line| line.contains(".imp-adopt")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn everything_is_kept() {
+    for fs in Fs::REAL {
+        let machine = started_on(fs, 128, json!([]));
+        let place = machine.at("/var/lib/new");
+        trees::make(&place);
+        chown(machine.at("/var/lib"), Some(3), Some(4)).unwrap();
+        let (before, blocks) = (Look::of(&place), fs::metadata(place.join("sparse")).unwrap().blocks());
+        let output = machine.impctl("adopt", &["/var/lib/new"]).ok();
+        let mount = machine.mount_at("/var/lib/new").unwrap();
+        assert_eq!(mount.root, Path::new("/var/lib/new"), "{output:?}");
+        assert!(mount.has("nosuid") && mount.has("nodev"), "{mount:?}");
+        assert_eq!(mount.source, machine.disk().device.display().to_string());
+        assert_eq!(before.differences(&Look::of(&place)), [] as [&str; 0], "{fs:?}: {output:?}");
+        // A hole is none of the 30 MiB.
+        let copied = fs::metadata(place.join("sparse")).unwrap().blocks();
+        assert!(copied <= blocks + 256, "{fs:?}: {copied} blocks of {blocks}");
+        assert_eq!(stat(machine.at("/persist/var/lib")), (0o040_755, 3, 4));
+        assert!(
+            output.stdout.contains("/var/lib/new\"; user = \"193\"; group = \"194\"; mode = \"1750\";"),
+            "{output:?}"
+        );
+        is_tidy(&machine);
+        assert_eq!(mounts_below(&machine.at("/persist")).len(), 1);
+        machine.power_off();
+        fs::remove_dir_all("/tmp/machine").unwrap();
+    }
+}
+
+fn a_file_is_adopted() {
+    let machine = started();
+    let place = machine.at("/etc/adjtime");
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, "time").unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = machine.impctl("adopt", &["--json", "/etc/adjtime", "/etc/none"]).expect(1);
+    let said: Value = serde_json::from_str(&output.stdout).unwrap();
+    let line =
+        "environment.persistence.\"/persist\".files = [ { file = \"/etc/adjtime\"; mode = \"0600\"; } ];";
+    assert_eq!(said["adopted"][0]["nix"], line);
+    assert_eq!(said["adopted"][0]["entry"], json!({ "file": "/etc/adjtime", "mode": "0600" }));
+    assert!(said["problems"][0].as_str().unwrap().starts_with("/etc/none: "), "{said}");
+    output.says(&["error: /etc/none: "]);
+    assert_eq!(fs::read_to_string(&place).unwrap(), "time");
+    fs::write(&place, "later").unwrap();
+    assert_eq!(machine.disk().snapshot().line("etc/adjtime").unwrap().split(' ').nth(2), Some("5"));
+    // What was printed is what a manifest takes.
+    machine.manifest(&manifest(json!([{ "directory": "/var/lib/named" }, said["adopted"][0]["entry"]])));
+    machine.run_live(&["--check"]).ok();
+    machine.reboot().ok();
+    assert_eq!(fs::read_to_string(&place).unwrap(), "later");
+}
+
+fn a_tree_deeper_than_a_path() {
+    let machine = started();
+    let place = machine.at("/srv/deep");
+    trees::make_deep(&place);
+    machine.impctl("adopt", &["/srv/deep"]).ok();
+    assert!(machine.mount_at("/srv/deep").is_some());
+    assert_eq!(trees::bottom(&place), "deep");
+}
+
+fn later_runs_leave_it_or_know_it() {
+    let machine = started();
+    let place = machine.at("/srv/new");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("file"), "first").unwrap();
+    let device = machine.disk().device.display().to_string();
+    machine.impctl("adopt", &["/srv/new/"]).ok();
+    let entry = json!({ "target": "/srv/new", "source": "/persist/srv/new", "kind": "directory" });
+    assert_eq!(adopted(), json!({ "version": 1, "entries": [entry] }));
+    let utab = fs::read_to_string("/run/mount/utab").unwrap();
+    assert!(
+        utab.contains(&format!("SRC={device} TARGET=/srv/new ROOT=/srv/new OPTS=x-initrd.mount\n")),
+        "{utab}"
+    );
+    fs::write(place.join("file"), "second").unwrap();
+
+    // Once more, and runs that do not know of it, change nothing.
+    let before = mounts();
+    machine.impctl("adopt", &["/srv/new"]).ok();
+    machine.run_live(&[]).ok();
+    machine.run_live(&["--check"]).ok();
+    assert_eq!(mounts(), before);
+    assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "second");
+
+    // The manifest that names it finds it in place.
+    machine.manifest(&manifest(
+        json!([{ "directory": "/var/lib/named" }, { "directory": "/srv/new", "options": ["noexec"] }]),
+    ));
+    machine.run_live(&[]).ok();
+    let (mount, old) =
+        (machine.mount_at("/srv/new").unwrap(), before.iter().find(|one| one.target == place).unwrap());
+    assert_eq!(mount.id, old.id);
+    assert!(mount.has("noexec"));
+    assert_eq!(report()["entries"][0]["state"], "mounted");
+    machine.run_live(&["--check"]).ok();
+    machine.impctl("adopt", &["/srv/new"]).expect(1).says(&["persists already, by the entry /srv/new"]);
+    machine.reboot().ok();
+    assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "second");
+}
+
+fn what_cannot_be_adopted() {
+    let machine = started();
+    fs::create_dir_all(machine.at("/srv/disk/in")).unwrap();
+    fs::create_dir_all(machine.at("/mnt/volatile/in")).unwrap();
+    namespace::tmpfs(machine.at("/mnt/volatile"), "mode=0755");
+    fs::create_dir_all(machine.at("/mnt/volatile/in")).unwrap();
+    namespace::tmpfs(machine.at("/srv/disk/in"), "mode=0755");
+    fs::create_dir_all(machine.at("/etc")).unwrap();
+    symlink("/nix/store/x", machine.at("/etc/link")).unwrap();
+    UnixListener::bind(machine.at("/srv/socket")).unwrap();
+    let before = (machine.disk().snapshot(), mounts());
+    for (path, words) in [
+        ("/", "cannot be an entry"),
+        ("/var/lib/named", "by the entry /var/lib/named"),
+        ("/var/lib/named/below", "by the entry /var/lib/named"),
+        ("/var/lib", "mounted below it: /var/lib/named"),
+        ("/nix", "running system"),
+        ("/nix/store/x", "belongs to Nix alone"),
+        ("/run/x", "made anew at every boot"),
+        ("/dev/x", "kernel"),
+        ("/persist/x", "/persist"),
+        ("/srv", "mounted below it: /srv/disk/in"),
+        ("/srv/disk/in", "another file system"),
+        ("/mnt/volatile/in", "/mnt/volatile is another file system"),
+        ("/etc/link", "symbolic link"),
+        ("/srv/socket", "a socket"),
+        ("/srv/none", "No such file"),
+        ("/etc/../srv/none", ".."),
+    ] {
+        machine.impctl("adopt", &[path]).expect(1).says_in_one_line(&["error: ", words]);
+    }
+    machine.impctl("adopt", &["--store", "/data", "/srv/x"]).expect(2).says(&["no store of the manifest"]);
+    machine.impctl("adopt", &[]).expect(2);
+    assert_eq!((machine.disk().snapshot(), mounts()), before);
+}
+
+/// A process inside the machine, which ends with the test.
+fn inside(machine: &Machine, script: &str) -> Child {
+    let child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--", "chroot"])
+        .arg(machine.at(""))
+        .args(["sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = child.unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    child
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn what_is_open_is_refused() {
+    let machine = started();
+    let place = machine.at("/srv/app");
+    fs::create_dir_all(place.join("sub")).unwrap();
+    fs::write(place.join("app.db"), "SQLite format 3").unwrap();
+    fs::write(place.join("app.db-wal"), "").unwrap();
+    let refused = |words: &[&str]| {
+        machine.impctl("adopt", &["/srv/app"]).expect(1).says_in_one_line(words);
+        assert!(machine.mount_at("/srv/app").is_none());
+        is_tidy(&machine);
+    };
+    let writer = inside(&machine, "exec 3>>/srv/app/app.db; echo ready; exec sleep 100");
+    let pid = writer.id().to_string();
+    refused(&["error: /srv/app: an SQLite database (app.db) is open: sleep", &pid, "writes to", "--open"]);
+    end(writer);
+    let worker = inside(&machine, "cd /srv/app/sub; echo ready; exec sleep 100");
+    refused(&["is open: sleep", "works in /srv/app/sub", "kill"]);
+    end(worker);
+    // Whoever only reads does no harm.
+    let reader = inside(&machine, "exec 3</srv/app/app.db; echo ready; exec sleep 100");
+    let socket = UnixListener::bind("/tmp/machine/sysroot/srv/app/socket").unwrap();
+    drop(socket);
+
+    let writer = inside(&machine, "exec 3>>/srv/app/app.db; echo ready; exec sleep 100");
+    let output = machine.impctl("adopt", &["--open", "/srv/app"]).ok();
+    output.says(&["warning: ", "start it again"]);
+    assert!(machine.mount_at("/srv/app").is_some());
+    end(writer);
+    end(reader);
+}
+
+fn databases_that_were_not_closed() {
+    let machine = started();
+    for (folder, files, words) in [
+        ("pg", &["PG_VERSION", "postmaster.pid", "base/1/PG_VERSION"][..], "a PostgreSQL database"),
+        ("my", &["ibdata1", "host.pid"], "a MariaDB or MySQL database"),
+        ("lite", &["data/a.sqlite", "data/a.sqlite-wal"], "an SQLite database"),
+    ] {
+        let path = format!("/srv/{folder}");
+        for file in files {
+            let file = machine.at(&path).join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "x").unwrap();
+        }
+        machine.impctl("adopt", &[&path]).expect(1).says_in_one_line(&[
+            words,
+            "was not closed",
+            &path,
+            "--open",
+        ]);
+        fs::remove_file(machine.at(&path).join(files[1])).unwrap();
+        machine.impctl("adopt", &[&path]).ok();
+        assert!(machine.mount_at(&path).is_some());
+    }
+}
+
+fn something_else_on_the_store() {
+    let machine = started();
+    for path in ["/srv/a", "/persist/srv/a"] {
+        fs::create_dir_all(machine.at(path)).unwrap();
+        fs::write(machine.at(path).join("file"), path).unwrap();
+    }
+    let before = machine.disk().snapshot();
+    machine
+        .impctl("adopt", &["/srv/a"])
+        .expect(1)
+        .says(&["the store holds something else at its place", "file (size)"]);
+    assert_eq!(machine.disk().snapshot(), before);
+    assert_eq!(fs::read_to_string(machine.at("/srv/a/file")).unwrap(), "/srv/a");
+    assert!(machine.mount_at("/srv/a").is_none());
+    // The same is as good as copied.
+    fs::remove_dir_all(machine.at("/persist/srv/a")).unwrap();
+    run(&[
+        "cp".as_ref(),
+        "-a".as_ref(),
+        machine.at("/srv/a").as_os_str(),
+        machine.at("/persist/srv/").as_os_str(),
+    ])
+    .ok();
+    machine.impctl("adopt", &["/srv/a"]).ok();
+    assert!(machine.mount_at("/srv/a").is_some());
+}
+
+fn links_are_not_followed() {
+    let machine = started();
+    fs::create_dir_all(machine.at("/home/a/data")).unwrap();
+    fs::create_dir_all(machine.at("/persist/secret")).unwrap();
+    symlink("/persist/secret", machine.at("/persist/home")).unwrap();
+    symlink("/home/a", machine.at("/srv")).unwrap();
+    let before = (machine.disk().snapshot(), mounts());
+    machine.impctl("adopt", &["/home/a/data"]).expect(1).says(&["/persist/home is a symbolic link"]);
+    machine.impctl("adopt", &["/srv/data"]).expect(1).says(&["/srv is a symbolic link"]);
+    assert_eq!((machine.disk().snapshot(), mounts()), before);
+}
+
+fn strangers_at_the_copys_place() {
+    let machine = started();
+    fs::create_dir_all(machine.at("/home/a/data")).unwrap();
+    fs::create_dir_all(machine.at("/persist/home/a")).unwrap();
+    fs::write(machine.at("/persist/victim"), "victim").unwrap();
+    let begun = machine.at("/persist/home/a/.data.imp-adopt");
+    let refused = || {
+        let before = machine.disk().snapshot();
+        machine.impctl("adopt", &["/home/a/data"]).expect(1).says(&[".data.imp-adopt", "not ours"]);
+        assert_eq!(machine.disk().snapshot(), before);
+    };
+    // A folder of a user's, with another name of a file in it; a link; a file; one of root's that no run has made.
+    fs::create_dir(&begun).unwrap();
+    fs::hard_link(machine.at("/persist/victim"), begun.join("copy")).unwrap();
+    fs::set_permissions(&begun, fs::Permissions::from_mode(0o700)).unwrap();
+    refused();
+    chown(&begun, Some(1000), Some(100)).unwrap();
+    refused();
+    fs::remove_dir_all(&begun).unwrap();
+    symlink("/persist/victim", &begun).unwrap();
+    refused();
+    fs::remove_file(&begun).unwrap();
+    File::create(&begun).unwrap();
+    refused();
+    fs::remove_file(&begun).unwrap();
+    machine.impctl("adopt", &["/home/a/data"]).ok();
+}
+
+fn what_changes_is_copied_again() {
+    let machine = started();
+    let place = machine.at("/srv/busy");
+    fs::create_dir_all(&place).unwrap();
+    for number in 0..400 {
+        fs::write(place.join(format!("{number:03}")), vec![b'x'; 20_000]).unwrap();
+    }
+    // Writes by name for a while, as many programs do, so that nobody is seen with a file open.
+    let script = "echo ready; i=0; while [ $i -lt 60 ]; do echo $i > /srv/busy/390; mv /srv/busy/390 /srv/busy/391; rm -f /srv/busy/39$((i % 7 + 2)); i=$((i + 1)); done; echo end > /srv/busy/400";
+    let mut writer = inside(&machine, script);
+    let output = machine.impctl("adopt", &["--open", "/srv/busy"]);
+    writer.wait().unwrap();
+    // Whenever it ended: what is seen is complete, or it was refused and nothing has changed.
+    if output.code == Some(0) {
+        let (seen, store) = (Look::of(&place), Look::of(&machine.at("/persist/srv/busy")));
+        assert_eq!(seen, store);
+        let below = below(&machine, "/srv/busy");
+        assert_eq!(below.differences(&seen), [] as [&str; 0], "{output:?}");
+    } else {
+        output.expect(1).says(&["/srv/busy"]);
+    }
+    is_tidy(&machine);
+}
+
+/// What a mount covers.
+fn below(machine: &Machine, path: &str) -> Look {
+    fs::create_dir_all("/tmp/below").unwrap();
+    namespace::bind(machine.at(""), "/tmp/below");
+    let look = Look::of(&Path::new("/tmp/below").join(path.trim_start_matches('/')));
+    nix::mount::umount2("/tmp/below", nix::mount::MntFlags::MNT_DETACH).unwrap();
+    look
+}
+
+fn what_never_rests_is_left_alone() {
+    let machine = started();
+    let place = machine.at("/srv/busy");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("log"), vec![b'x'; 30 << 20]).unwrap();
+    let writer = inside(&machine, "exec 3>>/srv/busy/log; echo ready; while :; do echo x >&3; done");
+    let before = mounts();
+    let output = machine.impctl("adopt", &["--open", "/srv/busy"]).expect(1);
+    output.says(&["/srv/busy: it changes as fast as it is copied: log", "stop what writes to it"]);
+    end(writer);
+    assert_eq!(mounts(), before);
+    is_tidy(&machine);
+    assert!(!machine.at("/persist/srv/busy").exists());
+    machine.impctl("adopt", &["/srv/busy"]).ok();
+}
+
+fn a_full_store() {
+    let machine = started_on(Fs::Ext4, 32, json!([]));
+    let place = machine.at("/srv/big");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("file"), vec![b'x'; 40 << 20]).unwrap();
+    let before = (machine.disk().snapshot(), mounts());
+    machine.impctl("adopt", &["/srv/big"]).expect(1).says(&[
+        "store /persist: it takes 4",
+        "are free",
+        "--store",
+    ]);
+    assert_eq!((machine.disk().snapshot(), mounts()), before);
+    // Inodes.
+    fs::write(place.join("file"), "x").unwrap();
+    let many = machine.at("/srv/many");
+    fs::create_dir_all(&many).unwrap();
+    for number in 0..20_000 {
+        File::create(many.join(number.to_string())).unwrap();
+    }
+    machine.impctl("adopt", &["/srv/many"]).expect(1).says(&["it takes 20,001 inodes"]);
+    assert_eq!((machine.disk().snapshot(), mounts()), before);
+    // Full only when it is written: what fits by its size does not by its blocks.
+    machine.disk().fill();
+    fs::write(machine.at("/srv/big/file"), "x").unwrap();
+    let output = machine.impctl("adopt", &["/srv/big"]).expect(1);
+    assert!(output.stderr.contains("No space left") || output.stderr.contains("are free"), "{output:?}");
+    is_tidy(&machine);
+    machine.disk().unfill();
+    machine.impctl("adopt", &["/srv/big"]).ok();
+}
+
+fn a_store_that_goes_away() {
+    let machine = started();
+    let place = machine.at("/srv/app");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("file"), "kept").unwrap();
+    machine.disk().shut_down();
+    let before = mounts();
+    machine.impctl("adopt", &["/srv/app"]).expect(1).says(&["/srv/app: "]);
+    assert_eq!(mounts(), before);
+    assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "kept");
+}
+
+fn several_stores() {
+    let (one, two) = (Disk::new(Fs::Ext4, 16), Disk::new(Fs::Ext4, 16));
+    let machine = Machine::with_stores(Root::Nothing, vec![("/persist", one), ("/data", two)]);
+    machine.manifest(&json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }, { "path": "/data" }], "entries": [] }));
+    machine.build().ok();
+    machine.switch_root();
+    fs::create_dir_all(machine.at("/srv/a")).unwrap();
+    machine.impctl("adopt", &["/srv/a"]).expect(2).says(&["several stores: /data, /persist", "--store"]);
+    let output = machine.impctl("adopt", &["--store", "/data", "/srv/a"]).ok();
+    assert!(output.stdout.contains("{\"directory\":\"/srv/a\",\"store\":\"/data\"}"), "{output:?}");
+    assert!(machine.at("/data/srv/a").exists());
+}
+
+type State = (Look, bool, Vec<String>);
+
+/// A small tree on a running machine, made anew for every fault.
+struct Case {
+    _disk: Disk,
+    machine: Machine,
+}
+
+const WORDS: &[&str] = &["/srv/app"];
+
+impl Case {
+    fn new() -> Self {
+        let disk = Disk::image(Path::new("/tmp/image"), Fs::Ext4, 16, "");
+        disk.mount("/tmp/disk");
+        let machine = Machine::new(Root::Nothing, Disk::folder(Path::new("/tmp/disk/one")));
+        machine.manifest(&manifest(json!([{ "directory": "/var/lib/named" }])));
+        Self { _disk: disk, machine }
+    }
+
+    fn reset(&self) {
+        let Self { machine, .. } = self;
+        machine.power_off();
+        machine.disk().erase();
+        machine.power_on();
+        machine.build().ok();
+        machine.switch_root();
+        let place = machine.at("/srv/app");
+        fs::create_dir_all(place.join("sub")).unwrap();
+        fs::write(place.join("one"), "one").unwrap();
+        fs::hard_link(place.join("one"), place.join("sub/two")).unwrap();
+        symlink("one", place.join("link")).unwrap();
+        let mut file = File::create(place.join("large")).unwrap();
+        file.write_all(&vec![b'x'; 10_000]).unwrap();
+        file.set_len(100_000).unwrap();
+        chown(place.join("sub"), Some(7), Some(8)).unwrap();
+        // The same at every time.
+        run(&[
+            "find".as_ref(),
+            place.as_os_str(),
+            "-exec".as_ref(),
+            "touch".as_ref(),
+            "-hd@1000000000.5".as_ref(),
+            "{}".as_ref(),
+            "+".as_ref(),
+        ])
+        .ok();
+    }
+
+    fn run(&self, faults: &[Injected]) -> (Output, Vec<Call>) {
+        self.machine.trace_impctl(faults, "adopt", WORDS)
+    }
+
+    /// What is seen, whether it is mounted, and everything on the store.
+    fn state(&self) -> State {
+        let place = self.machine.at("/srv/app");
+        let store = self.machine.disk().snapshot().news(&Snapshot::default());
+        (Look::of(&place), self.machine.mount_at("/srv/app").is_some(), store)
+    }
+}
+
+/// Calls that change something, or make sure that it is on the disk.
+const CHANGES: &[&str] = &[
+    "chmod",
+    "fchmod",
+    "fchown",
+    "fchownat",
+    "fremovexattr",
+    "fsetxattr",
+    "fsync",
+    "ftruncate",
+    "linkat",
+    "mkdirat",
+    "mknodat",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "pwrite64",
+    "removexattr",
+    "rename",
+    "renameat",
+    "renameat2",
+    "setxattr",
+    "symlinkat",
+    "syncfs",
+    "unlinkat",
+    "utimensat",
+    "write",
+];
+
+/// The calls that get a fault: of all that change something, every third in a developer's own runs.
+fn taken(calls: &[Call]) -> Vec<(usize, Call)> {
+    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 3 };
+    let changes: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(CHANGES)).collect();
+    assert!(changes.len() > 40, "{calls:?}");
+    changes.into_iter().enumerate().step_by(step).collect()
+}
+
+/// Without a fault: before, after, and the calls.
+fn reference(case: &Case) -> (State, State, Vec<Call>) {
+    case.reset();
+    let before = case.state();
+    let (output, calls) = case.run(&[]);
+    output.ok();
+    let after = case.state();
+    assert_eq!(before.0.differences(&after.0), [] as [&str; 0]);
+    (before, after, calls)
+}
+
+fn killed_at_any_moment() {
+    let case = Case::new();
+    let (before, expected, calls) = reference(&case);
+    for (_, call) in taken(&calls) {
+        case.reset();
+        let (output, _) = case.run(&[Injected::kill_nth(&call)]);
+        assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
+        let killed = case.state();
+        assert_eq!(before.0.differences(&killed.0), [] as [&str; 0], "{call:?}");
+        let again = case.machine.impctl("adopt", WORDS);
+        let after = case.state();
+        assert!(
+            again.code == Some(0) && after == expected,
+            "{call:?}: {again:?} {after:#?} not {expected:#?}"
+        );
+        assert_eq!(adopted()["entries"].as_array().unwrap().len(), 1, "{call:?}");
+    }
+}
+
+fn errors_at_any_moment() {
+    let case = Case::new();
+    let (before, expected, calls) = reference(&case);
+    for (number, call) in taken(&calls) {
+        let errno = [Errno::EIO, Errno::ENOSPC, Errno::EPERM][number / 3 % 3];
+        case.reset();
+        let (output, _) = case.run(&[Injected::error_nth(errno, &call)]);
+        let failed = case.state();
+        assert_eq!(before.0.differences(&failed.0), [] as [&str; 0], "{errno} at {call:?}: {output:?}");
+        let said = output.stderr.contains("error: ") || output.stderr.contains("warning: ");
+        let done = output.code == Some(0) && failed == expected;
+        assert!(done || said, "{errno} at {call:?}: {output:?}");
+        assert!(matches!(output.code, Some(0..=2)), "{errno} at {call:?}: {output:?}");
+        let again = case.machine.impctl("adopt", WORDS);
+        let after = case.state();
+        let found = format!("{errno} at {call:?}: {output:?} {again:?} {after:#?} not {expected:#?}");
+        assert!(again.code == Some(0) && after == expected, "{found}");
+    }
+}
