@@ -12,6 +12,7 @@ mod check;
 mod convert;
 mod ctl_adopt;
 mod ctl_lost;
+mod ctl_migrate;
 mod ctl_orphans;
 mod emergency;
 mod failures;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ("ctl_lost", ctl_lost::TESTS),
         ("ctl_orphans", ctl_orphans::TESTS),
         ("ctl_adopt", ctl_adopt::TESTS),
+        ("ctl_migrate", ctl_migrate::TESTS),
         ("emergency", emergency::TESTS),
         ("failures", failures::TESTS),
         ("faults", faults::TESTS),

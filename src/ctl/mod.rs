@@ -6,6 +6,7 @@ mod copy;
 mod line;
 mod lost;
 mod manifest;
+pub mod migrate;
 mod orphans;
 mod output;
 mod progress;
@@ -48,6 +49,8 @@ enum Command {
     Orphans(orphans::Options),
     /// Persist something now: copy it to a store, mount it from there, and print the line for the configuration
     Adopt(adopt::Adopt),
+    /// Bring what the manifest names from a system's root, or a backup of it, to the stores
+    Migrate(migrate::Migrate),
 }
 
 /// Reads the command line and does what it says. Exits with 0 when it is done, with 1 when the manifest is refused or something
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Lost(options) => lost::run(&options),
         Command::Orphans(options) => orphans::run(&options),
         Command::Adopt(options) => adopt::run(&options),
+        Command::Migrate(options) => migrate::run(&options),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }

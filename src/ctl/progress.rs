@@ -24,6 +24,12 @@ impl Progress {
         self.0.inc(bytes);
     }
 
+    /// How many bytes are done.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.0.position()
+    }
+
     /// So many bytes are done in all.
     pub fn set(&self, bytes: u64) {
         self.0.set_position(bytes);

@@ -98,7 +98,7 @@ impl Snapshot {
     }
 
     fn add(&mut self, root: &Path, below: &Path, device: u64) {
-        let path = root.join(below);
+        let path = super::trees::below_of(root, below);
         let meta = fs::symlink_metadata(&path).unwrap();
         if meta.dev() != device {
             return;

@@ -38,6 +38,8 @@ pub enum Need {
     Inject,
     /// Somebody who asks for it by `--ignored`: it takes its time, and shows or measures something.
     Asked,
+    /// rsync(1).
+    Rsync,
 }
 
 impl Need {
@@ -52,6 +54,7 @@ impl Need {
             Self::Inject if !cfg!(target_arch = "x86_64") => {
                 return Some("injects faults on x86_64 only".into());
             }
+            Self::Rsync => &["rsync"],
             Self::Root | Self::Inject | Self::Asked => &[],
         };
         tools.iter().find(|tool| !command::installed(tool)).map(|tool| format!("needs {tool}"))

@@ -130,8 +130,13 @@ impl Look {
     }
 }
 
+/// A path below another one; of a file there is nothing but itself.
+pub fn below_of(root: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { root.to_owned() } else { root.join(below) }
+}
+
 fn look(root: &Path, below: &Path, names: &mut BTreeMap<u64, PathBuf>, rest: &mut BTreeMap<PathBuf, String>) {
-    let path = root.join(below);
+    let path = below_of(root, below);
     let meta = fs::symlink_metadata(&path).unwrap();
     let mut line = format!("{}.{} {:x}", meta.mtime(), meta.mtime_nsec(), meta.rdev());
     if !meta.is_dir() {

@@ -1,0 +1,78 @@
+//! What became of a migration, for people.
+
+use std::fmt::Write as _;
+
+use super::work::Standing;
+use super::{EntryOutcome, Outcome, StoreOutcome};
+use crate::ctl::terminal::{self, Column, Table, count, number, size};
+
+/// All of it, but for the problems.
+pub fn text(outcome: &Outcome) -> String {
+    let right = |title| Column { title, right: true, optional: false };
+    let mut table =
+        Table::new(&[right("SIZE"), right("FILES"), Column { right: false, ..right("STATE") }], "PATH");
+    for entry in &outcome.entries {
+        let (bytes, files) = (size(entry.bytes), number(entry.files));
+        let known = !matches!(entry.standing, Standing::Absent | Standing::InPlace | Standing::Failed);
+        let cells = if known { [bytes, files] } else { Default::default() };
+        let own = entry.source.as_str().ends_with(entry.target.as_str());
+        let remark = if own { String::new() } else { format!("to {}", entry.source) };
+        let state = state(entry, outcome.dry_run);
+        let [bytes, files] = cells;
+        table.row(vec![bytes, files, state], entry.target.to_string(), remark);
+    }
+    let mut text = table.render(terminal::width());
+    text.push('\n');
+    for store in &outcome.stores {
+        text += &room(store);
+    }
+    for mount in &outcome.mounts {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{mount}: another file system is mounted there, which was left out");
+    }
+    text + &not_named(outcome)
+}
+
+fn state(entry: &EntryOutcome, dry_run: bool) -> String {
+    match entry.standing {
+        Standing::Absent => "not there".to_owned(),
+        Standing::InPlace => "on the store".to_owned(),
+        Standing::Failed => "failed".to_owned(),
+        Standing::Incomplete if dry_run && entry.missing == entry.files => "to copy".to_owned(),
+        Standing::Incomplete if dry_run => {
+            format!("{}, {} to copy", number(entry.missing), size(entry.missing_bytes))
+        }
+        Standing::Incomplete => "incomplete".to_owned(),
+        Standing::Complete if entry.missing > 0 => "copied".to_owned(),
+        Standing::Complete => "there already".to_owned(),
+    }
+}
+
+fn room(store: &StoreOutcome) -> String {
+    let inodes = |inodes: Option<u64>| {
+        inodes.map_or(String::new(), |inodes| format!(" and {}", count(inodes, "inode")))
+    };
+    let (needed, free) = (size(store.needed.bytes), size(store.free.bytes));
+    let shared = if store.shared { " (shared, so it takes no room)" } else { "" };
+    format!(
+        "{} at {}: {needed}{}{shared} to copy, {free}{} free\n",
+        store.path,
+        store.at,
+        inodes(store.needed.inodes),
+        inodes(store.free.inodes)
+    )
+}
+
+fn not_named(outcome: &Outcome) -> String {
+    const SHOWN: usize = 12;
+    let all = &outcome.not_named;
+    if all.is_empty() {
+        return String::new();
+    }
+    let more = all.len().saturating_sub(SHOWN);
+    let mut text = format!("\nNot named, and so not copied: {}", all[..all.len() - more].join(", "));
+    if more > 0 {
+        text += &format!(", and {}", count(more as u64, "more").trim_end_matches('s'));
+    }
+    text + &format!("\n`impctl lost --root {}` says what of that matters.\n", outcome.from)
+}

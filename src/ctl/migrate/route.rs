@@ -1,0 +1,167 @@
+//! Which trees of a system go where on the stores: worked out from the manifest, and for patterns from what is there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::manifest::{AbsPath, Entry, Kind, Manifest, pattern};
+use crate::problem::{Problem, Result};
+use crate::walk::{self, Mounts};
+
+/// A directory or file, and where it goes.
+#[derive(Debug)]
+pub struct Route<'m> {
+    /// The entry that names it.
+    pub entry: &'m Entry,
+    /// The number of its store.
+    pub store: usize,
+    /// Where it is on the system.
+    pub from: AbsPath,
+    /// Where it goes, below the store.
+    pub to: AbsPath,
+    /// What lies in it and goes elsewhere: other entries, by their paths below it.
+    others: Vec<(String, Kind)>,
+}
+
+impl Route<'_> {
+    /// Whether something below it is another entry's.
+    #[must_use]
+    pub fn leaves(&self, path: &[u8]) -> bool {
+        let Ok(path) = std::str::from_utf8(path) else { return false };
+        let split = |path| match str::rsplit_once(path, '/') {
+            Some((folder, name)) => (folder, name),
+            None => ("", path),
+        };
+        self.others.iter().any(|(other, kind)| match kind {
+            Kind::Glob => {
+                let ((folder, name), (there, pattern)) = (split(path), split(other));
+                folder == there && pattern::matches(pattern, name)
+            }
+            Kind::Directory | Kind::File => path == other,
+        })
+    }
+}
+
+/// Every route of a manifest, in path order, and what stands in the way of others.
+pub fn all<'m>(manifest: &'m Manifest, root: BorrowedFd<'_>) -> (Vec<Route<'m>>, Vec<Problem>) {
+    let (mut routes, mut problems) = (Vec::new(), Vec::new());
+    for entry in &manifest.entries {
+        if manifest.entries.iter().any(|above| holds(above, entry)) {
+            continue;
+        }
+        let route = |from: AbsPath, to: AbsPath| {
+            let inner = |other: &&Entry| {
+                entry.kind == Kind::Directory
+                    && other.target != entry.target
+                    && other.target.is_in(&entry.target)
+                    && !holds(entry, other)
+            };
+            let path =
+                |other: &Entry| Some((other.target.below(&entry.target)?.relative().to_owned(), other.kind));
+            let others = manifest.entries.iter().filter(inner).filter_map(path).collect();
+            Route { entry, store: entry.store.into(), from, to, others }
+        };
+        if entry.kind != Kind::Glob {
+            routes.push(route(entry.target.clone(), entry.source().clone()));
+            continue;
+        }
+        match matches(manifest, entry, root) {
+            Ok((names, mut unreadable)) => {
+                problems.append(&mut unreadable);
+                let (folder, to) = (parent(&entry.target), parent(entry.source()));
+                routes.extend(names.iter().map(|name| route(folder.child(name), to.child(name))));
+            }
+            Err(problem) => problems.push(problem.at(entry.target.to_string())),
+        }
+    }
+    (routes, problems)
+}
+
+/// Whether an entry comes along with a directory above it, at its own place.
+fn holds(above: &Entry, entry: &Entry) -> bool {
+    let below = entry.target.below(&above.target).filter(|below| !below.is_root());
+    above.kind == Kind::Directory
+        && above.store == entry.store
+        && below.is_some_and(|below| above.source().join(&below) == *entry.source())
+}
+
+fn matches(manifest: &Manifest, entry: &Entry, root: BorrowedFd<'_>) -> Result<(Vec<String>, Vec<Problem>)> {
+    let folder = parent(&entry.target);
+    let Some(dir) = open(root, &folder, Mounts::Enter)? else { return Ok((Vec::new(), Vec::new())) };
+    let (mut names, problems) = walk::matching(dir.as_fd(), entry.target.name())
+        .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
+    let is_file = |name: &String| {
+        let is_entry = manifest.entries.iter().any(|other| other.target == folder.child(name));
+        !is_entry && walk::stat_at(dir.as_fd(), name.as_str()).is_ok_and(|stat| stat.is_file())
+    };
+    names.retain(is_file);
+    Ok((names, problems.into_iter().map(|problem| problem.at(entry.target.to_string())).collect()))
+}
+
+/// The directory that holds a path.
+pub fn parent(path: &AbsPath) -> AbsPath {
+    path.parent().unwrap_or_else(AbsPath::root)
+}
+
+/// Opens a directory below a base for reading; none where it is not there.
+pub fn open(base: BorrowedFd<'_>, path: &AbsPath, mounts: Mounts) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut dir =
+        walk::open(base, ".", flags, mounts).map_err(|errno| Problem::os("cannot open it", errno))?;
+    let mut done = AbsPath::root();
+    for name in path.components() {
+        done = done.child(name);
+        dir = match walk::open(dir.as_fd(), name, flags, mounts) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(walk::explain(dir.as_fd(), done.as_str(), errno, "a directory")),
+        };
+    }
+    Ok(Some(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::manifest::text;
+
+    #[test]
+    fn what_goes_where() {
+        let manifest = text::parse(
+            r#"{ "version": 1, "stores": [{ "path": "/a" }, { "path": "/b" }], "entries": [
+                { "directory": "/var/lib", "store": "/a" },
+                { "directory": "/var/lib/own", "store": "/a" },
+                { "directory": "/var/lib/other", "store": "/b" },
+                { "directory": "/var/lib/moved", "store": "/a", "source": "/moved" },
+                { "file": "/var/lib/keys/k*", "store": "/b" },
+                { "file": "/var/none", "store": "/b" } ] }"#,
+        );
+        let manifest = manifest.unwrap();
+        let (routes, problems) = all(&manifest, walk::base("/proc/self/task").unwrap().as_fd());
+        assert_eq!(problems, []);
+        let shown: Vec<_> = routes.iter().map(|it| format!("{} {} {}", it.from, it.store, it.to)).collect();
+        assert_eq!(
+            shown,
+            [
+                "/var/lib 0 /var/lib",
+                "/var/lib/moved 0 /moved",
+                "/var/lib/other 1 /var/lib/other",
+                "/var/none 1 /var/none"
+            ]
+        );
+        for (path, left) in [
+            ("own", false),
+            ("other", true),
+            ("other2", false),
+            ("moved", true),
+            ("keys/k1", true),
+            ("keys/x", false),
+            ("k1", false),
+        ] {
+            assert_eq!(routes[0].leaves(path.as_bytes()), left, "{path}");
+        }
+    }
+}
