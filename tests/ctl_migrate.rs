@@ -463,7 +463,11 @@ fn without_a_store() {
     manifest(json!([{ "directory": "/srv/a" }]));
     migrate(&[]).expect(2).says(&["store /persist: /tmp/new is in memory"]);
     run(&line(&[])).expect(2).says(&["store /persist: cannot open /persist", "--store"]);
-    run(&line(&["--manifest", "/none"])).expect(2);
+    compile(
+        json!({ "version": 1, "root": { "convert": "/persist" }, "stores": [{ "path": "/persist" }], "entries": [] }),
+    );
+    run(&line(&[])).expect(2).says(&["store /persist: ", "nothing needs to be copied"]);
+    run(&[env!("CARGO_BIN_EXE_impctl"), "migrate", "--from", OLD, "--manifest", "/none"]).expect(2);
     run(&[env!("CARGO_BIN_EXE_impctl"), "migrate"]).expect(2).says(&["--from"]);
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -225,7 +225,7 @@ impl Walk<'_, '_> {
         // Begun by a run that was stopped.
         remove((work, NEW))?;
         match self.bring.links.get(&stat.identity()).filter(|_| !stat.is_dir()) {
-            Some((_, path)) => self.link(path, (work, NEW))?,
+            Some(first) => self.link(first, (work, NEW))?,
             None => copy::make(from, stat, (work, NEW), self.progress)?,
         }
         let replaces = there.is_some() && !self.bring.own;
@@ -238,13 +238,16 @@ impl Walk<'_, '_> {
     }
 
     /// Gives what was brought under another name before one more.
-    fn link(&self, path: &[u8], to: Name<'_>) -> Result<(), Errno> {
+    fn link(&self, (identity, path): &(Identity, Vec<u8>), to: Name<'_>) -> Result<(), Errno> {
         let Some((dir, name)) = self.top else { return Err(Errno::NOENT) };
         let mut fd = walk::look(dir, name, Mounts::Stay)?;
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
             fd = walk::look(fd.as_fd(), name, Mounts::Stay)?;
         }
-        let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+        if walk::stat(fd.as_fd())?.identity() != *identity {
+            return Err(Errno::STALE);
+        }
+        let place = format!("/proc/self/fd/{}", fd.as_raw_fd());
         fs::linkat(CWD, place, to.0, to.1, AtFlags::SYMLINK_FOLLOW)
     }
 

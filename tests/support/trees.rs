@@ -1,6 +1,7 @@
 //! A tree with one of everything that a file system can hold, and a look at it that misses nothing.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -141,7 +142,7 @@ fn look(root: &Path, below: &Path, names: &mut BTreeMap<u64, PathBuf>, rest: &mu
     let mut line = format!("{}.{} {:x}", meta.mtime(), meta.mtime_nsec(), meta.rdev());
     if !meta.is_dir() {
         let first = names.entry(meta.ino()).or_insert_with(|| below.to_owned());
-        line += &format!(" {} {}", meta.nlink(), first.display());
+        write!(line, " {} {}", meta.nlink(), first.display()).unwrap();
     }
     rest.insert(below.to_owned(), line);
     if meta.is_dir() {

@@ -7,6 +7,7 @@ mod survey;
 mod users;
 
 use std::ffi::CString;
+use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -96,19 +97,22 @@ pub fn run(options: &Adopt) -> Result<(), Failure> {
 fn text(done: &[Done]) -> String {
     let mut text = String::new();
     for one in done {
-        text += &if one.was_in_place {
-            format!("{}: in place already, from {}\n", one.target, one.source)
+        let (target, source) = (&one.target, &one.source);
+        let amount = format!("{}, {}", count(one.files, "file"), terminal::size(one.bytes));
+        // Writing to a String cannot fail.
+        let _ = if one.was_in_place {
+            writeln!(text, "{target}: in place already, from {source}")
         } else {
-            let amount = format!("{}, {}", count(one.files, "file"), terminal::size(one.bytes));
-            format!("{}: mounted from {} ({amount})\n", one.target, one.source)
+            writeln!(text, "{target}: mounted from {source} ({amount})")
         };
     }
-    if !done.is_empty() {
-        text += "\nTo keep it over the next boot, add to the configuration of NixOS\n";
-        done.iter().for_each(|one| text += &format!("  {}\n", one.nix));
-        text += "or to the entries of the manifest\n";
-        done.iter().for_each(|one| text += &format!("  {}\n", one.entry));
+    if done.is_empty() {
+        return text;
     }
+    text += "\nTo keep it over the next boot, add to the configuration of NixOS\n";
+    text.extend(done.iter().map(|one| format!("  {}\n", one.nix)));
+    text += "or to the entries of the manifest\n";
+    text.extend(done.iter().map(|one| format!("  {}\n", one.entry)));
     text
 }
 
@@ -246,7 +250,7 @@ impl Run<'_> {
         }
         let source = self.on.path.join(target);
         Adopted::read()?
-            .add(record::Entry { target: target.clone(), source, kind })
+            .with(record::Entry { target: target.clone(), source, kind })
             .map_err(|problem| Problem { what: format!("it is mounted, but {}", problem.what), ..problem })
     }
 

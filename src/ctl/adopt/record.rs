@@ -56,8 +56,8 @@ impl Adopted {
         Ok(if read.version == VERSION { read } else { Self::default() })
     }
 
-    /// Adds one, and writes it all down, whole or not at all.
-    pub fn add(mut self, entry: Entry) -> Result<()> {
+    /// Writes down one more with the others, whole or not at all.
+    pub fn with(mut self, entry: Entry) -> Result<()> {
         self.version = VERSION;
         match self.entries.binary_search_by(|other| other.target.cmp(&entry.target)) {
             Ok(at) if self.entries[at] == entry => return Ok(()),

@@ -83,7 +83,7 @@ impl Survey {
 /// The telling files of one directory, with their sizes.
 type Folder = HashMap<Vec<u8>, u64>;
 
-/// What SQLite puts behind the name of a database that is open, or was not closed.
+/// What `SQLite` puts behind the name of a database that is open, or was not closed.
 const SQLITE: [&[u8]; 2] = [b"-wal", b"-journal"];
 
 fn is_telling(name: &[u8]) -> bool {

@@ -128,7 +128,7 @@ fn sockets(path: &str) -> HashSet<u64> {
 fn unit(process: &Path) -> Option<String> {
     let text = fs::read_to_string(process.join("cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+    let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
     path.rsplit('/').find(is_unit).map(|unit| terminal::name(unit.as_bytes()))
 }
 

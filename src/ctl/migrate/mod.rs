@@ -177,7 +177,7 @@ impl<'m> Migration<'m> {
                 Seen::nothing(Standing::Failed)
             });
             let kept = seen.conflicts.iter().filter(|conflict| !conflict.forced);
-            self.problems.extend(kept.map(explain));
+            self.problems.extend(few(kept.map(explain).collect(), &route.from));
         }
     }
 
@@ -269,7 +269,7 @@ impl<'m> Migration<'m> {
                 Ok(problems) if problems.is_empty() => seen.standing = Standing::Complete,
                 Ok(problems) => {
                     seen.standing = Standing::Incomplete;
-                    self.problems.extend(problems);
+                    self.problems.extend(few(problems, &route.from));
                 }
                 Err(problem) => {
                     seen.standing = Standing::Failed;
@@ -324,6 +324,17 @@ impl<'m> Migration<'m> {
 fn goes_by_rsync(route: &Route<'_>, side: Option<&Side<'_>>) -> bool {
     let is_tree = route.entry.kind == Kind::Directory && route.from == route.to;
     is_tree && side.is_some_and(|side| side.shares != Some(true))
+}
+
+/// The first problems of many that an entry has.
+fn few(mut problems: Vec<Problem>, entry: &AbsPath) -> Vec<Problem> {
+    const SHOWN: usize = 20;
+    let more = problems.len().saturating_sub(SHOWN);
+    problems.truncate(SHOWN);
+    if more > 0 {
+        problems.push(Problem::new(format!("the same with {more} more below it")).at(entry.to_string()));
+    }
+    problems
 }
 
 fn explain(conflict: &Conflict) -> Problem {

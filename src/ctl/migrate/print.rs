@@ -72,7 +72,8 @@ fn not_named(outcome: &Outcome) -> String {
     let more = all.len().saturating_sub(SHOWN);
     let mut text = format!("\nNot named, and so not copied: {}", all[..all.len() - more].join(", "));
     if more > 0 {
-        text += &format!(", and {}", count(more as u64, "more").trim_end_matches('s'));
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", and {more} more");
     }
     text + &format!("\n`impctl lost --root {}` says what of that matters.\n", outcome.from)
 }

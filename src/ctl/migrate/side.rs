@@ -51,6 +51,10 @@ pub fn open<'m>(manifest: &'m Manifest, said: &[String]) -> Result<Vec<Option<Si
     let mut sides = Vec::new();
     for (store, place) in manifest.stores.iter().zip(places) {
         match open_one(store, place.as_deref()) {
+            Err(problem) if place.is_none() && converts(manifest) == Some(&store.path) => {
+                let remedy = "nothing needs to be copied: today's root becomes this store with the next boot";
+                return Err(problem.at(format!("store {}", store.path)).remedy(remedy));
+            }
             Ok(side) => sides.push(Some(side)),
             Err(problem) if !store.required && place.is_none() => {
                 log::warn!("{}; what belongs there is left out", problem.at(format!("store {}", store.path)));
@@ -60,6 +64,11 @@ pub fn open<'m>(manifest: &'m Manifest, said: &[String]) -> Result<Vec<Option<Si
         }
     }
     Ok(sides)
+}
+
+/// The store that today's root becomes.
+fn converts(manifest: &Manifest) -> Option<&AbsPath> {
+    manifest.root.as_ref()?.convert.as_ref()
 }
 
 /// Where each store was said to be: `DIR` for the only one, `STORE=DIR` for one of several.

@@ -237,10 +237,9 @@ pub fn bring(
         }
         match found.state {
             State::Foreign => Ok(Choice::Skip),
-            State::Same => Ok(Choice::Pass),
             State::Differs(_) if is_other_kind(found) => Ok(Choice::Skip),
             State::Differs(_) if is_forced(force, &full(&route.from, found.path)) => Ok(Choice::Make),
-            State::Differs(_) => Ok(Choice::Pass),
+            State::Same | State::Differs(_) => Ok(Choice::Pass),
             State::Missing if found.stat.is_dir() || found.linked => Ok(Choice::Make),
             State::Missing => match &mut batch {
                 None => Ok(Choice::Make),
@@ -248,7 +247,8 @@ pub fn bring(
             },
         }
     };
-    let read = !seen.conflicts.is_empty();
+    // What is to be replaced may have the same size and time.
+    let read = seen.conflicts.iter().any(|conflict| conflict.forced);
     let mut bring =
         Bring { work: Some(work), read, links: std::mem::take(&mut seen.links), ..Bring::default() };
     bring.run(ends.from(), ends.to(), &mut decide, progress)
