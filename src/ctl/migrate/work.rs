@@ -216,8 +216,8 @@ pub fn look(ends: &Ends, route: &Route<'_>, side: &mut Side<'_>, force: &[AbsPat
     Ok(seen)
 }
 
-/// Brings what is missing: all of it where content can be shared; otherwise directories, links and what is replaced, and the
-/// files go to the list.
+/// Brings what is missing: all of it where content can be shared. Otherwise regular files go to the list, and the rest is
+/// brought, as is what is to be replaced.
 pub fn bring(
     root: BorrowedFd<'_>,
     route: &Route<'_>,
@@ -240,7 +240,8 @@ pub fn bring(
             State::Differs(_) if is_other_kind(found) => Ok(Choice::Skip),
             State::Differs(_) if is_forced(force, &full(&route.from, found.path)) => Ok(Choice::Make),
             State::Same | State::Differs(_) => Ok(Choice::Pass),
-            State::Missing if found.stat.is_dir() || found.linked => Ok(Choice::Make),
+            // rsync makes only regular files aside, and moves them to their names when they are whole.
+            State::Missing if !found.stat.is_file() || found.linked => Ok(Choice::Make),
             State::Missing => match &mut batch {
                 None => Ok(Choice::Make),
                 Some(batch) => batch.add(&full(&route.from, found.path)).map(|()| Choice::Pass),
