@@ -32,15 +32,6 @@ pub fn show(file: &Path) -> Result<(), Failure> {
     print(&show::show(&manifest))
 }
 
-/// A compiled manifest, as the running system has one.
-pub fn compiled(file: &Path) -> Result<Manifest, Problem> {
-    let shown = || format!("manifest {}", file.display());
-    let bytes = std::fs::read(file).map_err(|error| {
-        Problem::new(format!("cannot read it: {error}")).at(shown()).remedy("name another with --manifest")
-    })?;
-    wire::decode(&bytes).map_err(|problem| problem.at(shown()))
-}
-
 /// A manifest, and what is to be said of it.
 fn from_text(bytes: &[u8]) -> Result<(Manifest, Vec<Problem>), Failure> {
     let json = std::str::from_utf8(bytes)

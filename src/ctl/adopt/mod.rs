@@ -18,9 +18,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::bring;
-use super::line::{Line, Owners};
+use super::line;
 use super::output::Failure;
 use super::progress::Progress;
+use super::system::{Names, System};
 use super::terminal::{self, count};
 use crate::cmdline::Words;
 use crate::manifest::options::BindOptions;
@@ -58,7 +59,7 @@ pub struct Adopt {
     /// Adopt also what processes have open; they must be started again afterwards
     #[arg(long)]
     open: bool,
-    /// The compiled manifest
+    /// The manifest, compiled or as JSON
     #[arg(long, value_name = "FILE", default_value = crate::cli::MANIFEST)]
     manifest: PathBuf,
     /// Print JSON
@@ -83,7 +84,9 @@ struct Done {
 
 /// Adopts every path, and says which line keeps each.
 pub fn run(options: &Adopt) -> Result<(), Failure> {
-    let (done, problems) = adopt_all(options).map_err(Failure::Unable)?;
+    let system = System::open(Path::new("/"))?;
+    let manifest = system.manifest(Some(&options.manifest))?.unwrap_or_default();
+    let (done, problems) = adopt_all(options, &manifest, system.names()).map_err(Failure::Unable)?;
     if options.json {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let json = serde_json::json!({ "version": 1, "adopted": done, "problems": problems });
@@ -116,12 +119,11 @@ fn text(done: &[Done]) -> String {
     text
 }
 
-fn adopt_all(options: &Adopt) -> Result<(Vec<Done>, Vec<Problem>)> {
+fn adopt_all(options: &Adopt, manifest: &Manifest, names: Names) -> Result<(Vec<Done>, Vec<Problem>)> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     privilege::require_mount()?;
-    let manifest = super::manifest::compiled(&options.manifest)?;
     let words = Words::default();
-    let plan = Plan::new(&manifest, &words, Phase::Live);
+    let plan = Plan::new(manifest, &words, Phase::Live);
     // What is created gets the mode that it is given, and no less.
     rustix::process::umask(Mode::empty());
     bring::allow_depth();
@@ -132,14 +134,14 @@ fn adopt_all(options: &Adopt) -> Result<(Vec<Done>, Vec<Problem>)> {
         ));
     }
     let mut tree = Tree::existing(&sysroot, Kernel::probe())?;
-    let (number, on) = choose(&manifest, options.store.as_deref())?;
+    let (number, on) = choose(manifest, options.store.as_deref())?;
     let opened = store::open(&plan, on, &mut tree, &sysroot)?;
     if opened.options.has(BindOptions::RO) {
         return Err(Problem::new("it is mounted read-only")
             .at(format!("store {}", on.path))
             .remedy("see `dmesg` for errors, and remount it writable"));
     }
-    let mut run = Run { options, manifest: &manifest, number, on, opened, tree, owners: Owners::read() };
+    let mut run = Run { options, manifest, number, on, opened, tree, names };
     let (mut done, mut problems) = (Vec::new(), Vec::new());
     for path in &options.paths {
         match absolute(path)
@@ -189,7 +191,7 @@ struct Run<'r> {
     on: &'r Store,
     opened: Opened,
     tree: Tree,
-    owners: Owners,
+    names: Names,
 }
 
 impl Run<'_> {
@@ -224,8 +226,7 @@ impl Run<'_> {
         drop(progress);
         let mount = place.mount(&mut self.tree)?;
         self.record(target, kind, &mount)?;
-        let line = self.line(target, &stat);
-        Ok(self.done(target, &line, Some(&survey)))
+        Ok(self.done(target, &stat, Some(&survey)))
     }
 
     /// A path that is mounted already: by a run that was stopped before it could write that down, or for another reason.
@@ -240,7 +241,7 @@ impl Run<'_> {
         let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter)
             .map_err(|errno| Problem::os("cannot open it", errno))?;
         self.record(target, kind, &mount)?;
-        Ok(self.done(target, &self.line(target, stat), None))
+        Ok(self.done(target, stat, None))
     }
 
     /// Writes down what is mounted now. It is in place, whatever becomes of that.
@@ -275,19 +276,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn line(&self, target: &AbsPath, stat: &Stat) -> Line {
-        Line::new(target, stat, &self.on.path, self.manifest.stores.len() > 1, &self.owners)
-    }
-
-    fn done(&self, target: &AbsPath, line: &Line, survey: Option<&Survey>) -> Done {
+    fn done(&self, target: &AbsPath, stat: &Stat, survey: Option<&Survey>) -> Done {
+        let mut entry = line::entry(target, stat, &self.names);
+        let nix = line::nix(&entry, self.on);
+        if self.manifest.stores.len() > 1 {
+            entry.insert("store".to_owned(), self.on.path.as_str().into());
+        }
         Done {
             target: target.clone(),
             source: self.on.path.join(target),
             was_in_place: survey.is_none(),
             files: survey.map_or(0, |survey| survey.names),
             bytes: survey.map_or(0, |survey| survey.bytes),
-            nix: line.nix(),
-            entry: line.entry(),
+            nix,
+            entry: entry.into(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `impctl lost`: what of the root would be gone after the next boot.
 
 mod belongs;
-mod nix;
+pub mod nix;
 pub mod print;
 mod throw_away;
 

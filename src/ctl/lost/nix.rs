@@ -11,7 +11,7 @@ use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind, mode};
 
 /// Where systemd takes the users from that exist only while a service runs.
-const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 /// The entry of a manifest that keeps something; none where none can.
 #[must_use]
@@ -79,7 +79,9 @@ pub fn text(findings: &[Finding], store: &str) -> String {
     text
 }
 
-fn line(entry: &Map<String, Value>, key: &str) -> String {
+/// An entry as an element of a list in a NixOS configuration; `key` is the one that names its path.
+#[must_use]
+pub fn line(entry: &Map<String, Value>, key: &str) -> String {
     let value = |value: &Value| string(value.as_str().unwrap_or_default());
     if entry.len() == 1 {
         return value(&entry[key]);
@@ -96,7 +98,8 @@ fn remark(finding: &Finding) -> String {
 }
 
 /// A string as Nix reads it.
-fn string(text: &str) -> String {
+#[must_use]
+pub fn string(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     let mut letters = text.chars().peekable();

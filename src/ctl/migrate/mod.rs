@@ -8,7 +8,7 @@ mod side;
 mod work;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rustix::fs::{Mode, syncfs};
@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::output::Failure;
 use super::progress::Progress;
 use super::shop::Shop;
+use super::system::System;
 use super::{bring, terminal};
 use crate::logging;
 use crate::manifest::{AbsPath, Kind, Manifest};
@@ -48,7 +49,7 @@ pub struct Migrate {
     /// Where the store is mounted now; STORE=DIR for one of several [default: its own path]
     #[arg(long, value_name = "DIR")]
     store: Vec<String>,
-    /// The compiled manifest
+    /// The manifest, compiled or as JSON
     #[arg(long, value_name = "FILE", default_value = crate::cli::MANIFEST)]
     manifest: PathBuf,
     /// Only say what would be copied, and whether it fits
@@ -108,7 +109,7 @@ struct EntryOutcome {
 /// Brings everything, and says what became of it.
 pub fn run(options: &Migrate) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
-    let manifest = super::manifest::compiled(&options.manifest).map_err(Failure::Unable)?;
+    let manifest = System::open(Path::new("/"))?.manifest(Some(&options.manifest))?.unwrap_or_default();
     let mut migration = Migration::prepare(options, &manifest).map_err(Failure::Unable)?;
     migration.look();
     let fits = migration.fits().map_err(Failure::Unable)?;
