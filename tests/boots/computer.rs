@@ -198,7 +198,7 @@ impl Computer {
         watch(line, &group, &boot.typed, meanwhile)
     }
 
-    /// Boots virtual hardware that has these disks alone, with an initrd that was made elsewhere.
+    /// Boots virtual hardware with nothing but its own disks, by an initrd that was made elsewhere.
     pub fn boot_initrd(&self, initrd: &Path, words: &str) -> Console {
         let group = Group::new();
         let line = qemu(&group, initrd, self.writable(), words);
