@@ -27,6 +27,8 @@ pub struct Boot {
     manifest: Option<Vec<u8>>,
     /// The manifest's root: whether it is built, and from what.
     root: Value,
+    /// Whether the unit for what the boot needs to find the system is there.
+    early: bool,
     /// Whether an entry is mounted on the running system only.
     live: bool,
     pub fstab: Vec<Line>,
@@ -78,6 +80,7 @@ impl Boot {
             program: true,
             manifest,
             root: Value::Null,
+            early: true,
             live: false,
             fstab: vec![],
             stores: vec![],
@@ -92,6 +95,11 @@ impl Boot {
         .mount("tmpfs", "/", "tmpfs", "mode=0755")
         .mount("LABEL=nix", "/nix", "ext4", "ro")
         .store("LABEL=persist", "/persist", "ext4", "")
+    }
+
+    /// Without the early unit, as the NixOS module has it where nothing needs it.
+    pub fn late(self) -> Self {
+        Self { early: false, ..self }
     }
 
     /// Lets systemd mount a file system in the initrd, in place of what was at this path.
@@ -249,7 +257,8 @@ impl Boot {
             let others = self.fstab.iter().filter(|line| line.at != "/" && !stores.contains(&line.at));
             let others: Vec<_> =
                 others.filter(|_| !self.root.is_null()).map(|line| line.at.clone()).collect();
-            for unit in units::initrd(&stores, &others) {
+            let late = |unit: &units::Unit| self.early || unit.name != "imp-mount-early.service";
+            for unit in units::initrd(&stores, &others).into_iter().filter(late) {
                 put(&format!("{units}/{}", unit.name), &unit.text);
                 unit.pulled_in.iter().for_each(|by| link(&unit.name, by));
             }
