@@ -262,7 +262,8 @@ fn newer_libraries() -> &'static str {
     if !place.exists() {
         let usr = Computer::part(Suite::Stable, "root/nix/store/system/usr");
         let folders = [(usr.as_path(), Path::new("/usr"))].into_iter();
-        let own = [prepared(), scratch(), "/tmp".into(), "/dev".into()];
+        // A checkout may be below /tmp.
+        let own = ["/tmp".into(), "/dev".into(), prepared(), scratch()];
         for (from, to) in folders.chain(own.iter().map(|path| (path.as_path(), path.as_path()))) {
             let to = place.join(to.strip_prefix("/").unwrap());
             fs::create_dir_all(&to).unwrap();
