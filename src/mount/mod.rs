@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use crate::cmdline::Words;
 use crate::manifest::pattern;
-use crate::manifest::{AbsPath, Kind, Manifest, Phase};
+use crate::manifest::{AbsPath, Kind, Manifest, Method, Phase};
 use crate::names::{Files, Names, Place};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
@@ -171,6 +171,10 @@ fn work(
         &tree.root,
         stores.iter().map(|opened| opened.as_ref().ok().map(|opened| opened.cursor.base())),
     )?;
+    let mounts = sysroot.is_live().then(|| mounts_of(plan, &stores, done));
+    if let Some(mounts) = &mounts {
+        announce(plan, &sysroot, mounts, previous, done);
+    }
     let target =
         tree.root.try_clone().map_err(|error| Problem::new(format!("cannot keep the root open: {error}")))?;
     let mut worker = Worker {
@@ -214,14 +218,7 @@ fn work(
     let in_place = entries.iter().filter(|entry| in_place.contains(&entry.state)).count();
     done.placed = in_place.saturating_sub(unchanged);
     done.unchanged = unchanged;
-    let mut mounts = Vec::new();
-    for (store, opened) in plan.manifest.stores.iter().zip(&stores) {
-        let mount = opened.as_ref().ok().map(|opened| table::of(opened.cursor.base())).transpose();
-        mounts.push(mount.unwrap_or_else(|problem| {
-            done.warnings.push(problem.at(format!("store {}", store.path)).remedy(WITHOUT_UTAB));
-            None
-        }));
-    }
+    let mounts = mounts.unwrap_or_else(|| mounts_of(plan, &stores, done));
     report.stores = describe(plan, &stores, &mounts);
     report.entries.clear();
     for entry in entries {
@@ -291,6 +288,42 @@ fn describe(plan: &Plan<'_>, stores: &[Result<Opened>], mounts: &[Option<Mount>]
     described
 }
 
+/// Where each store is mounted.
+fn mounts_of(plan: &Plan<'_>, stores: &[Result<Opened>], done: &mut Done) -> Vec<Option<Mount>> {
+    let mut mounts = Vec::new();
+    for (store, opened) in plan.manifest.stores.iter().zip(stores) {
+        let mount = opened.as_ref().ok().map(|opened| table::of(opened.cursor.base())).transpose();
+        mounts.push(mount.unwrap_or_else(|problem| {
+            done.warnings.push(problem.at(format!("store {}", store.path)).remedy(WITHOUT_UTAB));
+            None
+        }));
+    }
+    mounts
+}
+
+/// Writes the lines of what this run is going to mount. A line without its mount means nothing to anybody.
+///
+/// A mount without its line is one that PID 1 takes away at shutdown. It looks at mounts once in a second when they change
+/// often; where it finds the line only while it shuts down, it forgets what waits for the unmounting, and waits for ever.
+fn announce(
+    plan: &Plan<'_>,
+    sysroot: &Sysroot,
+    mounts: &[Option<Mount>],
+    previous: &Report,
+    done: &mut Done,
+) {
+    let binds = plan.items.iter().filter(|item| {
+        let waits = [None, Some(State::Later), Some(State::Failed), Some(State::Guarded)];
+        item.entry.method == Method::Bind
+            && item.entry.kind != Kind::Glob
+            && waits.contains(&previous.state(&item.entry.target))
+    });
+    let wanted: Vec<_> = binds.map(|item| resting(item, State::Mounted, "")).collect();
+    if let Err(problem) = write_utab(plan, sysroot, mounts, &wanted, &[]) {
+        done.warnings.push(problem.remedy(WITHOUT_UTAB));
+    }
+}
+
 fn write_utab(
     plan: &Plan<'_>,
     sysroot: &Sysroot,
@@ -333,7 +366,10 @@ fn write_utab(
             trash: item.entry.trash,
         });
     }
-    let gone: Vec<_> = gone.iter().map(|one| one.entry.target.as_str().to_owned()).collect();
+    // What was announced and came to nothing is gone, too.
+    let vain = entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy));
+    let gone = gone.iter().map(|one| &one.entry).chain(vain);
+    let gone: Vec<_> = gone.map(|entry| entry.target.as_str().to_owned()).collect();
     utab::update(&lines, &gone)
 }
 
