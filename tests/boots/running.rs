@@ -10,7 +10,13 @@ use crate::computer::{Computer, On, Suite};
 use crate::drive::Drive;
 use crate::support::Fs;
 
-tests![the_journal_begins_in_the_initrd, a_switch_changes_what_it_has_to, a_late_disk, hidden_mounts];
+tests![
+    the_journal_begins_in_the_initrd,
+    a_switch_changes_what_it_has_to,
+    a_late_disk,
+    pid_1_knows_at_once,
+    hidden_mounts
+];
 
 /// What holds in every running system.
 pub const SOUND: &str = r#"
@@ -200,6 +206,43 @@ fn a_late_disk() {
         assert!(disk.join("media/film").exists());
         assert_eq!(fs::read_dir(disk.join("media/photos")).unwrap().count(), 0);
     });
+}
+
+/// PID 1 that sees a mount before its line in utab takes it for its own. If it learns otherwise in the midst of a shutdown, it
+/// waits for ever; so the line comes first. Here the mount is there for long before the run's last word.
+fn pid_1_knows_at_once() {
+    let computer = Computer::new(On::Here);
+    let boot = Boot::new(&manifest(json!([{ "directory": "/srv/late", "phase": "live" }])))
+        .in_etc(
+            "systemd/system/imp-mount-live.service.d/slow.conf",
+            "[Service]\nCapabilityBoundingSet=~\nNoNewPrivileges=no\nSystemCallArchitectures=\n\
+             RestrictAddressFamilies=\nMemoryDenyWriteExecute=no\nExecStart=\n\
+             ExecStart=strace -o /run/strace -e inject=rename,renameat,renameat2:delay_enter=700000 \
+             /run/boot/bin/imp-mount\n",
+        )
+        .in_etc(
+            "systemd/system/watch.service",
+            "[Unit]\nDefaultDependencies=no\nBefore=imp-mount-live.service\n\
+             [Service]\nExecStart=/bin/bash /etc/watch\n",
+        )
+        .in_etc("systemd/system/sysinit.target.d/watch.conf", "[Unit]\nWants=watch.service\n")
+        .in_etc(
+            "watch",
+            "until [[ -e /run/done ]]; do\n\
+             systemctl show --property=ActiveState,Conflicts srv-late.mount | xargs >> /run/watched\n\
+             sleep 0.05\ndone\n",
+        )
+        .probe(
+            r#"
+            touch /run/done
+            tell watched uniq --count /run/watched
+            holds "it was slow" grep --quiet DELAYED /run/strace
+            holds "it was seen" grep --quiet ActiveState=active /run/watched
+            fails "taken for PID 1's own" grep umount.target /run/watched
+            "#,
+        )
+        .probe(SOUND);
+    computer.boot(&boot).passed();
 }
 
 fn hidden_mounts() {
