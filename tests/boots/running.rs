@@ -189,6 +189,8 @@ fn a_late_disk() {
             r#"
             fact photos /data/media/photos "$(findmnt --noheadings --output FSROOT /data/media/photos)"
             fact below "$(realpath /dev/disk/by-label/data)" "$(findmnt --noheadings --output SOURCE /data)"
+            # PID 1 looks at mounts once a second when they change often. Off before that, it would begin with /data.
+            holds "known to PID 1" timeout 10 bash -c "until systemctl --quiet is-active data-media-photos.mount; do sleep .1; done"
             holds "the rest of the disk" touch /data/media/film
             "#,
         )
