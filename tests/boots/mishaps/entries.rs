@@ -101,9 +101,9 @@ fn required_and_of_the_wrong_kind() {
     // The ways out.
     let targets = CAUSES.map(|(target, _)| target).join(",");
     let skipped = boot.clone().cmdline(&format!("imp-mount.skip={targets}")).probe(GUARDED).probe(
-        r#"
+        r"
         well
-        "#,
+        ",
     );
     unharmed(&computer, || computer.boot(&skipped)).passed();
     let off = boot
