@@ -1,11 +1,9 @@
 //! `impctl compile` and `impctl show`.
 
-use std::fs::Permissions;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read};
 use std::path::Path;
 
-use super::output::{Failure, complain, print};
+use super::output::{Failure, complain, print, replace};
 use crate::manifest::{Manifest, show, text, wire};
 use crate::problem::Problem;
 
@@ -13,7 +11,7 @@ use crate::problem::Problem;
 pub fn compile(input: &Path, output: &Path) -> Result<(), Failure> {
     let (manifest, notes) = from_text(&read(input)?)?;
     let bytes = wire::encode(&manifest).map_err(|problem| Failure::Refused(vec![problem]))?;
-    replace(output, &bytes).map_err(|error| Failure::io("writing", output, &error))?;
+    replace(output, &bytes)?;
     for note in notes {
         complain(&format!("note: {note}"));
     }
@@ -47,15 +45,4 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
         std::fs::read(file).map(|read| bytes = read)
     };
     result.map(|()| bytes).map_err(|error| Failure::io("reading", file, &error))
-}
-
-/// Writes a file so that there is only ever the old one or the whole new one.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new =
-        tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(directory)?;
-    new.write_all(bytes)?;
-    new.as_file().sync_all()?;
-    new.persist(file)?;
-    Ok(())
 }

@@ -1,6 +1,8 @@
 //! How impctl ends, and how it writes.
 
+use std::fs::Permissions;
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -63,4 +65,18 @@ pub fn written(result: io::Result<()>) -> Result<(), Failure> {
         ErrorKind::BrokenPipe => Failure::Unread,
         _ => Failure::io("writing", Path::new("standard output"), &error),
     })
+}
+
+/// Writes a file that everybody may read, so that there is only ever the old one or the whole new one.
+pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut new =
+            tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(directory)?;
+        new.write_all(bytes)?;
+        new.as_file().sync_all()?;
+        new.persist(file)?;
+        Ok(())
+    };
+    write().map_err(|error| Failure::io("writing", file, &error))
 }
