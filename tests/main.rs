@@ -14,6 +14,7 @@ mod ctl_adopt;
 mod ctl_lost;
 mod ctl_migrate;
 mod ctl_orphans;
+mod ctl_status;
 mod emergency;
 mod failures;
 mod faults;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ("convert", convert::TESTS),
         ("ctl_lost", ctl_lost::TESTS),
         ("ctl_orphans", ctl_orphans::TESTS),
+        ("ctl_status", ctl_status::TESTS),
         ("ctl_adopt", ctl_adopt::TESTS),
         ("ctl_migrate", ctl_migrate::TESTS),
         ("emergency", emergency::TESTS),

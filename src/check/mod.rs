@@ -172,7 +172,7 @@ fn essentials(plan: &Plan<'_>) -> Vec<String> {
 }
 
 /// Counts the problems, shows the disks where one may be missing, and says what to do.
-fn conclude(findings: &mut Findings) {
+pub fn conclude(findings: &mut Findings) {
     let bad = |filesystem: &&Filesystem| !filesystem.problem.is_empty();
     let filesystems = findings.root.iter().chain(&findings.stores);
     findings.problems = usize::from(!findings.manifest.is_empty())

@@ -108,7 +108,8 @@ pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, 
 }
 
 /// Whether ext4 lets nothing be written after an error. Since Linux 6.15 only its options tell, and the mount looks writable.
-fn has_stopped(fd: BorrowedFd<'_>) -> bool {
+#[must_use]
+pub fn has_stopped(fd: BorrowedFd<'_>) -> bool {
     let id = walk::mount_id(fd).ok();
     let mounts = table::all().unwrap_or_default();
     let mount = mounts.iter().find(|mount| Some(mount.id) == id);

@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod scan;
 mod shop;
+mod status;
 mod system;
 pub mod terminal;
 
@@ -45,6 +46,7 @@ enum Command {
         /// The manifest, `-` for standard input
         file: PathBuf,
     },
+    Status(status::Options),
     Lost(lost::Options),
     Orphans(orphans::Options),
     /// Persist something now: copy it to a store, mount it from there, and print the line for the configuration
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Compile { input, output } => manifest::compile(&input, &output),
         Command::Show { file } => manifest::show(&file),
+        Command::Status(options) => status::run(&options),
         Command::Lost(options) => lost::run(&options),
         Command::Orphans(options) => orphans::run(&options),
         Command::Adopt(options) => adopt::run(&options),

@@ -1,0 +1,138 @@
+//! What needs attention, the gravest first, and what to do about it.
+
+use serde::Serialize;
+
+use super::{Status, label};
+use crate::problem::Problem;
+use crate::report::{Outcome, PATH, Run};
+
+/// One thing that needs attention.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Concern {
+    /// What kind of thing it is, or how an entry stands.
+    pub kind: String,
+    /// What it is about.
+    pub at: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Concern {
+    fn new(kind: impl Into<String>, at: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { kind: kind.into(), at: at.into(), what: what.into() }
+    }
+}
+
+/// Everything that needs attention; `last` is the last run since the boot, and `unread` what of earlier ones cannot be read.
+pub fn concerns(status: &Status, unread: &[(&str, Problem)], last: Option<&Run>) -> Vec<Concern> {
+    let mut all: Vec<_> =
+        unread.iter().map(|(path, problem)| Concern::new("report", *path, problem.to_string())).collect();
+    match last {
+        None if all.is_empty() => {
+            let what = "there is none, or none that this version can read: it was not booted with imp-mount";
+            all.push(Concern::new("report", PATH, what));
+        }
+        Some(run) if run.outcome == Outcome::Off => {
+            let what = "imp-mount=off: what persists is not mounted, and not guarded";
+            all.push(Concern::new("run", "/", what));
+        }
+        _ => {}
+    }
+    let stores = status.stores.iter().map(|store| ("store", store));
+    for (kind, volume) in status.root.iter().map(|root| ("root", root)).chain(stores) {
+        let found = &volume.filesystem;
+        if !found.problem.is_empty() {
+            all.push(Concern::new(kind, &found.path, &found.problem));
+        }
+        if let Some(errors) = volume.errors.filter(|errors| *errors > 0) {
+            let what = format!(
+                "its file system has recorded errors ({errors}): see `dmesg`, and check it with fsck"
+            );
+            all.push(Concern::new(kind, &found.path, what));
+        }
+    }
+    let before_entries = all.len();
+    for required in [true, false] {
+        for entry in status.entries.iter().filter(|one| one.status.is_problem() && one.required == required) {
+            let mut what = entry.detail.clone();
+            if status.since.changed.iter().any(|changed| changed.target == entry.target) {
+                what += "; it was not so after the last run";
+            }
+            if !required {
+                what += " (optional)";
+            }
+            all.push(Concern::new(label(entry.status), entry.target.as_str(), what));
+        }
+    }
+    if let Some(run) = last.filter(|run| run.outcome == Outcome::Failed) {
+        let mut failed = vec![Concern::new("run", "/", "the last one failed, and changed nothing")];
+        let known = |text: &str| all.iter().any(|one| is_about(text, &one.at));
+        failed.extend(
+            run.failures.iter().filter(|text| !known(text)).map(|text| Concern::new("run", "/", text)),
+        );
+        all.splice(before_entries..before_entries, failed);
+    }
+    for pending in &status.pending {
+        all.push(Concern::new(
+            "owner",
+            pending.base.join(&pending.path).as_str(),
+            format!("it is root's alone, and waits for {}", owner(pending)),
+        ));
+    }
+    // What is named is an entry.
+    for one in status.since.adopted.iter().filter(|one| !one.named) {
+        let what = if one.mounted {
+            "the configuration does not name it, so the next boot is without it"
+        } else {
+            "it was adopted, and is not mounted any more: what is written there now does not persist"
+        };
+        all.push(Concern::new("adopted", one.target.as_str(), what));
+    }
+    all
+}
+
+/// Whether a message of a run begins with what it is about.
+pub fn is_about(message: &str, at: &str) -> bool {
+    let escaped = crate::manifest::path::escape(at);
+    let message = message.strip_prefix("store ").unwrap_or(message);
+    message.strip_prefix(&escaped).is_some_and(|rest| rest.starts_with([':', ' ']))
+}
+
+fn owner(pending: &crate::report::Pending) -> String {
+    let named = [("user", &pending.user), ("group", &pending.group)];
+    let named = named.into_iter().filter_map(|(what, id)| Some(format!("the {what} {}", id.as_ref()?)));
+    named.collect::<Vec<_>>().join(" and ")
+}
+
+/// What to do, in the order in which to do it. `checked` is what `--check` says.
+pub fn next(status: &Status, last: Option<&Run>, checked: &[String]) -> Vec<String> {
+    let mut next = Vec::new();
+    let mut say = |words: &str| {
+        if !next.iter().any(|said| said == words) {
+            next.push(words.to_owned());
+        }
+    };
+    match last.map(|run| run.outcome) {
+        Some(Outcome::Off) => say("boot without imp-mount=off on the kernel command line"),
+        Some(Outcome::Waiting) => say("boot the machine: its root is turned over then"),
+        _ => {}
+    }
+    for words in checked {
+        say(words);
+    }
+    let of = |kind: &str| status.attention.iter().any(|one| one.kind == kind);
+    if of("run") && last.is_some_and(|run| run.outcome == Outcome::Failed) {
+        say("run imp-mount again, and read what it says");
+    }
+    if !status.pending.is_empty() {
+        say("once users exist, run imp-mount --settle");
+    }
+    for one in status.since.adopted.iter().filter(|one| !one.named) {
+        let line = if one.nix.is_empty() { one.target.as_str() } else { &one.nix };
+        say(&format!("add to the configuration: {line}"));
+    }
+    if !status.unseen.is_empty() {
+        say("run it as root, who may look at everything");
+    }
+    next
+}

@@ -1,0 +1,258 @@
+//! `impctl status`: how the system stands, now and since its boot.
+
+mod attention;
+mod metrics;
+mod print;
+mod since;
+mod volume;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::adopt::record;
+use super::output::{self, Failure};
+use super::system::System;
+use super::terminal;
+use crate::check::entry::{Checked, Status as Health};
+use crate::check::{self, Findings};
+use crate::cli::MANIFEST;
+use crate::cmdline::Words;
+use crate::manifest::{AbsPath, Manifest, Phase};
+use crate::plan::{Action, Plan};
+use crate::problem::Problem;
+use crate::report::{self, Outcome, Pending, Report};
+use crate::walk::{self, Mounts};
+use attention::Concern;
+use since::{Boot, Since};
+use volume::Volume;
+
+/// Say how the system stands: the boot, the entries, what is left of root and stores, and what changed since
+///
+/// What needs attention comes first, and what to do about it: a report of a boot that failed, a store that is missing, full,
+/// read-only or has errors, an entry that is not as it should be, an owner that does not exist, something adopted that
+/// the configuration does not name.
+///
+/// It changes nothing, and needs no privilege. What only root may look at is named, and taken for neither well nor wrong.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Options {
+    /// The root to look at
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Read the kernel command line from here
+    #[arg(long, value_name = "FILE", default_value = "/proc/cmdline")]
+    cmdline: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print metrics as Prometheus reads them
+    #[arg(long, conflicts_with = "json")]
+    metrics: bool,
+    /// Write the metrics to a file, replaced in one step, as the textfile collector of the node exporter wants it
+    #[arg(short, long, value_name = "FILE", requires = "metrics")]
+    output: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  impctl status                             how this system stands
+  impctl status --json | jq -r '.attention[].at'
+  impctl status --metrics -o /var/lib/node-exporter/imp-mount.prom
+
+Exit status: 0 all is well; 1 something needs attention, also where the system was not booted with imp-mount; 2 it could
+not look: there is no manifest to go by, or nothing that this user may see. It is the same with --json and --metrics.";
+
+/// How all of it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Standing {
+    /// As it should be.
+    Well,
+    /// Somebody should look.
+    Attention,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Everything that is known.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The version of this form.
+    version: u32,
+    /// Where the root is, seen from here.
+    sysroot: String,
+    /// How all of it stands.
+    standing: Standing,
+    /// Why that is not known; empty where it is.
+    unknown: String,
+    /// What needs attention, the gravest first.
+    attention: Vec<Concern>,
+    /// What to do, in the order in which to do it.
+    next: Vec<String>,
+    /// What the boot came to.
+    boot: Option<Boot>,
+    /// What changed since.
+    since: Since,
+    /// The root.
+    root: Option<Volume>,
+    /// The stores.
+    stores: Vec<Volume>,
+    /// The entries, and every file that a pattern matches.
+    entries: Vec<Checked>,
+    /// Those of them that this user may not look at.
+    unseen: Vec<AbsPath>,
+    /// What waits for its owner to exist.
+    pending: Vec<Pending>,
+    /// What is no problem, but should be known.
+    notes: Vec<String>,
+}
+
+/// Looks, and says how it stands.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let (status, blind) = look(options)?;
+    match &options.output {
+        Some(file) => output::replace(file, metrics::text(&status).as_bytes())?,
+        None if options.metrics => output::print(&metrics::text(&status))?,
+        None if options.json => {
+            let json = serde_json::to_string_pretty(&status)
+                .map_err(|error| Failure::Unable(Problem::new(error.to_string())))?;
+            output::print(&(json + "\n"))?;
+        }
+        None => terminal::print(&print::text(&status, terminal::width()))?,
+    }
+    match blind {
+        Some(problem) => Err(Failure::Unable(problem)),
+        None if status.standing == Standing::Well => Ok(()),
+        None => Err(Failure::Found),
+    }
+}
+
+/// Everything that can be seen, and why that is not enough, where it is not.
+fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
+    let system = System::open(&options.root)?;
+    let mut unread = Vec::new();
+    let report = Report::read().unwrap_or_else(|problem| {
+        unread.push((report::PATH, problem));
+        Report::default()
+    });
+    let adopted = record::Adopted::read().unwrap_or_else(|problem| {
+        unread.push((record::PATH, problem));
+        record::Adopted::default()
+    });
+    let last = report.runs.last();
+    let (boot, since) = Boot::part(&report.runs);
+    let mut status = Status {
+        version: 1,
+        sysroot: system.place.to_string_lossy().into_owned(),
+        standing: Standing::Unknown,
+        unknown: String::new(),
+        attention: Vec::new(),
+        next: Vec::new(),
+        boot,
+        since: Since { runs: since.to_vec(), ..Since::default() },
+        root: None,
+        stores: Vec::new(),
+        entries: Vec::new(),
+        unseen: Vec::new(),
+        pending: report.pending.clone(),
+        notes: Vec::new(),
+    };
+    let (manifest, mut blind) = manifest(options, &system, last.is_some())?;
+    let words = words(options, &mut status.notes);
+    let plan = manifest.as_ref().map(|manifest| {
+        let upto = if system.is_running() { Phase::Live } else { Phase::Etc };
+        let mut plan = Plan::new(manifest, &words, upto);
+        if last.is_some_and(|run| run.outcome == Outcome::Waiting) {
+            // The running system is as it was, and that is no fault of any entry.
+            plan.items.iter_mut().for_each(|item| item.action = Action::Later);
+        }
+        plan
+    });
+    let mut checked = Vec::new();
+    if let Some(plan) = &plan {
+        let mut findings = check::check(plan, &status.sysroot);
+        status.unseen = take_unseen(&system, &mut findings);
+        status.since.compare(plan, &report, &findings.entries);
+        let mut volume = |filesystem| Volume::look(&system, filesystem);
+        status.root = findings.root.map(&mut volume);
+        status.stores = findings.stores.into_iter().map(volume).collect();
+        status.entries = findings.entries;
+        status.notes.append(&mut findings.notes);
+        checked = findings.next;
+        if status.entries.is_empty() && !status.unseen.is_empty() {
+            let problem = Problem::new("this user may look at none of the entries").remedy("run it as root");
+            blind = Some(problem);
+        }
+    }
+    status.since.adopted(&system, plan.as_ref(), adopted.entries)?;
+    status.attention = attention::concerns(&status, &unread, last);
+    status.next = attention::next(&status, last, &checked);
+    status.unknown = blind.as_ref().map(ToString::to_string).unwrap_or_default();
+    status.standing = match &blind {
+        Some(_) => Standing::Unknown,
+        None if status.attention.is_empty() => Standing::Well,
+        None => Standing::Attention,
+    };
+    Ok((status, blind))
+}
+
+/// The manifest, or why there is none.
+fn manifest(
+    options: &Options,
+    system: &System,
+    has_run: bool,
+) -> Result<(Option<Manifest>, Option<Problem>), Failure> {
+    let problem = match system.manifest(options.manifest.as_deref()) {
+        Ok(Some(manifest)) => return Ok((Some(manifest), None)),
+        Ok(None) if has_run => Problem::new("there is no manifest to go by").at(MANIFEST),
+        Ok(None) => Problem::new("there is neither a manifest nor a report: imp-mount is not in use here"),
+        Err(Failure::Unable(problem)) => return Ok((None, Some(problem))),
+        Err(failure) => return Err(failure),
+    };
+    Ok((None, Some(problem.remedy("name a manifest with --manifest"))))
+}
+
+/// What the kernel command line says to us.
+fn words(options: &Options, notes: &mut Vec<String>) -> Words {
+    match std::fs::read(&options.cmdline) {
+        Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
+        Err(error) => {
+            notes.push(format!(
+                "cannot read the kernel command line from {}: {error}",
+                options.cmdline.display()
+            ));
+            Words::default()
+        }
+    }
+}
+
+/// Takes away what was judged without being seen, as this user may not enter a directory above it.
+fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
+    let is_closed = |path: &AbsPath| {
+        let found = walk::open_below(system.root(), path, OFlags::PATH | OFlags::NOFOLLOW, Mounts::Enter);
+        found.is_err_and(|errno| errno == Errno::ACCESS)
+    };
+    let is_unseen = |one: &Checked| {
+        !matches!(one.status, Health::Later | Health::Skipped)
+            && (is_closed(&one.target) || is_closed(&one.source))
+    };
+    let unseen: Vec<_> =
+        findings.entries.extract_if(.., |one| is_unseen(one)).map(|one| one.target).collect();
+    if !unseen.is_empty() {
+        check::conclude(findings);
+    }
+    unseen
+}
+
+/// How an entry stands, as JSON has it.
+fn label(health: Health) -> String {
+    let value = serde_json::to_value(health).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}

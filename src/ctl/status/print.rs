@@ -1,0 +1,212 @@
+//! What `impctl status` prints for people: what is wrong first, with what to do; then the rest in few lines.
+
+use std::collections::BTreeMap;
+
+use unicode_width::UnicodeWidthStr;
+
+use super::attention::is_about;
+use super::{Boot, Standing, Status, Volume};
+use crate::check::entry::Status as Health;
+use crate::ctl::terminal::{self, ALERT, Column, FAINT, HEADING, Table, age, count, number, size, styled};
+use crate::report::{self, Outcome, Run};
+
+/// So many things that need attention are named.
+const NAMED: usize = 20;
+/// Where the words after a heading begin.
+const INDENT: usize = 9;
+
+/// For a terminal of so many columns.
+#[must_use]
+pub fn text(status: &Status, width: Option<usize>) -> String {
+    let mut lines = Vec::new();
+    attention(&mut lines, status, width);
+    let mut fact = |heading: &str, words: &str| lines.push(line(heading, words, width));
+    match &status.boot {
+        Some(boot) => fact("boot", &described(boot)),
+        None if status.since.runs.is_empty() => {}
+        None => fact("boot", "imp-mount has run only since"),
+    }
+    if status.standing != Standing::Unknown {
+        fact("entries", &entries(status));
+    }
+    for warning in status.boot.iter().flat_map(|boot| &boot.warnings) {
+        // What it came to is said already.
+        if !status.attention.iter().any(|one| is_about(warning, &one.at)) {
+            fact("warning", warning);
+        }
+    }
+    for (number, path) in status.unseen.iter().enumerate().take(NAMED + 1) {
+        let rest = count((status.unseen.len() - number) as u64, "more path");
+        fact("not seen", if number < NAMED { path.as_str() } else { &rest });
+    }
+    let volumes: Vec<_> = status.root.iter().chain(&status.stores).filter(|one| one.is_mounted()).collect();
+    if !volumes.is_empty() {
+        lines.push(String::new());
+        lines.push(table_of(&volumes).render(width).trim_end().to_owned());
+    }
+    if let Some(table) = since(status) {
+        lines.push(String::new());
+        lines.push(table.render(width).trim_end().to_owned());
+    }
+    if !status.notes.is_empty() {
+        let notes = count(status.notes.len() as u64, "note");
+        lines.push(String::new());
+        lines.push(styled(FAINT, &format!("{notes} besides: imp-mount --check")));
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
+fn attention(lines: &mut Vec<String>, status: &Status, width: Option<usize>) {
+    let concerns = &status.attention;
+    match (status.standing, concerns.len()) {
+        (Standing::Well, _) if status.unseen.is_empty() => lines.push(styled(HEADING, "All is well.")),
+        (Standing::Well, _) => lines.push(styled(HEADING, "All that this user may look at is well.")),
+        (_, 0) => {}
+        (_, 1) => lines.push(styled(ALERT, "1 thing needs attention.")),
+        (_, many) => lines.push(styled(ALERT, &format!("{} things need attention.", number(many as u64)))),
+    }
+    if !concerns.is_empty() {
+        let columns = [Column { title: "WHAT", right: false, optional: false }];
+        let mut table = Table::new(&columns, "WHERE");
+        for one in concerns.iter().take(NAMED) {
+            table.row(vec![one.kind.replace('-', " ")], plain(&one.at), plain(&one.what));
+        }
+        lines.push(table.render(width).trim_end().to_owned());
+        if concerns.len() > NAMED {
+            lines
+                .push(format!("and {} more: --json names them all", number((concerns.len() - NAMED) as u64)));
+        }
+    }
+    lines.extend(status.next.iter().map(|words| format!("-> {}", plain(words))));
+    if !lines.is_empty() {
+        lines.push(String::new());
+    }
+}
+
+/// A text of somebody else's, on one line.
+fn plain(text: &str) -> String {
+    terminal::name(text.as_bytes())
+}
+
+/// A heading and words, which are broken where the terminal ends.
+fn line(heading: &str, words: &str, width: Option<usize>) -> String {
+    let mut text = format!("{heading:<INDENT$}");
+    let mut at = text.width();
+    for word in plain(words).split(' ') {
+        if at > INDENT {
+            if width.is_some_and(|width| at + 1 + word.width() > width) {
+                text = format!("{text}\n{:INDENT$}", "");
+                at = INDENT;
+            } else {
+                text.push(' ');
+                at += 1;
+            }
+        }
+        text += word;
+        at += word.width();
+    }
+    text
+}
+
+fn described(boot: &Boot) -> String {
+    let ended = match boot.outcome {
+        Outcome::Done => "done",
+        Outcome::Failed => "failed",
+        Outcome::Waiting => "waiting for the next one",
+        Outcome::Off => "switched off",
+    };
+    format!("{ended} in {}, {}, {} put in place", took(boot.duration), ago(boot.started), boot.placed)
+}
+
+/// A time from microseconds: `812 µs`, `12 ms`, `1.3 s`.
+fn took(microseconds: u64) -> String {
+    match microseconds {
+        0..1000 => format!("{microseconds} \u{b5}s"),
+        1000..1_000_000 => format!("{} ms", microseconds / 1000),
+        _ => format!("{}.{} s", microseconds / 1_000_000, microseconds / 100_000 % 10),
+    }
+}
+
+/// How long ago something was, from microseconds since the start of the system.
+fn ago(started: u64) -> String {
+    let seconds = |microseconds: u64| (microseconds / 1_000_000).cast_signed();
+    match age(seconds(started), seconds(report::uptime())) {
+        now if now == "now" => "just now".to_owned(),
+        past => past + " ago",
+    }
+}
+
+fn entries(status: &Status) -> String {
+    let mut counts: BTreeMap<Health, u64> = BTreeMap::new();
+    for entry in &status.entries {
+        *counts.entry(entry.status).or_default() += 1;
+    }
+    let mut parts: Vec<_> =
+        counts.into_iter().map(|(health, count)| format!("{} {}", number(count), health.words())).collect();
+    if !status.unseen.is_empty() {
+        parts.push(format!("{} not seen", number(status.unseen.len() as u64)));
+    }
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+fn table_of(volumes: &[&Volume]) -> Table {
+    let columns = [
+        Column { title: "SIZE", right: true, optional: false },
+        Column { title: "FREE", right: true, optional: false },
+        Column { title: "USED", right: true, optional: false },
+        Column { title: "INODES", right: true, optional: true },
+    ];
+    let percent = |used: u64, all: u64| {
+        if all == 0 { "-".to_owned() } else { format!("{}%", (u128::from(used) * 100).div_ceil(all.into())) }
+    };
+    let mut table = Table::new(&columns, "FILE SYSTEM");
+    for volume in volumes {
+        let found = &volume.filesystem;
+        let cells = vec![
+            size(found.size),
+            size(volume.available),
+            percent(found.used, found.size),
+            percent(found.inodes_used, found.inodes),
+        ];
+        let read_only = if volume.read_only { ", READ-ONLY" } else { "" };
+        let what = format!("{} on {}{read_only}", found.fstype, found.source);
+        table.row(cells, plain(&found.path), plain(&what));
+    }
+    table
+}
+
+/// What happened since the boot; none where nothing did.
+fn since(status: &Status) -> Option<Table> {
+    let columns = [Column { title: "WHEN", right: true, optional: true }];
+    let mut table = Table::new(&columns, "SINCE THE BOOT");
+    let is_news = |run: &&Run| run.placed > 0 || run.outcome != Outcome::Done || !run.warnings.is_empty();
+    let mut rows = Vec::new();
+    for run in status.since.runs.iter().filter(is_news) {
+        let what = match run.outcome {
+            Outcome::Done => format!("{} put in place", count(run.placed as u64, "path")),
+            Outcome::Failed => "a run failed, and changed nothing".to_owned(),
+            Outcome::Waiting => "the root waits for the next boot".to_owned(),
+            Outcome::Off => "a run was switched off".to_owned(),
+        };
+        rows.push((ago(run.started), what, run.warnings.join("; ")));
+    }
+    for one in &status.since.adopted {
+        let named = if one.named { "adopted, and in the manifest by now" } else { "adopted" };
+        rows.push((String::new(), one.target.as_str().to_owned(), named.to_owned()));
+    }
+    for one in &status.since.removed {
+        let why = if one.why.is_empty() { "the next run takes it away" } else { &one.why };
+        rows.push((
+            String::new(),
+            one.target.as_str().to_owned(),
+            format!("no longer in the manifest: {why}"),
+        ));
+    }
+    if rows.is_empty() {
+        return None;
+    }
+    for (when, what, remark) in rows {
+        table.row(vec![when], plain(&what), plain(&remark));
+    }
+    Some(table)
+}

@@ -1,0 +1,225 @@
+//! What changed since the boot: later runs, what was adopted, and what stands otherwise than the last run left it.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::OFlags;
+use serde::Serialize;
+
+use crate::check::entry::{Checked, Status};
+use crate::ctl::adopt::record;
+use crate::ctl::line;
+use crate::ctl::output::Failure;
+use crate::ctl::system::System;
+use crate::manifest::{AbsPath, Kind, pattern};
+use crate::plan::Plan;
+use crate::report::{Outcome, Report, Run, State};
+use crate::walk::{self, Mounts};
+
+/// What the boot came to: the runs before the system itself ran, in its initrd.
+#[derive(Debug, Serialize)]
+pub struct Boot {
+    /// How the last of them ended.
+    pub outcome: Outcome,
+    /// Microseconds from the start of the system to that of the first.
+    pub started: u64,
+    /// How many microseconds they took, all together.
+    pub duration: u64,
+    /// How many entries and guards they put in place.
+    pub placed: usize,
+    /// What failed in the last of them.
+    pub failures: Vec<String>,
+    /// What else should be known of them.
+    pub warnings: Vec<String>,
+}
+
+impl Boot {
+    /// The boot's runs and the later ones; no boot where none was for a root other than the running system's.
+    pub fn part(runs: &[Run]) -> (Option<Self>, &[Run]) {
+        let first_live = runs.iter().position(|run| run.sysroot == "/").unwrap_or(runs.len());
+        let (boot, since) = runs.split_at(first_live);
+        let (Some(first), Some(last)) = (boot.first(), boot.last()) else { return (None, since) };
+        let boot = Self {
+            outcome: last.outcome,
+            started: first.started,
+            duration: boot.iter().flat_map(|run| &run.steps).map(|(_, took)| took).sum(),
+            placed: boot.iter().map(|run| run.placed).sum(),
+            failures: last.failures.clone(),
+            warnings: boot.iter().flat_map(|run| run.warnings.iter().cloned()).collect(),
+        };
+        (Some(boot), since)
+    }
+}
+
+/// What changed since the boot.
+#[derive(Debug, Default, Serialize)]
+pub struct Since {
+    /// The runs on the running system, oldest first.
+    pub runs: Vec<Run>,
+    /// What `impctl adopt` brought.
+    pub adopted: Vec<Adopted>,
+    /// What the manifest names, and no run has heard of.
+    pub added: Vec<AbsPath>,
+    /// What a run put in place, and the manifest names no more.
+    pub removed: Vec<Removed>,
+    /// What stands otherwise than the last run left it.
+    pub changed: Vec<Changed>,
+}
+
+/// Something that was adopted.
+#[derive(Debug, Serialize)]
+pub struct Adopted {
+    /// Where it is.
+    pub target: AbsPath,
+    /// Where it is kept.
+    pub source: AbsPath,
+    /// Whether it is still mounted.
+    pub mounted: bool,
+    /// Whether the manifest names it by now.
+    pub named: bool,
+    /// The line of NixOS that keeps it; empty where it cannot be looked at.
+    pub nix: String,
+}
+
+/// Something that is no longer named.
+#[derive(Debug, Serialize)]
+pub struct Removed {
+    /// Where it is.
+    pub target: AbsPath,
+    /// Why it is still there, as far as a run knows.
+    pub why: String,
+}
+
+/// Something that is otherwise now.
+#[derive(Debug, Serialize)]
+pub struct Changed {
+    /// Where it is.
+    pub target: AbsPath,
+    /// What the last run made of it.
+    pub was: State,
+    /// How it stands.
+    pub is: Status,
+}
+
+impl Since {
+    /// Holds the entries against the report of the last run.
+    pub fn compare(&mut self, plan: &Plan<'_>, report: &Report, entries: &[Checked]) {
+        for entry in entries {
+            match report.state(&entry.target) {
+                Some(was) if !agree(was, entry.status) => {
+                    self.changed.push(Changed { target: entry.target.clone(), was, is: entry.status });
+                }
+                None if entry.status.is_problem() => self.added.push(entry.target.clone()),
+                _ => {}
+            }
+        }
+        let stays = |state| !matches!(state, State::Absent | State::Failed | State::Later | State::Off);
+        let removed = report.entries.iter().filter(|entry| stays(entry.state) && !names(plan, &entry.target));
+        self.removed
+            .extend(removed.map(|entry| Removed { target: entry.target.clone(), why: entry.why.clone() }));
+    }
+
+    /// Looks at what was adopted.
+    pub fn adopted(
+        &mut self,
+        system: &System,
+        plan: Option<&Plan<'_>>,
+        entries: Vec<record::Entry>,
+    ) -> Result<(), Failure> {
+        let (users, mounts) = (system.names(), system.mounts()?);
+        for record::Entry { target, source, .. } in entries {
+            let seen =
+                walk::open_below(system.root(), &target, OFlags::PATH | OFlags::NOFOLLOW, Mounts::Enter)
+                    .and_then(|fd| walk::stat(fd.as_fd()))
+                    .ok();
+            let stores = plan.map(|plan| plan.manifest.stores.as_slice()).unwrap_or_default();
+            let on = stores.iter().filter(|store| source.is_in(&store.path));
+            let store = on.max_by_key(|store| store.path.as_str().len());
+            let nix = seen.as_ref().zip(store);
+            self.adopted.push(Adopted {
+                mounted: mounts.iter().any(|mount| mount.point == target.as_str()),
+                named: plan.is_some_and(|plan| names(plan, &target)),
+                nix: nix.map_or_else(String::new, |(stat, store)| {
+                    line::nix(&line::entry(&target, stat, &users), store)
+                }),
+                target,
+                source,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Whether an entry of the manifest, or a pattern, is for a path.
+fn names(plan: &Plan<'_>, target: &AbsPath) -> bool {
+    let matches = |item: &crate::plan::Item<'_>| {
+        let pattern = &item.entry.target;
+        item.entry.kind == Kind::Glob
+            && pattern.parent() == target.parent()
+            && pattern::matches(pattern.name(), target.name())
+    };
+    plan.item(target).is_some() || plan.items.iter().any(matches)
+}
+
+/// Whether an entry still stands as a run left it. Whose its source is, and its mode, may have been so before the run.
+fn agree(was: State, is: Status) -> bool {
+    match was {
+        State::Mounted | State::Linked | State::Copied | State::Absent => {
+            !is.is_problem() || matches!(is, Status::WrongOwner | Status::WrongMode)
+        }
+        State::Guarded | State::Failed => is.is_problem(),
+        State::Skipped | State::Off => !is.is_problem(),
+        State::Later | State::Busy => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Phase;
+
+    fn run(sysroot: &str, outcome: Outcome, took: u64) -> Run {
+        Run {
+            phase: Phase::Etc,
+            sysroot: sysroot.to_owned(),
+            outcome,
+            started: took,
+            steps: vec![("root".to_owned(), took), ("stores".to_owned(), 1)],
+            placed: 2,
+            unchanged: 0,
+            failures: vec![format!("failure {took}")],
+            warnings: vec![format!("warning {took}")],
+        }
+    }
+
+    #[test]
+    fn a_boot_of_several_runs() {
+        let runs = [
+            run("/sysroot", Outcome::Failed, 10),
+            run("/sysroot", Outcome::Done, 20),
+            run("/", Outcome::Done, 30),
+        ];
+        let (boot, since) = Boot::part(&runs);
+        let Some(boot) = boot else { panic!("there was one") };
+        assert_eq!((boot.outcome, boot.started, boot.duration, boot.placed), (Outcome::Done, 10, 32, 4));
+        assert_eq!((boot.failures, boot.warnings.len(), since.len()), (vec!["failure 20".to_owned()], 2, 1));
+        assert!(Boot::part(&runs[2..]).0.is_none());
+        assert!(Boot::part(&[]).0.is_none());
+    }
+
+    #[test]
+    fn what_is_no_change() {
+        for (was, is, agrees) in [
+            (State::Mounted, Status::Ok, true),
+            (State::Mounted, Status::Pending, true),
+            (State::Mounted, Status::WrongOwner, true),
+            (State::Mounted, Status::NotMounted, false),
+            (State::Linked, Status::Replaced, false),
+            (State::Guarded, Status::NotMounted, true),
+            (State::Guarded, Status::Ok, false),
+            (State::Failed, Status::Covered, true),
+            (State::Later, Status::NotMounted, true),
+        ] {
+            assert_eq!(agree(was, is), agrees, "{was:?} {is:?}");
+        }
+    }
+}

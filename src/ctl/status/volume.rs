@@ -1,0 +1,77 @@
+//! How much is left of a file system, and whether it is well.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{OFlags, StatVfsMountFlags, fstatvfs};
+use serde::Serialize;
+
+use crate::check::store::{Filesystem, has_stopped};
+use crate::ctl::system::System;
+use crate::manifest::AbsPath;
+use crate::walk::{self, Mounts};
+
+/// The root or a store.
+#[derive(Debug, Serialize)]
+pub struct Volume {
+    /// What `--check` finds of it.
+    #[serde(flatten)]
+    pub filesystem: Filesystem,
+    /// How many bytes more a user may write.
+    pub available: u64,
+    /// Whether nothing can be written to it.
+    pub read_only: bool,
+    /// How many errors it has recorded; none where the file system keeps no count, or it cannot be read.
+    pub errors: Option<u64>,
+}
+
+impl Volume {
+    /// Asks for what `--check` does not tell.
+    pub fn look(system: &System, filesystem: Filesystem) -> Self {
+        let mut volume = Self { available: 0, read_only: false, errors: None, filesystem };
+        if !volume.is_mounted() {
+            return volume;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let path = AbsPath::parse(&volume.filesystem.path).unwrap_or_else(|_| AbsPath::root());
+        // The store of a disk that is turned over with the next boot is not there yet.
+        if let Ok(fd) = walk::open_below(system.root(), &path, flags, Mounts::Enter)
+            && let Ok(answer) = fstatvfs(&fd)
+        {
+            volume.available = answer.f_bavail * answer.f_frsize;
+            volume.read_only = answer.f_flag.contains(StatVfsMountFlags::RDONLY) || has_stopped(fd.as_fd());
+        }
+        volume.errors = errors(&volume.filesystem);
+        volume
+    }
+
+    /// Whether it is there.
+    pub fn is_mounted(&self) -> bool {
+        !self.filesystem.source.is_empty()
+    }
+}
+
+/// What the kernel's file system says in /sys: ext4 since its last fsck, btrfs for each of its devices since they were reset.
+fn errors(filesystem: &Filesystem) -> Option<u64> {
+    let device = fs::canonicalize(&filesystem.source).ok()?;
+    let device = device.file_name()?;
+    match filesystem.fstype.as_str() {
+        "ext4" => {
+            let file = Path::new("/sys/fs/ext4").join(device).join("errors_count");
+            fs::read_to_string(file).ok()?.trim().parse().ok()
+        }
+        "btrfs" => {
+            let all = fs::read_dir("/sys/fs/btrfs").ok()?.flatten().map(|entry| entry.path());
+            let own = all.into_iter().find(|path| path.join("devices").join(device).exists())?;
+            let mut sum = None;
+            for one in fs::read_dir(own.join("devinfo")).ok()?.flatten() {
+                let text = fs::read_to_string(one.path().join("error_stats")).ok()?;
+                let counts = text.lines().filter_map(|line| line.split_once(' ')?.1.parse::<u64>().ok());
+                sum = Some(sum.unwrap_or(0) + counts.sum::<u64>());
+            }
+            sum
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,592 @@
+//! `impctl status`: what is wrong comes first, what is well is short, and monitoring reads the same in JSON and metrics.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::mount::{MntFlags, umount2};
+use serde_json::{Value, json};
+
+use crate::ctl_lost::fits;
+use crate::live::{manifest, started};
+use crate::support::command::{installed, sh_on};
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, mounts, run};
+
+mod metrics;
+
+tests![
+    all_is_well: Disk,
+    an_optional_entry_is_guarded: Disk,
+    something_is_unmounted: Disk,
+    a_store_is_read_only: Disk,
+    a_store_is_missing: Disk,
+    a_store_has_errors: Disk,
+    an_owner_does_not_exist: Disk,
+    something_was_adopted: Disk,
+    the_manifest_changes: Disk,
+    a_run_failed: Disk,
+    the_root_is_full: Disk,
+    a_system_that_waits_to_be_converted: Disk,
+    switched_off: Disk,
+    never_booted,
+    what_cannot_be_read,
+    as_somebody_else: Disk,
+    hostile_names: Disk,
+    a_file_of_metrics: Disk,
+    the_reader_of_metrics_is_strict,
+    for_terminals_and_pipes: Disk,
+];
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");
+const SCHEMA: &str = include_str!("../docs/status.schema.json");
+const INSIDE: &str = "/run/machine/impctl";
+
+/// What it says of the started system: JSON, text and metrics must agree, and nothing may have changed.
+#[track_caller]
+fn status(machine: &Machine, code: i32) -> (Value, String) {
+    let look = || (mounts(), Snapshot::of(&machine.at("")), Snapshot::of(Path::new("/run/imp-mount")));
+    let before = look();
+    fs::copy(machine.home().join("cmdline"), "/run/machine/cmdline").unwrap();
+    let ask = |form: &str| machine.impctl("status", &["--cmdline=/run/machine/cmdline", form]).expect(code);
+    let (json, text, numbers) = (ask("--json"), ask("--root=/"), ask("--metrics"));
+    assert_eq!(look(), before, "it changed something");
+    (agree(&json, &numbers), text.stdout)
+}
+
+/// JSON and metrics as they must be, and saying the same.
+#[track_caller]
+fn agree(json: &Output, numbers: &Output) -> Value {
+    let found = fits(json, SCHEMA);
+    let described =
+        |(name, _): &(String, _)| include_str!("../docs/status.md").contains(&format!("`{name}`"));
+    let samples = metrics::parse(&numbers.stdout);
+    assert_eq!(samples.keys().find(|sample| !described(sample)), None);
+    let value = |name: &str, labels: &[(&str, &str)]| metrics::value(&samples, name, labels);
+    let code = json.code.unwrap();
+    assert_eq!(value("imp_mount_status", &[]), Some(code.into()));
+    assert_eq!(found["standing"], ["well", "attention", "unknown"][usize::try_from(code).unwrap()]);
+    let length = |list: &Value| f64::from(u32::try_from(list.as_array().unwrap().len()).unwrap());
+    assert_eq!(value("imp_mount_attention", &[]), Some(length(&found["attention"])));
+    assert_eq!(value("imp_mount_pending_owners", &[]), Some(length(&found["pending"])));
+    assert_eq!(value("imp_mount_boot_duration_seconds", &[]).is_some(), !found["boot"].is_null());
+    if found["root"].is_null() {
+        assert_eq!(value("imp_mount_entries", &[("state", "ok")]), None);
+        return found;
+    }
+    // Every state that the schema knows has a number, and each is right.
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    for state in schema["$defs"]["status"]["enum"].as_array().unwrap() {
+        let there = found["entries"].as_array().unwrap().iter().filter(|one| &one["status"] == state);
+        let number = value("imp_mount_entries", &[("state", state.as_str().unwrap())]);
+        assert_eq!(number, Some(f64::from(u32::try_from(there.count()).unwrap())), "{state}");
+    }
+    for store in found["stores"].as_array().unwrap() {
+        let of = |name: &str| {
+            value(&format!("imp_mount_store_{name}"), &[("path", store["path"].as_str().unwrap())])
+        };
+        let mounted = store["source"] != "";
+        assert_eq!(of("mounted"), Some(f64::from(u8::from(mounted))));
+        assert_eq!(of("size_bytes"), store["size"].as_f64().filter(|_| mounted));
+        assert_eq!(
+            of("readonly").map(|number| json!(number > 0.0)),
+            mounted.then(|| store["read_only"].clone())
+        );
+        assert_eq!(of("errors"), store["errors"].as_f64());
+    }
+    found
+}
+
+/// What needs attention, as `kind at`.
+fn concerns(found: &Value) -> Vec<String> {
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+    let all = found["attention"].as_array().unwrap().iter();
+    all.map(|one| format!("{} {}", text(one, "kind"), text(one, "at"))).collect()
+}
+
+#[track_caller]
+fn says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in\n{text}");
+    }
+}
+
+fn all_is_well() {
+    let machine = started(json!([
+        { "directory": "/srv" },
+        { "file": "/etc/key", "missing": "create" },
+        { "file": "/etc/later" },
+        { "file": "/etc/ssh/ssh_host_*" },
+    ]));
+    let (found, text) = status(&machine, 0);
+    assert!(text.starts_with("All is well.\n\nboot     done in "), "{text}");
+    says(
+        &text,
+        &["just now, 3 put in place\n", "entries  4 ok\n", "  FILE SYSTEM\n", "tmpfs on imp-mount\n"],
+    );
+    assert!(!text.contains("->") && !text.contains("SINCE"), "{text}");
+    assert!(text.lines().count() <= 10, "{text}");
+    assert_eq!(found["boot"]["placed"], 3);
+    let report = machine.report();
+    let took: u64 =
+        report["runs"][0]["steps"].as_array().unwrap().iter().map(|step| step[1].as_u64().unwrap()).sum();
+    assert_eq!(
+        (&found["boot"]["duration"], &found["boot"]["started"]),
+        (&json!(took), &report["runs"][0]["started"])
+    );
+
+    // Without a manifest there is still the report.
+    let output = machine
+        .run_inside(&[INSIDE, "status"])
+        .expect(2)
+        .says(&["there is no manifest to go by", "--manifest"]);
+    assert!(
+        output.stdout.starts_with("boot     done in ") && !output.stdout.contains("entries"),
+        "{output:?}"
+    );
+
+    // Other eyes: df(1).
+    let df = |fields: &str, path: &str| -> Vec<u64> {
+        let said = sh_on(format!("df -B1 --output={fields}"), &[&machine.at(path)]);
+        said.lines().nth(1).unwrap().split_whitespace().map(|word| word.parse().unwrap()).collect()
+    };
+    for (volume, path) in [(&found["root"], "/"), (&found["stores"][0], "/persist")] {
+        let numbers =
+            |keys: &[&str]| keys.iter().map(|key| volume[key].as_u64().unwrap()).collect::<Vec<_>>();
+        assert_eq!(numbers(&["size", "used", "available"]), df("size,used,avail", path), "{path}");
+        assert_eq!(numbers(&["inodes", "inodes_used"]), df("itotal,iused", path), "{path}");
+        assert_eq!((&volume["read_only"], &volume["problem"]), (&json!(false), &json!("")));
+    }
+}
+
+fn an_optional_entry_is_guarded() {
+    let stores = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/media", Disk::new(Fs::Ext4, 8))];
+    let machine = Machine::with_stores(Root::Nothing, stores);
+    let stores = json!([{ "path": "/persist" }, { "path": "/media", "required": false }]);
+    let entries =
+        json!([{ "directory": "/srv/media", "store": "/media" }, { "directory": "/a", "store": "/persist" }]);
+    machine.manifest(&json!({ "version": 1, "root": {}, "stores": stores, "entries": entries }));
+    sh_on("umount", &[&machine.at("/media")]);
+    machine.build().ok();
+    machine.switch_root();
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found), ["store /media", "not-mounted /srv/media"]);
+    assert!(text.starts_with("2 things need attention.\n"), "{text}");
+    says(
+        &text,
+        &["guarded: ", "(optional)", "-> mount the store: mount -m ", "entries  1 ok, 1 not mounted\n"],
+    );
+    // The boot's warning is the same thing once more, and that it is guarded is no change.
+    assert!(!text.contains("\nwarning"), "{text}");
+    assert_eq!(found["since"]["changed"], json!([]));
+    assert_eq!(found["stores"][0]["source"], "", "{found:#}");
+}
+
+fn something_is_unmounted() {
+    let machine = started(
+        json!([{ "directory": "/a" }, { "directory": "/b", "required": false }, { "directory": "/c" }]),
+    );
+    for path in ["/b", "/c"] {
+        umount2(&machine.at(path), MntFlags::empty()).unwrap();
+    }
+    let (found, text) = status(&machine, 1);
+    // What a boot would stop for comes first.
+    assert_eq!(concerns(&found), ["not-mounted /c", "not-mounted /b"]);
+    let changed = |target| json!({ "target": target, "was": "mounted", "is": "not-mounted" });
+    assert_eq!(found["since"]["changed"], json!([changed("/b"), changed("/c")]));
+    let (wrong, rest) = text.split_once("\n\n").unwrap();
+    says(
+        wrong,
+        &[
+            "not mounted  /c",
+            "nothing is mounted there; it was not so after the last run",
+            "-> run imp-mount to put",
+        ],
+    );
+    says(rest, &["entries  1 ok, 2 not mounted\n"]);
+    machine.run_live(&[]).ok();
+    let (found, text) = status(&machine, 0);
+    assert_eq!(found["since"]["changed"], json!([]));
+    says(&text, &["SINCE THE BOOT", "just now  2 paths put in place\n"]);
+}
+
+fn a_store_is_read_only() {
+    let machine = started(json!([{ "directory": "/a" }]));
+    sh_on("mount -o remount,ro", &[&machine.at("/persist")]);
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found)[0], "store /persist");
+    assert_eq!(found["stores"][0]["read_only"], true);
+    says(&text, &["it is mounted read-only; see `dmesg`", "ext4 on /dev/loop", ", READ-ONLY\n"]);
+}
+
+fn a_store_is_missing() {
+    let entries: Vec<_> = (0..40).map(|number| json!({ "directory": format!("/srv/{number:02}") })).collect();
+    let machine = started(entries.into());
+    sh_on("umount --lazy", &[&machine.at("/persist")]);
+    let (found, text) = status(&machine, 1);
+    assert_eq!((concerns(&found).len(), concerns(&found)[0].as_str()), (41, "store /persist"));
+    says(
+        &text,
+        &["41 things need attention.", "\nand 21 more: --json names them all\n", "-> mount the store"],
+    );
+    assert!(text.lines().count() < 40, "{text}");
+}
+
+fn a_store_has_errors() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest(json!([{ "directory": "/a" }])));
+    machine.build().ok();
+    let device = machine.disk().device.file_name().unwrap().to_owned();
+    let ask = |form: &[&str]| {
+        let (root, compiled) = (machine.at(""), machine.home().join("manifest"));
+        let line = ["status", "--root", root.to_str().unwrap(), "--manifest", compiled.to_str().unwrap()];
+        run(&[&[PROGRAM], &line[..], form].concat())
+    };
+    let found = agree(&ask(&["--json"]).ok(), &ask(&["--metrics"]).ok());
+    assert_eq!(found["stores"][0]["errors"], 0);
+    // The kernel's own way to have one.
+    let trigger = Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error");
+    if let Err(error) = fs::write(&trigger, "a test\n") {
+        return eprintln!("{}: {error}: no error was tried", trigger.display());
+    }
+    let found = agree(&ask(&["--json"]).expect(1), &ask(&["--metrics"]).expect(1));
+    assert_eq!((&concerns(&found)[0][..], &found["stores"][0]["errors"]), ("store /persist", &json!(1)));
+    says(
+        &ask(&[]).stdout,
+        &["store  /persist", "has recorded errors (1): see `dmesg`, and check it with fsck"],
+    );
+}
+
+fn an_owner_does_not_exist() {
+    let machine = started(json!([{ "directory": "/srv/plex", "user": "plex", "group": "media" }]));
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found), ["owner /persist/srv/plex"]);
+    assert_eq!(found["pending"], machine.report()["pending"]);
+    says(
+        &text,
+        &[
+            "owner  /persist/srv/plex",
+            "waits for the user plex and the group media\n",
+            "-> once users exist, run imp-mount --settle\n",
+            "entries  1 pending\n",
+        ],
+    );
+    assert_eq!(text.matches("--settle").count(), 1, "{text}");
+    fs::create_dir_all(machine.at("/etc")).unwrap();
+    fs::write(machine.at("/etc/passwd"), "plex:x:193:193::/:/bin/sh\n").unwrap();
+    fs::write(machine.at("/etc/group"), "media:x:194:\n").unwrap();
+    machine.run_live(&["--settle"]).ok();
+    assert_eq!(status(&machine, 0).0["pending"], json!([]));
+}
+
+fn something_was_adopted() {
+    let machine = started(json!([{ "directory": "/a" }]));
+    fs::create_dir_all(machine.at("/var/lib/new")).unwrap();
+    fs::write(machine.at("/var/lib/new/x"), "x").unwrap();
+    machine.impctl("adopt", &["/var/lib/new"]).ok();
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found), ["adopted /var/lib/new"]);
+    let line = "environment.persistence.\"/persist\".directories = [ \"/var/lib/new\" ];";
+    assert_eq!(
+        found["since"]["adopted"],
+        json!([{
+            "target": "/var/lib/new", "source": "/persist/var/lib/new", "mounted": true, "named": false, "nix": line,
+        }])
+    );
+    says(
+        &text,
+        &[
+            "the next boot is without it",
+            &format!("-> add to the configuration: {line}\n"),
+            "  /var/lib/new  adopted\n",
+        ],
+    );
+
+    // Whoever may not look at it sees at least that it is mounted.
+    fs::set_permissions(machine.at("/var/lib"), fs::Permissions::from_mode(0o700)).unwrap();
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", INSIDE, "status", "--json"];
+    let found =
+        fits(&machine.run_inside(&[&nobody[..], &["--manifest=/run/machine/manifest"]].concat()), SCHEMA);
+    assert_eq!(
+        (&found["since"]["adopted"][0]["mounted"], &found["since"]["adopted"][0]["nix"]),
+        (&json!(true), &json!(""))
+    );
+
+    umount2(&machine.at("/var/lib/new"), MntFlags::empty()).unwrap();
+    says(&status(&machine, 1).1, &["it was adopted, and is not mounted any more"]);
+    machine.manifest(&manifest(json!([{ "directory": "/a" }, { "directory": "/var/lib/new" }])));
+    fs::remove_dir_all(machine.at("/var/lib/new")).unwrap();
+    machine.run_live(&[]).ok();
+    let (found, text) = status(&machine, 0);
+    assert_eq!(found["since"]["adopted"][0]["named"], true);
+    says(&text, &["/var/lib/new", "adopted, and in the manifest by now"]);
+}
+
+fn the_manifest_changes() {
+    let machine =
+        started(json!([{ "directory": "/old" }, { "directory": "/busy" }, { "file": "/etc/key-*" }]));
+    machine.manifest(&manifest(json!([{ "directory": "/new" }, { "file": "/etc/key-*" }])));
+    let (found, text) = status(&machine, 1);
+    assert_eq!(
+        (concerns(&found), &found["since"]["added"]),
+        (vec!["missing /new".to_owned()], &json!(["/new"]))
+    );
+    let removed = |why: &str| json!([{ "target": "/busy", "why": why }, { "target": "/old", "why": "" }]);
+    assert_eq!(found["since"]["removed"], removed(""));
+    says(&text, &["/old", "no longer in the manifest: the next run takes it away\n"]);
+
+    let user = fs::File::create(machine.at("/busy/open")).unwrap();
+    machine.run_live(&[]).ok();
+    let (found, text) = status(&machine, 0);
+    assert_eq!(found["since"]["removed"][0]["target"], "/busy");
+    assert_eq!(found["since"]["removed"].as_array().unwrap().len(), 1);
+    assert_eq!(found["since"]["runs"], json!([machine.report()["runs"][1]]));
+    says(&text, &["1 path put in place", "/busy", "no longer in the manifest: "]);
+    drop(user);
+    machine.run_live(&[]).ok();
+    assert_eq!(status(&machine, 0).0["since"]["removed"], json!([]));
+}
+
+fn a_run_failed() {
+    let machine = started(json!([{ "directory": "/a" }]));
+    machine.manifest(&manifest(json!([{ "directory": "/a" }, { "directory": "/b" }])));
+    fs::write(machine.at("/persist/b"), "no directory").unwrap();
+    machine.run_live(&[]).expect(1);
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found), ["run /", "wrong-source /b"]);
+    says(
+        &text,
+        &[
+            "the last one failed, and changed nothing",
+            "-> run imp-mount",
+            "a run failed, and changed nothing",
+        ],
+    );
+}
+
+fn the_root_is_full() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&crate::roots::manifest(
+        json!({ "size": "16M", "inodes": "2K" }),
+        json!([{ "directory": "/a" }]),
+    ));
+    machine.build().ok();
+    machine.switch_root();
+    status(&machine, 0);
+    for number in 0.. {
+        if fs::write(machine.at(&format!("/file{number}")), "").is_err() {
+            break;
+        }
+    }
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found), ["root /"]);
+    assert_eq!((&found["root"]["inodes"], &found["root"]["inodes_used"]), (&json!(2048), &json!(2048)));
+    says(&text, &["100 % of its inodes are used: free some", "100%  /"]);
+}
+
+fn a_system_that_waits_to_be_converted() {
+    let machine = Machine::new(Root::Disk, Disk::new(Fs::Ext4, 16));
+    machine.manifest(&crate::roots::manifest(
+        json!({ "convert": "/persist" }),
+        json!([{ "directory": "/var/lib/plex" }]),
+    ));
+    machine.switch_root();
+    machine.run_live(&[]).ok();
+    let (found, text) = status(&machine, 1);
+    assert_eq!((concerns(&found), &found["boot"]), (vec!["root /".to_owned()], &Value::Null));
+    says(&text, &["the next boot turns it into a tmpfs", "-> boot the machine", "entries  1 later\n"]);
+}
+
+fn switched_off() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest(json!([{ "directory": "/a" }])));
+    machine.cmdline("imp-mount=off");
+    machine.build().ok();
+    machine.switch_root();
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found), ["run /"]);
+    says(
+        &text,
+        &[
+            "imp-mount=off: what persists is not mounted",
+            "-> boot without imp-mount=off",
+            "entries  1 skipped\n",
+        ],
+    );
+}
+
+fn never_booted() {
+    let root = Path::new("/tmp/root");
+    fs::create_dir_all(root).unwrap();
+    let ask = |words: &[&str]| run(&[&[PROGRAM, "status", "--root", "/tmp/root"], words].concat());
+    let output = ask(&[]).expect(2).says(&[
+        "neither a manifest nor a report",
+        "imp-mount is not in use here",
+        "--manifest",
+    ]);
+    assert!(!output.stdout.contains("well"), "{output:?}");
+    let found = agree(&ask(&["--json"]).expect(2), &ask(&["--metrics"]).expect(2));
+    assert!(found["unknown"].as_str().unwrap().contains("neither"), "{found:#}");
+
+    // With a manifest there is something to hold against the system, and it does not hold.
+    fs::write("/tmp/manifest.json", manifest(json!([{ "directory": "/a" }])).to_string()).unwrap();
+    let words = |more: &'static [&str]| [&["--manifest", "/tmp/manifest.json"], more].concat();
+    let found = agree(&ask(&words(&["--json"])).expect(1), &ask(&words(&["--metrics"])).expect(1));
+    assert_eq!(concerns(&found)[0], "report /run/imp-mount/report.json");
+    says(&ask(&words(&[])).stdout, &["it was not booted with imp-mount"]);
+}
+
+fn what_cannot_be_read() {
+    let root = Path::new("/tmp/root");
+    fs::create_dir_all(root.join("etc/imp-mount")).unwrap();
+    fs::write(root.join("etc/imp-mount/manifest"), "nonsense").unwrap();
+    let ask = |words: &[&str]| run(&[&[PROGRAM, "status", "--root", "/tmp/root"], words].concat());
+    ask(&[]).expect(2).says(&["/tmp/root/etc/imp-mount/manifest: "]);
+    agree(&ask(&["--json"]).expect(2), &ask(&["--metrics"]).expect(2));
+    run(&[PROGRAM, "status", "--root", "/tmp/nowhere"])
+        .expect(2)
+        .says(&["error: /tmp/nowhere: ", "No such file"]);
+    ask(&["--json", "--metrics"]).expect(2);
+    ask(&["-o", "/tmp/out"]).expect(2);
+    // Whoever may write the report may say anything.
+    fs::write("/tmp/manifest.json", manifest(json!([])).to_string()).unwrap();
+    fs::create_dir("/run/imp-mount").unwrap();
+    fs::write("/run/imp-mount/report.json", "{}").unwrap();
+    fs::set_permissions("/run/imp-mount/report.json", fs::Permissions::from_mode(0o666)).unwrap();
+    let output = ask(&["--manifest", "/tmp/manifest.json"]).expect(1);
+    says(
+        &output.stdout,
+        &["report  /run/imp-mount/report.json", "others than root can write to it", "remove it"],
+    );
+}
+
+fn as_somebody_else() {
+    let machine = started(json!([
+        { "directory": "/srv" },
+        { "directory": "/secret", "mode": "0700" },
+        { "directory": "/root/.ssh", "mode": "0700" },
+        { "file": "/root/.keys-*" },
+    ]));
+    machine.impctl("status", &[]).ok();
+    let ask = |who: &[&str], form: &str| {
+        let line = [INSIDE, "status", "--manifest=/run/machine/manifest", "--cmdline=/dev/null", form];
+        machine.run_inside(&[who, &line].concat())
+    };
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let found = agree(&ask(&nobody, "--json").ok(), &ask(&nobody, "--metrics").ok());
+    assert_eq!(found["unseen"], json!(["/root/.keys-*", "/root/.ssh"]), "{found:#}");
+    assert_eq!(found["entries"].as_array().unwrap().len(), 2, "{found:#}");
+    let text = ask(&nobody, "--root=/").ok().stdout;
+    assert!(text.starts_with("All that this user may look at is well.\n"), "{text}");
+    says(
+        &text,
+        &["2 ok, 2 not seen\n", "not seen /root/.ssh\n", "-> run it as root, who may look at everything\n"],
+    );
+    // What is seen to be wrong is no better for it.
+    umount2(&machine.at("/srv"), MntFlags::empty()).unwrap();
+    umount2(&machine.at("/root/.ssh"), MntFlags::empty()).unwrap();
+    let found = agree(&ask(&nobody, "--json").expect(1), &ask(&nobody, "--metrics").expect(1));
+    assert_eq!(concerns(&found), ["not-mounted /srv"]);
+    // To see nothing is not to see that all is well.
+    fs::set_permissions(machine.at("/persist"), fs::Permissions::from_mode(0o700)).unwrap();
+    ask(&nobody, "--root=/").expect(2).says(&["may look at none of the entries", "root"]);
+}
+
+fn hostile_names() {
+    let names =
+        ["/a\nimp_mount_status 0", "/b\\", "/c\"} 1", "/d \u{1b}[2J", "/e\u{202e}", "/f {path=\"x\"}"];
+    let entries: Vec<_> = names.iter().map(|name| json!({ "directory": name })).collect();
+    let machine = started(entries.into());
+    for name in names {
+        umount2(&machine.at(name), MntFlags::empty()).unwrap();
+    }
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found), names.map(|name| format!("not-mounted {name}")));
+    assert!(!text.contains(['\u{1b}', '\u{202e}']) && !text.contains("\nimp_mount"), "{text:?}");
+    let samples = metrics::parse(&machine.impctl("status", &["--metrics"]).expect(1).stdout);
+    for name in names {
+        let labels = [("path", name), ("state", "not-mounted")];
+        assert_eq!(metrics::value(&samples, "imp_mount_entry_problem", &labels), Some(1.0), "{name:?}");
+    }
+}
+
+fn a_file_of_metrics() {
+    let machine = started(json!([{ "directory": "/a" }]));
+    let folder = machine.at("/run/textfile");
+    fs::create_dir(&folder).unwrap();
+    let file = folder.join("imp-mount.prom");
+    fs::write(&file, "old").unwrap();
+    let reader = fs::File::open(&file).unwrap();
+    let write = |path: &str| machine.impctl("status", &["--metrics", "-o", path]);
+    assert_eq!(write("/run/textfile/imp-mount.prom").ok().stdout, "");
+    // Whoever reads the old one reads all of it, and the new one is everybody's to read.
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "old");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o644);
+    metrics::parse(&fs::read_to_string(&file).unwrap());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    // A file that is written says what is wrong, and so does the exit status.
+    umount2(&machine.at("/a"), MntFlags::empty()).unwrap();
+    write("/run/textfile/imp-mount.prom").expect(1);
+    let samples = metrics::parse(&fs::read_to_string(&file).unwrap());
+    assert_eq!(metrics::value(&samples, "imp_mount_status", &[]), Some(1.0));
+    write("/nowhere/imp-mount.prom").expect(2).says(&["/nowhere/imp-mount.prom: writing: No such file"]);
+}
+
+fn the_reader_of_metrics_is_strict() {
+    let one = |sample: &str| format!("# HELP imp_mount_a A.\n# TYPE imp_mount_a gauge\n{sample}\n");
+    let good = one(r#"imp_mount_a{b="\\\"\n",c=""} 1.5"#);
+    let samples = metrics::parse(&good);
+    assert_eq!(metrics::value(&samples, "imp_mount_a", &[("b", "\\\"\n"), ("c", "")]), Some(1.5));
+    let bad = [
+        good.trim_end().to_owned(),
+        good.clone() + &good,
+        good.clone() + "imp_mount_b 1\n",
+        good.clone() + "\n",
+        one("imp_mount_a"),
+        one("imp_mount_a x"),
+        one("imp_mount_a 1 2"),
+        one("imp_mount_a{b=\"\n\"} 1"),
+        one(r#"imp_mount_a{b="\t"} 1"#),
+        one(r#"imp_mount_a{b="""} 1"#),
+        one(r#"imp_mount_a{b="x} 1"#),
+        one(r#"imp_mount_a{b="x" c="y"} 1"#),
+        one(r#"imp_mount_a{b="x",b="y"} 1"#),
+        one(r#"imp_mount_a{b-c="x"} 1"#),
+        one("imp_mount_a 1\nimp_mount_a 2"),
+        one("imp_mount_a 1").replace("gauge", "counter"),
+        one("imp_mount_a_total 1").replace("imp_mount_a ", "imp_mount_a_total "),
+        "imp_mount_a 1\n".to_owned(),
+    ];
+    for text in bad {
+        assert!(std::panic::catch_unwind(|| metrics::parse(&text)).is_err(), "{text}");
+    }
+}
+
+fn for_terminals_and_pipes() {
+    let machine = started(json!([{ "directory": "/a" }, { "directory": "/srv/something-with-a-long-name" }]));
+    umount2(&machine.at("/srv/something-with-a-long-name"), MntFlags::empty()).unwrap();
+    let piped = machine.impctl("status", &[]).expect(1).stdout;
+    assert!(!piped.contains('\x1b'), "{piped}");
+    let line = format!("{INSIDE} status --manifest /run/machine/manifest --cmdline /dev/null");
+    // Whoever has seen enough is no error.
+    let closed = format!("{line} --metrics | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}");
+    let code = machine.run_inside(&["bash", "-c", &closed]).ok().stdout;
+    assert!(matches!(code.trim(), "0" | "1"), "{code}");
+    if !installed("script") {
+        return eprintln!("script(1) is not installed: no terminal was tried");
+    }
+    let on_terminal = |columns: u32, before: &str| {
+        let line = format!("stty rows 24 cols {columns}; TERM=xterm {before} {line}");
+        machine.run_inside(&["script", "-qec", &line, "/dev/null"]).expect(1).stdout.replace('\r', "")
+    };
+    assert!(on_terminal(150, "").contains('\x1b'));
+    assert_eq!(on_terminal(150, "NO_COLOR=1"), piped);
+    let narrow = on_terminal(40, "NO_COLOR=1");
+    says(&narrow, &["not mounted  /srv/something-with-a-long-name\n               nothing is mounted there"]);
+    assert!(!on_terminal(30, "NO_COLOR=1").contains("INODES"));
+    let (_, facts) = narrow.split_once("\n\n").unwrap();
+    let (facts, _) = facts.split_once("\n\n").unwrap();
+    assert!(facts.lines().count() > 2, "{narrow}");
+    for line in facts.lines() {
+        assert!(line.chars().count() <= 40, "{line:?} in\n{narrow}");
+    }
+}
