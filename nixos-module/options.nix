@@ -68,6 +68,17 @@ in
       '';
     };
 
+    metrics = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = "/var/lib/node-exporter/imp-mount.prom";
+      description = ''
+        A file for Prometheus, which `impctl status --metrics` writes anew every minute. Its directory is made where it is
+        missing; name it to the node exporter with `--collector.textfile.directory=` in
+        `services.prometheus.exporters.node.extraFlags`.
+      '';
+    };
+
     entries = mkOption {
       type = types.listOf types.raw;
       readOnly = true;

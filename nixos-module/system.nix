@@ -54,6 +54,25 @@ in
         };
       };
     }
+    (lib.mkIf (cfg.active && cfg.metrics != null) {
+      # What is there already stays as it is.
+      systemd.tmpfiles.settings.imp-mount-metrics.${dirOf cfg.metrics}.d = {
+        mode = ":0755";
+        user = ":root";
+        group = ":root";
+      };
+      systemd.services.imp-mount-metrics = {
+        description = "Write Metrics of What Persists";
+        documentation = [ "man:imp-mount(8)" ];
+        startAt = "minutely";
+        serviceConfig = service.serviceConfig // {
+          ExecStart = "${cfg.package}/bin/impctl status --metrics --output ${paths.quote cfg.metrics}";
+          # The metrics themselves say that something needs attention.
+          SuccessExitStatus = 1;
+          CapabilityBoundingSet = "CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH";
+        };
+      };
+    })
     (lib.mkIf cfg.active {
       environment.systemPackages = [ cfg.package ];
       environment.etc."imp-mount/manifest".source = cfg.compiled;

@@ -6,6 +6,7 @@
   ];
   imp-mount = {
     enable = true;
+    metrics = "/var/lib/node exporter/imp-mount.prom";
     root = {
       size = "8G";
       inodes = "1M";
