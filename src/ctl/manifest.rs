@@ -1,14 +1,65 @@
 //! `impctl compile` and `impctl show`.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueHint};
 
 use super::output::{Failure, complain, print, replace};
 use crate::manifest::{Manifest, show, text, wire};
 use crate::problem::Problem;
 
+/// Check a manifest, and write the form that the boot reads
+///
+/// What cannot work is refused, each with its place, the reason and what to do about it. What will work otherwise than one might
+/// think is noted. What is written is checked as a whole when a boot reads it, and belongs to this version of imp-mount.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  # Check a manifest that was changed, and bring the running system in line
+  impctl compile manifest.json -o /etc/imp-mount/manifest && imp-mount
+  # Check only
+  impctl compile manifest.json -o /dev/null
+
+Files:
+  /etc/imp-mount/manifest  where imp-mount looks for it; the initrd has a copy
+
+Exit status: 0 done; 1 the manifest is refused; 2 a file cannot be read or written")]
+pub struct Compile {
+    /// The manifest as JSON, `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    input: PathBuf,
+    /// Where to write; replaced in one step, and only if nothing is wrong
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: PathBuf,
+}
+
+/// Print a compiled manifest as JSON, or a manifest in JSON in its normal form
+///
+/// What it prints compiles to the same manifest. Two manifests that mean the same print the same.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  # What this system goes by
+  impctl show /etc/imp-mount/manifest
+  # What a change means
+  diff <(impctl show /etc/imp-mount/manifest) <(impctl show manifest.json)
+  # The paths that persist
+  impctl show /etc/imp-mount/manifest | jq -r '.entries[] | .directory // .file'
+
+Files:
+  /etc/imp-mount/manifest  the manifest of this system
+
+Exit status: 0 done; 1 the manifest is refused, or damaged; 2 the file cannot be read")]
+pub struct Show {
+    /// The manifest, `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+}
+
 /// Compiles the text form into the binary one.
-pub fn compile(input: &Path, output: &Path) -> Result<(), Failure> {
+pub fn compile(options: &Compile) -> Result<(), Failure> {
+    let Compile { input, output } = options;
     let (manifest, notes) = from_text(&read(input)?)?;
     let bytes = wire::encode(&manifest).map_err(|problem| Failure::Refused(vec![problem]))?;
     replace(output, &bytes)?;
@@ -19,7 +70,8 @@ pub fn compile(input: &Path, output: &Path) -> Result<(), Failure> {
 }
 
 /// Prints either form as text.
-pub fn show(file: &Path) -> Result<(), Failure> {
+pub fn show(options: &Show) -> Result<(), Failure> {
+    let file = &options.file;
     let bytes = read(file)?;
     let manifest = if wire::is_text(&bytes) {
         from_text(&bytes)?.0

@@ -2,9 +2,11 @@
 
 pub mod adopt;
 mod bring;
+mod completions;
 mod copy;
 mod line;
 mod lost;
+mod man;
 mod manifest;
 pub mod migrate;
 mod orphans;
@@ -16,43 +18,57 @@ mod status;
 mod system;
 pub mod terminal;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use self::output::Failure;
 
-/// Look after what persists on a system with a tmpfs root.
+/// Look after what persists on a system with a tmpfs root
+///
+/// It finds what the next boot would lose, brings it to a store, and checks the manifest that the boot goes by. The boot itself is
+/// the business of imp-mount.
 #[derive(Debug, Parser)]
-#[command(name = "impctl", version)]
+#[command(name = "impctl", version, after_long_help = MORE)]
+#[command(max_term_width = terminal::width().map_or(100, |width| width.min(100)))]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+// The man pages have these sections too: see man.rs.
+const MORE: &str = "\
+Examples:
+  # What would this system lose?
+  impctl lost
+  # Keep it, at once and for good
+  impctl adopt /var/lib/netdata
+  # More about a command
+  impctl help adopt
+
+Environment:
+  NO_COLOR  where it is not empty, nothing has a colour
+  CLICOLOR_FORCE  where it is not 0, colours go to pipes and files too
+  TERM  a terminal that is dumb gets neither colours nor a line that shows how far a work is
+  COLUMNS  how wide the terminal is taken to be
+
+Files:
+  /etc/imp-mount/manifest  the compiled manifest
+  /run/imp-mount  what runs and commands leave for later ones, until the next boot
+
+Exit status: 0 done; 1 what was asked for cannot be, or what was looked for is there; 2 it could not run (usage, files, privilege)";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a manifest, and write the form that the boot reads
-    Compile {
-        /// The manifest as JSON, `-` for standard input
-        input: PathBuf,
-        /// Where to write; replaced in one step, and only if nothing is wrong
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-    },
-    /// Print a compiled manifest as JSON, or a manifest in JSON in its normal form
-    Show {
-        /// The manifest, `-` for standard input
-        file: PathBuf,
-    },
+    Compile(manifest::Compile),
+    Show(manifest::Show),
     Status(status::Options),
     Lost(lost::Options),
     Orphans(orphans::Options),
-    /// Persist something now: copy it to a store, mount it from there, and print the line for the configuration
     Adopt(adopt::Adopt),
-    /// Bring what the manifest names from a system's root, or a backup of it, to the stores
     Migrate(migrate::Migrate),
+    Completions(completions::Options),
+    Man(man::Options),
 }
 
 /// Reads the command line and does what it says. Exits with 0 when it is done, with 1 when the manifest is refused or something
@@ -60,13 +76,15 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Compile { input, output } => manifest::compile(&input, &output),
-        Command::Show { file } => manifest::show(&file),
+        Command::Compile(options) => manifest::compile(&options),
+        Command::Show(options) => manifest::show(&options),
         Command::Status(options) => status::run(&options),
         Command::Lost(options) => lost::run(&options),
         Command::Orphans(options) => orphans::run(&options),
         Command::Adopt(options) => adopt::run(&options),
         Command::Migrate(options) => migrate::run(&options),
+        Command::Completions(options) => completions::run(&options),
+        Command::Man(options) => man::run(&options),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }

@@ -1,8 +1,9 @@
 //! What impctl writes for people: sizes, ages and names in few letters, tables that fit the terminal, and colour where it is
 //! wanted (on a terminal, and not with `NO_COLOR`).
 
+use std::env;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
@@ -28,10 +29,16 @@ pub fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// How many columns the terminal has; none where nobody looks, so that nothing is left out in a pipe.
+/// How many columns the terminal has: what `COLUMNS` says, else what the terminal does. None where nobody looks, so that nothing
+/// is left out in a pipe.
 #[must_use]
 pub fn width() -> Option<usize> {
-    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()).filter(|width| *width > 0)
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    let said = env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let own = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
+    said.or_else(own).filter(|width| *width > 0)
 }
 
 /// A size in bytes as people read it: powers of 1024, rounded up, as du(1) and ls(1) have them with -h.

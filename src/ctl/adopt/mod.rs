@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use rustix::fs::{Mode, OFlags, fstatvfs};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -37,30 +37,40 @@ use place::Place;
 use record::Adopted;
 use survey::Survey;
 
-/// What is asked for.
+/// Persist something now: copy it to a store, mount it from there, and print the line for the configuration
+///
+/// Stop what writes there first: stop the service, adopt, and start it again. What a process has open is refused, with who has it
+/// open. What is copied is compared before it is mounted. It can be stopped at any time: running it again goes on.
+///
+/// Add the printed line to the configuration, or the next boot is without it. What was brought to the store stays there in any
+/// case.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
-  impctl adopt /var/lib/netdata              keep a service's state, and see the line to add
-  impctl adopt --store /data /srv/photos     on a store of several
+  # Keep a service's state, and see the line to add
+  impctl adopt /var/lib/netdata
+  # On one of several stores
+  impctl adopt --store /data /srv/photos
+  # The line alone
   impctl adopt --json /etc/adjtime | jq -r '.adopted[].nix'
 
-Stop what writes there first: `systemctl stop NAME`, adopt, `systemctl start NAME`. Add the printed line to the
-configuration, or the next boot is without it; what was brought to the store stays there in any case.
+Files:
+  /etc/imp-mount/manifest  which stores there are
+  /run/imp-mount/adopted.json  what was adopted since the boot
 
-Exit status: 0 done; 1 something could not be adopted; 2 it could not run.")]
+Exit status: 0 done; 1 something could not be adopted; 2 it could not run")]
 pub struct Adopt {
     /// Directories and files on the root
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Which store is to hold it, by its path [default: the only one]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store: Option<PathBuf>,
     /// Adopt also what processes have open; they must be started again afterwards
     #[arg(long)]
     open: bool,
     /// The manifest, compiled or as JSON
-    #[arg(long, value_name = "FILE", default_value = crate::cli::MANIFEST)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = crate::cli::MANIFEST)]
     manifest: PathBuf,
     /// Print JSON
     #[arg(long)]

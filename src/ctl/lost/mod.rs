@@ -8,7 +8,7 @@ mod throw_away;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
@@ -55,46 +55,54 @@ const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/"
 /// On a root in memory an entry counts only where it is mounted. On a machine that is not converted yet the manifest
 /// says what will be kept; without one, nothing is.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = MORE)]
 pub struct Options {
     /// Look only at this path, as the system has it
     path: Option<PathBuf>,
     /// The root to look at, of this system or of another
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
     /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root, if it is there]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     manifest: Option<PathBuf>,
     /// Show what is throw-away, too
     #[arg(long)]
     all: bool,
     /// What is throw-away besides: a path or a name, which may be a pattern; with `!` in front, what is not
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", value_hint = ValueHint::AnyPath)]
     throw_away: Vec<String>,
     /// A file of such patterns, one a line [default: /etc/imp-mount/throw-away in that root, if it is there]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     throw_away_from: Option<PathBuf>,
     /// Print the lines for a NixOS configuration that would keep it
     #[arg(long, conflicts_with = "json")]
     nix: bool,
     /// The store that these lines are for [default: the first of the manifest, or /persist]
-    #[arg(long, value_name = "PATH", requires = "nix")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath, requires = "nix")]
     store: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-const EXAMPLES: &str = "\
+const MORE: &str = "\
 Examples:
-  impctl lost                               what this system would lose
-  impctl lost /var/lib                      the same, of one directory
-  impctl lost --nix                         the lines that would keep it
-  impctl lost --root /mnt --manifest m.json
-                                            what another system would lose if it booted with this manifest
+  # What would this system lose?
+  impctl lost
+  # The same of one directory
+  impctl lost /var/lib
+  # The lines that would keep it
+  impctl lost --nix
+  # What would another system lose if it booted with this manifest?
+  impctl lost --root /mnt --manifest manifest.json
+  # Without what one need not keep, but with one of the caches
   impctl lost --throw-away /var/log --throw-away '!/var/cache/big'
 
-Exit status: 0 nothing would be lost; 1 something would, or could not be looked at; 2 it could not run.";
+Files:
+  /etc/imp-mount/manifest  what persists
+  /etc/imp-mount/throw-away  what is throw-away besides, a pattern a line
+
+Exit status: 0 nothing would be lost; 1 something would, or could not be looked at; 2 it could not run";
 
 /// Something that would be gone.
 #[derive(Debug)]

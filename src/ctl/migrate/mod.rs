@@ -10,7 +10,7 @@ mod work;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use rustix::fs::{Mode, syncfs};
 use serde::Serialize;
 
@@ -28,35 +28,44 @@ use rsync::Batch;
 use side::{Room, SHOP, Side};
 use work::{Conflict, Ends, Seen, Standing};
 
-/// What is asked for.
+/// Bring what the manifest names from a system's root, or a backup of it, to the stores
+///
+/// What is on the same file system as the store is shared where that can be; the rest is copied by rsync(1). It is compared
+/// afterwards. Nothing is ever deleted, and nothing that the store has otherwise is replaced without --force. It can be stopped at
+/// any time: running it again goes on.
+///
+/// Databases are to be stopped before, and nobody else should write to the stores.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
-  impctl migrate --from / --dry-run                   what would be copied, and whether it fits
-  impctl migrate --from /                             from the running system to /persist, before its first tmpfs root
+  # What would be copied, and does it fit?
+  impctl migrate --from / --dry-run
+  # From the running system to /persist, before its first tmpfs root
+  impctl migrate --from /
+  # Restore a backup in an installer, before the first boot
   impctl migrate --from /mnt/backup --store /mnt/persist --manifest /mnt/etc/imp-mount/manifest
-                                                      restore a backup in an installer, before the first boot
+  # To several stores
   impctl migrate --from /old --store /persist=/mnt/a --store /data=/mnt/b
 
-Nothing is ever deleted, and nothing that the store has otherwise is replaced without --force. It can be stopped at any
-time: running it again goes on. Databases are to be stopped before, and nobody else should write to the stores.
+Files:
+  /etc/imp-mount/manifest  what is brought, and to which store
 
-Exit status: 0 done; 1 something is missing, differs or does not fit; 2 it could not run.")]
+Exit status: 0 done; 1 something is missing, differs or does not fit; 2 it could not run")]
 pub struct Migrate {
     /// The root to bring things from: / or where a disk or a backup of it is
-    #[arg(long, value_name = "ROOT")]
+    #[arg(long, value_name = "ROOT", value_hint = ValueHint::DirPath)]
     from: PathBuf,
     /// Where the store is mounted now; STORE=DIR for one of several [default: its own path]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store: Vec<String>,
     /// The manifest, compiled or as JSON
-    #[arg(long, value_name = "FILE", default_value = crate::cli::MANIFEST)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = crate::cli::MANIFEST)]
     manifest: PathBuf,
     /// Only say what would be copied, and whether it fits
     #[arg(long)]
     dry_run: bool,
     /// Replace what the store has otherwise at and below this path of the system
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     force: Vec<String>,
     /// Do not compare the content of everything afterwards
     #[arg(long)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use rustix::fs::OFlags;
 
 use super::lost::SHARED;
@@ -55,28 +55,36 @@ const OLD_SYSTEM: [&str; 19] = [
 ///
 /// It never removes anything, and neither does any other command of impctl.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = MORE)]
 pub struct Options {
     /// Look only at the store at this path
+    #[arg(value_hint = ValueHint::DirPath)]
     store: Option<String>,
     /// The root that the stores are mounted below
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
     /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     manifest: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-const EXAMPLES: &str = "\
+const MORE: &str = "\
 Examples:
-  impctl orphans                            on all stores of this system
-  impctl orphans /persist                   on one of them
+  # What does no entry name, on all stores of this system?
+  impctl orphans
+  # On one of them
+  impctl orphans /persist
+  # The paths alone
   impctl orphans --json | jq -r '.stores[].orphans[].path'
 
-Exit status: 0 there are none; 1 there are, or something could not be looked at; 2 it could not run.";
+Files:
+  /etc/imp-mount/manifest  what entries name
+  /nix/var/nix/profiles  the generations of NixOS, each with its manifest
+
+Exit status: 0 there are none; 1 there are, or something could not be looked at; 2 it could not run";
 
 /// One store, and what no entry names on it.
 struct Found<'m> {
