@@ -1,6 +1,8 @@
 # imp-mount and impctl for the running system; `initrd` is the boot binary alone, static and small.
 {
   lib,
+  stdenv,
+  buildPackages,
   rustPlatform,
   installShellFiles,
   pkgsStatic,
@@ -76,9 +78,20 @@ rustPlatform.buildRustPackage (
       "--bins"
       "--test=manifest"
     ];
-    postInstall = ''
-      installManPage docs/imp-mount.8 docs/manifest.5
-    '';
+    # Where another machine builds it, that machine runs it as well.
+    postInstall =
+      let
+        impctl = "${stdenv.hostPlatform.emulator buildPackages} $out/bin/impctl";
+      in
+      ''
+        ${impctl} man $out/share/man
+        for program in impctl imp-mount; do
+          for shell in bash fish zsh; do
+            ${impctl} completions $shell $program > $program.$shell
+          done
+          installShellCompletion --cmd $program $program.{bash,fish,zsh}
+        done
+      '';
     passthru = { inherit initrd; };
   }
 )
