@@ -15,6 +15,7 @@ mod ctl_lost;
 mod ctl_migrate;
 mod ctl_orphans;
 mod ctl_status;
+mod ctl_terminals;
 mod emergency;
 mod failures;
 mod faults;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ("ctl_status", ctl_status::TESTS),
         ("ctl_adopt", ctl_adopt::TESTS),
         ("ctl_migrate", ctl_migrate::TESTS),
+        ("ctl_terminals", ctl_terminals::TESTS),
         ("emergency", emergency::TESTS),
         ("failures", failures::TESTS),
         ("faults", faults::TESTS),

@@ -11,8 +11,8 @@ impl Progress {
     #[must_use]
     pub fn new(bytes: u64, what: &str) -> Self {
         let bar = ProgressBar::new(bytes);
-        // Without colours, and short enough for 80 columns.
-        if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:20}] {bytes}/{total_bytes} {eta}") {
+        // Without colours; the bar takes what the terminal has left.
+        if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {eta}") {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(what.to_owned());

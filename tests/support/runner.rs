@@ -40,6 +40,8 @@ pub enum Need {
     Asked,
     /// rsync(1).
     Rsync,
+    /// script(1), which gives a program a terminal.
+    Script,
 }
 
 impl Need {
@@ -55,6 +57,7 @@ impl Need {
                 return Some("injects faults on x86_64 only".into());
             }
             Self::Rsync => &["rsync"],
+            Self::Script => &["script"],
             Self::Root | Self::Inject | Self::Asked => &[],
         };
         tools.iter().find(|tool| !command::installed(tool)).map(|tool| format!("needs {tool}"))

@@ -8,9 +8,9 @@ use crate::ctl::terminal::{self, Column, Table, count, number, size};
 
 /// All of it, but for the problems.
 pub fn text(outcome: &Outcome) -> String {
-    let right = |title| Column { title, right: true, optional: false };
-    let mut table =
-        Table::new(&[right("SIZE"), right("FILES"), Column { right: false, ..right("STATE") }], "PATH");
+    let amount = |title| Column { title, right: true, optional: true };
+    let standing = Column { title: "STATE", right: false, optional: false };
+    let mut table = Table::new(&[amount("SIZE"), amount("FILES"), standing], "PATH");
     for entry in &outcome.entries {
         let (bytes, files) = (size(entry.bytes), number(entry.files));
         let known = !matches!(entry.standing, Standing::Absent | Standing::InPlace | Standing::Failed);

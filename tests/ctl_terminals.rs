@@ -1,0 +1,208 @@
+//! Every command of impctl on terminals, narrow ones, dumb ones and none: colours, tables and the line that shows how far a work is
+//! go where somebody sees them, and nowhere else.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory;
+use imp_mount::ctl::Cli;
+use serde_json::{Value, json};
+
+use crate::ctl_lost::put;
+use crate::live::manifest;
+use crate::support::{Disk, Fs, Machine, Output, Root};
+
+tests![
+    colours_are_for_terminals: Disk Rsync Script,
+    json_is_for_programs: Disk Rsync Script,
+    progress_is_for_terminals: Disk Rsync Script,
+    a_narrow_terminal: Disk Rsync Script,
+    nobody_reads: Disk Rsync,
+];
+
+/// What each command is asked for here.
+struct Case {
+    name: String,
+    words: String,
+    /// Its exit code.
+    code: i32,
+    /// Whether what it prints has styles.
+    styled: bool,
+    /// Whether it shows how far it is.
+    long: bool,
+    /// Whether it has a `--json`.
+    json: bool,
+}
+
+/// All commands, from the definition of the command line: whoever adds one says here how it is asked for something to print.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let (words, code, styled, long) = match name {
+            "compile" => ("/tmp/manifest.json -o /tmp/compiled", 0, false, false),
+            "show" => ("/run/machine/manifest", 0, false, false),
+            "lost" => ("--manifest /run/machine/manifest /var/lib", 1, true, false),
+            "orphans" => ("--manifest /run/machine/manifest", 1, true, false),
+            "adopt" => ("--manifest /run/machine/manifest /var/lib/new", 0, false, true),
+            "migrate" => ("--manifest /run/machine/manifest --from /tmp/old", 0, true, true),
+            "completions" => ("bash", 0, false, false),
+            "man" => ("/tmp/man", 0, false, false),
+            other => panic!("say here how to ask `impctl {other}` for something"),
+        };
+        let json = command.get_arguments().any(|option| option.get_long() == Some("json"));
+        cases.push(Case { name: name.to_owned(), words: words.to_owned(), code, styled, long, json });
+    }
+    cases
+}
+
+/// A machine where every command has something to do and to say.
+struct Running(Machine);
+
+impl Running {
+    fn start() -> Self {
+        let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 64));
+        machine.manifest(&manifest(json!([{ "directory": "/var/lib/a-name-of-some-length" }])));
+        machine.build().ok();
+        machine.switch_root();
+        // It leaves the manifest where the commands look for it.
+        machine.impctl("lost", &[]);
+        put(&machine.at(""), "/tmp/manifest.json", r#"{ "version": 1, "entries": [] }"#);
+        put(&machine.at(""), "/var/lib/lost/x", "x");
+        put(&machine.at("/persist"), "/srv/orphan/x", "x");
+        Self(machine)
+    }
+
+    /// Runs a line of bash(1) in which `impctl` is a command as it is asked here.
+    fn run(&self, case: &Case, line: &str) -> Output {
+        let machine = &self.0;
+        // What was done is not done again.
+        machine.run_inside(&["umount", "-q", "/var/lib/new"]);
+        machine.run_inside(&[
+            "rm",
+            "-rf",
+            "/persist/var/lib/new",
+            "/persist/var/lib/a-name-of-some-length/x",
+        ]);
+        put(&machine.at(""), "/var/lib/new/x", "x".repeat(1 << 20));
+        put(&machine.at(""), "/tmp/old/var/lib/a-name-of-some-length/x", "x".repeat(1 << 20));
+        let line = line.replace("impctl", &format!("/run/machine/impctl {} {}", case.name, case.words));
+        machine.run_inside(&["bash", "-c", &line])
+    }
+
+    /// The same on a terminal of so many columns, on which it must end as it should; gives what the terminal was sent.
+    #[track_caller]
+    fn on_terminal(&self, case: &Case, columns: u32, line: &str) -> String {
+        let line = format!("script -qec 'stty rows 24 cols {columns}; export TERM=xterm; {line}' /dev/null");
+        self.run(case, &line).expect(case.code).stdout
+    }
+}
+
+/// Whether something in a text has a colour or another style; the cursor may be moved.
+fn has_colours(text: &str) -> bool {
+    let codes = text.split("\x1b[").skip(1);
+    codes
+        .map(|code| code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'))
+        .any(|code| code.starts_with('m'))
+}
+
+fn colours_are_for_terminals() {
+    let machine = Running::start();
+    for case in cases() {
+        let name = &case.name;
+        let piped = machine.run(&case, "TERM=xterm impctl").expect(case.code);
+        assert!(!piped.stdout.contains(['\x1b', '\r']) && piped.stderr.is_empty(), "{name}: {piped:?}");
+        assert_eq!(piped.stdout.is_empty(), ["compile", "man"].contains(&name.as_str()), "{name}: {piped:?}");
+        let forced = machine.run(&case, "CLICOLOR_FORCE=1 impctl").expect(case.code);
+        assert_eq!(has_colours(&forced.stdout), case.styled, "{name}: {forced:?}");
+        assert_eq!(forced.stderr, "", "{name}");
+        let unstyled = anstream::adapter::strip_str(&forced.stdout).to_string();
+        assert_eq!(unstyled, piped.stdout, "{name}: the same text with colours");
+
+        let seen = |line: &str| machine.on_terminal(&case, 150, &format!("{line} 2> /dev/null"));
+        let shown = seen("impctl");
+        assert_eq!(has_colours(&shown), case.styled, "{name}: {shown}");
+        for plain in ["NO_COLOR=1 impctl", "TERM=dumb impctl", "CLICOLOR=0 impctl"] {
+            assert_eq!(seen(plain).replace("\r\n", "\n"), piped.stdout, "{name}: {plain}");
+        }
+        assert!(
+            seen("NO_COLOR= impctl").contains('\x1b') == case.styled,
+            "{name}: an empty word says nothing"
+        );
+    }
+}
+
+fn json_is_for_programs() {
+    let machine = Running::start();
+    for case in cases().iter().filter(|case| case.json) {
+        for line in ["impctl --json", "CLICOLOR_FORCE=1 impctl --json"] {
+            for said in [
+                machine.run(case, line).expect(case.code).stdout,
+                machine.on_terminal(case, 40, &format!("{line} 2> /dev/null")),
+            ] {
+                let found: Value =
+                    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+                assert_eq!(found["version"], 1, "{found}");
+            }
+        }
+    }
+}
+
+fn progress_is_for_terminals() {
+    let machine = Running::start();
+    for case in cases() {
+        let name = &case.name;
+        // On standard error, so that it is seen also where the rest goes to a file.
+        let shown = machine.on_terminal(&case, 40, "impctl > /dev/null");
+        assert_eq!(shown.contains("copying ["), case.long, "{name}: {shown:?}");
+        for line in anstream::adapter::strip_str(&shown).to_string().split(['\r', '\n']) {
+            assert!(line.chars().count() <= 40, "{name}: wider than the terminal: {line:?}");
+        }
+        assert!(!case.long || shown.ends_with("\x1b[2K"), "{name}: the line stays: {shown:?}");
+        assert!(!has_colours(&shown), "{name}: {shown:?}");
+        let dumb = machine.on_terminal(&case, 40, "TERM=dumb impctl > /dev/null");
+        assert_eq!(dumb, "", "{name}");
+    }
+}
+
+fn a_narrow_terminal() {
+    let machine = Running::start();
+    for case in cases() {
+        let name = &case.name;
+        let seen =
+            |columns: u32, line: &str| machine.on_terminal(&case, columns, &format!("{line} 2> /dev/null"));
+        let (wide, narrow) = (seen(150, "NO_COLOR=1 impctl"), seen(40, "NO_COLOR=1 impctl"));
+        let paths = |text: &str| {
+            let words = text.split_whitespace().filter(|word| word.starts_with('/'));
+            words.map(str::to_owned).collect::<BTreeSet<_>>()
+        };
+        // What can be copied is whole, whatever else has no room.
+        assert_eq!(paths(&narrow), paths(&wide), "{name}");
+        if case.styled {
+            // A table does without some of its columns.
+            let heading = |text: &str| text.lines().next().unwrap().trim_end().len();
+            assert!(heading(&narrow) <= 40 && heading(&narrow) < heading(&wide), "{name}: {narrow}");
+        } else {
+            assert_eq!(narrow, wide, "{name}");
+        }
+        assert_eq!(seen(150, "NO_COLOR=1 COLUMNS=40 impctl"), narrow, "{name}");
+        assert_eq!(seen(150, "NO_COLOR=1 COLUMNS=wide impctl"), wide, "{name}");
+        // Where nobody looks nothing is left out.
+        let piped = machine.run(&case, "COLUMNS=40 impctl").stdout;
+        assert_eq!(piped, wide.replace("\r\n", "\n"), "{name}");
+    }
+}
+
+/// Whoever has seen enough closes the pipe, which is no error.
+fn nobody_reads() {
+    let machine = Running::start();
+    for case in cases() {
+        let name = &case.name;
+        let unread = machine.run(&case, "exec 3> >(:); wait $!; impctl >&3");
+        assert!(unread.code == Some(0) || unread.code == Some(case.code), "{name}: {unread:?}");
+        assert_eq!(unread.stderr, "", "{name}");
+        let unheard = machine.run(&case, "exec 3> >(:); wait $!; impctl >&3 2>&3");
+        assert_eq!(unheard.code, unread.code, "{name}: {unheard:?}");
+        let help = machine.run(&case, "exec 3> >(:); wait $!; impctl --help >&3").ok();
+        assert_eq!(help.stderr, "", "{name}");
+    }
+}
