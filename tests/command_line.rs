@@ -58,6 +58,6 @@ fn has(program: &str, test: &str) -> bool {
     let why = format!("{program} is not installed");
     assert!(std::env::var_os("IMP_MOUNT_TEST_NO_SKIP").is_none(), "{why}");
     // Past the capture of the test harness, so that everybody sees it.
-    writeln!(std::io::stderr(), "SKIPPED: {test}: {why}").unwrap();
+    writeln!(std::io::stderr().lock(), "SKIPPED: {test}: {why}").unwrap();
     false
 }

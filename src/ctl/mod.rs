@@ -47,14 +47,14 @@ Examples:
   impctl help adopt
 
 Environment:
-  NO_COLOR  where it is not empty, nothing has a colour
+  NO_COLOR        where it is not empty, nothing has a colour
   CLICOLOR_FORCE  where it is not 0, colours go to pipes and files too
-  TERM  a terminal that is dumb gets neither colours nor a line that shows how far a work is
-  COLUMNS  how wide the terminal is taken to be
+  TERM            a terminal that is dumb gets neither colours nor a line that shows how far a work is
+  COLUMNS         how wide the terminal is taken to be
 
 Files:
   /etc/imp-mount/manifest  the compiled manifest
-  /run/imp-mount  what runs and commands leave for later ones, until the next boot
+  /run/imp-mount           what runs and commands leave for later ones, until the next boot
 
 Exit status: 0 done; 1 what was asked for cannot be, or what was looked for is there; 2 it could not run (usage, files, privilege)";
 

@@ -1,5 +1,6 @@
 //! What `impctl completions` prints, in the shells that it is for.
 
+use std::fmt::Write;
 use std::fs;
 
 use clap::Command;
@@ -84,7 +85,7 @@ fn bash_completes() {
     let expected = [expected(), choices()].concat();
     for (number, (line, _)) in expected.iter().enumerate() {
         let (words, last) = line.rsplit_once(' ').unwrap();
-        script += &format!("ask {number} {words} '{last}'\n");
+        writeln!(script, "ask {number} {words} '{last}'").unwrap();
     }
     are_offered(&expected, &ok("bash", &["--norc", "-c", &(script + "true")]));
 }
@@ -99,7 +100,7 @@ fn fish_completes() {
     let mut script = format!("source {home}/impctl\nsource {home}/imp-mount\n");
     let expected = expected();
     for (number, (line, _)) in expected.iter().enumerate() {
-        script += &format!("complete -C '{line}' | sed 's/^/{number} /'\n");
+        writeln!(script, "complete -C '{line}' | sed 's/^/{number} /'").unwrap();
     }
     for program in ["impctl", "imp-mount"] {
         assert_eq!(ok("fish", &["--no-config", "--no-execute", &format!("{home}/{program}")]), "");

@@ -2,7 +2,7 @@
 
 use clap::Arg;
 
-use super::{IMPCTL, commands, options, run};
+use super::{IMPCTL, commands, ok, options, run};
 
 /// A command line that makes no sense: it says so on standard error alone, and ends with 2.
 #[track_caller]
@@ -63,4 +63,28 @@ fn wrong_commands_name_the_remedy() {
         commands().iter().all(|command| said.contains(&format!("\n  {} ", command.get_name()))),
         "{said}"
     );
+}
+
+#[test]
+fn help_fits_and_has_colours_where_they_are_wanted() {
+    let mut all: Vec<Vec<String>> = vec![Vec::new()];
+    all.extend(commands().iter().map(|command| vec![command.get_name().to_owned()]));
+    for mut words in all {
+        words.push("--help".to_owned());
+        let help = |variable: &str| {
+            let line = [&[variable.to_owned(), IMPCTL.to_owned()], &words[..]].concat();
+            ok("env", &line)
+        };
+        let narrow = help("COLUMNS=40");
+        for line in narrow.lines().filter(|line| !line.starts_with("Usage: ")) {
+            // What has no blanks cannot be broken.
+            assert!(line.len() <= 40 || !line.trim().contains(' '), "{words:?}: {line:?}");
+        }
+        let (plain, forced) = (help("COLUMNS=100"), help("CLICOLOR_FORCE=1"));
+        assert!(!plain.contains('\x1b') && forced.contains("\x1b["), "{words:?}: {plain}{forced}");
+        assert_eq!(anstream::adapter::strip_str(&forced).to_string(), plain);
+        // A short one beside the long one.
+        let short = ok(IMPCTL, &[&words[..words.len() - 1], &["-h".to_owned()]].concat());
+        assert!(short.lines().count() < plain.lines().count() && !short.contains("Examples:"), "{short}");
+    }
 }

@@ -55,7 +55,7 @@ Examples:
   impctl adopt --json /etc/adjtime | jq -r '.adopted[].nix'
 
 Files:
-  /etc/imp-mount/manifest  which stores there are
+  /etc/imp-mount/manifest      which stores there are
   /run/imp-mount/adopted.json  what was adopted since the boot
 
 Exit status: 0 done; 1 something could not be adopted; 2 it could not run")]

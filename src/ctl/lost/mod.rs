@@ -99,7 +99,7 @@ Examples:
   impctl lost --throw-away /var/log --throw-away '!/var/cache/big'
 
 Files:
-  /etc/imp-mount/manifest  what persists
+  /etc/imp-mount/manifest    what persists
   /etc/imp-mount/throw-away  what is throw-away besides, a pattern a line
 
 Exit status: 0 nothing would be lost; 1 something would, or could not be looked at; 2 it could not run";

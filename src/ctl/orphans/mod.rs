@@ -82,7 +82,7 @@ Examples:
 
 Files:
   /etc/imp-mount/manifest  what entries name
-  /nix/var/nix/profiles  the generations of NixOS, each with its manifest
+  /nix/var/nix/profiles    the generations of NixOS, each with its manifest
 
 Exit status: 0 there are none; 1 there are, or something could not be looked at; 2 it could not run";
 
