@@ -67,10 +67,14 @@ pub fn written(result: io::Result<()>) -> Result<(), Failure> {
     })
 }
 
-/// Writes a file that everybody may read, so that there is only ever the old one or the whole new one.
+/// Writes a file that everybody may read, so that there is only ever the old one or the whole new one. What
+/// is no file, such as /dev/null, is written to.
 pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
+        if std::fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+            return std::fs::write(file, bytes);
+        }
         let mut new =
             tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(directory)?;
         new.write_all(bytes)?;

@@ -1,12 +1,13 @@
 //! `impctl compile` and `impctl show`, as they are run.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use imp_mount::manifest::{text, wire};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 const TEXT: &str = include_str!("../golden/v1.json");
 const BYTES: &[u8] = include_bytes!("../golden/v1.bin");
@@ -92,6 +93,21 @@ fn a_note_is_no_refusal() {
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), said));
     let shown = impctl(scratch.path(), &["show", "out"], "");
     assert!(String::from_utf8(shown.stdout).unwrap().contains(r#""phase": "live""#));
+}
+
+/// Root can put a file in the place of /dev/null, and would.
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    let scratch = tempfile::tempdir().unwrap();
+    let pipe = scratch.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from(0o600), 0).unwrap();
+    let mut both = File::options().read(true).write(true).open(&pipe).unwrap();
+    let output = impctl(scratch.path(), &["compile", "-", "-o", "pipe"], TEXT);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+    assert!(pipe.symlink_metadata().unwrap().file_type().is_fifo());
+    let mut written = vec![0; BYTES.len()];
+    both.read_exact(&mut written).unwrap();
+    assert_eq!(written, BYTES);
 }
 
 #[test]
