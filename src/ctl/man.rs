@@ -103,9 +103,9 @@ fn sections(roff: &mut Roff, help: &str) {
         for item in text.split(on_a_line).map(str::trim).filter(|item| !item.is_empty()) {
             if heading != "Examples" {
                 let (term, meaning) = item.split_once(' ').unwrap_or((item, ""));
-                roff.control("TP", [])
-                    .text([bold(term)])
-                    .text([roman(with_first(meaning.trim(), char::to_ascii_uppercase) + ".")]);
+                let meaning = meaning.trim().trim_end_matches('.');
+                let sentence = with_first(meaning, char::to_ascii_uppercase) + ".";
+                roff.control("TP", []).text([bold(term)]).text([roman(sentence)]);
             } else if let Some(remark) = item.strip_prefix("# ") {
                 roff.control("PP", []).text([roman(remark)]);
             } else {
