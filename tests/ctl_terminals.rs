@@ -41,6 +41,7 @@ fn cases() -> Vec<Case> {
         let (words, code, styled, long) = match name {
             "compile" => ("/tmp/manifest.json -o /tmp/compiled", 0, false, false),
             "show" => ("/run/machine/manifest", 0, false, false),
+            "status" => ("--manifest /run/machine/manifest --cmdline /dev/null", 0, true, false),
             "lost" => ("--manifest /run/machine/manifest /var/lib", 1, true, false),
             "orphans" => ("--manifest /run/machine/manifest", 1, true, false),
             "adopt" => ("--manifest /run/machine/manifest /var/lib/new", 0, false, true),

@@ -8,7 +8,7 @@ mod volume;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
@@ -38,16 +38,16 @@ use volume::Volume;
 ///
 /// It changes nothing, and needs no privilege. What only root may look at is named, and taken for neither well nor wrong.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_long_help = MORE)]
 pub struct Options {
     /// The root to look at
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
     /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     manifest: Option<PathBuf>,
     /// Read the kernel command line from here
-    #[arg(long, value_name = "FILE", default_value = "/proc/cmdline")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "/proc/cmdline")]
     cmdline: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -56,18 +56,24 @@ pub struct Options {
     #[arg(long, conflicts_with = "json")]
     metrics: bool,
     /// Write the metrics to a file, replaced in one step, as the textfile collector of the node exporter wants it
-    #[arg(short, long, value_name = "FILE", requires = "metrics")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "metrics")]
     output: Option<PathBuf>,
 }
 
-const EXAMPLES: &str = "\
+const MORE: &str = "\
 Examples:
-  impctl status                             how this system stands
+  # How does this system stand?
+  impctl status
+  # Where something needs attention
   impctl status --json | jq -r '.attention[].at'
+  # For the textfile collector of Prometheus' node exporter
   impctl status --metrics -o /var/lib/node-exporter/imp-mount.prom
 
-Exit status: 0 all is well; 1 something needs attention, also where the system was not booted with imp-mount; 2 it could
-not look: there is no manifest to go by, or nothing that this user may see. It is the same with --json and --metrics.";
+Files:
+  /etc/imp-mount/manifest     what is to be
+  /run/imp-mount/report.json  what runs did since the boot
+
+Exit status: 0 all is well; 1 something needs attention, also where the system was not booted with imp-mount; 2 it could not look: there is no manifest to go by, or nothing that this user may see";
 
 /// How all of it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
