@@ -109,7 +109,7 @@ impl Computer {
         let console = running.terminal.try_clone().unwrap();
         let patience = Duration::from_secs(120);
         let console = Console::read(console, &mut running.machine, patience, &boot.typed, &mut || {
-            meanwhile(&running.group)
+            meanwhile(&running.group);
         });
         running.off();
         console

@@ -108,7 +108,7 @@ impl Console {
             panic!("it was not mended\n{self:?}");
         };
         assert!(!before.contains("PROBE"), "the system was started all the same\n{self:?}");
-        self.text = after.to_owned();
+        self.text = String::from(after);
         self.passed()
     }
 

@@ -49,8 +49,10 @@ impl Drive {
 
     /// A copy of an image, which takes no more room than it changes where the file system knows how.
     pub fn copy(label: &str, of: &Path, fs: Fs) -> Self {
-        let image =
-            (0..).map(|n| scratch().join(format!("{label}.{n}.img"))).find(|path| !path.exists()).unwrap();
+        let image = (0..u32::MAX)
+            .map(|n| scratch().join(format!("{label}.{n}.img")))
+            .find(|path| !path.exists())
+            .unwrap();
         sh_on("cp --sparse=always --reflink=auto", &[of, &image]);
         Self { label: label.into(), image, fs }
     }

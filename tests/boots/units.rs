@@ -32,13 +32,13 @@ pub fn initrd(stores: &[String], others: &[String]) -> Vec<Unit> {
 /// Those of the running system, as the NixOS module makes them: with `live` where something is mounted only there.
 pub fn system(stores: &[String], live: bool) -> Vec<Unit> {
     let host = include_str!("../nixos/golden/late-disk");
-    let stores: String = stores.iter().map(|store| format!("\"{store}\" ")).collect();
+    let stores = format!("\"{}\"", stores.join("\" \""));
     host.split("\n# ")
         .filter_map(|section| {
             let (title, text) = section.split_once('\n')?;
             let mut name = title.strip_prefix("system: ")?.to_owned();
             // PID 1 makes these units itself.
-            if name.ends_with(".mount") {
+            if let Some((_, "mount")) = name.rsplit_once('.') {
                 name += ".d/overrides.conf";
             }
             let mut unit = Unit { name, text: String::new(), pulled_in: vec![] };
@@ -46,7 +46,7 @@ pub fn system(stores: &[String], live: bool) -> Vec<Unit> {
                 if let Some(by) = line.strip_prefix("wanted by ") {
                     unit.pulled_in.extend(by.split(' ').map(|by| format!("{by}.wants")));
                 } else if line.starts_with("WantsMountsFor=") {
-                    unit.text += &format!("WantsMountsFor={stores}\n");
+                    unit.text.extend(["WantsMountsFor=", &stores, "\n"]);
                 } else {
                     unit.text += &line.replace("/package/bin/imp-mount", "/run/boot/bin/imp-mount");
                     unit.text.push('\n');
