@@ -29,7 +29,9 @@ let
         fs: fs.mountPoint != "/" && utils.fsNeededForBoot fs && !holdsStore fs
       ) (lib.attrValues config.fileSystems);
     in
-    lib.optionalString (cfg.convert != null || plan.buildsRoot) (line "Before" (map mountUnit others));
+    lib.optionalString (cfg.convert != null || plan.buildsRoot) (
+      line "Before" (map mountUnit others ++ [ "sysroot-run.mount" ])
+    );
 
   # What a unit file leaves to whoever installs it.
   ordered = file: order: lib.readFile file + lib.optionalString (order != "") "\n[Unit]\n${order}";
@@ -52,7 +54,10 @@ in
           };
           units."imp-mount-early.service" = lib.mkIf plan.early {
             text = ordered ../initrd/imp-mount-early.service (after mounted + before);
-            requiredBy = [ "initrd-fs.target" ];
+            requiredBy = [
+              "initrd-parse-etc.service"
+              "initrd-fs.target"
+            ];
           };
         };
       })

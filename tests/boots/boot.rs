@@ -255,8 +255,8 @@ impl Boot {
             let stores: Vec<_> = self.stores.iter().filter(|at| mounted(at)).cloned().collect();
             // Over a root that is yet to come everything else is mounted later.
             let others = self.fstab.iter().filter(|line| line.at != "/" && !stores.contains(&line.at));
-            let others: Vec<_> =
-                others.filter(|_| !self.root.is_null()).map(|line| line.at.clone()).collect();
+            let others = others.map(|line| line.at.clone()).chain(["/run".into()]);
+            let others: Vec<_> = others.filter(|_| !self.root.is_null()).collect();
             let late = |unit: &units::Unit| self.early || unit.name != "imp-mount-early.service";
             for unit in units::initrd(&stores, &others).into_iter().filter(late) {
                 put(&format!("{units}/{}", unit.name), &unit.text);

@@ -56,12 +56,12 @@ imp_mount_unit() {
         imp_mount_stop "$1 cannot be enabled"
 }
 
-# What the early unit leaves to whoever installs it. It waits for the devices while udev still runs, has their file systems
-# checked, and is done before systemd reads the fstab of the root.
+# What the early unit leaves to whoever installs it. It waits for the devices while udev still runs, and has their file systems
+# checked.
 imp_mount_early_order() {
     local _device _name _units
 
-    printf '[Unit]\nBefore=initrd-parse-etc.service\n'
+    echo '[Unit]'
     while read -r _device; do
         [[ $_device ]] || continue
         if [[ $_device == *=* ]]; then

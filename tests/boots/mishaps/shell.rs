@@ -2,11 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::{LAST, explains, manifest, unharmed, write};
+use super::{LAST, explains, manifest, stops, unharmed, write};
 use crate::boot::Boot;
 use crate::computer::{Computer, On};
 
-tests![the_cause_is_mended, the_boot_goes_on_by_itself, a_live_entry_fails, a_person_at_the_console];
+tests![
+    the_cause_is_mended,
+    an_early_cause_is_mended,
+    the_boot_goes_on_by_itself,
+    nothing_ends_the_shell,
+    a_live_entry_fails,
+    a_person_at_the_console
+];
 
 const CAUSE: &str = "wrong source        /var/lib/state: /persist/state is a regular file, not a directory; \
                      move it away, or correct the entry";
@@ -37,14 +44,37 @@ fn mends(phase: &str, root: &str, more: &str) -> Boot {
 }
 
 fn the_cause_is_mended() {
-    let boot = mends("boot", "/sysroot", "imp-mount || exit\nimp-mount --check || exit");
-    explains(computer().boot(&boot), "imp-mount.service", &[CAUSE, "EXIT 1"]).mended();
+    by_hand("boot", "imp-mount.service");
+}
+
+fn an_early_cause_is_mended() {
+    by_hand("early", "imp-mount-early.service");
+}
+
+fn by_hand(phase: &str, unit: &str) {
+    let boot = mends(phase, "/sysroot", "imp-mount || exit\nimp-mount --check || exit");
+    explains(computer().boot(&boot), unit, &[CAUSE, "EXIT 1"]).mended();
 }
 
 /// Who leaves the shell without running imp-mount again has it run all the same.
 fn the_boot_goes_on_by_itself() {
     let boot = mends("boot", "/sysroot", "");
     explains(computer().boot(&boot), "imp-mount.service", &[CAUSE, "EXIT 1"]).mended();
+}
+
+/// initrd-parse-etc.service goes on to the running system, which ends an emergency shell, and may have said so when the early
+/// unit fails; so it must not have begun. Here it says so again and again.
+fn nothing_ends_the_shell() {
+    let goes_on = "[Service]\nKillMode=none\nExecStart=\nExecStart=sh -c 'while sleep 0.3; do systemctl --no-block start initrd-cleanup; done'\n";
+    let boot = Boot::new(&entry("early"))
+        .in_initrd(
+            "etc/systemd/system/imp-mount-early.service.d/slow.conf",
+            "[Service]\nExecStartPre=sleep 0.5\n",
+        )
+        .in_initrd("etc/systemd/system/initrd-parse-etc.service.d/test.conf", goes_on)
+        .in_emergency("sleep 2\n");
+    let console = stops(&computer(), &boot, "imp-mount-early.service", &[CAUSE, "EXIT 1"]);
+    assert_eq!(console.lines("EMERGENCY begins").count(), 1, "{console:?}");
 }
 
 /// On the running system, where the rest is there already, but no service of it.
