@@ -1,6 +1,6 @@
 //! What is known of paths before a walk, in a form that a walk follows one name at a time.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind};
@@ -49,7 +49,8 @@ pub type State = Box<[usize]>;
 #[derive(Debug)]
 pub struct Rules {
     branches: Vec<Branch>,
-    names: HashMap<Box<[u8]>, (usize, bool)>,
+    /// Few, and looked up for every file: to compare them takes less than to hash its name.
+    names: BTreeMap<Box<[u8]>, (usize, bool)>,
     patterns: Vec<(Matcher, (usize, bool))>,
     count: usize,
 }
@@ -57,7 +58,7 @@ pub struct Rules {
 /// What is known of a directory, or of several that a pattern matches.
 #[derive(Debug, Default)]
 struct Branch {
-    names: HashMap<Box<[u8]>, usize>,
+    names: BTreeMap<Box<[u8]>, usize>,
     patterns: Vec<(String, Matcher, usize)>,
     rules: Vec<(usize, Rule)>,
 }
@@ -97,7 +98,7 @@ impl Matcher {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { branches: vec![Branch::default()], names: HashMap::new(), patterns: Vec::new(), count: 0 }
+        Self { branches: vec![Branch::default()], names: BTreeMap::new(), patterns: Vec::new(), count: 0 }
     }
 }
 
