@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde_json::{Value, json};
 
 use crate::support::inject::trace;
@@ -30,6 +31,8 @@ tests![
     what_changes_meanwhile_is_said: Disk Rsync,
     a_tree_deeper_than_a_path: Disk,
     killed_at_any_moment: Disk Inject Rsync,
+    errors_when_something_changes: Disk Inject Rsync,
+    errors_when_something_is_looked_at: Disk Inject Rsync,
 ];
 
 const OLD: &str = "/tmp/old";
@@ -567,50 +570,153 @@ const CHANGES: &[&str] = &[
     "clone3",
 ];
 
-fn killed_at_any_moment() {
-    let disk = Disk::image(Path::new("/tmp/image"), Fs::Ext4, 32, "");
-    disk.mount("/tmp/disk");
-    fs::create_dir_all("/tmp/disk/new").unwrap();
-    fs::create_dir_all(NEW).unwrap();
-    namespace::bind("/tmp/disk/new", NEW);
-    write(old("srv/a/one"), "one");
-    write(old("srv/a/sub/two"), "two");
-    fs::hard_link(old("srv/a/one"), old("srv/a/sub/again")).unwrap();
-    symlink("one", old("srv/a/link")).unwrap();
-    write(old("srv/b/three"), "three");
-    write(old("etc/file"), "file");
-    chown(old("srv/a/sub"), Some(3), Some(4)).unwrap();
-    run(&["find", OLD, "-exec", "touch", "-hd@1000000000.25", "{}", "+"]).ok();
-    manifest(json!([
-        { "directory": "/srv/a" }, { "directory": "/srv/b", "source": "/moved" }, { "file": "/etc/file" },
-    ]));
-    let reset = || {
+/// Calls that cannot fail, and those for memory, without which nothing can go on. A failed close(2) has closed.
+const SAFE: &[&str] = &[
+    "brk",
+    "close",
+    "exit_group",
+    "futex",
+    "geteuid",
+    "getpid",
+    "getrandom",
+    "gettid",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "prlimit64",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sigaltstack",
+    "umask",
+];
+
+/// Two small trees, the new one on a disk and made anew for every fault.
+struct Case {
+    _disk: Disk,
+    words: Vec<OsString>,
+}
+
+type State = (Snapshot, [Option<Look>; 2]);
+
+impl Case {
+    fn new() -> Self {
+        let disk = Disk::image(Path::new("/tmp/image"), Fs::Ext4, 32, "");
+        disk.mount("/tmp/disk");
+        fs::create_dir_all("/tmp/disk/new").unwrap();
+        fs::create_dir_all(NEW).unwrap();
+        namespace::bind("/tmp/disk/new", NEW);
+        write(old("srv/a/one"), "one");
+        write(old("srv/a/sub/two"), "two");
+        fs::hard_link(old("srv/a/one"), old("srv/a/sub/again")).unwrap();
+        symlink("one", old("srv/a/link")).unwrap();
+        write(old("srv/b/three"), "three");
+        write(old("etc/file"), "file");
+        chown(old("srv/a/sub"), Some(3), Some(4)).unwrap();
+        run(&["find", OLD, "-exec", "touch", "-hd@1000000000.25", "{}", "+"]).ok();
+        manifest(json!([
+            { "directory": "/srv/a" }, { "directory": "/srv/b", "source": "/moved" }, { "file": "/etc/file" },
+        ]));
+        Self { _disk: disk, words: line(&["--store", NEW]).into_iter().map(Into::into).collect() }
+    }
+
+    /// The store as it was: with something of nobody's on it, and a part of what is brought.
+    fn reset() {
         for entry in fs::read_dir(NEW).unwrap().map(Result::unwrap) {
             run(&["rm".as_ref(), "-r".as_ref(), entry.path().as_os_str()]).ok();
         }
-    };
-    let words: Vec<OsString> = line(&["--store", NEW]).into_iter().map(Into::into).collect();
-    let traced = |faults: &[Injected]| -> (Output, Vec<Call>) { trace(faults, Path::new("/"), &words) };
-    let (output, calls) = traced(&[]);
-    output.ok();
-    let state = || (Snapshot::of(Path::new(NEW)), Look::of(&new("srv/a")), Look::of(&new("moved")));
-    let expected = state();
-    let changes: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(CHANGES)).collect();
-    assert!(changes.len() > 40, "{calls:?}");
-    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 3 };
-    for call in changes.iter().step_by(step) {
-        reset();
-        let (output, _) = traced(&[Injected::kill_nth(call)]);
-        assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
-        // What it started may need a moment to end.
+        write(new("srv/other/mine"), "mine");
+        fs::create_dir(new("srv/a")).unwrap();
+        run(&["cp", "-a", "/tmp/old/srv/a/one", "/tmp/new/srv/a"]).ok();
+    }
+
+    fn run(&self, faults: &[Injected]) -> (Output, Vec<Call>) {
+        trace(faults, Path::new("/"), &self.words)
+    }
+
+    /// Runs it again. What the run before it started may need a moment to end.
+    fn run_again() -> Output {
         let again = (0..100).map(|_| migrate(&[])).find(|again| {
             std::thread::sleep(std::time::Duration::from_millis(10));
             !again.stderr.contains("still at work")
         });
-        let (again, after) = (again.unwrap(), state());
+        again.unwrap()
+    }
+
+    fn state() -> State {
+        let look = |path| new(path).exists().then(|| Look::of(&new(path)));
+        (Snapshot::of(Path::new(NEW)), ["srv/a", "moved"].map(look))
+    }
+
+    /// Without a fault: what it leaves, and the calls.
+    fn reference(&self) -> (State, Vec<Call>) {
+        Self::reset();
+        let (output, calls) = self.run(&[]);
+        output.ok();
+        (Self::state(), calls)
+    }
+}
+
+/// One call of so many gets a fault, with its number: in a developer's own runs, and in others.
+fn taken(calls: &[Call], [own, all]: [usize; 2], is: impl Fn(&Call) -> bool) -> Vec<(usize, Call)> {
+    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { all } else { own };
+    let taken: Vec<_> = calls.iter().copied().filter(is).collect();
+    assert!(taken.len() > 40, "{calls:?}");
+    taken.into_iter().enumerate().step_by(step).collect()
+}
+
+fn changes(call: &Call) -> bool {
+    call.is_one_of(CHANGES)
+}
+
+fn killed_at_any_moment() {
+    let case = Case::new();
+    let (expected, calls) = case.reference();
+    for (_, call) in taken(&calls, [3, 1], changes) {
+        Case::reset();
+        let (output, _) = case.run(&[Injected::kill_nth(&call)]);
+        assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
+        let (again, after) = (Case::run_again(), Case::state());
         assert!(
             again.code == Some(0) && after == expected,
             "{call:?}: {again:?} {after:#?} not {expected:#?}"
         );
+    }
+}
+
+fn errors_when_something_changes() {
+    fail([3, 1], changes);
+}
+
+fn errors_when_something_is_looked_at() {
+    fail([20, 4], |call| !changes(call) && !call.is_one_of(SAFE));
+}
+
+fn fail(steps: [usize; 2], is: impl Fn(&Call) -> bool) {
+    let case = Case::new();
+    let (expected, calls) = case.reference();
+    let source = || (Snapshot::of(Path::new(OLD)), Look::of(Path::new(OLD)));
+    let source_before = source();
+    Case::reset();
+    let before = Case::state().0;
+    for (number, call) in taken(&calls, steps, is) {
+        // Not the same at every time, whatever the step.
+        let errno = [Errno::EIO, Errno::ENOSPC, Errno::EPERM][number / steps[0] % 3];
+        Case::reset();
+        let (output, _) = case.run(&[Injected::error_nth(errno, &call)]);
+        let failed = Case::state();
+        let found = format!("{errno} at {call:?}: {output:?}");
+        assert_eq!(before.losses(&failed.0), [] as [&str; 0], "{found}");
+        let is_said = match output.code {
+            Some(0) => failed == expected || output.stderr.contains("warning: "),
+            Some(1 | 2) => output.stderr.contains("error: "),
+            _ => false,
+        };
+        assert!(is_said, "{found} {failed:#?} not {expected:#?}");
+        let (again, after) = (Case::run_again(), Case::state());
+        let found = format!("{found} {again:?} {after:#?} not {expected:#?}");
+        assert!(again.code == Some(0) && after == expected, "{found}");
+        assert!(source() == source_before, "{found}");
     }
 }

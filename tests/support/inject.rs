@@ -298,7 +298,7 @@ const NAMES: &[(&str, i64)] = names![
     "utimensat" SYS_utimensat, "write" SYS_write, "writev" SYS_writev, "fchmodat2" SYS_fchmodat2,
     "newfstatat" SYS_newfstatat, "getgid" SYS_getgid, "gettid" SYS_gettid, "chmod" SYS_chmod, "linkat" SYS_linkat,
     "mknodat" SYS_mknodat, "pwrite64" SYS_pwrite64, "removexattr" SYS_removexattr, "renameat2" SYS_renameat2,
-    "setxattr" SYS_setxattr, "syncfs" SYS_syncfs,
+    "setxattr" SYS_setxattr, "syncfs" SYS_syncfs, "prlimit64" SYS_prlimit64,
 ];
 
 /// Those that libc has no numbers for; they are the same everywhere.
