@@ -20,6 +20,7 @@ tests![
     a_file_is_adopted: Disk,
     a_tree_deeper_than_a_path: Disk,
     later_runs_leave_it_or_know_it: Disk,
+    what_was_taken_out_while_in_use: Disk,
     what_cannot_be_adopted: Disk,
     what_is_open_is_refused: Disk,
     databases_that_were_not_closed: Disk,
@@ -159,6 +160,26 @@ fn later_runs_leave_it_or_know_it() {
     machine.impctl("adopt", &["/srv/new"]).expect(1).says(&["persists already, by the entry /srv/new"]);
     machine.reboot().ok();
     assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "second");
+}
+
+fn what_was_taken_out_while_in_use() {
+    let machine = started();
+    let writer = inside(&machine, "exec 3>>/var/lib/named/log; echo ready; exec sleep 100");
+    machine.manifest(&manifest(json!([])));
+    machine.run_live(&[]).ok().says(&["/var/lib/named: it is no longer named, but in use"]);
+    let output = machine.impctl("adopt", &["/var/lib/named"]).ok();
+    assert!(output.stdout.contains("/var/lib/named: in place already"), "{output:?}");
+    assert_eq!(
+        (report()["entries"].clone(), adopted()["entries"][0]["target"].as_str()),
+        (json!([]), Some("/var/lib/named"))
+    );
+    end(writer);
+    // Nobody uses it now, and it stays: that is what was asked for last.
+    let before = mounts();
+    machine.run_live(&[]).ok();
+    assert_eq!(mounts(), before);
+    fs::write(machine.at("/var/lib/named/log"), "kept").unwrap();
+    assert_eq!(fs::read_to_string(machine.at("/persist/var/lib/named/log")).unwrap(), "kept");
 }
 
 fn what_cannot_be_adopted() {

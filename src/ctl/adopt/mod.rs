@@ -262,6 +262,7 @@ impl Run<'_> {
         let source = self.on.path.join(target);
         Adopted::read()?
             .with(record::Entry { target: target.clone(), source, kind })
+            .and_then(|()| record::keep(target))
             .map_err(|problem| Problem { what: format!("it is mounted, but {}", problem.what), ..problem })
     }
 

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::{AbsPath, Kind};
 use crate::problem::{Problem, Result};
-use crate::{report, table, utab};
+use crate::report::{self, Report};
+use crate::{table, utab};
 
 /// Where it is kept.
 pub const PATH: &str = "/run/imp-mount/adopted.json";
@@ -72,6 +73,14 @@ impl Adopted {
         let bytes = serde_json::to_vec(&self).map_err(|error| failed(error.into()))?;
         file.write_all(&bytes).and_then(|()| fs::rename(&new, PATH)).map_err(failed)
     }
+}
+
+/// Lets the report forget what an entry that is gone has left there: a run would take it away, and it is to stay.
+pub fn keep(target: &AbsPath) -> Result<()> {
+    let mut report = Report::read()?;
+    let known = report.entries.len();
+    report.entries.retain(|entry| entry.target != *target);
+    if report.entries.len() == known { Ok(()) } else { report.write() }
 }
 
 /// Tells libmount of a mount, as a run does for its own.
