@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::ctl_lost::{are, at, du, fits, paths, put};
+use crate::live::{self, inside, report, started};
 use crate::roots::manifest;
 use crate::support::command::sh_on;
 use crate::support::namespace::bind;
@@ -15,6 +17,7 @@ use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, mounts, run};
 tests![
     what_no_entry_names: Disk,
     what_a_removed_entry_left: Disk,
+    what_a_removed_entry_left_in_use: Disk,
     a_converted_disk: Disk,
     what_is_mounted_by_others: Disk,
     a_store_that_is_not_there: Disk,
@@ -147,6 +150,64 @@ fn what_a_removed_entry_left() {
     assert!(text.contains("named by generation 8"), "{text}");
     machine.manifest(&manifest(json!({ "size": "16M" }), both));
     are(&orphans(&machine, &[]), &[]);
+}
+
+fn what_a_removed_entry_left_in_use() {
+    let entries = json!([{ "directory": "/srv/used" }, { "file": "/etc/app.conf", "missing": "create" }]);
+    let machine = started(entries.clone());
+    fs::write(machine.at("/srv/used/kept"), "kept").unwrap();
+    // Writes on after its entries are gone: to what it has open, and by name.
+    let wait = "until [ -e /run/go ]; do sleep 0.01; done";
+    let write =
+        "echo late >&3; echo late >&4; echo late > name; mv name new; cd /; exec 3>&- 4>&-; touch /run/done";
+    let mut user =
+        inside(&machine, &format!("cd /srv/used; exec 3>>log 4>>/etc/app.conf; {{ {wait}; {write}; }} & :"));
+    machine.manifest(&live::manifest(json!([])));
+    let output = machine.run_live(&[]).ok();
+    for path in ["/srv/used", "/etc/app.conf"] {
+        let who = format!("fuser -vm {path}");
+        output.clone().says_in_one_line(&[
+            &format!("warning: {path}: it is no longer named, but in use"),
+            &who,
+            "next boot",
+        ]);
+        assert!(machine.mount_at(path).is_some(), "{path}");
+    }
+    let left = || -> Value {
+        let found = machine.impctl("orphans", &["--json"]).expect(1);
+        serde_json::from_str::<Value>(&found.stdout).unwrap()["stores"][0]["orphans"].clone()
+    };
+    let remark = |path: &str| json!([format!("its entry was removed, but is in use at {path}")]);
+    assert_eq!(at(&left(), "/persist/srv/used")["remarks"], remark("/srv/used"));
+    assert_eq!(at(&left(), "/persist/etc/app.conf")["remarks"], remark("/etc/app.conf"));
+    let lost = machine.impctl("lost", &["--json"]).stdout;
+    assert!(!lost.contains("/srv") && !lost.contains("app.conf"), "{lost}");
+
+    fs::write("/run/go", "").unwrap();
+    while !Path::new("/run/done").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    user.kill().unwrap();
+    user.wait().unwrap();
+    let output = machine.run_live(&[]).ok();
+    output.says(&["/srv/used: unmounted", "its data stays at /persist/srv/used"]);
+    assert!(machine.mount_at("/srv/used").is_none() && machine.mount_at("/etc/app.conf").is_none());
+    assert_eq!(
+        (report()["entries"].clone(), &at(&left(), "/persist/srv/used")["remarks"]),
+        (json!([]), &json!([]))
+    );
+    for (path, content) in [
+        ("srv/used/kept", "kept"),
+        ("srv/used/log", "late\n"),
+        ("srv/used/new", "late\n"),
+        ("etc/app.conf", "late\n"),
+    ] {
+        assert_eq!(fs::read_to_string(machine.at("/persist").join(path)).unwrap(), content);
+    }
+    // And back again.
+    machine.manifest(&live::manifest(entries));
+    machine.run_live(&[]).ok();
+    assert_eq!(fs::read_to_string(machine.at("/srv/used/new")).unwrap(), "late\n");
 }
 
 fn a_converted_disk() {

@@ -51,7 +51,7 @@ pub fn state(target: &str) -> String {
 }
 
 /// A process inside the machine, which ends with the test.
-fn inside(machine: &Machine, script: &str) -> Child {
+pub fn inside(machine: &Machine, script: &str) -> Child {
     let child = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--", "chroot"])
         .arg(machine.at(""))
