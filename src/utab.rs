@@ -1,4 +1,4 @@
-//! What the kernel does not keep of a mount, but libmount does: lines of /run/mount/utab, which findmnt(8), desktops and
+//! What the kernel does not keep of a mount, but libmount does: lines of /run/mount/utab, which `findmnt --mtab`, desktops and
 //! systemd read.
 //!
 //! A line counts only if SRC and ROOT are what /proc/self/mountinfo says and TARGET is where the mount is in the end, so
