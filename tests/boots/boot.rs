@@ -23,6 +23,8 @@ pub struct Line {
 pub struct Boot {
     /// Whether there is an imp-mount in it.
     program: bool,
+    /// Whether there is an impctl on the running system.
+    tools: bool,
     /// The compiled manifest.
     manifest: Option<Vec<u8>>,
     /// The manifest's root: whether it is built, and from what.
@@ -78,6 +80,7 @@ impl Boot {
     pub fn with(manifest: Option<Vec<u8>>) -> Self {
         Self {
             program: true,
+            tools: false,
             manifest,
             root: Value::Null,
             early: true,
@@ -128,6 +131,11 @@ impl Boot {
         let boot = self.mount(what, "/", "ext4", "").without("/nix").without("/persist");
         // As the NixOS module has it: the running system's root is no disk.
         boot.in_etc("fstab", "imp-mount / tmpfs defaults 0 0\n")
+    }
+
+    /// With impctl on the running system.
+    pub fn with_tools(self) -> Self {
+        Self { tools: true, ..self }
     }
 
     /// Takes a file system out of the fstab.
@@ -274,6 +282,9 @@ impl Boot {
                     );
                 }
             }
+        }
+        if self.tools {
+            fs::copy(env!("CARGO_BIN_EXE_impctl"), to.join("boot/bin/impctl")).unwrap();
         }
         for (path, text) in &self.initrd {
             put(path, text);

@@ -15,6 +15,7 @@ tests![
     a_switch_changes_what_it_has_to,
     a_late_disk,
     pid_1_knows_at_once,
+    a_day_with_impctl,
     hidden_mounts
 ];
 
@@ -245,6 +246,45 @@ fn pid_1_knows_at_once() {
         )
         .probe(SOUND);
     computer.boot(&boot).passed();
+}
+
+/// Something that nobody named is seen before it is lost, kept, named, and still there.
+fn a_day_with_impctl() {
+    let computer = Computer::new(On::Here);
+    let entries = [json!({ "directory": "/var/lib/app" }), json!({ "directory": "/srv/db", "mode": "0750" })];
+    let (before, after) = (&entries[..1], &entries[..]);
+    let forgotten = Boot::new(&manifest(json!(before))).with_tools().probe(
+        r#"
+        holds "all is well" impctl status
+        holds metrics grep --line-regexp "imp_mount_boot_success 1" <(impctl status --metrics)
+        mkdir --mode 0750 /srv/db
+        echo precious > /srv/db/file
+        holds "to be lost" grep /srv/db <(impctl lost)
+        holds adopted impctl adopt /srv/db
+        fact "on the store" /srv/db "$(findmnt --noheadings --output FSROOT /srv/db)"
+        fails "lost no more" grep /srv/db <(impctl lost)
+        impctl status > /run/status
+        fact "needs a line" 1 $?
+        holds "says which" grep --fixed-strings 'add to the configuration: environment.persistence."/persist".directories' /run/status
+        "#,
+    );
+    computer.boot(&forgotten.probe(SOUND)).passed();
+    let unnamed = Boot::new(&manifest(json!(before))).with_tools().probe(
+        r#"
+        fails "without its line" test -e /srv/db
+        holds "an orphan" grep /srv/db <(impctl orphans)
+        "#,
+    );
+    computer.boot(&unnamed.probe(SOUND)).passed();
+    let named = Boot::new(&manifest(json!(after))).with_tools().probe(
+        r#"
+        fact kept precious "$(cat /srv/db/file)"
+        fact mode 750 "$(stat --format %a /srv/db)"
+        holds "no orphans" impctl orphans
+        holds "all is well" impctl status
+        "#,
+    );
+    computer.boot(&named.probe(SOUND)).passed();
 }
 
 fn hidden_mounts() {
