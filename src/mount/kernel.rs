@@ -21,6 +21,8 @@ use crate::problem::{Problem, Result};
 use crate::sys::{self, MountAttr};
 use crate::walk::{self, Mounts};
 
+/// What findmnt(8) shows as the source of a tmpfs that is mounted here.
+pub const SOURCE: &str = "imp-mount";
 /// `move_mount(2)`'s flag to mount below what is mounted there already (Linux 6.5).
 const MOVE_MOUNT_BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
 

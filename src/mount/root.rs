@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::kernel::{self, Kernel};
+use super::kernel::{self, Kernel, SOURCE};
 use super::stage::{PATH, Stage};
 use crate::create::{self, Attributes};
 use crate::manifest::options::{self, BindOptions, Parted};
@@ -19,8 +19,6 @@ use crate::problem::{Problem, Result};
 use crate::table::{self, Mount};
 use crate::walk::{self, Cursor, Mounts};
 
-/// What findmnt(8) shows as the source of a root that was built here.
-pub const SOURCE: &str = "imp-mount";
 /// statfs(2)'s magic numbers of file systems that are gone after a reboot.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
@@ -377,7 +375,7 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
 }
 
 /// Whether something open is the root of a mount.
-pub fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
+fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(walk::stat(fd).map_err(|errno| Problem::os("cannot look at the sysroot", errno))?.is_mount_root())
 }
 

@@ -4,8 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::Mode;
 
-use super::kernel::{self, Kernel};
-use super::root::{SOURCE, is_mount_root};
+use super::kernel::{self, Kernel, SOURCE};
 use crate::create;
 use crate::manifest::AbsPath;
 use crate::manifest::options::Parted;
@@ -75,7 +74,7 @@ impl Stage {
         let failed =
             |errno| Problem::os(format!("cannot clear {PATH} of what an interrupted run left"), errno);
         while let Ok(left) = walk::base(PATH) {
-            if !is_mount_root(left.as_fd())? {
+            if !walk::stat(left.as_fd()).map_err(failed)?.is_mount_root() {
                 break;
             }
             kernel::detach(left.as_fd()).map_err(failed)?;
