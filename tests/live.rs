@@ -16,6 +16,7 @@ tests![
     an_entry_is_removed: Disk,
     what_is_nested_is_removed_with_it: Disk,
     a_busy_one_stays_until_it_is_free: Disk,
+    a_failure_takes_nothing_away: Disk,
     a_source_changes: Disk,
     options_change: Disk,
     a_guard_gives_way_to_the_store: Disk,
@@ -168,6 +169,27 @@ fn a_busy_one_stays_until_it_is_free() {
     assert!(machine.mount_at("/cwd").is_none() && machine.mount_at("/open").is_none());
     assert_eq!(report()["entries"], json!([]));
     assert!(machine.at("/persist/open/file").exists());
+}
+
+fn a_failure_takes_nothing_away() {
+    let before = json!([{ "directory": "/gone" }, { "directory": "/outer/dir" }]);
+    let machine = started(before.clone());
+    let [gone, outer] = ["/gone", "/outer/dir"].map(|path| machine.mount_at(path).unwrap());
+    fs::write(machine.at("/persist/wrong"), "a file").unwrap();
+    fs::write(machine.at("/outer/dir/file"), "kept").unwrap();
+    machine.manifest(&manifest(json!([{ "directory": "/outer" }, { "directory": "/wrong" }])));
+    let output = machine.run_live(&[]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    output.says(&["/wrong: "]);
+    // The one was never touched, also not for a moment. The other was in the way, and is back.
+    assert_eq!(machine.mount_at("/gone").unwrap(), gone);
+    assert_eq!(machine.mount_at("/outer/dir").unwrap().root, outer.root);
+    assert_eq!(fs::read_to_string(machine.at("/outer/dir/file")).unwrap(), "kept");
+    assert!(machine.mount_at("/outer").is_none() && machine.mount_at("/wrong").is_none());
+    assert_eq!((state("/gone"), state("/outer/dir")), ("mounted".to_owned(), "mounted".to_owned()));
+    machine.manifest(&manifest(before));
+    machine.run_live(&[]).ok();
+    assert_eq!(machine.mount_at("/gone").unwrap(), gone);
 }
 
 fn a_source_changes() {

@@ -193,7 +193,7 @@ fn work(
         warnings: Vec::new(),
         unchanged: 0,
     };
-    let gone = if sysroot.is_live() { removed::remove(&mut worker, &previous.entries) } else { Vec::new() };
+    let mut gone = removed::remove(&mut worker, true);
     worker.entries();
     done.warnings.append(&mut worker.names.warnings());
     done.warnings.append(&mut worker.warnings);
@@ -205,12 +205,14 @@ fn work(
             report.entries.clear();
         } else {
             worker.undo();
-            removed::restore(&mut worker, &gone, &previous.entries);
+            removed::restore(&mut worker, &gone);
             done.warnings.append(&mut worker.warnings);
         }
         after_failure(report, worker.entries);
         return Ok(());
     }
+    gone.append(&mut removed::remove(&mut worker, false));
+    done.warnings.append(&mut worker.warnings);
     let Worker { tree, stores, entries, unchanged, .. } = worker;
     tree.publish(&sysroot)?;
     clock.step("publish");

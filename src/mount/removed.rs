@@ -24,13 +24,28 @@ pub struct Removed {
     options: Option<BindOptions>,
 }
 
-/// Takes away what is no longer named, where nobody uses it, deepest first. What is in use is recorded as busy. Returns
-/// what is gone.
-pub fn remove(worker: &mut Worker<'_, '_>, previous: &[EntryReport]) -> Vec<Removed> {
+/// Takes away what is no longer named, where nobody uses it, deepest first: what is in the way of something that is named, or
+/// the rest, for which there is time until nothing can fail any more. What is in use is recorded as busy. Returns what is gone.
+pub fn remove(worker: &mut Worker<'_, '_>, in_the_way: bool) -> Vec<Removed> {
     let mut gone = Vec::new();
+    if !worker.sysroot.is_live() {
+        return gone;
+    }
+    let (plan, previous) = (worker.plan, &worker.previous.entries);
     // A report lists a directory before what is below it.
-    for entry in previous.iter().rev() {
-        if is_wanted(worker.plan, entry) {
+    let unwanted: Vec<_> = previous.iter().rev().filter(|entry| !is_wanted(plan, entry)).collect();
+    let nearby = |target: &AbsPath| {
+        plan.items.iter().any(|item| {
+            let named = &item.entry.target;
+            let folder = named.parent().filter(|_| item.entry.kind == Kind::Glob);
+            let named = folder.as_ref().unwrap_or(named);
+            item.action == Action::Place && (named.is_in(target) || target.is_in(named))
+        })
+    };
+    for &entry in &unwanted {
+        // What has to go takes with it what is below it.
+        let goes = unwanted.iter().any(|above| entry.target.is_in(&above.target) && nearby(&above.target));
+        if goes != in_the_way {
             continue;
         }
         match take_away(worker, entry) {
@@ -67,7 +82,8 @@ fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
 }
 
 /// Puts back what was taken away, guards among it, for a run that failed after it.
-pub fn restore(worker: &mut Worker<'_, '_>, removed: &[Removed], previous: &[EntryReport]) {
+pub fn restore(worker: &mut Worker<'_, '_>, removed: &[Removed]) {
+    let previous = &worker.previous.entries;
     let guards = previous.iter().filter(|entry| matches!(entry.state, State::Guarded | State::Skipped));
     let gone = removed.iter().rev().filter_map(|one| Some((&one.entry, one.options?)));
     for (entry, options) in gone.chain(guards.map(|entry| (entry, Guard::OPTIONS))) {
