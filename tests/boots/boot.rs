@@ -23,8 +23,8 @@ pub struct Line {
 pub struct Boot {
     /// Whether there is an imp-mount in it.
     program: bool,
-    /// Whether there is an impctl on the running system.
-    tools: bool,
+    /// The impctl on the running system.
+    impctl: Option<&'static Path>,
     /// The compiled manifest.
     manifest: Option<Vec<u8>>,
     /// The manifest's root: whether it is built, and from what.
@@ -80,7 +80,7 @@ impl Boot {
     pub fn with(manifest: Option<Vec<u8>>) -> Self {
         Self {
             program: true,
-            tools: false,
+            impctl: None,
             manifest,
             root: Value::Null,
             early: true,
@@ -134,8 +134,8 @@ impl Boot {
     }
 
     /// With impctl on the running system.
-    pub fn with_tools(self) -> Self {
-        Self { tools: true, ..self }
+    pub fn with_impctl(self) -> Self {
+        Self { impctl: Some(Path::new(env!("CARGO_BIN_EXE_impctl"))), ..self }
     }
 
     /// Takes a file system out of the fstab.
@@ -283,8 +283,8 @@ impl Boot {
                 }
             }
         }
-        if self.tools {
-            fs::copy(env!("CARGO_BIN_EXE_impctl"), to.join("boot/bin/impctl")).unwrap();
+        if let Some(impctl) = self.impctl {
+            fs::copy(impctl, to.join("boot/bin/impctl")).unwrap();
         }
         for (path, text) in &self.initrd {
             put(path, text);

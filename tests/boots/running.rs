@@ -253,7 +253,7 @@ fn a_day_with_impctl() {
     let computer = Computer::new(On::Here);
     let entries = [json!({ "directory": "/var/lib/app" }), json!({ "directory": "/srv/db", "mode": "0750" })];
     let (before, after) = (&entries[..1], &entries[..]);
-    let forgotten = Boot::new(&manifest(json!(before))).with_tools().probe(
+    let forgotten = Boot::new(&manifest(json!(before))).with_impctl().probe(
         r#"
         holds "all is well" impctl status
         holds metrics grep --line-regexp "imp_mount_boot_success 1" <(impctl status --metrics)
@@ -269,14 +269,14 @@ fn a_day_with_impctl() {
         "#,
     );
     computer.boot(&forgotten.probe(SOUND)).passed();
-    let unnamed = Boot::new(&manifest(json!(before))).with_tools().probe(
+    let unnamed = Boot::new(&manifest(json!(before))).with_impctl().probe(
         r#"
         fails "without its line" test -e /srv/db
         holds "an orphan" grep /srv/db <(impctl orphans)
         "#,
     );
     computer.boot(&unnamed.probe(SOUND)).passed();
-    let named = Boot::new(&manifest(json!(after))).with_tools().probe(
+    let named = Boot::new(&manifest(json!(after))).with_impctl().probe(
         r#"
         fact kept precious "$(cat /srv/db/file)"
         fact mode 750 "$(stat --format %a /srv/db)"
