@@ -27,6 +27,8 @@ fn debian_with_dracut() {
         fact "no nosuid" "" "$(findmnt --noheadings --output OPTIONS /usr | grep --word-regexp nosuid)"
         echo kept > /var/lib/kept
         echo kept > /srv/kept
+        echo kept > /var/note-one
+        fact lent "777 0755" "$(stat --format '%u 0%a' /var/lent)"
         echo lost > /lost
         echo lost > /var/lost
         "#,
@@ -35,15 +37,26 @@ fn debian_with_dracut() {
     let installed = disk();
     debian.boot("").passed();
     let first = disk();
-    assert_eq!(installed.losses(&first), [""; 0]);
-    for (path, there) in [("var/lib/kept", true), ("srv/kept", true), ("lost", false), ("var/lost", false)] {
+    // The new user is for systemd-sysusers to write.
+    let users = ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"];
+    let mut losses = installed.losses(&first);
+    losses.retain(|line| !users.iter().any(|file| line.starts_with(file)));
+    assert_eq!(losses, [""; 0]);
+    for (path, there) in [
+        ("var/lib/kept", true),
+        ("srv/kept", true),
+        ("var/note-one", true),
+        ("lost", false),
+        ("var/lost", false),
+    ] {
         assert_eq!(first.line(path).is_some(), there, "{path}");
     }
 
     debian.probe(&format!(
         r#"
         {}
-        fact kept "kept kept" "$(cat /var/lib/kept /srv/kept | xargs)"
+        fact kept "kept kept kept" "$(cat /var/lib/kept /srv/kept /var/note-one | xargs)"
+        fact lent borrower "$(stat --format %U /var/lent)"
         fails lost test -e /lost
         fails "lost in /var" test -e /var/lost
         "#,
@@ -71,7 +84,7 @@ fn debian_with_dracut() {
     // The unit says so first, and dracut's emergency then what it is.
     let (_, emergency) = console.text.split_once(LAST).unwrap_or_else(|| panic!("no {LAST:?}\n{console:?}"));
     let wrong = "wrong source        /srv: /persist/srv is a regular file, not a directory; move it away";
-    for words in [wrong, "12 paths, 0 ok, 13 problems", OFF] {
+    for words in [wrong, "14 paths, 0 ok, 15 problems", OFF] {
         assert!(emergency.contains(words), "no {words:?}\n{console:?}");
     }
     assert_eq!(before.losses(&debian.disk().visit(Snapshot::of)), [""; 0]);
@@ -85,6 +98,9 @@ fn manifest() -> Value {
     let mut manifest: Value = serde_json::from_str(block).unwrap();
     // As it is in Debian, whatever machine this is.
     manifest["ids"] = json!({ "groups": { "mail": 8 } });
+    // A pattern, which only a shutdown brings to the store, and a user that only the system knows.
+    let more = [json!({ "file": "/var/note-*" }), json!({ "directory": "/var/lent", "user": "borrower" })];
+    manifest["entries"].as_array_mut().unwrap().extend(more);
     manifest
 }
 
@@ -102,7 +118,7 @@ fn converted() -> String {
         "#,
     );
     for entry in manifest()["entries"].as_array().unwrap() {
-        let path = entry["directory"].as_str().unwrap();
+        let Some(path) = entry["directory"].as_str() else { continue };
         writeln!(
             commands,
             "fact {path} \"$disk[{path}]\" \"$(findmnt --noheadings --output SOURCE {path})\""
@@ -117,6 +133,12 @@ struct Debian {
     computer: Computer,
     initrd: PathBuf,
 }
+
+/// Those of the running system.
+const UNITS: [(&str, &str); 2] = [
+    ("imp-mount-adopt.service", include_str!("../../initrd/dracut/system/imp-mount-adopt.service")),
+    ("imp-mount-settle.service", include_str!("../../initrd/dracut/system/imp-mount-settle.service")),
+];
 
 /// What is said last in dracut's emergency.
 const OFF: &str = "EMERGENCY is over";
@@ -134,9 +156,18 @@ impl Debian {
             put("etc/fstab", "LABEL=root / ext4 defaults 0 1\n");
             put("unnamed", "unnamed\n");
             put("etc/systemd/system/probe.service", &probe_unit("/root/probe"));
-            let wants = root.join("etc/systemd/system/multi-user.target.wants");
-            fs::create_dir_all(&wants).unwrap();
-            symlink("../probe.service", wants.join("probe.service")).unwrap();
+            fs::create_dir_all(root.join("etc/sysusers.d")).unwrap();
+            put("etc/sysusers.d/borrower.conf", "u borrower 777\n");
+            for (name, text) in UNITS {
+                put(&format!("etc/systemd/system/{name}"), text);
+                assert!(text.contains("\nWantedBy=sysinit.target\n"), "{name}");
+            }
+            let wanted = UNITS.map(|(name, _)| ("sysinit", name));
+            for (target, unit) in wanted.into_iter().chain([("multi-user", "probe.service")]) {
+                let wants = root.join(format!("etc/systemd/system/{target}.target.wants"));
+                fs::create_dir_all(&wants).unwrap();
+                symlink(format!("../{unit}"), wants.join(unit)).unwrap();
+            }
             // With rd.shell=0 dracut 106 runs none of these hooks, and otherwise rd.emergency= comes after the shell.
             put("root/off", &format!("echo '{OFF}'\npoweroff -f\n"));
             let script = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/boots/dracut-tree"));
