@@ -124,7 +124,8 @@ fn optional_and_of_the_wrong_kind() {
             r#"
             fact state degraded "$state"
             fact failed daemon.service "$(systemctl --failed --no-legend --plain | cut -d' ' -f1)"
-            holds reason grep --quiet 'Failed at step STATE_DIRECTORY .*: Read-only file system' <(journalctl --boot --unit=daemon)
+            # Who said it has ended, perhaps before journald could look up its unit; but it said that itself.
+            holds reason grep --quiet 'Failed at step STATE_DIRECTORY .*: Read-only file system' <(journalctl --boot UNIT=daemon.service)
             tell check imp-mount --check
             tell journal journalctl --boot --no-pager --output=cat --identifier=imp-mount
             "#,
