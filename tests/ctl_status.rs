@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use nix::mount::{MntFlags, umount2};
@@ -301,6 +302,16 @@ fn something_was_adopted() {
         ],
     );
 
+    // Nobody knows what is in a damaged record, and nobody writes over it.
+    let record = fs::read("/run/imp-mount/adopted.json").unwrap();
+    fs::write("/run/imp-mount/adopted.json", &record[..record.len() / 2]).unwrap();
+    assert_eq!(concerns(&status(&machine, 1).0), ["report /run/imp-mount/adopted.json"]);
+    fs::create_dir(machine.at("/var/lib/other")).unwrap();
+    let refused = machine.impctl("adopt", &["/var/lib/other"]).expect(2);
+    refused.says(&["/run/imp-mount/adopted.json", "remove it"]);
+    fs::write("/run/imp-mount/adopted.json", record).unwrap();
+    assert!(machine.mount_at("/var/lib/other").is_none());
+
     // Whoever may not look at it sees at least that it is mounted.
     fs::set_permissions(machine.at("/var/lib"), fs::Permissions::from_mode(0o700)).unwrap();
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", INSIDE, "status", "--json"];
@@ -528,6 +539,15 @@ fn a_file_of_metrics() {
     write("/run/textfile/imp-mount.prom").expect(1);
     let samples = metrics::parse(&fs::read_to_string(&file).unwrap());
     assert_eq!(metrics::value(&samples, "imp_mount_status", &[]), Some(1.0));
+    // What somebody else put in its place is neither waited for nor written to.
+    fs::remove_file(&file).unwrap();
+    run(&["mkfifo".as_ref(), file.as_os_str()]).ok();
+    write("/run/textfile/imp-mount.prom").expect(2).says(&["no regular file"]);
+    fs::remove_file(&file).unwrap();
+    run(&["mknod", machine.at("/run/textfile/device").to_str().unwrap(), "c", "1", "7"]).ok();
+    symlink("device", &file).unwrap();
+    write("/run/textfile/imp-mount.prom").expect(1);
+    assert!(fs::symlink_metadata(&file).unwrap().is_file());
     write("/nowhere/imp-mount.prom").expect(2).says(&["/nowhere/imp-mount.prom: writing: No such file"]);
 }
 

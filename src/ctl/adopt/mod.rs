@@ -143,6 +143,8 @@ fn adopt_all(options: &Adopt, manifest: &Manifest, names: Names) -> Result<(Vec<
             "to prepare a machine for a tmpfs root, bring what its manifest names to a store with `impctl migrate`",
         ));
     }
+    // What could not be written down in the end is not begun.
+    Adopted::read()?;
     let mut tree = Tree::existing(&sysroot, Kernel::probe())?;
     let (number, on) = choose(manifest, options.store.as_deref())?;
     let opened = store::open(&plan, on, &mut tree, &sysroot)?;

@@ -3,6 +3,7 @@
 //! It is kept beside the report and not in it: a run takes away what the report has and the manifest has not, and under this
 //! mount there is an old state. A mount that nobody told it of is left alone, and is in place once the manifest names it.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::BorrowedFd;
@@ -41,20 +42,22 @@ pub struct Entry {
 }
 
 impl Adopted {
-    /// What was adopted since the boot; nothing where nobody wrote it down, or not in this form.
+    /// What was adopted since the boot; nothing where nobody wrote it down.
     pub fn read() -> Result<Self> {
-        let failed = |error| Problem::new(format!("cannot read {PATH}: {error}"));
+        let failed = |what: &dyn Display| {
+            Problem::new(format!("cannot read {PATH}: {what}")).remedy(
+                "remove it; what was adopted since the boot and is not in the configuration is forgotten then",
+            )
+        };
         let bytes = match fs::read(PATH) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            bytes => bytes.map_err(failed)?,
+            bytes => bytes.map_err(|error| failed(&error))?,
         };
-        if fs::symlink_metadata(PATH).map_err(failed)?.uid() != 0 {
-            return Err(
-                Problem::new(format!("{PATH} is not root's")).remedy("find out whose it is, and remove it")
-            );
+        if fs::symlink_metadata(PATH).map_err(|error| failed(&error))?.uid() != 0 {
+            return Err(failed(&"it is not root's"));
         }
-        let read: Self = serde_json::from_slice(&bytes).unwrap_or_default();
-        Ok(if read.version == VERSION { read } else { Self::default() })
+        let read: Self = serde_json::from_slice(&bytes).map_err(|error| failed(&error))?;
+        if read.version == VERSION { Ok(read) } else { Err(failed(&"it is of another version")) }
     }
 
     /// Writes down one more with the others, whole or not at all.
