@@ -67,13 +67,16 @@ pub fn written(result: io::Result<()>) -> Result<(), Failure> {
     })
 }
 
-/// Writes a file that everybody may read, so that there is only ever the old one or the whole new one. What
-/// is no file, such as /dev/null, is written to.
+/// Writes a file that everybody may read, so that there is only ever the old one or the whole new one. In /dev what is no file is
+/// written to, such as /dev/null. Elsewhere that is refused, as it may be anybody's, and a link is replaced.
 pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
-        if std::fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+        if file.starts_with("/dev") && std::fs::metadata(file).is_ok_and(|found| !found.is_file()) {
             return std::fs::write(file, bytes);
+        }
+        if std::fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
+            return Err(io::Error::other("it is there, and no regular file"));
         }
         let mut new =
             tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(directory)?;
