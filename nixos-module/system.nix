@@ -63,10 +63,13 @@ in
       };
       systemd.services.imp-mount-metrics = {
         description = "Write Metrics of What Persists";
-        documentation = [ "man:imp-mount(8)" ];
+        documentation = [ "man:impctl-status(8)" ];
         startAt = "minutely";
         serviceConfig = service.serviceConfig // {
-          ExecStart = "${cfg.package}/bin/impctl status --metrics --output ${paths.quote cfg.metrics}";
+          ExecStart = "${cfg.package}/bin/impctl status --metrics --output ${
+            builtins.replaceStrings [ "$" ] [ "$$" ] (paths.quote cfg.metrics)
+          }";
+          TimeoutStartSec = "1min";
           # The metrics themselves say that something needs attention.
           SuccessExitStatus = 1;
           CapabilityBoundingSet = "CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH";
