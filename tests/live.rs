@@ -18,6 +18,9 @@ tests![
     a_busy_one_stays_until_it_is_free: Disk,
     a_failure_takes_nothing_away: Disk,
     a_source_changes: Disk,
+    a_source_changed_by_a_run_that_was_stopped: Disk,
+    a_skipped_one_replaces_what_was_above_it: Disk,
+    an_early_run_leaves_what_is_later: Disk,
     options_change: Disk,
     a_guard_gives_way_to_the_store: Disk,
     file_managers_are_told: Disk,
@@ -215,6 +218,47 @@ fn a_source_changes() {
     user.wait().unwrap();
     machine.run_live(&[]).ok();
     assert_eq!(machine.mount_at("/srv").unwrap().root, Path::new("/srv"));
+}
+
+fn a_source_changed_by_a_run_that_was_stopped() {
+    let machine = started(json!([{ "directory": "/srv" }]));
+    let before = fs::read("/run/imp-mount/report.json").unwrap();
+    machine.manifest(&manifest(json!([{ "directory": "/srv", "source": "/other" }])));
+    machine.run_live(&[]).ok();
+    // It was stopped before it wrote down what it had done.
+    fs::write("/run/imp-mount/report.json", before).unwrap();
+    let output = machine.run_live(&[]).ok();
+    assert!(!output.stderr.contains("not what was mounted"), "{output:?}");
+    assert_eq!(
+        (state("/srv"), machine.mount_at("/srv").unwrap().root.to_str()),
+        ("mounted".into(), Some("/other"))
+    );
+    assert!(utab("/srv").iter().any(|line| line.contains("ROOT=/other")), "{:?}", utab("/srv"));
+    machine.manifest(&manifest(json!([])));
+    machine.run_live(&[]).ok();
+    assert!(machine.mount_at("/srv").is_none());
+}
+
+fn a_skipped_one_replaces_what_was_above_it() {
+    let machine = started(json!([{ "directory": "/a" }]));
+    machine.manifest(&manifest(json!([{ "directory": "/a/b" }])));
+    machine.cmdline("imp-mount.skip=/a/b");
+    machine.run_live(&[]).ok();
+    assert!(machine.mount_at("/a").is_none());
+    assert_eq!(state("/a/b"), "skipped");
+    assert!(!machine.at("/persist/a/b").exists());
+}
+
+fn an_early_run_leaves_what_is_later() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    fs::create_dir_all(machine.at("/persist/etc")).unwrap();
+    fs::write(machine.at("/persist/etc/key-1"), "key").unwrap();
+    machine.manifest(&manifest(json!([{ "file": "/etc/key-*" }, { "directory": "/srv" }])));
+    machine.build().ok();
+    machine.switch_root();
+    let mounted = ["/etc/key-1", "/srv"].map(|path| machine.mount_at(path).unwrap());
+    machine.run_live(&["--phase", "early"]).ok();
+    assert_eq!(["/etc/key-1", "/srv"].map(|path| machine.mount_at(path).unwrap()), mounted);
 }
 
 fn options_change() {

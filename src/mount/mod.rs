@@ -193,7 +193,9 @@ fn work(
         warnings: Vec::new(),
         unchanged: 0,
     };
-    let mut gone = removed::remove(&mut worker, true);
+    let unwanted =
+        if sysroot.is_live() { removed::no_longer_named(plan, previous) } else { [vec![], vec![]] };
+    let mut gone = removed::remove(&mut worker, &unwanted[0]);
     worker.entries();
     done.warnings.append(&mut worker.names.warnings());
     done.warnings.append(&mut worker.warnings);
@@ -211,7 +213,7 @@ fn work(
         after_failure(report, worker.entries);
         return Ok(());
     }
-    gone.append(&mut removed::remove(&mut worker, false));
+    gone.append(&mut removed::remove(&mut worker, &unwanted[1]));
     done.warnings.append(&mut worker.warnings);
     let Worker { tree, stores, entries, unchanged, .. } = worker;
     tree.publish(&sysroot)?;

@@ -1,5 +1,6 @@
 //! On a running system: what an earlier run put in place, and the manifest no longer names.
 
+use std::iter::successors;
 use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -10,9 +11,9 @@ use super::kernel;
 use super::worker::Worker;
 use crate::create;
 use crate::manifest::{AbsPath, BindOptions, Kind, pattern};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
-use crate::report::{EntryReport, State};
+use crate::report::{EntryReport, Report, State};
 use crate::walk::{self, Mounts};
 
 /// Something that was taken away.
@@ -24,30 +25,58 @@ pub struct Removed {
     options: Option<BindOptions>,
 }
 
-/// Takes away what is no longer named, where nobody uses it, deepest first: what is in the way of something that is named, or
-/// the rest, for which there is time until nothing can fail any more. What is in use is recorded as busy. Returns what is gone.
-pub fn remove(worker: &mut Worker<'_, '_>, in_the_way: bool) -> Vec<Removed> {
-    let mut gone = Vec::new();
-    if !worker.sysroot.is_live() {
-        return gone;
-    }
-    let (plan, previous) = (worker.plan, &worker.previous.entries);
-    // A report lists a directory before what is below it.
-    let unwanted: Vec<_> = previous.iter().rev().filter(|entry| !is_wanted(plan, entry)).collect();
-    let nearby = |target: &AbsPath| {
-        plan.items.iter().any(|item| {
-            let named = &item.entry.target;
-            let folder = named.parent().filter(|_| item.entry.kind == Kind::Glob);
-            let named = folder.as_ref().unwrap_or(named);
-            item.action == Action::Place && (named.is_in(target) || target.is_in(named))
-        })
+/// What is no longer named: what is in the way of something that is, and the rest, for which there is time until nothing can
+/// fail any more. Both in path order.
+#[must_use]
+pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r EntryReport>; 2] {
+    let patterns: Vec<_> = plan.items.iter().filter(|item| item.entry.kind == Kind::Glob).collect();
+    let is_near = |target: &AbsPath| {
+        let next = plan.items.partition_point(|item| item.entry.target < *target);
+        plan.items.get(next).is_some_and(|item| item.entry.target.is_in(target))
+            || successors(target.parent(), AbsPath::parent).any(|above| plan.item(&above).is_some())
+            || patterns
+                .iter()
+                .any(|item| item.entry.target.parent().is_some_and(|folder| target.is_in(&folder)))
     };
-    for &entry in &unwanted {
-        // What has to go takes with it what is below it.
-        let goes = unwanted.iter().any(|above| entry.target.is_in(&above.target) && nearby(&above.target));
-        if goes != in_the_way {
-            continue;
+    let mut parts = [Vec::new(), Vec::new()];
+    let mut top: Option<&AbsPath> = None;
+    for entry in previous.entries.iter().filter(|entry| !is_wanted(plan, &patterns, entry)) {
+        // What has to go takes with it what is below it, and comes next.
+        let goes_with = top.is_some_and(|top| entry.target.is_in(top));
+        let goes = goes_with || is_near(&entry.target);
+        if goes && !goes_with {
+            top = Some(&entry.target);
         }
+        parts[usize::from(!goes)].push(entry);
+    }
+    parts
+}
+
+/// Whether the plan still has it just so, or does not say.
+fn is_wanted(plan: &Plan<'_>, patterns: &[&Item<'_>], entry: &EntryReport) -> bool {
+    if !matches!(entry.state, State::Mounted | State::Linked | State::Guarded | State::Busy) {
+        return true;
+    }
+    let fits = |item: &&Item<'_>| {
+        item.entry.target.parent() == entry.target.parent()
+            && pattern::matches(item.entry.target.name(), entry.target.name())
+    };
+    let is_so = |item: &Item<'_>| {
+        let source = item.store.path.join(item.entry.source());
+        let same = if item.entry.kind == Kind::Glob {
+            source.parent() == entry.source.parent()
+        } else {
+            source == entry.source
+        };
+        item.action != Action::Place || (same && item.entry.method == entry.method)
+    };
+    plan.item(&entry.target).into_iter().chain(patterns.iter().copied().filter(fits)).any(is_so)
+}
+
+/// Takes away what nobody uses of these, deepest first. What is in use is recorded as busy. Returns what is gone.
+pub fn remove(worker: &mut Worker<'_, '_>, unwanted: &[&EntryReport]) -> Vec<Removed> {
+    let mut gone = Vec::new();
+    for &entry in unwanted.iter().rev() {
         match take_away(worker, entry) {
             Ok(options) => gone.push(Removed { entry: entry.clone(), options }),
             Err(problem) => {
@@ -58,27 +87,6 @@ pub fn remove(worker: &mut Worker<'_, '_>, in_the_way: bool) -> Vec<Removed> {
         }
     }
     gone
-}
-
-/// Whether the plan still has it just so, or does not say.
-fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
-    if !matches!(entry.state, State::Mounted | State::Linked | State::Guarded | State::Busy) {
-        return true;
-    }
-    plan.items.iter().any(|item| {
-        let wanted = item.entry;
-        let source = item.store.path.join(wanted.source());
-        if item.action != Action::Place {
-            return wanted.target == entry.target;
-        }
-        if wanted.kind == Kind::Glob {
-            return wanted.target.parent() == entry.target.parent()
-                && source.parent() == entry.source.parent()
-                && wanted.method == entry.method
-                && pattern::matches(wanted.target.name(), entry.target.name());
-        }
-        (&wanted.target, &source, wanted.method) == (&entry.target, &entry.source, entry.method)
-    })
 }
 
 /// Puts back what was taken away, guards among it, for a run that failed after it.
@@ -160,9 +168,17 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
         return remove_placeholder(worker, target).map(|()| None);
     }
     let guarded = worker.guard.identities().contains(&Some(stat.identity()));
-    let ours = guarded
-        || worker.look(&entry.source)?.is_some_and(|(_, source)| source.identity() == stat.identity());
-    if !ours {
+    let plan = worker.plan;
+    let mut comes_from = |source: &AbsPath| -> Result<bool> {
+        Ok(worker.look(source)?.is_some_and(|(_, source)| source.identity() == stat.identity()))
+    };
+    if !guarded && !comes_from(&entry.source)? {
+        if let Some(item) = plan.item(target)
+            && comes_from(&item.store.path.join(item.entry.source()))?
+        {
+            // A run that was stopped has done it.
+            return Ok(None);
+        }
         return Err(Problem::new(format!("{why}, but what is mounted there is not what was mounted"))
             .remedy("unmount it by hand if nothing needs it"));
     }
