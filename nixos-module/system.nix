@@ -159,6 +159,8 @@ in
             unitConfig.WantsMountsFor = map (store: paths.quote store.path) plan.stores;
             serviceConfig.RemainAfterExit = true;
             serviceConfig.ExecStop = "${command} --adopt";
+            # What it has not brought by then is lost.
+            serviceConfig.TimeoutStopSec = "10min";
           }
         ];
       };
