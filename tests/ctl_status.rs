@@ -312,6 +312,15 @@ fn something_was_adopted() {
     fs::write("/run/imp-mount/adopted.json", record).unwrap();
     assert!(machine.mount_at("/var/lib/other").is_none());
 
+    // A directory above names it where it brings the same.
+    let named = |above: Value| {
+        machine.manifest(&manifest(json!([{ "directory": "/a" }, above])));
+        status(&machine, 1).0["since"]["adopted"][0]["named"].clone()
+    };
+    assert_eq!(named(json!({ "directory": "/var/lib" })), true);
+    assert_eq!(named(json!({ "directory": "/var/lib", "source": "/other" })), false);
+    machine.manifest(&manifest(json!([{ "directory": "/a" }])));
+
     // Whoever may not look at it sees at least that it is mounted.
     fs::set_permissions(machine.at("/var/lib"), fs::Permissions::from_mode(0o700)).unwrap();
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", INSIDE, "status", "--json"];

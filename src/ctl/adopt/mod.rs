@@ -2,7 +2,7 @@
 
 mod place;
 pub mod record;
-mod refuse;
+pub mod refuse;
 mod survey;
 mod users;
 

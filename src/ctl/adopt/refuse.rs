@@ -32,6 +32,18 @@ fn entry(target: &AbsPath, store: u16) -> Entry {
     }
 }
 
+/// Whether an entry is for a path: it, what is in it, or what it matches.
+#[must_use]
+pub fn covers(entry: &Entry, path: &AbsPath) -> bool {
+    match entry.kind {
+        Kind::Directory => path.is_in(&entry.target),
+        Kind::File => *path == entry.target,
+        Kind::Glob => {
+            path.parent() == entry.target.parent() && pattern::matches(entry.target.name(), path.name())
+        }
+    }
+}
+
 /// What the manifest says against a path.
 pub fn named(manifest: &Manifest, target: &AbsPath, store: u16) -> Result<()> {
     if target.as_str() == "/nix" {
@@ -39,14 +51,7 @@ pub fn named(manifest: &Manifest, target: &AbsPath, store: u16) -> Result<()> {
             "name it in the configuration, bring it to the store with `impctl migrate`, and reboot",
         ));
     }
-    let covers = |entry: &&Entry| match entry.kind {
-        Kind::Directory => target.is_in(&entry.target),
-        Kind::File => *target == entry.target,
-        Kind::Glob => {
-            target.parent() == entry.target.parent() && pattern::matches(entry.target.name(), target.name())
-        }
-    };
-    if let Some(entry) = manifest.entries.iter().find(covers) {
+    if let Some(entry) = manifest.entries.iter().find(|entry| covers(entry, target)) {
         let problem = Problem::new(format!("it persists already, by the entry {}", entry.target));
         return Err(problem.remedy("if it is not mounted, run `imp-mount`; see `imp-mount --check`"));
     }

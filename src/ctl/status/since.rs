@@ -6,12 +6,12 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::check::entry::{Checked, Status};
-use crate::ctl::adopt::record;
+use crate::ctl::adopt::{record, refuse};
 use crate::ctl::line;
 use crate::ctl::output::Failure;
 use crate::ctl::system::System;
-use crate::manifest::{AbsPath, Kind, pattern};
-use crate::plan::Plan;
+use crate::manifest::{AbsPath, Kind};
+use crate::plan::{Item, Plan};
 use crate::report::{Outcome, Report, Run, State};
 use crate::walk::{self, Mounts};
 
@@ -137,7 +137,7 @@ impl Since {
             let nix = seen.as_ref().zip(store);
             self.adopted.push(Adopted {
                 mounted: mounts.iter().any(|mount| mount.point == target.as_str()),
-                named: plan.is_some_and(|plan| names(plan, &target)),
+                named: plan.is_some_and(|plan| keeps(plan, &target, &source)),
                 nix: nix.map_or_else(String::new, |(stat, store)| {
                     line::nix(&line::entry(&target, stat, &users), store)
                 }),
@@ -151,13 +151,17 @@ impl Since {
 
 /// Whether an entry of the manifest, or a pattern, is for a path.
 fn names(plan: &Plan<'_>, target: &AbsPath) -> bool {
-    let matches = |item: &crate::plan::Item<'_>| {
-        let pattern = &item.entry.target;
-        item.entry.kind == Kind::Glob
-            && pattern.parent() == target.parent()
-            && pattern::matches(pattern.name(), target.name())
-    };
+    let matches = |item: &Item<'_>| item.entry.kind == Kind::Glob && refuse::covers(item.entry, target);
     plan.item(target).is_some() || plan.items.iter().any(matches)
+}
+
+/// Whether the manifest names a path, or a directory which has in it what is kept at `source`.
+fn keeps(plan: &Plan<'_>, target: &AbsPath, source: &AbsPath) -> bool {
+    let brings = |item: &Item<'_>| {
+        let kept = item.store.path.join(item.entry.source());
+        refuse::covers(item.entry, target) && source.below(&kept) == target.below(&item.entry.target)
+    };
+    names(plan, target) || plan.items.iter().any(brings)
 }
 
 /// Whether an entry still stands as a run left it. Whose its source is, and its mode, may have been so before the run.
