@@ -195,16 +195,14 @@ fn a_narrow_terminal() {
     }
 }
 
-/// Whoever has seen enough closes the pipe, which is no error.
+/// Whoever has seen enough closes the pipe, which is no error, and changes nothing of what was found.
 fn nobody_reads() {
     let machine = Running::start();
     for case in cases() {
         let name = &case.name;
-        let unread = machine.run(&case, "exec 3> >(:); wait $!; impctl >&3");
-        assert!(unread.code == Some(0) || unread.code == Some(case.code), "{name}: {unread:?}");
+        let unread = machine.run(&case, "exec 3> >(:); wait $!; impctl >&3").expect(case.code);
         assert_eq!(unread.stderr, "", "{name}");
-        let unheard = machine.run(&case, "exec 3> >(:); wait $!; impctl >&3 2>&3");
-        assert_eq!(unheard.code, unread.code, "{name}: {unheard:?}");
+        machine.run(&case, "exec 3> >(:); wait $!; impctl >&3 2>&3").expect(case.code);
         let help = machine.run(&case, "exec 3> >(:); wait $!; impctl --help >&3").ok();
         assert_eq!(help.stderr, "", "{name}");
     }

@@ -17,8 +17,6 @@ pub enum Failure {
     Unable(Problem),
     /// What was looked for is there, and was said.
     Found,
-    /// Whoever read the output has seen enough.
-    Unread,
 }
 
 impl Failure {
@@ -43,7 +41,6 @@ impl Failure {
                 ExitCode::from(2)
             }
             Self::Found => ExitCode::from(1),
-            Self::Unread => ExitCode::SUCCESS,
         }
     }
 }
@@ -59,12 +56,14 @@ pub fn print(text: &str) -> Result<(), Failure> {
     written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// What became of writing to standard output.
+/// What became of writing to standard output. Whoever closes the pipe has seen enough; the exit code tells the rest.
 pub fn written(result: io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Failure::Unread,
-        _ => Failure::io("writing", Path::new("standard output"), &error),
-    })
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::io("writing", Path::new("standard output"), &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file that everybody may read, so that there is only ever the old one or the whole new one. In /dev what is no file is
