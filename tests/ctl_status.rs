@@ -312,6 +312,15 @@ fn something_was_adopted() {
     fs::write("/run/imp-mount/adopted.json", record).unwrap();
     assert!(machine.mount_at("/var/lib/other").is_none());
 
+    // It is nothing to another system, and neither is the report.
+    fs::create_dir_all("/tmp/other").unwrap();
+    let compiled = machine.home().join("manifest");
+    let other = ["status", "--root=/tmp/other", "--json", "--manifest", compiled.to_str().unwrap()];
+    let found = fits(&run(&[&[PROGRAM], &other[..]].concat()).expect(1), SCHEMA);
+    assert_eq!(concerns(&found), ["root /", "store /persist", "not-mounted /a"]);
+    assert_eq!((&found["boot"], &found["since"]["adopted"]), (&Value::Null, &json!([])));
+    assert_eq!(found["since"]["changed"], json!([]));
+
     // A directory above names it where it brings the same.
     let named = |above: Value| {
         machine.manifest(&manifest(json!([{ "directory": "/a" }, above])));
@@ -451,6 +460,10 @@ fn never_booted() {
     fs::write("/tmp/manifest.json", manifest(json!([{ "directory": "/a" }])).to_string()).unwrap();
     let words = |more: &'static [&str]| [&["--manifest", "/tmp/manifest.json"], more].concat();
     let found = agree(&ask(&words(&["--json"])).expect(1), &ask(&words(&["--metrics"])).expect(1));
+    // Of another system nobody knows how it was booted.
+    assert_eq!(concerns(&found), ["root /", "store /persist", "not-mounted /a"]);
+    let ask = |words: &[&str]| run(&[&[PROGRAM, "status"], words].concat());
+    let found = agree(&ask(&words(&["--json"])).expect(1), &ask(&words(&["--metrics"])).expect(1));
     assert_eq!(concerns(&found)[0], "report /run/imp-mount/report.json");
     says(&ask(&words(&[])).stdout, &["it was not booted with imp-mount"]);
 }
@@ -472,7 +485,7 @@ fn what_cannot_be_read() {
     fs::create_dir("/run/imp-mount").unwrap();
     fs::write("/run/imp-mount/report.json", "{}").unwrap();
     fs::set_permissions("/run/imp-mount/report.json", fs::Permissions::from_mode(0o666)).unwrap();
-    let output = ask(&["--manifest", "/tmp/manifest.json"]).expect(1);
+    let output = run(&[PROGRAM, "status", "--manifest", "/tmp/manifest.json"]).expect(1);
     says(
         &output.stdout,
         &["report  /run/imp-mount/report.json", "others than root can write to it", "remove it"],

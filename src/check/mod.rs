@@ -58,15 +58,19 @@ pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
         Ok(report) => (report, None),
         Err(problem) => (Report::default(), Some(problem.to_string())),
     };
-    let mut findings = Findings {
-        version: 1,
-        sysroot: sysroot.to_owned(),
-        last_run: report.runs.last().cloned(),
-        ..Findings::default()
-    };
+    let mut findings = hold(plan, sysroot, &report);
+    findings.last_run = report.runs.last().cloned();
     findings.notes.extend(unread);
+    conclude(&mut findings);
+    findings
+}
+
+/// The same by the report that is given, without what [`conclude`] makes of it.
+#[must_use]
+pub fn hold(plan: &Plan<'_>, sysroot: &str, report: &Report) -> Findings {
+    let mut findings = Findings { version: 1, sysroot: sysroot.to_owned(), ..Findings::default() };
     match Sysroot::open(sysroot) {
-        Ok(sysroot) => look(plan, &sysroot, &report, &mut findings),
+        Ok(sysroot) => look(plan, &sysroot, report, &mut findings),
         Err(problem) => {
             let root = Filesystem {
                 path: "/".to_owned(),
@@ -83,7 +87,6 @@ pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
     }
     findings.notes.extend(essentials(plan));
     findings.notes.extend(plan.idle.iter().cloned());
-    conclude(&mut findings);
     findings
 }
 

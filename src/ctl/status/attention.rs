@@ -28,7 +28,8 @@ pub fn concerns(status: &Status, unread: &[(&str, Problem)], last: Option<&Run>)
     let mut all: Vec<_> =
         unread.iter().map(|(path, problem)| Concern::new("report", *path, problem.to_string())).collect();
     match last {
-        None if all.is_empty() => {
+        // Nobody knows that of another system.
+        None if all.is_empty() && status.sysroot == "/" => {
             let what = "there is none, or none that this version can read: it was not booted with imp-mount";
             all.push(Concern::new("report", PATH, what));
         }

@@ -6,7 +6,7 @@ mod print;
 mod since;
 mod volume;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 use rustix::fs::OFlags;
@@ -24,7 +24,7 @@ use crate::cmdline::Words;
 use crate::manifest::{AbsPath, Manifest, Phase};
 use crate::plan::{Action, Plan};
 use crate::problem::Problem;
-use crate::report::{self, Outcome, Pending, Report};
+use crate::report::{self, Outcome, Pending, Report, Run};
 use crate::walk::{self, Mounts};
 use attention::Concern;
 use since::{Boot, Since};
@@ -144,14 +144,19 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
     let system = System::open(&options.root)?;
     let mut unread = Vec::new();
-    let report = Report::read().unwrap_or_else(|problem| {
+    let mut report = Report::read().unwrap_or_else(|problem| {
         unread.push((report::PATH, problem));
         Report::default()
     });
-    let adopted = record::Adopted::read().unwrap_or_else(|problem| {
+    let mut adopted = record::Adopted::read().unwrap_or_else(|problem| {
         unread.push((record::PATH, problem));
         record::Adopted::default()
     });
+    let is_of_it = |run: &Run| Path::new(&run.sysroot) == system.place;
+    if !system.is_running() && !report.runs.iter().any(is_of_it) {
+        // They are of the running system.
+        (report, adopted, unread) = Default::default();
+    }
     let last = report.runs.last();
     let (boot, since) = Boot::part(&report.runs);
     let mut status = Status {
@@ -183,8 +188,9 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
     });
     let mut checked = Vec::new();
     if let Some(plan) = &plan {
-        let mut findings = check::check(plan, &status.sysroot);
+        let mut findings = check::hold(plan, &status.sysroot, &report);
         status.unseen = take_unseen(&system, &mut findings);
+        check::conclude(&mut findings);
         status.since.compare(plan, &report, &findings.entries);
         let mut volume = |filesystem| Volume::look(&system, filesystem);
         status.root = findings.root.map(&mut volume);
@@ -249,12 +255,7 @@ fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
         !matches!(one.status, Health::Later | Health::Skipped)
             && (is_closed(&one.target) || is_closed(&one.source))
     };
-    let unseen: Vec<_> =
-        findings.entries.extract_if(.., |one| is_unseen(one)).map(|one| one.target).collect();
-    if !unseen.is_empty() {
-        check::conclude(findings);
-    }
-    unseen
+    findings.entries.extract_if(.., |one| is_unseen(one)).map(|one| one.target).collect()
 }
 
 /// How an entry stands, as JSON has it.
