@@ -32,6 +32,7 @@ tests![
     never_booted,
     what_cannot_be_read,
     as_somebody_else: Disk,
+    a_store_that_only_root_may_look_at: Disk,
     hostile_names: Disk,
     a_file_of_metrics: Disk,
     the_reader_of_metrics_is_strict,
@@ -512,7 +513,11 @@ fn as_somebody_else() {
     assert!(text.starts_with("All that this user may look at is well.\n"), "{text}");
     says(
         &text,
-        &["2 ok, 2 not seen\n", "not seen /root/.ssh\n", "-> run it as root, who may look at everything\n"],
+        &[
+            "2 ok, 2 paths not seen\n",
+            "not seen /root/.ssh\n",
+            "-> run it as root, who may look at everything\n",
+        ],
     );
     // What is seen to be wrong is no better for it.
     umount2(&machine.at("/srv"), MntFlags::empty()).unwrap();
@@ -522,6 +527,31 @@ fn as_somebody_else() {
     // To see nothing is not to see that all is well.
     fs::set_permissions(machine.at("/persist"), fs::Permissions::from_mode(0o700)).unwrap();
     ask(&nobody, "--root=/").expect(2).says(&["may look at none of the entries", "root"]);
+}
+
+fn a_store_that_only_root_may_look_at() {
+    let stores = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/mnt/persist", Disk::new(Fs::Ext4, 8))];
+    let machine = Machine::with_stores(Root::Nothing, stores);
+    let entries = json!([
+        { "directory": "/a", "store": "/persist" },
+        { "directory": "/b", "store": "/mnt/persist" },
+    ]);
+    let stores = json!([{ "path": "/persist" }, { "path": "/mnt/persist" }]);
+    machine.manifest(&json!({ "version": 1, "root": {}, "stores": stores, "entries": entries }));
+    machine.build().ok();
+    machine.switch_root();
+    status(&machine, 0);
+    fs::set_permissions(machine.at("/mnt"), fs::Permissions::from_mode(0o700)).unwrap();
+    let ask = |form: &str| {
+        let line = [INSIDE, "status", "--manifest=/run/machine/manifest", "--cmdline=/dev/null", form];
+        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        machine.run_inside(&[&nobody[..], &line].concat())
+    };
+    let found = agree(&ask("--json").ok(), &ask("--metrics").ok());
+    assert_eq!(found["unseen"], json!(["/mnt/persist", "/b"]), "{found:#}");
+    assert_eq!(found["stores"].as_array().unwrap().len(), 1, "{found:#}");
+    assert_eq!(found["next"], json!(["run it as root, who may look at everything"]));
+    says(&ask("--root=/").ok().stdout, &["entries  1 ok, 2 paths not seen\n", "not seen /mnt/persist\n"]);
 }
 
 fn hostile_names() {

@@ -18,6 +18,7 @@ use super::output::{self, Failure};
 use super::system::System;
 use super::terminal;
 use crate::check::entry::{Checked, Status as Health};
+use crate::check::store::Filesystem;
 use crate::check::{self, Findings};
 use crate::cli::MANIFEST;
 use crate::cmdline::Words;
@@ -112,7 +113,7 @@ pub struct Status {
     stores: Vec<Volume>,
     /// The entries, and every file that a pattern matches.
     entries: Vec<Checked>,
-    /// Those of them that this user may not look at.
+    /// Those of them, and those stores, that this user may not look at.
     unseen: Vec<AbsPath>,
     /// What waits for its owner to exist.
     pending: Vec<Pending>,
@@ -255,7 +256,14 @@ fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
         !matches!(one.status, Health::Later | Health::Skipped)
             && (is_closed(&one.target) || is_closed(&one.source))
     };
-    findings.entries.extract_if(.., |one| is_unseen(one)).map(|one| one.target).collect()
+    // Whoever may not look at a store is told that nothing is there.
+    let is_hidden = |store: &Filesystem| {
+        store.source.is_empty() && AbsPath::parse(&store.path).is_ok_and(|path| is_closed(&path))
+    };
+    let stores = findings.stores.extract_if(.., |store| is_hidden(store));
+    let stores = stores.filter_map(|store| AbsPath::parse(&store.path).ok());
+    let entries = findings.entries.extract_if(.., |one| is_unseen(one)).map(|one| one.target);
+    stores.chain(entries).collect()
 }
 
 /// How an entry stands, as JSON has it.

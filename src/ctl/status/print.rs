@@ -144,7 +144,7 @@ fn entries(status: &Status) -> String {
     let mut parts: Vec<_> =
         counts.into_iter().map(|(health, count)| format!("{} {}", number(count), health.words())).collect();
     if !status.unseen.is_empty() {
-        parts.push(format!("{} not seen", number(status.unseen.len() as u64)));
+        parts.push(format!("{} not seen", count(status.unseen.len() as u64, "path")));
     }
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
