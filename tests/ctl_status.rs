@@ -331,8 +331,20 @@ fn something_was_adopted() {
     assert_eq!(named(json!({ "directory": "/var/lib", "source": "/other" })), false);
     machine.manifest(&manifest(json!([{ "directory": "/a" }])));
 
+    // What covers it is neither it nor like it.
+    sh_on("mount -t tmpfs -o mode=0700,uid=5 tmpfs", &[&machine.at("/var/lib/new")]);
+    let (found, text) = status(&machine, 1);
+    assert_eq!(
+        (&found["since"]["adopted"][0]["mounted"], &found["since"]["adopted"][0]["nix"]),
+        (&json!(false), &json!(line))
+    );
+    says(&text, &["it was adopted, and is not mounted any more"]);
+    umount2(&machine.at("/var/lib/new"), MntFlags::empty()).unwrap();
+
     // Whoever may not look at it sees at least that it is mounted.
-    fs::set_permissions(machine.at("/var/lib"), fs::Permissions::from_mode(0o700)).unwrap();
+    for path in ["/var/lib", "/persist/var/lib"] {
+        fs::set_permissions(machine.at(path), fs::Permissions::from_mode(0o700)).unwrap();
+    }
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", INSIDE, "status", "--json"];
     let found =
         fits(&machine.run_inside(&[&nobody[..], &["--manifest=/run/machine/manifest"]].concat()), SCHEMA);

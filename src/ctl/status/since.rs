@@ -126,17 +126,24 @@ impl Since {
         entries: Vec<record::Entry>,
     ) -> Result<(), Failure> {
         let (users, mounts) = (system.names(), system.mounts()?);
+        let look = |path: &AbsPath| {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW;
+            let fd = walk::open_below(system.root(), path, flags, Mounts::Enter).ok()?;
+            walk::stat(fd.as_fd()).ok()
+        };
         for record::Entry { target, source, .. } in entries {
-            let seen =
-                walk::open_below(system.root(), &target, OFlags::PATH | OFlags::NOFOLLOW, Mounts::Enter)
-                    .and_then(|fd| walk::stat(fd.as_fd()))
-                    .ok();
+            let (there, kept) = (look(&target), look(&source));
+            let mounted = match (&there, &kept) {
+                (Some(there), Some(kept)) => there.identity() == kept.identity(),
+                // Where one of them cannot be looked at.
+                _ => mounts.iter().any(|mount| mount.point == target.as_str()),
+            };
             let stores = plan.map(|plan| plan.manifest.stores.as_slice()).unwrap_or_default();
             let on = stores.iter().filter(|store| source.is_in(&store.path));
             let store = on.max_by_key(|store| store.path.as_str().len());
-            let nix = seen.as_ref().zip(store);
+            let nix = kept.as_ref().zip(store);
             self.adopted.push(Adopted {
-                mounted: mounts.iter().any(|mount| mount.point == target.as_str()),
+                mounted,
                 named: plan.is_some_and(|plan| keeps(plan, &target, &source)),
                 nix: nix.map_or_else(String::new, |(stat, store)| {
                     line::nix(&line::entry(&target, stat, &users), store)
