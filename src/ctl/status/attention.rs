@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Status, label};
+use crate::check::store::Filesystem;
 use crate::problem::Problem;
 use crate::report::{Outcome, PATH, Run};
 
@@ -46,9 +47,8 @@ pub fn concerns(status: &Status, unread: &[(&str, Problem)], last: Option<&Run>)
             all.push(Concern::new(kind, &found.path, &found.problem));
         }
         if let Some(errors) = volume.errors.filter(|errors| *errors > 0) {
-            let what = format!(
-                "its file system has recorded errors ({errors}): see `dmesg`, and check it with fsck"
-            );
+            let remedy = remedy(found);
+            let what = format!("its file system has recorded errors ({errors}): see `dmesg`, and {remedy}");
             all.push(Concern::new(kind, &found.path, what));
         }
     }
@@ -90,6 +90,16 @@ pub fn concerns(status: &Status, unread: &[(&str, Problem)], last: Option<&Run>)
         all.push(Concern::new("adopted", one.target.as_str(), what));
     }
     all
+}
+
+/// What to do about the errors that a file system has recorded.
+fn remedy(found: &Filesystem) -> String {
+    let path = &found.path;
+    match found.fstype.as_str() {
+        // It is checked while it is mounted, and counts on until it is told to begin anew.
+        "btrfs" => format!("run `btrfs scrub start {path}`, then `btrfs device stats --reset {path}`"),
+        _ => "check it with fsck".to_owned(),
+    }
 }
 
 /// Whether a message of a run begins with what it is about.
@@ -136,4 +146,25 @@ pub fn next(status: &Status, last: Option<&Run>, checked: &[String]) -> Vec<Stri
         say("run it as root, who may look at everything");
     }
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_each_file_system() {
+        let of = |fstype: &str| {
+            remedy(&Filesystem {
+                path: "/persist".to_owned(),
+                fstype: fstype.to_owned(),
+                ..Filesystem::default()
+            })
+        };
+        assert_eq!(of("ext4"), "check it with fsck");
+        assert_eq!(
+            of("btrfs"),
+            "run `btrfs scrub start /persist`, then `btrfs device stats --reset /persist`"
+        );
+    }
 }
