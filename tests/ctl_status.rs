@@ -231,6 +231,14 @@ fn a_store_is_missing() {
         &["41 things need attention.", "\nand 21 more: --json names them all\n", "-> mount the store"],
     );
     assert!(text.lines().count() < 40, "{text}");
+    // What to do about it takes a look at every disk, which is not for every minute.
+    let reads = |form: &str| {
+        let (output, calls) = machine.trace_impctl(&[], "status", &[form]);
+        output.expect(1);
+        calls.iter().filter(|call| call.is_one_of(&["pread64"])).count()
+    };
+    // The C library reads itself in the same way.
+    assert!(reads("--metrics") < reads("--json"));
 }
 
 fn a_store_has_errors() {

@@ -191,7 +191,10 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
     if let Some(plan) = &plan {
         let mut findings = check::hold(plan, &status.sysroot, &report);
         status.unseen = take_unseen(&system, &mut findings);
-        check::conclude(&mut findings);
+        if !options.metrics {
+            // It reads every disk where a store is missing, for what to do next.
+            check::conclude(&mut findings);
+        }
         status.since.compare(plan, &report, &findings.entries);
         let mut volume = |filesystem| Volume::look(&system, filesystem);
         status.root = findings.root.map(&mut volume);
