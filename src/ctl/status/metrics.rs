@@ -59,7 +59,7 @@ pub fn text(status: &Status) -> String {
         "How many entries stand otherwise than the last run left them.",
         &status.since.changed.len(),
     );
-    one("unseen", "How many entries this user may not look at.", &status.unseen.len());
+    one("unseen", "How many entries and stores this user may not look at.", &status.unseen.len());
 
     let counts: Vec<_> = HEALTH
         .iter()
