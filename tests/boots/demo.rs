@@ -141,4 +141,7 @@ StandardError=tty
 TTYPath=/dev/console
 Environment=HOME=/root TERM=linux
 WorkingDirectory=/root
+# A shell that somebody types in heeds no SIGTERM.
+SendSIGHUP=yes
+TimeoutStopSec=5
 ";
