@@ -21,5 +21,6 @@ pub mod report;
 pub mod settle;
 pub mod sys;
 pub mod table;
+pub mod transfer;
 pub mod utab;
 pub mod walk;

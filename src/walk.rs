@@ -100,6 +100,11 @@ pub fn open_below(
     fd.map_or_else(|| fs::openat(base, ".", flags | OFlags::CLOEXEC, Mode::empty()), Ok)
 }
 
+/// Opens the directory above `dir`. Its identity has to be compared afterwards: `dir` may have been moved.
+pub fn above(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    fs::openat(dir, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Opens the directory from which a walk starts, by a path that the administrator gave: links in it are followed.
 pub fn base(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -206,6 +211,19 @@ impl Stat {
     #[must_use]
     pub fn changed(&self) -> (i64, u32) {
         (self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec)
+    }
+
+    /// Whether `chattr +i` and `chattr +a` are set, each as far as the file system says.
+    #[must_use]
+    pub fn seals(&self) -> StatxAttributes {
+        self.0.stx_attributes.intersection(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND))
+    }
+
+    /// The part of [`Stat::seals`] that the file system can tell.
+    #[must_use]
+    pub fn known_seals(&self) -> StatxAttributes {
+        StatxAttributes::from_bits_retain(self.0.stx_attributes_mask.bits())
+            .intersection(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND))
     }
 
     /// Whether it is the root of a mount (Linux 5.8).

@@ -27,6 +27,7 @@ mod plan;
 mod refused;
 mod roots;
 mod stores;
+mod transfer;
 mod words;
 
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ("refused", refused::TESTS),
         ("roots", roots::TESTS),
         ("stores", stores::TESTS),
+        ("transfer", transfer::TESTS),
         ("words", words::TESTS),
     ];
     support::main(&modules, PATIENCE)

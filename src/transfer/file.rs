@@ -1,0 +1,266 @@
+//! One file, directory, symbolic link or special file, made again under another name with everything that it has, and compared with
+//! the first.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self, Advice, AtFlags, CWD, FileType, IFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::Name;
+use super::attributes::{self, Handle, Unsupported};
+use super::content::{self, Content};
+use super::remove::remove;
+use super::staging::Staging;
+use crate::walk::{self, Mounts, Stat};
+
+/// The name in a staging directory of a file that is being made.
+const NEW: &CStr = c"new";
+
+/// Makes copies.
+#[derive(Debug)]
+pub struct Copier {
+    content: Content,
+    unsupported: Unsupported,
+}
+
+impl Copier {
+    /// A copier, and its policy for extended attributes that the destination cannot hold.
+    #[must_use]
+    pub fn new(unsupported: Unsupported) -> Self {
+        Self { content: Content::default(), unsupported }
+    }
+
+    /// Makes a copy of `from` at `to`, a free name in a directory that only root can enter; a directory without its content.
+    /// `stat` is the source as it was looked at: another file at its name is ESTALE.
+    pub fn make(
+        &mut self,
+        from: Name<'_>,
+        stat: &Stat,
+        to: Name<'_>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), Errno> {
+        let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let source = open(from, stat)?;
+        let target = match stat.file_type() {
+            FileType::RegularFile => {
+                let target = fs::openat(to.0, to.1, new | OFlags::RDWR, Mode::empty())?;
+                return self.fill(source, stat, target, progress).map(drop);
+            }
+            FileType::Directory => {
+                fs::mkdirat(to.0, to.1, Mode::empty())?;
+                let fd = walk::open(to.0, to.1, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?;
+                attributes::give_flags(fd.as_fd(), attributes::flags(source.as_fd()));
+                Handle { fd, path_only: false }
+            }
+            FileType::Symlink => {
+                fs::symlinkat(fs::readlinkat(from.0, from.1, Vec::new())?, to.0, to.1)?;
+                Handle { fd: walk::look(to.0, to.1, Mounts::Stay)?, path_only: true }
+            }
+            kind => {
+                let (major, minor) = stat.special();
+                fs::mknodat(to.0, to.1, kind, Mode::empty(), fs::makedev(major, minor))?;
+                Handle { fd: walk::look(to.0, to.1, Mounts::Stay)?, path_only: true }
+            }
+        };
+        attributes::give(&source, stat, &target, self.unsupported)?;
+        attributes::give_times(to, stat)
+    }
+
+    /// Gives an empty, open file the content and everything else of a source.
+    fn fill(
+        &mut self,
+        source: Handle,
+        stat: &Stat,
+        target: OwnedFd,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<OwnedFd, Errno> {
+        // Some flags, such as "no copy on write", are only taken by an empty file.
+        attributes::give_flags(target.as_fd(), attributes::flags(source.as_fd()));
+        let (from, into) = (File::from(source.fd), File::from(target));
+        self.content.copy((&from, stat), &into, progress)?;
+        let source = Handle { fd: from.into(), path_only: false };
+        let target = Handle { fd: into.into(), path_only: false };
+        attributes::give(&source, stat, &target, self.unsupported)?;
+        attributes::give_times_to(target.as_fd(), stat)?;
+        Ok(target.fd)
+    }
+
+    /// Makes a copy of a regular file or symbolic link at a free name in any directory. The name appears when the copy is complete;
+    /// EEXIST where it is taken.
+    pub fn place(&mut self, from: Name<'_>, stat: &Stat, to: Name<'_>) -> Result<(), Errno> {
+        if stat.is_symlink() {
+            let source = open(from, stat)?;
+            fs::symlinkat(fs::readlinkat(from.0, from.1, Vec::new())?, to.0, to.1)?;
+            let target = Handle { fd: walk::look(to.0, to.1, Mounts::Enter)?, path_only: true };
+            // Replaced meanwhile by the owner of the directory: not ours to give away.
+            if !walk::stat(target.as_fd())?.is_symlink() {
+                return Err(Errno::STALE);
+            }
+            attributes::give(&source, stat, &target, self.unsupported)?;
+            return attributes::give_times(to, stat);
+        }
+        let source = open(from, stat)?;
+        let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let target = fs::openat(to.0, c".", unnamed, Mode::empty())?;
+        attributes::drop_acls(target.as_fd())?;
+        let target = self.fill(source, stat, target, &mut |_| ())?;
+        link(target.as_fd(), to)
+    }
+
+    /// Puts a copy of a regular file or symbolic link at `to`, in one step: other processes see the old file or the whole new one, also after
+    /// a crash. With [`RenameFlags::NOREPLACE`] a taken name is EEXIST. The file, and then its name, have reached the disk on return.
+    pub fn put(
+        &mut self,
+        from: Name<'_>,
+        stat: &Stat,
+        to: Name<'_>,
+        staging: &Staging,
+        flags: RenameFlags,
+    ) -> Result<(), Errno> {
+        remove(staging.at(NEW))?;
+        let put = self.make(from, stat, staging.at(NEW), &mut |_| ()).and_then(|()| {
+            if stat.is_file() {
+                fs::fsync(walk::open(staging.dir(), NEW, OFlags::RDONLY, Mounts::Stay)?)?;
+            }
+            rename(staging.at(NEW), to, flags)
+        });
+        if put.is_err() {
+            // The original error is the one to report; the next run removes the file, too.
+            let _ = remove(staging.at(NEW));
+        }
+        put?;
+        seal(to, stat, from)?;
+        fs::fsync(walk::open(to.0, c".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?)
+    }
+}
+
+/// Sets the inode flags that forbid further changes (`chattr +i`, `chattr +a`) as the source has them.
+fn seal(to: Name<'_>, stat: &Stat, from: Name<'_>) -> Result<(), Errno> {
+    if stat.seals().is_empty() || !stat.is_file() {
+        return Ok(());
+    }
+    let wanted = attributes::flags(open(from, stat)?.as_fd());
+    attributes::seal(walk::open(to.0, to.1, OFlags::RDONLY, Mounts::Stay)?.as_fd(), wanted)
+}
+
+/// Moves a name to another directory of the same file system.
+pub fn rename(from: Name<'_>, to: Name<'_>, flags: RenameFlags) -> Result<(), Errno> {
+    match fs::renameat_with(from.0, from.1, to.0, to.1, flags) {
+        // A file system without the flag. A name that is taken is refused all the same, but for a race.
+        Err(Errno::INVAL) if flags == RenameFlags::NOREPLACE => match walk::stat_at(to.0, to.1) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => fs::renameat(from.0, from.1, to.0, to.1),
+            Err(errno) => Err(errno),
+        },
+        result => result,
+    }
+}
+
+/// Gives an open file a further name.
+pub fn link(file: BorrowedFd<'_>, to: Name<'_>) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::linkat(CWD, path, to.0, to.1, AtFlags::SYMLINK_FOLLOW)
+}
+
+/// Opens the file that was looked at; ESTALE where its name holds another one by now.
+pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
+    let (flags, path_only) = match stat.file_type() {
+        FileType::RegularFile => (OFlags::RDONLY, false),
+        FileType::Directory => (OFlags::RDONLY | OFlags::DIRECTORY, false),
+        _ => (OFlags::PATH, true),
+    };
+    let fd = walk::open(dir, name, flags, Mounts::Stay)?;
+    let opened = walk::stat(fd.as_fd())?;
+    if opened.identity() == stat.identity() && opened.file_type() == stat.file_type() {
+        Ok(Handle { fd, path_only })
+    } else {
+        Err(Errno::STALE)
+    }
+}
+
+/// Parts of two files that a comparison may leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ignore {
+    /// The inode flags that forbid changes.
+    pub seals: bool,
+}
+
+/// The first property in which two files differ; none where they are the same. Of directories the time of the last change is left out.
+/// With `read` the content of regular files is compared, of the second as the disk has it.
+pub fn difference(
+    (from, one): (Name<'_>, &Stat),
+    (to, other): (Name<'_>, &Stat),
+    ignore: Ignore,
+    read: Option<&mut dyn FnMut(u64)>,
+) -> Result<Option<&'static str>, Errno> {
+    let seals = one.known_seals().intersection(other.known_seals());
+    let pairs = [
+        (one.file_type() == other.file_type(), "type"),
+        ((one.uid(), one.gid()) == (other.uid(), other.gid()), "owner"),
+        (one.mode() == other.mode(), "mode"),
+        (!one.is_file() || one.size() == other.size(), "size"),
+        (one.is_dir() || one.modified() == other.modified(), "time"),
+        (one.special() == other.special(), "device number"),
+        (
+            ignore.seals || one.seals().intersection(seals) == other.seals().intersection(seals),
+            "inode flags (chattr)",
+        ),
+    ];
+    if let Some((_, what)) = pairs.into_iter().find(|(same, _)| !same) {
+        return Ok(Some(what));
+    }
+    if one.is_symlink()
+        && fs::readlinkat(from.0, from.1, Vec::new())? != fs::readlinkat(to.0, to.1, Vec::new())?
+    {
+        return Ok(Some("target"));
+    }
+    let (source, target) = (open(from, one)?, open(to, other)?);
+    if !attributes::same_extended(&source, &target)? {
+        return Ok(Some("extended attributes"));
+    }
+    match read {
+        Some(progress) if one.is_file() => {
+            // Pages that were written back are read from the disk; this is only a hint.
+            let _ = fs::fadvise(&target.fd, 0, None, Advice::DontNeed);
+            let same = content::same(&source.fd.into(), &target.fd.into(), one.size(), progress)?;
+            Ok((!same).then_some("content"))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether two regular files, or two symbolic links, are the same for a program: in type, owner, mode and content. Times and attributes
+/// are left out.
+pub fn same(a: Name<'_>, b: Name<'_>) -> Result<bool, Errno> {
+    let (one, other) = (walk::stat_at(a.0, a.1)?, walk::stat_at(b.0, b.1)?);
+    if one.file_type() != other.file_type() {
+        return Ok(false);
+    }
+    if one.is_symlink() {
+        return Ok(fs::readlinkat(a.0, a.1, Vec::new())? == fs::readlinkat(b.0, b.1, Vec::new())?);
+    }
+    let alike = (one.uid(), one.gid(), one.mode(), one.size())
+        == (other.uid(), other.gid(), other.mode(), other.size());
+    if !alike || !one.is_file() {
+        return Ok(false);
+    }
+    let file = |name, stat| open_anywhere(name, stat).map(File::from);
+    content::same(&file(a, &one)?, &file(b, &other)?, one.size(), &mut |_| ())
+}
+
+/// Opens a regular file that was looked at through the mounts on its directory.
+fn open_anywhere((dir, name): Name<'_>, stat: &Stat) -> Result<OwnedFd, Errno> {
+    let fd = walk::open(dir, name, OFlags::RDONLY, Mounts::Enter)?;
+    if walk::stat(fd.as_fd())?.identity() == stat.identity() { Ok(fd) } else { Err(Errno::STALE) }
+}
+
+/// The inode flags of a source that forbid changes; none for most.
+pub fn seals(from: Name<'_>, stat: &Stat) -> Result<IFlags, Errno> {
+    if stat.seals().is_empty() || !(stat.is_file() || stat.is_dir()) {
+        return Ok(IFlags::empty());
+    }
+    Ok(attributes::flags(open(from, stat)?.as_fd()).intersection(attributes::SEALS))
+}

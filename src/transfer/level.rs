@@ -1,0 +1,95 @@
+//! The directories on the way down a tree, at the source and at the destination. Of a deep path only the last ones are kept open; those
+//! above are opened again by `..`, and compared with what they were.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::Name;
+use super::remove::parent;
+use crate::walk::{self, Identity, Stat};
+
+/// Directories that are kept open on the way down.
+const OPEN: usize = 64;
+
+/// A directory on the way down. It may be closed, and is opened again from one below it.
+pub struct Held {
+    fd: Option<OwnedFd>,
+    /// The file system and inode, which tell it from every other directory.
+    pub identity: Identity,
+}
+
+impl Held {
+    /// A directory that is open.
+    pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
+        let identity = walk::stat(fd.as_fd())?.identity();
+        Ok(Self { fd: Some(fd), identity })
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.fd.as_ref().map(AsFd::as_fd).ok_or(Errno::STALE)
+    }
+
+    /// Opens it again from a directory in it.
+    fn reopen(&mut self, below: &Self) -> Result<(), Errno> {
+        if self.fd.is_none() {
+            self.fd = Some(parent(below.fd()?, self.identity)?);
+        }
+        Ok(())
+    }
+}
+
+/// A directory that is being transferred.
+pub struct Level {
+    /// The directory that is read.
+    pub source: Held,
+    /// Its counterpart, if there is one.
+    pub target: Option<Held>,
+    /// Whether the counterpart is in a staging directory or otherwise private.
+    pub private: bool,
+    /// Whether this run made the counterpart.
+    pub fresh: bool,
+    /// Its name in the staging directory, from which it is renamed into place once it is complete.
+    pub staged: Option<CString>,
+    /// Its properties.
+    pub stat: Stat,
+    /// Its name at the destination.
+    pub name: CString,
+    /// The names in it that are still to be done.
+    pub names: std::vec::IntoIter<CString>,
+    /// The length of the path above it.
+    pub end: usize,
+}
+
+/// The destination of one file.
+#[derive(Clone, Copy)]
+pub struct To<'t> {
+    /// Its directory and name.
+    pub name: Name<'t>,
+    /// Whether only this process can reach the directory.
+    pub private: bool,
+    /// Whether the directory was empty when this run came to it.
+    pub fresh: bool,
+}
+
+/// Closes the directory that is farther up than are kept open. One that a staged directory is renamed to stays open.
+pub fn close_far(levels: &mut [Level]) {
+    let Some(far) = levels.len().checked_sub(OPEN + 1) else { return };
+    let receives = levels[far + 1].staged.is_some();
+    let level = &mut levels[far];
+    level.source.fd = None;
+    if let Some(target) = level.target.as_mut().filter(|_| !receives) {
+        target.fd = None;
+    }
+}
+
+/// Opens a directory again, at the source and at the destination, from one below it.
+pub fn reopen(above: &mut Level, below: &Level) -> Result<(), Errno> {
+    above.source.reopen(&below.source)?;
+    match (&mut above.target, &below.target) {
+        (Some(above), Some(below)) => above.reopen(below),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,112 @@
+//! Removal of a file or a whole tree, by descriptors only.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self, AtFlags, IFlags, OFlags};
+use rustix::io::Errno;
+
+use super::Name;
+use super::attributes;
+use crate::walk::{self, Identity, Mounts};
+
+/// Directories that are kept open on the way down; those above are opened again by `..`.
+const OPEN: usize = 64;
+
+/// A directory that is being emptied.
+struct Level {
+    fd: Option<OwnedFd>,
+    identity: Identity,
+    name: CString,
+    names: Vec<CString>,
+}
+
+/// Removes a file, or a directory with everything in it, immutable files among it. A mount below it is EBUSY or EXDEV. A name that is not there is no error.
+pub fn remove(name: Name<'_>) -> Result<(), Errno> {
+    match unlink(name.0, name.1, AtFlags::empty()) {
+        Err(Errno::ISDIR) => tree(name),
+        result => result,
+    }
+}
+
+/// Removes everything in an open directory, and leaves the directory.
+pub fn empty(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    for name in walk::names(dir, usize::MAX)? {
+        remove((dir, &name))?;
+    }
+    Ok(())
+}
+
+fn tree((dir, name): Name<'_>) -> Result<(), Errno> {
+    let mut levels = vec![enter(dir, name.to_owned())?];
+    while let Some(level) = levels.last_mut() {
+        let fd = level.fd.as_ref().ok_or(Errno::STALE)?;
+        if let Some(name) = level.names.pop() {
+            match unlink(fd.as_fd(), &name, AtFlags::empty()) {
+                Err(Errno::ISDIR) => {
+                    let below = enter(fd.as_fd(), name)?;
+                    levels.push(below);
+                    if let Some(far) = levels.len().checked_sub(OPEN + 1) {
+                        levels[far].fd = None;
+                    }
+                }
+                result => result?,
+            }
+            continue;
+        }
+        let Some(done) = levels.pop() else { break };
+        match (levels.last_mut(), &done.fd) {
+            (None, _) => unlink(dir, &done.name, AtFlags::REMOVEDIR)?,
+            (Some(above), Some(fd)) => {
+                if above.fd.is_none() {
+                    above.fd = Some(parent(fd.as_fd(), above.identity)?);
+                }
+                let above = above.fd.as_ref().ok_or(Errno::STALE)?;
+                unlink(above.as_fd(), &done.name, AtFlags::REMOVEDIR)?;
+            }
+            (Some(_), None) => return Err(Errno::STALE),
+        }
+    }
+    Ok(())
+}
+
+fn enter(dir: BorrowedFd<'_>, name: CString) -> Result<Level, Errno> {
+    let fd = walk::open(dir, name.as_c_str(), OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?;
+    let names = walk::names(fd.as_fd(), usize::MAX)?;
+    let identity = walk::stat(fd.as_fd())?.identity();
+    Ok(Level { fd: Some(fd), identity, name, names })
+}
+
+/// The directory above an open one, where it is still the expected one.
+pub fn parent(dir: BorrowedFd<'_>, expected: Identity) -> Result<OwnedFd, Errno> {
+    let above = walk::above(dir)?;
+    if walk::stat(above.as_fd())?.identity() == expected { Ok(above) } else { Err(Errno::STALE) }
+}
+
+/// Removes one name. `chattr +i` and `chattr +a` on it and on its directory give way.
+fn unlink(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<(), Errno> {
+    match fs::unlinkat(dir, name, flags) {
+        Err(Errno::PERM) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        result => return result,
+    }
+    let stat = walk::stat_at(dir, name)?;
+    if stat.is_dir() && flags.is_empty() {
+        return Err(Errno::ISDIR);
+    }
+    if stat.is_file() || stat.is_dir() {
+        let opened = walk::open(dir, name, OFlags::RDONLY, Mounts::Stay)?;
+        unseal(opened.as_fd())?;
+    }
+    let dir = walk::open(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?;
+    unseal(dir.as_fd())?;
+    fs::unlinkat(&dir, name, flags)
+}
+
+fn unseal(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    match attributes::seal(fd, IFlags::empty()) {
+        // A file system without inode flags.
+        Err(Errno::NOTTY | Errno::NOTSUP) => Ok(()),
+        result => result,
+    }
+}

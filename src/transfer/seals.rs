@@ -1,0 +1,46 @@
+//! Inode flags that forbid changes (`chattr +i`, `chattr +a`): set when everything else is in its place.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{IFlags, OFlags};
+use rustix::io::Errno;
+
+use super::attributes;
+use super::tree::show;
+use crate::problem::{Problem, Result};
+use crate::walk::{self, Mounts};
+
+/// Opens what is at a path below an open directory, with `O_PATH`.
+pub fn descend(from: OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let mut fd = from;
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        fd = walk::look(fd.as_fd(), name, Mounts::Stay)?;
+    }
+    Ok(fd)
+}
+
+/// Sets `chattr +i` and `+a` on copies that are in their places, by their paths below `base`. A file that is another one by now is left
+/// alone, as is one that the file system cannot protect.
+pub fn set(base: BorrowedFd<'_>, seals: &[(Vec<u8>, IFlags)]) -> Result<()> {
+    // The deepest first: an immutable directory takes no changes.
+    for (path, flags) in seals.iter().rev() {
+        let failed = |errno| Problem::os(format!("cannot set the inode flags of {}", show(path)), errno);
+        let base = walk::open(base, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay).map_err(failed)?;
+        let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&[][..], path.as_slice()),
+        };
+        let opened = descend(base, above).and_then(|dir| {
+            let stat = walk::stat_at(dir.as_fd(), name)?;
+            if !stat.is_file() && !stat.is_dir() {
+                return Err(Errno::NOENT);
+            }
+            walk::open(dir.as_fd(), name, OFlags::RDONLY, Mounts::Stay)
+        });
+        match opened.and_then(|fd| attributes::seal(fd.as_fd(), *flags)) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NOTTY | Errno::NOTSUP) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Ok(())
+}
