@@ -352,10 +352,14 @@ for level in range(5000):
     }
     let files = count(root);
     assert!(files >= 1000);
-    let output = impctl(root, &["--json"]).expect(1);
-    let found = fits(&output, include_str!("../docs/lost.schema.json"));
-    are(&found["lost"], &["directory /var/lib/deep"]);
-    assert_eq!((&found["totals"]["files"], &found["unread_count"]), (&json!(files), &json!(0)));
+    // Also with fewer descriptors than levels, and on the way back up from each of these.
+    for limit in ["", "ulimit -n 64; "] {
+        let line = format!("{limit}exec {PROGRAM} lost --root {} --json", root.display());
+        let output = run(&["sh", "-c", &line]).expect(1);
+        let found = fits(&output, include_str!("../docs/lost.schema.json"));
+        are(&found["lost"], &["directory /var/lib/deep"]);
+        assert_eq!((&found["totals"]["files"], &found["unread_count"]), (&json!(files), &json!(0)));
+    }
     sh("rm -r /tmp/root/var/lib/deep");
 }
 

@@ -10,10 +10,12 @@ use rustix::io::Errno;
 use super::group::{Found, Group, Owner, Row, Subject, Totals};
 use super::rules::{State, Verdict};
 
-/// A directory that is being read.
+/// A directory that is being read: open, or closed until it is its turn.
 #[derive(Debug)]
-pub struct Dir {
-    pub fd: OwnedFd,
+pub struct Dir<F = OwnedFd> {
+    pub fd: F,
+    /// How many levels it is below the one where the walk starts.
+    pub depth: usize,
     /// What it adds up to.
     pub group: Arc<Group>,
     /// Whether it is the group's own directory, and not one below it.
@@ -30,6 +32,14 @@ impl Dir {
     /// Whether each directory in it is a group of its own, and each file a line.
     pub fn is_split(&self) -> bool {
         self.own && self.group.is_split()
+    }
+}
+
+impl<F> Dir<F> {
+    /// The same with another descriptor.
+    pub fn with<G>(self, fd: G) -> Dir<G> {
+        let Self { depth, group, own, throw_away, mount, only, .. } = self;
+        Dir { fd, depth, group, own, throw_away, mount, only }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod dir;
 mod group;
+mod jobs;
 mod pool;
 pub mod rules;
 mod start;
@@ -10,7 +11,7 @@ mod walker;
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -100,19 +101,36 @@ impl Results {
     }
 }
 
+/// How many files this process may have open: as many as it is allowed to allow itself.
+fn descriptors() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where that is denied, the limit stays as it was.
+    let _ = setrlimit(Resource::Nofile, limit);
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// How many threads work, and how many directories each may have open at either end of its way down.
+fn share(descriptors: usize) -> (usize, usize) {
+    /// What is open beside directories of the walk.
+    const OTHERS: usize = 16;
+    /// What each thread has open beside its way: the directory that it reads, one in it, the last one, one that it gives away.
+    const AT_WORK: usize = 5;
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let free = descriptors.saturating_sub(OTHERS);
+    let workers = (free / 16).clamp(1, processors.clamp(1, 16));
+    (workers, ((free / workers).saturating_sub(AT_WORK) / 2).clamp(1, 32))
+}
+
 impl Scan<'_> {
     /// Looks at a path and all that lies below it on the root's own file system.
     pub fn run(&self, path: &AbsPath) -> Result<Seen> {
         let results = Results::default();
         if let Some(start) = start::start(self, path, &results)? {
-            // A directory stays open while something below it waits.
-            let mut limit = getrlimit(Resource::Nofile);
-            limit.current = limit.maximum;
-            // Where that is denied, what cannot be opened is said.
-            let _ = setrlimit(Resource::Nofile, limit);
-            let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 16);
-            pool::run(workers, walker::Job::Read(Arc::new(start)), |pool| {
-                walker::Worker::new(self, &results, pool).work();
+            let (workers, open) = share(descriptors());
+            pool::run(workers, jobs::Job::new(start), |pool| {
+                walker::Worker::new(self, &results, pool, open).work();
             });
         }
         Ok(results.seen.into_inner().unwrap_or_else(PoisonError::into_inner))

@@ -61,7 +61,8 @@ pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Optio
     let place = Place { path: if at.is_empty() { b"/".to_vec() } else { at }, parent: None, throw_away, etc };
     let group = group(place, state, verdict, &stat);
     // What is in the path that was asked for is wanted in parts.
-    Ok(Some(Dir { fd, group: Arc::new(Group { shared: true, ..group }), own: true, throw_away, mount, only }))
+    let group = Arc::new(Group { shared: true, ..group });
+    Ok(Some(Dir { fd, depth: 0, group, own: true, throw_away, mount, only }))
 }
 
 /// What is to be said of a name on another file system.

@@ -1,6 +1,5 @@
 //! The walk itself, one directory at a time and by descriptors only.
 
-use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
@@ -11,6 +10,7 @@ use rustix::io::Errno;
 
 use super::dir::{Dir, Place, group, join, look, open, place, row, totals};
 use super::group::{Group, Row, Subject, Totals};
+use super::jobs::{Job, Jobs};
 use super::pool::Pool;
 use super::{Results, Scan};
 use crate::problem::describe;
@@ -18,35 +18,25 @@ use crate::problem::describe;
 /// Names are read in pieces of this size.
 const BUFFER: usize = 64 * 1024;
 
-/// Something to do.
-#[derive(Debug)]
-pub enum Job {
-    /// Read on in a directory.
-    Read(Arc<Dir>),
-    /// Go down to some directories in it: their names, each with its NUL.
-    Enter(Arc<Dir>, Vec<u8>),
-}
-
 /// One thread of the walk.
 pub struct Worker<'a> {
     scan: &'a Scan<'a>,
     results: &'a Results,
     pool: &'a Pool<Job>,
-    /// The newest is done first, so that few directories are open; the oldest is given away, which is the most.
-    jobs: VecDeque<Job>,
+    jobs: Jobs,
     buffer: Vec<MaybeUninit<u8>>,
     /// Where the root is, seen from this process.
     home: Vec<u8>,
 }
 
 impl<'a> Worker<'a> {
-    /// A thread that has nothing to do yet.
-    pub fn new(scan: &'a Scan<'a>, results: &'a Results, pool: &'a Pool<Job>) -> Self {
+    /// A thread that has nothing to do yet, and so many directories open at either end of its way down.
+    pub fn new(scan: &'a Scan<'a>, results: &'a Results, pool: &'a Pool<Job>, open: usize) -> Self {
         Self {
             scan,
             results,
             pool,
-            jobs: VecDeque::new(),
+            jobs: Jobs::new(open),
             buffer: vec![MaybeUninit::uninit(); BUFFER],
             home: place(scan.root).unwrap_or_default(),
         }
@@ -64,27 +54,40 @@ impl<'a> Worker<'a> {
         join(path, name.to_bytes())
     }
 
-    /// Works until nobody has anything to do.
+    /// Works until there is nothing left to do.
     pub fn work(mut self) {
-        while let Some(job) = self.jobs.pop_back().or_else(|| self.pool.take()) {
-            match job {
-                Job::Read(dir) => self.read(dir),
-                Job::Enter(dir, names) => self.enter(dir, names),
+        loop {
+            let job = match self.jobs.pop() {
+                Some(Ok(job)) => job,
+                // It cannot be opened again: it was moved away, and with it what was below it.
+                Some(Err((group, errno))) => {
+                    self.results.unread(|| join(group.path.clone(), b"..."), describe(errno));
+                    Group::release(group, &mut |rows| self.results.rows(rows));
+                    continue;
+                }
+                None => match self.pool.take() {
+                    Some(job) => job,
+                    None => break,
+                },
+            };
+            if job.below.is_empty() {
+                self.read(job.dir);
+            } else {
+                self.enter(job);
             }
-            if self.jobs.len() > 1
-                && self.pool.is_hungry()
-                && let Some(oldest) = self.jobs.pop_front()
+            if self.pool.is_hungry()
+                && let Some(oldest) = self.jobs.give()
             {
                 self.pool.give(oldest);
             }
         }
     }
 
-    /// Nobody needs this share of a directory any more.
-    fn release(&self, dir: Arc<Dir>) {
+    /// This share of a directory is done.
+    fn release(&mut self, dir: Arc<Dir>) {
         if let Some(dir) = Arc::into_inner(dir) {
-            drop(dir.fd);
-            Group::release(dir.group, &mut |rows| self.results.rows(rows));
+            let group = self.jobs.done(dir);
+            Group::release(group, &mut |rows| self.results.rows(rows));
         }
     }
 
@@ -111,7 +114,7 @@ impl<'a> Worker<'a> {
             };
             // Others may read on from here while these are counted.
             if is_first && self.jobs.is_empty() && self.pool.is_hungry() {
-                self.pool.give(Job::Read(Arc::clone(&dir)));
+                self.pool.give(Job { dir: Arc::clone(&dir), below: Vec::new(), unread: true });
                 again = false;
             }
             is_first = false;
@@ -144,14 +147,7 @@ impl<'a> Worker<'a> {
             self.results.with(|seen| seen.passed_over += sum.passed_over);
         }
         sum.give(&dir.group);
-        if again {
-            self.jobs.push_back(Job::Read(Arc::clone(&dir)));
-        }
-        if below.is_empty() {
-            self.release(dir);
-        } else {
-            self.jobs.push_back(Job::Enter(dir, below));
-        }
+        self.put_back(Job { dir, below, unread: again });
     }
 
     /// Counts one name that is no directory.
@@ -220,17 +216,25 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Goes down to the last of some directories, and leaves the others for later.
-    fn enter(&mut self, dir: Arc<Dir>, mut names: Vec<u8>) {
+    /// Leaves for later what is still to be done in a directory.
+    fn put_back(&mut self, job: Job) {
+        if job.below.is_empty() && !job.unread {
+            self.release(job.dir);
+        } else {
+            self.jobs.push(job);
+        }
+    }
+
+    /// Goes down to one directory in another, and leaves the others for later.
+    fn enter(&mut self, mut job: Job) {
+        let names = &mut job.below;
         let start = names[..names.len() - 1].iter().rposition(|byte| *byte == 0).map_or(0, |at| at + 1);
         let last = names.split_off(start);
-        let below = CStr::from_bytes_with_nul(&last).ok().and_then(|name| self.child(&dir, name));
-        if names.is_empty() {
-            self.release(dir);
-        } else {
-            self.jobs.push_back(Job::Enter(dir, names));
+        let below = CStr::from_bytes_with_nul(&last).ok().and_then(|name| self.child(&job.dir, name));
+        self.put_back(job);
+        if let Some(dir) = below {
+            self.jobs.push(Job::new(dir));
         }
-        self.jobs.extend(below.map(|dir| Job::Read(Arc::new(dir))));
     }
 
     /// Opens a directory below another, unless it is left out.
@@ -287,6 +291,7 @@ impl<'a> Worker<'a> {
             drop(found);
             return Some(Dir {
                 fd,
+                depth: dir.depth + 1,
                 group: Arc::clone(above),
                 own: false,
                 throw_away,
@@ -300,7 +305,15 @@ impl<'a> Worker<'a> {
         let parent = (!apart).then(|| Arc::clone(above));
         let mut new = group(Place { path, parent, throw_away, etc }, state, verdict, &stat);
         new.row.unmounted = unmounted;
-        Some(Dir { fd, group: Arc::new(new), own: true, throw_away, mount: dir.mount, only: None })
+        Some(Dir {
+            fd,
+            depth: dir.depth + 1,
+            group: Arc::new(new),
+            own: true,
+            throw_away,
+            mount: dir.mount,
+            only: None,
+        })
     }
 }
 
