@@ -1,51 +1,94 @@
-//! `--adopt`: what programs left on the root and belongs on a store, brought there before a shutdown: changed copies, files
-//! put where a link into the store was, and new files that a pattern matches.
+//! `--adopt`: write-back to the stores before a shutdown: changed copies, files that programs put in the place of a link, and new files
+//! that a pattern matches.
+//!
+//! The decision about each file is three-way, by the versions that a run left on both sides ([`crate::versions`]). No version is lost:
+//! where both sides changed, the root's is kept beside the store's.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::create::{self, Attributes};
 use crate::manifest::{AbsPath, Kind, Method};
-use crate::mount::copy;
 use crate::mount::kernel::Kernel;
 use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
-use crate::report::{Report, State};
-use crate::walk::{self, Mounts};
+use crate::report::{EntryReport, Report, State};
+use crate::transfer::Name;
+use crate::transfer::attributes::Unsupported;
+use crate::transfer::file::{self, Copier};
+use crate::transfer::staging::{self, Stagings};
+use crate::versions::{self, Decision, Version, Versions};
+use crate::walk::{self, Mounts, Stat};
+
+/// A store, and the directories on it in which copies are made.
+struct Store {
+    opened: Opened,
+    /// Opened for the first file that is written.
+    stagings: Option<Stagings>,
+}
+
+/// A file on the root, and its place on the store.
+struct File<'f> {
+    item: &'f Item<'f>,
+    target: AbsPath,
+    /// Below the store.
+    source: AbsPath,
+}
 
 /// Brings everything to the stores. Returns what could not be brought.
 pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
+    // A copy gets the mode that it is given, and no less.
+    rustix::process::umask(rustix::fs::Mode::empty());
     let sysroot = Sysroot::open(sysroot)?;
     let mut tree = Tree::existing(&sysroot, Kernel::probe())?;
+    let open = |one| store::open(plan, one, &mut tree, &sysroot);
+    let opened: Vec<_> = plan.manifest.stores.iter().map(open).collect();
     let mut stores: Vec<_> =
-        plan.manifest.stores.iter().map(|one| store::open(plan, one, &mut tree, &sysroot)).collect();
-    let report = Report::read()?;
+        opened.into_iter().map(|opened| opened.map(|opened| Store { opened, stagings: None })).collect();
+    let mut report = Report::read()?;
+    let mut brought = Vec::new();
     let mut problems = Vec::new();
     for item in
         plan.items.iter().filter(|item| item.action == Action::Place && item.entry.kind != Kind::Directory)
     {
         let target = &item.entry.target;
         let failures = match &mut stores[usize::from(item.entry.store)] {
-            Ok(opened) => adopt(plan, item, opened, tree.root.as_fd(), &report),
+            Ok(store) => entry(plan, item, store, tree.root.as_fd(), (&report, &mut brought)),
             Err(problem) => Err(problem.clone()),
         };
         let failures = failures.unwrap_or_else(|problem| vec![problem]);
         problems.extend(failures.into_iter().map(|problem| problem.at(target.to_string())));
     }
+    for (store, opened) in plan.manifest.stores.iter().zip(stores) {
+        let Ok(Store { opened, stagings }) = opened else { continue };
+        let closed = match stagings {
+            Some(stagings) => stagings
+                .close()
+                .map_err(|errno| Problem::os("cannot remove the staging directory on the store", errno)),
+            None => staging::tidy(opened.cursor.base()),
+        };
+        problems.extend(closed.err().map(|problem| problem.at(format!("store {}", store.path))));
+    }
+    if !brought.is_empty() {
+        for entry in brought {
+            report.set_versions(entry);
+        }
+        report.write()?;
+    }
     Ok(problems)
 }
 
-/// Brings one entry's files to its store. Returns what could not be brought, which keeps nothing else from it.
-fn adopt(
+/// Brings the files of one entry. A file that cannot be brought does not keep the others from it.
+fn entry(
     plan: &Plan<'_>,
     item: &Item<'_>,
-    store: &mut Opened,
+    store: &mut Store,
     root: BorrowedFd<'_>,
-    report: &Report,
+    (report, brought): (&Report, &mut Vec<EntryReport>),
 ) -> Result<Vec<Problem>> {
     let entry = item.entry;
     let folder = entry.target.parent().unwrap_or_else(AbsPath::root);
@@ -61,60 +104,138 @@ fn adopt(
     } else {
         (vec![entry.target.name().to_owned()], Vec::new())
     };
-    let source = entry.source().parent().unwrap_or_else(AbsPath::root);
+    let above = entry.source().parent().unwrap_or_else(AbsPath::root);
     for name in names {
         let target = folder.child(&name);
         if entry.kind == Kind::Glob && plan.item(&target).is_some() {
             continue;
         }
-        let store_name = if entry.kind == Kind::Glob { &name } else { entry.source().name() };
-        // A match that is mounted from the store cannot have been replaced; and what a run did not put there, or found
-        // missing on the store, is no newer version of what that holds.
-        let is_match = entry.kind == Kind::Glob && entry.method == Method::Bind;
-        let is_known =
-            matches!(report.state(&target), None | Some(State::Copied | State::Linked | State::Absent));
-        let may_replace = is_known && !is_match;
-        match bring((dir.as_fd(), &name), item, store, (&source, store_name), (root, &folder), may_replace) {
-            Ok(true) => log::info!("{target}: brought to the store {}", item.store.path),
-            Ok(false) => {}
-            Err(problem) => problems.push(problem.at(target.to_string())),
+        let source = if entry.kind == Kind::Glob { above.child(&name) } else { entry.source().clone() };
+        let file = File { item, target, source };
+        match bring(&file, dir.as_fd(), store, root, report) {
+            Ok(entry) => brought.extend(entry),
+            Err(problem) => problems.push(problem.at(file.target.to_string())),
         }
     }
     Ok(problems)
 }
 
-/// Brings one file, if it is on the root itself and the store holds none, or the one that a run put there before it.
+/// Brings one file, where it is on the root itself and the store has no newer version. Returns what is to be recorded of it.
 fn bring(
-    from: copy::Name<'_>,
-    item: &Item<'_>,
-    store: &mut Opened,
-    (source, name): (&AbsPath, &str),
-    (root, folder): (BorrowedFd<'_>, &AbsPath),
-    may_replace: bool,
-) -> Result<bool> {
-    let entry = item.entry;
-    let failed = |errno| Problem::os(format!("cannot bring `{}` to the store", from.1), errno);
+    file: &File<'_>,
+    dir: BorrowedFd<'_>,
+    store: &mut Store,
+    root: BorrowedFd<'_>,
+    report: &Report,
+) -> Result<Option<EntryReport>> {
+    let (item, target) = (file.item, &file.target);
+    let failed = |errno| Problem::os("cannot bring it to the store", errno);
+    let name = versions::c_name(target.name()).map_err(failed)?;
+    let from = (dir, name.as_c_str());
     let stat = match walk::stat_at(from.0, from.1) {
         Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(failed(errno)),
     };
-    let movable = stat.is_file() || (stat.is_symlink() && entry.method == Method::Copy);
-    if !movable || stat.is_mount_root() || stat.mode() == 0 {
-        return Ok(false);
+    let movable = stat.is_file() || (stat.is_symlink() && item.entry.method == Method::Copy);
+    // The place of a mount that is gone.
+    let is_empty_place = item.entry.method == Method::Bind && stat.mode() == 0 && stat.size() == 0;
+    if !movable || stat.is_mount_root() || is_empty_place {
+        return Ok(None);
     }
-    let dir = folder_on_store((&item.store.path, store), source, root, folder)?;
-    match copy::same(from, (dir.as_fd(), name)) {
-        Ok(true) => return Ok(false),
-        Ok(false) if !may_replace => return Ok(false),
-        Ok(false) | Err(Errno::NOENT) => {}
+    let place = item.store.path.join(&file.source);
+    let above = file.source.parent().unwrap_or_else(AbsPath::root);
+    let folder = target.parent().unwrap_or_else(AbsPath::root);
+    let parent = folder_on_store((&item.store.path, &mut store.opened), &above, root, &folder)?;
+    let to_name = versions::c_name(file.source.name()).map_err(failed)?;
+    let to = (parent.as_fd(), to_name.as_c_str());
+    let there = match walk::stat_at(to.0, to.1) {
+        Ok(there) => Some(there),
+        Err(Errno::NOENT) => None,
         Err(errno) => return Err(failed(errno)),
+    };
+    let left = report.versions(target, &place);
+    let record = |there: &Stat| {
+        let versions = Versions { store: Some(Version::of(there)), root: Some(Version::of(&stat)) };
+        (left != Some(&versions)).then(|| EntryReport {
+            target: target.clone(),
+            source: place.clone(),
+            kind: item.entry.kind,
+            method: item.entry.method,
+            state: State::Absent,
+            why: "brought to the store by --adopt".to_owned(),
+            versions: Some(versions),
+        })
+    };
+    if let Some(there) = &there
+        && file::same(from, to).map_err(failed)?
+    {
+        return Ok(record(there));
     }
-    copy::replace(from, &stat, (dir.as_fd(), name)).map_err(failed)?;
-    Ok(true)
+    let flags = match versions::decide(left, there.as_ref().map(Version::of), Version::of(&stat)) {
+        Decision::KeepStore => return Ok(None),
+        Decision::Bring => RenameFlags::NOREPLACE,
+        Decision::Replace => RenameFlags::empty(),
+        Decision::KeepBoth => return Err(keep_both(store, from, &stat, (to.0, file.source.name()), &place)?),
+    };
+    put(store, from, &stat, to, flags)?;
+    log::info!("{target}: brought to the store {}", item.store.path);
+    Ok(record(&walk::stat_at(to.0, to.1).map_err(failed)?))
 }
 
-/// A directory on the store; what is missing of it looks like what the root has at the same place.
+fn put(store: &mut Store, from: Name<'_>, stat: &Stat, to: Name<'_>, flags: RenameFlags) -> Result<()> {
+    let stagings = match &mut store.stagings {
+        Some(stagings) => stagings,
+        none => {
+            let stagings = Stagings::open(store.opened.cursor.base())?;
+            none.insert(stagings)
+        }
+    };
+    let staging = stagings.near(to.0)?;
+    Copier::new(Unsupported::Leave)
+        .put(from, stat, to, staging, flags)
+        .map_err(|errno| Problem::os("cannot bring it to the store", errno))
+}
+
+/// Keeps the root's version of a file beside the store's.
+fn keep_both(
+    store: &mut Store,
+    from: Name<'_>,
+    stat: &Stat,
+    (dir, name): (BorrowedFd<'_>, &str),
+    place: &AbsPath,
+) -> Result<Problem> {
+    let failed = |errno| Problem::os("cannot keep it beside the store's version", errno);
+    for beside in versions::conflicts(name) {
+        let to_name = versions::c_name(&beside).map_err(failed)?;
+        let to = (dir, to_name.as_c_str());
+        let is_kept = match walk::stat_at(to.0, to.1) {
+            Ok(_) => file::same(from, to).map_err(failed)?,
+            Err(Errno::NOENT) => {
+                put(store, from, stat, to, RenameFlags::NOREPLACE)?;
+                true
+            }
+            Err(errno) => return Err(failed(errno)),
+        };
+        if is_kept {
+            let kept = place.parent().unwrap_or_else(AbsPath::root).child(&beside);
+            return Ok(conflict(place, &kept));
+        }
+    }
+    Err(Problem::new(format!("too many versions of it are kept beside {place}"))
+        .remedy("compare them, keep one, and remove the others"))
+}
+
+/// The problem of a file of which two versions are kept on the store.
+#[must_use]
+pub fn conflict(place: &AbsPath, beside: &AbsPath) -> Problem {
+    Problem::new(format!(
+        "the root and {place} hold different versions, and neither is known to be made from the other: both are kept, the root's as {beside}"
+    ))
+    .remedy("compare the two, keep one under the first name, and remove the other")
+}
+
+/// A directory on the store. Of what is missing of it the parts get owner and mode of the directories on the root at the same paths.
 pub fn folder_on_store(
     (base, store): (&AbsPath, &mut Opened),
     path: &AbsPath,
@@ -127,12 +248,8 @@ pub fn folder_on_store(
         let model = AbsPath::parse(path).ok().filter(|_| same_path);
         let model = model.and_then(|path| walk::open_below(root, &path, flags, Mounts::Enter).ok());
         let stat = model.and_then(|fd| walk::stat(fd.as_fd()).ok());
-        let like = |stat: walk::Stat| Attributes {
-            uid: stat.uid(),
-            gid: stat.gid(),
-            mode: stat.mode(),
-            pending: false,
-        };
+        let like =
+            |stat: Stat| Attributes { uid: stat.uid(), gid: stat.gid(), mode: stat.mode(), pending: false };
         let attributes = stat.map_or_else(|| Attributes::root(0o755), like);
         create::directory(dir, name, Mounts::Stay, &mut || attributes.clone())
             .map(|node| node.fd)

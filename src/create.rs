@@ -1,15 +1,19 @@
-//! Directories and files that are not there yet, with their owner and mode, so that a crash at any point leaves either
-//! nothing, or something that the next run recognises and finishes.
+//! Directories and files that are not there yet, created with their owner and mode. A crash at any point leaves nothing, or a directory
+//! that the next run recognises and finishes.
 //!
-//! Everything is made with mode 000, which nothing else uses, and gets its mode as the very last step. What has another
-//! mode was finished, or was never ours: it is not touched.
+//! A file gets its name when it is complete. A directory is made with mode 000 and gets its mode as the last step; an empty directory of
+//! root with that mode is taken for an unfinished one.
 
+use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, Gid, Mode, OFlags, RawMode, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use crate::problem::os_error;
+use crate::transfer::attributes::drop_acls;
+use crate::transfer::unnamed::Unnamed;
 use crate::walk::{self, Mounts, Stat};
 
 /// Marks, on the store, what waits for its owner to exist. Only a privileged process can set or forge it.
@@ -99,7 +103,7 @@ fn finish_directory(
     finish(fd, &wanted())
 }
 
-/// The regular file `name` in `dir`, created with `content` if it is missing. What exists is returned whatever it is.
+/// The regular file `name` in `dir`, created with `content` if it is missing: whole, in one step. An existing one is returned whatever it is.
 pub fn file(
     dir: BorrowedFd<'_>,
     name: &str,
@@ -107,39 +111,43 @@ pub fn file(
     content: &[u8],
     wanted: &mut dyn FnMut() -> Attributes,
 ) -> Result<Node, Errno> {
-    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = match fs::openat(dir, name, new, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(Errno::EXIST) => {
-            let fd = walk::look(dir, name, mounts)?;
-            let stat = walk::stat(fd.as_fd())?;
-            let ours = stat.is_file()
-                && is_unfinished(&stat)
-                && stat.links() == 1
-                && stat.size() <= content.len() as u64;
-            if !ours {
-                return Ok(Node::existing(fd, stat));
-            }
-            let again = walk::open(dir, name, OFlags::WRONLY, mounts)?;
-            if walk::stat(again.as_fd())?.identity() != stat.identity() {
-                return Ok(Node::existing(fd, stat));
-            }
-            fs::ftruncate(&again, 0)?;
-            again
-        }
-        Err(errno) => return Err(errno),
+    let existing = || {
+        let fd = walk::look(dir, name, mounts)?;
+        let stat = walk::stat(fd.as_fd())?;
+        Ok(Node::existing(fd, stat))
     };
-    if !content.is_empty() {
-        let mut file = std::fs::File::from(fd);
-        // The mode says that the content is complete, so it must not reach the disk before the content does.
-        file.write_all(content).and_then(|()| file.sync_all()).map_err(os_error)?;
-        return finish(file.into(), &wanted());
+    match walk::stat_at(dir, name) {
+        Ok(_) => return existing(),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
     }
-    finish(fd, &wanted())
+    let mut new = Unnamed::new(dir)?;
+    if !content.is_empty() {
+        let mut file = std::fs::File::from(new.take()?);
+        file.write_all(content).map_err(os_error)?;
+        new.put_back(file.into());
+    }
+    let attributes = wanted();
+    mark_pending(new.as_fd()?, &attributes)?;
+    give(new.as_fd()?, &attributes)?;
+    if !content.is_empty() {
+        // The content reaches the disk before the name.
+        fs::fsync(new.as_fd()?)?;
+    }
+    let c_name = CString::new(name).map_err(|_| Errno::INVAL)?;
+    match new.publish(&c_name) {
+        Ok(fd) => {
+            // open_tree(2) does not take a descriptor that was opened before the file had a name.
+            let node = existing()?;
+            let made = node.stat.identity() == walk::stat(fd.as_fd())?.identity();
+            Ok(Node { made, ..node })
+        }
+        Err(Errno::EXIST) => existing(),
+        Err(errno) => Err(errno),
+    }
 }
 
-/// Whether something was begun and not finished: made by root, and without any permission. A setgid directory above passes
-/// that one bit on.
+/// Whether a directory may be an unfinished one: without any permission. A setgid directory above passes that one bit on.
 fn is_unfinished(stat: &Stat) -> bool {
     stat.mode() & !0o2000 == 0
 }
@@ -157,16 +165,23 @@ fn finish(fd: OwnedFd, attributes: &Attributes) -> Result<Node, Errno> {
     if !is_unfinished(&stat) || !nobodys {
         return Ok(Node::existing(fd, stat));
     }
-    if attributes.pending {
-        match fs::fsetxattr(&fd, PENDING, b"", XattrFlags::empty()) {
-            // Without extended attributes, or in a user namespace, only the report remembers.
-            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
+    mark_pending(fd.as_fd(), attributes)?;
+    // The directory above may have a default ACL, which would let in others than the mode says.
+    drop_acls(fd.as_fd())?;
     give(fd.as_fd(), attributes)?;
     let stat = walk::stat(fd.as_fd())?;
     Ok(Node { fd, stat, made: true })
+}
+
+fn mark_pending(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
+    if !attributes.pending {
+        return Ok(());
+    }
+    match fs::fsetxattr(fd, PENDING, b"", XattrFlags::empty()) {
+        // Without extended attributes, or in a user namespace, only the report remembers.
+        Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Gives owner and mode, the mode last: chown(2) drops setuid and setgid.
@@ -203,11 +218,4 @@ pub fn enforce(fd: BorrowedFd<'_>, stat: &Stat, attributes: &Attributes) -> Resu
         fs::fchmod(fd, Mode::from_raw_mode(RawMode::from(both)))?;
     }
     give(fd, attributes)
-}
-
-/// The errno of an error of the standard library, which all come from system calls here.
-#[must_use]
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-pub fn os_error(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

@@ -23,4 +23,5 @@ pub mod sys;
 pub mod table;
 pub mod transfer;
 pub mod utab;
+pub mod versions;
 pub mod walk;

@@ -5,14 +5,17 @@ use caps::{CapSet, Capability, CapsHashSet};
 
 use crate::problem::{Problem, Result};
 
-/// What a run needs: to mount, to walk directories of others, to create in them, and to give away what it created.
-const NEEDED: [Capability; 6] = [
+/// Mounting, walking and creating in directories of other users, giving files away, and, for copies, file capabilities and inode flags
+/// (`chattr(1)`).
+const NEEDED: [Capability; 8] = [
     Capability::CAP_SYS_ADMIN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_DAC_READ_SEARCH,
     Capability::CAP_CHOWN,
     Capability::CAP_FOWNER,
     Capability::CAP_FSETID,
+    Capability::CAP_SETFCAP,
+    Capability::CAP_LINUX_IMMUTABLE,
 ];
 
 /// Says in words what would be a bare EPERM in the middle of the work.
@@ -55,8 +58,8 @@ mod tests {
 
     /// Tells the test binary that it is the child.
     const CHILD: &str = "IMP_MOUNT_TEST_PRIVILEGE";
-    /// The same by their numbers in linux/capability.h: 0 to 4, and 21 for `CAP_SYS_ADMIN`.
-    const NEEDED_BITS: u64 = 0b1_1111 | 1 << 21;
+    /// The same by their numbers in linux/capability.h: 0 to 4, 9, 21 for `CAP_SYS_ADMIN`, and 31.
+    const NEEDED_BITS: u64 = 0b1_1111 | 1 << 9 | 1 << 21 | 1 << 31;
 
     /// Runs a test again in a process of its own, whose capabilities it may change, and returns what that one printed;
     /// none in that process itself, once `what` is done.

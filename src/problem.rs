@@ -94,3 +94,10 @@ pub fn is_damage(errno: Errno) -> bool {
 pub fn describe(errno: Errno) -> String {
     std::io::Error::from(errno).to_string()
 }
+
+/// The errno of an error of the standard library that comes from a system call.
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+pub fn os_error(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::{AbsPath, Id, Kind, Method, Phase};
 use crate::problem::{Problem, Result};
+use crate::versions::Versions;
 use crate::walk::Identity;
 
 /// Where a run leaves what later ones need. It is on /run, which survives switch-root and is empty after a boot.
@@ -103,6 +104,9 @@ pub struct EntryReport {
     /// Why, where it is not simply in place.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// The versions of a copied or linked file on both sides, for write-back; nothing recorded means that nothing is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Versions>,
 }
 
 /// What became of an entry.
@@ -175,11 +179,34 @@ impl Report {
         Ok(if report.version == VERSION { report } else { Self::default() })
     }
 
-    /// What became of the entry at a target.
+    /// The entry at a target.
+    #[must_use]
+    pub fn entry(&self, target: &AbsPath) -> Option<&EntryReport> {
+        let found = self.entries.binary_search_by(|entry| entry.target.cmp(target));
+        found.ok().map(|index| &self.entries[index])
+    }
+
+    /// The state of the entry at a target.
     #[must_use]
     pub fn state(&self, target: &AbsPath) -> Option<State> {
-        let found = self.entries.binary_search_by(|entry| entry.target.cmp(target));
-        found.ok().map(|index| self.entries[index].state)
+        self.entry(target).map(|entry| entry.state)
+    }
+
+    /// The versions that a run left at a target of the file with this source.
+    #[must_use]
+    pub fn versions(&self, target: &AbsPath, source: &AbsPath) -> Option<&Versions> {
+        self.entry(target).filter(|entry| entry.source == *source)?.versions.as_ref()
+    }
+
+    /// Records the versions of a file; the whole entry where there is none with its target.
+    pub fn set_versions(&mut self, entry: EntryReport) {
+        match self.entries.binary_search_by(|other| other.target.cmp(&entry.target)) {
+            Ok(index) => {
+                self.entries[index].source = entry.source;
+                self.entries[index].versions = entry.versions;
+            }
+            Err(index) => self.entries.insert(index, entry),
+        }
     }
 
     /// Puts an entry in its place, unless there is one at its target.

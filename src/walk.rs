@@ -16,6 +16,7 @@ use crate::manifest::AbsPath;
 use crate::manifest::path::escape;
 use crate::manifest::pattern;
 use crate::problem::{Problem, Result, describe};
+use crate::versions;
 
 /// openat2(2) is Linux 5.6, and a sandbox may deny it.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
@@ -329,12 +330,13 @@ pub fn names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-/// The names in a directory that match a pattern, in order; and why others that match are left out: what is no text cannot be
+/// The names in a directory that match a pattern, in order, without the second versions of files that write-back kept; and why others that match are left out: what is no text cannot be
 /// part of an entry's path.
 pub fn matching(dir: BorrowedFd<'_>, pattern: &str) -> Result<(Vec<String>, Vec<Problem>), Errno> {
     let (mut texts, mut problems) = (BTreeSet::new(), Vec::new());
     for name in names(dir, usize::MAX)? {
-        if !pattern::matches(pattern, &name.to_string_lossy()) {
+        let text = name.to_string_lossy();
+        if !pattern::matches(pattern, &text) || versions::is_conflict(&text) {
             continue;
         }
         match name.into_string() {

@@ -377,14 +377,16 @@ fn nothing_is_adopted_through_a_link() {
         let _ = fs::remove_dir_all(store.join(folder));
     }
     link("/tmp/victim/shadow", &store.join("a/link"));
-    // The name under which a new version is prepared.
-    link("/tmp/victim/shadow", &store.join("a/.link.imp-mount"));
+    // The name under which a second version is kept.
+    link("/tmp/victim/shadow", &store.join("a/link.imp-mount-conflict"));
     link("/tmp/victim/dir", &store.join("b"));
     link("/tmp/victim/shadow", &store.join("c/old"));
 
     let output = machine.run(&["--adopt"]).expect(1);
-    output.says_in_one_line(&["/b/deep/file", "/persist/b is a symbolic link", "in its place"]);
-    assert_eq!(fs::symlink_metadata(store.join("a/link")).unwrap().len(), text.len() as u64);
+    let output = output.says_in_one_line(&["/b/deep/file", "/persist/b is a symbolic link", "in its place"]);
+    output.says_in_one_line(&["/a/link", "both are kept"]);
+    assert!(fs::symlink_metadata(store.join("a/link")).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(store.join("a/link.imp-mount-conflict-2")).unwrap(), text);
     assert_eq!(fs::read_to_string(store.join("c/new")).unwrap(), text);
     assert!(fs::symlink_metadata(store.join("c/old")).unwrap().is_symlink());
     assert_eq!(Snapshot::of(Path::new(VICTIM)), kept);

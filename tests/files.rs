@@ -410,8 +410,12 @@ fn what_the_store_holds_is_not_overwritten_by_a_match() {
     write(&machine, "/persist/keys/file", "the store's");
     write(&machine, "/persist/keys/folder/inside", "the store's");
     let before = Snapshot::of(&machine.at("/persist"));
-    machine.run(&["--adopt"]).ok();
-    assert_eq!(Snapshot::of(&machine.at("/persist")), before);
+    machine.run(&["--adopt"]).expect(1).says_in_one_line(&["/keys/file", "both are kept", "keep one"]);
+    assert_eq!(before.losses(&Snapshot::of(&machine.at("/persist"))), [""; 0]);
+    assert_eq!(read(&machine, "/persist/keys/file"), "the store's");
+    for name in ["file", "folder"] {
+        assert_eq!(read(&machine, &format!("/persist/keys/{name}.imp-mount-conflict")), "foreign");
+    }
 }
 
 fn a_file_of_before_is_no_copy() {
@@ -428,9 +432,17 @@ fn a_file_of_before_is_no_copy() {
         "regular file already",
         "move it away",
     ]);
-    machine.run_live(&["--adopt"]).ok();
+    machine.run_live(&["--adopt"]).expect(1).says_in_one_line(&["/etc/app.conf", "both are kept"]);
     assert_eq!(read(&machine, "/persist/etc/app.conf"), "precious");
+    assert_eq!(read(&machine, "/persist/etc/app.conf.imp-mount-conflict"), "of this boot");
     assert_eq!(read(&machine, "/etc/app.conf"), "of this boot");
+    let check = machine.run_live(&["--check"]).expect(1).stdout;
+    let line = check.lines().find(|line| line.starts_with("two versions")).unwrap();
+    assert!(
+        line.contains("/persist/etc/app.conf.imp-mount-conflict") && line.contains("keep one"),
+        "{check}"
+    );
+    fs::remove_file(machine.at("/persist/etc/app.conf.imp-mount-conflict")).unwrap();
     // The same content is no loss, and from then on it is a copy.
     write(&machine, "/etc/app.conf", "precious");
     machine.run_live(&[]).ok();

@@ -29,6 +29,7 @@ mod roots;
 mod stores;
 mod transfer;
 mod words;
+mod write_back;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("stores", stores::TESTS),
         ("transfer", transfer::TESTS),
         ("words", words::TESTS),
+        ("write_back", write_back::TESTS),
     ];
     support::main(&modules, PATIENCE)
 }

@@ -1,22 +1,25 @@
 //! One entry held against what is there.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::manifest::path::escape;
 use crate::manifest::{AbsPath, BindOptions, Entry, Kind, Method, Missing};
 use crate::mount::guard::Guard;
+use crate::mount::kernel;
 use crate::mount::place::{difference, words};
 use crate::mount::store::Opened;
-use crate::mount::{copy, kernel};
 use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
 use crate::problem::is_damage;
 use crate::report::{Report, State};
 use crate::table::{self, Mount};
+use crate::transfer::file;
+use crate::versions::{self, Decision, Version};
 use crate::walk::{self, Cursor, Mounts, Stat};
 
 /// How an entry stands.
@@ -41,6 +44,8 @@ pub enum Status {
     Covered,
     /// A program put a file of its own in its place.
     Replaced,
+    /// The root and the store have different versions, and none of them is known to be the older one.
+    Conflict,
     /// The source has another owner than the manifest says.
     WrongOwner,
     /// The source has another mode than the manifest says.
@@ -63,6 +68,7 @@ impl Status {
             Self::WrongSource => "wrong source",
             Self::Covered => "covered",
             Self::Replaced => "replaced by a file",
+            Self::Conflict => "two versions",
             Self::WrongOwner => "wrong owner",
             Self::WrongMode => "wrong mode",
             Self::WrongOptions => "wrong options",
@@ -157,7 +163,13 @@ impl Checker<'_, '_> {
             Action::Skip => (Status::Skipped, "left out by imp-mount.skip=".to_owned()),
             Action::Off => (Status::Skipped, "left out by imp-mount=off".to_owned()),
             Action::Later => (Status::Later, format!("comes in phase {}", item.entry.phase)),
-            Action::Place => self.verdict(item, target, source).unwrap_or_else(|verdict| verdict),
+            Action::Place => {
+                let verdict = self.verdict(item, target, source).unwrap_or_else(|verdict| verdict);
+                let may_have = item.entry.kind != Kind::Directory
+                    && (!verdict.0.is_problem() || verdict.0 == Status::Conflict);
+                let kept = if may_have { self.conflict(item, source) } else { None };
+                kept.unwrap_or(verdict)
+            }
         };
         Self::checked(item, target, source, verdict)
     }
@@ -188,21 +200,26 @@ impl Checker<'_, '_> {
         let is_our_link = link.is_some_and(|link| link.as_bytes() == text.as_str().as_bytes());
         match entry.method {
             Method::Symlink if is_our_link => {}
+            Method::Symlink | Method::Bind
+                if seen.is_file()
+                    && !seen.is_mount_root()
+                    && self.report.state(target) == Some(State::Linked) =>
+            {
+                if same_as_store(self.stores[usize::from(entry.store)].as_ref(), (dir, name), source) {
+                    return Ok((
+                        Status::Ok,
+                        "a program put a file in the link's place; the store has it".to_owned(),
+                    ));
+                }
+                return Err(replaced("link"));
+            }
             Method::Symlink if seen.is_file() => return Err(replaced("link")),
             Method::Symlink => {
                 return Err((Status::WrongSource, format!("it is {}", walk::kind(seen.file_type()))));
             }
             Method::Copy => {
-                let store = self.stores[usize::from(entry.store)].as_mut().and_then(|store| {
-                    store.cursor.opened(source.parent()?.as_str())?.try_clone_to_owned().ok()
-                });
-                let same =
-                    store.and_then(|store| copy::same((dir, name), (store.as_fd(), source.name())).ok());
-                if same != Some(true) {
-                    return Ok((
-                        Status::Ok,
-                        "changed since it was copied; --adopt brings it to the store".to_owned(),
-                    ));
+                if !same_as_store(self.stores[usize::from(entry.store)].as_ref(), (dir, name), source) {
+                    return self.changed_copy(item, (target, &seen), (source, &found));
                 }
             }
             Method::Bind if is_our_link => {
@@ -223,12 +240,47 @@ impl Checker<'_, '_> {
                     walk::look(dir, name, Mounts::Enter).ok().and_then(|fd| table::of(fd.as_fd()).ok());
                 return Err(self.wrong_mount(target, &text, &mount.unwrap_or_default()));
             }
-            Method::Bind if seen.is_file() && entry.missing == Missing::Link && self.was_linked(target) => {
-                return Err(replaced("link"));
-            }
             Method::Bind => return Err(self.why_not(target, "nothing is mounted there")),
         }
         self.owner(item, source, &found)
+    }
+
+    /// The verdict on a copy that differs from the store's file.
+    fn changed_copy(
+        &self,
+        item: &Item<'_>,
+        (target, now): (&AbsPath, &Stat),
+        (source, found): (&AbsPath, &Stat),
+    ) -> Result<Verdict, Verdict> {
+        let place = item.store.path.join(source);
+        let left = self.report.versions(target, &place);
+        match versions::decide(left, Some(Version::of(found)), Version::of(now)) {
+            Decision::KeepStore => {
+                Ok((Status::Ok, "the store has a newer version, which the next boot copies".to_owned()))
+            }
+            Decision::Replace | Decision::Bring => {
+                Ok((Status::Ok, "changed since it was copied; --adopt brings it to the store".to_owned()))
+            }
+            Decision::KeepBoth => Err((
+                Status::Conflict,
+                "it is not the version that was copied, and neither is the store's; --adopt keeps both"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// A second version of a file that write-back kept beside the store's.
+    fn conflict(&self, item: &Item<'_>, source: &AbsPath) -> Option<Verdict> {
+        let store = self.stores[usize::from(item.entry.store)].as_ref()?;
+        let parent = source.parent()?;
+        let dir =
+            walk::open_below(store.cursor.base(), &parent, OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay);
+        let beside = versions::conflict_beside(dir.ok()?.as_fd(), source.name()).ok()??;
+        let (place, beside) = (item.store.path.join(source), item.store.path.join(&parent.child(&beside)));
+        let detail = format!(
+            "two versions are kept, {place} and {beside}: compare them, keep one under the first name, remove the other"
+        );
+        Some((Status::Conflict, detail))
     }
 
     /// What the store holds; none where it holds nothing. Nothing is created.
@@ -294,7 +346,7 @@ impl Checker<'_, '_> {
             (_, Some(_)) if is_our_link => {
                 Ok((Status::Ok, "a link stands for it, as the store does not hold it yet".to_owned()))
             }
-            (_, Some(seen)) if seen.is_file() && seen.mode() != 0 => {
+            (_, Some(seen)) if seen.is_file() && (seen.mode(), seen.size()) != (0, 0) => {
                 Err((Status::Replaced, "it is on the root only; --adopt brings it to the store".to_owned()))
             }
             (Missing::Skip, _) => Ok((Status::Ok, "left out, as the store does not hold it".to_owned())),
@@ -389,10 +441,6 @@ impl Checker<'_, '_> {
         (Status::NotMounted, format!("guarded: {why}"))
     }
 
-    fn was_linked(&self, target: &AbsPath) -> bool {
-        self.report.state(target) == Some(State::Linked)
-    }
-
     /// Why nothing of ours is seen at a target: something may have been mounted over it, or above it.
     fn why_not(&mut self, target: &AbsPath, otherwise: &str) -> Verdict {
         let prefix = self.prefix.clone();
@@ -443,6 +491,17 @@ impl Checker<'_, '_> {
         let found = dir.ok().and_then(|dir| walk::matching(dir, item.entry.target.name()).ok());
         found.map(|(names, _)| names).unwrap_or_default()
     }
+}
+
+/// Whether a file on the root is the same as the store's.
+fn same_as_store(store: Option<&Opened>, (dir, name): (BorrowedFd<'_>, &str), source: &AbsPath) -> bool {
+    let parent = source.parent().zip(store);
+    let store = parent.and_then(|(parent, store)| {
+        if parent.is_root() { Some(store.cursor.base()) } else { store.cursor.opened(parent.as_str()) }
+    });
+    let names = versions::c_name(name).ok().zip(versions::c_name(source.name()).ok());
+    let (Some(store), Some((one, other))) = (store, names) else { return false };
+    file::same((dir, &one), (store, &other)).unwrap_or(false)
 }
 
 /// Only root sees everything.

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::create::os_error;
+use crate::problem::os_error;
 use crate::walk::{self, Mounts, Stat};
 
 /// A name in a directory. It need not be text.

@@ -1,6 +1,5 @@
 //! Doing a plan: the root, the stores, the entries, and the report of it all.
 
-pub mod copy;
 pub mod guard;
 pub mod kernel;
 pub mod owner;
@@ -266,6 +265,7 @@ fn resting(item: &crate::plan::Item<'_>, state: State, why: &str) -> EntryReport
         method: item.entry.method,
         state,
         why: why.to_owned(),
+        versions: None,
     }
 }
 

@@ -5,15 +5,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::kernel;
+use super::source::Source;
 use super::target::Spot;
 use super::worker::{Worker, opened};
-use super::{copy, kernel};
 use crate::create::Node;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind};
 use crate::plan::Item;
 use crate::problem::{Problem, Result};
-use crate::report::State;
+use crate::transfer::attributes::Unsupported;
+use crate::transfer::file::{self, Copier};
+use crate::versions::{self, Version, Versions};
 use crate::walk::{self, Stat};
 
 impl Worker<'_, '_> {
@@ -81,17 +84,28 @@ impl Worker<'_, '_> {
             .map_err(|errno| Problem::os("cannot replace the link that stood for it", errno))
     }
 
-    pub(super) fn link(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<()> {
+    /// Places a link into the store. Returns the versions that write-back compares with.
+    pub(super) fn link(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        source: &AbsPath,
+        found: &Source,
+    ) -> Result<Option<Versions>> {
         let text = item.store.path.join(source);
+        let left = self.previous.versions(target, &text).copied();
+        let store = if let Source::Node(node) = found { Some(Version::of(&node.stat)) } else { None };
+        let is_file = item.entry.kind != Kind::Directory;
+        let fresh = is_file.then_some(Versions { store, root: None });
         let dir = self.parent(item, target)?;
         let name = target.name();
         match rustix::fs::symlinkat(text.as_str(), dir, name) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(fresh),
             Err(Errno::EXIST) => {
                 let found = rustix::fs::readlinkat(dir, name, Vec::new());
                 if found.is_ok_and(|found| found.as_bytes() == text.as_str().as_bytes()) {
                     self.unchanged += 1;
-                    return Ok(());
+                    return Ok(left.or(fresh));
                 }
                 let stat = walk::stat_at(dir, name)
                     .map_err(|errno| Problem::os("cannot look at the target", errno))?;
@@ -101,13 +115,15 @@ impl Worker<'_, '_> {
         }
     }
 
+    /// Places a copy. Returns the versions that write-back compares with; none where they are not known.
     pub(super) fn copy(
         &mut self,
         item: &Item<'_>,
         target: &AbsPath,
         source: &AbsPath,
         node: &Node,
-    ) -> Result<()> {
+    ) -> Result<Option<Versions>> {
+        let failed = |errno| Problem::os("cannot look at the target", errno);
         let from = match source.parent() {
             Some(parent) => {
                 let store = opened(&mut self.stores, item.entry)?;
@@ -116,20 +132,50 @@ impl Worker<'_, '_> {
             }
             None => return Err(Problem::new("a store itself cannot be copied")),
         };
-        // A copy that a program has changed since is its; but a file of before would end up on the store, in place of what
-        // that holds.
-        let foreign = self.sysroot.is_live() && self.previous.state(target) != Some(State::Copied);
+        let shown = item.store.path.join(source);
+        let (live, previous) = (self.sysroot.is_live(), self.previous.entry(target));
         let dir = self.parent(item, target)?;
-        let (from, to) = ((from.as_fd(), source.name()), (dir, target.name()));
-        if copy::place(from, &node.stat, to)? {
-            return Ok(());
+        let dir = dir.try_clone_to_owned().map_err(|error| Problem::new(error.to_string()))?;
+        let names = (versions::c_name(source.name()), versions::c_name(target.name()));
+        let (from_name, to_name) = (names.0.map_err(failed)?, names.1.map_err(failed)?);
+        let (from, to) = ((from.as_fd(), from_name.as_c_str()), (dir.as_fd(), to_name.as_c_str()));
+        let mut copier = Copier::new(Unsupported::Leave);
+        let done = |result: Result<(), Errno>| {
+            result.map_err(|errno| Problem::os("cannot copy it", errno))?;
+            let root = Version::of(&walk::stat_at(to.0, to.1).map_err(failed)?);
+            Ok(Some(Versions { store: Some(Version::of(&node.stat)), root: Some(root) }))
+        };
+        let found = match walk::stat_at(to.0, to.1) {
+            Err(Errno::NOENT) => return done(copier.place(from, &node.stat, to)),
+            found => found.map_err(failed)?,
+        };
+        if !found.is_file() && !found.is_symlink() {
+            return Err(walk::wrong_type(to.0, target.name(), &found, "a regular file"));
         }
-        let failed = |errno| Problem::os("cannot look at the target", errno);
-        if foreign && !copy::same(from, to).map_err(failed)? {
-            return Err(occupied(&walk::stat_at(to.0, to.1).map_err(failed)?, "the copy"));
+        let left = previous.and_then(|entry| Some((entry, entry.versions?)));
+        if let Some((entry, versions)) = left {
+            // Changes of a program stay; write-back brings them to the store.
+            if entry.source == shown {
+                self.unchanged += 1;
+                return Ok(Some(versions));
+            }
+            if versions.root == Some(Version::of(&found)) {
+                return done(copier.place_over(from, &node.stat, to));
+            }
+            let what = format!("the copy of {} that is there was changed since it was made", entry.source);
+            let remedy =
+                format!("copy it to {} if it is to be kept, remove it, then run again", entry.source);
+            return Err(Problem::new(what).remedy(remedy));
+        }
+        if file::same(from, to).map_err(failed)? {
+            self.unchanged += 1;
+            return done(Ok(()));
+        }
+        if live {
+            return Err(occupied(&found, "the copy"));
         }
         self.unchanged += 1;
-        Ok(())
+        Ok(None)
     }
 }
 

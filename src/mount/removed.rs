@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use super::guard::Guard;
 use super::kernel;
 use super::worker::Worker;
-use crate::create;
 use crate::manifest::{AbsPath, BindOptions, Kind, pattern};
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
@@ -122,7 +121,11 @@ fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptio
     }
     let directory = entry.kind == Kind::Directory;
     let source = if matches!(entry.state, State::Guarded | State::Skipped) {
-        worker.guard.node(directory)?.try_clone_to_owned().map_err(|error| failed(create::os_error(error)))
+        worker
+            .guard
+            .node(directory)?
+            .try_clone_to_owned()
+            .map_err(|error| failed(crate::problem::os_error(error)))
     } else {
         walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter).map_err(failed)
     }?;

@@ -56,7 +56,6 @@ impl Worker<'_, '_> {
             create::directory(dir, name, Mounts::Stay, &mut attributes).map_err(failed)?
         } else {
             let content: &[u8] = if entry.missing == Missing::MachineId { b"uninitialized\n" } else { b"" };
-            let creates = matches!(entry.missing, Missing::Create | Missing::MachineId);
             match walk::look(dir, name, Mounts::Stay) {
                 Err(Errno::NOENT) => match entry.missing {
                     Missing::Link => return Ok(Source::Link),
@@ -70,11 +69,7 @@ impl Worker<'_, '_> {
                 Err(errno) => return Err(failed(errno)),
                 Ok(fd) => {
                     let stat = walk::stat(fd.as_fd()).map_err(failed)?;
-                    if creates && stat.is_file() && stat.mode() == 0 {
-                        create::file(dir, name, Mounts::Stay, content, &mut attributes).map_err(failed)?
-                    } else {
-                        Node { fd, stat, made: false }
-                    }
+                    Node { fd, stat, made: false }
                 }
             }
         };

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::Mode;
 
 use super::kernel::{self, Kernel, SOURCE};
-use crate::create;
 use crate::manifest::AbsPath;
 use crate::manifest::options::Parted;
 use crate::problem::{Problem, Result};
@@ -81,7 +80,7 @@ impl Stage {
         }
         match std::fs::remove_dir(PATH) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed(create::os_error(error)))
+                Err(failed(crate::problem::os_error(error)))
             }
             _ => Ok(()),
         }

@@ -14,6 +14,7 @@ use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, Pending, Report, State};
+use crate::versions;
 use crate::walk::{self, Cursor, Mounts};
 
 /// Does the entries of a plan, one after the other, and keeps what a report needs.
@@ -134,13 +135,16 @@ impl Worker<'_, '_> {
     }
 
     fn record(&mut self, entry: &Entry, target: &AbsPath, source: &AbsPath, state: State, why: String) {
+        let place = self.plan.manifest.store(entry).path.join(source);
         self.entries.push(EntryReport {
             target: target.clone(),
-            source: self.plan.manifest.store(entry).path.join(source),
+            source: place.clone(),
             kind: entry.kind,
             method: entry.method,
             state,
             why,
+            // What an earlier run left, unless this one knows better.
+            versions: self.previous.versions(target, &place).copied(),
         });
     }
 
@@ -158,14 +162,19 @@ impl Worker<'_, '_> {
     fn place_one(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<()> {
         let entry = item.entry;
         let found = self.source(item, source)?;
+        let place = item.store.path.join(source);
+        let mut versions = self.previous.versions(target, &place).copied();
         let (state, why) = match (entry.method, found) {
-            (_, Source::Absent) => (State::Absent, "the store does not hold it"),
-            (Method::Symlink, _) => {
-                self.link(item, target, source)?;
+            (_, Source::Absent) => {
+                versions.get_or_insert_default();
+                (State::Absent, "the store does not hold it")
+            }
+            (Method::Symlink, found) => {
+                versions = self.link(item, target, source, &found)?;
                 (State::Linked, "")
             }
             (Method::Bind, Source::Link) => {
-                self.link(item, target, source)?;
+                versions = self.link(item, target, source, &Source::Link)?;
                 (State::Linked, "the store does not hold it yet")
             }
             (Method::Bind, Source::Node(_)) if self.is_linked(item, target, source)? => {
@@ -176,13 +185,38 @@ impl Worker<'_, '_> {
                 (State::Mounted, "")
             }
             (Method::Copy, Source::Node(node)) => {
-                self.copy(item, target, source, &node)?;
+                versions = self.copy(item, target, source, &node)?;
                 (State::Copied, "")
             }
-            (Method::Copy, Source::Link) => (State::Absent, "the store does not hold it yet"),
+            (Method::Copy, Source::Link) => {
+                versions.get_or_insert_default();
+                (State::Absent, "the store does not hold it yet")
+            }
         };
+        if entry.kind != Kind::Directory && entry.method != Method::Bind {
+            self.tell_of_second_version(item, target, source);
+        }
         self.record(entry, target, source, state, why.to_owned());
+        if let Some(last) = self.entries.last_mut() {
+            last.versions = versions;
+        }
         Ok(())
+    }
+
+    /// Warns of a second version of a file that write-back kept beside the store's.
+    fn tell_of_second_version(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) {
+        let (Ok(store), Some(parent)) = (&self.stores[usize::from(item.entry.store)], source.parent()) else {
+            return;
+        };
+        let dir = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
+        // An error of the directory is one of the entry, too, and said there.
+        if let Ok(Some(beside)) = versions::conflict_beside(dir, source.name()) {
+            let (place, beside) =
+                (item.store.path.join(source), item.store.path.join(&parent.child(&beside)));
+            let problem = Problem::new(format!("two versions of it are kept, {place} and {beside}"));
+            let remedy = "compare the two, keep one under the first name, and remove the other";
+            self.warnings.push(problem.at(target.to_string()).remedy(remedy));
+        }
     }
 
     /// Everything in the store whose name matches, but what is an entry of its own.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{self, SeekFrom};
 use rustix::io::Errno;
 
-use crate::create::os_error;
+use crate::problem::os_error;
 use crate::walk::Stat;
 
 /// The size of one read and write.

@@ -1,22 +1,20 @@
 //! One file, directory, symbolic link or special file, made again under another name with everything that it has, and compared with
 //! the first.
 
-use std::ffi::CStr;
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, Advice, AtFlags, CWD, FileType, IFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, Advice, FileType, IFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Name;
 use super::attributes::{self, Handle, Unsupported};
 use super::content::{self, Content};
 use super::remove::remove;
-use super::staging::Staging;
+use super::staging::{NEW, Staging};
+use super::unnamed::{Unnamed, rename};
 use crate::walk::{self, Mounts, Stat};
-
-/// The name in a staging directory of a file that is being made.
-const NEW: &CStr = c"new";
 
 /// Makes copies.
 #[derive(Debug)]
@@ -102,11 +100,25 @@ impl Copier {
             return attributes::give_times(to, stat);
         }
         let source = open(from, stat)?;
-        let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let target = fs::openat(to.0, c".", unnamed, Mode::empty())?;
-        attributes::drop_acls(target.as_fd())?;
-        let target = self.fill(source, stat, target, &mut |_| ())?;
-        link(target.as_fd(), to)
+        let wanted = seals(from, stat)?;
+        let mut target = Unnamed::new(to.0)?;
+        let fd = target.take()?;
+        target.put_back(self.fill(source, stat, fd, &mut |_| ())?);
+        let target = target.publish(to.1)?;
+        if wanted.is_empty() { Ok(()) } else { seal_if_known(target.as_fd(), wanted) }
+    }
+
+    /// Puts a copy of a regular file or symbolic link in the place of one that is there, in one step, in any directory.
+    pub fn place_over(&mut self, from: Name<'_>, stat: &Stat, to: Name<'_>) -> Result<(), Errno> {
+        for number in 0..100 {
+            let temporary = CString::new(format!(".imp-mount-{}-{number}", std::process::id()))
+                .map_err(|_| Errno::INVAL)?;
+            match self.place(from, stat, (to.0, &temporary)) {
+                Err(Errno::EXIST) => {}
+                placed => return placed.and_then(|()| fs::renameat(to.0, &temporary, to.0, to.1)),
+            }
+        }
+        Err(Errno::EXIST)
     }
 
     /// Puts a copy of a regular file or symbolic link at `to`, in one step: other processes see the old file or the whole new one, also after
@@ -120,49 +132,46 @@ impl Copier {
         flags: RenameFlags,
     ) -> Result<(), Errno> {
         remove(staging.at(NEW))?;
+        let wanted = seals(from, stat)?;
         let put = self.make(from, stat, staging.at(NEW), &mut |_| ()).and_then(|()| {
+            let made = walk::stat_at(staging.dir(), NEW)?;
             if stat.is_file() {
                 fs::fsync(walk::open(staging.dir(), NEW, OFlags::RDONLY, Mounts::Stay)?)?;
             }
-            rename(staging.at(NEW), to, flags)
+            if flags.is_empty() {
+                unseal(to)?;
+            }
+            rename(staging.at(NEW), to, flags).map(|()| made)
         });
         if put.is_err() {
             // The original error is the one to report; the next run removes the file, too.
             let _ = remove(staging.at(NEW));
         }
-        put?;
-        seal(to, stat, from)?;
+        let made = put?;
+        if !wanted.is_empty() {
+            seal_if_known(open(to, &made)?.as_fd(), wanted)?;
+        }
         fs::fsync(walk::open(to.0, c".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?)
     }
 }
 
-/// Sets the inode flags that forbid further changes (`chattr +i`, `chattr +a`) as the source has them.
-fn seal(to: Name<'_>, stat: &Stat, from: Name<'_>) -> Result<(), Errno> {
-    if stat.seals().is_empty() || !stat.is_file() {
-        return Ok(());
-    }
-    let wanted = attributes::flags(open(from, stat)?.as_fd());
-    attributes::seal(walk::open(to.0, to.1, OFlags::RDONLY, Mounts::Stay)?.as_fd(), wanted)
-}
-
-/// Moves a name to another directory of the same file system.
-pub fn rename(from: Name<'_>, to: Name<'_>, flags: RenameFlags) -> Result<(), Errno> {
-    match fs::renameat_with(from.0, from.1, to.0, to.1, flags) {
-        // A file system without the flag. A name that is taken is refused all the same, but for a race.
-        Err(Errno::INVAL) if flags == RenameFlags::NOREPLACE => match walk::stat_at(to.0, to.1) {
-            Ok(_) => Err(Errno::EXIST),
-            Err(Errno::NOENT) => fs::renameat(from.0, from.1, to.0, to.1),
-            Err(errno) => Err(errno),
-        },
+/// Sets `chattr +i` and `+a`, where the file system has them.
+fn seal_if_known(target: BorrowedFd<'_>, wanted: IFlags) -> Result<(), Errno> {
+    match attributes::seal(target, wanted) {
+        Err(Errno::NOTTY | Errno::NOTSUP) => Ok(()),
         result => result,
     }
 }
 
-/// Gives an open file a further name.
-pub fn link(file: BorrowedFd<'_>, to: Name<'_>) -> Result<(), Errno> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::linkat(CWD, path, to.0, to.1, AtFlags::SYMLINK_FOLLOW)
+/// Clears `chattr +i` and `+a` of a file that is about to be replaced.
+fn unseal(to: Name<'_>) -> Result<(), Errno> {
+    match walk::stat_at(to.0, to.1) {
+        Ok(stat) if stat.is_file() && !stat.seals().is_empty() => {
+            attributes::seal(open(to, &stat)?.as_fd(), IFlags::empty())
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Opens the file that was looked at; ESTALE where its name holds another one by now.

@@ -9,6 +9,7 @@ pub mod remove;
 pub mod seals;
 pub mod staging;
 pub mod tree;
+pub mod unnamed;
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;

@@ -16,6 +16,8 @@ use crate::walk::{self, Mounts};
 
 /// The directory at the top of a store that belongs to imp-mount.
 pub const PRIVATE: &str = ".imp-mount";
+/// The name in a staging directory of a single file that is being made.
+pub const NEW: &CStr = c"new";
 /// The part of it that holds unfinished copies.
 const STAGING: &str = "staging";
 
@@ -83,6 +85,18 @@ impl Staging {
         gone(fs::unlinkat(&self.private, STAGING, AtFlags::REMOVEDIR))?;
         gone(fs::unlinkat(&self.top, PRIVATE, AtFlags::REMOVEDIR))
     }
+}
+
+/// Removes the single file that a killed run left in the staging directory of a store, and the directory once it is empty.
+pub fn tidy(store: BorrowedFd<'_>) -> Result<()> {
+    let failed = |errno| Problem::os("cannot remove the staging directory on the store", errno);
+    match walk::stat_at(store, PRIVATE) {
+        Err(Errno::NOENT) => return Ok(()),
+        stat => stat.map_err(failed)?,
+    };
+    let staging = Staging::open(store)?;
+    remove(staging.at(NEW)).map_err(failed)?;
+    staging.close().map_err(failed)
 }
 
 /// The staging directories of one store.

@@ -18,12 +18,10 @@ use super::file::{self, Copier, Ignore};
 use super::level::{Held, Level, To, close_far, reopen};
 use super::remove::remove;
 use super::seals::descend;
-use super::staging::Stagings;
+use super::staging::{NEW, Stagings};
+use super::unnamed;
 use crate::problem::{Problem, Result};
 use crate::walk::{self, Identity, Mounts, Stat};
-
-/// The name in a staging directory of a single file that is being made.
-const NEW: &std::ffi::CStr = c"new";
 
 /// The state of a file at the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -331,7 +329,7 @@ impl Walk<'_, '_> {
             None => self.transfer.copier.make(from, stat, new, self.progress)?,
         }
         let flags = if there.is_some() { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        file::rename(new, to.name, flags)?;
+        unnamed::rename(new, to.name, flags)?;
         Ok(true)
     }
 
@@ -364,7 +362,7 @@ impl Walk<'_, '_> {
         if walk::stat(fd.as_fd())?.identity() != *identity {
             return Err(Errno::STALE);
         }
-        file::link(fd.as_fd(), to)
+        unnamed::link(fd.as_fd(), to)
     }
 
     /// Opens a file at the destination, by its path below the base: also one in the staged directory.
@@ -469,7 +467,7 @@ impl Walk<'_, '_> {
         let Some((dir, _)) = self.staged.take() else { return Ok(()) };
         let Some(place) = place else { return Ok(()) };
         // Only the rename makes it visible, so it is the last step.
-        file::rename((dir.as_fd(), &key), (place, &level.name), RenameFlags::NOREPLACE)
+        unnamed::rename((dir.as_fd(), &key), (place, &level.name), RenameFlags::NOREPLACE)
             .map_err(|errno| self.failed("move to its place the copy of", errno))
     }
 

@@ -108,5 +108,13 @@ fn report() -> Value {
     for pending in report["pending"].as_array_mut().into_iter().flatten() {
         pending["inode"].take();
     }
+    // Inode numbers and times differ in every run: only whether a version is recorded stays.
+    for entry in report["entries"].as_array_mut().into_iter().flatten() {
+        for side in ["store", "root"] {
+            if let Some(version) = entry.pointer_mut(&format!("/versions/{side}")) {
+                *version = (!version.is_null()).into();
+            }
+        }
+    }
     report
 }

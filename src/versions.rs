@@ -1,0 +1,133 @@
+//! The versions of a file that a run left on the store and on the root. Write-back compares with them: a version that is still there
+//! may be replaced, any other one was made by somebody and is kept.
+
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::walk::{self, Stat};
+
+/// Ends the name under which write-back keeps a second version of a file beside the first.
+const CONFLICT: &str = ".imp-mount-conflict";
+/// Second versions of one file that are kept.
+const CONFLICTS: usize = 100;
+
+/// One version of a file. A change of its content or properties, and its replacement by another file, give another version: none of them
+/// leaves the time of the last status change as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    inode: u64,
+    size: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
+}
+
+impl Version {
+    /// The version that was looked at.
+    #[must_use]
+    pub fn of(stat: &Stat) -> Self {
+        Self { inode: stat.inode(), size: stat.size(), modified: stat.modified(), changed: stat.changed() }
+    }
+}
+
+/// The versions that a run left of one file; none where there was no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Versions {
+    /// On the store.
+    pub store: Option<Version>,
+    /// On the root: of a copy, and none of a link.
+    pub root: Option<Version>,
+}
+
+/// The decision about a file that is on the root, and differs from the store's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The root's is the version that the run left: the store's is a newer one.
+    KeepStore,
+    /// The store's is the version that the run left: it is replaced by the root's.
+    Replace,
+    /// The store has no file: the root's is brought there.
+    Bring,
+    /// Both changed, or nothing is known about them: both are kept.
+    KeepBoth,
+}
+
+/// Decides by the versions that a run left and those that are there now.
+#[must_use]
+pub fn decide(left: Option<&Versions>, store: Option<Version>, root: Version) -> Decision {
+    match (left, store) {
+        (Some(left), _) if left.root == Some(root) => Decision::KeepStore,
+        (_, None) => Decision::Bring,
+        (Some(left), Some(store)) if left.store == Some(store) => Decision::Replace,
+        _ => Decision::KeepBoth,
+    }
+}
+
+/// Whether a name is one under which write-back keeps a second version.
+#[must_use]
+pub fn is_conflict(name: &str) -> bool {
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    name.strip_suffix('-').unwrap_or(name).ends_with(CONFLICT)
+}
+
+/// The names, in the order in which they are taken, under which second versions of a file are kept, within the 255 bytes of a name.
+pub fn conflicts(name: &str) -> impl Iterator<Item = String> {
+    (1..=CONFLICTS).map(move |number| {
+        let suffix = if number == 1 { CONFLICT.to_owned() } else { format!("{CONFLICT}-{number}") };
+        let kept = (0..=255 - suffix.len()).rev().find_map(|end| name.get(..end.min(name.len())));
+        format!("{}{suffix}", kept.unwrap_or_default())
+    })
+}
+
+/// The name of the first second version that is kept beside a file; none for most files.
+pub fn conflict_beside(dir: BorrowedFd<'_>, name: &str) -> Result<Option<String>, Errno> {
+    let Some(first) = conflicts(name).next() else { return Ok(None) };
+    match walk::stat_at(dir, first.as_str()) {
+        Ok(_) => Ok(Some(first)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A name as system calls take it.
+pub fn c_name(name: &str) -> Result<CString, Errno> {
+    CString::new(name).map_err(|_| Errno::INVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_ways() {
+        let version = |inode| Version { inode, size: 1, modified: (0, 0), changed: (0, 0) };
+        let [old, new, other] = [1, 2, 3].map(version);
+        let left = Versions { store: Some(old), root: Some(other) };
+        let link = Versions { store: None, root: None };
+        for (left, store, root, decision) in [
+            (Some(&left), Some(old), new, Decision::Replace),
+            (Some(&left), Some(new), other, Decision::KeepStore),
+            (Some(&left), None, other, Decision::KeepStore),
+            (Some(&left), Some(new), new, Decision::KeepBoth),
+            (Some(&left), None, new, Decision::Bring),
+            (Some(&link), None, new, Decision::Bring),
+            (Some(&link), Some(old), new, Decision::KeepBoth),
+            (None, Some(old), new, Decision::KeepBoth),
+            (None, None, new, Decision::Bring),
+        ] {
+            assert_eq!(decide(left, store, root), decision, "{left:?} {store:?} {root:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_second_versions() {
+        let names: Vec<_> = conflicts("shadow").take(2).collect();
+        assert_eq!(names, ["shadow.imp-mount-conflict", "shadow.imp-mount-conflict-2"]);
+        assert!(names.iter().all(|name| is_conflict(name)));
+        assert!(!is_conflict("shadow") && !is_conflict("shadow-2") && !is_conflict("imp-mount-conflict.txt"));
+        let long = "\u{e9}".repeat(127);
+        assert!(conflicts(&long).all(|name| name.len() <= 255 && is_conflict(&name)));
+    }
+}
