@@ -122,8 +122,7 @@ impl Kernel {
         }
         let recursive = if submounts { MsFlags::MS_REC } else { MsFlags::empty() };
         by_path(Some(&magic(source)), &magic(target), None, MsFlags::MS_BIND | recursive, None)?;
-        // The descriptor of the target still names what is covered now.
-        let mounted = walk::look(parent, name, Mounts::Enter)?;
+        let mounted = covering(source, (parent, name))?;
         by_path(None, &magic(mounted.as_fd()), None, MsFlags::MS_PRIVATE | recursive, None)
             .and_then(|()| self.set_options(mounted.as_fd(), options, BindOptions::NONE))
             .or_else(|errno| take_back(mounted.as_fd(), errno))
@@ -163,6 +162,16 @@ impl Kernel {
         }
         rustix::mount::move_mount(mount, "", top, "", empty_paths() | MOVE_MOUNT_BENEATH)
     }
+}
+
+/// Opens the mount of `source` that now covers `name` in `parent`. A descriptor of the target names the covered directory, so the name is
+/// looked up again; where its owner has put something else there, ESTALE, and nothing of it is changed.
+pub fn covering(source: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) -> Result<OwnedFd, Errno> {
+    let mounted = walk::look(parent, name, Mounts::Enter)?;
+    let seen = walk::stat(mounted.as_fd())?;
+    let expected = walk::stat(source)?.identity() == seen.identity();
+    let covers = seen.mount_id() != walk::mount_id(parent)?;
+    if expected && covers { Ok(mounted) } else { Err(Errno::STALE) }
 }
 
 /// Attaches a detached mount.

@@ -212,7 +212,7 @@ impl Tree {
             if !shares {
                 return Ok(());
             }
-            let mounted = walk::look(place.0, place.1, Mounts::Enter)?;
+            let mounted = kernel::covering(source, place)?;
             kernel::make_shared(mounted.as_fd()).or_else(|errno| kernel::take_back(mounted.as_fd(), errno))
         })
     }
