@@ -42,18 +42,14 @@ let
     common
     // {
       pname = "imp-mount-initrd";
-      src = source [ ];
+      # rustflags names it.
+      src = source [ ../initrd/no-unwind-tables.ld ];
       buildNoDefaultFeatures = true;
       cargoBuildFlags = [
         "--bin"
         "imp-mount"
       ];
-      # As in ../initrd/static-build.
-      env.RUSTFLAGS = toString [
-        "-C target-feature=+crt-static"
-        "-C relocation-model=static"
-        "-C link-arg=-Wl,--no-eh-frame-hdr,-T,${../initrd/no-unwind-tables.ld}"
-      ];
+      env.RUSTFLAGS = toString (lib.splitString "\n" (lib.fileContents ../initrd/rustflags));
       doCheck = false;
       # An initrd has no libraries.
       doInstallCheck = true;
