@@ -14,6 +14,7 @@ tests![
     a_started_system_is_brought_in_line,
     a_first_boots_machine_id_is_left_to_systemd,
     a_root_becomes_the_store: Disk,
+    few_calls_for_each_entry: Disk Inject,
 ];
 
 /// One directory that belongs to somebody, one in a deep place, and one file.
@@ -141,4 +142,28 @@ fn a_root_becomes_the_store() {
     assert_eq!(fs::read_to_string(machine.at("/persist/srv/data/file")).unwrap(), "there");
     assert!(machine.mount_at("/var/lib/new").is_some());
     machine.power_off();
+}
+
+/// System calls beyond a fixed number, for entries that each have a parent directory of their own.
+fn few_calls_for_each_entry() {
+    const AT_MOST: usize = 15;
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 16));
+    let calls = |entries: usize| {
+        let entry =
+            |number| json!({ "directory": format!("/srv/{number}/state"), "user": 193, "mode": "0750" });
+        let entries: Vec<_> = (0..entries).map(entry).collect();
+        let stores = json!([{ "path": "/persist" }]);
+        machine.manifest(&json!({ "version": 1, "root": {}, "stores": stores, "entries": entries }));
+        machine.build().ok();
+        machine.power_off();
+        machine.power_on();
+        let (output, calls) = machine.trace(&[], &[]);
+        output.ok();
+        machine.power_off();
+        machine.power_on();
+        // A debug build asks for every descriptor that it closes whether it is open.
+        calls.iter().filter(|call| call.name != "fcntl").count()
+    };
+    let (few, many) = (calls(20), calls(120));
+    assert!(many - few <= 100 * AT_MOST, "{} calls an entry", (many - few) / 100);
 }

@@ -12,7 +12,7 @@ use crate::mount::root::{Sysroot, is_volatile};
 use crate::mount::store::{Opened, device_path};
 use crate::plan::Plan;
 use crate::table;
-use crate::walk::{self, Cursor, Mounts};
+use crate::walk::{self, Mounts};
 
 /// From here on a file system is nearly full: percent of its blocks or inodes.
 const NEARLY_FULL: u64 = 95;
@@ -91,7 +91,7 @@ pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, 
                 "it is mounted read-only; see `dmesg` for errors, check it with fsck, and remount it"
                     .clone_into(&mut found.problem);
             }
-            (found, Some(Opened { cursor: Cursor::new(fd), options }))
+            (found, Some(Opened::new(fd, options)))
         }
         (fd, _) => {
             let problem = fd.err().unwrap_or_else(|| "cannot ask for its mount options".to_owned());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The options that a bind mount of its own can have, whatever the file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BindOptions(u16);
 

@@ -108,6 +108,13 @@ impl Kernel {
         Ok(tree)
     }
 
+    /// A clone of a part of a mount that is attached nowhere, with its options (Linux 6.15; EINVAL before).
+    pub fn clone_again(self, source: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        rustix::mount::open_tree(source, "", flags)
+    }
+
     /// Mounts `source`, a directory or file, on `target`, which is `name` in `parent`.
     pub fn bind(
         self,
@@ -172,6 +179,11 @@ pub fn covering(source: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) 
     let expected = walk::stat(source)?.identity() == seen.identity();
     let covers = seen.mount_id() != walk::mount_id(parent)?;
     if expected && covers { Ok(mounted) } else { Err(Errno::STALE) }
+}
+
+/// Attaches a detached mount to a name on a root that no other process can reach yet.
+pub fn attach_at(mount: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) -> Result<(), Errno> {
+    rustix::mount::move_mount(mount, "", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// Attaches a detached mount.

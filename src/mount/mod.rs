@@ -146,8 +146,7 @@ fn work(
             return Ok(());
         }
     }
-    let kernel = Kernel::probe();
-    let mut tree = match root::prepare(plan, &sysroot, kernel)? {
+    let mut tree = match root::prepare(plan, &sysroot, Kernel::probe())? {
         Found::Tree(tree) => tree,
         Found::Waiting => {
             log::info!("the running system is left as it is: its new root comes with the next boot");
@@ -191,6 +190,7 @@ fn work(
         failures: Vec::new(),
         warnings: Vec::new(),
         unchanged: 0,
+        setgid: false,
     };
     let unwanted =
         if sysroot.is_live() { removed::no_longer_named(plan, previous) } else { [vec![], vec![]] };
@@ -296,7 +296,7 @@ fn describe(plan: &Plan<'_>, stores: &[Result<Opened>], mounts: &[Option<Mount>]
 fn mounts_of(plan: &Plan<'_>, stores: &[Result<Opened>], done: &mut Done) -> Vec<Option<Mount>> {
     let mut mounts = Vec::new();
     for (store, opened) in plan.manifest.stores.iter().zip(stores) {
-        let mount = opened.as_ref().ok().map(|opened| table::of(opened.cursor.base())).transpose();
+        let mount = opened.as_ref().ok().map(|opened| table::of(opened.attached())).transpose();
         mounts.push(mount.unwrap_or_else(|problem| {
             done.warnings.push(problem.at(format!("store {}", store.path)).remedy(WITHOUT_UTAB));
             None

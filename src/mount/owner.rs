@@ -55,7 +55,9 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    fn has_names(&self) -> bool {
+    /// Whether a user or group has to be looked up.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
         [self.user, self.group].into_iter().any(|id| matches!(id, Some(Id::Name(name)) if name != "root"))
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::kernel;
@@ -22,6 +22,9 @@ use crate::walk::{self, Stat};
 impl Worker<'_, '_> {
     pub(super) fn bind(&mut self, item: &Item<'_>, target: &AbsPath, source: &Node) -> Result<()> {
         let entry = item.entry;
+        if self.tree.is_new() && self.bind_fresh(item, target, source)? {
+            return Ok(());
+        }
         match self.spot(item, target, Some(&source.stat))? {
             Spot::Done(mount) => {
                 self.unchanged += 1;
@@ -46,6 +49,33 @@ impl Worker<'_, '_> {
                 verify((parent.as_fd(), name), &source.stat)
             }
         }
+    }
+
+    /// Mounts on a new root, where no other process can interfere: nothing is opened again, and nothing has to be verified. False where
+    /// the target is there already, or the kernel mounts by path.
+    fn bind_fresh(&mut self, item: &Item<'_>, target: &AbsPath, source: &Node) -> Result<bool> {
+        if !self.tree.kernel().has_descriptors() {
+            return Ok(false);
+        }
+        let (wanted, name) = (item.entry.options, target.name());
+        let store = opened(&mut self.stores, item.entry)?;
+        let (preset, inherited) = (store.preset, store.options);
+        let dir = self.parent(item, target)?;
+        // Mode 000, so that it guards itself should the mount ever go away.
+        let made = if item.entry.kind == Kind::Directory {
+            rustix::fs::mkdirat(dir, name, Mode::empty())
+        } else {
+            rustix::fs::mknodat(dir, name, FileType::RegularFile, Mode::empty(), 0)
+        };
+        match made {
+            Err(Errno::EXIST) => return Ok(false),
+            made => made.map_err(|errno| walk::explain(dir, target.as_str(), errno, "a directory"))?,
+        }
+        let parent = target.parent().unwrap_or_else(AbsPath::root);
+        let dir = self.target.opened(parent.as_str()).unwrap_or(self.target.base());
+        let preset = preset.map(|preset| (preset, preset.without(wanted).without(inherited)));
+        self.tree.bind_fresh(source.fd.as_fd(), (dir, name), wanted, preset)?;
+        Ok(true)
     }
 
     /// Brings the options of a mount that is in place in line.

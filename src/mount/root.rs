@@ -217,6 +217,36 @@ impl Tree {
         })
     }
 
+    /// Mounts a directory or file on a name that this process made on a root that no other can reach. `preset` are the options that a clone
+    /// of the source has from the start, and those of them to clear.
+    pub fn bind_fresh(
+        &mut self,
+        source: BorrowedFd<'_>,
+        place: (BorrowedFd<'_>, &str),
+        options: BindOptions,
+        preset: Option<(BindOptions, BindOptions)>,
+    ) -> Result<(), Problem> {
+        let kernel = self.kernel;
+        self.staged_if_needed(|| {
+            let clone = match preset {
+                Some((preset, _)) if preset == options => kernel.clone_again(source)?,
+                Some((_, clear)) => {
+                    let clone = kernel.clone_again(source)?;
+                    kernel.set_options(clone.as_fd(), options, clear)?;
+                    clone
+                }
+                None => kernel.clone_of(source, options, false)?,
+            };
+            kernel::attach_at(clone.as_fd(), place)
+        })
+    }
+
+    /// The mount calls.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     /// Sets and clears options of a mount.
     pub fn set_options(
         &self,

@@ -38,13 +38,15 @@ impl Worker<'_, '_> {
                 .map_err(|errno| Problem::os(format!("cannot look at {shown}"), errno))?;
             return Ok(Source::Node(Node { fd, stat, made: false }));
         };
-        let dir = store.cursor.enter(parent.as_str(), &mut |dir, name, path| {
+        let dir = store.cursor.enter_looking(parent.as_str(), &mut |dir, name, path| {
             let said = plan.parents.of(path);
             let wanted = Wanted::of_parent(&said);
             create::directory(dir, name, Mounts::Stay, &mut || wanted.attributes(names))
                 .and_then(|node| {
                     owner::note(&node, (dir, name), (&item.store.path, path), &wanted, names, pending)?;
-                    Ok(node.fd)
+                    // A pending owner may have been given meanwhile.
+                    let stat = if wanted.has_names() { walk::stat(node.fd.as_fd())? } else { node.stat };
+                    Ok((node.fd, Some(stat)))
                 })
                 .map_err(|errno| step_failed(dir, item, path, errno))
         })?;

@@ -2,16 +2,18 @@
 
 use std::fmt::Write;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use super::kernel;
+use rustix::io::Errno;
+
+use super::kernel::{self, Kernel};
 use super::root::{Sysroot, Tree, is_volatile};
 use crate::create::{self, Attributes};
 use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result, is_damage};
+use crate::problem::{Problem, Result, is_damage, os_error};
 use crate::walk::{self, Cursor, Mounts};
 
 /// What to do about a device that is not there.
@@ -25,6 +27,43 @@ pub struct Opened {
     pub cursor: Cursor,
     /// The options of its mount, which every bind mount inherits.
     pub options: BindOptions,
+    /// Its directory on the mount that others see, where the walk is on a clone.
+    attached: Option<OwnedFd>,
+    /// The options of the clone, which a clone of a part of it has from the start.
+    pub preset: Option<BindOptions>,
+}
+
+impl Opened {
+    /// A store that is open, with the options of its mount.
+    #[must_use]
+    pub fn new(fd: OwnedFd, options: BindOptions) -> Self {
+        Self { cursor: Cursor::new(fd), options, attached: None, preset: None }
+    }
+
+    /// Its directory on the mount that others see.
+    #[must_use]
+    pub fn attached(&self) -> BorrowedFd<'_> {
+        self.attached.as_ref().map_or(self.cursor.base(), AsFd::as_fd)
+    }
+
+    /// Walks on a clone of the store's mount that has these options, and is private: a clone of a part of it needs no call to set them.
+    /// Before Linux 6.15 there are no clones of clones, and nothing changes.
+    pub fn preset(&mut self, kernel: Kernel, options: BindOptions) -> Result<(), Errno> {
+        if self.preset.is_some() || !kernel.has_descriptors() {
+            return Ok(());
+        }
+        // With the mounts below it, or what they cover would be taken for the store's.
+        let clone = kernel.clone_of(self.cursor.base(), options, true)?;
+        match kernel.clone_again(clone.as_fd()) {
+            Err(Errno::INVAL) => return Ok(()),
+            again => drop(again?),
+        }
+        let attached = self.cursor.base().try_clone_to_owned().map_err(os_error)?;
+        self.attached = Some(attached);
+        self.cursor = Cursor::new(clone);
+        self.preset = Some(options);
+        Ok(())
+    }
 }
 
 /// Opens a store below the root, and mounts it first where that is asked for and needed.
@@ -39,7 +78,7 @@ pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
                     store.path
                 );
             }
-            Ok(Opened { cursor: Cursor::new(fd), options })
+            Ok(Opened::new(fd, options))
         })
         .map_err(|problem| problem.at(format!("store {}", store.path)))
 }
@@ -59,13 +98,13 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
         dir = match walk::directory(dir.as_fd(), name, Mounts::Enter) {
             Ok(next) => next,
             // A directory of its own on a disk that is mounted is made; on the root it would be gone after the reboot.
-            Err(rustix::io::Errno::NOENT) if store.device.is_some() || !on_root(&dir)? => {
+            Err(Errno::NOENT) if store.device.is_some() || !on_root(&dir)? => {
                 let mode = plan.parents.of(path.as_str()).mode();
                 create::directory(dir.as_fd(), name, Mounts::Enter, &mut || Attributes::root(mode))
                     .map_err(|errno| Problem::os(format!("cannot create {path}"), errno))?
                     .fd
             }
-            Err(rustix::io::Errno::NOENT) => return Err(not_mounted(store, sysroot)),
+            Err(Errno::NOENT) => return Err(not_mounted(store, sysroot)),
             Err(errno) => return Err(walk::explain(dir.as_fd(), path.as_str(), errno, "a directory")),
         };
     }
@@ -96,7 +135,7 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
     };
     let options = options::part(&store.options);
     tree.mount_device(&fstype, &path, &options, dir.as_fd()).map_err(|problem| match problem.errno {
-        Some(rustix::io::Errno::NOENT) if !std::path::Path::new(&path).exists() => problem.remedy(NO_DEVICE),
+        Some(Errno::NOENT) if !std::path::Path::new(&path).exists() => problem.remedy(NO_DEVICE),
         errno if problem.remedy.is_empty() || errno.is_some_and(is_damage) => {
             problem.remedy(advice(&path, &fstype))
         }

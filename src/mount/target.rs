@@ -36,18 +36,16 @@ impl Worker<'_, '_> {
         let store = self.stores[usize::from(item.entry.store)].as_ref().ok().filter(|_| own_path);
         let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
         let root = AbsPath::root();
-        let make = if self.tree.is_new() { create::new_directory } else { create::directory };
+        let fresh = self.tree.is_new();
+        let setgid = &mut self.setgid;
         self.target.enter(parent.as_str(), &mut |dir, name, path| {
             let said = plan.parents.of(path);
             let wanted = Wanted::of_parent(&said);
             // What the store holds at the same path shows how it should look; but what is the same on every system is not
             // the store's to say.
-            let model = store
-                .filter(|_| !matches!(said, Said::System(_)))
-                .and_then(|store| store.cursor.opened(path));
+            let model = store.filter(|_| !matches!(said, Said::System(_)));
             let model = model
-                .map(walk::stat)
-                .transpose()
+                .map_or(Ok(None), |store| store.cursor.looked(path))
                 .map_err(|errno| Problem::os("cannot look at the store", errno))?;
             let waits = model.is_some()
                 && pending.iter().any(|one| one.base == item.store.path && one.path.as_str() == path);
@@ -57,8 +55,21 @@ impl Worker<'_, '_> {
                 }
                 None => wanted.attributes(names),
             };
-            let node = make(dir, name, Mounts::Enter, &mut attributes)
-                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))?;
+            let failed = |errno| walk::explain(dir, path, errno, "a directory");
+            if fresh {
+                let attributes = attributes();
+                let made = if attributes.pending {
+                    None
+                } else {
+                    let made = create::fresh_directory(dir, name, &attributes, *setgid).map_err(failed)?;
+                    *setgid |= attributes.mode & 0o2000 != 0;
+                    made
+                };
+                if let Some(fd) = made {
+                    return Ok(fd);
+                }
+            }
+            let node = create::directory(dir, name, Mounts::Enter, &mut attributes).map_err(failed)?;
             owner::note(&node, (dir, name), (&root, path), &wanted, names, pending)
                 .map_err(|errno| Problem::os(format!("cannot look at {}", escape(path)), errno))?;
             Ok(node.fd)

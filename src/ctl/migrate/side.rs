@@ -14,7 +14,7 @@ use crate::mount::kernel;
 use crate::mount::root::is_volatile;
 use crate::mount::store::Opened;
 use crate::problem::{Problem, Result};
-use crate::walk::{self, Cursor, Mounts};
+use crate::walk::{self, Mounts};
 
 /// Where things are made before they go to their names: at the top of each store.
 pub const SHOP: &str = ".imp-mount.migrating";
@@ -119,7 +119,7 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
     }
     let fd =
         walk::open(base.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay).map_err(failed)?;
-    let opened = Opened { cursor: Cursor::new(base), options };
+    let opened = Opened::new(base, options);
     let need = Room { bytes: 0, inodes: Some(0) };
     Ok(Side { store, at: at.to_owned(), opened, fd, shares: None, need })
 }
