@@ -10,6 +10,7 @@ use rustix::fs::{OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::create::{self, Attributes};
+use crate::lock::Lock;
 use crate::manifest::{AbsPath, Kind, Method};
 use crate::mount::kernel::Kernel;
 use crate::mount::root::{Sysroot, Tree};
@@ -39,8 +40,9 @@ struct File<'f> {
     source: AbsPath,
 }
 
-/// Brings everything to the stores. Returns what could not be brought.
-pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
+/// Brings everything to the stores. Returns what could not be brought. A report that cannot be used is left to a run; without it no
+/// version is known to be an older one.
+pub fn run(plan: &Plan<'_>, sysroot: &str, lock: &Lock) -> Result<Vec<Problem>> {
     // A copy gets the mode that it is given, and no less.
     rustix::process::umask(rustix::fs::Mode::empty());
     let sysroot = Sysroot::open(sysroot)?;
@@ -49,9 +51,13 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
     let opened: Vec<_> = plan.manifest.stores.iter().map(open).collect();
     let mut stores: Vec<_> =
         opened.into_iter().map(|opened| opened.map(|opened| Store { opened, stagings: None })).collect();
-    let mut report = Report::read()?;
+    let (mut report, unread) = match Report::read() {
+        Ok(report) => (report, None),
+        Err(problem) => (Report::default(), Some(problem)),
+    };
+    let may_record = unread.is_none();
     let mut brought = Vec::new();
-    let mut problems = Vec::new();
+    let mut problems: Vec<_> = unread.into_iter().collect();
     for item in
         plan.items.iter().filter(|item| item.action == Action::Place && item.entry.kind != Kind::Directory)
     {
@@ -73,11 +79,11 @@ pub fn run(plan: &Plan<'_>, sysroot: &str) -> Result<Vec<Problem>> {
         };
         problems.extend(closed.err().map(|problem| problem.at(format!("store {}", store.path))));
     }
-    if !brought.is_empty() {
+    if may_record && !brought.is_empty() {
         for entry in brought {
             report.set_versions(entry);
         }
-        report.write()?;
+        report.write(lock)?;
     }
     Ok(problems)
 }

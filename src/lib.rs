@@ -10,6 +10,7 @@ pub mod cmdline;
 pub mod create;
 #[cfg(feature = "ctl")]
 pub mod ctl;
+pub mod lock;
 pub mod logging;
 pub mod manifest;
 pub mod mount;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod privilege;
 pub mod problem;
 pub mod report;
+pub mod runtime;
 pub mod settle;
 pub mod sys;
 pub mod table;

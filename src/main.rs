@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use imp_mount::check::{self, Findings};
 use imp_mount::cli::{self, Cli, Verb};
 use imp_mount::cmdline::Words;
+use imp_mount::lock::{self, Lock};
 use imp_mount::manifest::path::escape;
 use imp_mount::manifest::{Manifest, Phase, wire};
 use imp_mount::mount::{self, Request};
@@ -47,63 +48,91 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
-    match cli.verb {
+    let name = match cli.verb {
         Verb::Help => return print(cli::HELP),
         Verb::Version => return print(concat!("imp-mount ", env!("CARGO_PKG_VERSION"), "\n")),
-        Verb::Mount | Verb::Settle | Verb::Adopt => {
-            privilege::require_mount()?;
-            privilege::drop_to_needed()?;
-        }
-        Verb::Check | Verb::Plan => {}
+        Verb::Check | Verb::Plan => return look(cli),
+        Verb::Mount => "imp-mount",
+        Verb::Settle => "imp-mount --settle",
+        Verb::Adopt => "imp-mount --adopt",
+    };
+    privilege::require_mount()?;
+    privilege::drop_to_needed()?;
+    // Before anything is read that another process may be about to change.
+    let lock = lock::take(name)?;
+    change(cli, &lock)
+}
+
+/// What the command line and the files that it names say.
+struct Asked<'c> {
+    words: Words,
+    sysroot: &'c str,
+    upto: Phase,
+    manifest: Result<Manifest>,
+}
+
+impl<'c> Asked<'c> {
+    fn of(cli: &'c Cli) -> Self {
+        let in_initrd = std::path::Path::new("/etc/initrd-release").exists();
+        let sysroot = cli.sysroot.as_deref().unwrap_or(if in_initrd { "/sysroot" } else { "/" });
+        let upto = cli.phase.unwrap_or(if sysroot == "/" { Phase::Live } else { Phase::Etc });
+        let manifest = read(cli.manifest.as_deref().unwrap_or(cli::MANIFEST));
+        Self { words: words(cli), sysroot, upto, manifest }
     }
-    let words = words(cli);
-    let in_initrd = std::path::Path::new("/etc/initrd-release").exists();
-    let sysroot = cli.sysroot.as_deref().unwrap_or(if in_initrd { "/sysroot" } else { "/" });
-    let upto = cli.phase.unwrap_or(if sysroot == "/" { Phase::Live } else { Phase::Etc });
-    let manifest = read(cli.manifest.as_deref().unwrap_or(cli::MANIFEST));
+}
+
+/// What changes nothing.
+fn look(cli: &Cli) -> Result<ExitCode> {
+    let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
     let manifest = match manifest {
         Err(problem) if cli.verb == Verb::Check => {
             findings(cli, &check::without_manifest(&problem, sysroot))?;
             return Ok(ExitCode::from(CANNOT));
         }
+        manifest => manifest?,
+    };
+    let plan = Plan::new(&manifest, &words, upto);
+    if cli.verb == Verb::Check {
+        let found = check::check(&plan, sysroot);
+        findings(cli, &found)?;
+        return Ok(ExitCode::from(if found.problems == 0 { 0 } else { FAILED }));
+    }
+    if cli.json {
+        let json = serde_json::to_string_pretty(&print::lines(&plan));
+        return print(&(json.map_err(|error| Problem::new(error.to_string()))? + "\n"));
+    }
+    print(&print::text(&plan))
+}
+
+/// What changes something.
+fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
+    let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
+    let manifest = match manifest {
         Err(problem) if words.off && cli.verb == Verb::Mount => {
             log::warn!("nothing is mounted (imp-mount=off, and there is no manifest to go by: {problem})");
             return Ok(ExitCode::SUCCESS);
         }
         manifest => manifest?,
     };
-    match cli.verb {
-        Verb::Mount => {
+    let done = match cli.verb {
+        Verb::Settle => settle::run(&manifest, sysroot, lock)?,
+        Verb::Adopt => {
+            let problems = adopt::run(&Plan::new(&manifest, &words, upto), sysroot, lock)?;
+            for problem in &problems {
+                log::error!("{problem}");
+            }
+            problems.is_empty()
+        }
+        _ => {
             if words.check {
                 let found = check::check(&Plan::new(&manifest, &words, upto), sysroot);
                 log::info!("{}", check::print::text(&found, false));
             }
-            let outcome = mount::run(&Request { manifest: &manifest, words: &words, sysroot, upto });
-            Ok(ExitCode::from(if outcome == Outcome::Failed { FAILED } else { 0 }))
+            mount::run(&Request { manifest: &manifest, words: &words, sysroot, upto, lock })
+                != Outcome::Failed
         }
-        Verb::Settle => Ok(ExitCode::from(if settle::run(&manifest, sysroot)? { 0 } else { FAILED })),
-        Verb::Adopt => {
-            let problems = adopt::run(&Plan::new(&manifest, &words, upto), sysroot)?;
-            for problem in &problems {
-                log::error!("{problem}");
-            }
-            Ok(ExitCode::from(if problems.is_empty() { 0 } else { FAILED }))
-        }
-        Verb::Plan => {
-            let plan = Plan::new(&manifest, &words, upto);
-            if cli.json {
-                let json = serde_json::to_string_pretty(&print::lines(&plan));
-                return print(&(json.map_err(|error| Problem::new(error.to_string()))? + "\n"));
-            }
-            print(&print::text(&plan))
-        }
-        Verb::Check => {
-            let found = check::check(&Plan::new(&manifest, &words, upto), sysroot);
-            findings(cli, &found)?;
-            Ok(ExitCode::from(if found.problems == 0 { 0 } else { FAILED }))
-        }
-        Verb::Help | Verb::Version => Ok(ExitCode::SUCCESS),
-    }
+    };
+    Ok(ExitCode::from(if done { 0 } else { FAILED }))
 }
 
 fn findings(cli: &Cli, findings: &Findings) -> Result<ExitCode> {

@@ -1,24 +1,23 @@
 //! What a run did, as it is left in /run/imp-mount: read by `--check`, by later runs, by impctl and by monitoring.
 
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::time::Instant;
 
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::lock::Lock;
 use crate::manifest::{AbsPath, Id, Kind, Method, Phase};
 use crate::problem::{Problem, Result};
+use crate::runtime::{self, Document};
 use crate::versions::Versions;
 use crate::walk::Identity;
 
-/// Where a run leaves what later ones need. It is on /run, which survives switch-root and is empty after a boot.
-pub const DIRECTORY: &str = "/run/imp-mount";
 /// The report's path.
 pub const PATH: &str = "/run/imp-mount/report.json";
-/// The version of the report's form.
-const VERSION: u32 = 1;
+/// What follows for a run where the report cannot be used.
+const UNKNOWN: &str = "what earlier runs mounted and the manifest no longer names stays until the next boot, and what waits for its owner \
+is known only by the mark that it carries on its file system";
 /// How many runs are remembered; the first ones, of the boot, always are.
 const RUNS: usize = 64;
 const BOOT_RUNS: usize = 8;
@@ -159,24 +158,26 @@ pub struct Pending {
 }
 
 impl Report {
-    /// The last report since the boot; an empty one where there is none, or none of this version.
+    /// The last report since the boot; an empty one where no run has left any.
+    ///
+    /// # Errors
+    /// It cannot be read, so nothing is known of what runs did.
     pub fn read() -> Result<Self> {
-        let read = || {
-            let mut file = std::fs::File::open(PATH)?;
-            is_roots(&file.metadata()?)?;
-            let mut text = Vec::new();
-            file.read_to_end(&mut text)?;
-            Ok::<_, io::Error>(text)
-        };
-        let text = match read() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            text => text.map_err(|error| {
-                Problem::new(format!("cannot read the report {PATH}: {error}"))
-                    .remedy("remove it if it stays so; what earlier runs did is forgotten then")
-            })?,
-        };
-        let report: Self = serde_json::from_slice(&text).unwrap_or_default();
-        Ok(if report.version == VERSION { report } else { Self::default() })
+        let remedy = "run imp-mount, which keeps it under another name and goes by what it finds in place";
+        runtime::read()
+            .map(Option::unwrap_or_default)
+            .map_err(|problem| if problem.remedy.is_empty() { problem.remedy(remedy) } else { problem })
+    }
+
+    /// The same for a run, which goes on without one that cannot be used, and says what that means: what no report names is neither
+    /// unmounted nor overwritten.
+    ///
+    /// # Errors
+    /// A system call failed.
+    pub fn read_or_set_aside(lock: &Lock) -> Result<(Self, Option<Problem>)> {
+        let (report, problem) = runtime::read_or_set_aside(lock)?;
+        let problem = problem.map(|problem| problem.remedy(UNKNOWN));
+        Ok((report.unwrap_or_default(), problem))
     }
 
     /// The entry at a target.
@@ -224,34 +225,25 @@ impl Report {
         self.runs.push(run);
     }
 
-    /// Leaves the report in [`DIRECTORY`], whole or not at all.
-    pub fn write(&mut self) -> Result<()> {
-        self.version = VERSION;
-        let failed = |error: io::Error| Problem::new(format!("cannot write the report {PATH}: {error}"));
-        directory(DIRECTORY).map_err(|problem| failed(io::Error::other(problem)))?;
-        let new = format!("{PATH}.new");
-        let file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o644).open(&new);
-        let mut writer = io::BufWriter::new(file.map_err(failed)?);
-        serde_json::to_writer(&mut writer, self).map_err(|error| failed(error.into()))?;
-        writer.flush().map_err(failed)?;
-        std::fs::rename(&new, PATH).map_err(failed)
+    /// Leaves the report for later runs, whole or not at all.
+    pub fn write(&mut self, lock: &Lock) -> Result<()> {
+        self.version = Self::VERSION;
+        runtime::write(lock, self)
     }
 }
 
-/// Makes a directory that only root writes to, in one that is there; what is there already must be such a one.
-pub fn directory(path: &str) -> Result<()> {
-    let made = match std::fs::DirBuilder::new().mode(0o755).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => std::fs::symlink_metadata(path).and_then(|metadata| is_roots(&metadata)),
-    };
-    made.map_err(|error| Problem::new(format!("cannot use {path}: {error}")))
-}
+impl Document for Report {
+    const NAME: &'static str = "report.json";
+    const VERSION: u32 = 1;
 
-fn is_roots(metadata: &std::fs::Metadata) -> io::Result<()> {
-    if metadata.uid() == 0 && metadata.mode() & 0o022 == 0 && !metadata.is_symlink() {
-        return Ok(());
+    fn version(&self) -> u32 {
+        self.version
     }
-    Err(io::Error::other("others than root can write to it"))
+
+    fn flaw(&self) -> Option<&'static str> {
+        let in_order = self.entries.is_sorted_by(|one, other| one.target < other.target);
+        (!in_order).then_some("its entries are not in path order")
+    }
 }
 
 /// Takes the time of each step of a run.

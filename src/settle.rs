@@ -6,6 +6,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::create;
+use crate::lock::Lock;
 use crate::manifest::{AbsPath, Manifest};
 use crate::mount::Bases;
 use crate::mount::kernel::Kernel;
@@ -27,7 +28,10 @@ enum Settled {
 }
 
 /// Gives everything that waits its owner, where that exists by now. Returns whether nothing waits any more.
-pub fn run(manifest: &Manifest, sysroot: &str) -> Result<bool> {
+///
+/// # Errors
+/// Nothing can be settled. A report that cannot be used is left to a run: it finds again what waits.
+pub fn run(manifest: &Manifest, sysroot: &str, lock: &Lock) -> Result<bool> {
     let mut report = Report::read()?;
     if report.pending.is_empty() {
         return Ok(true);
@@ -59,7 +63,7 @@ pub fn run(manifest: &Manifest, sysroot: &str) -> Result<bool> {
         log::warn!("{warning}");
     }
     report.pending = waiting;
-    report.write()?;
+    report.write(lock)?;
     Ok(report.pending.is_empty())
 }
 

@@ -7,19 +7,20 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
-use crate::problem::{Problem, Result};
-use crate::report;
+use crate::lock::Lock;
+use crate::problem::{Problem, Result, os_error};
+use crate::runtime;
 use crate::table::escape;
 
 const DIRECTORY: &str = "/run/mount";
-const PATH: &str = "/run/mount/utab";
-const EVENT: &str = "/run/mount/utab.event";
+const NAME: &str = "utab";
 /// How long another writer is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -51,40 +52,47 @@ impl Line {
     }
 }
 
-/// Writes the lines of what is mounted, and drops those of what is gone; other lines stay.
-pub fn update(lines: &[Line], gone: &[String]) -> Result<()> {
+/// Writes the lines of what is mounted, and drops those of what is gone; other lines stay byte for byte.
+pub fn update(own: &Lock, lines: &[Line], gone: &[String]) -> Result<()> {
     if lines.is_empty() && gone.is_empty() {
         return Ok(());
     }
-    let failed = |error: std::io::Error| Problem::new(format!("cannot write {PATH}: {error}"));
-    report::directory(DIRECTORY)?;
-    let _lock = lock()?;
-    let old = match std::fs::read_to_string(PATH) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        old => old.map_err(failed)?,
+    let failed = |errno| Problem::os(format!("cannot write {DIRECTORY}/{NAME}"), errno);
+    let dir = runtime::directory(DIRECTORY)?;
+    let _lock = lock(dir.as_fd())?;
+    let old = match open(dir.as_fd(), NAME, OFlags::RDONLY) {
+        Err(Errno::NOENT) => Vec::new(),
+        file => {
+            let mut text = Vec::new();
+            File::from(file.map_err(failed)?)
+                .read_to_end(&mut text)
+                .map_err(|error| failed(os_error(error)))?;
+            text
+        }
     };
     let new = merged(&old, lines, gone);
     if new == old {
         return Ok(());
     }
-    let path = format!("{PATH}.imp-mount");
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o644).open(&path).map_err(failed)?;
-    file.write_all(new.as_bytes()).map_err(failed)?;
-    std::fs::rename(path, PATH).map_err(failed)?;
+    runtime::replace(own, dir.as_fd(), NAME, &new).map_err(failed)?;
     // By this systemd knows that there is something to read, since libmount 2.40. One that learns it late, in the midst of a
     // shutdown, forgets what waits for the unmounting, and waits for ever.
-    File::options().write(true).create(true).truncate(true).mode(0o644).open(EVENT).map(drop).map_err(failed)
+    open(dir.as_fd(), "utab.event", OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC).map(drop).map_err(failed)
 }
 
-/// libmount's own lock. What cannot be had in time is done without: the file is replaced whole.
+fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644))
+}
+
+/// libmount's own lock, which everybody may read and so hold. What cannot be had in time is done without: the file is replaced
+/// whole.
 ///
 /// Before 2.40 it is closing the lock, opened for reading, that tells others of the change.
-fn lock() -> Result<Option<File>> {
-    let path = format!("{PATH}.lock");
-    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644));
-    let file = File::from(file.map_err(|errno| Problem::os(format!("cannot open {path}"), errno))?);
+fn lock(dir: BorrowedFd<'_>) -> Result<Option<File>> {
+    let file = open(dir, "utab.lock", OFlags::RDONLY | OFlags::CREATE);
+    let file = file.map_err(|errno| Problem::os(format!("cannot open {DIRECTORY}/utab.lock"), errno))?;
+    let file = File::from(file);
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
@@ -95,18 +103,28 @@ fn lock() -> Result<Option<File>> {
     Ok(None)
 }
 
-fn merged(old: &str, lines: &[Line], gone: &[String]) -> String {
+fn merged(old: &[u8], lines: &[Line], gone: &[String]) -> Vec<u8> {
     let mut ours = BTreeSet::new();
     ours.extend(
         lines.iter().map(|line| escape(&line.target)).chain(gone.iter().map(|target| escape(target))),
     );
-    let target =
-        |line: &str| line.split(' ').find_map(|field| field.strip_prefix("TARGET=").map(str::to_owned));
-    let mut text: String = old
-        .split_inclusive('\n')
-        .filter(|line| target(line.trim_end()).is_none_or(|target| !ours.contains(&target)))
-        .collect();
-    text.extend(lines.iter().map(Line::text));
+    let is_ours = |line: &[u8]| {
+        let target = line
+            .trim_ascii_end()
+            .split(|byte| *byte == b' ')
+            .find_map(|field| field.strip_prefix(b"TARGET="));
+        target.and_then(|target| str::from_utf8(target).ok()).is_some_and(|target| ours.contains(target))
+    };
+    let mut text = Vec::with_capacity(old.len());
+    for line in old.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_ours(line)) {
+        text.extend(line);
+    }
+    if !lines.is_empty() && text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+    for line in lines {
+        text.extend(line.text().into_bytes());
+    }
     text
 }
 
@@ -126,11 +144,14 @@ mod tests {
 
     #[test]
     fn lines_are_replaced_and_others_stay() {
-        let foreign = "ID=7 SRC=//nas/x TARGET=/mnt OPTS=uid=0\n";
-        let once = merged(foreign, &[line("/a b")], &[]);
-        let ours = "SRC=/dev/vda2 TARGET=/a\\040b ROOT=/a\\040b OPTS=x-initrd.mount,x-gvfs-hide\n";
-        assert_eq!(once, format!("{foreign}{ours}"));
+        // No UTF-8 text, and without an end.
+        let foreign = b"ID=7 SRC=//nas/\xff TARGET=/mnt OPTS=uid=0\n";
+        let cut = &foreign[..foreign.len() - 1];
+        let once = merged(cut, &[line("/a b")], &[]);
+        let ours = b"SRC=/dev/vda2 TARGET=/a\\040b ROOT=/a\\040b OPTS=x-initrd.mount,x-gvfs-hide\n";
+        assert_eq!(once, [&foreign[..], ours].concat());
         assert_eq!(merged(&once, &[line("/a b")], &[]), once);
         assert_eq!(merged(&once, &[], &["/a b".to_owned()]), foreign);
+        assert_eq!(merged(cut, &[], &["/a b".to_owned()]), cut);
     }
 }

@@ -311,15 +311,11 @@ fn something_was_adopted() {
         ],
     );
 
-    // Nobody knows what is in a damaged record, and nobody writes over it.
+    // Nobody knows what is in a damaged record.
     let record = fs::read("/run/imp-mount/adopted.json").unwrap();
     fs::write("/run/imp-mount/adopted.json", &record[..record.len() / 2]).unwrap();
     assert_eq!(concerns(&status(&machine, 1).0), ["report /run/imp-mount/adopted.json"]);
-    fs::create_dir(machine.at("/var/lib/other")).unwrap();
-    let refused = machine.impctl("adopt", &["/var/lib/other"]).expect(2);
-    refused.says(&["/run/imp-mount/adopted.json", "remove it"]);
     fs::write("/run/imp-mount/adopted.json", record).unwrap();
-    assert!(machine.mount_at("/var/lib/other").is_none());
 
     // It is nothing to another system, and neither is the report.
     fs::create_dir_all("/tmp/other").unwrap();
@@ -509,7 +505,7 @@ fn what_cannot_be_read() {
     let output = run(&[PROGRAM, "status", "--manifest", "/tmp/manifest.json"]).expect(1);
     says(
         &output.stdout,
-        &["report  /run/imp-mount/report.json", "others than root can write to it", "remove it"],
+        &["report  /run/imp-mount/report.json", "others than root can write to it", "run imp-mount"],
     );
 }
 

@@ -22,9 +22,11 @@ mod faults;
 mod files;
 mod harness;
 mod live;
+mod locks;
 mod owners;
 mod plan;
 mod refused;
+mod reports;
 mod roots;
 mod stores;
 mod transfer;
@@ -55,9 +57,11 @@ fn main() -> ExitCode {
         ("files", files::TESTS),
         ("harness", harness::TESTS),
         ("live", live::TESTS),
+        ("locks", locks::TESTS),
         ("owners", owners::TESTS),
         ("plan", plan::TESTS),
         ("refused", refused::TESTS),
+        ("reports", reports::TESTS),
         ("roots", roots::TESTS),
         ("stores", stores::TESTS),
         ("transfer", transfer::TESTS),

@@ -7,6 +7,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
+use crate::create;
 use crate::manifest::path::escape;
 use crate::manifest::{AbsPath, BindOptions, Entry, Kind, Method, Missing};
 use crate::mount::guard::Guard;
@@ -379,7 +380,8 @@ impl Checker<'_, '_> {
     /// Owner and mode, where the manifest says them.
     fn owner(&mut self, item: &Item<'_>, source: &AbsPath, stat: &Stat) -> Result<Verdict, Verdict> {
         let (entry, base) = (item.entry, &item.store.path);
-        if self.report.pending.iter().any(|one| &one.base == base && &one.path == source) {
+        let recorded = self.report.pending.iter().any(|one| &one.base == base && &one.path == source);
+        if recorded || self.is_marked(item, source, stat) {
             let detail = "root's alone until its user exists; imp-mount --settle gives it then";
             return Err((Status::Pending, detail.to_owned()));
         }
@@ -410,6 +412,17 @@ impl Checker<'_, '_> {
             }
             None => Ok((Status::Ok, String::new())),
         }
+    }
+
+    /// Whether something carries the mark of what waits for its owner: where a report is lost, only that tells.
+    fn is_marked(&self, item: &Item<'_>, source: &AbsPath, stat: &Stat) -> bool {
+        let waiting = if stat.is_dir() { 0o700 } else { 0o600 };
+        if (stat.uid(), stat.gid(), stat.mode()) != (0, 0, waiting) || !(stat.is_dir() || stat.is_file()) {
+            return false;
+        }
+        let Some(store) = &self.stores[usize::from(item.entry.store)] else { return false };
+        walk::open_below(store.cursor.base(), source, OFlags::RDONLY, Mounts::Stay)
+            .is_ok_and(|fd| create::is_pending(fd.as_fd()))
     }
 
     /// Notes secrets that everybody can read.

@@ -18,6 +18,7 @@ use crate::names::Names;
 use crate::plan::Plan;
 use crate::problem::Problem;
 use crate::report::{Report, Run};
+use crate::runtime;
 use crate::walk::Cursor;
 
 use disks::Disk;
@@ -33,6 +34,8 @@ pub struct Findings {
     pub sysroot: String,
     /// What is wrong with the manifest; empty where it can be read.
     pub manifest: String,
+    /// What is wrong with the report of earlier runs; empty where it can be read, or there is none.
+    pub report: String,
     /// The root.
     pub root: Option<Filesystem>,
     /// The stores.
@@ -54,15 +57,21 @@ pub struct Findings {
 /// Holds a plan against the system below a sysroot.
 #[must_use]
 pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
-    let (report, unread) = match Report::read() {
-        Ok(report) => (report, None),
-        Err(problem) => (Report::default(), Some(problem.to_string())),
-    };
+    let (report, unread) = report();
     let mut findings = hold(plan, sysroot, &report);
     findings.last_run = report.runs.last().cloned();
-    findings.notes.extend(unread);
+    findings.report = unread;
+    findings.notes.extend(runtime::aside().into_iter().map(|(path, what)| format!("{path} {what}")));
     conclude(&mut findings);
     findings
+}
+
+/// The report, and why it cannot be used.
+fn report() -> (Report, String) {
+    match Report::read() {
+        Ok(report) => (report, String::new()),
+        Err(problem) => (Report::default(), problem.to_string()),
+    }
 }
 
 /// The same by the report that is given, without what [`conclude`] makes of it.
@@ -93,11 +102,13 @@ pub fn hold(plan: &Plan<'_>, sysroot: &str, report: &Report) -> Findings {
 /// What can be said without a manifest.
 #[must_use]
 pub fn without_manifest(problem: &Problem, sysroot: &str) -> Findings {
+    let (report, unread) = report();
     let mut findings = Findings {
         version: 1,
         sysroot: sysroot.to_owned(),
         manifest: problem.to_string(),
-        last_run: Report::read().unwrap_or_default().runs.last().cloned(),
+        report: unread,
+        last_run: report.runs.last().cloned(),
         ..Findings::default()
     };
     conclude(&mut findings);
@@ -179,6 +190,7 @@ pub fn conclude(findings: &mut Findings) {
     let bad = |filesystem: &&Filesystem| !filesystem.problem.is_empty();
     let filesystems = findings.root.iter().chain(&findings.stores);
     findings.problems = usize::from(!findings.manifest.is_empty())
+        + usize::from(!findings.report.is_empty())
         + filesystems.filter(bad).count()
         + findings.entries.iter().filter(|one| one.status.is_problem()).count();
     let lost = findings.stores.iter().any(|store| store.source.is_empty());
@@ -214,6 +226,9 @@ fn next(findings: &Findings) -> Vec<String> {
         if std::path::Path::new(&device_path(device)).exists() {
             say(&format!("where that fails, check its file system: fsck -n {device}"));
         }
+    }
+    if !findings.report.is_empty() {
+        say("run imp-mount, which keeps the report that cannot be used and makes a new one");
     }
     if has(Status::WrongSource) || has(Status::Covered) {
         say("move or unmount what is in the way");

@@ -65,6 +65,9 @@ fn write(out: &mut String, findings: &Findings, quiet: bool) -> std::fmt::Result
     for (what, filesystem) in filesystems().filter(|(_, filesystem)| !filesystem.problem.is_empty()) {
         writeln!(out, "{what:<19} {}", describe(filesystem))?;
     }
+    if !findings.report.is_empty() {
+        writeln!(out, "{:<19} PROBLEM: {}", "report", escape(&findings.report))?;
+    }
     if !findings.manifest.is_empty() {
         writeln!(out, "{:<19} {}", "manifest", findings.manifest.trim_start_matches("manifest "))?;
     }

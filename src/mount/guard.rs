@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::manifest::options::BindOptions;
 use crate::problem::{Problem, Result};
-use crate::report;
+use crate::runtime;
 use crate::walk::{self, Identity};
 
 /// The two that are mounted wherever a guard is needed. They are on /run, which survives switch-root.
@@ -60,11 +60,10 @@ impl Guard {
 }
 
 fn make(name: &str, directory: bool) -> Result<()> {
-    let folder = format!("{}/guard", report::DIRECTORY);
-    report::directory(report::DIRECTORY)?;
-    report::directory(&folder)?;
+    let folder = format!("{}/guard", runtime::DIRECTORY);
+    runtime::directory(runtime::DIRECTORY)?;
+    let folder = runtime::directory(&folder)?;
     let failed = |errno| Problem::os(format!("cannot make the guard {}", path(name)), errno);
-    let folder = walk::base(&folder).map_err(failed)?;
     let made = if directory {
         rustix::fs::mkdirat(&folder, name, Mode::empty())
     } else {
@@ -78,5 +77,5 @@ fn make(name: &str, directory: bool) -> Result<()> {
 }
 
 fn path(name: &str) -> String {
-    format!("{}/guard/{name}", report::DIRECTORY)
+    format!("{}/guard/{name}", runtime::DIRECTORY)
 }

@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::cmdline::Words;
+use crate::lock::Lock;
 use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind, Manifest, Method, Phase};
 use crate::names::{Files, Names, Place};
@@ -49,14 +50,16 @@ pub struct Request<'a> {
     pub sysroot: &'a str,
     /// The last phase that it is for.
     pub upto: Phase,
+    /// Held until the report is written.
+    pub lock: &'a Lock,
 }
 
 /// Brings the system in line with the manifest and leaves a report. What went wrong has been logged when it returns.
 pub fn run(request: &Request<'_>) -> Outcome {
     let mut clock = Clock::start();
-    let previous = match Report::read() {
-        Ok(report) => report,
-        // Without it nobody knows what is mounted and no longer wanted, and a new one would forget it for good.
+    let (previous, unread) = match Report::read_or_set_aside(request.lock) {
+        Ok(read) => read,
+        // Another try may succeed, and a new report would forget what is mounted and no longer named.
         Err(problem) => {
             log::error!("{problem}");
             return Outcome::Failed;
@@ -65,11 +68,12 @@ pub fn run(request: &Request<'_>) -> Outcome {
     let mut report = previous.clone();
     let plan = Plan::new(request.manifest, request.words, request.upto);
     let mut result = Done::default();
+    result.warnings.extend(unread);
     result.warnings.extend(plan.idle.iter().map(Problem::new));
     result.warnings.extend(request.words.unknown.iter().map(|word| {
         Problem::new(format!("the kernel command line has a word that means nothing here: {word}"))
     }));
-    if let Err(problem) = work(&plan, request.sysroot, &previous, &mut report, &mut result, &mut clock) {
+    if let Err(problem) = work(&plan, request, &previous, &mut report, &mut result, &mut clock) {
         result.failures.push(problem);
     }
     let outcome = if result.failures.is_empty() { result.outcome } else { Outcome::Failed };
@@ -95,7 +99,7 @@ pub fn run(request: &Request<'_>) -> Outcome {
         failures: text(&result.failures),
         warnings: text(&result.warnings),
     });
-    if let Err(problem) = report.write() {
+    if let Err(problem) = report.write(request.lock) {
         log::warn!("{problem}");
     }
     outcome
@@ -126,7 +130,7 @@ impl Default for Done {
 
 fn work(
     plan: &Plan<'_>,
-    sysroot: &str,
+    request: &Request<'_>,
     previous: &Report,
     report: &mut Report,
     done: &mut Done,
@@ -134,7 +138,7 @@ fn work(
 ) -> Result<()> {
     // What is created gets the mode that it is given, and no less.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let sysroot = Sysroot::open(sysroot)?;
+    let sysroot = Sysroot::open(request.sysroot)?;
     if plan.off {
         done.outcome = Outcome::Off;
         log::warn!(
@@ -171,7 +175,7 @@ fn work(
     )?;
     let mounts = sysroot.is_live().then(|| mounts_of(plan, &stores, done));
     if let Some(mounts) = &mounts {
-        announce(plan, &sysroot, mounts, previous, done);
+        announce(plan, &sysroot, mounts, (previous, request.lock), done);
     }
     let target =
         tree.root.try_clone().map_err(|error| Problem::new(format!("cannot keep the root open: {error}")))?;
@@ -227,7 +231,7 @@ fn work(
     for entry in entries {
         report.insert(entry);
     }
-    if let Err(problem) = write_utab(plan, &sysroot, &mounts, &report.entries, &gone) {
+    if let Err(problem) = write_utab(plan, &sysroot, &mounts, (&report.entries, &gone), request.lock) {
         done.warnings.push(problem.remedy(WITHOUT_UTAB));
         remember(report, gone);
     }
@@ -313,7 +317,7 @@ fn announce(
     plan: &Plan<'_>,
     sysroot: &Sysroot,
     mounts: &[Option<Mount>],
-    previous: &Report,
+    (previous, lock): (&Report, &Lock),
     done: &mut Done,
 ) {
     let binds = plan.items.iter().filter(|item| {
@@ -323,7 +327,7 @@ fn announce(
             && waits.contains(&previous.state(&item.entry.target))
     });
     let wanted: Vec<_> = binds.map(|item| resting(item, State::Mounted, "")).collect();
-    if let Err(problem) = write_utab(plan, sysroot, mounts, &wanted, &[]) {
+    if let Err(problem) = write_utab(plan, sysroot, mounts, (&wanted, &[]), lock) {
         done.warnings.push(problem.remedy(WITHOUT_UTAB));
     }
 }
@@ -332,8 +336,8 @@ fn write_utab(
     plan: &Plan<'_>,
     sysroot: &Sysroot,
     mounts: &[Option<Mount>],
-    entries: &[EntryReport],
-    gone: &[Removed],
+    (entries, gone): (&[EntryReport], &[Removed]),
+    lock: &Lock,
 ) -> Result<()> {
     // Where each store's own directory is below its file system.
     let roots: Vec<Option<(String, AbsPath)>> = plan
@@ -374,7 +378,7 @@ fn write_utab(
     let vain = entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy));
     let gone = gone.iter().map(|one| &one.entry).chain(vain);
     let gone: Vec<_> = gone.map(|entry| entry.target.as_str().to_owned()).collect();
-    utab::update(&lines, &gone)
+    utab::update(lock, &lines, &gone)
 }
 
 /// Where names are looked up.

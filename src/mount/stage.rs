@@ -8,7 +8,7 @@ use super::kernel::{self, Kernel, SOURCE};
 use crate::manifest::AbsPath;
 use crate::manifest::options::Parted;
 use crate::problem::{Problem, Result};
-use crate::report;
+use crate::runtime;
 use crate::table;
 use crate::walk::{self, Mounts};
 
@@ -34,9 +34,8 @@ impl Stage {
     pub fn new(kernel: Kernel) -> Result<Self> {
         Self::clear()?;
         let failed = |errno| Problem::os(format!("cannot make the staging mount {PATH}"), errno);
-        report::directory(report::DIRECTORY)?;
-        report::directory(PATH)?;
-        let dir = walk::base(PATH).map_err(failed)?;
+        runtime::directory(runtime::DIRECTORY)?;
+        let dir = runtime::directory(PATH)?;
         let mode = "700".to_owned();
         let options = Parted { mount: None, filesystem: vec![("mode", Some(&mode))] };
         match kernel.new_filesystem("tmpfs", SOURCE, &options, PATH)? {

@@ -2,9 +2,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// What a program did.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,16 +68,72 @@ impl fmt::Debug for Output {
 
 /// Runs a program to its end with nothing but PATH in its environment. It dies with the test.
 pub fn run(argv: &[impl AsRef<OsStr>]) -> Output {
-    // The parent-death signal is lost in a fork, so the program's own process has to set it.
-    let output = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "--"])
-        .args(argv)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .stdin(Stdio::null())
-        .output()
-        .expect("setpriv (util-linux) is needed");
+    let output = command(argv).output().expect("setpriv (util-linux) is needed");
     Output::new(argv, output.status, &output.stdout, &output.stderr)
+}
+
+fn command(argv: &[impl AsRef<OsStr>]) -> Command {
+    // The parent-death signal is lost in a fork, so the program's own process has to set it.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).args(argv);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).stdin(Stdio::null());
+    command
+}
+
+/// A program that runs beside the test.
+pub struct Running {
+    argv: Vec<OsString>,
+    child: Child,
+    stdout: File,
+    stderr: File,
+}
+
+/// Starts a program as [`run`] does.
+pub fn start(argv: &[impl AsRef<OsStr>]) -> Running {
+    // Not pipes, which would be empty once they have been looked at.
+    let file = |name| File::from(memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
+    let (stdout, stderr) = (file("stdout"), file("stderr"));
+    let mut command = command(argv);
+    command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
+    let child = command.spawn().expect("setpriv (util-linux) is needed");
+    Running { argv: argv.iter().map(|word| word.as_ref().to_owned()).collect(), child, stdout, stderr }
+}
+
+impl Running {
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&content(&self.stderr)).into_owned()
+    }
+
+    /// Waits until it has said this on stderr.
+    pub fn await_words(&self, words: &str) {
+        while !self.stderr().contains(words) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Output {
+        let status = self.child.wait().unwrap();
+        Output::new(&self.argv, status, &content(&self.stdout), &content(&self.stderr))
+    }
+}
+
+/// All of a file that another process goes on writing to through the same offset.
+fn content(file: &File) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
 }
 
 /// Runs a program written as one line, its words separated by spaces; it must succeed. Returns its stdout.

@@ -1,6 +1,6 @@
 //! A machine after switch-root: the program runs on a system whose / is the root that it built.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::mount::MsFlags;
 
 use super::inject::trace;
-use super::{Call, Injected, Machine, Output, namespace, run};
+use super::{Call, Injected, Machine, Output, Running, namespace, run, start};
 
 /// Seen from inside and outside: /run is the same there.
 const HOME: &str = "/run/machine";
@@ -50,8 +50,13 @@ impl Machine {
         trace(faults, &self.at(""), &line)
     }
 
+    /// Starts impctl in the started system; see [`Machine::impctl`].
+    pub fn start_impctl(&self, command: &str, words: &[&str]) -> Running {
+        self.start_inside(&self.impctl_line(command, words))
+    }
+
     fn impctl_line(&self, command: &str, words: &[&str]) -> Vec<String> {
-        fs::copy(self.home().join("manifest"), Path::new(HOME).join("manifest")).unwrap();
+        self.bring("manifest");
         let manifest = format!("{HOME}/manifest");
         let line = [IMPCTL, command, "--manifest", &manifest];
         line.iter().chain(words).map(|word| (*word).to_owned()).collect()
@@ -69,18 +74,37 @@ impl Machine {
         trace(faults, &self.at(""), &line)
     }
 
+    /// Starts the program in the started system; see [`Machine::run_live`].
+    pub fn start_live(&self, words: &[&str]) -> Running {
+        self.start_inside(&self.live_line(words))
+    }
+
     fn live_line(&self, words: &[&str]) -> Vec<String> {
-        for file in ["manifest", "cmdline"] {
-            fs::copy(self.home().join(file), Path::new(HOME).join(file)).unwrap();
-        }
+        self.bring("manifest");
+        self.bring("cmdline");
         let line = format!("{PROGRAM} --manifest {HOME}/manifest --cmdline {HOME}/cmdline");
         line.split(' ').chain(words.iter().copied()).map(Into::into).collect()
     }
 
+    /// Brings a file to where the started system sees it, in one step: another program may be about to read it.
+    fn bring(&self, name: &str) {
+        let (new, place) = (Path::new(HOME).join(format!("{name}.new")), Path::new(HOME).join(name));
+        fs::copy(self.home().join(name), &new).unwrap();
+        fs::rename(new, place).unwrap();
+    }
+
     /// Runs any program in the started system.
     pub fn run_inside(&self, argv: &[&str]) -> Output {
+        run(&self.inside(argv))
+    }
+
+    fn start_inside(&self, argv: &[String]) -> Running {
+        start(&self.inside(argv))
+    }
+
+    fn inside(&self, argv: &[impl AsRef<OsStr>]) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec!["chroot".into(), self.at("").into()];
-        line.extend(argv.iter().map(Into::into));
-        run(&line)
+        line.extend(argv.iter().map(|word| word.as_ref().to_owned()));
+        line
     }
 }

@@ -24,6 +24,7 @@ use super::progress::Progress;
 use super::system::{Names, System};
 use super::terminal::{self, count};
 use crate::cmdline::Words;
+use crate::lock::Lock;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase, Store};
 use crate::mount::kernel::Kernel;
@@ -32,7 +33,7 @@ use crate::mount::store::{self, Opened};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result};
 use crate::walk::{self, Mounts, Stat};
-use crate::{adopt, logging, privilege};
+use crate::{adopt, lock, logging, privilege};
 use place::Place;
 use record::Adopted;
 use survey::Survey;
@@ -94,9 +95,13 @@ struct Done {
 
 /// Adopts every path, and says which line keeps each.
 pub fn run(options: &Adopt) -> Result<(), Failure> {
+    logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
+    privilege::require_mount().map_err(Failure::Unable)?;
+    // Before anything is read that another process may be about to change.
+    let lock = lock::take("impctl adopt").map_err(Failure::Unable)?;
     let system = System::open(Path::new("/"))?;
     let manifest = system.manifest(Some(&options.manifest))?.unwrap_or_default();
-    let (done, problems) = adopt_all(options, &manifest, system.names()).map_err(Failure::Unable)?;
+    let (done, problems) = adopt_all(options, &manifest, system.names(), &lock).map_err(Failure::Unable)?;
     if options.json {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let json = serde_json::json!({ "version": 1, "adopted": done, "problems": problems });
@@ -129,9 +134,12 @@ fn text(done: &[Done]) -> String {
     text
 }
 
-fn adopt_all(options: &Adopt, manifest: &Manifest, names: Names) -> Result<(Vec<Done>, Vec<Problem>)> {
-    logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
-    privilege::require_mount()?;
+fn adopt_all(
+    options: &Adopt,
+    manifest: &Manifest,
+    names: Names,
+    lock: &Lock,
+) -> Result<(Vec<Done>, Vec<Problem>)> {
     let words = Words::default();
     let plan = Plan::new(manifest, &words, Phase::Live);
     // What is created gets the mode that it is given, and no less.
@@ -144,7 +152,10 @@ fn adopt_all(options: &Adopt, manifest: &Manifest, names: Names) -> Result<(Vec<
         ));
     }
     // What could not be written down in the end is not begun.
-    Adopted::read()?;
+    let (adopted, unread) = Adopted::read_or_set_aside(lock)?;
+    if let Some(problem) = unread {
+        log::warn!("{problem}");
+    }
     let mut tree = Tree::existing(&sysroot, Kernel::probe())?;
     let (number, on) = choose(manifest, options.store.as_deref())?;
     let opened = store::open(&plan, on, &mut tree, &sysroot)?;
@@ -153,7 +164,7 @@ fn adopt_all(options: &Adopt, manifest: &Manifest, names: Names) -> Result<(Vec<
             .at(format!("store {}", on.path))
             .remedy("see `dmesg` for errors, and remount it writable"));
     }
-    let mut run = Run { options, manifest, number, on, opened, tree, names };
+    let mut run = Run { options, manifest, number, on, opened, tree, names, adopted, lock };
     let (mut done, mut problems) = (Vec::new(), Vec::new());
     for path in &options.paths {
         match absolute(path)
@@ -204,6 +215,8 @@ struct Run<'r> {
     opened: Opened,
     tree: Tree,
     names: Names,
+    adopted: Adopted,
+    lock: &'r Lock,
 }
 
 impl Run<'_> {
@@ -242,7 +255,7 @@ impl Run<'_> {
     }
 
     /// A path that is mounted already: by a run that was stopped before it could write that down, or for another reason.
-    fn in_place(&self, target: &AbsPath, kind: Kind, dir: &OwnedFd, stat: &Stat) -> Result<Done> {
+    fn in_place(&mut self, target: &AbsPath, kind: Kind, dir: &OwnedFd, stat: &Stat) -> Result<Done> {
         let source = walk::open_below(self.opened.cursor.base(), target, OFlags::PATH, Mounts::Stay);
         let same =
             source.and_then(|fd| walk::stat(fd.as_fd())).is_ok_and(|it| it.identity() == stat.identity());
@@ -257,14 +270,15 @@ impl Run<'_> {
     }
 
     /// Writes down what is mounted now. It is in place, whatever becomes of that.
-    fn record(&self, target: &AbsPath, kind: Kind, mount: &OwnedFd) -> Result<()> {
-        if let Err(problem) = record::tell(target, mount.as_fd()) {
+    fn record(&mut self, target: &AbsPath, kind: Kind, mount: &OwnedFd) -> Result<()> {
+        if let Err(problem) = record::tell(target, mount.as_fd(), self.lock) {
             log::warn!("{target}: {problem}; it may be unmounted on its own at shutdown");
         }
         let source = self.on.path.join(target);
-        Adopted::read()?
-            .with(record::Entry { target: target.clone(), source, kind })
-            .and_then(|()| record::keep(target))
+        let entry = record::Entry { target: target.clone(), source, kind };
+        self.adopted
+            .add(entry, self.lock)
+            .and_then(|()| record::keep(target, self.lock))
             .map_err(|problem| Problem { what: format!("it is mounted, but {}", problem.what), ..problem })
     }
 

@@ -3,23 +3,22 @@
 //! It is kept beside the report and not in it: a run takes away what the report has and the manifest has not, and under this
 //! mount there is an old state. A mount that nobody told it of is left alone, and is in place once the manifest names it.
 
-use std::fmt::Display;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use serde::{Deserialize, Serialize};
 
+use crate::lock::Lock;
 use crate::manifest::{AbsPath, Kind};
 use crate::problem::{Problem, Result};
-use crate::report::{self, Report};
+use crate::report::Report;
+use crate::runtime::{self, Document};
 use crate::{table, utab};
 
 /// Where it is kept.
 pub const PATH: &str = "/run/imp-mount/adopted.json";
-/// The version of its form.
-const VERSION: u32 = 1;
+/// What follows where it cannot be used.
+const UNKNOWN: &str =
+    "what was adopted before stays mounted, and `impctl status` no longer lists it; its data is on the store";
 
 /// Everything that was adopted since the boot.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -42,52 +41,66 @@ pub struct Entry {
 }
 
 impl Adopted {
-    /// What was adopted since the boot; nothing where nobody wrote it down.
+    /// What was adopted since the boot; nothing where nothing was.
+    ///
+    /// # Errors
+    /// It cannot be read, so nothing is known of what was adopted.
     pub fn read() -> Result<Self> {
-        let failed = |what: &dyn Display| {
-            Problem::new(format!("cannot read {PATH}: {what}")).remedy(
-                "remove it; what was adopted since the boot and is not in the configuration is forgotten then",
-            )
-        };
-        let bytes = match fs::read(PATH) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            bytes => bytes.map_err(|error| failed(&error))?,
-        };
-        if fs::symlink_metadata(PATH).map_err(|error| failed(&error))?.uid() != 0 {
-            return Err(failed(&"it is not root's"));
-        }
-        let read: Self = serde_json::from_slice(&bytes).map_err(|error| failed(&error))?;
-        if read.version == VERSION { Ok(read) } else { Err(failed(&"it is of another version")) }
+        let remedy = "the next `impctl adopt` keeps it under another name";
+        runtime::read()
+            .map(Option::unwrap_or_default)
+            .map_err(|problem| if problem.remedy.is_empty() { problem.remedy(remedy) } else { problem })
+    }
+
+    /// The same for adopting more, which goes on without one that cannot be used, and says what that means.
+    ///
+    /// # Errors
+    /// A system call failed.
+    pub fn read_or_set_aside(lock: &Lock) -> Result<(Self, Option<Problem>)> {
+        let (adopted, problem) = runtime::read_or_set_aside(lock)?;
+        Ok((adopted.unwrap_or_default(), problem.map(|problem| problem.remedy(UNKNOWN))))
     }
 
     /// Writes down one more with the others, whole or not at all.
-    pub fn with(mut self, entry: Entry) -> Result<()> {
-        self.version = VERSION;
+    pub fn add(&mut self, entry: Entry, lock: &Lock) -> Result<()> {
+        self.version = Self::VERSION;
         match self.entries.binary_search_by(|other| other.target.cmp(&entry.target)) {
             Ok(at) if self.entries[at] == entry => return Ok(()),
             Ok(at) => self.entries[at] = entry,
             Err(at) => self.entries.insert(at, entry),
         }
-        let failed = |error: std::io::Error| Problem::new(format!("cannot write {PATH}: {error}"));
-        report::directory(report::DIRECTORY)?;
-        let new = format!("{PATH}.new");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o644).open(&new).map_err(failed)?;
-        let bytes = serde_json::to_vec(&self).map_err(|error| failed(error.into()))?;
-        file.write_all(&bytes).and_then(|()| fs::rename(&new, PATH)).map_err(failed)
+        runtime::write(lock, self)
     }
 }
 
-/// Lets the report forget what an entry that is gone has left there: a run would take it away, and it is to stay.
-pub fn keep(target: &AbsPath) -> Result<()> {
-    let mut report = Report::read()?;
+impl Document for Adopted {
+    const NAME: &'static str = "adopted.json";
+    const VERSION: u32 = 1;
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn flaw(&self) -> Option<&'static str> {
+        let in_order = self.entries.is_sorted_by(|one, other| one.target < other.target);
+        (!in_order).then_some("its entries are not in path order")
+    }
+}
+
+/// Lets the report forget what an entry that is gone has left there: a run would take it away, and it is to stay. A report that
+/// cannot be used names nothing to a run either.
+pub fn keep(target: &AbsPath, lock: &Lock) -> Result<()> {
+    let mut report = match Report::read() {
+        Err(problem) if problem.errno.is_none() => return Ok(()),
+        report => report?,
+    };
     let known = report.entries.len();
     report.entries.retain(|entry| entry.target != *target);
-    if report.entries.len() == known { Ok(()) } else { report.write() }
+    if report.entries.len() == known { Ok(()) } else { report.write(lock) }
 }
 
 /// Tells libmount of a mount, as a run does for its own.
-pub fn tell(target: &AbsPath, mount: BorrowedFd<'_>) -> Result<()> {
+pub fn tell(target: &AbsPath, mount: BorrowedFd<'_>, lock: &Lock) -> Result<()> {
     let mount = table::of(mount)?;
     let line = utab::Line {
         source: mount.source,
@@ -96,5 +109,5 @@ pub fn tell(target: &AbsPath, mount: BorrowedFd<'_>) -> Result<()> {
         hidden: false,
         trash: false,
     };
-    utab::update(&[line], &[])
+    utab::update(lock, &[line], &[])
 }

@@ -19,10 +19,10 @@ use super::progress::Progress;
 use super::shop::Shop;
 use super::system::System;
 use super::{bring, terminal};
-use crate::logging;
 use crate::manifest::{AbsPath, Kind, Manifest};
 use crate::problem::{Problem, Result};
 use crate::walk::{self, Mounts};
+use crate::{lock, logging};
 use route::Route;
 use rsync::Batch;
 use side::{Room, SHOP, Side};
@@ -118,6 +118,10 @@ struct EntryOutcome {
 /// Brings everything, and says what became of it.
 pub fn run(options: &Migrate) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
+    require_root().map_err(Failure::Unable)?;
+    // Before anything is read that another process may be about to change.
+    let _lock =
+        if options.dry_run { None } else { Some(lock::take("impctl migrate").map_err(Failure::Unable)?) };
     let manifest = System::open(Path::new("/"))?.manifest(Some(&options.manifest))?.unwrap_or_default();
     let mut migration = Migration::prepare(options, &manifest).map_err(Failure::Unable)?;
     migration.look();
@@ -137,6 +141,13 @@ pub fn run(options: &Migrate) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }
 
+fn require_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Problem::new("only root may read everything and give it its owners").remedy("run it as root"))
+}
+
 /// The work, and what it has come to.
 struct Migration<'m> {
     options: &'m Migrate,
@@ -151,11 +162,6 @@ struct Migration<'m> {
 
 impl<'m> Migration<'m> {
     fn prepare(options: &'m Migrate, manifest: &'m Manifest) -> Result<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(
-                Problem::new("only root may read everything and give it its owners").remedy("run it as root")
-            );
-        }
         // What is created gets the mode that it is given, and no less.
         rustix::process::umask(Mode::empty());
         bring::allow_depth();

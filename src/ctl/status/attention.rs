@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::{Status, label};
 use crate::check::store::Filesystem;
-use crate::problem::Problem;
 use crate::report::{Outcome, PATH, Run};
 
 /// One thing that needs attention.
@@ -25,13 +24,13 @@ impl Concern {
 }
 
 /// Everything that needs attention; `last` is the last run since the boot, and `unread` what of earlier ones cannot be read.
-pub fn concerns(status: &Status, unread: &[(&str, Problem)], last: Option<&Run>) -> Vec<Concern> {
+pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>) -> Vec<Concern> {
     let mut all: Vec<_> =
-        unread.iter().map(|(path, problem)| Concern::new("report", *path, problem.to_string())).collect();
+        unread.iter().map(|(path, problem)| Concern::new("report", path, problem)).collect();
     match last {
         // Nobody knows that of another system.
         None if all.is_empty() && status.sysroot == "/" => {
-            let what = "there is none, or none that this version can read: it was not booted with imp-mount";
+            let what = "there is none: it was not booted with imp-mount";
             all.push(Concern::new("report", PATH, what));
         }
         Some(run) if run.outcome == Outcome::Off => {

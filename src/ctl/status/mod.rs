@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::adopt::record;
+use super::adopt::record::Adopted;
 use super::output::{self, Failure};
 use super::system::System;
 use super::terminal;
@@ -25,7 +25,8 @@ use crate::cmdline::Words;
 use crate::manifest::{AbsPath, Manifest, Phase};
 use crate::plan::{Action, Plan};
 use crate::problem::Problem;
-use crate::report::{self, Outcome, Pending, Report, Run};
+use crate::report::{Outcome, Pending, Report, Run};
+use crate::runtime;
 use crate::walk::{self, Mounts};
 use attention::Concern;
 use since::{Boot, Since};
@@ -146,13 +147,14 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
     let system = System::open(&options.root)?;
     let mut unread = Vec::new();
     let mut report = Report::read().unwrap_or_else(|problem| {
-        unread.push((report::PATH, problem));
+        unread.push(without_place(problem));
         Report::default()
     });
-    let mut adopted = record::Adopted::read().unwrap_or_else(|problem| {
-        unread.push((record::PATH, problem));
-        record::Adopted::default()
+    let mut adopted = Adopted::read().unwrap_or_else(|problem| {
+        unread.push(without_place(problem));
+        Adopted::default()
     });
+    unread.extend(runtime::aside());
     let is_of_it = |run: &Run| Path::new(&run.sysroot) == system.place;
     if !system.is_running() && !report.runs.iter().any(is_of_it) {
         // They are of the running system.
@@ -217,6 +219,12 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
         None => Standing::Attention,
     };
     Ok((status, blind))
+}
+
+/// What a problem is about, and the rest of it.
+fn without_place(problem: Problem) -> (String, String) {
+    let rest = Problem { at: String::new(), ..problem.clone() };
+    (problem.at, rest.to_string())
 }
 
 /// The manifest, or why there is none.

@@ -1,0 +1,219 @@
+//! Directories and files below /run that only root may write to. /run is in memory: it survives switch-root and is empty after
+//! a boot, so nothing here is flushed to a disk.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::lock::Lock;
+use crate::problem::{Problem, Result, describe, os_error};
+use crate::walk::{self, Stat};
+
+/// Where a run leaves what later ones need.
+pub const DIRECTORY: &str = "/run/imp-mount";
+/// The most bytes that a file has when it is written or read: ten times the report of a million entries.
+pub const LIMIT: u64 = 1 << 30;
+/// What follows the name of a document that could not be used.
+const ASIDE: &str = ".unreadable";
+
+/// Opens a directory that only root may write to, in a parent that exists. A missing one is created with mode 0755, whatever the
+/// umask.
+pub fn directory(path: &str) -> Result<OwnedFd> {
+    let failed = |errno| Problem::os(format!("cannot use {path}"), errno);
+    let made = match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(failed(errno)),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
+    if made {
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(failed)?;
+    }
+    let stat = walk::stat(fd.as_fd()).map_err(failed)?;
+    if !is_roots(&stat) {
+        return Err(Problem::new(format!("cannot use {path}: others than root can write to it")));
+    }
+    Ok(fd)
+}
+
+/// Whether only root may write to something that is no link.
+#[must_use]
+pub fn is_roots(stat: &Stat) -> bool {
+    stat.uid() == 0 && stat.mode() & 0o022 == 0 && stat.file_type() != FileType::Symlink
+}
+
+/// Replaces a file in one step: a reader finds the old one or the whole new one. The lock makes this process the only one that
+/// uses the new one's temporary name; what a killed process left there is removed.
+pub fn replace(_: &Lock, dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+    let new = &format!("{name}.new");
+    let remove = || match rustix::fs::unlinkat(dir, new, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    };
+    if bytes.len() as u64 > LIMIT {
+        return Err(Errno::FBIG);
+    }
+    remove()?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(dir, new, flags, Mode::from_raw_mode(0o600))?);
+    let written = file
+        .write_all(bytes)
+        .map_err(os_error)
+        .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)))
+        .and_then(|()| rustix::fs::renameat(dir, new, dir, name));
+    if written.is_err() {
+        // A part of it must not take the space that is missing. Should this fail as well, the next call removes it.
+        let _ = remove();
+    }
+    written
+}
+
+/// A JSON document in [`DIRECTORY`].
+pub trait Document: Serialize + DeserializeOwned {
+    /// Its file's name.
+    const NAME: &'static str;
+    /// The version of its form.
+    const VERSION: u32;
+
+    /// The version that it says.
+    fn version(&self) -> u32;
+
+    /// Why it cannot have been written by this program, where its form alone does not say so.
+    fn flaw(&self) -> Option<&'static str>;
+}
+
+/// Reads a document; none where there is no such file.
+///
+/// # Errors
+/// Why it cannot be used: with an errno where a system call failed, without one where the file itself is wrong, so that another try
+/// would not help.
+pub fn read<D: Document>() -> Result<Option<D>> {
+    let name = D::NAME;
+    let at = format!("{DIRECTORY}/{name}");
+    let failed = |errno| Problem::os("cannot read it", errno).at(&at);
+    let wrong = |why: &str| Err(Problem::new(format!("it cannot be used: {why}")).at(&at));
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || {
+        let dir = OFlags::PATH | OFlags::DIRECTORY | flags;
+        let dir = rustix::fs::openat(CWD, DIRECTORY, dir, Mode::empty())?;
+        let file = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | flags;
+        Ok((walk::stat(dir.as_fd())?, rustix::fs::openat(dir, name, file, Mode::empty())?))
+    };
+    let (dir, file) = match open() {
+        Ok(opened) => opened,
+        Err(Errno::NOENT) => return Ok(None),
+        // A link or a socket.
+        Err(errno @ (Errno::LOOP | Errno::NXIO)) => return wrong(&describe(errno)),
+        Err(errno) => return Err(failed(errno)),
+    };
+    let stat = walk::stat(file.as_fd()).map_err(failed)?;
+    if !is_roots(&dir) || !is_roots(&stat) {
+        return wrong("others than root can write to it");
+    }
+    if !stat.is_file() {
+        return wrong(&format!("it is {}", walk::kind(stat.file_type())));
+    }
+    if stat.size() > LIMIT {
+        return wrong(&format!("it has {} bytes, and {LIMIT} are the limit", stat.size()));
+    }
+    let mut bytes = Vec::new();
+    File::from(file).take(LIMIT).read_to_end(&mut bytes).map_err(|error| failed(os_error(error)))?;
+    let read = serde_json::from_slice::<D>(&bytes);
+    let version = read.as_ref().map_or_else(
+        |_| serde_json::from_slice::<Head>(&bytes).map_or(D::VERSION, |head| head.version),
+        Document::version,
+    );
+    if version != D::VERSION {
+        return wrong(&format!("it is of version {version}, and this program reads {}", D::VERSION));
+    }
+    match read.map(|read| (read.flaw(), read)) {
+        Ok((None, read)) => Ok(Some(read)),
+        Ok((Some(flaw), _)) => wrong(flaw),
+        Err(error) => wrong(&error.to_string()),
+    }
+}
+
+/// What every version of a document has.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
+/// Replaces a document.
+pub fn write<D: Document>(lock: &Lock, document: &D) -> Result<()> {
+    let at = format!("cannot write {DIRECTORY}/{}", D::NAME);
+    let dir = directory(DIRECTORY)
+        .map_err(|problem| Problem { what: format!("{at}: {}", problem.what), ..problem })?;
+    let bytes = serde_json::to_vec(document).map_err(|error| Problem::new(format!("{at}: {error}")))?;
+    replace(lock, dir.as_fd(), D::NAME, &bytes).map_err(|errno| Problem::os(at, errno))
+}
+
+/// Reads a document for a process that goes on without one that cannot be used. Then there are a problem, which says what became of
+/// the file, and no document.
+///
+/// # Errors
+/// A system call failed.
+pub fn read_or_set_aside<D: Document>(lock: &Lock) -> Result<(Option<D>, Option<Problem>)> {
+    match read() {
+        Err(problem) if problem.errno.is_none() => {
+            let became = match set_aside(lock, D::NAME) {
+                Ok(name) => format!("it is kept as {name}"),
+                Err(problem) => problem.what,
+            };
+            Ok((None, Some(Problem { what: format!("{}; {became}", problem.what), ..problem })))
+        }
+        read => Ok((read?, None)),
+    }
+}
+
+/// Gives a document that cannot be used a further name, which no later one takes from it, so that replacing it loses nothing.
+/// A process that is killed in between leaves it in its place: it is never missing, and never taken for one that is empty.
+/// Returns the new name.
+fn set_aside(_: &Lock, name: &str) -> Result<String> {
+    let failed = |errno| Problem::os("cannot set it aside", errno);
+    let dir = directory(DIRECTORY)?;
+    let identity = walk::stat_at(dir.as_fd(), name).map_err(failed)?.identity();
+    let mut number = 1;
+    loop {
+        let aside = if number == 1 { format!("{name}{ASIDE}") } else { format!("{name}{ASIDE}-{number}") };
+        let linked = match rustix::fs::linkat(&dir, name, &dir, &*aside, AtFlags::empty()) {
+            // A directory has one name only.
+            Err(Errno::PERM) => rustix::fs::renameat_with(&dir, name, &dir, &*aside, RenameFlags::NOREPLACE),
+            linked => linked,
+        };
+        match linked {
+            Ok(()) => return Ok(aside),
+            // By a process that was killed before it replaced the document.
+            Err(Errno::EXIST)
+                if walk::stat_at(dir.as_fd(), &*aside).is_ok_and(|it| it.identity() == identity) =>
+            {
+                return Ok(aside);
+            }
+            Err(Errno::EXIST) => number += 1,
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+}
+
+/// The paths of documents that were set aside since the boot, in order, each with what to do about it.
+#[must_use]
+pub fn aside() -> Vec<(String, String)> {
+    let listed = walk::base(DIRECTORY).and_then(|dir| walk::names(dir.as_fd(), usize::MAX));
+    let names = match listed {
+        Ok(names) => names,
+        Err(Errno::NOENT) => Vec::new(),
+        Err(errno) => return vec![(DIRECTORY.to_owned(), format!("cannot be listed: {}", describe(errno)))],
+    };
+    let what = "could not be used, and was set aside; look at it, then remove it";
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
+    let paths = names.filter(|name| name.contains(ASIDE)).map(|name| format!("{DIRECTORY}/{name}"));
+    let mut aside: Vec<_> = paths.map(|path| (path, what.to_owned())).collect();
+    aside.sort_unstable();
+    aside
+}
