@@ -1,7 +1,7 @@
 //! The kernel command line: the way to a system that boots when the manifest on it does not.
 
+use crate::escape;
 use crate::manifest::AbsPath;
-use crate::manifest::path::escape;
 
 /// What the kernel command line says to this program.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,11 @@ impl Words {
 
     fn unknown(&mut self, name: &str, value: Option<&str>, reason: &str) {
         let (equals, value) = value.map_or(("", ""), |value| ("=", value));
-        self.unknown.push(format!("{}: {}", escape(&format!("{name}{equals}{value}")), escape(reason)));
+        self.unknown.push(format!(
+            "{}: {}",
+            escape::name(&format!("{name}{equals}{value}")),
+            escape::name(reason)
+        ));
     }
 }
 

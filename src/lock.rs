@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::manifest::path::escape;
+use crate::escape;
 use crate::problem::{Problem, Result};
 use crate::runtime;
 use crate::walk;
@@ -103,7 +103,7 @@ fn holder(file: &File) -> String {
     let text = String::from_utf8_lossy(&text[..length]);
     match text.lines().next().map(str::trim) {
         None | Some("") => "another process".to_owned(),
-        Some(line) => escape(line),
+        Some(line) => escape::name(line).into_owned(),
     }
 }
 

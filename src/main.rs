@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use imp_mount::check::{self, Findings};
 use imp_mount::cli::{self, Cli, Verb};
 use imp_mount::cmdline::Words;
+use imp_mount::escape::{self, Page};
 use imp_mount::lock::{self, Lock};
-use imp_mount::manifest::path::escape;
 use imp_mount::manifest::{Manifest, Phase, wire};
 use imp_mount::mount::{self, Request};
 use imp_mount::plan::{Plan, print};
@@ -21,11 +21,14 @@ const FAILED: u8 = 1;
 const CANNOT: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
-    let cli = match Cli::parse(args) {
+    let args = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.into_string().map_err(|arg| format!("`{}` is no UTF-8 text", escape::path(&arg))));
+    let cli = match args.collect::<Result<Vec<_>, _>>().and_then(Cli::parse) {
         Ok(cli) => cli,
         Err(error) => {
-            eprintln!("imp-mount: {}; see imp-mount --help", escape(&error));
+            // When nobody reads that either, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "imp-mount: {}; see imp-mount --help", escape::line(&error));
             return ExitCode::from(CANNOT);
         }
     };
@@ -49,8 +52,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     let name = match cli.verb {
-        Verb::Help => return print(cli::HELP),
-        Verb::Version => return print(concat!("imp-mount ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Help => return print(&Page::made(cli::HELP)),
+        Verb::Version => return print(&Page::made(concat!("imp-mount ", env!("CARGO_PKG_VERSION"), "\n"))),
         Verb::Check | Verb::Plan => return look(cli),
         Verb::Mount => "imp-mount",
         Verb::Settle => "imp-mount --settle",
@@ -98,8 +101,7 @@ fn look(cli: &Cli) -> Result<ExitCode> {
         return Ok(ExitCode::from(if found.problems == 0 { 0 } else { FAILED }));
     }
     if cli.json {
-        let json = serde_json::to_string_pretty(&print::lines(&plan));
-        return print(&(json.map_err(|error| Problem::new(error.to_string()))? + "\n"));
+        return print(&json(&print::lines(&plan))?);
     }
     print(&print::text(&plan))
 }
@@ -126,7 +128,8 @@ fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
         _ => {
             if words.check {
                 let found = check::check(&Plan::new(&manifest, &words, upto), sysroot);
-                log::info!("{}", check::print::text(&found, false));
+                let page = check::print::text(&found, false);
+                page.as_str().lines().filter(|line| !line.is_empty()).for_each(|line| log::info!("{line}"));
             }
             mount::run(&Request { manifest: &manifest, words: &words, sysroot, upto, lock })
                 != Outcome::Failed
@@ -137,20 +140,23 @@ fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
 
 fn findings(cli: &Cli, findings: &Findings) -> Result<ExitCode> {
     if cli.json {
-        let json = serde_json::to_string_pretty(findings).map_err(|error| Problem::new(error.to_string()))?;
-        return print(&(json + "\n"));
+        return print(&json(findings)?);
     }
     print(&check::print::text(findings, cli.quiet))
 }
 
 /// Standard output may be a pipe that nobody reads to its end.
-fn print(text: &str) -> Result<ExitCode> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+fn print(page: &Page) -> Result<ExitCode> {
+    match std::io::stdout().lock().write_all(page.as_str().as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Problem::new(format!("cannot write the output: {error}")))
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Page> {
+    escape::json(value).map_err(|error| Problem::new(error.to_string()))
 }
 
 /// What the kernel command line says to us; a boot does not depend on being able to read it.
@@ -160,7 +166,8 @@ fn words(cli: &Cli) -> Words {
         Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
         Err(error) => {
             log::warn!(
-                "cannot read the kernel command line from {path}: {error}; none of its words is heeded"
+                "cannot read the kernel command line from {}: {error}; none of its words is heeded",
+                escape::name(path)
             );
             Words::default()
         }
@@ -168,12 +175,13 @@ fn words(cli: &Cli) -> Words {
 }
 
 fn read(path: &str) -> Result<Manifest> {
+    let at = format!("manifest {}", escape::name(path));
     let mut bytes = Vec::with_capacity(16 * 1024);
     let file = std::fs::File::open(path).and_then(|file| file.take(wire::LIMIT + 1).read_to_end(&mut bytes));
     file.map_err(|error| {
-        Problem::new(format!("cannot read it: {error}")).at(format!("manifest {path}")).remedy(
+        Problem::new(format!("cannot read it: {error}")).at(at.as_str()).remedy(
             "name another with --manifest; on NixOS the initrd of an earlier generation has one, in the boot menu",
         )
     })?;
-    wire::decode(&bytes).map_err(|problem| problem.at(format!("manifest {path}")))
+    wire::decode(&bytes).map_err(|problem| problem.at(at))
 }

@@ -1,8 +1,10 @@
 //! What went wrong, where, and what to do about it: the one error type.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use rustix::io::Errno;
+
+use crate::escape;
 
 /// One thing that is wrong, worded for somebody in an emergency shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +70,10 @@ impl Problem {
     }
 }
 
+/// One line, whatever the parts hold.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = escape::Line(f);
         if !self.at.is_empty() {
             write!(f, "{}: ", self.at)?;
         }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::escape;
 use crate::lock::Lock;
 use crate::problem::{Problem, Result, describe, os_error};
 use crate::walk::{self, Stat};
@@ -150,7 +151,8 @@ pub fn write<D: Document>(lock: &Lock, document: &D) -> Result<()> {
     let at = format!("cannot write {DIRECTORY}/{}", D::NAME);
     let dir = directory(DIRECTORY)
         .map_err(|problem| Problem { what: format!("{at}: {}", problem.what), ..problem })?;
-    let bytes = serde_json::to_vec(document).map_err(|error| Problem::new(format!("{at}: {error}")))?;
+    let mut bytes = Vec::new();
+    escape::write_json(&mut bytes, document).map_err(|error| Problem::new(format!("{at}: {error}")))?;
     replace(lock, dir.as_fd(), D::NAME, &bytes).map_err(|errno| Problem::os(at, errno))
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{self, AtFlags, StatxFlags};
 
+use crate::escape;
 use crate::problem::{Problem, Result};
 use crate::sys;
 
@@ -27,6 +28,14 @@ pub struct Mount {
     pub source: String,
     /// Options of the file system itself.
     pub options: String,
+}
+
+impl Mount {
+    /// What is mounted, for messages: its source and type. Any user may have chosen both, for a FUSE file system.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("{} ({})", escape::name(&self.source), escape::name(&self.fstype))
+    }
 }
 
 /// Every mount in this namespace, in the order in which the kernel lists them: since Linux 6.8 the oldest first, which is not

@@ -12,8 +12,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::path::Arg;
 
+use crate::escape;
 use crate::manifest::AbsPath;
-use crate::manifest::path::escape;
 use crate::manifest::pattern;
 use crate::problem::{Problem, Result, describe};
 use crate::versions;
@@ -284,7 +284,7 @@ pub fn kind(file_type: FileType) -> &'static str {
 #[must_use]
 pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> Problem {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-    let shown = escape(path);
+    let shown = escape::name(path);
     if errno == Errno::XDEV {
         return Problem::new(format!("{shown} is on another file system, mounted below the store"))
             .remedy("name that file system as a store of its own");
@@ -302,10 +302,10 @@ pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> P
 /// What is wrong with a component that exists, but is not what it should be.
 pub fn wrong_type(dir: BorrowedFd<'_>, path: &str, stat: &Stat, wanted: &str) -> Problem {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-    let shown = escape(path);
+    let shown = escape::name(path);
     if stat.is_symlink() {
         let target = fs::readlinkat(dir, name, Vec::new());
-        let target = target.map_or_else(describe, |target| escape(&target.to_string_lossy()));
+        let target = target.map_or_else(describe, |target| escape::name(target.to_bytes()).into_owned());
         return Problem::new(format!("{shown} is a symbolic link to {target}, and links are never followed"))
             .remedy(format!("put {wanted} in its place, or name the place that it points to"));
     }
@@ -345,7 +345,7 @@ pub fn matching(dir: BorrowedFd<'_>, pattern: &str) -> Result<(Vec<String>, Vec<
             }
             Err(error) => {
                 let name = error.into_cstring();
-                let shown = name.to_bytes().escape_ascii();
+                let shown = escape::name(name.to_bytes());
                 problems.push(
                     Problem::new(format!("it matches `{shown}`, whose name is not UTF-8"))
                         .remedy("rename it; until then it is left out"),

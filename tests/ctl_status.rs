@@ -583,7 +583,9 @@ fn hostile_names() {
     assert!(!text.contains(['\u{1b}', '\u{202e}']) && !text.contains("\nimp_mount"), "{text:?}");
     let samples = metrics::parse(&machine.impctl("status", &["--metrics"]).expect(1).stdout);
     for name in names {
-        let labels = [("path", name), ("state", "not-mounted")];
+        // As it is shown everywhere: what is alerted with it goes into mails and chats.
+        let shown = imp_mount::escape::name(name);
+        let labels = [("path", &*shown), ("state", "not-mounted")];
         assert_eq!(metrics::value(&samples, "imp_mount_entry_problem", &labels), Some(1.0), "{name:?}");
     }
 }

@@ -71,7 +71,7 @@ fn describe(head: &[u8]) -> Disk {
     let at = |from: usize, length: usize| head.get(from..from + length).unwrap_or_default();
     let text = |bytes: &[u8]| {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        crate::manifest::path::escape(&String::from_utf8_lossy(&bytes[..end]))
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
     };
     let (fstype, label, uuid, state) = if at(1024 + 56, 2) == [0x53, 0xef] {
         // ext4's superblock: s_state, s_feature_incompat.

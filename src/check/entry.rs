@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::create;
-use crate::manifest::path::escape;
+use crate::escape;
 use crate::manifest::{AbsPath, BindOptions, Entry, Kind, Method, Missing};
 use crate::mount::guard::Guard;
 use crate::mount::kernel;
@@ -391,6 +391,7 @@ impl Checker<'_, '_> {
             return Ok((Status::Ok, String::new()));
         }
         let place = self.prefix.join(&place);
+        let place = escape::shell(place.as_str());
         let otherwise = "set `enforce`, or correct the entry";
         let owner = &entry.owner;
         let user = owner.user.as_ref().and_then(|user| self.names.user(Some(user)));
@@ -464,7 +465,8 @@ impl Checker<'_, '_> {
         let above = target.ancestors().find_map(|above| mounts.get(&prefix.join_text(above)));
         match above.and_then(|mounts| mounts.last()) {
             Some(over) => {
-                (Status::Covered, format!("by {} ({}), mounted at {}", over.source, over.fstype, over.point))
+                let (by, point) = (over.shown(), escape::name(&over.point));
+                (Status::Covered, format!("by {by}, mounted at {point}"))
             }
             None => (Status::Covered, "by the root that was mounted over it".to_owned()),
         }
@@ -472,7 +474,7 @@ impl Checker<'_, '_> {
 
     /// Another mount is seen: ours may be below it.
     fn wrong_mount(&mut self, target: &AbsPath, source: &AbsPath, seen: &Mount) -> Verdict {
-        let shown = format!("{} ({}), {}", escape(&seen.source), seen.fstype, escape(&seen.root));
+        let shown = format!("{}, {}", seen.shown(), escape::name(&seen.root));
         let point = self.prefix.join(target);
         let stack = self.mounts().get(point.as_str()).map_or(0, Vec::len);
         let ours = self.report.state(target) == Some(State::Mounted);

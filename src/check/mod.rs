@@ -8,6 +8,7 @@ pub mod store;
 
 use serde::Serialize;
 
+use crate::escape;
 use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind};
 use crate::mount::Bases;
@@ -217,13 +218,16 @@ fn next(findings: &Findings) -> Vec<String> {
         say("or put imp-mount=off on the kernel command line, and mount what is needed by hand");
     }
     for disk in findings.disks.iter().filter(|disk| disk.state == "errors") {
-        say(&format!("check the disk with errors: fsck.{} -f {}", disk.fstype, disk.device));
+        say(&format!("check the disk with errors: fsck.{} -f {}", disk.fstype, escape::shell(&disk.device)));
     }
     for store in findings.stores.iter().filter(|store| store.source.is_empty()) {
         let device = if store.device.is_empty() { "DEVICE" } else { &store.device };
-        let place = if live { String::new() } else { findings.sysroot.trim_end_matches('/').to_owned() };
-        say(&format!("mount the store: mount -m {device} {place}{}", store.path));
-        if std::path::Path::new(&device_path(device)).exists() {
+        let there = std::path::Path::new(&device_path(device)).exists();
+        let root = if live { "" } else { findings.sysroot.trim_end_matches('/') };
+        let place = format!("{root}{}", store.path);
+        let (device, place) = (escape::shell(device), escape::shell(&place));
+        say(&format!("mount the store: mount -m {device} {place}"));
+        if there {
             say(&format!("where that fails, check its file system: fsck -n {device}"));
         }
     }

@@ -1,35 +1,29 @@
 //! What `--check` prints.
 
-use std::fmt::Write;
-
 use super::Findings;
+use super::disks::Disk;
 use super::entry::Status;
 use super::store::Filesystem;
-use crate::manifest::path::escape;
+use crate::escape::{self, Page};
 use crate::report::Outcome;
 
 /// The findings as text; with `quiet` only what is not as it should be.
-#[must_use]
-pub fn text(findings: &Findings, quiet: bool) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = write(&mut text, findings, quiet);
-    text
-}
-
+///
 /// What is well comes first and what is wrong last, the gravest of it at the very end: a screen shows the end.
-fn write(out: &mut String, findings: &Findings, quiet: bool) -> std::fmt::Result {
+#[must_use]
+pub fn text(findings: &Findings, quiet: bool) -> Page {
+    let mut out = Page::default();
     let filesystems = || {
         let stores = findings.stores.iter().map(|store| ("store", store));
         findings.root.iter().map(|root| ("root", root)).chain(stores)
     };
     if !quiet {
         for (what, filesystem) in filesystems().filter(|(_, filesystem)| filesystem.problem.is_empty()) {
-            writeln!(out, "{what:<19} {}", describe(filesystem))?;
+            out.line(format_args!("{what:<19} {}", describe(filesystem)));
         }
-        entries(out, findings, &|status| !status.is_problem())?;
+        entries(&mut out, findings, &|status| !status.is_problem());
         for note in &findings.notes {
-            writeln!(out, "{:<19} {}", "note", escape(note))?;
+            out.line(format_args!("{:<19} {note}", "note"));
         }
     }
     if let Some(run) = findings.last_run.as_ref().filter(|run| !run.failures.is_empty() || !quiet) {
@@ -39,70 +33,72 @@ fn write(out: &mut String, findings: &Findings, quiet: bool) -> std::fmt::Result
             Outcome::Waiting => "waiting for the next boot",
             Outcome::Off => "switched off",
         };
-        writeln!(out, "{:<19} phase {}, {outcome}", "last run", run.phase)?;
+        out.line(format_args!("{:<19} phase {}, {outcome}", "last run", run.phase));
         for failure in &run.failures {
-            writeln!(out, "{:<19} {}", "", escape(failure))?;
+            out.line(format_args!("{:<19} {failure}", ""));
         }
     }
-    entries(out, findings, &Status::is_problem)?;
+    entries(&mut out, findings, &Status::is_problem);
     for disk in &findings.disks {
-        write!(out, "{:<19} {} {}", "disk", disk.device, bytes(disk.size))?;
-        let unknown = disk.fstype.is_empty() && disk.state.is_empty();
-        let fstype = if unknown { "no known file system" } else { &disk.fstype };
-        for (name, value) in [
-            ("", fstype),
-            ("LABEL=", &disk.label),
-            ("UUID=", &disk.uuid),
-            ("mounted at ", &disk.mounted),
-            ("", &disk.state),
-        ] {
-            if !value.is_empty() {
-                write!(out, " {name}{}", escape(value))?;
-            }
-        }
-        out.push('\n');
+        out.line(format_args!("{:<19} {}", "disk", described(disk)));
     }
     for (what, filesystem) in filesystems().filter(|(_, filesystem)| !filesystem.problem.is_empty()) {
-        writeln!(out, "{what:<19} {}", describe(filesystem))?;
+        out.line(format_args!("{what:<19} {}", describe(filesystem)));
     }
     if !findings.report.is_empty() {
-        writeln!(out, "{:<19} PROBLEM: {}", "report", escape(&findings.report))?;
+        out.line(format_args!("{:<19} PROBLEM: {}", "report", findings.report));
     }
     if !findings.manifest.is_empty() {
-        writeln!(out, "{:<19} {}", "manifest", findings.manifest.trim_start_matches("manifest "))?;
+        out.line(format_args!("{:<19} {}", "manifest", findings.manifest.trim_start_matches("manifest ")));
     }
     if !quiet || findings.problems > 0 {
-        writeln!(out, "\n{}", summary(findings))?;
+        out.line("");
+        out.line(summary(findings));
     }
     for step in &findings.next {
-        writeln!(out, "-> {}", escape(step))?;
+        out.line(format_args!("-> {step}"));
     }
-    Ok(())
+    out
+}
+
+fn described(disk: &Disk) -> String {
+    let unknown = disk.fstype.is_empty() && disk.state.is_empty();
+    let fstype = if unknown { "no known file system" } else { &disk.fstype };
+    let mut text = format!("{} {}", disk.device, bytes(disk.size));
+    for (name, value) in [
+        ("", fstype),
+        ("LABEL=", &disk.label),
+        ("UUID=", &disk.uuid),
+        ("mounted at ", &disk.mounted),
+        ("", &disk.state),
+    ] {
+        if !value.is_empty() {
+            text = format!("{text} {name}{}", escape::name(value));
+        }
+    }
+    text
 }
 
 /// A line for every entry of some states.
-fn entries(out: &mut String, findings: &Findings, which: &dyn Fn(Status) -> bool) -> std::fmt::Result {
+fn entries(out: &mut Page, findings: &Findings, which: &dyn Fn(Status) -> bool) {
     for one in findings.entries.iter().filter(|one| which(one.status)) {
-        write!(out, "{:<19} {}", one.status.words(), one.target)?;
-        if !one.detail.is_empty() {
-            write!(out, ": {}", escape(&one.detail))?;
-        }
-        out.push('\n');
+        let colon = if one.detail.is_empty() { "" } else { ": " };
+        out.line(format_args!("{:<19} {}{colon}{}", one.status.words(), one.target, one.detail));
     }
-    Ok(())
 }
 
 fn describe(filesystem: &Filesystem) -> String {
-    let mut text = escape(&filesystem.path);
+    let mut text = escape::name(&filesystem.path).into_owned();
     if !filesystem.source.is_empty() {
         let size = format!("{} of {} used", bytes(filesystem.used), bytes(filesystem.size));
-        text = format!("{text}: {} on {}, {size}", filesystem.fstype, escape(&filesystem.source));
+        let (fstype, source) = (escape::name(&filesystem.fstype), escape::name(&filesystem.source));
+        text = format!("{text}: {fstype} on {source}, {size}");
         if filesystem.inodes > 0 {
             text = format!("{text}, {} of {} inodes", filesystem.inodes_used, filesystem.inodes);
         }
     }
     if !filesystem.problem.is_empty() {
-        text = format!("{text}: PROBLEM: {}", escape(&filesystem.problem));
+        text = format!("{text}: PROBLEM: {}", filesystem.problem);
     }
     text
 }

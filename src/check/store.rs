@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
+use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
 use crate::mount::kernel;
@@ -146,7 +147,7 @@ fn hint(store: &Store, sysroot: &Sysroot) -> String {
     } else {
         "which is not there: is the disk connected, its driver in the initrd, and the name right?"
     };
-    format!("; {who} says {device}, {there}")
+    format!("; {who} says {}, {there}", escape::name(&device))
 }
 
 /// The device that an fstab names for a path. The initrd's has it below the sysroot.

@@ -346,7 +346,7 @@ pub fn remove((dir, name): Name<'_>) -> Result<(), Errno> {
 /// A path below a tree, for messages.
 #[must_use]
 pub fn show(path: &[u8]) -> String {
-    super::terminal::name(path)
+    crate::escape::name(path).into_owned()
 }
 
 /// Lets this process have as many files open as it may: each directory on the way down takes two.

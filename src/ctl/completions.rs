@@ -6,6 +6,7 @@ use clap_complete::Shell;
 
 use super::output::{self, Failure};
 use crate::cli::HELP;
+use crate::escape::Page;
 use crate::manifest::Phase;
 
 /// Print what a shell needs to complete the command line of impctl or imp-mount
@@ -45,7 +46,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut command, name, &mut script);
-    output::print(&String::from_utf8_lossy(&script))
+    output::print(&Page::made(String::from_utf8_lossy(&script)))
 }
 
 /// The command line of imp-mount as its `--help` describes it. Its own parser, which is in every initrd, holds no descriptions.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::lost::nix;
 use super::system::Names;
+use crate::escape;
 use crate::manifest::{AbsPath, Kind, Store, mode, pattern};
 use crate::walk::Stat;
 
@@ -36,6 +37,6 @@ pub fn entry(target: &AbsPath, stat: &Stat, names: &Names) -> Map<String, Value>
 pub fn nix(entry: &Map<String, Value>, store: &Store) -> String {
     let (list, key) =
         if entry.contains_key("directory") { ("directories", "directory") } else { ("files", "file") };
-    let (store, item) = (nix::string(store.path.as_str()), nix::line(entry, key));
+    let (store, item) = (escape::nix(store.path.as_str()), nix::line(entry, key));
     format!("environment.persistence.{store}.{list} = [ {item} ];")
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 
 use super::output::{Failure, complain, print, replace};
+use crate::escape::{self, Page};
 use crate::manifest::{Manifest, show, text, wire};
 use crate::problem::Problem;
 
@@ -76,10 +77,9 @@ pub fn show(options: &Show) -> Result<(), Failure> {
     let manifest = if wire::is_text(&bytes) {
         from_text(&bytes)?.0
     } else {
-        wire::decode(&bytes)
-            .map_err(|problem| Failure::Refused(vec![problem.at(file.display().to_string())]))?
+        wire::decode(&bytes).map_err(|problem| Failure::Refused(vec![problem.at(escape::path(file))]))?
     };
-    print(&show::show(&manifest))
+    print(&Page::made(show::show(&manifest)))
 }
 
 /// A manifest, and what is to be said of it.

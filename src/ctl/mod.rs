@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::output::Failure;
+use crate::escape;
 
 /// Look after what persists on a system with a tmpfs root
 ///
@@ -71,11 +72,21 @@ enum Command {
     Man(man::Options),
 }
 
+/// Reads the command line. What is wrong with it is told about the arguments as they are shown, so that none of them, which may be
+/// a file name by a pattern of a shell, does anything to the terminal.
+fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let shown = std::env::args_os().map(|argument| escape::path(&argument).into_owned());
+        let told = Cli::try_parse_from(shown).err().filter(|_| error.use_stderr());
+        told.unwrap_or(error).exit()
+    })
+}
+
 /// Reads the command line and does what it says. Exits with 0 when it is done, with 1 when the manifest is refused or something
 /// was found, and with 2 when it could not run.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = match parse().command {
         Command::Compile(options) => manifest::compile(&options),
         Command::Show(options) => manifest::show(&options),
         Command::Status(options) => status::run(&options),

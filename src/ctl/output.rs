@@ -6,6 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
+use crate::escape::{self, Page};
 use crate::problem::Problem;
 
 /// Why a command did not do what it was asked for.
@@ -22,7 +25,7 @@ pub enum Failure {
 impl Failure {
     /// A file that cannot be read or written.
     pub fn io(doing: &str, file: &Path, error: &io::Error) -> Self {
-        Self::Unable(Problem::new(format!("{doing}: {error}")).at(file.display().to_string()))
+        Self::Unable(Problem::new(format!("{doing}: {error}")).at(escape::path(file)))
     }
 
     /// Says it on standard error, and gives the exit code.
@@ -47,13 +50,18 @@ impl Failure {
 
 /// Writes a line to standard error. When nobody reads that either, the exit code still tells.
 pub fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", escape::line(line));
 }
 
 /// Writes to standard output.
-pub fn print(text: &str) -> Result<(), Failure> {
+pub fn print(page: &Page) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    written(stdout.write_all(page.as_str().as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Something as JSON, to be printed.
+pub fn json(value: &impl Serialize) -> Result<Page, Failure> {
+    escape::json(value).map_err(|error| Failure::Unable(Problem::new(error.to_string())))
 }
 
 /// What became of writing to standard output. Whoever closes the pipe has seen enough; the exit code tells the rest.

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::output::Failure;
 use crate::cli::MANIFEST;
+use crate::escape;
 use crate::manifest::{Manifest, text, wire};
 use crate::names::{Table, passwd};
 use crate::problem::Problem;
@@ -52,7 +53,8 @@ impl System {
     pub fn open(root: &Path) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::io("opening the root", root, &error);
         let place = root.canonicalize().map_err(failed)?;
-        let fd = walk::base(&place.to_string_lossy()).map_err(|errno| failed(errno.into()))?;
+        let text = place.to_str().ok_or_else(|| failed(io::Error::other("its path is no UTF-8 text")))?;
+        let fd = walk::base(text).map_err(|errno| failed(errno.into()))?;
         Ok(Self { root: fd, place })
     }
 
@@ -164,7 +166,7 @@ impl System {
 
 /// Either form of a manifest.
 fn read_manifest(file: &Path, bytes: &[u8]) -> Result<Manifest, Failure> {
-    let at = file.display().to_string();
+    let at = escape::path(file).into_owned();
     if !wire::is_text(bytes) {
         return wire::decode(bytes).map_err(|problem| Failure::Unable(problem.at(at)));
     }

@@ -1,14 +1,14 @@
-//! What impctl writes for people: sizes, ages and names in few letters, tables that fit the terminal, and colour where it is
+//! What impctl writes for people: sizes and ages in few letters, tables that fit the terminal, and colour where it is
 //! wanted (on a terminal, and not with `NO_COLOR`).
 
 use std::env;
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use super::output::{Failure, written};
+use crate::escape::{self, Page};
 
 /// What stands above a table.
 pub const HEADING: Style = Style::new().bold();
@@ -18,15 +18,19 @@ pub const FAINT: Style = Style::new().dimmed();
 pub const ALERT: Style = anstyle::AnsiColor::Yellow.on_default();
 
 /// Writes text to standard output; its styles go only where they are wanted.
-pub fn print(text: &str) -> Result<(), Failure> {
+pub fn print(page: &Page) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
-    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    written(stdout.write_all(page.as_str().as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// Text in a style.
+/// A line in a style.
 #[must_use]
-pub fn styled(style: Style, text: &str) -> String {
-    format!("{style}{text}{style:#}")
+pub fn styled(style: Style, line: &str) -> Page {
+    Page::made(in_style(style, line) + "\n")
+}
+
+fn in_style(style: Style, text: &str) -> String {
+    format!("{style}{}{style:#}", escape::line(text))
 }
 
 /// How many columns the terminal has: what `COLUMNS` says, else what the terminal does. None where nobody looks, so that nothing
@@ -100,38 +104,6 @@ pub fn age(then: i64, now: i64) -> String {
     }
 }
 
-/// Whether a letter is not seen, or changes the direction of what follows.
-#[must_use]
-pub fn is_hidden(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// A file's name or path, so that it can neither move the cursor nor look like another: what is no text, or cannot be seen,
-/// is written with backslashes.
-#[must_use]
-pub fn name(bytes: &[u8]) -> String {
-    let plain = str::from_utf8(bytes).ok().filter(|text| !text.chars().any(is_hidden));
-    if let Some(text) = plain {
-        return text.to_owned();
-    }
-    let mut text = String::with_capacity(bytes.len() + 8);
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if is_hidden(c) || c == '\\' {
-                text.extend(c.escape_default());
-            } else {
-                text.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
@@ -162,12 +134,14 @@ impl Table {
     /// Adds a row: its cells, its last cell, and a remark, which may be empty.
     pub fn row(&mut self, cells: Vec<String>, last: String, remark: String) {
         debug_assert_eq!(cells.len(), self.columns.len());
-        self.rows.push((cells, last, remark));
+        let one_line = |text: String| escape::line(&text).into_owned();
+        let cells = cells.into_iter().map(one_line).collect();
+        self.rows.push((cells, one_line(last), one_line(remark)));
     }
 
     /// The table as text with styles, for a terminal of so many columns.
     #[must_use]
-    pub fn render(&self, width: Option<usize>) -> String {
+    pub fn render(&self, width: Option<usize>) -> Page {
         let mut shown: Vec<_> = (0..self.columns.len()).collect();
         let wide = |index: usize| self.rows.iter().map(|row| row.0[index].width()).max().unwrap_or(0);
         let widths: Vec<_> =
@@ -195,7 +169,7 @@ impl Table {
             line
         };
         let heading = line(&|index| self.columns[index].title.to_owned()) + self.last;
-        text += &styled(HEADING, &heading);
+        text += &in_style(HEADING, &heading);
         text.push('\n');
         for (cells, last, note) in &self.rows {
             text += &line(&|index| cells[index].clone());
@@ -208,11 +182,11 @@ impl Table {
                 } else {
                     text += &" ".repeat(column - last.width());
                 }
-                text += &styled(FAINT, note);
+                text += &in_style(FAINT, note);
             }
             text.push('\n');
         }
-        text
+        Page::made(text)
     }
 }
 
@@ -255,14 +229,6 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_lie() {
-        assert_eq!(name("/a b/\u{e9}\\x2d".as_bytes()), "/a b/\u{e9}\\x2d");
-        assert_eq!(name(b"/a\n\\b"), "/a\\n\\\\b");
-        assert_eq!(name(b"\x1b[31m\xff"), "\\u{1b}[31m\\xff");
-        assert_eq!(name("a\u{202e}b".as_bytes()), "a\\u{202e}b");
-    }
-
-    #[test]
     fn a_table_fits() {
         let columns = [
             Column { title: "SIZE", right: true, optional: false },
@@ -271,7 +237,7 @@ mod tests {
         let mut table = Table::new(&columns, "PATH");
         table.row(vec!["1.0K".into(), "root".into()], "/var/lib/some-service".into(), "some.service".into());
         table.row(vec!["12".into(), "\u{e9}\u{4e2d}".into()], "/a".into(), String::new());
-        let plain = |width| anstream::adapter::strip_str(&table.render(width)).to_string();
+        let plain = |width| anstream::adapter::strip_str(table.render(width).as_str()).to_string();
         assert_eq!(
             plain(None),
             "SIZE  OWNER  PATH\n1.0K  root   /var/lib/some-service  some.service\n  12  \u{e9}\u{4e2d}    /a\n"

@@ -8,17 +8,6 @@ const KMSG_MAX: usize = 900;
 /// What a record that was cut ends in.
 const CUT: &str = " [cut]";
 
-/// Every line of a text a record of its own, without what could move a terminal's cursor or forge a record.
-pub fn lines(text: &str) -> impl Iterator<Item = String> {
-    text.split('\n').filter(|line| !line.is_empty()).map(|line| {
-        let mut shown = String::with_capacity(line.len());
-        for c in line.chars() {
-            if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-        }
-        shown
-    })
-}
-
 /// How bad a record is, in syslog's numbers.
 pub fn severity(level: Level) -> Severity {
     match level {

@@ -13,7 +13,8 @@ use log::{LevelFilter, Log, Metadata, Record};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use syslog::Severity;
 
-use format::{journal_line, kernel_record, lines, plain_line, severity, syslog_record};
+use crate::escape;
+use format::{journal_line, kernel_record, plain_line, severity, syslog_record};
 
 /// What a log is made from.
 #[derive(Debug, Clone, Copy)]
@@ -162,16 +163,17 @@ where
         if !self.enabled(record.metadata()) {
             return;
         }
-        for line in lines(&record.args().to_string()) {
-            let text = match self.style {
-                Style::Journal => journal_line(record.level(), &line),
-                Style::Plain => plain_line(self.name, record.level(), &line),
-            };
-            // A lost record: see the head of this file. One write keeps lines of several processes apart.
-            let _ = (&self.stderr).write_all(text.as_bytes());
-            if let Some(system) = &self.system {
-                system.write(self.name, severity(record.level()), &line);
-            }
+        // What a name holds can begin no record of its own.
+        let text = record.args().to_string();
+        let line = escape::line(&text);
+        let text = match self.style {
+            Style::Journal => journal_line(record.level(), &line),
+            Style::Plain => plain_line(self.name, record.level(), &line),
+        };
+        // A lost record: see the head of this file. One write keeps lines of several processes apart.
+        let _ = (&self.stderr).write_all(text.as_bytes());
+        if let Some(system) = &self.system {
+            system.write(self.name, severity(record.level()), &line);
         }
     }
 
@@ -238,22 +240,22 @@ mod tests {
     #[test]
     fn every_line_says_how_bad_it_is() {
         let (sink, reader) = sink(Style::Journal, None);
-        log(&sink, Level::Warn, "one\n\ntwo\n");
+        log(&sink, Level::Warn, "one");
         log(&sink, Level::Debug, "not asked for");
         log(&sink, Level::Error, "three");
         log(&sink, Level::Info, "four");
-        assert_eq!(read_all(sink, reader), "<4>one\n<4>two\n<3>three\n<6>four\n");
+        assert_eq!(read_all(sink, reader), "<4>one\n<3>three\n<6>four\n");
     }
 
     #[test]
     fn plain_text_for_people() {
         let (sink, reader) = sink(Style::Plain, None);
-        log(&sink, Level::Warn, "one\ntwo \u{1b}[31mred\r\t\0 caf\u{e9}");
+        log(&sink, Level::Warn, "one\ntwo \u{1b}[31mred\r\t\0\u{9b}\u{202e} caf\u{e9}");
         log(&sink, Level::Info, "done");
         let text = read_all(sink, reader);
         assert_eq!(
             text,
-            "imp-mount: warning: one\nimp-mount: warning: two \\u{1b}[31mred\\r\\t\\u{0} caf\u{e9}\nimp-mount: done\n"
+            "imp-mount: warning: one\\ntwo \\u{1b}[31mred\\r\\t\\u{0}\\u{9b}\\u{202e} caf\u{e9}\nimp-mount: done\n"
         );
     }
 
@@ -262,7 +264,8 @@ mod tests {
         // A datagram socket keeps the borders between writes, as /dev/kmsg does.
         let (kmsg, written) = UnixDatagram::pair().unwrap();
         let (sink, reader) = sink(Style::Plain, Some(System::Kernel(kmsg.into())));
-        log(&sink, Level::Error, "one\ntwo");
+        log(&sink, Level::Error, "one");
+        log(&sink, Level::Error, "two");
         assert_eq!(read_all(sink, reader), "imp-mount: error: one\nimp-mount: error: two\n");
         for record in ["<27>imp-mount: one", "<27>imp-mount: two"] {
             let mut buffer = [0; 2000];
@@ -277,7 +280,8 @@ mod tests {
         let path = directory.path().join("log");
         let daemon = UnixDatagram::bind(&path).unwrap();
         let (sink, _reader) = sink(Style::Plain, syslog_at(&path).ok().map(System::Syslog));
-        log(&sink, Level::Error, "one\ntwo");
+        log(&sink, Level::Error, "one");
+        log(&sink, Level::Error, "two");
         for line in ["one", "two"] {
             let mut buffer = [0; 2000];
             let count = daemon.recv(&mut buffer).unwrap();

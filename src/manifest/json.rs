@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, json};
 
+use crate::escape;
+
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -107,12 +109,12 @@ impl Value {
             Self::Null => json.push_str("null"),
             Self::Flag(flag) => json.push_str(&flag.to_string()),
             Self::Number(number) => json.push_str(&number.to_string()),
-            Self::Text(text) => json.push_str(&json!(text).to_string()),
+            Self::Text(text) => json.push_str(&escape::json_text(&json!(text).to_string())),
             Self::List(values) => {
                 wrap(json, depth, ['[', ']'], values, |json, value| value.write(json, depth + 1));
             }
             Self::Object(members) => wrap(json, depth, ['{', '}'], members, |json, (key, value)| {
-                json.push_str(&json!(key).to_string());
+                json.push_str(&escape::json_text(&json!(key).to_string()));
                 json.push_str(": ");
                 value.write(json, depth + 1);
             }),

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::escape;
+
 /// The longest path the kernel takes, without its NUL.
 const PATH_MAX: usize = 4095;
 /// The longest component the usual file systems take.
@@ -12,7 +14,8 @@ const NAME_MAX: usize = 255;
 
 /// An absolute, normalised path. Below a store, `/` means the store's own directory.
 ///
-/// Ordered by component, so that a directory comes right before everything below it.
+/// Ordered by component, so that a directory comes right before everything below it. For messages: what it is displayed as is
+/// escaped. What the system is asked for, and JSON, take [`AbsPath::as_str`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AbsPath(String);
@@ -33,7 +36,10 @@ impl AbsPath {
             return Err("the path is empty".to_owned());
         }
         if !text.starts_with('/') {
-            return Err(format!("the path is relative; write `/{text}` if that is what you mean"));
+            return Err(format!(
+                "the path is relative; write `/{}` if that is what you mean",
+                escape::name(text)
+            ));
         }
         if text.contains('\0') {
             return Err("the path holds a NUL byte, which no file name can".to_owned());
@@ -44,7 +50,8 @@ impl AbsPath {
                 return Err("the path goes up with `..`; write it without".to_owned());
             }
             if component.len() > NAME_MAX {
-                return Err(format!("the component `{component}` is longer than {NAME_MAX} bytes"));
+                let shown = escape::name(component);
+                return Err(format!("the component `{shown}` is longer than {NAME_MAX} bytes"));
             }
             path.push('/');
             path.push_str(component);
@@ -135,7 +142,7 @@ impl AbsPath {
         }
     }
 
-    /// The text of an absolute path below this one, for messages.
+    /// The text of an absolute path below this one.
     #[must_use]
     pub fn join_text(&self, path: &str) -> String {
         if self.is_root() { path.to_owned() } else { format!("{}{path}", self.0) }
@@ -164,7 +171,7 @@ impl PartialOrd for AbsPath {
 
 impl fmt::Display for AbsPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&escape(&self.0))
+        f.write_str(&escape::name(&self.0))
     }
 }
 
@@ -177,7 +184,7 @@ impl TryFrom<String> for AbsPath {
         if path.0 == text {
             Ok(path)
         } else {
-            Err(format!("`{text}` is not in its normal form, `{}`", path.0))
+            Err(format!("`{}` is not in its normal form, `{path}`", escape::name(&text)))
         }
     }
 }
@@ -186,12 +193,6 @@ impl From<AbsPath> for String {
     fn from(path: AbsPath) -> Self {
         path.0
     }
-}
-
-/// Control characters made visible, so that a path with a newline cannot forge a second line of output.
-#[must_use]
-pub fn escape(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! before a backslash takes that away; before anything else it is a backslash, as in systemd's `\x2d`.
 
 use super::{AbsPath, Kind};
+use crate::escape;
 
 /// Reads `file`: the path of one file, or a pattern, in which every backslash stands before the character it protects.
 ///
@@ -18,7 +19,8 @@ pub fn read(text: &str) -> Result<(AbsPath, Kind), String> {
         let component = Component::read(part)?;
         if component.special && last != Some(index) {
             return Err(format!(
-                "`{part}` is a pattern, which only the last component can be; write a backslash before `*`, `?` or `[` to mean the character itself"
+                "`{}` is a pattern, which only the last component can be; write a backslash before `*`, `?` or `[` to mean the character itself",
+                escape::name(part)
             ));
         }
         if index > 0 {
@@ -172,7 +174,8 @@ impl Component {
             this.pattern.push(letter);
         }
         if set.is_some() {
-            return Err(format!("`{text}` has a `[` without its `]`; write `\\[` for the character itself"));
+            let shown = escape::name(text);
+            return Err(format!("`{shown}` has a `[` without its `]`; write `\\[` for the character itself"));
         }
         Ok(this)
     }

@@ -157,7 +157,7 @@ impl Findings<'_> {
         }
         for clash in Parents::new(manifest).1 {
             let (other, directory) =
-                ((self.name)(Place::Entry(clash.other)), super::path::escape(&clash.directory));
+                ((self.name)(Place::Entry(clash.other)), crate::escape::name(&clash.directory));
             self.say(
                 Place::Entry(clash.entry),
                 format!("its `parents` and those of {other} give {directory} different owners or modes"),

@@ -13,7 +13,8 @@ use super::refuse::{self, Place};
 use super::{
     AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, Owner, Parent, Phase, Root, Store,
 };
-use super::{mode, path::escape, pattern};
+use super::{mode, pattern};
+use crate::escape;
 use crate::problem::Problem;
 
 /// The version of the text form that is read here.
@@ -242,7 +243,7 @@ fn options(fields: &mut Fields<'_, '_>, entry: &mut Entry) {
                 let known: Vec<_> =
                     BindOptions::words_known().chain(["x-gvfs-hide", "x-gvfs-trash"]).collect();
                 fields.wrong(
-                    format!("`options`: `{}` is no option of a bind mount", escape(word)),
+                    format!("`options`: `{}` is no option of a bind mount", escape::name(word)),
                     &format!("the options are {}", known.join(", ")),
                 );
             }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::guard::Guard;
 use super::kernel;
 use super::worker::Worker;
+use crate::escape;
 use crate::manifest::{AbsPath, BindOptions, Kind, pattern};
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
@@ -186,8 +187,12 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
             .remedy("unmount it by hand if nothing needs it"));
     }
     let failed = |errno| match errno {
-        Errno::BUSY => Problem::new(format!("{why}, but in use, and stays until nothing uses it"))
-            .remedy(format!("see what does with `fuser -vm {target}`; the next boot leaves it out")),
+        Errno::BUSY => {
+            Problem::new(format!("{why}, but in use, and stays until nothing uses it")).remedy(format!(
+                "see what does with `fuser -vm {}`; the next boot leaves it out",
+                escape::shell(target.as_str())
+            ))
+        }
         errno => Problem::os(format!("cannot unmount it, though {why}"), errno),
     };
     // Its descriptor is closed again before it is unmounted.

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::kernel::{self, Kernel, SOURCE};
 use super::stage::{PATH, Stage};
 use crate::create::{self, Attributes};
+use crate::escape;
 use crate::manifest::options::{self, BindOptions, Parted};
 use crate::manifest::{AbsPath, Root};
 use crate::plan::Plan;
@@ -36,11 +37,12 @@ impl Sysroot {
     /// Opens it.
     pub fn open(path: &str) -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Problem::new(format!("cannot open the sysroot {path}: {error}"))
+            Problem::new(format!("cannot open the sysroot {}: {error}", escape::name(path)))
                 .remedy("create it, or name another one with --sysroot")
         };
         let real = std::fs::canonicalize(path).map_err(failed)?;
-        let real = AbsPath::parse(&real.to_string_lossy()).map_err(Problem::new)?;
+        let text = real.to_str().ok_or_else(|| failed(std::io::Error::other("its path is no UTF-8 text")))?;
+        let real = AbsPath::parse(text).map_err(Problem::new)?;
         let fd = walk::base(real.as_str()).map_err(|errno| failed(errno.into()))?;
         Ok(Self { path: real, fd })
     }
@@ -113,8 +115,9 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
         None if mounted => {
             let mount = table::of(sysroot.fd.as_fd())?;
             return Err(Problem::new(format!(
-                "{} holds {} ({}), but the manifest asks for a tmpfs",
-                sysroot.path, mount.source, mount.fstype
+                "{} holds {}, but the manifest asks for a tmpfs",
+                sysroot.path,
+                mount.shown()
             ))
             .at("root")
             .remedy("unmount it, or turn it into the store with `root.convert`"));

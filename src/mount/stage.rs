@@ -62,7 +62,8 @@ impl Stage {
     pub fn resume(store: &AbsPath) -> Result<Option<(Self, OwnedFd)>> {
         let Ok(mount) = walk::base(PATH) else { return Ok(None) };
         let Ok(root) = walk::directory(mount.as_fd(), ROOT, Mounts::Enter) else { return Ok(None) };
-        let below = table::all()?.into_iter().any(|mount| mount.point == format!("{PATH}/{ROOT}{store}"));
+        let point = format!("{PATH}/{ROOT}{}", store.as_str());
+        let below = table::all()?.into_iter().any(|mount| mount.point == point);
         let place = root.try_clone().map_err(|error| Problem::new(error.to_string()))?;
         Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
     }

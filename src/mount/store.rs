@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::kernel::{self, Kernel};
 use super::root::{Sysroot, Tree, is_volatile};
 use crate::create::{self, Attributes};
+use crate::escape;
 use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
@@ -152,6 +153,7 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
 }
 
 fn advice(device: &str, fstype: &str) -> String {
+    let device = escape::shell(device);
     match fstype {
         "ext2" | "ext3" | "ext4" => format!("check it with `fsck.{fstype} -n {device}`, then run again"),
         "xfs" => format!("check it with `xfs_repair -n {device}`, then run again"),
@@ -194,12 +196,12 @@ fn udev_escape(value: &str) -> String {
 /// Which file system a device holds, by the magic numbers of those that people keep their data on.
 pub fn probe(device: &str) -> Result<&'static str> {
     let failed = |error: std::io::Error| {
-        let problem = Problem::new(format!("cannot open the device {device}: {error}"));
+        let problem = Problem::new(format!("cannot open the device {}: {error}", escape::name(device)));
         if error.kind() == std::io::ErrorKind::NotFound { problem.remedy(NO_DEVICE) } else { problem }
     };
     let file = File::open(device).map_err(failed)?;
     let unknown = || {
-        Problem::new(format!("{device} holds no file system that is known here"))
+        Problem::new(format!("{} holds no file system that is known here", escape::name(device)))
             .remedy("name it with the store's `fstype`, or correct `device`")
     };
     fstype(&|at, buffer| file.read_exact_at(buffer, at).is_ok()).ok_or_else(unknown)

@@ -10,8 +10,8 @@ use super::owner::{self, Wanted};
 use super::worker::{Worker, is_pattern};
 use super::{kernel, root};
 use crate::create::{self, Attributes};
+use crate::escape;
 use crate::manifest::parents::Said;
-use crate::manifest::path::escape;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::Item;
 use crate::problem::{Problem, Result};
@@ -71,7 +71,7 @@ impl Worker<'_, '_> {
             }
             let node = create::directory(dir, name, Mounts::Enter, &mut attributes).map_err(failed)?;
             owner::note(&node, (dir, name), (&root, path), &wanted, names, pending)
-                .map_err(|errno| Problem::os(format!("cannot look at {}", escape(path)), errno))?;
+                .map_err(|errno| Problem::os(format!("cannot look at {}", escape::name(path)), errno))?;
             Ok(node.fd)
         })
     }
@@ -144,10 +144,9 @@ impl Worker<'_, '_> {
                     return Ok(Spot::BelowFirstId);
                 }
                 return Err(Problem::new(format!(
-                    "something else is mounted there: {} ({}), {}",
-                    escape(&mount.source),
-                    mount.fstype,
-                    escape(&mount.root)
+                    "something else is mounted there: {}, {}",
+                    mount.shown(),
+                    escape::name(&mount.root)
                 ))
                 .remedy("unmount it, or take the entry out of the manifest"));
             }
@@ -207,7 +206,7 @@ fn held(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<String>, 
     let mut names = walk::names(fd.as_fd(), SHOWN + 1)?;
     let more = if names.len() > SHOWN { " and more" } else { "" };
     names.truncate(SHOWN);
-    let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape(&name.to_string_lossy()))).collect();
+    let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape::name(name.to_bytes()))).collect();
     Ok((!names.is_empty()).then(|| format!("{}{more}", names.join(", "))))
 }
 

@@ -1,12 +1,10 @@
 //! The plan in words: one line a thing, in the order in which it is done, the same on every machine.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 
 use super::{Action, Plan};
+use crate::escape::{self, Page};
 use crate::manifest::parents::Said;
-use crate::manifest::path::escape;
 use crate::manifest::{AbsPath, Entry, Id, Kind, Method, Missing};
 
 /// One line of a plan.
@@ -151,28 +149,21 @@ fn owner(user: Option<&Id>, group: Option<&Id>, mode: u16) -> String {
 
 /// The plan as text, for a person or a diff.
 #[must_use]
-pub fn text(plan: &Plan<'_>) -> String {
-    let mut text = String::new();
-    let mut say = |words: std::fmt::Arguments<'_>| {
-        // Writing to a String cannot fail.
-        let _ = text.write_fmt(words);
-    };
+pub fn text(plan: &Plan<'_>) -> Page {
+    let mut page = Page::default();
     for line in lines(plan) {
         for (path, owner) in &line.parents {
-            say(format_args!("{:<8} {} {owner}, if missing\n", "mkdir", escape(path)));
+            page.line(format_args!("{:<8} {} {owner}, if missing", "mkdir", escape::name(path)));
         }
-        say(format_args!("{:<8} {}", line.does, escape(&line.target)));
+        let mut text = format!("{:<8} {}", line.does, escape::name(&line.target));
         if let Some(source) = &line.source {
-            say(format_args!(" <- {}", escape(source)));
+            text = format!("{text} <- {}", escape::name(source));
         }
         if let Some(creates) = &line.creates {
-            say(format_args!(" ({creates})"));
+            text = format!("{text} ({creates})");
         }
-        say(format_args!(
-            "{}{}\n",
-            if line.details.is_empty() { "" } else { ": " },
-            escape(&line.details.join(", "))
-        ));
+        let colon = if line.details.is_empty() { "" } else { ": " };
+        page.line(format_args!("{text}{colon}{}", line.details.join(", ")));
     }
-    text
+    page
 }

@@ -510,5 +510,5 @@ fn give(from: Name<'_>, stat: &Stat, to: Name<'_>, there: &Stat) -> Result<(), E
 /// A path below a tree, for messages.
 #[must_use]
 pub fn show(path: &[u8]) -> String {
-    crate::manifest::path::escape(&String::from_utf8_lossy(path))
+    crate::escape::name(path).into_owned()
 }

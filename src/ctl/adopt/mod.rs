@@ -7,7 +7,6 @@ mod survey;
 mod users;
 
 use std::ffi::CString;
-use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -19,11 +18,12 @@ use serde_json::Value;
 
 use super::bring;
 use super::line;
-use super::output::Failure;
+use super::output::{self, Failure};
 use super::progress::Progress;
 use super::system::{Names, System};
 use super::terminal::{self, count};
 use crate::cmdline::Words;
+use crate::escape::{self, Page};
 use crate::lock::Lock;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase, Store};
@@ -105,33 +105,37 @@ pub fn run(options: &Adopt) -> Result<(), Failure> {
     if options.json {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let json = serde_json::json!({ "version": 1, "adopted": done, "problems": problems });
-        terminal::print(&format!("{json:#}\n"))?;
+        output::print(&output::json(&json)?)?;
     } else {
         terminal::print(&text(&done))?;
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }
 
-fn text(done: &[Done]) -> String {
-    let mut text = String::new();
+fn text(done: &[Done]) -> Page {
+    let mut page = Page::default();
     for one in done {
         let (target, source) = (&one.target, &one.source);
         let amount = format!("{}, {}", count(one.files, "file"), terminal::size(one.bytes));
-        // Writing to a String cannot fail.
-        let _ = if one.was_in_place {
-            writeln!(text, "{target}: in place already, from {source}")
+        if one.was_in_place {
+            page.line(format_args!("{target}: in place already, from {source}"));
         } else {
-            writeln!(text, "{target}: mounted from {source} ({amount})")
-        };
+            page.line(format_args!("{target}: mounted from {source} ({amount})"));
+        }
     }
     if done.is_empty() {
-        return text;
+        return page;
     }
-    text += "\nTo keep it over the next boot, add to the configuration of NixOS\n";
-    text.extend(done.iter().map(|one| format!("  {}\n", one.nix)));
-    text += "or to the entries of the manifest\n";
-    text.extend(done.iter().map(|one| format!("  {}\n", one.entry)));
-    text
+    page.line("");
+    page.line("To keep it over the next boot, add to the configuration of NixOS");
+    for one in done {
+        page.line(format_args!("  {}", one.nix));
+    }
+    page.line("or to the entries of the manifest");
+    for one in done {
+        page.line(format_args!("  {}", escape::json_text(&one.entry.to_string())));
+    }
+    page
 }
 
 fn adopt_all(
@@ -179,7 +183,7 @@ fn adopt_all(
 
 /// A path as a person writes it, also from the directory in which that person is.
 fn absolute(path: &Path) -> Result<AbsPath> {
-    let shown = terminal::name(path.as_os_str().as_encoded_bytes());
+    let shown = escape::path(path);
     let absolute = std::path::absolute(path).map_err(|error| error.to_string());
     let parsed = absolute.and_then(|path| {
         let text = path.to_str().ok_or("the path is no UTF-8 text, which a manifest is")?;

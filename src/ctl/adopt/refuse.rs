@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::place::some;
 use super::survey::{Database, Survey};
 use super::users::User;
+use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Missing, Owner, Phase, pattern, refuse};
 use crate::mount::root::Tree;
@@ -88,7 +89,7 @@ pub fn parent(tree: &Tree, target: &AbsPath) -> Result<OwnedFd> {
 
 fn elsewhere(path: &AbsPath, dir: &OwnedFd) -> Problem {
     let mount = table::of(dir.as_fd()).unwrap_or_default();
-    let what = format!("{path} is another file system, {} ({})", mount.source, mount.fstype);
+    let what = format!("{path} is another file system, {}", mount.shown());
     if mount.fstype == "tmpfs" {
         return Problem::new(what).remedy("only what is on the root itself can be adopted");
     }
@@ -137,7 +138,10 @@ pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User]) -> Result<()> {
         let stop = match (units.as_slice(), users) {
             ([], [user]) => format!("end it (kill {})", user.pid),
             ([], _) => "end them".to_owned(),
-            (units, _) => format!("systemctl stop {}", units.join(" ")),
+            (units, _) => {
+                let units: Vec<_> = units.iter().map(|unit| escape::shell(*unit)).collect();
+                format!("systemctl stop -- {}", units.join(" "))
+            }
         };
         return Err(
             Problem::new(format!("{what} is open: {}", some(&who))).remedy(format!("{stop}, {OVERRIDE}"))
@@ -145,9 +149,8 @@ pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User]) -> Result<()> {
     }
     let open = survey.databases.iter().find_map(|one| one.open.as_ref().map(|file| (one, file)));
     let Some((Database { what, .. }, file)) = open else { return Ok(()) };
-    let shown = target.join_text(&format!("/{file}"));
     Err(Problem::new(format!(
-        "{what} was not closed, as {shown} says, or is open where it cannot be seen from here"
+        "{what} was not closed, as {target}/{file} says, or is open where it cannot be seen from here"
     ))
     .remedy(format!("start and stop its service once, {OVERRIDE}")))
 }

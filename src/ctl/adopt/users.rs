@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::survey::Inode;
-use crate::ctl::terminal;
+use crate::escape;
 
 /// A process, and what it does with the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,13 @@ pub fn of(tree: &HashSet<Inode>, path: &str) -> Vec<User> {
         .filter_map(|pid| {
             let process = Path::new("/proc").join(pid.to_string());
             let does = does(&process, tree, &sockets)?;
-            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-            Some(User { pid, name: terminal::name(name.trim_end().as_bytes()), unit: unit(&process), does })
+            let name = fs::read(process.join("comm")).unwrap_or_default();
+            Some(User {
+                pid,
+                name: escape::name(name.trim_ascii_end()).into_owned(),
+                unit: unit(&process),
+                does,
+            })
         })
         .collect()
 }
@@ -49,7 +54,7 @@ pub fn of(tree: &HashSet<Inode>, path: &str) -> Vec<User> {
 fn does(process: &Path, tree: &HashSet<Inode>, sockets: &HashSet<u64>) -> Option<String> {
     let shown = |link: &Path| {
         let path = fs::read_link(link).unwrap_or_default();
-        terminal::name(path.as_os_str().as_encoded_bytes())
+        escape::path(&path).into_owned()
     };
     for entry in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
         let link = entry.path();
@@ -67,7 +72,7 @@ fn does(process: &Path, tree: &HashSet<Inode>, sockets: &HashSet<u64>) -> Option
     let maps = fs::read_to_string(process.join("maps")).unwrap_or_default();
     if let Some(line) = maps.lines().find(|line| is_mapped(line, tree)) {
         let path = line.split_ascii_whitespace().nth(5).unwrap_or("a file in it");
-        return Some(format!("writes to {}, which it has in its memory", terminal::name(path.as_bytes())));
+        return Some(format!("writes to {}, which it has in its memory", escape::name(path)));
     }
     let cwd = process.join("cwd");
     inode(&cwd).filter(|inode| tree.contains(inode)).map(|_| format!("works in {}", shown(&cwd)))
@@ -126,15 +131,38 @@ fn sockets(path: &str) -> HashSet<u64> {
 
 /// The unit of a process, from its control group.
 fn unit(process: &Path) -> Option<String> {
-    let text = fs::read_to_string(process.join("cgroup")).ok()?;
+    unit_in(&fs::read_to_string(process.join("cgroup")).ok()?).map(str::to_owned)
+}
+
+fn unit_in(text: &str) -> Option<&str> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    // Below the first one are groups that the unit made itself, or the user to whom it is delegated. A name with other characters
+    // than these is no unit's, and `*` would be a pattern to systemctl(1).
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
-    path.rsplit('/').find(is_unit).map(|unit| terminal::name(unit.as_bytes()))
+    path.split('/').find(is_unit).filter(|unit| unit.chars().all(is_valid))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_is_no_pattern_and_no_name_that_a_user_gave() {
+        for (group, unit) in [
+            ("system.slice/foo@a\\x2db.service", Some("foo@a\\x2db.service")),
+            (
+                "user.slice/user-1000.slice/user@1000.service/app.slice/sshd.service",
+                Some("user@1000.service"),
+            ),
+            ("machine.slice/box.scope/payload/system.slice/sshd.service", Some("box.scope")),
+            ("*.service", None),
+            ("user.slice/a b.scope", None),
+            ("init.scope.d", None),
+        ] {
+            assert_eq!(unit_in(&format!("1:name=systemd:/x.service\n0::/{group}\n")), unit, "{group}");
+        }
+    }
 
     #[test]
     fn what_is_mapped_for_writing() {

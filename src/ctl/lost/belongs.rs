@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::ctl::scan::rules::{Rule, Rules};
 use crate::ctl::system::System;
+use crate::escape;
 use crate::manifest::AbsPath;
 
 /// Where units are; what the administrator says comes first.
@@ -153,10 +154,10 @@ impl Belongs {
     }
 }
 
-/// Names of who something belongs to, in few words.
+/// Names of who something belongs to, in few words. Another system's units and packages may have any name.
 #[must_use]
 pub fn shorten(names: &[String]) -> Vec<String> {
-    let mut words: Vec<_> = names.iter().take(MOST).cloned().collect();
+    let mut words: Vec<_> = names.iter().take(MOST).map(|name| escape::name(name).into_owned()).collect();
     if names.len() > MOST {
         words.push(format!("{} more", names.len() - MOST));
     }

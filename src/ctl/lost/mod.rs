@@ -15,6 +15,7 @@ use super::scan::rules::{Rule, Rules};
 use super::scan::{Row, Scan, Seen, Totals};
 use super::system::{System, outlives_a_boot};
 use super::terminal;
+use crate::escape;
 use crate::manifest::{AbsPath, Kind, Manifest};
 use crate::problem::Problem;
 use crate::report::{Report, State};
@@ -162,7 +163,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let manifest = system.manifest(options.manifest.as_deref())?;
     let findings = look(options, &system, manifest.as_ref())?;
     if options.json {
-        output::print(&print::json(&findings))?;
+        output::print(&print::json(&findings)?)?;
     } else if options.nix {
         let first = manifest.as_ref().and_then(|manifest| manifest.stores.first());
         let store = options.store.as_deref().or(first.map(|store| store.path.as_str()));
@@ -183,7 +184,7 @@ fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Resu
     let built = !outlives_a_boot(&root.fstype) || is_mounted(system)?;
     let mut rules = Rules::default();
     let mut pattern = |text: &str, rule| {
-        let refused = |reason| Failure::Unable(Problem::new(format!("{text}: {reason}")));
+        let refused = |reason| Failure::Unable(Problem::new(format!("{}: {reason}", escape::name(text))));
         rules.pattern(text, rule).map_err(refused)
     };
     SHARED.iter().try_for_each(|shared| pattern(shared, Rule::Shared))?;
@@ -249,8 +250,7 @@ fn wanted(path: Option<&Path>, system: &System) -> Result<AbsPath, Failure> {
         Path::new("/").join(path)
     };
     let text = whole.to_str().ok_or_else(|| failed(std::io::Error::other("the path is no text")))?;
-    AbsPath::parse(text)
-        .map_err(|reason| Failure::Unable(Problem::new(reason).at(path.display().to_string())))
+    AbsPath::parse(text).map_err(|reason| Failure::Unable(Problem::new(reason).at(escape::path(path))))
 }
 
 /// Whether imp-mount has put entries in place on the running system: its root may be a disk that is emptied at every boot.

@@ -1,12 +1,11 @@
 //! The lines that keep what was found: of the NixOS configuration, and of a manifest.
 
-use std::fmt::Write;
-
 use serde_json::{Map, Value, json};
 
 use super::Finding;
 use crate::ctl::scan::Subject;
 use crate::ctl::terminal;
+use crate::escape::{self, Page};
 use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind, mode};
 
@@ -53,8 +52,9 @@ pub fn entry(finding: &Finding) -> Option<Map<String, Value>> {
 
 /// What to write in the NixOS configuration, the largest first.
 #[must_use]
-pub fn text(findings: &[Finding], store: &str) -> String {
-    let mut text = format!("environment.persistence.{} = {{\n", string(store));
+pub fn text(findings: &[Finding], store: &str) -> Page {
+    let mut page = Page::default();
+    page.line(format_args!("environment.persistence.{} = {{", escape::nix(store)));
     for (list, key) in [("directories", "directory"), ("files", "file")] {
         let lines: Vec<_> = findings
             .iter()
@@ -65,24 +65,23 @@ pub fn text(findings: &[Finding], store: &str) -> String {
         if lines.is_empty() {
             continue;
         }
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {list} = [");
+        page.line(format_args!("  {list} = ["));
         for (finding, entry) in lines {
-            let _ = writeln!(text, "    {}  # {}", line(&entry, key), remark(finding));
+            page.line(format_args!("    {}  # {}", line(&entry, key), remark(finding)));
         }
-        text.push_str("  ];\n");
+        page.line("  ];");
     }
-    text.push_str("};\n");
+    page.line("};");
     for finding in findings.iter().filter(|finding| entry(finding).is_none()) {
-        let _ = writeln!(text, "# no line can keep {}", terminal::name(&finding.row.path));
+        page.line(format_args!("# no line can keep {}", escape::name(&finding.row.path)));
     }
-    text
+    page
 }
 
 /// An entry as an element of a list in a NixOS configuration; `key` is the one that names its path.
 #[must_use]
 pub fn line(entry: &Map<String, Value>, key: &str) -> String {
-    let value = |value: &Value| string(value.as_str().unwrap_or_default());
+    let value = |value: &Value| escape::nix(value.as_str().unwrap_or_default());
     if entry.len() == 1 {
         return value(&entry[key]);
     }
@@ -95,40 +94,4 @@ fn remark(finding: &Finding) -> String {
     let size = terminal::size(finding.row.totals.allocated);
     let words = finding.words().into_iter();
     std::iter::once(size).chain(words).collect::<Vec<_>>().join(", ")
-}
-
-/// A string as Nix reads it.
-#[must_use]
-pub fn string(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' | '\\' => quoted.extend(['\\', letter]),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            // Nix has no other way to write it.
-            _ if terminal::is_hidden(letter) => {
-                // Writing to a String cannot fail.
-                let _ = write!(quoted, "${{builtins.fromJSON \"\\\"\\\\u{:04x}\\\"\"}}", u32::from(letter));
-            }
-            '$' if letters.peek() == Some(&'{') => quoted.push_str("\\$"),
-            _ => quoted.push(letter),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_of_nix() {
-        assert_eq!(string("\x1b"), r#""${builtins.fromJSON "\"\\u001b\""}""#);
-        assert_eq!(string("a\"b\\c\n$d ${e}"), "\"a\\\"b\\\\c\\n$d \\${e}\"");
-    }
 }

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Finding, Findings, nix};
+use crate::ctl::output::{self, Failure};
 use crate::ctl::scan::{Row, Seen, Subject, Totals};
-use crate::ctl::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, name, size, styled};
+use crate::ctl::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, size, styled};
+use crate::escape::{self, Page};
 use crate::manifest::mode;
 
 /// So many places that could not be looked into are named.
@@ -20,46 +22,51 @@ pub const COLUMNS: [Column; 4] = [
 
 /// The findings as text for a terminal of so many columns. Times are told from `now`, in seconds since 1970.
 #[must_use]
-pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> String {
-    let mut lines = Vec::new();
+pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
+    let mut page = Page::default();
     for (title, list) in [("WOULD BE GONE", &findings.lost), ("THROW-AWAY", &findings.throw_away)] {
         if !list.is_empty() {
-            lines.push(table(title, list, now).render(width));
+            page.append(&table(title, list, now).render(width));
+            page.line("");
         }
     }
     let (seen, path) = (&findings.seen, &findings.path);
     let places = findings.lost.len() as u64;
     if !seen.elsewhere.is_empty() {
-        return format!("{path}: not listed, as {}\n", seen.elsewhere);
+        page = Page::default();
+        page.line(format_args!("{path}: not listed, as {}", seen.elsewhere));
+        return page;
     }
     if places > 0 {
         let sum = format!("{} in {}", size(findings.totals.allocated), count(findings.totals.files, "file"));
         let line = format!("{sum} would be gone after the next boot, in {}.", count(places, "place"));
-        lines.push(styled(HEADING, &line));
+        page.append(&styled(HEADING, &line));
     } else if path.is_root() {
-        lines.push("Nothing would be gone after the next boot.".to_owned());
+        page.line("Nothing would be gone after the next boot.".to_owned());
     } else {
-        lines.push(format!("Nothing of {path} would be gone after the next boot."));
+        page.line(format_args!("Nothing of {path} would be gone after the next boot."));
     }
     if seen.passed_over > 0 {
         let places = count(seen.passed_over, "throw-away path");
-        lines.push(styled(FAINT, &format!("Left out: {places} by definition; --all shows them.")));
+        page.append(&styled(FAINT, &format!("Left out: {places} by definition; --all shows them.")));
     }
     if !findings.manifest {
-        lines.push("There is no manifest, so nothing is persisted yet.".to_owned());
+        page.line("There is no manifest, so nothing is persisted yet.");
     } else if let Some(store) = findings.convert.as_ref().filter(|_| !findings.built) {
-        lines.push(format!(
+        page.line(format_args!(
             "No byte of it is removed: the disk becomes the store {store}, and all of it is there."
         ));
     }
-    lines.extend(unread(seen).iter().map(|line| styled(ALERT, line)));
+    for line in unread(seen) {
+        page.append(&styled(ALERT, &line));
+    }
     if findings.lost.iter().any(|finding| finding.row.unmounted) {
-        lines.push("-> run imp-mount --check: what the manifest names is not mounted".to_owned());
+        page.line("-> run imp-mount --check: what the manifest names is not mounted");
     }
     if places > 0 {
-        lines.push("-> what must stay: impctl lost --nix prints the lines that keep it".to_owned());
+        page.line("-> what must stay: impctl lost --nix prints the lines that keep it");
     }
-    lines.join("\n") + "\n"
+    page
 }
 
 fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
@@ -96,7 +103,7 @@ pub fn path(row: &Row) -> String {
         Subject::Files => "/*",
         _ => "",
     };
-    name(&row.path).trim_end_matches('/').to_owned() + end
+    escape::name(&row.path).trim_end_matches('/').to_owned() + end
 }
 
 /// Whose something is, in few words.
@@ -104,7 +111,7 @@ pub fn path(row: &Row) -> String {
 pub fn owner(row: &Row, user: &str, group: &str) -> String {
     let group = if group == user { String::new() } else { format!(":{group}") };
     let others = if row.others { ", ..." } else { "" };
-    name(format!("{user}{group}{others}").as_bytes())
+    format!("{}{others}", escape::name(&format!("{user}{group}")))
 }
 
 /// What could not be looked into, for people.
@@ -117,7 +124,7 @@ pub fn unread(seen: &Seen) -> Vec<String> {
         .unread
         .iter()
         .take(UNREAD)
-        .map(|(path, why)| format!("not looked into: {}: {why}", name(path)))
+        .map(|(path, why)| format!("not looked into: {}: {why}", escape::name(path)))
         .collect();
     let more = seen.unread_count.saturating_sub(lines.len() as u64);
     if more > 0 {
@@ -130,8 +137,7 @@ pub fn unread(seen: &Seen) -> Vec<String> {
 }
 
 /// The findings as JSON.
-#[must_use]
-pub fn json(findings: &Findings) -> String {
+pub fn json(findings: &Findings) -> Result<Page, Failure> {
     let list = |list: &[Finding]| list.iter().map(finding).collect::<Vec<_>>();
     let document = json!({
         "version": 1,
@@ -148,7 +154,7 @@ pub fn json(findings: &Findings) -> String {
         "unread": unread_json(&findings.seen),
         "unread_count": findings.seen.unread_count,
     });
-    format!("{document:#}\n")
+    output::json(&document)
 }
 
 fn finding(finding: &Finding) -> Value {
@@ -184,10 +190,15 @@ pub fn row(row: &Row, user: &str, group: &str) -> Value {
     if let (Value::Object(value), Value::Object(more)) = (&mut value, totals(&row.totals)) {
         value.extend(more);
     }
-    if str::from_utf8(&row.path).is_err() {
-        value["bytes"] = json!(row.path);
-    }
+    bytes(&mut value, &row.path);
     value
+}
+
+/// A path that is no text cannot be a string of JSON: then its bytes are there, too.
+fn bytes(value: &mut Value, path: &[u8]) {
+    if str::from_utf8(path).is_err() {
+        value["bytes"] = json!(path);
+    }
 }
 
 /// How much of something there is.
@@ -204,6 +215,10 @@ pub fn totals(totals: &Totals) -> Value {
 /// What could not be looked into.
 #[must_use]
 pub fn unread_json(seen: &Seen) -> Value {
-    let one = |(path, why): &(Vec<u8>, String)| json!({ "path": String::from_utf8_lossy(path), "why": why });
+    let one = |(path, why): &(Vec<u8>, String)| {
+        let mut value = json!({ "path": String::from_utf8_lossy(path), "why": why });
+        bytes(&mut value, path);
+        value
+    };
     seen.unread.iter().map(one).collect()
 }

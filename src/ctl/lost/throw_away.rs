@@ -6,6 +6,7 @@ use super::Options;
 use crate::ctl::output::Failure;
 use crate::ctl::scan::rules::{Rule, Rules};
 use crate::ctl::system::System;
+use crate::escape;
 use crate::problem::Problem;
 
 /// The list that is built in.
@@ -24,7 +25,7 @@ pub fn add(rules: &mut Rules, options: &Options, system: &System, built: bool) -
     }
     if let Some(file) = &options.throw_away_from {
         let text = std::fs::read_to_string(file).map_err(|error| Failure::io("reading", file, &error))?;
-        lines(rules, &text, &file.display().to_string())?;
+        lines(rules, &text, &escape::path(file))?;
     } else {
         let text = system.read(FILE).map_err(|error| Failure::io("reading", Path::new(FILE), &error))?;
         lines(rules, &String::from_utf8_lossy(&text.unwrap_or_default()), FILE)?;
@@ -47,7 +48,8 @@ fn line(rules: &mut Rules, pattern: &str, place: impl FnOnce() -> String) -> Res
     let (pattern, rule) =
         pattern.strip_prefix('!').map_or((pattern, Rule::ThrowAway), |rest| (rest, Rule::Precious));
     rules.pattern(pattern, rule).map_err(|reason| {
-        let problem = Problem::new(format!("`{pattern}` is no pattern: {reason}")).at(place());
+        let problem =
+            Problem::new(format!("`{}` is no pattern: {reason}", escape::name(pattern))).at(place());
         Failure::Unable(problem.remedy("write an absolute path, or a name for what has it anywhere"))
     })
 }

@@ -14,11 +14,12 @@ use clap::{Args, ValueHint};
 use rustix::fs::{Mode, syncfs};
 use serde::Serialize;
 
-use super::output::Failure;
+use super::output::{self, Failure};
 use super::progress::Progress;
 use super::shop::Shop;
 use super::system::System;
 use super::{bring, terminal};
+use crate::escape;
 use crate::manifest::{AbsPath, Kind, Manifest};
 use crate::problem::{Problem, Result};
 use crate::walk::{self, Mounts};
@@ -132,9 +133,7 @@ pub fn run(options: &Migrate) -> Result<(), Failure> {
     }
     let (outcome, problems) = migration.finish().map_err(Failure::Unable)?;
     if options.json {
-        let json = serde_json::to_string_pretty(&outcome)
-            .map_err(|error| Failure::Unable(Problem::new(error.to_string())))?;
-        terminal::print(&(json + "\n"))?;
+        output::print(&output::json(&outcome)?)?;
     } else {
         terminal::print(&print::text(&outcome))?;
     }
@@ -165,14 +164,15 @@ impl<'m> Migration<'m> {
         // What is created gets the mode that it is given, and no less.
         rustix::process::umask(Mode::empty());
         bring::allow_depth();
-        let force = options
-            .force
-            .iter()
-            .map(|path| AbsPath::parse(path).map_err(|why| Problem::new(why).at(format!("--force {path}"))));
+        let force = options.force.iter().map(|path| {
+            AbsPath::parse(path)
+                .map_err(|why| Problem::new(why).at(format!("--force {}", escape::name(path))))
+        });
         let force = force.collect::<Result<_>>()?;
-        let from = options.from.to_string_lossy();
-        let root = walk::base(&from)
-            .map_err(|errno| Problem::os("cannot open it", errno).at(format!("--from {from}")))?;
+        let at = format!("--from {}", escape::path(&options.from));
+        let root =
+            options.from.to_str().ok_or_else(|| Problem::new("it is no UTF-8 text").at(at.as_str()))?;
+        let root = walk::base(root).map_err(|errno| Problem::os("cannot open it", errno).at(at))?;
         let sides = side::open(manifest, &options.store)?;
         let (routes, problems) = route::all(manifest, root.as_fd());
         let routes = routes.into_iter().filter(|route| sides[route.store].is_some());
@@ -323,7 +323,7 @@ impl<'m> Migration<'m> {
         }
         let outcome = Outcome {
             version: 1,
-            from: self.options.from.display().to_string(),
+            from: self.options.from.to_string_lossy().into_owned(),
             dry_run: self.options.dry_run,
             stores,
             entries,
@@ -356,6 +356,6 @@ fn few(mut problems: Vec<Problem>, entry: &AbsPath) -> Vec<Problem> {
 fn explain(conflict: &Conflict) -> Problem {
     let newer = if conflict.store_is_newer { "the store's is newer" } else { "the store's is older" };
     Problem::new(format!("the store has it already, and it differs in {}; {newer}, and stays", conflict.what))
-        .at(conflict.path.clone())
+        .at(escape::name(&conflict.path))
         .remedy("compare the two; --force and this path replaces the store's, or move that away")
 }

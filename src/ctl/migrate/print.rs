@@ -1,13 +1,12 @@
 //! What became of a migration, for people.
 
-use std::fmt::Write as _;
-
 use super::work::Standing;
 use super::{EntryOutcome, Outcome, StoreOutcome};
 use crate::ctl::terminal::{self, Column, Table, count, number, size};
+use crate::escape::{self, Page};
 
 /// All of it, but for the problems.
-pub fn text(outcome: &Outcome) -> String {
+pub fn text(outcome: &Outcome) -> Page {
     let amount = |title| Column { title, right: true, optional: true };
     let standing = Column { title: "STATE", right: false, optional: false };
     let mut table = Table::new(&[amount("SIZE"), amount("FILES"), standing], "PATH");
@@ -21,16 +20,15 @@ pub fn text(outcome: &Outcome) -> String {
         let [bytes, files] = cells;
         table.row(vec![bytes, files, state], entry.target.to_string(), remark);
     }
-    let mut text = table.render(terminal::width());
-    text.push('\n');
-    for store in &outcome.stores {
-        text += &room(store);
-    }
+    let mut page = table.render(terminal::width());
+    page.line("");
+    outcome.stores.iter().for_each(|store| page.line(room(store)));
     for mount in &outcome.mounts {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{mount}: another file system is mounted there, which was left out");
+        let mount = escape::name(mount);
+        page.line(format_args!("{mount}: another file system is mounted there, which was left out"));
     }
-    text + &not_named(outcome)
+    not_named(&mut page, outcome);
+    page
 }
 
 fn state(entry: &EntryOutcome, dry_run: bool) -> String {
@@ -55,25 +53,27 @@ fn room(store: &StoreOutcome) -> String {
     let (needed, free) = (size(store.needed.bytes), size(store.free.bytes));
     let shared = if store.shared { " (shared, so it takes no room)" } else { "" };
     format!(
-        "{} at {}: {needed}{}{shared} to copy, {free}{} free\n",
+        "{} at {}: {needed}{}{shared} to copy, {free}{} free",
         store.path,
-        store.at,
+        escape::name(&store.at),
         inodes(store.needed.inodes),
         inodes(store.free.inodes)
     )
 }
 
-fn not_named(outcome: &Outcome) -> String {
+fn not_named(page: &mut Page, outcome: &Outcome) {
     const SHOWN: usize = 12;
     let all = &outcome.not_named;
     if all.is_empty() {
-        return String::new();
+        return;
     }
-    let more = all.len().saturating_sub(SHOWN);
-    let mut text = format!("\nNot named, and so not copied: {}", all[..all.len() - more].join(", "));
-    if more > 0 {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ", and {more} more");
-    }
-    text + &format!("\n`impctl lost --root {}` says what of that matters.\n", outcome.from)
+    let shown: Vec<_> = all.iter().take(SHOWN).map(|path| escape::name(path)).collect();
+    let more = match all.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    page.line("");
+    page.line(format_args!("Not named, and so not copied: {}{more}", shown.join(", ")));
+    let from = escape::shell(&outcome.from);
+    page.line(format_args!("`impctl lost --root {from}` says what of that matters."));
 }

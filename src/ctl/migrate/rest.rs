@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType};
 
 use super::route;
-use crate::ctl::terminal;
 use crate::manifest::{AbsPath, Kind, Manifest, pattern};
 use crate::problem::Result;
 use crate::walk::{self, Mounts};
@@ -59,8 +58,7 @@ pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
         let names = walk::names(dir.as_fd(), usize::MAX)
             .map_err(|errno| crate::problem::Problem::os(format!("cannot list {path}"), errno))?;
         for name in names {
-            let shown = terminal::name(name.to_bytes());
-            let full = if path.is_root() { format!("/{shown}") } else { format!("{path}/{shown}") };
+            let full = path.child(&name.to_string_lossy()).as_str().to_owned();
             let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW);
             let is_link = stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
             if !is_link && !is_named(&full) {

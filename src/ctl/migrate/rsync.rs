@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags, flock, ftruncate, memfd_create, openat};
 use rustix::io::Errno;
 
-use crate::ctl::terminal;
+use crate::escape;
 use crate::problem::{Problem, Result};
 
 /// The program.
@@ -150,7 +150,7 @@ fn explain(said: &str, status: &str) -> Problem {
         for part in parts {
             text += part.trim_start_matches(|c: char| c.is_ascii_digit());
         }
-        terminal::name(text.as_bytes())
+        escape::name(&text).into_owned()
     };
     let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).take(SHOWN).map(clean).collect();
     let words = if lines.is_empty() { status.to_owned() } else { lines.join("; ") };

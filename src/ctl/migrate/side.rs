@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::ctl::copy::Name;
 use crate::ctl::terminal;
+use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Manifest, Store};
 use crate::mount::kernel;
@@ -85,10 +86,11 @@ fn places(manifest: &Manifest, said: &[String]) -> Result<Vec<Option<String>>> {
             None if stores.len() == 1 => (0, text.as_str()),
             None => {
                 let all: Vec<_> = stores.iter().map(|store| store.path.to_string()).collect();
-                let example = all.first().map_or("/persist", String::as_str);
+                let first = stores.first().map_or("/persist", |store| store.path.as_str());
+                let example = format!("{first}=/mnt{first}");
                 return Err(Problem::new(format!("the manifest has the stores {}", all.join(", ")))
-                    .at(format!("--store {}", terminal::name(text.as_bytes())))
-                    .remedy(format!("say which is where, such as --store {example}=/mnt{example}")));
+                    .at(format!("--store {}", escape::name(text)))
+                    .remedy(format!("say which is where, such as --store {}", escape::shell(&example))));
             }
         };
         places[index] = Some(place.to_owned());
@@ -99,22 +101,23 @@ fn places(manifest: &Manifest, said: &[String]) -> Result<Vec<Option<String>>> {
 fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
     let at = place.unwrap_or(store.path.as_str());
     let away = "mount its disk, or say with --store where it is mounted";
+    let shown = escape::name(at);
     let base =
-        walk::base(at).map_err(|errno| Problem::os(format!("cannot open {at}"), errno).remedy(away))?;
-    let failed = |errno| Problem::os(format!("cannot open {at}"), errno);
+        walk::base(at).map_err(|errno| Problem::os(format!("cannot open {shown}"), errno).remedy(away))?;
+    let failed = |errno| Problem::os(format!("cannot open {shown}"), errno);
     // What nobody has mounted is only a path on the root.
     if place.is_none() {
         let root = walk::base("/").and_then(|root| walk::mount_id(root.as_fd())).map_err(failed)?;
         if walk::mount_id(base.as_fd()).map_err(failed)? == root {
-            return Err(Problem::new(format!("nothing is mounted at {at}")).remedy(away));
+            return Err(Problem::new(format!("nothing is mounted at {shown}")).remedy(away));
         }
     }
     if is_volatile(base.as_fd())? {
-        return Err(Problem::new(format!("{at} is in memory, and gone after a reboot")).remedy(away));
+        return Err(Problem::new(format!("{shown} is in memory, and gone after a reboot")).remedy(away));
     }
     let options = kernel::options_of(base.as_fd()).map_err(failed)?;
     if options.has(BindOptions::RO) {
-        return Err(Problem::new(format!("{at} is mounted read-only"))
+        return Err(Problem::new(format!("{shown} is mounted read-only"))
             .remedy("see `dmesg` for errors on the disk, and remount it writable"));
     }
     let fd =
@@ -161,7 +164,7 @@ impl Side<'_> {
         } else {
             return None;
         };
-        let problem = Problem::new(format!("not everything fits on {}: {what}", self.at));
+        let problem = Problem::new(format!("not everything fits on {}: {what}", escape::name(&self.at)));
         Some(
             problem
                 .at(format!("store {}", self.store.path))

@@ -15,6 +15,7 @@ use super::side::Side;
 use crate::adopt;
 use crate::ctl::bring::{Bring, Choice, Found, Links, State, show};
 use crate::ctl::copy::Name;
+use crate::escape;
 use crate::manifest::{AbsPath, Kind, Method};
 use crate::problem::{Problem, Result};
 use crate::walk::{self, Mounts, Stat};
@@ -115,7 +116,10 @@ impl Ends {
             Ok(Some(dir)) => Some((dir, name(&route.to)?)),
             Ok(None) => None,
             Err(problem) => {
-                return Err(Problem { what: format!("on {}: {}", side.at, problem.what), ..problem });
+                return Err(Problem {
+                    what: format!("on {}: {}", escape::name(&side.at), problem.what),
+                    ..problem
+                });
             }
         };
         Ok(Some(Self { from, to }))
@@ -166,7 +170,7 @@ pub fn look(ends: &Ends, route: &Route<'_>, side: &mut Side<'_>, force: &[AbsPat
         let seen = &mut *seen.borrow_mut();
         let path = full(&route.from, found.path);
         if found.state == State::Foreign {
-            seen.mounts.push(show(&path));
+            seen.mounts.push(String::from_utf8_lossy(&path).into_owned());
             return Ok(Choice::Skip);
         }
         let bytes = if found.stat.is_file() { found.stat.size() } else { 0 };
@@ -183,7 +187,8 @@ pub fn look(ends: &Ends, route: &Route<'_>, side: &mut Side<'_>, force: &[AbsPat
                     seen.kept.insert(found.path.to_vec());
                 }
                 let store_is_newer = there.modified() > found.stat.modified();
-                seen.conflicts.push(Conflict { path: show(&path), what, store_is_newer, forced });
+                let path = String::from_utf8_lossy(&path).into_owned();
+                seen.conflicts.push(Conflict { path, what, store_is_newer, forced });
                 if other_kind {
                     return Ok(Choice::Skip);
                 }

@@ -15,6 +15,7 @@ use super::scan::rules::{Rule, Rules};
 use super::scan::{Row, Scan, Seen, Totals};
 use super::system::System;
 use super::terminal;
+use crate::escape;
 use crate::manifest::{AbsPath, Kind, Manifest, Store, wire};
 use crate::problem::{Problem, describe};
 use crate::report::{Report, State};
@@ -121,13 +122,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .collect();
     if wanted.is_empty() {
         let stores: Vec<_> = manifest.stores.iter().map(|store| store.path.to_string()).collect();
-        let problem = Problem::new("this is no store").at(options.store.clone().unwrap_or_default());
+        let problem =
+            Problem::new("this is no store").at(escape::name(options.store.as_deref().unwrap_or_default()));
         return Err(Failure::Unable(problem.remedy(format!("the manifest has {}", stores.join(", ")))));
     }
     let context = Context::new(&system, &manifest)?;
     let found: Vec<_> = wanted.into_iter().map(|index| context.look(index)).collect();
     if options.json {
-        output::print(&print::json(&system, &found))?;
+        output::print(&print::json(&system, &found)?)?;
     } else {
         terminal::print(&print::text(&found, terminal::width()))?;
     }

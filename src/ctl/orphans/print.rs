@@ -6,29 +6,34 @@ use serde_json::{Value, json};
 
 use super::{Found, Orphan};
 use crate::ctl::lost::print as lost;
+use crate::ctl::output::{self, Failure};
 use crate::ctl::scan::Totals;
 use crate::ctl::system::System;
 use crate::ctl::terminal::{ALERT, FAINT, HEADING, Table, count, size, styled};
+use crate::escape::Page;
 
 /// For a terminal of so many columns.
-pub fn text(found: &[Found<'_>], width: Option<usize>) -> String {
+pub fn text(found: &[Found<'_>], width: Option<usize>) -> Page {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
-    let mut lines = Vec::new();
+    let mut page = Page::default();
     let mut sum = Totals::default();
     let mut places = 0;
     for one in found {
         if !one.failure.is_empty() {
-            lines.push(styled(ALERT, &format!("{}: not looked at: {}", one.store.path, one.failure)));
+            page.append(&styled(ALERT, &format!("{}: not looked at: {}", one.store.path, one.failure)));
             continue;
         }
         sum.add(&one.totals);
         places += one.orphans.len() as u64;
         if one.orphans.is_empty() {
-            lines.push(format!("{}: entries name everything on it", one.store.path));
+            page.line(format_args!("{}: entries name everything on it", one.store.path));
         } else {
-            lines.push(table(one, now).render(width));
+            page.append(&table(one, now).render(width));
+            page.line("");
         }
-        lines.extend(lost::unread(&one.seen).iter().map(|line| styled(ALERT, line)));
+        for line in lost::unread(&one.seen) {
+            page.append(&styled(ALERT, &line));
+        }
     }
     if places > 0 {
         let all = format!(
@@ -37,11 +42,11 @@ pub fn text(found: &[Found<'_>], width: Option<usize>) -> String {
             count(sum.files, "file"),
             count(places, "place")
         );
-        lines.push(styled(HEADING, &all));
+        page.append(&styled(HEADING, &all));
         let never = "Nothing was removed, and impctl never removes anything. Look before you do.";
-        lines.push(styled(FAINT, never));
+        page.append(&styled(FAINT, never));
     }
-    lines.join("\n") + "\n"
+    page
 }
 
 fn table(found: &Found<'_>, now: i64) -> Table {
@@ -56,7 +61,7 @@ fn table(found: &Found<'_>, now: i64) -> Table {
 }
 
 /// As JSON.
-pub fn json(system: &System, found: &[Found<'_>]) -> String {
+pub fn json(system: &System, found: &[Found<'_>]) -> Result<Page, Failure> {
     let orphan = |orphan: &Orphan| {
         let mut value = lost::row(&orphan.row, &orphan.user, &orphan.group);
         value["remarks"] = json!(orphan.remarks);
@@ -74,5 +79,5 @@ pub fn json(system: &System, found: &[Found<'_>]) -> String {
         })
     };
     let stores: Vec<_> = found.iter().map(store).collect();
-    format!("{:#}\n", json!({ "version": 1, "root": system.place.to_string_lossy(), "stores": stores }))
+    output::json(&json!({ "version": 1, "root": system.place.to_string_lossy(), "stores": stores }))
 }

@@ -11,6 +11,7 @@ use super::dir::{Dir, Place, group, join, look, open};
 use super::group::Group;
 use super::{Results, Scan};
 use crate::ctl::system::outlives_a_boot;
+use crate::escape;
 use crate::manifest::AbsPath;
 use crate::problem::{Problem, Result};
 use crate::table;
@@ -71,8 +72,11 @@ fn mounted(dir: BorrowedFd<'_>, name: &CStr) -> String {
     match fd.ok().and_then(|fd| table::of(fd.as_fd()).ok()) {
         None => "it is on another file system".to_owned(),
         Some(mount) if outlives_a_boot(&mount.fstype) => {
-            format!("it is on another file system ({} on {})", mount.fstype, mount.source)
+            format!("it is on another file system, {}", mount.shown())
         }
-        Some(mount) => format!("it is on a {} of its own, which is empty after every boot", mount.fstype),
+        Some(mount) => {
+            let fstype = escape::name(&mount.fstype);
+            format!("it is on a {fstype} of its own, which is empty after every boot")
+        }
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Status, label};
 use crate::check::store::Filesystem;
+use crate::escape;
 use crate::report::{Outcome, PATH, Run};
 
 /// One thing that needs attention.
@@ -93,19 +94,20 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
 
 /// What to do about the errors that a file system has recorded.
 fn remedy(found: &Filesystem) -> String {
-    let path = &found.path;
     match found.fstype.as_str() {
         // It is checked while it is mounted, and counts on until it is told to begin anew.
-        "btrfs" => format!("run `btrfs scrub start {path}`, then `btrfs device stats --reset {path}`"),
+        "btrfs" => {
+            let path = escape::shell(&found.path);
+            format!("run `btrfs scrub start {path}`, then `btrfs device stats --reset {path}`")
+        }
         _ => "check it with fsck".to_owned(),
     }
 }
 
 /// Whether a message of a run begins with what it is about.
 pub fn is_about(message: &str, at: &str) -> bool {
-    let escaped = crate::manifest::path::escape(at);
     let message = message.strip_prefix("store ").unwrap_or(message);
-    message.strip_prefix(&escaped).is_some_and(|rest| rest.starts_with([':', ' ']))
+    message.strip_prefix(&*escape::name(at)).is_some_and(|rest| rest.starts_with([':', ' ']))
 }
 
 fn owner(pending: &crate::report::Pending) -> String {
@@ -138,7 +140,7 @@ pub fn next(status: &Status, last: Option<&Run>, checked: &[String]) -> Vec<Stri
         say("once users exist, run imp-mount --settle");
     }
     for one in status.since.adopted.iter().filter(|one| !one.named) {
-        let line = if one.nix.is_empty() { one.target.as_str() } else { &one.nix };
+        let line = if one.nix.is_empty() { one.target.to_string() } else { one.nix.clone() };
         say(&format!("add to the configuration: {line}"));
     }
     if !status.unseen.is_empty() {

@@ -1,13 +1,14 @@
 //! The metrics, in Prometheus' text format 0.0.4.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 
 use super::{Standing, Status, label};
 use crate::check::entry::Status as Health;
+use crate::escape::{self, Page};
 use crate::report::Outcome;
 
 /// Every health that an entry can have: a state that nothing is in is a 0, so that an alert need not guess.
-const HEALTH: [Health; 12] = [
+const HEALTH: [Health; 13] = [
     Health::Ok,
     Health::Later,
     Health::Skipped,
@@ -17,6 +18,7 @@ const HEALTH: [Health; 12] = [
     Health::WrongSource,
     Health::Covered,
     Health::Replaced,
+    Health::Conflict,
     Health::WrongOwner,
     Health::WrongMode,
     Health::WrongOptions,
@@ -27,10 +29,10 @@ type Sample = (Vec<(&'static str, String)>, String);
 
 /// All of them.
 #[must_use]
-pub fn text(status: &Status) -> String {
-    let mut text = String::new();
+pub fn text(status: &Status) -> Page {
+    let mut page = Page::default();
     let mut one = |name: &str, help: &str, value: &dyn Display| {
-        family(&mut text, name, help, &[(Vec::new(), value.to_string())]);
+        family(&mut page, name, help, &[(Vec::new(), value.to_string())]);
     };
     let standing = match status.standing {
         Standing::Well => 0,
@@ -53,7 +55,7 @@ pub fn text(status: &Status) -> String {
     one("pending_owners", "How many paths wait for their owner to exist.", &status.pending.len());
     let unnamed = status.since.adopted.iter().filter(|one| !one.named).count();
     one("adopted_unnamed", "How many adopted paths the manifest does not name.", &unnamed);
-    let Some(root) = &status.root else { return text };
+    let Some(root) = &status.root else { return page };
     one(
         "changed",
         "How many entries stand otherwise than the last run left them.",
@@ -68,7 +70,7 @@ pub fn text(status: &Status) -> String {
             (vec![("state", label(*health))], count.to_string())
         })
         .collect();
-    family(&mut text, "entries", "How many entries stand how.", &counts);
+    family(&mut page, "entries", "How many entries stand how.", &counts);
     let problems: Vec<_> = status
         .entries
         .iter()
@@ -77,23 +79,23 @@ pub fn text(status: &Status) -> String {
             (vec![("path", entry.target.as_str().to_owned()), ("state", label(entry.status))], "1".to_owned())
         })
         .collect();
-    family(&mut text, "entry_problem", "An entry that is not as it should be.", &problems);
+    family(&mut page, "entry_problem", "An entry that is not as it should be.", &problems);
 
     let found = &root.filesystem;
     if root.is_mounted() {
         let mut one = |name: &str, help: &str, value: u64| {
-            family(&mut text, name, help, &[(Vec::new(), value.to_string())]);
+            family(&mut page, name, help, &[(Vec::new(), value.to_string())]);
         };
         one("root_size_bytes", "The size of the root.", found.size);
         one("root_available_bytes", "How much more the root takes.", root.available);
         one("root_inodes", "How many inodes the root can have; 0 where there is no limit.", found.inodes);
         one("root_inodes_free", "How many of them are free.", found.inodes.saturating_sub(found.inodes_used));
     }
-    stores(&mut text, status);
-    text
+    stores(&mut page, status);
+    page
 }
 
-fn stores(text: &mut String, status: &Status) {
+fn stores(page: &mut Page, status: &Status) {
     type Value = fn(&super::Volume) -> Option<u64>;
     let families: [(&str, &str, Value); 7] = [
         ("store_mounted", "Whether the store is there.", |store| Some(store.is_mounted().into())),
@@ -115,25 +117,21 @@ fn stores(text: &mut String, status: &Status) {
                 Some((vec![("path", store.filesystem.path.clone())], value(store)?.to_string()))
             })
             .collect();
-        family(text, name, help, &samples);
+        family(page, name, help, &samples);
     }
 }
 
 /// A metric with all that is known of it; nothing where that is nothing.
-fn family(text: &mut String, name: &str, help: &str, samples: &[Sample]) {
+fn family(page: &mut Page, name: &str, help: &str, samples: &[Sample]) {
     if samples.is_empty() {
         return;
     }
-    // Writing to a String cannot fail.
-    let _ = write!(text, "# HELP imp_mount_{name} {help}\n# TYPE imp_mount_{name} gauge\n");
+    page.line(format_args!("# HELP imp_mount_{name} {help}"));
+    page.line(format_args!("# TYPE imp_mount_{name} gauge"));
     for (labels, value) in samples {
         let labels: Vec<_> =
-            labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escape(value))).collect();
+            labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escape::label(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(text, "imp_mount_{name}{labels} {value}");
+        page.line(format_args!("imp_mount_{name}{labels} {value}"));
     }
-}
-
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

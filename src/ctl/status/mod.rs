@@ -22,6 +22,7 @@ use crate::check::store::Filesystem;
 use crate::check::{self, Findings};
 use crate::cli::MANIFEST;
 use crate::cmdline::Words;
+use crate::escape;
 use crate::manifest::{AbsPath, Manifest, Phase};
 use crate::plan::{Action, Plan};
 use crate::problem::Problem;
@@ -126,12 +127,10 @@ pub struct Status {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let (status, blind) = look(options)?;
     match &options.output {
-        Some(file) => output::replace(file, metrics::text(&status).as_bytes())?,
+        Some(file) => output::replace(file, metrics::text(&status).as_str().as_bytes())?,
         None if options.metrics => output::print(&metrics::text(&status))?,
         None if options.json => {
-            let json = serde_json::to_string_pretty(&status)
-                .map_err(|error| Failure::Unable(Problem::new(error.to_string())))?;
-            output::print(&(json + "\n"))?;
+            output::print(&output::json(&status)?)?;
         }
         None => terminal::print(&print::text(&status, terminal::width()))?,
     }
@@ -250,7 +249,7 @@ fn words(options: &Options, notes: &mut Vec<String>) -> Words {
         Err(error) => {
             notes.push(format!(
                 "cannot read the kernel command line from {}: {error}",
-                options.cmdline.display()
+                escape::path(&options.cmdline)
             ));
             Words::default()
         }

@@ -7,7 +7,8 @@ use unicode_width::UnicodeWidthStr;
 use super::attention::is_about;
 use super::{Boot, Standing, Status, Volume};
 use crate::check::entry::Status as Health;
-use crate::ctl::terminal::{self, ALERT, Column, FAINT, HEADING, Table, age, count, number, size, styled};
+use crate::ctl::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, number, size, styled};
+use crate::escape::{self, Page};
 use crate::report::{self, Outcome, Run};
 
 /// So many things that need attention are named.
@@ -17,10 +18,10 @@ const INDENT: usize = 9;
 
 /// For a terminal of so many columns.
 #[must_use]
-pub fn text(status: &Status, width: Option<usize>) -> String {
-    let mut lines = Vec::new();
-    attention(&mut lines, status, width);
-    let mut fact = |heading: &str, words: &str| lines.push(line(heading, words, width));
+pub fn text(status: &Status, width: Option<usize>) -> Page {
+    let mut page = Page::default();
+    attention(&mut page, status, width);
+    let mut fact = |heading: &str, words: &str| line(&mut page, heading, words, width);
     match &status.boot {
         Some(boot) => fact("boot", &described(boot)),
         None if status.since.runs.is_empty() => {}
@@ -37,65 +38,66 @@ pub fn text(status: &Status, width: Option<usize>) -> String {
     }
     for (number, path) in status.unseen.iter().enumerate().take(NAMED + 1) {
         let rest = count((status.unseen.len() - number) as u64, "more path");
-        fact("not seen", if number < NAMED { path.as_str() } else { &rest });
+        fact("not seen", &if number < NAMED { path.to_string() } else { rest });
     }
     let volumes: Vec<_> = status.root.iter().chain(&status.stores).filter(|one| one.is_mounted()).collect();
     if !volumes.is_empty() {
-        lines.push(String::new());
-        lines.push(table_of(&volumes).render(width).trim_end().to_owned());
+        page.line("");
+        page.append(&table_of(&volumes).render(width));
     }
     if let Some(table) = since(status) {
-        lines.push(String::new());
-        lines.push(table.render(width).trim_end().to_owned());
+        page.line("");
+        page.append(&table.render(width));
     }
     if !status.notes.is_empty() {
         let notes = count(status.notes.len() as u64, "note");
-        lines.push(String::new());
-        lines.push(styled(FAINT, &format!("{notes} besides: imp-mount --check")));
+        page.line("");
+        page.append(&styled(FAINT, &format!("{notes} besides: imp-mount --check")));
     }
-    lines.into_iter().map(|line| line + "\n").collect()
+    page
 }
 
-fn attention(lines: &mut Vec<String>, status: &Status, width: Option<usize>) {
+fn attention(page: &mut Page, status: &Status, width: Option<usize>) {
     let concerns = &status.attention;
     match (status.standing, concerns.len()) {
-        (Standing::Well, _) if status.unseen.is_empty() => lines.push(styled(HEADING, "All is well.")),
-        (Standing::Well, _) => lines.push(styled(HEADING, "All that this user may look at is well.")),
+        (Standing::Well, _) if status.unseen.is_empty() => page.append(&styled(HEADING, "All is well.")),
+        (Standing::Well, _) => page.append(&styled(HEADING, "All that this user may look at is well.")),
         (_, 0) => {}
-        (_, 1) => lines.push(styled(ALERT, "1 thing needs attention.")),
-        (_, many) => lines.push(styled(ALERT, &format!("{} things need attention.", number(many as u64)))),
+        (_, 1) => page.append(&styled(ALERT, "1 thing needs attention.")),
+        (_, many) => page.append(&styled(ALERT, &format!("{} things need attention.", number(many as u64)))),
     }
     if !concerns.is_empty() {
         let columns = [Column { title: "WHAT", right: false, optional: false }];
         let mut table = Table::new(&columns, "WHERE");
         for one in concerns.iter().take(NAMED) {
-            table.row(vec![one.kind.replace('-', " ")], plain(&one.at), plain(&one.what));
+            table.row(vec![one.kind.replace('-', " ")], plain(&one.at), one.what.clone());
         }
-        lines.push(table.render(width).trim_end().to_owned());
+        page.append(&table.render(width));
         if concerns.len() > NAMED {
-            lines
-                .push(format!("and {} more: --json names them all", number((concerns.len() - NAMED) as u64)));
+            let more = number((concerns.len() - NAMED) as u64);
+            page.line(format_args!("and {more} more: --json names them all"));
         }
     }
-    lines.extend(status.next.iter().map(|words| format!("-> {}", plain(words))));
-    if !lines.is_empty() {
-        lines.push(String::new());
+    status.next.iter().for_each(|words| page.line(format_args!("-> {words}")));
+    if !page.as_str().is_empty() {
+        page.line("");
     }
 }
 
-/// A text of somebody else's, on one line.
-fn plain(text: &str) -> String {
-    terminal::name(text.as_bytes())
+/// A path or another name.
+fn plain(name: &str) -> String {
+    escape::name(name).into_owned()
 }
 
 /// A heading and words, which are broken where the terminal ends.
-fn line(heading: &str, words: &str, width: Option<usize>) -> String {
+fn line(page: &mut Page, heading: &str, words: &str, width: Option<usize>) {
     let mut text = format!("{heading:<INDENT$}");
     let mut at = text.width();
-    for word in plain(words).split(' ') {
+    for word in escape::line(words).split(' ') {
         if at > INDENT {
             if width.is_some_and(|width| at + 1 + word.width() > width) {
-                text = format!("{text}\n{:INDENT$}", "");
+                page.line(text);
+                text = " ".repeat(INDENT);
                 at = INDENT;
             } else {
                 text.push(' ');
@@ -105,7 +107,7 @@ fn line(heading: &str, words: &str, width: Option<usize>) -> String {
         text += word;
         at += word.width();
     }
-    text
+    page.line(text);
 }
 
 fn described(boot: &Boot) -> String {
@@ -169,8 +171,8 @@ fn table_of(volumes: &[&Volume]) -> Table {
             percent(found.inodes_used, found.inodes),
         ];
         let read_only = if volume.read_only { ", READ-ONLY" } else { "" };
-        let what = format!("{} on {}{read_only}", found.fstype, found.source);
-        table.row(cells, plain(&found.path), plain(&what));
+        let what = format!("{} on {}{read_only}", plain(&found.fstype), plain(&found.source));
+        table.row(cells, plain(&found.path), what);
     }
     table
 }
@@ -192,21 +194,17 @@ fn since(status: &Status) -> Option<Table> {
     }
     for one in &status.since.adopted {
         let named = if one.named { "adopted, and in the manifest by now" } else { "adopted" };
-        rows.push((String::new(), one.target.as_str().to_owned(), named.to_owned()));
+        rows.push((String::new(), one.target.to_string(), named.to_owned()));
     }
     for one in &status.since.removed {
         let why = if one.why.is_empty() { "the next run takes it away" } else { &one.why };
-        rows.push((
-            String::new(),
-            one.target.as_str().to_owned(),
-            format!("no longer in the manifest: {why}"),
-        ));
+        rows.push((String::new(), one.target.to_string(), format!("no longer in the manifest: {why}")));
     }
     if rows.is_empty() {
         return None;
     }
     for (when, what, remark) in rows {
-        table.row(vec![when], plain(&what), plain(&remark));
+        table.row(vec![when], what, remark);
     }
     Some(table)
 }

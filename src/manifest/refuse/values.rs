@@ -1,8 +1,8 @@
 //! Single values that cannot work, whatever the rest of the manifest says.
 
 use super::super::options::part;
-use super::super::path::escape;
 use super::super::{AbsPath, Id, Ids, Owner, Root, Store, mode};
+use crate::escape;
 use crate::problem::Problem;
 
 /// What chown(2) takes for "leave it as it is".
@@ -50,7 +50,7 @@ fn problem(what: impl Into<String>, remedy: &str) -> Problem {
 pub fn root(root: &Root) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(size) = &root.size {
-        let shown = escape(size);
+        let shown = escape::name(size);
         match (amount(size), size.strip_suffix('%').map(str::parse::<u64>)) {
             (Some(bytes), _) if bytes < LEAST_BYTES => problems.push(problem(
                 format!("`size`: {shown} is {bytes} bytes, and no system fits into that"),
@@ -65,7 +65,7 @@ pub fn root(root: &Root) -> Vec<Problem> {
         }
     }
     if let Some(inodes) = &root.inodes {
-        let shown = escape(inodes);
+        let shown = escape::name(inodes);
         match amount(inodes) {
             Some(1..LEAST_INODES) => problems.push(problem(
                 format!("`inodes`: {shown} is too few for any system"),
@@ -80,7 +80,7 @@ pub fn root(root: &Root) -> Vec<Problem> {
     }
     problems.extend(bits("", root.mode));
     for (name, _) in part(&root.options).filesystem {
-        let shown = escape(name);
+        let shown = escape::name(name);
         problems.extend(match name {
             "size" | "nr_blocks" => {
                 Some(problem(format!("`options`: {shown} has a key of its own"), "use `root.size`"))
@@ -128,7 +128,7 @@ pub fn store(store: &Store) -> Vec<Problem> {
             || !by_tag && !AbsPath::parse(device).is_ok_and(|path| !path.is_root())
         {
             problems.push(problem(
-                format!("`device`: `{}` is no device", escape(device)),
+                format!("`device`: `{}` is no device", escape::name(device)),
                 "write its path, or UUID=, LABEL=, PARTUUID= or PARTLABEL= and its name",
             ));
         }
@@ -143,13 +143,16 @@ pub fn store(store: &Store) -> Vec<Problem> {
             || !fstype.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)))
     {
         problems.push(problem(
-            format!("`fstype`: `{}` is no type of a file system", escape(fstype)),
+            format!("`fstype`: `{}` is no type of a file system", escape::name(fstype)),
             "write one such as ext4 or btrfs",
         ));
     }
     for option in store.options.iter().filter(|option| option.is_empty() || option.contains(char::is_control))
     {
-        problems.push(problem(format!("`options`: `{}` is no mount option", escape(option)), "see mount(8)"));
+        problems.push(problem(
+            format!("`options`: `{}` is no mount option", escape::name(option)),
+            "see mount(8)",
+        ));
     }
     problems
 }
@@ -166,7 +169,7 @@ pub fn owner(prefix: &str, owner: &Owner, ids: &Ids) -> Vec<Problem> {
                 let unknown = ids.strict && name != "root" && !table.contains_key(name);
                 if let Some(why) = why {
                     problems.push(problem(
-                        format!("`{prefix}{key}`: `{}` is no name: it {why}", escape(name)),
+                        format!("`{prefix}{key}`: `{}` is no name: it {why}", escape::name(name)),
                         "",
                     ));
                 } else if unknown {
@@ -190,7 +193,7 @@ fn bits(prefix: &str, mode: u16) -> Option<Problem> {
 
 /// What is wrong with a line of a table of ids.
 pub fn table_line(table: &str, name: &str, number: u32) -> Vec<Problem> {
-    let shown = escape(name);
+    let shown = escape::name(name);
     let why = self::name(name).map(|why| format!("`{table}`: `{shown}` is no name: it {why}"));
     let number = self::number(number).map(|why| format!("`{table}`: `{shown}`: {why}")).or_else(|| {
         (name == "root" && number != 0).then(|| format!("`{table}`: root has the number 0, not {number}"))

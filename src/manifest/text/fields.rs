@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::json::Value;
-use super::super::path::escape;
 use super::super::{AbsPath, Id, Owner, mode};
+use crate::escape;
 use crate::problem::Problem;
 
 /// How alike two keys must be (Jaro-Winkler) for the one to be taken for a misspelling of the other.
@@ -45,7 +45,7 @@ impl<'v, 'p> Fields<'v, 'p> {
     /// Ends reading: whatever was not asked for is unknown, and nothing may stand there twice.
     pub fn finish(self) {
         for (index, (key, _)) in self.members.iter().enumerate() {
-            let shown = escape(key);
+            let shown = escape::name(key);
             if self.members[..index].iter().any(|(earlier, _)| earlier == key) {
                 self.problems.push(
                     Problem::new(format!("the key `{}{shown}` stands here twice", self.prefix))
@@ -132,9 +132,9 @@ impl<'v, 'p> Fields<'v, 'p> {
         }
         self.read(key, |value| {
             let word = text(value)?;
-            all.into_iter()
-                .find(|it| name(*it) == word)
-                .ok_or_else(|| format!("there is no `{}`, only {}", escape(word), all.map(name).join(", ")))
+            all.into_iter().find(|it| name(*it) == word).ok_or_else(|| {
+                format!("there is no `{}`, only {}", escape::name(word), all.map(name).join(", "))
+            })
         })
     }
 
@@ -195,7 +195,7 @@ impl<'v, 'p> Fields<'v, 'p> {
         });
         let mut ids = BTreeMap::new();
         for (name, value) in members.unwrap_or_default() {
-            let shown = escape(name);
+            let shown = escape::name(name);
             match number(value) {
                 _ if ids.contains_key(name) => {
                     self.wrong(
@@ -222,10 +222,10 @@ impl<'v, 'p> Fields<'v, 'p> {
         for (index, value) in self.list(key).iter().enumerate() {
             let mut place = format!("{}{key}[{index}]", self.prefix);
             if let Some(name) = names.iter().find_map(|name| member(value, name)) {
-                place = format!("{place} {}", escape(name));
+                place = format!("{place} {}", escape::name(name));
             }
             if let Some(from) = member(value, "from") {
-                place = format!("{place} (from {})", escape(from));
+                place = format!("{place} (from {})", escape::name(from));
             }
             let Some(mut fields) = Fields::open(&place, value, self.problems) else { continue };
             let item = read(&mut fields);

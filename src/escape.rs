@@ -1,0 +1,318 @@
+//! Names and texts of others on their way out: file names, units, users, labels of disks, whatever a text quotes.
+//!
+//! Each kind of output has one function here, and a character that cannot be seen, moves the cursor or turns the direction of
+//! text leaves in none of them as it is. JSON, Nix and a shell read exactly the same name back.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt::{self, Display, Write};
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+/// Whether a character is written as an escape.
+///
+/// These are the control characters, what Unicode says to ignore where it is not known (zero-width characters, variation
+/// selectors, tags), what changes the direction of text, the separators of lines and paragraphs, spaces that look like the
+/// usual one, and what is no character. A variation selector changes the look of the letter before it, if anything: two names
+/// that differ in one alone would look the same. Left as they are: the ideographic space, which has the width of a letter, marks
+/// above and below letters, and what is for private use or not assigned yet: a terminal shows a box for it.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    c.is_control()
+        || matches!(c,
+            '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{1680}'
+            | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{2000}'..='\u{200f}'
+            | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fdd0}'..='\u{fdef}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+        // The last two of each plane.
+        || u32::from(c) & 0xfffe == 0xfffe
+}
+
+/// A file name, a path, or another name, in a text for people: on a terminal or in a log. What is hidden is written with
+/// backslashes, bytes that are no UTF-8 too, and in such a name a backslash is written as two.
+#[must_use]
+pub fn name(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Cow<'_, str> {
+    let bytes = bytes.as_ref();
+    if let Ok(text) = str::from_utf8(bytes)
+        && !text.chars().any(is_hidden)
+    {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(bytes.len() + 8);
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if is_hidden(c) || c == '\\' {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    Cow::Owned(text)
+}
+
+/// A path as it is shown.
+#[must_use]
+pub fn path(path: &(impl AsRef<OsStr> + ?Sized)) -> Cow<'_, str> {
+    name(path.as_ref().as_encoded_bytes())
+}
+
+/// A finished text as one line: where a name in it was not escaped, it still can neither begin another line nor do anything to a
+/// terminal. A text in which all names are escaped is left as it is.
+#[must_use]
+pub fn line(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    // Writing to a String cannot fail.
+    let _ = Line(&mut line).write_str(text);
+    Cow::Owned(line)
+}
+
+/// Writes on what it is given as [`line`] does.
+#[derive(Debug)]
+pub struct Line<W>(pub W);
+
+impl<W: Write> Write for Line<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some((index, c)) = rest.char_indices().find(|(_, c)| is_hidden(*c)) {
+            self.0.write_str(&rest[..index])?;
+            write!(self.0, "{}", c.escape_default())?;
+            rest = &rest[index + c.len_utf8()..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// A word of a command that can be pasted into a shell: bash, zsh, ksh or busybox.
+#[must_use]
+pub fn shell(word: &(impl AsRef<[u8]> + ?Sized)) -> Cow<'_, str> {
+    let word = word.as_ref();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(byte);
+    match str::from_utf8(word) {
+        Ok(text) if !word.is_empty() && word.iter().all(plain) => return Cow::Borrowed(text),
+        Ok(text) if !text.chars().any(is_hidden) => {
+            return Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")));
+        }
+        _ => {}
+    }
+    let mut quoted = "$'".to_owned();
+    // Three octal digits end by themselves, and every one of these shells knows them. A `!` means something in these quotes to
+    // an interactive shell.
+    let octal = |quoted: &mut String, bytes: &[u8]| {
+        for byte in bytes {
+            // Writing to a String cannot fail.
+            let _ = write!(quoted, "\\{byte:03o}");
+        }
+    };
+    for chunk in word.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if is_hidden(c) || matches!(c, '\'' | '\\' | '!') {
+                octal(&mut quoted, c.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                quoted.push(c);
+            }
+        }
+        octal(&mut quoted, chunk.invalid());
+    }
+    quoted.push('\'');
+    Cow::Owned(quoted)
+}
+
+/// A string as Nix reads it.
+#[must_use]
+pub fn nix(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            // A `$` could begin an interpolation, or with another one keep the next from beginning one.
+            '"' | '\\' | '$' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            // Nix has no other way to write it.
+            _ if is_hidden(c) => {
+                quoted.push_str("${builtins.fromJSON \"\\\"");
+                quoted += &unicode(c).replace('\\', "\\\\");
+                quoted.push_str("\\\"\"}");
+            }
+            _ => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The value of a label of a metric, as Prometheus reads it.
+#[must_use]
+pub fn label(text: &str) -> String {
+    name(text).replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// Something as JSON on several lines.
+///
+/// # Errors
+/// Why it cannot be JSON.
+pub fn json(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Page> {
+    serde_json::to_string_pretty(value).map(|text| Page(json_text(&text) + "\n"))
+}
+
+/// JSON in which the hidden characters of strings are escapes. They are nowhere else in it.
+#[must_use]
+pub fn json_text(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Line ends and indents; in a string serde_json has written these as escapes already.
+        if c < ' ' || !is_hidden(c) {
+            text.push(c);
+        } else {
+            text += &unicode(c);
+        }
+    }
+    text
+}
+
+/// Writes something as JSON on one line.
+///
+/// # Errors
+/// Why it cannot be JSON, or be written.
+pub fn write_json(writer: impl io::Write, value: &impl Serialize) -> serde_json::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(writer, Visible))
+}
+
+/// The form of what [`write_json`] writes.
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((index, c)) = rest.char_indices().find(|(_, c)| is_hidden(*c)) {
+            writer.write_all(&rest.as_bytes()[..index])?;
+            writer.write_all(unicode(c).as_bytes())?;
+            rest = &rest[index + c.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// A character as strings of JSON have it: one escape, or two beyond the first 65,536.
+fn unicode(c: char) -> String {
+    let mut text = String::with_capacity(12);
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\\u{unit:04x}");
+    }
+    text
+}
+
+/// What a program prints on standard output. Only whole lines can be added: what is put into one can begin no other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page(String);
+
+impl Page {
+    /// Adds a line.
+    pub fn line(&mut self, text: impl Display) {
+        // Writing to a String cannot fail.
+        let _ = write!(Line(&mut self.0), "{text}");
+        self.0.push('\n');
+    }
+
+    /// A text that is as it is to be: one of the program's own, or one in which everything is escaped.
+    #[must_use]
+    pub fn made(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Adds the lines of another one.
+    pub fn append(&mut self, other: &Self) {
+        self.0.push_str(&other.0);
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn hidden_characters() {
+        let hidden = "\0\t\n\r\u{1b}\u{7f}\u{85}\u{9b}\u{a0}\u{ad}\u{34f}\u{61c}\u{180e}\u{200b}\u{200d}\u{200e}\u{2028}\
+                      \u{202e}\u{2060}\u{2069}\u{2800}\u{3164}\u{fdd0}\u{fe0f}\u{feff}\u{fff9}\u{1ffff}\u{1d173}\u{e0001}\
+                      \u{e0041}\u{e007f}\u{e01ef}\u{10ffff}";
+        for c in hidden.chars() {
+            assert!(is_hidden(c), "{}", c.escape_unicode());
+        }
+        for c in " ~a\u{e9}\u{301}\u{3000}\u{4e2d}\u{e000}\u{fffd}\u{1f600}\u{100000}".chars() {
+            assert!(!is_hidden(c), "{}", c.escape_unicode());
+        }
+    }
+
+    #[test]
+    fn names_and_lines() {
+        assert_eq!(name("/a b/\u{e9}\\x2d"), "/a b/\u{e9}\\x2d");
+        assert_eq!(name("/a\n\\b"), "/a\\n\\\\b");
+        assert_eq!(name(b"\x1b[31m\xff"), "\\u{1b}[31m\\xff");
+        assert_eq!(name("a\u{202e}b\u{e0041}"), "a\\u{202e}b\\u{e0041}");
+        assert_eq!(line("a\\n \n\u{9b}"), "a\\n \\n\\u{9b}");
+        for bytes in [&b"\n\\\xff"[..], b"\\n", b"\x9b\xc2\x9b", b""] {
+            let shown = name(bytes);
+            assert!(!shown.contains(is_hidden));
+            assert_eq!(line(&shown), shown, "what is escaped stays as it is");
+        }
+        let mut page = Page::default();
+        page.line(format_args!("{:<3}{}", "a", "b\nc"));
+        assert_eq!(page.as_str(), "a  b\\nc\n");
+    }
+
+    #[test]
+    fn words_of_a_shell() {
+        assert_eq!(shell("/dev/disk/by-label/a_b"), "/dev/disk/by-label/a_b");
+        assert_eq!(shell(""), "''");
+        assert_eq!(shell("a b;$(id)`id`"), "'a b;$(id)`id`'");
+        assert_eq!(shell("it's"), r"'it'\''s'");
+        assert_eq!(shell(b"\n'\\!\xff1"), r"$'\012\047\134\041\3771'");
+    }
+
+    #[test]
+    fn strings_of_nix_json_and_prometheus() {
+        assert_eq!(nix("\x1b"), r#""${builtins.fromJSON "\"\\u001b\""}""#);
+        assert_eq!(nix("\u{e0041}"), r#""${builtins.fromJSON "\"\\udb40\\udc41\""}""#);
+        assert_eq!(nix("a\"b\\c\n$d $${e} $"), r#""a\"b\\c\n\$d \$\${e} \$""#);
+        let text = "\"\\\n\u{1b}\u{7f}\u{9b}\u{202e}\u{e0041}\u{e9}";
+        let value = serde_json::json!({ text: [text] });
+        let page = json(&value).unwrap();
+        assert!(!page.as_str().replace('\n', "").contains(is_hidden), "{page:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(page.as_str()).unwrap(), value);
+        let mut bytes = Vec::new();
+        write_json(&mut bytes, &value).unwrap();
+        let written = String::from_utf8(bytes).unwrap();
+        assert_eq!(written, json_text(&value.to_string()));
+        assert!(!written.contains(is_hidden), "{written}");
+        assert_eq!(label("a\\b\"c\nd"), r#"a\\\\b\"c\\nd"#);
+    }
+}
