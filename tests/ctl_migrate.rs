@@ -8,31 +8,28 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use serde_json::{Value, json};
 
-use crate::support::inject::trace;
+use crate::support::inject::{interrupt, trace};
 use crate::support::look::stat;
 use crate::support::trees::{self, Look};
 use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, namespace, run};
 
 tests![
-    everything_is_kept: Disk Rsync,
-    a_boot_finds_it: Disk Rsync,
+    everything_is_kept: Disk,
+    a_boot_finds_it: Disk,
     content_is_shared: Disk,
-    where_things_go: Disk Rsync,
-    what_is_there_already_stays: Disk Rsync,
-    what_is_forced_is_replaced: Disk Rsync,
-    what_cannot_be_brought: Disk Rsync,
-    from_the_running_system: Disk Rsync,
+    where_things_go: Disk,
+    what_is_there_already_stays: Disk,
+    what_is_forced_is_replaced: Disk,
+    what_cannot_be_brought: Disk,
+    from_the_running_system: Disk,
     what_does_not_fit: Disk,
-    without_rsync: Disk,
     without_a_store: Disk,
-    rsync_fails: Disk Rsync,
-    rsync_is_killed: Disk Rsync,
-    a_store_that_goes_away: Disk Rsync,
-    what_changes_meanwhile_is_said: Disk Rsync,
+    a_store_that_goes_away: Disk,
+    what_changes_meanwhile_is_said: Disk,
     a_tree_deeper_than_a_path: Disk,
-    killed_at_any_moment: Disk Inject Rsync,
-    errors_when_something_changes: Disk Inject Rsync,
-    errors_when_something_is_looked_at: Disk Inject Rsync,
+    killed_at_any_moment: Disk Inject,
+    errors_when_something_changes: Disk Inject,
+    errors_when_something_is_looked_at: Disk Inject,
 ];
 
 const OLD: &str = "/tmp/old";
@@ -59,19 +56,16 @@ fn migrate(words: &[&str]) -> Output {
     run(&line(&[&["--store", NEW], words].concat()))
 }
 
-/// With another program in the place of rsync: a script, in which `real` is the true one.
-fn with_rsync(script: &str, words: &[&str]) -> Output {
-    fs::create_dir_all("/tmp/bin").unwrap();
-    let real = run(&["sh", "-c", "command -v rsync"]).ok().stdout;
-    // It is asked first whether it is there.
-    let start = format!("#!/bin/sh\nreal() {{ {} \"$@\"; }}\n[ \"$1\" = --version ] && exit", real.trim());
-    let script = format!("{start}\n{script}\n");
-    fs::write("/tmp/bin/rsync", script).unwrap();
-    fs::set_permissions("/tmp/bin/rsync", fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("PATH=/tmp/bin:{}", std::env::var("PATH").unwrap());
-    let mut all = vec!["env".to_owned(), path];
-    all.extend(line(&[&["--store", NEW], words].concat()));
-    run(&all)
+/// Runs it, and acts before each of its calls of this name.
+fn interrupted(call: &str, words: &[&str], mut act: impl FnMut()) -> Output {
+    let line: Vec<OsString> =
+        line(&[&["--store", NEW], words].concat()).into_iter().map(Into::into).collect();
+    interrupt(Path::new("/"), &line, &mut |entry| {
+        if entry.call.is_one_of(&[call]) {
+            act();
+        }
+        true
+    })
 }
 
 fn json_of(output: &Output) -> Value {
@@ -137,13 +131,13 @@ fn everything_is_kept() {
         fill_old();
         manifest(entries());
         let (source_before, before) = (source.snapshot(), store.snapshot());
-        let dry = json_of(&migrate(&["--dry-run", "--json"]).ok());
+        let dry = json_of(&migrate(&["--devices", "--dry-run", "--json"]).ok());
         assert_eq!((dry["entries"][4]["standing"].as_str(), store.snapshot()), (Some("incomplete"), before));
         assert!(dry["entries"][4]["missing_bytes"].as_u64().unwrap() > 33_000_000, "{dry}");
-        let text = migrate(&["--dry-run"]).ok();
+        let text = migrate(&["--devices", "--dry-run"]).ok();
         assert!(text.stdout.contains("to copy    /var/lib/app\n"), "{text:?}");
 
-        let output = migrate(&[]).ok();
+        let output = migrate(&["--devices"]).ok();
         for path in ["var/lib/app", "home/ada/photos", "etc/machine-id", "etc/ssh/ssh_host_b"] {
             are_same(old(path), new(path), &output);
         }
@@ -165,7 +159,7 @@ fn everything_is_kept() {
 
         // Once more is nothing more.
         let (before, times) = (store.snapshot(), Look::of(Path::new(NEW)));
-        let output = migrate(&[]).ok();
+        let output = migrate(&["--devices"]).ok();
         assert!(output.stdout.contains("there already  /var/lib/app\n"), "{output:?}");
         assert_eq!((store.snapshot(), Look::of(Path::new(NEW))), (before, times));
         source.umount();
@@ -184,7 +178,7 @@ fn a_boot_finds_it() {
         machine.manifest(&all);
         compile(all);
         // As an installer has it: the store is mounted below the new root.
-        let output = run(&line(&["--store", machine.at("/persist").to_str().unwrap()])).ok();
+        let output = run(&line(&["--store", machine.at("/persist").to_str().unwrap(), "--devices"])).ok();
         let output = [output, machine.reboot().ok()];
         for path in ["var/lib/app", "home/ada/photos", "etc/machine-id", "etc/ssh/ssh_host_a"] {
             are_same(old(path), machine.at(path), &output[1]);
@@ -216,10 +210,7 @@ fn content_is_shared() {
             (room.f_blocks - room.f_bfree) * room.f_frsize
         };
         let before = used();
-        // Without rsync on the PATH.
-        let mut all = vec!["env".to_owned(), "PATH=/none".to_owned()];
-        all.extend(line(&["--store", NEW, "--json"]));
-        let output = run(&all).ok();
+        let output = migrate(&["--devices", "--json"]).ok();
         assert_eq!(json_of(&output)["stores"][0]["shared"], true, "{output:?}");
         are_same(old("srv/app"), new("srv/app"), &output);
         let grown = used().saturating_sub(before);
@@ -449,17 +440,6 @@ fn what_does_not_fit() {
     refused(&["402 inodes are needed"]);
 }
 
-fn without_rsync() {
-    let (_source, store) = disks(Fs::Ext4, Fs::Ext4, 16);
-    write(old("srv/a/file"), "file");
-    manifest(json!([{ "directory": "/srv/a" }]));
-    let before = store.snapshot();
-    let mut all = vec!["env".to_owned(), "PATH=/none".to_owned()];
-    all.extend(line(&["--store", NEW]));
-    run(&all).expect(2).says(&["rsync is not installed", "nix-shell -p rsync", "apt install rsync"]);
-    assert_eq!(store.snapshot(), before);
-}
-
 fn without_a_store() {
     fs::create_dir_all(NEW).unwrap();
     write(old("srv/a/file"), "file");
@@ -474,48 +454,20 @@ fn without_a_store() {
     run(&[env!("CARGO_BIN_EXE_impctl"), "migrate"]).expect(2).says(&["--from"]);
 }
 
-fn rsync_fails() {
-    let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
-    write(old("srv/a/file"), "file");
-    manifest(json!([{ "directory": "/srv/a" }]));
-    let output = with_rsync("echo 'rsync: it has a bad day' >&2; exit 12", &[]).expect(1);
-    output.clone().says_in_one_line(&[
-        "error: store /persist: rsync could not copy everything: rsync: it has a bad day",
-    ]);
-    output.says_in_one_line(&["/srv/a/file: it is not on the store"]);
-    // Nothing of it is in the way.
-    let output = migrate(&[]).ok();
-    are_same(old("srv/a"), new("srv/a"), &output);
-}
-
-fn rsync_is_killed() {
-    let (_source, store) = disks(Fs::Ext4, Fs::Ext4, 64);
-    trees::make(&old("srv/a"));
-    manifest(json!([{ "directory": "/srv/a" }]));
-    for delay in ["0.002", "0.01", "0.02", "0.03", "0.05"] {
-        // The whole group of its processes, as at a loss of power.
-        with_rsync(
-            &format!(
-                "exec setsid --wait timeout -s KILL {delay} \"$(PATH=${{PATH#*:}} command -v rsync)\" \"$@\""
-            ),
-            &[],
-        );
-    }
-    let output = migrate(&[]).ok();
-    are_same(old("srv/a"), new("srv/a"), &output);
-    let left = store.snapshot().news(&Snapshot::default());
-    assert!(!left.iter().any(|line| line.contains("migrating")), "{left:?}");
-}
-
 fn a_store_that_goes_away() {
     let (_source, store) = disks(Fs::Ext4, Fs::Xfs, 16);
     trees::make(&old("srv/a"));
     manifest(json!([{ "directory": "/srv/a" }]));
-    let output = with_rsync("xfs_io -x -c shutdown /tmp/new; real \"$@\"", &[]).expect(1);
-    output.says_in_one_line(&["error: store /persist: "]);
+    let mut is_up = true;
+    let output = interrupted("symlinkat", &["--devices"], || {
+        if std::mem::take(&mut is_up) {
+            store.shut_down();
+        }
+    });
+    output.expect(1).says_in_one_line(&["error: store /persist: "]);
     store.umount();
     store.mount(NEW);
-    let output = migrate(&[]).ok();
+    let output = migrate(&["--devices"]).ok();
     are_same(old("srv/a"), new("srv/a"), &output);
 }
 
@@ -523,13 +475,20 @@ fn what_changes_meanwhile_is_said() {
     let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
     write(old("srv/a/log"), "one line\n");
     manifest(json!([{ "directory": "/srv/a" }]));
-    let output =
-        with_rsync("real \"$@\"; echo two >> /tmp/old/srv/a/log; echo new > /tmp/old/srv/a/new", &[])
-            .expect(1);
-    output.clone().says_in_one_line(&["/srv/a/log: ", "differs in size", "--force"]);
+    // After everything was copied.
+    let output = interrupted("syncfs", &[], || {
+        write(old("srv/a/log"), "one line\ntwo\n");
+        write(old("srv/a/new"), "new");
+    });
+    output.clone().expect(1).says_in_one_line(&["/srv/a/log: ", "differs in size", "--force"]);
     output.says_in_one_line(&["/srv/a/new: it is not on the store"]);
     migrate(&["--force", "/srv/a/log"]).ok();
     assert_eq!(fs::read_to_string(new("srv/a/log")).unwrap(), "one line\ntwo\n");
+    // While one file is copied.
+    write(old("srv/a/log"), "another line\n");
+    let output =
+        interrupted("pwrite64", &["--force", "/srv/a", "--no-verify"], || write(old("srv/a/log"), "x"));
+    output.expect(1).says_in_one_line(&["/srv/a/log: it changed while it was copied", "--force"]);
 }
 
 fn a_tree_deeper_than_a_path() {
@@ -623,6 +582,8 @@ impl Case {
 
     /// The store as it was: with something of nobody's on it, and a part of what is brought.
     fn reset() {
+        // Each run finds no lock and no report of another one.
+        namespace::forget_run();
         for entry in fs::read_dir(NEW).unwrap().map(Result::unwrap) {
             run(&["rm".as_ref(), "-r".as_ref(), entry.path().as_os_str()]).ok();
         }

@@ -12,11 +12,11 @@ use crate::live::manifest;
 use crate::support::{Disk, Fs, Machine, Output, Root};
 
 tests![
-    colours_are_for_terminals: Disk Rsync Script,
-    json_is_for_programs: Disk Rsync Script,
-    progress_is_for_terminals: Disk Rsync Script,
-    a_narrow_terminal: Disk Rsync Script,
-    nobody_reads: Disk Rsync,
+    colours_are_for_terminals: Disk Script,
+    json_is_for_programs: Disk Script,
+    progress_is_for_terminals: Disk Script,
+    a_narrow_terminal: Disk Script,
+    nobody_reads: Disk,
 ];
 
 /// What each command is asked for here.

@@ -40,10 +40,6 @@ pub struct Found<'f> {
     pub there: Option<&'f Stat>,
     /// How it stands there.
     pub state: State,
-    /// Whether it is missing there, and another name of it is not.
-    pub linked: bool,
-    /// It.
-    pub from: Name<'f>,
 }
 
 /// Of what has several names: what the first one is at the new place, and its path.
@@ -162,9 +158,7 @@ impl Walk<'_, '_> {
             },
             _ => State::Missing,
         };
-        let linked =
-            state == State::Missing && !stat.is_dir() && self.bring.links.contains_key(&stat.identity());
-        let found = Found { path: &self.path, stat: &stat, there: there.as_ref(), state, linked, from };
+        let found = Found { path: &self.path, stat: &stat, there: there.as_ref(), state };
         let choice = (self.decide)(&found)?;
         if choice == Choice::Skip || state == State::Foreign {
             return Ok(None);

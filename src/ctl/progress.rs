@@ -24,17 +24,6 @@ impl Progress {
         self.0.inc(bytes);
     }
 
-    /// How many bytes are done.
-    #[must_use]
-    pub fn position(&self) -> u64 {
-        self.0.position()
-    }
-
-    /// So many bytes are done in all.
-    pub fn set(&self, bytes: u64) {
-        self.0.set_position(bytes);
-    }
-
     /// What is done now.
     pub fn say(&self, what: &str) {
         self.0.set_message(what.to_owned());

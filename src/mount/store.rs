@@ -86,11 +86,7 @@ pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
 
 fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<OwnedFd> {
     let root_mount = tree.mount_id()?;
-    let on_root = |fd: &OwnedFd| {
-        walk::mount_id(fd.as_fd())
-            .map(|id| id == root_mount)
-            .map_err(|errno| Problem::os("cannot ask for its mount id", errno))
-    };
+    let on_root = |fd: &OwnedFd| is_on(fd.as_fd(), root_mount);
     let mut dir =
         tree.root.try_clone().map_err(|error| Problem::new(format!("cannot open the root: {error}")))?;
     let mut path = AbsPath::root();
@@ -118,6 +114,12 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
             .remedy("mount a disk there"));
     }
     Ok(dir)
+}
+
+/// Whether a directory is on the mount of the root, where it is only a path: what is written to it is not on the store's disk.
+pub fn is_on(dir: BorrowedFd<'_>, root_mount: u64) -> Result<bool> {
+    let id = walk::mount_id(dir).map_err(|errno| Problem::os("cannot ask for its mount id", errno))?;
+    Ok(id == root_mount)
 }
 
 fn not_mounted(store: &Store, sysroot: &Sysroot) -> Problem {

@@ -76,20 +76,30 @@ impl Handle {
     }
 }
 
-/// Gives `target` the owner, the extended attributes and the mode of `source`, in this order: chown(2) drops setuid bits and file
-/// capabilities.
-pub fn give(source: &Handle, stat: &Stat, target: &Handle, unsupported: Unsupported) -> Result<(), Errno> {
-    let owner = (Uid::from_raw(stat.uid()), Gid::from_raw(stat.gid()));
-    if target.path_only {
-        fs::chownat(&target.fd, "", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
-    } else {
-        fs::fchown(&target.fd, Some(owner.0), Some(owner.1))?;
+/// Gives `target`, which has the properties `now`, the owner, the extended attributes and the mode of `source`, in this order: chown(2)
+/// drops setuid bits and file capabilities.
+pub fn give(
+    source: &Handle,
+    stat: &Stat,
+    (target, now): (&Handle, &Stat),
+    unsupported: Unsupported,
+) -> Result<(), Errno> {
+    let mut changed = false;
+    if (now.uid(), now.gid()) != (stat.uid(), stat.gid()) {
+        let owner = (Uid::from_raw(stat.uid()), Gid::from_raw(stat.gid()));
+        if target.path_only {
+            fs::chownat(&target.fd, "", Some(owner.0), Some(owner.1), AtFlags::EMPTY_PATH)?;
+        } else {
+            fs::fchown(&target.fd, Some(owner.0), Some(owner.1))?;
+        }
+        changed = true;
     }
     let wanted = extended(source)?;
-    for (name, _) in extended(target)? {
+    for name in names(target)? {
         // An ACL inherited from the directory, or an attribute of an earlier version.
         if !wanted.iter().any(|(other, _)| *other == name) && !is_label(&name) {
             target.remove(&name)?;
+            changed = true;
         }
     }
     for (name, value) in wanted {
@@ -100,8 +110,9 @@ pub fn give(source: &Handle, stat: &Stat, target: &Handle, unsupported: Unsuppor
             }
             result => result?,
         }
+        changed = true;
     }
-    if stat.is_symlink() {
+    if stat.is_symlink() || (!changed && now.mode() == stat.mode()) {
         return Ok(());
     }
     let mode = Mode::from_raw_mode(RawMode::from(stat.mode()));
@@ -169,8 +180,8 @@ pub fn seal(target: BorrowedFd<'_>, wanted: IFlags) -> Result<(), Errno> {
     if new == now { Ok(()) } else { fs::ioctl_setflags(target, new) }
 }
 
-/// Every extended attribute that a copy keeps, in order: ACLs and file capabilities among them.
-pub fn extended(handle: &Handle) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
+/// The names of the extended attributes that a copy keeps, in order: ACLs and file capabilities among them.
+fn names(handle: &Handle) -> Result<Vec<CString>, Errno> {
     // Most files have none or few.
     let mut few = [0_u8; 256];
     let mut many = Vec::new();
@@ -184,24 +195,26 @@ pub fn extended(handle: &Handle) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
         Err(errno) => return Err(errno),
     };
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
+    let names =
+        names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok());
+    let mut names: Vec<_> = names.filter(|name| is_kept(name.to_bytes())).map(CStr::to_owned).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Every extended attribute that a copy keeps, with its value, in order.
+pub fn extended(handle: &Handle) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
+    let names = names(handle)?;
+    let mut value = vec![0_u8; if names.is_empty() { 0 } else { LIMIT }];
     let mut found = Vec::new();
-    let mut value = vec![0_u8; LIMIT];
-    for name in names.split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if !is_kept(name.to_bytes()) {
-            continue;
-        }
-        match handle.get(name, &mut value[..]) {
-            Ok(length) => found.push((name.to_owned(), value[..length].to_vec())),
+    for name in names {
+        match handle.get(&name, &mut value[..]) {
+            Ok(length) => found.push((name, value[..length].to_vec())),
             // Removed meanwhile.
             Err(Errno::NODATA) => {}
             Err(errno) => return Err(errno),
         }
     }
-    found.sort();
     Ok(found)
 }
 

@@ -35,12 +35,17 @@ impl Content {
         let size = stat.size();
         let device = Some(stat.device());
         if size > 0 && self.unshared != device {
-            if fs::ioctl_ficlone(target, source).is_ok() {
-                progress(size);
-                return Ok(());
+            match fs::ioctl_ficlone(target, source) {
+                Ok(()) => {
+                    progress(size);
+                    return Ok(());
+                }
+                // No file of that file system can be shared with the destination. Whatever the reason, it can still be copied.
+                Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) => {
+                    self.unshared = device;
+                }
+                Err(_) => {}
             }
-            // Whatever the reason, the content can still be copied.
-            self.unshared = device;
         }
         let mut at = 0;
         if size <= SMALL {

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, Advice, FileType, IFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, Advice, FileType, IFlags, Mode, OFlags, RawMode, RenameFlags};
 use rustix::io::Errno;
 
 use super::Name;
@@ -21,13 +21,19 @@ use crate::walk::{self, Mounts, Stat};
 pub struct Copier {
     content: Content,
     unsupported: Unsupported,
+    unsteady: bool,
 }
 
 impl Copier {
     /// A copier, and its policy for extended attributes that the destination cannot hold.
     #[must_use]
     pub fn new(unsupported: Unsupported) -> Self {
-        Self { content: Content::default(), unsupported }
+        Self { content: Content::default(), unsupported, unsteady: false }
+    }
+
+    /// Whether the source of a copy changed since it was looked at. Asking clears it.
+    pub fn was_unsteady(&mut self) -> bool {
+        std::mem::take(&mut self.unsteady)
     }
 
     /// Makes a copy of `from` at `to`, a free name in a directory that only root can enter; a directory without its content.
@@ -43,7 +49,9 @@ impl Copier {
         let source = open(from, stat)?;
         let target = match stat.file_type() {
             FileType::RegularFile => {
-                let target = fs::openat(to.0, to.1, new | OFlags::RDWR, Mode::empty())?;
+                // Most files have their mode with that. No other process can reach the directory.
+                let mode = Mode::from_raw_mode(RawMode::from(stat.mode() & 0o777));
+                let target = fs::openat(to.0, to.1, new | OFlags::RDWR, mode)?;
                 return self.fill(source, stat, target, progress).map(drop);
             }
             FileType::Directory => {
@@ -62,7 +70,8 @@ impl Copier {
                 Handle { fd: walk::look(to.0, to.1, Mounts::Stay)?, path_only: true }
             }
         };
-        attributes::give(&source, stat, &target, self.unsupported)?;
+        let now = walk::stat(target.as_fd())?;
+        attributes::give(&source, stat, (&target, &now), self.unsupported)?;
         attributes::give_times(to, stat)
     }
 
@@ -80,7 +89,11 @@ impl Copier {
         self.content.copy((&from, stat), &into, progress)?;
         let source = Handle { fd: from.into(), path_only: false };
         let target = Handle { fd: into.into(), path_only: false };
-        attributes::give(&source, stat, &target, self.unsupported)?;
+        let now = walk::stat(target.as_fd())?;
+        attributes::give(&source, stat, (&target, &now), self.unsupported)?;
+        let after = walk::stat(source.as_fd())?;
+        self.unsteady |= (after.size(), after.modified(), after.changed())
+            != (stat.size(), stat.modified(), stat.changed());
         attributes::give_times_to(target.as_fd(), stat)?;
         Ok(target.fd)
     }
@@ -93,10 +106,11 @@ impl Copier {
             fs::symlinkat(fs::readlinkat(from.0, from.1, Vec::new())?, to.0, to.1)?;
             let target = Handle { fd: walk::look(to.0, to.1, Mounts::Enter)?, path_only: true };
             // Replaced meanwhile by the owner of the directory: not ours to give away.
-            if !walk::stat(target.as_fd())?.is_symlink() {
+            let now = walk::stat(target.as_fd())?;
+            if !now.is_symlink() {
                 return Err(Errno::STALE);
             }
-            attributes::give(&source, stat, &target, self.unsupported)?;
+            attributes::give(&source, stat, (&target, &now), self.unsupported)?;
             return attributes::give_times(to, stat);
         }
         let source = open(from, stat)?;
@@ -164,7 +178,7 @@ fn seal_if_known(target: BorrowedFd<'_>, wanted: IFlags) -> Result<(), Errno> {
 }
 
 /// Clears `chattr +i` and `+a` of a file that is about to be replaced.
-fn unseal(to: Name<'_>) -> Result<(), Errno> {
+pub fn unseal(to: Name<'_>) -> Result<(), Errno> {
     match walk::stat_at(to.0, to.1) {
         Ok(stat) if stat.is_file() && !stat.seals().is_empty() => {
             attributes::seal(open(to, &stat)?.as_fd(), IFlags::empty())
@@ -190,6 +204,9 @@ pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
     }
 }
 
+/// The property that is compared last: files that differ in it have nothing else that differs.
+pub const SEALS: &str = "inode flags (chattr)";
+
 /// Parts of two files that a comparison may leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ignore {
@@ -205,7 +222,6 @@ pub fn difference(
     ignore: Ignore,
     read: Option<&mut dyn FnMut(u64)>,
 ) -> Result<Option<&'static str>, Errno> {
-    let seals = one.known_seals().intersection(other.known_seals());
     let pairs = [
         (one.file_type() == other.file_type(), "type"),
         ((one.uid(), one.gid()) == (other.uid(), other.gid()), "owner"),
@@ -213,10 +229,6 @@ pub fn difference(
         (!one.is_file() || one.size() == other.size(), "size"),
         (one.is_dir() || one.modified() == other.modified(), "time"),
         (one.special() == other.special(), "device number"),
-        (
-            ignore.seals || one.seals().intersection(seals) == other.seals().intersection(seals),
-            "inode flags (chattr)",
-        ),
     ];
     if let Some((_, what)) = pairs.into_iter().find(|(same, _)| !same) {
         return Ok(Some(what));
@@ -230,15 +242,16 @@ pub fn difference(
     if !attributes::same_extended(&source, &target)? {
         return Ok(Some("extended attributes"));
     }
-    match read {
-        Some(progress) if one.is_file() => {
-            // Pages that were written back are read from the disk; this is only a hint.
-            let _ = fs::fadvise(&target.fd, 0, None, Advice::DontNeed);
-            let same = content::same(&source.fd.into(), &target.fd.into(), one.size(), progress)?;
-            Ok((!same).then_some("content"))
+    if let Some(progress) = read.filter(|_| one.is_file()) {
+        // Pages that were written back are read from the disk; this is only a hint.
+        let _ = fs::fadvise(&target.fd, 0, None, Advice::DontNeed);
+        if !content::same(&source.fd.into(), &target.fd.into(), one.size(), progress)? {
+            return Ok(Some("content"));
         }
-        _ => Ok(None),
     }
+    let seals = one.known_seals().intersection(other.known_seals());
+    let same = ignore.seals || one.seals().intersection(seals) == other.seals().intersection(seals);
+    Ok((!same).then_some(SEALS))
 }
 
 /// Whether two regular files, or two symbolic links, are the same for a program: in type, owner, mode and content. Times and attributes

@@ -51,14 +51,16 @@ pub struct Level {
     pub private: bool,
     /// Whether this run made the counterpart.
     pub fresh: bool,
-    /// Its name in the staging directory, from which it is renamed into place once it is complete.
-    pub staged: Option<CString>,
+    /// Whether it is the top of a copy in a staging directory, which comes to its place once it is complete.
+    pub staged: bool,
     /// Its properties.
     pub stat: Stat,
     /// Its name at the destination.
     pub name: CString,
     /// The names in it that are still to be done.
     pub names: std::vec::IntoIter<CString>,
+    /// How many names are in it.
+    pub count: usize,
     /// The length of the path above it.
     pub end: usize,
 }
@@ -77,7 +79,7 @@ pub struct To<'t> {
 /// Closes the directory that is farther up than are kept open. One that a staged directory is renamed to stays open.
 pub fn close_far(levels: &mut [Level]) {
     let Some(far) = levels.len().checked_sub(OPEN + 1) else { return };
-    let receives = levels[far + 1].staged.is_some();
+    let receives = levels[far + 1].staged;
     let level = &mut levels[far];
     level.source.fd = None;
     if let Some(target) = level.target.as_mut().filter(|_| !receives) {

@@ -4,6 +4,7 @@
 pub mod attributes;
 mod content;
 pub mod file;
+pub mod late;
 mod level;
 pub mod remove;
 pub mod seals;

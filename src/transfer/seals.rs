@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::attributes;
 use super::tree::show;
 use crate::problem::{Problem, Result};
-use crate::walk::{self, Mounts};
+use crate::walk::{self, Identity, Mounts};
 
 /// Opens what is at a path below an open directory, with `O_PATH`.
 pub fn descend(from: OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
@@ -19,11 +19,22 @@ pub fn descend(from: OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
+/// The flags of one copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// Its path below the base.
+    pub path: Vec<u8>,
+    /// The copy, which that path may not name any more.
+    pub identity: Identity,
+    /// `chattr +i`, `chattr +a` or both.
+    pub flags: IFlags,
+}
+
 /// Sets `chattr +i` and `+a` on copies that are in their places, by their paths below `base`. A file that is another one by now is left
 /// alone, as is one that the file system cannot protect.
-pub fn set(base: BorrowedFd<'_>, seals: &[(Vec<u8>, IFlags)]) -> Result<()> {
+pub fn set(base: BorrowedFd<'_>, seals: &[Seal]) -> Result<()> {
     // The deepest first: an immutable directory takes no changes.
-    for (path, flags) in seals.iter().rev() {
+    for Seal { path, identity, flags } in seals.iter().rev() {
         let failed = |errno| Problem::os(format!("cannot set the inode flags of {}", show(path)), errno);
         let base = walk::open(base, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay).map_err(failed)?;
         let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
@@ -35,7 +46,8 @@ pub fn set(base: BorrowedFd<'_>, seals: &[(Vec<u8>, IFlags)]) -> Result<()> {
             if !stat.is_file() && !stat.is_dir() {
                 return Err(Errno::NOENT);
             }
-            walk::open(dir.as_fd(), name, OFlags::RDONLY, Mounts::Stay)
+            let fd = walk::open(dir.as_fd(), name, OFlags::RDONLY, Mounts::Stay)?;
+            if walk::stat(fd.as_fd())?.identity() == *identity { Ok(fd) } else { Err(Errno::NOENT) }
         });
         match opened.and_then(|fd| attributes::seal(fd.as_fd(), *flags)) {
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NOTTY | Errno::NOTSUP) => {}

@@ -2,17 +2,22 @@
 //!
 //! rename(2) does not leave a btrfs subvolume: a subvolume nested in the store gets a staging directory of its own.
 
-use std::ffi::CStr;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, XattrFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::Name;
-use super::attributes::{self, OWN};
+use super::attributes::{self, Handle, OWN, Unsupported};
 use super::remove::remove;
-use crate::problem::{Problem, Result};
-use crate::walk::{self, Mounts};
+use super::tree::{Choice, Found, Transfer};
+use super::unnamed::rename;
+use crate::manifest::AbsPath;
+use crate::problem::{Problem, Result, os_error};
+use crate::walk::{self, Mounts, Stat};
 
 /// The directory at the top of a store that belongs to imp-mount.
 pub const PRIVATE: &str = ".imp-mount";
@@ -33,6 +38,8 @@ pub struct Staging {
     private: OwnedFd,
     dir: OwnedFd,
     device: (u32, u32),
+    /// The names in the directory when it was opened: unfinished copies of earlier runs.
+    left: HashSet<CString>,
 }
 
 impl Staging {
@@ -51,7 +58,14 @@ impl Staging {
             errno => failed(errno),
         })?;
         let device = walk::stat(dir.as_fd()).map_err(failed)?.device();
-        Ok(Self { top, private, dir, device })
+        let left = walk::names(dir.as_fd(), usize::MAX).map_err(failed)?.into_iter().collect();
+        Ok(Self { top, private, dir, device, left })
+    }
+
+    /// Whether an earlier run left an unfinished copy of this name.
+    #[must_use]
+    pub fn has_left(&self, name: &CStr) -> bool {
+        self.left.contains(name)
     }
 
     /// The directory.
@@ -64,6 +78,28 @@ impl Staging {
     #[must_use]
     pub fn at<'n>(&'n self, name: &'n CStr) -> Name<'n> {
         (self.dir.as_fd(), name)
+    }
+
+    /// Makes an empty directory like the model, and moves it to its place.
+    fn make_directory(
+        &self,
+        (dir, name): (BorrowedFd<'_>, &str),
+        model: Option<OwnedFd>,
+    ) -> Result<OwnedFd, Errno> {
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        remove(self.at(NEW))?;
+        let made = directory(self.dir(), NEW)?;
+        match model {
+            Some(fd) => {
+                let (stat, now) = (walk::stat(fd.as_fd())?, walk::stat(made.as_fd())?);
+                let source = Handle { fd, path_only: false };
+                let target = Handle { fd: made.try_clone().map_err(os_error)?, path_only: false };
+                attributes::give(&source, &stat, (&target, &now), Unsupported::Leave)?;
+            }
+            None => fs::fchmod(&made, Mode::from_raw_mode(0o755))?,
+        }
+        let place = rename(self.at(NEW), (dir, &name), RenameFlags::NOREPLACE);
+        place.map(|()| made)
     }
 
     /// Removes unfinished copies of earlier runs, but for those of these names.
@@ -123,10 +159,16 @@ impl Stagings {
 
     /// The one from which a file can be renamed into this directory of the store.
     pub fn near(&mut self, dir: BorrowedFd<'_>) -> Result<&Staging> {
+        let number = self.number_near(dir)?;
+        Ok(&self.open[number])
+    }
+
+    /// The number of that.
+    pub fn number_near(&mut self, dir: BorrowedFd<'_>) -> Result<usize> {
         let failed = |errno| Problem::os("cannot look at the directory on the store", errno);
         let device = walk::stat(dir).map_err(failed)?.device();
         if let Some(found) = self.open.iter().position(|staging| staging.device == device) {
-            return Ok(&self.open[found]);
+            return Ok(found);
         }
         let store = walk::stat(self.store.as_fd()).map_err(failed)?.identity();
         let mut top = readable(dir, c".").map_err(failed)?;
@@ -139,7 +181,13 @@ impl Stagings {
             top = above;
         }
         self.open.push(Staging::open(top.as_fd())?);
-        Ok(&self.open[self.open.len() - 1])
+        Ok(self.open.len() - 1)
+    }
+
+    /// One that is open, by its number.
+    #[must_use]
+    pub fn get(&self, number: usize) -> &Staging {
+        &self.open[number]
     }
 
     /// Every one that is open.
@@ -147,10 +195,84 @@ impl Stagings {
         self.open.iter()
     }
 
+    /// Opens a directory of the store. What is missing of it is made like the directory that `model` returns for its path, or as
+    /// root's with mode 0755, and comes to its place complete.
+    pub fn directory(
+        &mut self,
+        path: &AbsPath,
+        model: &mut dyn FnMut(&AbsPath) -> Option<OwnedFd>,
+    ) -> Result<OwnedFd> {
+        let own = |errno| Problem::os("cannot open the store", errno);
+        let mut dir = readable(self.store.as_fd(), c".").map_err(own)?;
+        let mut done = AbsPath::root();
+        for name in path.components() {
+            done = done.child(name);
+            let failed =
+                |dir: &OwnedFd, errno| walk::explain(dir.as_fd(), done.as_str(), errno, "a directory");
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            dir = match walk::open(dir.as_fd(), name, flags, Mounts::Stay) {
+                Ok(next) => next,
+                Err(Errno::NOENT) => {
+                    let staging = self.near(dir.as_fd())?;
+                    let made = staging.make_directory((dir.as_fd(), name), model(&done));
+                    match made {
+                        // Another process was faster.
+                        Err(Errno::EXIST) => walk::open(dir.as_fd(), name, flags, Mounts::Stay),
+                        made => made,
+                    }
+                    .map_err(|errno| failed(&dir, errno))?
+                }
+                Err(errno) => return Err(failed(&dir, errno)),
+            };
+        }
+        Ok(dir)
+    }
+
     /// Removes those that are empty.
     pub fn close(self) -> Result<(), Errno> {
         self.open.into_iter().rev().try_for_each(Staging::close)
     }
+}
+
+/// Whether a directory is one that imp-mount created for itself. It is only looked at.
+#[must_use]
+pub fn is_private((dir, name): Name<'_>, stat: &Stat) -> bool {
+    let is_roots = stat.is_dir() && stat.uid() == 0 && stat.mode() & 0o777 == 0o700;
+    let is_marked = || {
+        let fd = walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?;
+        fs::fgetxattr(&fd, mark(), &mut [0_u8; 0][..])
+    };
+    // A file system without such attributes: the name, the owner and the mode must do.
+    is_roots && matches!(is_marked(), Ok(_) | Err(Errno::NOTSUP))
+}
+
+/// Opens the staging directory of a store to look at it; none where there is none.
+pub fn existing(top: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    let failed = |errno| Problem::os(format!("cannot look at {PRIVATE}/{STAGING} on the store"), errno);
+    let open = |dir: BorrowedFd<'_>, name: &'static str| {
+        let fd = match walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(foreign(name)),
+            fd => fd.map_err(failed)?,
+        };
+        if is_closed(fd.as_fd()).map_err(failed)? { Ok(Some(fd)) } else { Err(foreign(name)) }
+    };
+    match open(top, PRIVATE)? {
+        Some(private) => open(private.as_fd(), STAGING),
+        None => Ok(None),
+    }
+}
+
+/// The bytes and the names of a file, or of a directory with everything in it, as they are on the disk.
+pub fn usage(name: Name<'_>) -> Result<(u64, u64)> {
+    let (mut bytes, mut names) = (0, 0);
+    let mut add = |found: &Found<'_>| {
+        bytes += found.stat.allocated();
+        names += 1;
+        Ok(Choice::Pass)
+    };
+    Transfer::default().run(name, None, &mut add, &mut |_| ())?;
+    Ok((bytes, names))
 }
 
 /// Opens STORE/.imp-mount, created where it is missing. A directory that another than root can enter, or that imp-mount did not create, is
@@ -168,7 +290,7 @@ pub fn private(top: BorrowedFd<'_>) -> Result<OwnedFd> {
 }
 
 /// A directory that only root can enter, created where it is missing.
-fn directory(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+fn directory<N: Arg + Copy>(parent: BorrowedFd<'_>, name: N) -> Result<OwnedFd, Errno> {
     let made = match fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,

@@ -5,23 +5,29 @@
 //! directories are kept open.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{IFlags, OFlags, RenameFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Name;
 use super::attributes::{self, Unsupported};
 use super::file::{self, Copier, Ignore};
+use super::late::{Late, Times};
 use super::level::{Held, Level, To, close_far, reopen};
 use super::remove::remove;
-use super::seals::descend;
-use super::staging::{NEW, Stagings};
+use super::seals::{Seal, descend};
+use super::staging::Stagings;
 use super::unnamed;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, os_error};
 use crate::walk::{self, Identity, Mounts, Stat};
+
+/// Starts the names of copies in a staging directory.
+const KEY: &str = "tree-";
+/// A transfer that goes on after failures gives up after so many.
+const FAILURES: usize = 100;
 
 /// The state of a file at the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +75,7 @@ pub enum Choice {
 
 /// How a tree is transferred; by default it is only looked at.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent choice of the caller")]
 pub struct Transfer<'t> {
     /// The directory from which [`Links`] have their paths, and the path of the destination below it.
     pub base: Option<(BorrowedFd<'t>, Vec<u8>)>,
@@ -82,11 +89,19 @@ pub struct Transfer<'t> {
     pub read: bool,
     /// Hard links that earlier transfers found, and those of this one.
     pub links: Links,
-    /// Files below the destination that have `chattr +i` or `+a` at the source: their paths below [`Transfer::base`]. They are set by
-    /// [`super::seals::set`] when everything is in its place.
-    pub seals: Vec<(Vec<u8>, IFlags)>,
+    /// Copies of files that have `chattr +i` or `+a`: their paths below [`Transfer::base`]. They are set by [`super::seals::set`] when
+    /// everything is in its place.
+    pub seals: Vec<Seal>,
     /// Makes the copies.
     pub copier: Copier,
+    /// Whether copies are left for [`Transfer::publish`] by the end of a run.
+    pub batch: bool,
+    /// The copies that wait for that.
+    pub late: Late,
+    /// Where failures with single files are kept, and the rest is transferred. Without it the first one ends a run.
+    pub failures: Option<Vec<Problem>>,
+    /// Files that changed while they were copied: their paths below the top of the tree.
+    pub unsteady: Vec<Vec<u8>>,
 }
 
 impl Default for Transfer<'_> {
@@ -100,6 +115,10 @@ impl Default for Transfer<'_> {
             links: Links::new(),
             seals: Vec::new(),
             copier: Copier::new(Unsupported::Refuse),
+            batch: false,
+            late: Late::default(),
+            failures: None,
+            unsteady: Vec::new(),
         }
     }
 }
@@ -115,8 +134,27 @@ struct Walk<'w, 't> {
     path: Vec<u8>,
     /// The mount of the source, which is not left.
     mount: u64,
-    /// The staged directory, and its path below the base.
-    staged: Option<(OwnedFd, Vec<u8>)>,
+    staged: Option<Staged>,
+    /// Whether an unfinished file could not be removed.
+    is_broken: bool,
+}
+
+/// A tree that is being made in a staging directory.
+struct Staged {
+    /// The number of the staging directory, which is open, and the name of the tree in it.
+    number: usize,
+    dir: OwnedFd,
+    key: CString,
+    /// The path of the tree below the base.
+    path: Vec<u8>,
+}
+
+/// A copy that was made, or gone on with.
+struct Made {
+    /// The open staging directory, and the name in it, of one that is not in its place yet.
+    staged: Option<(OwnedFd, CString)>,
+    /// Whether this run made it.
+    fresh: bool,
 }
 
 impl<'t> Transfer<'t> {
@@ -135,7 +173,15 @@ impl<'t> Transfer<'t> {
         let private = self.mirror;
         let mount =
             walk::mount_id(from.0).map_err(|errno| Problem::os("cannot look at the source", errno))?;
-        let mut walk = Walk { transfer: self, decide, progress, path: Vec::new(), mount, staged: None };
+        let mut walk = Walk {
+            transfer: self,
+            decide,
+            progress,
+            path: Vec::new(),
+            mount,
+            staged: None,
+            is_broken: false,
+        };
         let mut levels: Vec<Level> = Vec::new();
         levels.extend(walk.step(from, to.map(|name| To { name, private, fresh: false }), 0)?);
         while let Some(level) = levels.last_mut() {
@@ -172,7 +218,15 @@ impl<'t> Transfer<'t> {
             walk.leave(&mut done, place)?;
             walk.path.truncate(done.end);
         }
-        Ok(())
+        if walk.transfer.batch { Ok(()) } else { walk.transfer.publish() }
+    }
+
+    /// Moves copies to their places that wait in a staging directory, once they are on the disk.
+    pub fn publish(&mut self) -> Result<()> {
+        match &self.stagings {
+            Some(stagings) if !self.late.is_empty() => self.late.publish(stagings),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -214,67 +268,85 @@ impl Walk<'_, '_> {
         let found = Found { path: &self.path, stat: &stat, there: there_shown, state: shown, linked, from };
         let choice = (self.decide)(&found)?;
         if choice == Choice::Skip || state == State::Foreign {
+            self.leave_out(to.filter(|_| there.is_some()))?;
             return Ok(None);
         }
-        let mut target = to;
-        let name = to.map_or(from.1, |to| to.name.1).to_owned();
-        let mut staged = None;
-        let mut made = false;
-        let key;
+        let mut made = None;
         if choice == Choice::Make
+            && state != State::Same
             && let Some(to) = to
             && self.transfer.stagings.is_some()
         {
-            if stat.is_dir() && there.is_none() && !to.private {
-                // The whole tree is made in the staging directory; an unfinished one of an earlier run is gone on with.
-                key = self.key();
-                let dir = self.staging_near(to.name.0)?;
-                let place = (dir.as_fd(), key.as_c_str());
-                match walk::stat_at(place.0, place.1) {
-                    Ok(left) if left.is_dir() => {}
-                    Ok(_) => remove(place).map_err(|errno| self.failed("clear the place of", errno))?,
-                    Err(_) => {}
-                }
-                let begun = walk::stat_at(place.0, place.1).is_ok();
-                let result = if begun {
-                    walk::stat_at(place.0, place.1).and_then(|left| give(from, &stat, place, &left))
-                } else {
-                    self.transfer.copier.make(from, &stat, place, self.progress)
-                };
-                match result {
-                    Err(Errno::NOENT | Errno::STALE) => return Ok(None),
-                    result => result.map_err(|errno| self.failed("copy", errno))?,
-                }
-                made = !begun;
-                let base = self.below_base();
-                self.staged = Some((dir, base));
-                staged = Some(key.clone());
-                target = None;
-            } else {
-                match self.make((from, &stat), (to, there.as_ref()), state) {
-                    // It went away or was replaced: the next pass finds that.
-                    Err(Errno::NOENT | Errno::STALE) => return Ok(None),
-                    result => made = result.map_err(|errno| self.failed("copy", errno))?,
-                }
+            if !to.private {
+                self.make_room(to)?;
             }
+            made = match self.make((from, &stat), (to, there.as_ref())) {
+                Ok(made) => Some(made),
+                // It went away or was replaced: the next pass finds that.
+                Err(Errno::NOENT | Errno::STALE) => return Ok(None),
+                Err(errno) => return self.fail("copy", errno).map(|()| None),
+            };
         }
-        if !stat.is_dir() {
-            if stat.links() > 1 {
-                self.remember(&stat, to)?;
+        // Where the copy is now.
+        let at = match &made {
+            Some(Made { staged: Some((dir, key)), fresh }) => {
+                Some(To { name: (dir.as_fd(), key), private: true, fresh: *fresh })
             }
-            self.remember_seals(from, &stat)?;
+            Some(Made { staged: None, fresh }) => to.map(|to| To { fresh: *fresh, ..to }),
+            None => to.map(|to| To { fresh: false, ..to }),
+        };
+        self.remember((from, &stat), at)?;
+        if !stat.is_dir() {
             return Ok(None);
         }
-        self.remember_seals(from, &stat)?;
-        let level = match (&self.staged, &staged) {
-            (Some((dir, _)), Some(key)) => {
-                let dir = dir.try_clone().map_err(|error| Problem::new(error.to_string()))?;
-                let to = To { name: (dir.as_fd(), key.as_c_str()), private: true, fresh: false };
-                self.enter(from, Some(to), stat, made)?
-            }
-            _ => self.enter(from, target, stat, made)?,
-        };
+        let name = to.map_or(from.1, |to| to.name.1).to_owned();
+        let staged = made.as_ref().is_some_and(|made| made.staged.is_some());
+        let level = self.enter(from, at, stat)?;
+        if level.is_none() && staged {
+            self.staged = None;
+        }
         Ok(level.map(|level| Level { staged, name, end, ..level }))
+    }
+
+    /// Removes from an unfinished copy what is not to be in it.
+    fn leave_out(&self, to: Option<To<'_>>) -> Result<()> {
+        match to {
+            Some(to) if to.private && !self.transfer.mirror && self.transfer.stagings.is_some() => {
+                remove(to.name).map_err(|errno| self.failed("clear the place of", errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes what waits, where no more can wait or another copy has the name that the next one will have.
+    fn make_room(&mut self, to: To<'_>) -> Result<()> {
+        let key = key(&self.below_base());
+        let Some(stagings) = &mut self.transfer.stagings else { return Ok(()) };
+        let number = stagings.number_near(to.name.0)?;
+        let late = &self.transfer.late;
+        if !late.is_full() && !late.has(&(number, key)) {
+            return Ok(());
+        }
+        match (self.transfer.publish(), &mut self.transfer.failures) {
+            (Err(problem), Some(failures)) if failures.len() < FAILURES => {
+                failures.push(problem);
+                Ok(())
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// A failure with one file, kept if the rest is to be transferred. Where nothing else could succeed either, it is an error.
+    fn fail(&mut self, step: &str, errno: Errno) -> Result<()> {
+        let problem = self.failed(step, errno);
+        let hopeless = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
+        match &mut self.transfer.failures {
+            Some(failures) if !self.is_broken && !hopeless.contains(&errno) && failures.len() < FAILURES => {
+                failures.push(problem);
+                Ok(())
+            }
+            _ => Err(problem),
+        }
     }
 
     /// Compares a file with the one at the destination.
@@ -286,26 +358,25 @@ impl Walk<'_, '_> {
             return Ok(State::Differs("hard links"));
         }
         // The content was compared under another hard link.
+        // Nor may that of an unfinished copy have reached the disk, whatever its size and time.
+        let left = to.private && !self.transfer.mirror;
         let read: Option<&mut dyn FnMut(u64)> =
-            if self.transfer.read && first.is_none() { Some(self.progress) } else { None };
+            if (self.transfer.read || left) && first.is_none() { Some(self.progress) } else { None };
         let ignore = Ignore { seals: to.private };
         let difference = file::difference(from, (to.name, there), ignore, read)?;
         Ok(difference.map_or(State::Same, State::Differs))
     }
 
-    /// Copies one file, or makes a directory. True where that is new.
+    /// Copies one file, or makes a directory.
     fn make(
         &mut self,
         (from, stat): (Name<'_>, &Stat),
         (to, there): (To<'_>, Option<&Stat>),
-        state: State,
-    ) -> Result<bool, Errno> {
-        if state == State::Same {
-            return Ok(false);
-        }
+    ) -> Result<Made, Errno> {
         if let Some(there) = there {
             if stat.is_dir() && there.is_dir() {
-                return give(from, stat, to.name, there).map(|()| false);
+                give(from, stat, to.name, there)?;
+                return Ok(Made { staged: None, fresh: false });
             }
             if to.private {
                 remove(to.name)?;
@@ -313,32 +384,91 @@ impl Walk<'_, '_> {
                 return Err(Errno::EXIST);
             }
         }
-        let first = self.transfer.links.get(&stat.identity()).filter(|_| !stat.is_dir()).cloned();
         if to.private {
-            match first {
-                Some(first) => self.link(&first, to.name)?,
-                None => self.transfer.copier.make(from, stat, to.name, self.progress)?,
-            }
-            return Ok(true);
+            self.copy((from, stat), to.name)?;
+            return Ok(Made { staged: None, fresh: true });
         }
-        let dir = self.staging_near(to.name.0).map_err(|problem| problem.errno.unwrap_or(Errno::IO))?;
-        let new = (dir.as_fd(), NEW);
-        remove(new)?;
-        match first {
-            Some(first) => self.link(&first, new)?,
-            None => self.transfer.copier.make(from, stat, new, self.progress)?,
-        }
-        let flags = if there.is_some() { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        unnamed::rename(new, to.name, flags)?;
-        Ok(true)
+        self.stage((from, stat), (to, there.is_some()))
     }
 
-    /// The staging directory from which a file can be renamed into this directory.
-    fn staging_near(&mut self, dir: BorrowedFd<'_>) -> Result<OwnedFd> {
-        let stagings =
-            self.transfer.stagings.as_mut().ok_or_else(|| Problem::new("nothing is to be changed"))?;
-        let fd = stagings.near(dir)?.dir();
-        fd.try_clone_to_owned().map_err(|error| Problem::new(error.to_string()))
+    /// Makes a copy in a staging directory, or goes on with the unfinished one of an earlier run. It comes to its place later.
+    fn stage(
+        &mut self,
+        (from, stat): (Name<'_>, &Stat),
+        (to, replaces): (To<'_>, bool),
+    ) -> Result<Made, Errno> {
+        let path = self.below_base();
+        let stagings = self.transfer.stagings.as_mut().ok_or(Errno::INVAL)?;
+        let number = stagings.number_near(to.name.0).map_err(|problem| problem.errno.unwrap_or(Errno::IO))?;
+        let dir = stagings.get(number).dir().try_clone_to_owned().map_err(os_error)?;
+        let key = key(&path);
+        let left = if stagings.get(number).has_left(&key) {
+            walk::stat_at(dir.as_fd(), key.as_c_str()).map(Some).or_else(|errno| match errno {
+                Errno::NOENT => Ok(None),
+                errno => Err(errno),
+            })?
+        } else {
+            None
+        };
+        let at = (dir.as_fd(), key.as_c_str());
+        let fresh = match left {
+            Some(left) if stat.is_dir() && left.is_dir() => {
+                give(from, stat, at, &left)?;
+                false
+            }
+            Some(left) if !stat.is_dir() && self.is_whole((from, stat), (at, &left))? => false,
+            left => {
+                if left.is_some() {
+                    remove(at)?;
+                }
+                self.copy((from, stat), at)?;
+                true
+            }
+        };
+        if stat.is_dir() {
+            let dir = dir.try_clone().map_err(os_error)?;
+            self.staged = Some(Staged { number, dir, key: key.clone(), path });
+        } else {
+            self.transfer.late.add(
+                (number, key.clone()),
+                (to.name.0, to.name.1.to_owned()),
+                replaces,
+                path,
+            )?;
+        }
+        Ok(Made { staged: Some((dir, key)), fresh })
+    }
+
+    /// Whether the copy that an earlier run left is complete. What it has may not have reached the disk: all of it is compared.
+    fn is_whole(&mut self, from: (Name<'_>, &Stat), left: (Name<'_>, &Stat)) -> Result<bool, Errno> {
+        if self.transfer.links.contains_key(&from.1.identity()) || left.1.links() > 1 {
+            return Ok(false);
+        }
+        Ok(file::difference(from, left, Ignore { seals: true }, Some(self.progress))?.is_none())
+    }
+
+    /// Makes a copy at a free name in a directory that only root can enter; a hard link of one that was made before.
+    fn copy(&mut self, (from, stat): (Name<'_>, &Stat), to: Name<'_>) -> Result<(), Errno> {
+        if !stat.is_dir()
+            && let Some(first) = self.transfer.links.get(&stat.identity())
+        {
+            match self.link(first, to) {
+                // The first one was removed, is on another subvolume, or has as many as it can have.
+                Err(Errno::NOENT | Errno::STALE | Errno::XDEV | Errno::MLINK) => {
+                    self.transfer.links.remove(&stat.identity());
+                }
+                result => return result,
+            }
+        }
+        if let Err(errno) = self.transfer.copier.make(from, stat, to, self.progress) {
+            // Half a file must not come to its place with the rest.
+            self.is_broken |= remove(to).is_err();
+            return Err(errno);
+        }
+        if self.transfer.copier.was_unsteady() {
+            self.transfer.unsteady.push(self.path.clone());
+        }
+        Ok(())
     }
 
     /// The path of the current file below the base.
@@ -351,11 +481,6 @@ impl Walk<'_, '_> {
         path
     }
 
-    /// The name in the staging directory of the current directory: the same in every run.
-    fn key(&self) -> CString {
-        key(&self.below_base())
-    }
-
     /// Gives a copy that was made under another hard link one more name.
     fn link(&self, (identity, path): &(Identity, Vec<u8>), to: Name<'_>) -> Result<(), Errno> {
         let fd = self.open_copy(path)?;
@@ -365,13 +490,20 @@ impl Walk<'_, '_> {
         unnamed::link(fd.as_fd(), to)
     }
 
-    /// Opens a file at the destination, by its path below the base: also one in the staged directory.
+    /// Opens a file at the destination, by its path below the base: also one that is not in its place yet.
     fn open_copy(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        if let Some((dir, top)) = &self.staged
-            && let Some(rest) =
-                path.strip_prefix(top.as_slice()).filter(|rest| rest.first().is_none_or(|it| *it == b'/'))
+        if let Some(staged) = &self.staged
+            && let Some(rest) = path
+                .strip_prefix(staged.path.as_slice())
+                .filter(|rest| rest.first().is_none_or(|it| *it == b'/'))
         {
-            let top = walk::look(dir.as_fd(), key(top).as_c_str(), Mounts::Stay)?;
+            let top = walk::look(staged.dir.as_fd(), staged.key.as_c_str(), Mounts::Stay)?;
+            return descend(top, rest);
+        }
+        if let (Some((number, key, rest)), Some(stagings)) =
+            (self.transfer.late.find(path), &self.transfer.stagings)
+        {
+            let top = walk::look(stagings.get(number).dir(), key.as_c_str(), Mounts::Stay)?;
             return descend(top, rest);
         }
         let (base, _) = self.transfer.base.as_ref().ok_or(Errno::NOENT)?;
@@ -379,63 +511,61 @@ impl Walk<'_, '_> {
         descend(base, path)
     }
 
-    /// Keeps in mind the copy of a file that has several hard links.
-    fn remember(&mut self, stat: &Stat, to: Option<To<'_>>) -> Result<()> {
-        if self.transfer.links.contains_key(&stat.identity()) {
-            return Ok(());
+    /// Keeps in mind the copy of a file that has several hard links, or flags that are set in the end.
+    fn remember(&mut self, (from, stat): (Name<'_>, &Stat), at: Option<To<'_>>) -> Result<()> {
+        let is_linked =
+            !stat.is_dir() && stat.links() > 1 && !self.transfer.links.contains_key(&stat.identity());
+        let is_sealed = !stat.seals().is_empty() && self.transfer.stagings.is_some();
+        let Some(at) = at.filter(|_| is_linked || is_sealed) else { return Ok(()) };
+        let there = match walk::stat_at(at.name.0, at.name.1) {
+            Ok(there) => there,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(self.failed("look at the destination of", errno)),
+        };
+        if is_linked {
+            let path = self.below_base();
+            self.transfer.links.insert(stat.identity(), (there.identity(), path));
         }
-        let Some(to) = to else { return Ok(()) };
-        match walk::stat_at(to.name.0, to.name.1) {
-            Ok(there) => {
-                let path = self.below_base();
-                self.transfer.links.insert(stat.identity(), (there.identity(), path));
-                Ok(())
+        if is_sealed {
+            match file::seals(from, stat) {
+                Ok(flags) if flags.is_empty() => {}
+                Ok(flags) => {
+                    let seal = Seal { path: self.below_base(), identity: there.identity(), flags };
+                    self.transfer.seals.push(seal);
+                }
+                Err(Errno::NOENT | Errno::STALE) => {}
+                Err(errno) => return Err(self.failed("read the inode flags of", errno)),
             }
-            Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(self.failed("look at the destination of", errno)),
-        }
-    }
-
-    fn remember_seals(&mut self, from: Name<'_>, stat: &Stat) -> Result<()> {
-        if stat.seals().is_empty() || self.transfer.stagings.is_none() {
-            return Ok(());
-        }
-        match file::seals(from, stat) {
-            Ok(flags) if flags.is_empty() => {}
-            Ok(flags) => {
-                let path = self.below_base();
-                self.transfer.seals.push((path, flags));
-            }
-            Err(Errno::NOENT | Errno::STALE) => {}
-            Err(errno) => return Err(self.failed("read the inode flags of", errno)),
         }
         Ok(())
     }
 
-    fn enter(&mut self, from: Name<'_>, to: Option<To<'_>>, stat: Stat, made: bool) -> Result<Option<Level>> {
+    fn enter(&mut self, from: Name<'_>, to: Option<To<'_>>, stat: Stat) -> Result<Option<Level>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
-        let source = match walk::open(from.0, from.1, flags, Mounts::Stay) {
-            Ok(source) => source,
+        let listed = walk::open(from.0, from.1, flags, Mounts::Stay).and_then(|fd| {
+            let source = Held::new(fd)?;
+            if source.identity != stat.identity() {
+                return Err(Errno::NOENT);
+            }
+            let names = walk::names(source.fd()?, usize::MAX)?;
+            Ok((source, names))
+        });
+        let (source, mut names) = match listed {
+            Ok(listed) => listed,
             Err(errno) if gone.contains(&errno) => return Ok(None),
-            Err(errno) => return Err(self.failed("open", errno)),
+            Err(errno) => return self.fail("list", errno).map(|()| None),
         };
-        let source = Held::new(source).map_err(|errno| self.failed("look at", errno))?;
-        if source.identity != stat.identity() {
-            return Ok(None);
-        }
+        names.sort_unstable();
         let opened = to.map(|to| walk::open(to.name.0, to.name.1, flags, Mounts::Stay));
         let target = match opened.transpose() {
             Ok(target) => target,
             Err(errno) if gone.contains(&errno) => None,
             Err(errno) => return Err(self.failed("open the destination of", errno)),
         };
-        let source_fd = source.fd().map_err(|errno| self.failed("open", errno))?;
-        let mut names = walk::names(source_fd, usize::MAX).map_err(|errno| self.failed("list", errno))?;
-        names.sort_unstable();
-        let private = to.is_some_and(|to| to.private);
+        let (private, fresh) = to.map_or((false, false), |to| (to.private, to.fresh));
         if private
-            && !made
+            && !fresh
             && let (true, Some(target)) = (self.transfer.stagings.is_some(), &target)
         {
             let there =
@@ -450,44 +580,49 @@ impl Walk<'_, '_> {
             source,
             target,
             private,
-            fresh: made,
-            staged: None,
+            fresh,
+            staged: false,
             stat,
             name: CString::default(),
+            count: names.len(),
             names: names.into_iter(),
             end: 0,
         };
         Ok(Some(level))
     }
 
-    /// Gives a directory its time once everything is in it, and moves a staged one to its place.
+    /// Gives a directory its time once everything is in it. A staged one is complete then.
     fn leave(&mut self, level: &mut Level, place: Option<BorrowedFd<'_>>) -> Result<()> {
         self.leave_times(level)?;
-        let Some(key) = level.staged.take() else { return Ok(()) };
-        let Some((dir, _)) = self.staged.take() else { return Ok(()) };
+        let Some(Staged { number, key, path, .. }) = self.staged.take_if(|_| level.staged) else {
+            return Ok(());
+        };
         let Some(place) = place else { return Ok(()) };
-        // Only the rename makes it visible, so it is the last step.
-        unnamed::rename((dir.as_fd(), &key), (place, &level.name), RenameFlags::NOREPLACE)
-            .map_err(|errno| self.failed("move to its place the copy of", errno))
+        let name = std::mem::take(&mut level.name);
+        let added = self.transfer.late.add((number, key), (place, name), false, path);
+        added.map_err(|errno| self.failed("open the destination of", errno))
     }
 
-    fn leave_times(&self, level: &Level) -> Result<()> {
+    fn leave_times(&mut self, level: &Level) -> Result<()> {
         let (true, Some(target)) = (self.transfer.times || level.private, &level.target) else {
             return Ok(());
         };
         if self.transfer.stagings.is_none() && !self.transfer.times {
             return Ok(());
         }
-        let failed = |errno| self.failed("give the time of the last change to", errno);
-        let (source, target) = (level.source.fd().map_err(failed)?, target.fd().map_err(failed)?);
-        if walk::stat(target).map_err(failed)?.modified() == level.stat.modified() {
-            return Ok(());
+        let failed = |walk: &Self, errno| walk.failed("give the time of the last change to", errno);
+        let dir = target.fd().map_err(|errno| failed(self, errno))?;
+        if level.private {
+            return attributes::give_times_to(dir, &level.stat).map_err(|errno| failed(self, errno));
         }
-        let count = |fd: BorrowedFd<'_>| walk::names(fd, usize::MAX).map(|names| names.len());
-        if !level.private && count(source).map_err(failed)? != count(target).map_err(failed)? {
-            return Ok(());
+        let dir = dir.try_clone_to_owned().map_err(|error| failed(self, os_error(error)))?;
+        let times = Times { dir, stat: level.stat, names: level.count };
+        if self.transfer.late.is_empty() {
+            return times.give().map_err(|errno| failed(self, errno));
         }
-        attributes::give_times_to(target, &level.stat).map_err(failed)
+        // What comes to its place in the directory changes its time.
+        self.transfer.late.add_times(times);
+        if self.transfer.late.is_full() { self.transfer.publish() } else { Ok(()) }
     }
 }
 
@@ -495,16 +630,23 @@ impl Walk<'_, '_> {
 #[must_use]
 pub fn key(path: &[u8]) -> CString {
     let crc = crc::Crc::<u64>::new(&crc::CRC_64_XZ);
-    let mut text = String::from("tree-");
+    let mut text = String::from(KEY);
     // Writing to a String cannot fail.
     let _ = write!(text, "{:016x}", crc.checksum(path));
     CString::new(text).unwrap_or_default()
 }
 
+/// Whether a name in a staging directory is one of a copy that [`Transfer`] made.
+#[must_use]
+pub fn is_key(name: &CStr) -> bool {
+    name.to_bytes().starts_with(KEY.as_bytes())
+}
+
 /// Gives a directory that is there the owner, attributes and mode of another.
 fn give(from: Name<'_>, stat: &Stat, to: Name<'_>, there: &Stat) -> Result<(), Errno> {
     let (source, target) = (file::open(from, stat)?, file::open(to, there)?);
-    attributes::give(&source, stat, &target, Unsupported::Refuse)
+    let now = walk::stat(target.as_fd())?;
+    attributes::give(&source, stat, (&target, &now), Unsupported::Refuse)
 }
 
 /// A path below a tree, for messages.

@@ -85,9 +85,9 @@ impl Injected {
 }
 
 /// A system call that is about to be made.
-struct Entry {
+pub struct Entry {
     pid: Pid,
-    call: Call,
+    pub call: Call,
     arguments: [u64; 5],
 }
 
@@ -138,6 +138,19 @@ pub fn calls_of(argv: &[OsString]) -> (Output, Vec<Call>) {
 
 /// Runs a program with these faults in a root directory, and names its system calls from the start of its main function.
 pub fn trace(faults: &[Injected], root: &Path, argv: &[OsString]) -> (Output, Vec<Call>) {
+    follow(faults, root, argv, &mut |_| true)
+}
+
+/// Runs a program in a root directory. Before each system call of its main function it waits until `act` has returned; once that is
+/// false it is not stopped any more.
+pub fn interrupt(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
+    follow(&[], root, argv, act).0
+}
+
+/// Acts before a system call. Returns whether it is to be called again.
+pub type Act<'a> = dyn FnMut(&Entry) -> bool + 'a;
+
+fn follow(faults: &[Injected], root: &Path, argv: &[OsString], act: &mut Act<'_>) -> (Output, Vec<Call>) {
     let file = |name| File::from(memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
     // Not pipes, which nobody would empty while the program is watched.
     let (mut stdout, mut stderr) = (file("stdout"), file("stderr"));
@@ -147,7 +160,7 @@ pub fn trace(faults: &[Injected], root: &Path, argv: &[OsString]) -> (Output, Ve
     here.set(sched_getcpu().unwrap()).unwrap();
     sched_setaffinity(own, &here).unwrap();
     let pid = start(root, argv, (&stdout, &stderr)).expect("a program to watch");
-    let (status, calls) = watch(pid, faults);
+    let (status, calls) = watch(pid, faults, act);
     sched_setaffinity(own, &everywhere).unwrap();
     let text = |file: &mut File| {
         let mut bytes = Vec::new();
@@ -179,7 +192,7 @@ fn start(root: &Path, argv: &[OsString], (stdout, stderr): (&File, &File)) -> io
 }
 
 /// Sees a program to its end, stopped at each system call.
-fn watch(pid: Pid, faults: &[Injected]) -> (ExitStatus, Vec<Call>) {
+fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<Call>) {
     assert_eq!(waitpid(pid, None), Ok(WaitStatus::Stopped(pid, Signal::SIGTRAP)));
     ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)
         .unwrap();
@@ -209,6 +222,9 @@ fn watch(pid: Pid, faults: &[Injected]) -> (ExitStatus, Vec<Call>) {
                     entry.call.nth = *count;
                     *count += 1;
                     calls.push(entry.call);
+                    if main > 0 && !act(&entry) {
+                        over = true;
+                    }
                     // The last thing that Rust's runtime does before main is to make a stack for signals.
                     if main == 0 && entry.call.name == Name(libc::SYS_sigaltstack) {
                         let made = calls.iter().filter(|call| call.name == entry.call.name).count();

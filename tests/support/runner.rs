@@ -38,8 +38,6 @@ pub enum Need {
     Inject,
     /// Somebody who asks for it by `--ignored`: it takes its time, and shows or measures something.
     Asked,
-    /// rsync(1).
-    Rsync,
     /// script(1), which gives a program a terminal.
     Script,
 }
@@ -56,7 +54,6 @@ impl Need {
             Self::Inject if !cfg!(target_arch = "x86_64") => {
                 return Some("injects faults on x86_64 only".into());
             }
-            Self::Rsync => &["rsync"],
             Self::Script => &["script"],
             Self::Root | Self::Inject | Self::Asked => &[],
         };

@@ -3,7 +3,6 @@
 mod print;
 mod rest;
 mod route;
-mod rsync;
 mod side;
 mod work;
 
@@ -16,27 +15,31 @@ use serde::Serialize;
 
 use super::output::{self, Failure};
 use super::progress::Progress;
-use super::shop::Shop;
 use super::system::System;
-use super::{bring, terminal};
+use super::terminal;
 use crate::escape;
-use crate::manifest::{AbsPath, Kind, Manifest};
+use crate::manifest::{AbsPath, Manifest};
 use crate::problem::{Problem, Result};
-use crate::walk::{self, Mounts};
-use crate::{lock, logging};
+use crate::transfer::seals;
+use crate::transfer::staging::{self, Stagings};
+use crate::transfer::tree::{Transfer, show};
+use crate::{lock, logging, walk};
 use route::Route;
-use rsync::Batch;
-use side::{Room, SHOP, Side};
-use work::{Conflict, Ends, Seen, Standing};
+use side::{Left, Room, Side};
+use work::{Conflict, Ends, Rules, Seen, Standing};
 
 /// Bring what the manifest names from a system's root, or a backup of it, to the stores
 ///
-/// What is on the same file system as the store is shared where that can be; the rest is copied by rsync(1). It is compared
-/// afterwards. Nothing is ever deleted, and nothing that the store has otherwise is replaced without --force. It can be stopped at
-/// any time: running it again goes on.
+/// Files keep their owner, mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags. Content is shared
+/// with the system's own file where the file system can do that. Copies are made in .imp-mount/staging on the store, which only root
+/// can enter, and come to their places complete. Afterwards everything is compared.
 ///
-/// Databases are to be stopped before, and nobody else should write to the stores.
+/// Nothing that the store has otherwise is replaced without --force, and nothing is deleted there. It can be stopped at any time:
+/// running it again goes on. Other file systems below the paths are left out, and so are device nodes. Both are named.
+///
+/// Stop databases before, and let nothing else write to the stores.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_long_help = "\
 Examples:
   # What would be copied, and does it fit?
@@ -65,10 +68,13 @@ pub struct Migrate {
     /// Only say what would be copied, and whether it fits
     #[arg(long)]
     dry_run: bool,
-    /// Replace what the store has otherwise at and below this path of the system
+    /// Replace what the store has otherwise at and below this path of the system, but no directory by a file, and no file by a directory
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     force: Vec<String>,
-    /// Do not compare the content of everything afterwards
+    /// Copy device nodes, too; those of a foreign backup give access to this machine's devices
+    #[arg(long)]
+    devices: bool,
+    /// Do not compare everything afterwards
     #[arg(long)]
     no_verify: bool,
     /// Print JSON
@@ -82,11 +88,15 @@ struct Outcome {
     version: u32,
     from: String,
     dry_run: bool,
+    /// Whether everything was compared in the end.
+    verified: bool,
     stores: Vec<StoreOutcome>,
     entries: Vec<EntryOutcome>,
     conflicts: Vec<Conflict>,
     /// Other file systems, which were not entered.
     mounts: Vec<String>,
+    /// Device nodes, which were left out.
+    devices: Vec<String>,
     /// What lies beside what is named.
     not_named: Vec<String>,
     problems: Vec<String>,
@@ -101,6 +111,14 @@ struct StoreOutcome {
     shared: bool,
     needed: Room,
     free: Room,
+    /// Bytes of files that were copied; none where nothing was tried.
+    copied: Option<u64>,
+    /// Copies that earlier runs left unfinished, and this one went on with.
+    resumed: Left,
+    /// Those that it had no use for, and removed.
+    removed: Left,
+    /// Those that it leaves.
+    unfinished: Left,
 }
 
 /// One path.
@@ -113,6 +131,8 @@ struct EntryOutcome {
     bytes: u64,
     missing: u64,
     missing_bytes: u64,
+    /// How many files differ, and stay as the store has them.
+    differing: u64,
     required: bool,
 }
 
@@ -129,9 +149,11 @@ pub fn run(options: &Migrate) -> Result<(), Failure> {
     let fits = migration.fits().map_err(Failure::Unable)?;
     if fits && !options.dry_run {
         migration.bring();
-        migration.verify();
+        if !options.no_verify {
+            migration.verify();
+        }
     }
-    let (outcome, problems) = migration.finish().map_err(Failure::Unable)?;
+    let (outcome, problems) = migration.finish(fits).map_err(Failure::Unable)?;
     if options.json {
         output::print(&output::json(&outcome)?)?;
     } else {
@@ -150,12 +172,11 @@ fn require_root() -> Result<()> {
 /// The work, and what it has come to.
 struct Migration<'m> {
     options: &'m Migrate,
-    manifest: &'m Manifest,
     root: OwnedFd,
+    manifest: &'m Manifest,
     force: Vec<AbsPath>,
     sides: Vec<Option<Side<'m>>>,
     routes: Vec<(Route<'m>, Seen)>,
-    free: Vec<Room>,
     problems: Vec<Problem>,
 }
 
@@ -163,7 +184,6 @@ impl<'m> Migration<'m> {
     fn prepare(options: &'m Migrate, manifest: &'m Manifest) -> Result<Self> {
         // What is created gets the mode that it is given, and no less.
         rustix::process::umask(Mode::empty());
-        bring::allow_depth();
         let force = options.force.iter().map(|path| {
             AbsPath::parse(path)
                 .map_err(|why| Problem::new(why).at(format!("--force {}", escape::name(path))))
@@ -177,7 +197,7 @@ impl<'m> Migration<'m> {
         let (routes, problems) = route::all(manifest, root.as_fd());
         let routes = routes.into_iter().filter(|route| sides[route.store].is_some());
         let routes = routes.map(|route| (route, Seen::nothing(Standing::Absent))).collect();
-        Ok(Self { options, manifest, root, force, sides, routes, free: Vec::new(), problems })
+        Ok(Self { options, root, manifest, force, sides, routes, problems })
     }
 
     /// Finds out what is to be done.
@@ -185,35 +205,34 @@ impl<'m> Migration<'m> {
         for (route, seen) in &mut self.routes {
             let Some(side) = &mut self.sides[route.store] else { continue };
             let looked = Ends::open(self.root.as_fd(), route, side).and_then(|ends| match ends {
-                Some(ends) => work::look(&ends, route, side, &self.force),
+                Some(ends) => work::look(&ends, &rules(self.options, &self.force, route, side)?, side),
                 None => Ok(Seen::nothing(Standing::Absent)),
             });
             *seen = looked.unwrap_or_else(|problem| {
                 self.problems.push(problem.at(route.from.to_string()));
                 Seen::nothing(Standing::Failed)
             });
+            if seen.standing == Standing::Foreign {
+                let problem = Problem::new("another file system is mounted there, and is left out");
+                self.problems.push(problem.at(route.from.to_string()).remedy(
+                    "it persists as it is: take the path out of the manifest; or unmount it, mount it below another \
+                     directory as a root of its own, and bring it from there",
+                ));
+            }
             let kept = seen.conflicts.iter().filter(|conflict| !conflict.forced);
             self.problems.extend(few(kept.map(explain).collect(), &route.from));
         }
     }
 
-    /// Whether there is room for all of it, and what copies it. Nothing has been written yet.
+    /// Whether there is room for all of it. Nothing has been written yet.
     fn fits(&mut self) -> Result<bool> {
         let mut fits = true;
-        for side in self.sides.iter().flatten() {
-            let room = side.room()?;
-            self.free.push(room);
-            if let Some(problem) = side.lacks(room) {
+        for side in self.sides.iter_mut().flatten() {
+            side.free = side.room()?;
+            if let Some(problem) = side.lacks() {
                 self.problems.push(problem);
                 fits = false;
             }
-        }
-        let copies = |(route, seen): &(Route<'_>, Seen)| {
-            let side = self.sides[route.store].as_ref();
-            seen.missing > 0 && goes_by_rsync(route, side)
-        };
-        if self.routes.iter().any(copies) {
-            rsync::is_installed()?;
         }
         Ok(fits)
     }
@@ -232,57 +251,84 @@ impl<'m> Migration<'m> {
     /// Brings everything that belongs on one store.
     fn bring_to(&mut self, number: usize, progress: &Progress) -> Result<()> {
         let Some(side) = &mut self.sides[number] else { return Ok(()) };
-        let failed = |errno| Problem::os("cannot finish what was copied", errno);
-        let of_store = |(route, seen): &&mut (Route<'_>, Seen)| {
+        let is_of_it = |(route, seen): &&mut (Route<'_>, Seen)| {
             route.store == number && seen.standing == Standing::Incomplete
         };
-        let mut routes: Vec<_> = self.routes.iter_mut().filter(of_store).collect();
-        // A run that was stopped at its end has left nothing but that.
-        let was_begun = walk::stat_at(side.fd.as_fd(), SHOP).is_ok();
-        if routes.is_empty() && !was_begun {
-            return Ok(());
+        let mut routes: Vec<_> = self.routes.iter_mut().filter(is_of_it).collect();
+        if routes.is_empty() && side.left(false).copies == 0 {
+            // A run that was killed at its end has left nothing but an empty directory.
+            return staging::tidy(side.fd.as_fd());
         }
         let top = side.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;
-        let shop = Shop::open(top.as_fd(), SHOP)?;
-        let own = |fd: &OwnedFd| fd.try_clone().map_err(|error| Problem::new(error.to_string()));
-        let Some(root) = route::open(self.root.as_fd(), &AbsPath::root(), Mounts::Enter)? else {
-            return Ok(());
+        let mut stagings = Stagings::open(top.as_fd())?;
+        side.clear(&stagings)?;
+        // All in one, so that what is linked stays linked, and everything comes to its place together.
+        let mut transfer = Transfer {
+            stagings: Some(&mut stagings),
+            times: true,
+            links: std::mem::take(&mut side.links),
+            batch: true,
+            failures: Some(Vec::new()),
+            ..Transfer::default()
         };
-        // All in one run, so that what is linked stays linked.
-        let mut batch = Batch::new(root, own(&top)?)?;
-        let mut result = Ok(());
         for (route, seen) in &mut routes {
-            let list = goes_by_rsync(route, Some(side)).then_some(&mut batch);
-            let ways = (shop.work(), list);
-            let brought =
-                work::bring(self.root.as_fd(), route, side, (seen, &self.force), ways, &mut |bytes| {
-                    progress.add(bytes);
-                });
-            if let Err(problem) = brought {
-                result = Err(problem.at(route.from.to_string()));
+            let brought = rules(self.options, &self.force, route, side).and_then(|rules| {
+                let ends = (&*side, top.as_fd());
+                work::bring(self.root.as_fd(), &rules, ends, &mut transfer, &mut |bytes| progress.add(bytes))
+            });
+            let mut failures: Vec<_> = transfer.failures.as_mut().map(std::mem::take).unwrap_or_default();
+            if self.options.no_verify {
+                failures.extend(transfer.unsteady.iter().map(|path| {
+                    let path = show(&work::full(&route.from, path));
+                    Problem::new("it changed while it was copied")
+                        .at(path)
+                        .remedy("run again with --force and this path")
+                }));
+            }
+            transfer.unsteady.clear();
+            failures.extend(brought.err());
+            if failures.is_empty() {
+                seen.standing = seen.done();
+            }
+            let is_full = failures.iter().any(|problem| problem.errno.is_some_and(is_final));
+            for problem in &mut failures {
+                *problem = problem.clone().at(route.from.to_string());
+            }
+            self.problems.extend(few(failures, &route.from));
+            if is_full {
                 break;
             }
         }
-        let before = progress.position();
-        let result = result.and_then(|()| batch.copy(shop.work(), &mut |bytes| progress.set(before + bytes)));
-        // Also after a failure: what is there is to stay there.
+        // Also after a failure: what is complete comes to its place.
+        let published = transfer.publish();
+        let seals = std::mem::take(&mut transfer.seals);
+        drop(transfer);
+        let sealed = seals::set(top.as_fd(), &seals);
+        let failed = |errno| Problem::os("cannot finish what was copied", errno);
         let synced = syncfs(&top).map_err(failed);
-        let closed = shop.close().map_err(failed);
-        result.and(synced).and(closed)
+        let result = published.and(sealed).and(synced).and(stagings.close().map_err(failed));
+        if result.is_err() {
+            for (_, seen) in &mut routes {
+                seen.standing = Standing::Incomplete;
+            }
+        }
+        result
     }
 
     fn verify(&mut self) {
-        let read = !self.options.no_verify;
         let total = self.routes.iter().map(|(_, seen)| seen.bytes).sum();
-        let progress = Progress::new(if read { total } else { 0 }, "verifying");
+        let progress = Progress::new(total, "comparing");
+        self.sides.iter_mut().flatten().for_each(|side| side.links.clear());
         for (route, seen) in &mut self.routes {
-            let Some(side) = &self.sides[route.store] else { continue };
-            if !matches!(seen.standing, Standing::Complete | Standing::Incomplete) {
+            let Some(side) = &mut self.sides[route.store] else { continue };
+            if !matches!(seen.standing, Standing::Complete | Standing::Differs | Standing::Incomplete) {
                 continue;
             }
             let mut add = |bytes| progress.add(bytes);
-            match work::verify(self.root.as_fd(), route, side, seen, read, &mut add) {
-                Ok(problems) if problems.is_empty() => seen.standing = Standing::Complete,
+            let verified = rules(self.options, &self.force, route, side)
+                .and_then(|rules| work::verify(self.root.as_fd(), &rules, side, seen, &mut add));
+            match verified {
+                Ok(problems) if problems.is_empty() => seen.standing = seen.done(),
                 Ok(problems) => {
                     seen.standing = Standing::Incomplete;
                     self.problems.extend(few(problems, &route.from));
@@ -295,16 +341,34 @@ impl<'m> Migration<'m> {
         }
     }
 
-    fn finish(self) -> Result<(Outcome, Vec<Problem>)> {
+    fn finish(mut self, fits: bool) -> Result<(Outcome, Vec<Problem>)> {
         let not_named = rest::of(self.manifest, self.root.as_fd())?;
-        let stores = self.sides.iter().flatten().zip(&self.free).map(|(side, free)| StoreOutcome {
-            path: side.store.path.clone(),
-            at: side.at.clone(),
-            shared: side.shares == Some(true),
-            needed: side.need,
-            free: *free,
-        });
-        let stores = stores.collect();
+        let is_done = fits && !self.options.dry_run;
+        let (mut stores, mut problems) = (Vec::new(), Vec::new());
+        for (number, side) in self.sides.iter().enumerate() {
+            let Some(side) = side else { continue };
+            let is_copied = |(route, seen): &&(Route<'_>, Seen)| {
+                route.store == number && matches!(seen.standing, Standing::Complete | Standing::Differs)
+            };
+            let copied = self.routes.iter().filter(is_copied).map(|(_, seen)| seen.missing_bytes).sum();
+            let unfinished = side.unfinished().unwrap_or_else(|problem| {
+                problems.push(problem.at(format!("store {}", side.store.path)));
+                Left::default()
+            });
+            stores.push(StoreOutcome {
+                path: side.store.path.clone(),
+                at: side.at.clone(),
+                shared: side.shares == Some(true),
+                needed: side.need,
+                // A store that went away has said so before.
+                free: side.room().unwrap_or(side.free),
+                copied: is_done.then_some(copied),
+                resumed: side.left(true),
+                removed: side.left(false),
+                unfinished,
+            });
+        }
+        self.problems.append(&mut problems);
         let entries = self.routes.iter().map(|(route, seen)| EntryOutcome {
             target: route.from.clone(),
             source: self.manifest.stores[route.store].path.join(&route.to),
@@ -313,22 +377,26 @@ impl<'m> Migration<'m> {
             bytes: seen.bytes,
             missing: seen.missing,
             missing_bytes: seen.missing_bytes,
+            differing: seen.differing(),
             required: route.entry.required,
         });
         let entries = entries.collect();
-        let (mut conflicts, mut mounts) = (Vec::new(), Vec::new());
+        let (mut conflicts, mut mounts, mut devices) = (Vec::new(), Vec::new(), Vec::new());
         for (_, seen) in self.routes {
             conflicts.extend(seen.conflicts);
             mounts.extend(seen.mounts);
+            devices.extend(seen.devices);
         }
         let outcome = Outcome {
             version: 1,
             from: self.options.from.to_string_lossy().into_owned(),
             dry_run: self.options.dry_run,
+            verified: is_done && !self.options.no_verify,
             stores,
             entries,
             conflicts,
             mounts,
+            devices,
             not_named,
             problems: self.problems.iter().map(ToString::to_string).collect(),
         };
@@ -336,10 +404,21 @@ impl<'m> Migration<'m> {
     }
 }
 
-/// Whether rsync copies the files of a route: trees that have the same path on both sides, where content cannot be shared.
-fn goes_by_rsync(route: &Route<'_>, side: Option<&Side<'_>>) -> bool {
-    let is_tree = route.entry.kind == Kind::Directory && route.from == route.to;
-    is_tree && side.is_some_and(|side| side.shares != Some(true))
+fn rules<'r>(
+    options: &Migrate,
+    force: &'r [AbsPath],
+    route: &'r Route<'r>,
+    side: &Side<'_>,
+) -> Result<Rules<'r>> {
+    let store =
+        walk::stat(side.fd.as_fd()).map_err(|errno| Problem::os("cannot look at the store", errno))?;
+    Ok(Rules { route, store: store.identity(), devices: options.devices, force })
+}
+
+/// Whether nothing else can be copied after this error either.
+fn is_final(errno: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::ROFS)
 }
 
 /// The first problems of many that an entry has.
@@ -348,14 +427,18 @@ fn few(mut problems: Vec<Problem>, entry: &AbsPath) -> Vec<Problem> {
     let more = problems.len().saturating_sub(SHOWN);
     problems.truncate(SHOWN);
     if more > 0 {
-        problems.push(Problem::new(format!("the same with {more} more below it")).at(entry.to_string()));
+        let more = terminal::count(more as u64, "more problem");
+        problems.push(Problem::new(format!("{more} of this kind below it")).at(entry.to_string()));
     }
     problems
 }
 
 fn explain(conflict: &Conflict) -> Problem {
-    let newer = if conflict.store_is_newer { "the store's is newer" } else { "the store's is older" };
-    Problem::new(format!("the store has it already, and it differs in {}; {newer}, and stays", conflict.what))
-        .at(escape::name(&conflict.path))
-        .remedy("compare the two; --force and this path replaces the store's, or move that away")
+    let age = conflict.store_is.words();
+    Problem::new(format!(
+        "the store has it already, and it differs in {}; the store's {age}, and stays",
+        conflict.what
+    ))
+    .at(escape::name(&conflict.path))
+    .remedy("compare the two; --force and this path replaces the store's, or move that away")
 }

@@ -1,24 +1,25 @@
 //! The stores, where they are mounted now, and how much room they have.
 
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, fstatvfs, ioctl_ficlone};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::ctl::copy::Name;
-use crate::ctl::terminal;
+use crate::ctl::terminal::{self, count};
 use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Manifest, Store};
 use crate::mount::kernel;
 use crate::mount::root::is_volatile;
-use crate::mount::store::Opened;
+use crate::mount::store;
 use crate::problem::{Problem, Result};
+use crate::transfer::Name;
+use crate::transfer::staging::{self, Stagings};
+use crate::transfer::tree::{self, Found, Links};
 use crate::walk::{self, Mounts};
-
-/// Where things are made before they go to their names: at the top of each store.
-pub const SHOP: &str = ".imp-mount.migrating";
 
 /// A store, and where it is now.
 #[derive(Debug)]
@@ -27,14 +28,29 @@ pub struct Side<'m> {
     pub store: &'m Store,
     /// Where it is mounted now.
     pub at: String,
-    /// It, open.
-    pub opened: Opened,
     /// Its top directory, open for reading.
     pub fd: OwnedFd,
     /// Whether it can share content with the system that is brought; none while nobody asked.
     pub shares: Option<bool>,
     /// What is to come there.
     pub need: Room,
+    /// The room that it has before.
+    pub free: Room,
+    /// Hard links that the routes of this store have in common.
+    pub links: Links,
+    /// Copies that earlier runs left unfinished: how much each has, and whether this one goes on with it.
+    left: HashMap<CString, (Left, bool)>,
+}
+
+/// Copies that are not in their places.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Left {
+    /// How many.
+    pub copies: u64,
+    /// Their files and directories.
+    pub files: u64,
+    /// Their bytes on the disk.
+    pub bytes: u64,
 }
 
 /// Room: needed, or there.
@@ -105,12 +121,13 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
     let base =
         walk::base(at).map_err(|errno| Problem::os(format!("cannot open {shown}"), errno).remedy(away))?;
     let failed = |errno| Problem::os(format!("cannot open {shown}"), errno);
-    // What nobody has mounted is only a path on the root.
-    if place.is_none() {
-        let root = walk::base("/").and_then(|root| walk::mount_id(root.as_fd())).map_err(failed)?;
-        if walk::mount_id(base.as_fd()).map_err(failed)? == root {
-            return Err(Problem::new(format!("nothing is mounted at {shown}")).remedy(away));
-        }
+    let root = walk::base("/").and_then(|root| walk::mount_id(root.as_fd())).map_err(failed)?;
+    if store::is_on(base.as_fd(), root)? {
+        let word = escape::shell(at);
+        return Err(Problem::new(format!("nothing is mounted at {shown}, which is only a path on the root"))
+            .remedy(format!(
+                "{away}; if it is meant to be on the disk of the root: `mount --bind {word} {word}`"
+            )));
     }
     if is_volatile(base.as_fd())? {
         return Err(Problem::new(format!("{shown} is in memory, and gone after a reboot")).remedy(away));
@@ -122,12 +139,78 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
     }
     let fd =
         walk::open(base.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay).map_err(failed)?;
-    let opened = Opened::new(base, options);
     let need = Room { bytes: 0, inodes: Some(0) };
-    Ok(Side { store, at: at.to_owned(), opened, fd, shares: None, need })
+    let left = unfinished(&fd)?.into_iter().filter(|(name, _)| tree::is_key(name));
+    let left = left.map(|(name, left)| (name, (left, false))).collect();
+    Ok(Side {
+        store,
+        at: at.to_owned(),
+        fd,
+        shares: None,
+        need,
+        free: Room::default(),
+        links: Links::new(),
+        left,
+    })
+}
+
+/// The copies in the staging directory of a store, by name.
+fn unfinished(store: &OwnedFd) -> Result<Vec<(CString, Left)>> {
+    let Some(dir) = staging::existing(store.as_fd())? else { return Ok(Vec::new()) };
+    let names = walk::names(dir.as_fd(), usize::MAX)
+        .map_err(|errno| Problem::os("cannot look for unfinished copies on the store", errno))?;
+    let measure = |name: CString| {
+        let (bytes, files) = staging::usage((dir.as_fd(), &name))?;
+        Ok((name, Left { copies: 1, files, bytes }))
+    };
+    names.into_iter().map(measure).collect()
+}
+
+impl Left {
+    fn sum(all: impl Iterator<Item = Self>) -> Self {
+        all.fold(Self::default(), |one, other| Self {
+            copies: one.copies + other.copies,
+            files: one.files + other.files,
+            bytes: one.bytes + other.bytes,
+        })
+    }
 }
 
 impl Side<'_> {
+    /// Adds a file to what is to come.
+    pub fn needs(&mut self, found: &Found<'_>) {
+        self.need.bytes += found.stat.allocated();
+        self.need.inodes = self.need.inodes.map(|inodes| inodes + 1);
+        if found.stat.is_file() && found.stat.size() > 0 {
+            self.may_share(found.from);
+        }
+    }
+
+    /// Notes that a copy of this name is needed, which an earlier run may have left unfinished.
+    pub fn goes_on_with(&mut self, key: &CStr) {
+        if let Some((_, needed)) = self.left.get_mut(key) {
+            *needed = true;
+        }
+    }
+
+    /// The unfinished copies that this run goes on with, or the others.
+    pub fn left(&self, needed: bool) -> Left {
+        Left::sum(self.left.values().filter(|(_, it)| *it == needed).map(|(left, _)| *left))
+    }
+
+    /// Removes unfinished copies of earlier runs that this one does not need.
+    pub fn clear(&self, stagings: &Stagings) -> Result<()> {
+        let is_kept =
+            |name: &CStr| !tree::is_key(name) || self.left.get(name).is_some_and(|(_, needed)| *needed);
+        let cleared = stagings.main().clear(&is_kept);
+        cleared.map_err(|errno| Problem::os("cannot remove unfinished copies of an earlier run", errno))
+    }
+
+    /// The unfinished copies on the store now.
+    pub fn unfinished(&self) -> Result<Left> {
+        Ok(Left::sum(unfinished(&self.fd)?.into_iter().map(|(_, left)| left)))
+    }
+
     /// Whether it can share the content of this file, tried once. Nothing is left of that.
     pub fn may_share(&mut self, file: Name<'_>) -> bool {
         let fd = self.fd.as_fd();
@@ -153,14 +236,20 @@ impl Side<'_> {
     }
 
     /// Why what is to come does not fit; nothing where it does.
-    pub fn lacks(&self, room: Room) -> Option<Problem> {
+    pub fn lacks(&self) -> Option<Problem> {
+        // Unfinished copies are gone on with, or removed before anything is copied.
+        let (used, unused) = (self.left(true), self.left(false));
+        let free = self.free.bytes + unused.bytes;
         // What is shared takes no room of its own, but for what describes it.
-        let bytes = if self.shares == Some(true) { 0 } else { self.need.bytes };
-        let needed = self.need.inodes.unwrap_or(0);
-        let what = if bytes > room.bytes {
-            format!("{} are needed, and {} are free", terminal::size(bytes), terminal::size(room.bytes))
-        } else if let Some(free) = room.inodes.filter(|free| needed > *free) {
-            format!("{} inodes are needed, and {} are free", terminal::number(needed), terminal::number(free))
+        let bytes = if self.shares == Some(true) { 0 } else { self.need.bytes.saturating_sub(used.bytes) };
+        let needed = self.need.inodes.unwrap_or(0).saturating_sub(used.files);
+        let inodes = self.free.inodes.map(|inodes| inodes + unused.files).filter(|free| needed > *free);
+        let what = if bytes > free {
+            format!("{} are needed, and {} are free", terminal::size(bytes), terminal::size(free))
+        } else if let Some(free) = inodes {
+            let is = |number: u64| if number == 1 { "is" } else { "are" };
+            let (wanted, there) = (count(needed, "inode"), terminal::number(free));
+            format!("{wanted} {} needed, and {there} {} free", is(needed), is(free))
         } else {
             return None;
         };

@@ -1,24 +1,23 @@
-//! One route: looked at, brought, and verified.
+//! One route: looked at, brought, and compared.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::readlinkat;
+use rustix::fs::{FileType, readlinkat};
 use rustix::io::Errno;
 use serde::Serialize;
 
 use super::route::{self, Route};
-use super::rsync::Batch;
 use super::side::Side;
-use crate::adopt;
-use crate::ctl::bring::{Bring, Choice, Found, Links, State, show};
-use crate::ctl::copy::Name;
 use crate::escape;
 use crate::manifest::{AbsPath, Kind, Method};
 use crate::problem::{Problem, Result};
-use crate::walk::{self, Mounts, Stat};
+use crate::transfer::staging::{self, PRIVATE};
+use crate::transfer::tree::{Choice, Found, State, Transfer, show};
+use crate::transfer::{Name, file, tree};
+use crate::walk::{self, Identity, Mounts, Stat};
 
 /// How the path of an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,28 +27,64 @@ pub enum Standing {
     Absent,
     /// It is on the store itself: mounted from there, or a link to there.
     InPlace,
+    /// Another file system is mounted there, which is not entered.
+    Foreign,
     /// All of it is on the store.
     Complete,
+    /// All of it is on the store, and some of that differs.
+    Differs,
     /// Something of it is missing on the store.
     Incomplete,
     /// It cannot be brought.
     Failed,
 }
 
-/// Something that the store has, and the system has otherwise.
+/// A file that differs between the store and the system.
 #[derive(Debug, Clone, Serialize)]
 pub struct Conflict {
     /// Its path on the booted system.
     pub path: String,
-    /// In what the two differ.
+    /// The first property in which the two differ.
     pub what: &'static str,
-    /// Whether what the store has was changed later.
-    pub store_is_newer: bool,
+    /// When the store's was changed.
+    pub store_is: Age,
     /// Whether it is replaced, as was asked for.
     pub forced: bool,
 }
 
-/// What a look at a route has shown.
+/// The time of the last change of one file beside that of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Age {
+    /// Later.
+    Newer,
+    /// At the same time.
+    SameTime,
+    /// Earlier.
+    Older,
+}
+
+impl Age {
+    fn of(one: &Stat, other: &Stat) -> Self {
+        match one.modified().cmp(&other.modified()) {
+            std::cmp::Ordering::Greater => Self::Newer,
+            std::cmp::Ordering::Equal => Self::SameTime,
+            std::cmp::Ordering::Less => Self::Older,
+        }
+    }
+
+    /// The same in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Newer => "is newer",
+            Self::SameTime => "has the same time",
+            Self::Older => "is older",
+        }
+    }
+}
+
+/// The result of a look at a route.
 #[derive(Debug)]
 pub struct Seen {
     /// How it stands.
@@ -62,13 +97,14 @@ pub struct Seen {
     pub missing: u64,
     /// The bytes of those.
     pub missing_bytes: u64,
-    /// What differs.
+    /// Files that differ.
     pub conflicts: Vec<Conflict>,
     /// Other file systems that are mounted in it.
     pub mounts: Vec<String>,
+    /// Device nodes, which are left out.
+    pub devices: Vec<String>,
     /// Paths of what differs and stays as it is.
     kept: HashSet<Vec<u8>>,
-    links: Links,
 }
 
 impl Seen {
@@ -83,9 +119,21 @@ impl Seen {
             missing_bytes: 0,
             conflicts: Vec::new(),
             mounts: Vec::new(),
+            devices: Vec::new(),
             kept: HashSet::new(),
-            links: Links::new(),
         }
+    }
+
+    /// How many files differ and stay as the store has them.
+    #[must_use]
+    pub fn differing(&self) -> u64 {
+        self.kept.len() as u64
+    }
+
+    /// How it stands once all of it was brought.
+    #[must_use]
+    pub fn done(&self) -> Standing {
+        if self.kept.is_empty() { Standing::Complete } else { Standing::Differs }
     }
 }
 
@@ -136,16 +184,20 @@ impl Ends {
     /// How the top of it stands, where that is all there is to say.
     fn standing(&self, route: &Route<'_>, side: &Side<'_>) -> Result<Option<Standing>> {
         let (dir, name) = self.from();
-        let stat = walk::stat_at(dir, name).map_err(|errno| Problem::os("cannot look at it", errno))?;
+        let failed = |errno| Problem::os("cannot look at it", errno);
+        let stat = walk::stat_at(dir, name).map_err(failed)?;
         let same = |to: Name<'_>| walk::stat_at(to.0, to.1).is_ok_and(|it| it.identity() == stat.identity());
         if self.to().is_some_and(same) {
             return Ok(Some(Standing::InPlace));
         }
-        let is_ours = || {
+        if stat.mount_id() != walk::mount_id(dir).map_err(failed)? {
+            return Ok(Some(Standing::Foreign));
+        }
+        let is_link_to_store = || {
             let text = side.store.path.join(&route.to);
             readlinkat(dir, name, Vec::new()).is_ok_and(|link| link.as_bytes() == text.as_str().as_bytes())
         };
-        if stat.is_symlink() && is_ours() {
+        if stat.is_symlink() && is_link_to_store() {
             return Ok(Some(Standing::InPlace));
         }
         let carried = stat.is_symlink() && route.entry.method == Method::Copy;
@@ -156,139 +208,201 @@ impl Ends {
     }
 }
 
-/// Holds a route against its store, and adds what is missing there to what the store needs.
-pub fn look(ends: &Ends, route: &Route<'_>, side: &mut Side<'_>, force: &[AbsPath]) -> Result<Seen> {
+/// What is to become of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It belongs to another entry, or to imp-mount itself.
+    LeftOut,
+    /// Another file system is mounted there.
+    Foreign,
+    /// A device node, which nobody asked for.
+    Device,
+    /// It is on the store.
+    Same,
+    /// It is on the store, but for inode flags.
+    Flags,
+    /// It is missing there.
+    Missing,
+    /// It differs there, and is replaced.
+    Replaced(&'static str),
+    /// It differs there, and stays.
+    Kept(&'static str),
+}
+
+/// What all passes over a route go by.
+pub struct Rules<'r> {
+    /// The route.
+    pub route: &'r Route<'r>,
+    /// The store's own directory.
+    pub store: Identity,
+    /// Whether device nodes are brought.
+    pub devices: bool,
+    /// Paths at and below which the store's files are replaced.
+    pub force: &'r [AbsPath],
+}
+
+impl Rules<'_> {
+    fn verdict(&self, found: &Found<'_>) -> Verdict {
+        if self.leaves_out(found) {
+            return Verdict::LeftOut;
+        }
+        match found.state {
+            State::Foreign => Verdict::Foreign,
+            _ if !self.devices && is_device(found.stat) => Verdict::Device,
+            State::Missing => Verdict::Missing,
+            State::Same => Verdict::Same,
+            State::Differs(file::SEALS)
+                if found.there.is_some_and(|there| found.stat.seals().contains(there.seals())) =>
+            {
+                Verdict::Flags
+            }
+            State::Differs(what) if self.is_forced(found) => Verdict::Replaced(what),
+            State::Differs(what) => Verdict::Kept(what),
+        }
+    }
+
+    fn leaves_out(&self, found: &Found<'_>) -> bool {
+        if self.route.leaves(found.path) || found.stat.identity() == self.store {
+            return true;
+        }
+        let name = found.path.rsplit(|byte| *byte == b'/').next();
+        let is_at_top = self.route.to.is_root() && found.path == PRIVATE.as_bytes();
+        is_at_top || (name == Some(PRIVATE.as_bytes()) && staging::is_private(found.from, found.stat))
+    }
+
+    /// A directory never takes the place of a file, nor a file that of a directory.
+    fn is_forced(&self, found: &Found<'_>) -> bool {
+        let fits = found.there.is_some_and(|there| there.is_dir() == found.stat.is_dir());
+        fits && is_forced(self.force, &self.path(found))
+    }
+
+    /// The path on the booted system.
+    fn path(&self, found: &Found<'_>) -> Vec<u8> {
+        full(&self.route.from, found.path)
+    }
+
+    /// Whether forced paths make it necessary to read what has the same size and time.
+    fn reads(&self) -> bool {
+        let from = &self.route.from;
+        self.force.iter().any(|path| path.is_in(from) || from.is_in(path))
+    }
+}
+
+/// A device node. An overlayfs marks with 0:0 what is deleted in an upper layer: no such device exists.
+fn is_device(stat: &Stat) -> bool {
+    match stat.file_type() {
+        FileType::BlockDevice => true,
+        FileType::CharacterDevice => stat.special() != (0, 0),
+        _ => false,
+    }
+}
+
+/// Compares a route with its store, and adds what is missing there to what the store needs.
+pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen> {
+    let route = rules.route;
     if let Some(standing) = ends.standing(route, side)? {
         return Ok(Seen::nothing(standing));
     }
-    let own = walk::stat(side.fd.as_fd()).map_err(|errno| Problem::os("cannot look at the store", errno))?;
+    let links = std::mem::take(&mut side.links);
+    let top = side.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;
     let seen = RefCell::new(Seen::nothing(Standing::Complete));
     let mut decide = |found: &Found<'_>| {
-        if route.leaves(found.path) || found.stat.identity() == own.identity() {
-            return Ok(Choice::Skip);
-        }
         let seen = &mut *seen.borrow_mut();
-        let path = full(&route.from, found.path);
-        if found.state == State::Foreign {
-            seen.mounts.push(String::from_utf8_lossy(&path).into_owned());
+        let path = rules.path(found);
+        let verdict = rules.verdict(found);
+        match verdict {
+            Verdict::LeftOut => return Ok(Choice::Skip),
+            Verdict::Foreign => seen.mounts.push(text(&path)),
+            Verdict::Device => seen.devices.push(text(&path)),
+            Verdict::Same | Verdict::Flags | Verdict::Missing => {}
+            Verdict::Replaced(what) | Verdict::Kept(what) => {
+                let forced = matches!(verdict, Verdict::Replaced(_));
+                let store_is = Age::of(found.there.unwrap_or(found.stat), found.stat);
+                seen.conflicts.push(Conflict { path: text(&path), what, store_is, forced });
+                if !forced {
+                    seen.kept.insert(found.path.to_vec());
+                }
+            }
+        }
+        if matches!(verdict, Verdict::Foreign | Verdict::Device) {
             return Ok(Choice::Skip);
         }
         let bytes = if found.stat.is_file() { found.stat.size() } else { 0 };
         seen.names += 1;
         seen.bytes += bytes;
-        let forced = is_forced(force, &path);
-        let brought = match found.state {
-            State::Missing => true,
-            State::Differs(what) => {
-                let there = found.there.unwrap_or(found.stat);
-                let other_kind = there.file_type() != found.stat.file_type();
-                let forced = forced && !other_kind;
-                if !forced {
-                    seen.kept.insert(found.path.to_vec());
-                }
-                let store_is_newer = there.modified() > found.stat.modified();
-                let path = String::from_utf8_lossy(&path).into_owned();
-                seen.conflicts.push(Conflict { path, what, store_is_newer, forced });
-                if other_kind {
-                    return Ok(Choice::Skip);
-                }
-                forced
-            }
-            State::Same | State::Foreign => false,
-        };
-        if brought {
+        if matches!(verdict, Verdict::Flags | Verdict::Missing | Verdict::Replaced(_)) {
             seen.missing += 1;
-            if !found.linked {
-                seen.missing_bytes += bytes;
-                side.need.bytes += found.stat.allocated();
-                side.need.inodes = side.need.inodes.map(|inodes| inodes + 1);
-                if bytes > 0 && found.stat.is_file() {
-                    side.may_share(found.from);
-                }
-            }
         }
-        Ok(Choice::Pass)
+        if matches!(verdict, Verdict::Missing | Verdict::Replaced(_)) && !found.linked {
+            seen.missing_bytes += bytes;
+            side.needs(found);
+            side.goes_on_with(&tree::key(&below(&route.to, found.path)));
+        }
+        Ok(if is_other_kind(found) { Choice::Skip } else { Choice::Pass })
     };
-    // What is to be replaced may have the same size and time.
-    let is_near = |path: &AbsPath| path.is_in(&route.from) || route.from.is_in(path);
-    let mut bring = Bring { read: force.iter().any(is_near), ..Bring::default() };
-    bring.run(ends.from(), ends.to(), &mut decide, &mut |_| ())?;
+    let base = Some((top.as_fd(), below(&route.to, b"")));
+    let mut transfer = Transfer { base, read: rules.reads(), links, ..Transfer::default() };
+    transfer.run(ends.from(), ends.to(), &mut decide, &mut |_| ())?;
+    side.links = std::mem::take(&mut transfer.links);
     let mut seen = seen.into_inner();
-    seen.links = bring.links;
-    if seen.missing > 0 {
-        seen.standing = Standing::Incomplete;
-    }
+    seen.standing = if seen.missing > 0 { Standing::Incomplete } else { seen.done() };
     Ok(seen)
 }
 
-/// Brings what is missing: all of it where content can be shared. Otherwise regular files go to the list, and the rest is
-/// brought, as is what is to be replaced.
-pub fn bring(
+/// Brings what is missing, and what is to be replaced. It comes to its place when the transfer is published.
+pub fn bring<'t>(
     root: BorrowedFd<'_>,
-    route: &Route<'_>,
-    side: &mut Side<'_>,
-    (seen, force): (&mut Seen, &[AbsPath]),
-    (work, mut batch): (BorrowedFd<'_>, Option<&mut Batch>),
+    rules: &Rules<'_>,
+    (side, top): (&Side<'_>, BorrowedFd<'t>),
+    transfer: &mut Transfer<'t>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
+    let route = rules.route;
     let above = (route::parent(&route.to), route::parent(&route.from));
-    let base = (&side.store.path, &mut side.opened);
-    adopt::folder_on_store(base, &above.0, root, &above.1)?;
+    if let Some(stagings) = &mut transfer.stagings {
+        let mut model = |path: &AbsPath| {
+            let model = above.0 == above.1;
+            // A directory that cannot be opened is no model.
+            model.then(|| route::open(root, path, Mounts::Enter).ok().flatten()).flatten()
+        };
+        stagings.directory(&above.0, &mut model)?;
+    }
     let Some(ends) = Ends::open(root, route, side)? else { return Ok(()) };
-    let own = walk::stat(side.fd.as_fd()).map_err(|errno| Problem::os("cannot look at the store", errno))?;
+    transfer.base = Some((top, below(&route.to, b"")));
+    transfer.read = rules.reads();
     let mut decide = |found: &Found<'_>| {
-        if route.leaves(found.path) || found.stat.identity() == own.identity() {
-            return Ok(Choice::Skip);
-        }
-        match found.state {
-            State::Foreign => Ok(Choice::Skip),
-            State::Differs(_) if is_other_kind(found) => Ok(Choice::Skip),
-            State::Differs(_) if is_forced(force, &full(&route.from, found.path)) => Ok(Choice::Make),
-            State::Same | State::Differs(_) => Ok(Choice::Pass),
-            // rsync makes only regular files aside, and moves them to their names when they are whole.
-            State::Missing if !found.stat.is_file() || found.linked => Ok(Choice::Make),
-            State::Missing => match &mut batch {
-                None => Ok(Choice::Make),
-                Some(batch) => batch.add(&full(&route.from, found.path)).map(|()| Choice::Pass),
-            },
-        }
+        Ok(match rules.verdict(found) {
+            Verdict::LeftOut | Verdict::Foreign | Verdict::Device => Choice::Skip,
+            Verdict::Missing | Verdict::Replaced(_) => Choice::Make,
+            Verdict::Kept(_) if is_other_kind(found) => Choice::Skip,
+            Verdict::Same | Verdict::Flags | Verdict::Kept(_) => Choice::Pass,
+        })
     };
-    // What is to be replaced may have the same size and time.
-    let read = seen.conflicts.iter().any(|conflict| conflict.forced);
-    let mut bring =
-        Bring { work: Some(work), read, links: std::mem::take(&mut seen.links), ..Bring::default() };
-    bring.run(ends.from(), ends.to(), &mut decide, progress)
+    transfer.run(ends.from(), ends.to(), &mut decide, progress)
 }
 
-/// Holds everything against the store once more, gives directories their times, and says what is not as it should be. With
-/// `read` all content is compared.
+/// Compares everything with the store once more, gives directories their times, and says what is not as it should be.
 pub fn verify(
     root: BorrowedFd<'_>,
-    route: &Route<'_>,
-    side: &Side<'_>,
+    rules: &Rules<'_>,
+    side: &mut Side<'_>,
     seen: &Seen,
-    read: bool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<Problem>> {
-    let Some(ends) = Ends::open(root, route, side)? else { return Ok(Vec::new()) };
-    let own = walk::stat(side.fd.as_fd()).map_err(|errno| Problem::os("cannot look at the store", errno))?;
+    let Some(ends) = Ends::open(root, rules.route, side)? else { return Ok(Vec::new()) };
     let mut problems = Vec::new();
     let mut decide = |found: &Found<'_>| {
-        if route.leaves(found.path)
-            || found.stat.identity() == own.identity()
-            || found.state == State::Foreign
-        {
-            return Ok(Choice::Skip);
-        }
-        let at = || show(&full(&route.from, found.path));
-        match found.state {
-            State::Missing => {
-                let problem = Problem::new("it is not on the store").at(at());
-                problems.push(problem.remedy("if it has just been made there, run again"));
+        let verdict = rules.verdict(found);
+        match verdict {
+            Verdict::LeftOut | Verdict::Foreign | Verdict::Device => return Ok(Choice::Skip),
+            Verdict::Missing => {
+                let problem = Problem::new("it is not on the store").at(show(&rules.path(found)));
+                problems.push(problem.remedy("if it has just been made on the system, run again"));
             }
-            State::Differs(what) if !seen.kept.contains(found.path) => {
-                let problem = Problem::new(format!("what the store has differs in {what}")).at(at());
-                problems.push(problem.remedy(
+            Verdict::Flags | Verdict::Replaced(_) | Verdict::Kept(_) if !seen.kept.contains(found.path) => {
+                let what = if let State::Differs(what) = found.state { what } else { file::SEALS };
+                let problem = Problem::new(format!("the store's copy differs in {what}"));
+                problems.push(problem.at(show(&rules.path(found))).remedy(
                     "if something writes to it, stop that and run again; otherwise compare the two, and replace the \
                      store's with --force and this path",
                 ));
@@ -297,8 +411,10 @@ pub fn verify(
         }
         Ok(if is_other_kind(found) { Choice::Skip } else { Choice::Pass })
     };
-    let mut bring = Bring { times: true, read, ..Bring::default() };
-    bring.run(ends.from(), ends.to(), &mut decide, progress)?;
+    let links = std::mem::take(&mut side.links);
+    let mut transfer = Transfer { times: true, read: true, links, ..Transfer::default() };
+    transfer.run(ends.from(), ends.to(), &mut decide, progress)?;
+    side.links = std::mem::take(&mut transfer.links);
     Ok(problems)
 }
 
@@ -307,7 +423,7 @@ fn is_other_kind(found: &Found<'_>) -> bool {
 }
 
 /// A path on the booted system.
-fn full(top: &AbsPath, below: &[u8]) -> Vec<u8> {
+pub fn full(top: &AbsPath, below: &[u8]) -> Vec<u8> {
     let mut path = top.as_str().as_bytes().to_vec();
     if !below.is_empty() && !top.is_root() {
         path.push(b'/');
@@ -316,9 +432,33 @@ fn full(top: &AbsPath, below: &[u8]) -> Vec<u8> {
     path
 }
 
+/// A path below the store's own directory.
+fn below(top: &AbsPath, path: &[u8]) -> Vec<u8> {
+    full(top, path)[1..].to_vec()
+}
+
 fn is_forced(force: &[AbsPath], path: &[u8]) -> bool {
     force.iter().any(|forced| {
         let rest = path.strip_prefix(forced.as_str().as_bytes());
-        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        rest.is_some_and(|rest| forced.is_root() || rest.is_empty() || rest[0] == b'/')
     })
+}
+
+/// A path for JSON, which escapes it on the way out.
+fn text(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn at_and_below() {
+        let is = |forced, path: &str| is_forced(&[AbsPath::parse(forced).unwrap()], path.as_bytes());
+        assert!(is("/", "/srv/a") && is("/srv", "/srv/a") && is("/srv/a", "/srv/a"));
+        assert!(!is("/srv", "/srv2/a") && !is("/srv/a", "/srv"));
+    }
 }
