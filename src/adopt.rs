@@ -251,7 +251,7 @@ pub fn folder_on_store(
     let same_path = path == model;
     let dir = store.cursor.enter(path.as_str(), &mut |dir, name, path| {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let model = AbsPath::parse(path).ok().filter(|_| same_path);
+        let model = AbsPath::normal(path).ok().filter(|_| same_path);
         let model = model.and_then(|path| walk::open_below(root, &path, flags, Mounts::Enter).ok());
         let stat = model.and_then(|fd| walk::stat(fd.as_fd()).ok());
         let like =

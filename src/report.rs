@@ -23,7 +23,7 @@ const RUNS: usize = 64;
 const BOOT_RUNS: usize = 8;
 
 /// What is in place, and what every run since the boot did.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Report {
     /// The version of this form.
     pub version: u32,
@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 /// One run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// The last phase that it was for.
     pub phase: Phase,
@@ -75,7 +75,7 @@ pub enum Outcome {
 }
 
 /// One store.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreReport {
     /// Where it is.
     pub path: String,
@@ -88,7 +88,7 @@ pub struct StoreReport {
 }
 
 /// One entry, or one file that a pattern matched.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryReport {
     /// Where it is, seen from the booted system.
     pub target: AbsPath,
@@ -302,7 +302,10 @@ mod id {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Id>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        Ok(text.map(|text| text.parse().map_or(Id::Name(text), Id::Number)))
+        // No other text than digits: there is a number in `+7`, too, for who looks for one.
+        let digits = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = |text: &String| text.parse().ok().filter(|_| digits(text));
+        Ok(text.map(|text| number(&text).map_or(Id::Name(text), Id::Number)))
     }
 }
 

@@ -21,6 +21,7 @@ mod failures;
 mod faults;
 mod files;
 mod harness;
+mod limits;
 mod live;
 mod locks;
 mod owners;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         ("faults", faults::TESTS),
         ("files", files::TESTS),
         ("harness", harness::TESTS),
+        ("limits", limits::TESTS),
         ("live", live::TESTS),
         ("locks", locks::TESTS),
         ("owners", owners::TESTS),

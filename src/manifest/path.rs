@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape;
 
-/// The longest path the kernel takes, without its NUL.
-const PATH_MAX: usize = 4095;
-/// The longest component the usual file systems take.
-const NAME_MAX: usize = 255;
+/// The longest path, and text of a symbolic link, that the kernel takes, without the NUL.
+pub const PATH_MAX: usize = 4095;
+/// The longest component that the usual file systems take.
+pub const NAME_MAX: usize = 255;
 
 /// An absolute, normalised path. Below a store, `/` means the store's own directory.
+///
+/// It may be longer than what the kernel takes: [`AbsPath::parse`] refuses that of a path that a person writes, and
+/// [`refuse`](super::refuse) that of a manifest. One that was put together can always be written down and read again.
 ///
 /// Ordered by component, so that a directory comes right before everything below it. For messages: what it is displayed as is
 /// escaped. What the system is asked for, and JSON, take [`AbsPath::as_str`].
@@ -32,6 +35,15 @@ impl AbsPath {
     /// # Errors
     /// Why the text is no such path, with what to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let path = Self::normal(text)?;
+        path.too_long().map_or(Ok(path), Err)
+    }
+
+    /// The same for a path that the kernel or a walk has put together, of any length.
+    ///
+    /// # Errors
+    /// Why the text is no such path.
+    pub fn normal(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("the path is empty".to_owned());
         }
@@ -49,20 +61,23 @@ impl AbsPath {
             if component == ".." {
                 return Err("the path goes up with `..`; write it without".to_owned());
             }
-            if component.len() > NAME_MAX {
-                let shown = escape::name(component);
-                return Err(format!("the component `{shown}` is longer than {NAME_MAX} bytes"));
-            }
             path.push('/');
             path.push_str(component);
-        }
-        if path.len() > PATH_MAX {
-            return Err(format!("the path is longer than {PATH_MAX} bytes"));
         }
         if path.is_empty() {
             path.push('/');
         }
         Ok(Self(path))
+    }
+
+    /// Why the kernel does not take it; none where it does.
+    #[must_use]
+    pub fn too_long(&self) -> Option<String> {
+        if let Some(component) = self.components().find(|component| component.len() > NAME_MAX) {
+            let component = escape::name(component);
+            return Some(format!("the component `{component}` is longer than {NAME_MAX} bytes"));
+        }
+        (self.0.len() > PATH_MAX).then(|| format!("the path is longer than {PATH_MAX} bytes"))
     }
 
     /// The path as text, `/` for the root.
@@ -180,7 +195,7 @@ impl TryFrom<String> for AbsPath {
 
     /// Takes only what is normalised already: bytes that say otherwise were not written by us.
     fn try_from(text: String) -> Result<Self, String> {
-        let path = Self::parse(&text)?;
+        let path = Self::normal(&text)?;
         if path.0 == text {
             Ok(path)
         } else {
@@ -219,6 +234,13 @@ mod tests {
             assert!(AbsPath::parse(text).is_err(), "{text}");
         }
         assert!(AbsPath::try_from("/a//b".to_owned()).is_err());
+    }
+
+    #[test]
+    fn what_was_put_together_is_read_again_whatever_its_length() {
+        let long = path(&"/x".repeat(2047)).join(&path(&"/y".repeat(2047))).child(&"z".repeat(700));
+        assert!(long.too_long().is_some());
+        assert_eq!(AbsPath::try_from(String::from(long.clone())), Ok(long));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod relations;
 mod values;
 
 use super::parents::Parents;
+use super::path::{NAME_MAX, PATH_MAX};
 use super::{AbsPath, BindOptions, Entry, Kind, Manifest, Method, Missing, Owner, pattern};
 use crate::problem::Problem;
 
@@ -24,6 +25,8 @@ pub enum Place {
     Entry(usize),
 }
 
+/// How deep a path may go. A run keeps the directories above a source and a target open, and 1,024 files may be.
+const DEPTH_MAX: usize = 256;
 /// Targets that make no sense, themselves and everything below, and why.
 const FORBIDDEN: [(&str, &str); 5] = [
     ("/run", "is made anew at every boot and handed over by the initrd"),
@@ -64,6 +67,7 @@ pub fn problems(manifest: &Manifest, name: &dyn Fn(Place) -> String) -> Vec<Prob
     for (index, entry) in manifest.entries.iter().enumerate() {
         findings.entry(index, entry);
     }
+    findings.lengths();
     findings.targets();
     findings.stores_in_stores();
     findings.sources();
@@ -177,6 +181,49 @@ impl Findings<'_> {
 
     fn owner(&mut self, place: Place, prefix: &str, owner: &Owner) {
         self.add(place, values::owner(prefix, owner, &self.manifest.ids));
+    }
+
+    /// Paths that the kernel does not take: the manifest's own, and those of sources, which are the texts of links, too.
+    fn lengths(&mut self) {
+        let Manifest { stores, parents, entries, .. } = self.manifest;
+        let stores_own = stores.iter().enumerate().map(|(index, store)| (Place::Store(index), &store.path));
+        let parents = parents.iter().enumerate().map(|(index, parent)| (Place::Parent(index), &parent.path));
+        let paths = entries.iter().enumerate().flat_map(|(index, entry)| {
+            [Some(&entry.target), entry.source.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(move |path| (Place::Entry(index), path))
+        });
+        for (place, path) in stores_own.chain(parents).chain(paths) {
+            if let Some(why) = path.too_long() {
+                self.say(place, why, "shorten it");
+            }
+            let depth = path.components().count();
+            if depth > DEPTH_MAX {
+                self.say(
+                    place,
+                    format!("the path goes down {depth} directories, and {DEPTH_MAX} is the limit"),
+                    "shorten it",
+                );
+            }
+        }
+        for (index, entry) in entries.iter().enumerate() {
+            let Some(store) = stores.get(usize::from(entry.store)) else { continue };
+            let length = |path: &AbsPath| if path.is_root() { 0 } else { path.as_str().len() };
+            let (what, own, remedy) = if entry.kind == Kind::Glob {
+                let folder = entry.source().parent().map_or(0, |folder| length(&folder));
+                ("a match can have", folder + 1 + NAME_MAX, "shorten the directory that holds the files")
+            } else {
+                ("it has", length(entry.source()), "shorten it, or give it a shorter `source`")
+            };
+            let whole = length(&store.path) + own;
+            if whole > PATH_MAX {
+                let what = format!(
+                    "on the store {what} a path of {whole} bytes, and {PATH_MAX} are the most that the kernel takes"
+                );
+                self.say(Place::Entry(index), what, remedy);
+            }
+        }
     }
 
     /// What is wrong with an entry whatever the others are.

@@ -347,9 +347,9 @@ fn write_utab(
         .zip(mounts)
         .map(|(store, mount)| {
             let mount = mount.as_ref()?;
-            let point = AbsPath::parse(&mount.point).ok()?;
+            let point = AbsPath::normal(&mount.point).ok()?;
             let inside = sysroot.path.join(&store.path).below(&point)?;
-            Some((mount.source.clone(), AbsPath::parse(&mount.root).ok()?.join(&inside)))
+            Some((mount.source.clone(), AbsPath::normal(&mount.root).ok()?.join(&inside)))
         })
         .collect();
     let mut lines = Vec::with_capacity(entries.len());

@@ -106,7 +106,7 @@ pub fn note(
     let known = || pending.iter().any(|one| one.identity == Some(node.stat.identity()));
     if attributes.pending
         && !known()
-        && let Ok(path) = AbsPath::parse(path)
+        && let Ok(path) = AbsPath::normal(path)
     {
         pending.push(wanted.pending(base, path, &node.stat));
     }

@@ -42,7 +42,7 @@ impl Sysroot {
         };
         let real = std::fs::canonicalize(path).map_err(failed)?;
         let text = real.to_str().ok_or_else(|| failed(std::io::Error::other("its path is no UTF-8 text")))?;
-        let real = AbsPath::parse(text).map_err(Problem::new)?;
+        let real = AbsPath::normal(text).map_err(Problem::new)?;
         let fd = walk::base(real.as_str()).map_err(|errno| failed(errno.into()))?;
         Ok(Self { path: real, fd })
     }
@@ -366,7 +366,7 @@ impl Tree {
 /// mounted below another one.
 fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
     let inside = |mount: &Mount| {
-        AbsPath::parse(&mount.point).ok()?.below(&sysroot.path).filter(|path| !path.is_root())
+        AbsPath::normal(&mount.point).ok()?.below(&sysroot.path).filter(|path| !path.is_root())
     };
     let mut paths: Vec<AbsPath> = Vec::new();
     for path in table::all()?.iter().filter_map(inside) {

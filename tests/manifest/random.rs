@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use imp_mount::cmdline::Words;
-use imp_mount::manifest::{AbsPath, Phase, show, text, wire};
+use imp_mount::manifest::{AbsPath, Kind, Phase, show, text, wire};
 use imp_mount::plan::{Action, Plan, print};
+use imp_mount::report::{EntryReport, Outcome, Pending, Report, Run, State};
+use imp_mount::runtime::Document;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -139,6 +141,62 @@ prop_compose! {
     }
 }
 
+/// A component near the longest that there is, or short, of any letters.
+fn odd_component() -> impl Strategy<Value = String> {
+    let letters = prop_oneof![4 => "[a-z+0-9]{1,8}", 1 => "\\PC{1,60}", 1 => "[\u{1}-\u{1f}\u{7f}-\u{9f}\"\u{202e}]{1,20}"];
+    (letters, prop_oneof![2 => Just(1), 1 => 200..256_usize]).prop_map(|(letters, bytes)| {
+        let text: String = letters.replace('/', "-").chars().cycle().take(letters.len().max(bytes)).collect();
+        let end = (0..=bytes.max(letters.len()).min(255))
+            .rev()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
+        text[..end].to_owned()
+    })
+}
+
+/// A path, most of them about as long as the kernel takes.
+fn odd_path() -> impl Strategy<Value = String> {
+    let cut = prop_oneof![1 => Just(40), 2 => 3700..4096_usize];
+    (vec(odd_component(), 1..40), cut).prop_map(|(parts, cut)| {
+        let mut path = String::new();
+        for part in parts.iter().cycle().take(256) {
+            if path.len() + part.len() + 1 > cut {
+                break;
+            }
+            path.push('/');
+            path.push_str(part);
+        }
+        if path.is_empty() { "/x".to_owned() } else { path }
+    })
+}
+
+fn odd_id() -> impl Strategy<Value = Value> {
+    prop_oneof!["[a-z+_][a-z0-9+_.-]{0,9}\\$?", "\\+[0-9]{1,9}", "[0-9]{1,6}", "\\PC{1,20}"]
+        .prop_map(Value::from)
+}
+
+prop_compose! {
+    /// A manifest with long paths and odd names, of which some are refused.
+    fn at_the_limits()(
+        entries in vec((odd_path(), option::of(odd_path()), select(vec!["directory", "file", "pattern"]), odd_id(), odd_id(), mode()), 1..4),
+        store in prop_oneof![2 => Just("/p".to_owned()), 1 => odd_path()],
+    ) -> Value {
+        let entries: Vec<_> = entries.into_iter().map(|(path, source, kind, user, group, mode)| {
+            let mut entry = json!({ "user": user, "group": group, "mode": mode });
+            match kind {
+                "pattern" => entry["file"] = format!("{}/*", literal(&path)).into(),
+                "file" => entry["file"] = literal(&path).into(),
+                _ => entry["directory"] = path.into(),
+            }
+            if kind != "pattern" && source.is_some() {
+                entry["source"] = source.into();
+            }
+            entry
+        }).collect();
+        json!({ "version": 1, "stores": [{ "path": store }], "entries": entries })
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -196,6 +254,56 @@ proptest! {
             }
             prop_assert_eq!(print::text(&plan), print::text(&Plan::new(&manifest, &words, upto)));
         }
+    }
+
+    /// What a run writes of an accepted manifest is what the next one reads, however long its paths are, and whatever is in its names.
+    #[test]
+    fn a_report_is_read_as_it_was_written(json in at_the_limits(), seed in any::<u64>()) {
+        let Ok(manifest) = text::parse(&json.to_string()) else { return Ok(()) };
+        prop_assert_eq!(&wire::decode(&wire::encode(&manifest).unwrap()), &Ok(manifest.clone()));
+        let mut report = Report { version: Report::VERSION, ..Report::default() };
+        for (index, entry) in manifest.entries.iter().enumerate() {
+            let store = &manifest.store(entry).path;
+            let names = [entry.target.name().to_owned(), "\u{e9}".repeat(127), "\u{1f600}".repeat(150)];
+            // The first of what matches a pattern, or the entry itself.
+            let matched = |path: &AbsPath, name: &String| path.parent().unwrap_or_else(AbsPath::root).child(name);
+            let (target, source) = match entry.kind {
+                Kind::Glob => (matched(&entry.target, &names[index % 3]), matched(entry.source(), &names[index % 3])),
+                _ => (entry.target.clone(), entry.source().clone()),
+            };
+            report.insert(EntryReport {
+                target,
+                source: store.join(&source),
+                kind: entry.kind,
+                method: entry.method,
+                state: State::Failed,
+                why: format!("\u{1b}\0\u{2028}{source}"),
+                versions: None,
+            });
+            report.pending.push(Pending {
+                base: store.clone(),
+                path: source,
+                user: entry.owner.user.clone(),
+                group: entry.owner.group.clone(),
+                mode: entry.mode(),
+                inode: seed,
+                identity: None,
+            });
+            report.add(Run {
+                phase: entry.phase,
+                sysroot: "/sysroot".to_owned(),
+                outcome: Outcome::Failed,
+                started: seed,
+                steps: vec![("root".to_owned(), seed)],
+                placed: index,
+                unchanged: 0,
+                failures: vec![entry.target.to_string()],
+                warnings: vec![store.to_string()],
+            });
+        }
+        prop_assert_eq!(report.flaw(), None);
+        let read: Result<Report, _> = serde_json::from_slice(&serde_json::to_vec(&report).unwrap());
+        prop_assert_eq!(read.map_err(|error| error.to_string()), Ok(report));
     }
 
     #[test]

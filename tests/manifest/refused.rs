@@ -1,6 +1,6 @@
 //! Everything that is refused, with the words it is refused in.
 
-use imp_mount::manifest::{BindOptions, Kind, Manifest, Missing, text, wire};
+use imp_mount::manifest::{AbsPath, BindOptions, Kind, Manifest, Missing, text, wire};
 use imp_mount::problem::Problem;
 
 use crate::manifest;
@@ -94,6 +94,91 @@ fn what_no_text_can_say_is_refused_in_the_binary_form() {
         assert_eq!(wire::decode(&crate::wire::sealed(&manifest)).unwrap_err().to_string(), message);
     }
     assert!(wire::decode(&crate::wire::sealed(&whole)).is_ok());
+}
+
+/// A path of so many bytes, in components of at most 100.
+pub fn long(bytes: usize) -> String {
+    let mut path = String::new();
+    while path.len() < bytes {
+        // A component has at least one byte.
+        let more = if bytes - path.len() == 102 { 100 } else { (bytes - path.len()).min(101) };
+        path.push('/');
+        path.push_str(&"x".repeat(more - 1));
+    }
+    path
+}
+
+#[test]
+fn what_the_kernel_does_not_take_is_refused() {
+    let with = |entry: &str| {
+        text::parse(&format!(
+            r#"{{ "version": 1, "stores": [{{ "path": "/persist" }}], "entries": [{entry}] }}"#
+        ))
+    };
+    let refused = |entry: &str, words: &str| {
+        let problems = with(entry).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].to_string().ends_with(words), "{problems:?}");
+    };
+    let more = "on the store it has a path of 4096 bytes, and 4095 are the most that the kernel takes; shorten it, or give it a shorter `source`";
+    for keys in
+        [r#""directory""#, r#""file""#, r#""method": "symlink", "directory""#, r#""method": "copy", "file""#]
+    {
+        assert!(with(&format!(r#"{{ {keys}: "{}" }}"#, long(4087))).is_ok(), "{keys}");
+        refused(&format!(r#"{{ {keys}: "{}" }}"#, long(4088)), more);
+        // The target may be longer than the source.
+        assert!(with(&format!(r#"{{ {keys}: "{}", "source": "/s" }}"#, long(4095))).is_ok(), "{keys}");
+        refused(&format!(r#"{{ {keys}: "/s", "source": "{}" }}"#, long(4088)), more);
+        refused(&format!(r#"{{ {keys}: "{}" }}"#, long(4096)), "the path is longer than 4095 bytes");
+        refused(&format!(r#"{{ {keys}: "/{}" }}"#, "x".repeat(256)), "is longer than 255 bytes");
+    }
+    // Room for every name that a file can have.
+    assert!(with(&format!(r#"{{ "file": "{}/*" }}"#, long(3831))).is_ok());
+    refused(
+        &format!(r#"{{ "file": "{}/*" }}"#, long(3832)),
+        "on the store a match can have a path of 4096 bytes, and 4095 are the most that the kernel takes; shorten the directory that holds the files",
+    );
+    assert!(with(&format!(r#"{{ "directory": "{}" }}"#, "/x".repeat(256))).is_ok());
+    refused(
+        &format!(r#"{{ "directory": "{}" }}"#, "/x".repeat(257)),
+        "goes down 257 directories, and 256 is the limit; shorten it",
+    );
+
+    let store = |keys: &str| {
+        text::parse(&format!(r#"{{ "version": 1, "stores": [{{ "path": "/persist", {keys} }}] }}"#))
+    };
+    assert!(store(&format!(r#""device": "{}""#, long(255))).is_ok());
+    let problems = store(&format!(r#""device": "{}""#, long(256))).unwrap_err();
+    assert!(
+        problems[0]
+            .to_string()
+            .ends_with("its path has 256 bytes, and the kernel takes 255; name it by its UUID="),
+        "{problems:?}"
+    );
+    let option = |bytes| {
+        store(&format!(r#""device": "/dev/vda", "options": ["noatime,journal_path={}"]"#, long(bytes)))
+    };
+    assert!(option(255).is_ok());
+    let problems = option(256).unwrap_err();
+    assert!(problems[0].to_string().contains("`journal_path` is longer than the 255 bytes"), "{problems:?}");
+
+    // No text says these.
+    let whole = manifest(r#""entries": [{ "directory": "/a" }], "parents": [{ "directory": "/p" }]"#);
+    let long = AbsPath::parse(&long(4095)).unwrap().child("x");
+    let breaks: [fn(&mut Manifest, AbsPath); 4] = [
+        |it, path| it.entries[0].target = path,
+        |it, path| it.entries[0].source = Some(path),
+        |it, path| it.parents[0].path = path,
+        |it, path| it.stores[0].path = path,
+    ];
+    for damage in breaks {
+        for path in [long.clone(), AbsPath::root().child(&"x".repeat(256))] {
+            let mut manifest = whole.clone();
+            damage(&mut manifest, path);
+            let refused = wire::decode(&crate::wire::sealed(&manifest)).unwrap_err().to_string();
+            assert!(refused.contains(" is longer than "), "{refused}");
+        }
+    }
 }
 
 #[test]

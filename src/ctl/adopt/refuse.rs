@@ -115,7 +115,7 @@ pub fn kind(dir: &OwnedFd, target: &AbsPath, stat: &Stat) -> Result<Kind> {
 /// Other file systems below a path.
 pub fn mounts_below(target: &AbsPath) -> Result<()> {
     let below = |mount: &table::Mount| {
-        AbsPath::parse(&mount.point).ok().filter(|point| point.is_in(target) && point != target)
+        AbsPath::normal(&mount.point).ok().filter(|point| point.is_in(target) && point != target)
     };
     let points: Vec<_> = table::all()?.iter().filter_map(below).map(|point| point.to_string()).collect();
     if points.is_empty() {

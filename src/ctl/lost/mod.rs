@@ -201,7 +201,7 @@ fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Resu
         rules.path(&path, Rule::System);
     }
     for mount in system.mounts()?.iter().filter(|mount| outlives_a_boot(&mount.fstype)) {
-        if let Ok(path) = AbsPath::parse(&mount.point) {
+        if let Ok(path) = AbsPath::normal(&mount.point) {
             rules.path(&path, Rule::Disk);
         }
     }

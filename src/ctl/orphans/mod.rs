@@ -272,8 +272,8 @@ impl<'m> Context<'m> {
         for other in
             self.mounts.iter().filter(|other| other.source == mount.source && other.fstype == mount.fstype)
         {
-            let base = AbsPath::parse(&mount.root);
-            if let (Ok(base), Ok(root)) = (base, AbsPath::parse(&other.root))
+            let base = AbsPath::normal(&mount.root);
+            if let (Ok(base), Ok(root)) = (base, AbsPath::normal(&other.root))
                 && let Some(path) = root.below(&base).filter(|path| !path.is_root())
                 && !is_busy(&other.point)
             {

@@ -18,7 +18,8 @@ use crate::table;
 
 /// Opens the path to start from. None where all of it is left out, for a reason that is told.
 pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Option<Dir>> {
-    let shown = AbsPath::parse(&format!("{}{}", scan.prefix, path.as_str())).unwrap_or_else(|_| path.clone());
+    let shown =
+        AbsPath::normal(&format!("{}{}", scan.prefix, path.as_str())).unwrap_or_else(|_| path.clone());
     let failed = |errno| Problem::os(format!("cannot look at {shown}"), errno);
     let elsewhere = |why: String| {
         results.with(|seen| seen.elsewhere = why);

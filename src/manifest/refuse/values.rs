@@ -3,6 +3,7 @@
 use super::super::options::part;
 use super::super::{AbsPath, Id, Ids, Owner, Root, Store, mode};
 use crate::escape;
+use crate::mount::store::device_path;
 use crate::problem::Problem;
 
 /// What chown(2) takes for "leave it as it is".
@@ -11,6 +12,8 @@ const NO_ID: u32 = u32::MAX;
 const LEAST_BYTES: u64 = 1 << 20;
 /// No system gets by with fewer: the suffix was forgotten.
 const LEAST_INODES: u64 = 1000;
+/// The longest text that fsconfig(2) takes.
+const FSCONFIG_MAX: usize = 255;
 /// What stands in front of a device's name when it is no path.
 const TAGS: [&str; 4] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="];
 
@@ -98,6 +101,7 @@ pub fn root(root: &Root) -> Vec<Problem> {
             _ => Some(problem(format!("`options`: tmpfs has no option `{shown}`"), "see tmpfs(5)")),
         });
     }
+    problems.extend(long_options(&root.options));
     problems
 }
 
@@ -132,6 +136,13 @@ pub fn store(store: &Store) -> Vec<Problem> {
                 "write its path, or UUID=, LABEL=, PARTUUID= or PARTLABEL= and its name",
             ));
         }
+        let path = device_path(device);
+        if path.len() > FSCONFIG_MAX {
+            problems.push(problem(
+                format!("`device`: its path has {} bytes, and the kernel takes {FSCONFIG_MAX}", path.len()),
+                "name it by its UUID=",
+            ));
+        }
     } else if store.fstype.is_some() || !store.options.is_empty() {
         problems.push(problem(
             "`fstype` and `options` have no effect without a `device`: somebody else mounts the store",
@@ -153,6 +164,25 @@ pub fn store(store: &Store) -> Vec<Problem> {
             format!("`options`: `{}` is no mount option", escape::name(option)),
             "see mount(8)",
         ));
+    }
+    problems.extend(long_options(&store.options));
+    problems
+}
+
+/// Options of a file system that the kernel does not take for their length.
+fn long_options(options: &[String]) -> Vec<Problem> {
+    let too_long = |text: &str| text.len() > FSCONFIG_MAX;
+    let mut problems = Vec::new();
+    for (name, value) in part(options).filesystem {
+        if too_long(name) || value.is_some_and(too_long) {
+            problems.push(problem(
+                format!(
+                    "`options`: `{}` is longer than the {FSCONFIG_MAX} bytes that the kernel takes",
+                    escape::name(name)
+                ),
+                "shorten it, or leave it out",
+            ));
+        }
     }
     problems
 }
