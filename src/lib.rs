@@ -10,6 +10,7 @@ pub mod cmdline;
 pub mod create;
 #[cfg(feature = "ctl")]
 pub mod ctl;
+pub mod errno;
 pub mod escape;
 pub mod lock;
 pub mod logging;

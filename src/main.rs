@@ -11,7 +11,7 @@ use imp_mount::lock::{self, Lock};
 use imp_mount::manifest::{Manifest, Phase, wire};
 use imp_mount::mount::{self, Request};
 use imp_mount::plan::{Plan, print};
-use imp_mount::problem::{Problem, Result};
+use imp_mount::problem::{Problem, Result, describe_io};
 use imp_mount::report::Outcome;
 use imp_mount::{adopt, logging, privilege, settle};
 
@@ -149,7 +149,7 @@ fn findings(cli: &Cli, findings: &Findings) -> Result<ExitCode> {
 fn print(page: &Page) -> Result<ExitCode> {
     match std::io::stdout().lock().write_all(page.as_str().as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Problem::new(format!("cannot write the output: {error}")))
+            Err(Problem::new(format!("cannot write the output: {}", describe_io(&error))))
         }
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -166,8 +166,9 @@ fn words(cli: &Cli) -> Words {
         Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
         Err(error) => {
             log::warn!(
-                "cannot read the kernel command line from {}: {error}; none of its words is heeded",
-                escape::name(path)
+                "cannot read the kernel command line from {}: {}; none of its words is heeded",
+                escape::name(path),
+                describe_io(&error)
             );
             Words::default()
         }
@@ -179,7 +180,7 @@ fn read(path: &str) -> Result<Manifest> {
     let mut bytes = Vec::with_capacity(16 * 1024);
     let file = std::fs::File::open(path).and_then(|file| file.take(wire::LIMIT + 1).read_to_end(&mut bytes));
     file.map_err(|error| {
-        Problem::new(format!("cannot read it: {error}")).at(at.as_str()).remedy(
+        Problem::new(format!("cannot read it: {}", describe_io(&error))).at(at.as_str()).remedy(
             "name another with --manifest; on NixOS the initrd of an earlier generation has one, in the boot menu",
         )
     })?;

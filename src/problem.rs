@@ -33,6 +33,14 @@ impl Problem {
         Self { errno: Some(errno), ..Self::new(format!("{what}: {}", describe(errno))) }.remedied_by_errno()
     }
 
+    /// The same for an error of the standard library.
+    pub fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(errno) => Self::os(what, errno),
+            None => Self::new(format!("{what}: {error}")),
+        }
+    }
+
     /// Says what it is about, unless that is known already.
     #[must_use]
     pub fn at(mut self, at: impl Into<String>) -> Self {
@@ -93,10 +101,20 @@ pub fn is_damage(errno: Errno) -> bool {
     matches!(errno, Errno::IO | Errno::UCLEAN | Errno::BADMSG)
 }
 
-/// The kernel's words for an error, with its name.
+/// Words for an error of a system call, with its number.
 #[must_use]
 pub fn describe(errno: Errno) -> String {
-    std::io::Error::from(errno).to_string()
+    let number = errno.raw_os_error();
+    match crate::errno::words(errno) {
+        Some(words) => format!("{words} (os error {number})"),
+        None => format!("Unknown error {number} (os error {number})"),
+    }
+}
+
+/// Words for an error of the standard library, which would take the C library's for a system call's.
+#[must_use]
+pub fn describe_io(error: &std::io::Error) -> String {
+    Errno::from_io_error(error).map_or_else(|| error.to_string(), describe)
 }
 
 /// The errno of an error of the standard library that comes from a system call.

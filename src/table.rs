@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{self, AtFlags, StatxFlags};
 
 use crate::escape;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe_io};
 use crate::sys;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -85,7 +85,9 @@ pub fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
 fn mountinfo() -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(16 * 1024);
     let read = std::fs::File::open(MOUNTINFO).and_then(|mut file| file.read_to_end(&mut text));
-    read.map_err(|error| Problem::new(format!("cannot read {MOUNTINFO}: {error}")).remedy("mount /proc"))?;
+    read.map_err(|error| {
+        Problem::new(format!("cannot read {MOUNTINFO}: {}", describe_io(&error))).remedy("mount /proc")
+    })?;
     Ok(text)
 }
 

@@ -17,7 +17,7 @@ use crate::mount::root::Sysroot;
 use crate::mount::store::device_path;
 use crate::names::Names;
 use crate::plan::Plan;
-use crate::problem::Problem;
+use crate::problem::{Problem, describe_io};
 use crate::report::{Report, Run};
 use crate::runtime;
 use crate::walk::Cursor;
@@ -138,7 +138,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
     };
     let root = match sysroot.fd.try_clone() {
         Ok(root) => root,
-        Err(error) => return findings.notes.push(error.to_string()),
+        Err(error) => return findings.notes.push(describe_io(&error)),
     };
     let guard = match Guard::find() {
         Ok(guard) => guard,

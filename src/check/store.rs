@@ -12,6 +12,7 @@ use crate::mount::kernel;
 use crate::mount::root::{Sysroot, is_volatile};
 use crate::mount::store::{Opened, device_path};
 use crate::plan::Plan;
+use crate::problem::describe_io;
 use crate::table;
 use crate::walk::{self, Mounts};
 
@@ -78,7 +79,7 @@ pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, 
         && !is_volatile(sysroot.fd.as_fd()).unwrap_or(true)
         && is_mount_root(sysroot.fd.as_fd())
     {
-        sysroot.fd.try_clone().map_err(|error| error.to_string())
+        sysroot.fd.try_clone().map_err(|error| describe_io(&error))
     } else {
         find(store, sysroot)
     };

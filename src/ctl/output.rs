@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::escape::{self, Page};
-use crate::problem::Problem;
+use crate::problem::{Problem, describe_io};
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub enum Failure {
 impl Failure {
     /// A file that cannot be read or written.
     pub fn io(doing: &str, file: &Path, error: &io::Error) -> Self {
-        Self::Unable(Problem::new(format!("{doing}: {error}")).at(escape::path(file)))
+        Self::Unable(Problem::new(format!("{doing}: {}", describe_io(error))).at(escape::path(file)))
     }
 
     /// Says it on standard error, and gives the exit code.

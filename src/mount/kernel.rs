@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use crate::manifest::options::{BindOptions, Parted};
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe};
 use crate::sys::{self, MountAttr};
 use crate::walk::{self, Mounts};
 
@@ -262,7 +262,7 @@ pub fn make_writable(mount: BorrowedFd<'_>) {
         by_path(None, &magic(mount), None, flags, None)
     });
     if let Err(errno) = writable {
-        log::warn!("the old root cannot be made writable: {errno}");
+        log::warn!("the old root cannot be made writable: {}", describe(errno));
     }
 }
 

@@ -177,8 +177,7 @@ fn work(
     if let Some(mounts) = &mounts {
         announce(plan, &sysroot, mounts, (previous, request.lock), done);
     }
-    let target =
-        tree.root.try_clone().map_err(|error| Problem::new(format!("cannot keep the root open: {error}")))?;
+    let target = tree.root.try_clone().map_err(|error| Problem::io("cannot keep the root open", &error))?;
     let mut worker = Worker {
         plan,
         sysroot: &sysroot,
@@ -391,8 +390,7 @@ impl Bases {
     /// Below a root and its stores; none where one cannot be opened. Of a store that is left out nothing is known.
     pub fn of<'f>(root: &OwnedFd, stores: impl IntoIterator<Item = Option<BorrowedFd<'f>>>) -> Result<Self> {
         let again = |fd: BorrowedFd<'_>| {
-            fd.try_clone_to_owned()
-                .map_err(|error| Problem::new(format!("cannot keep a directory open: {error}")))
+            fd.try_clone_to_owned().map_err(|error| Problem::io("cannot keep a directory open", &error))
         };
         let stores = stores.into_iter().map(|store| store.map(again).transpose()).collect::<Result<_>>()?;
         Ok(Self { root: again(root.as_fd())?, stores })

@@ -16,7 +16,7 @@ use crate::escape;
 use crate::manifest::options::{self, BindOptions, Parted};
 use crate::manifest::{AbsPath, Root};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe, describe_io};
 use crate::table::{self, Mount};
 use crate::walk::{self, Cursor, Mounts};
 
@@ -37,7 +37,7 @@ impl Sysroot {
     /// Opens it.
     pub fn open(path: &str) -> Result<Self> {
         let failed = |error: std::io::Error| {
-            Problem::new(format!("cannot open the sysroot {}: {error}", escape::name(path)))
+            Problem::new(format!("cannot open the sysroot {}: {}", escape::name(path), describe_io(&error)))
                 .remedy("create it, or name another one with --sysroot")
         };
         let real = std::fs::canonicalize(path).map_err(failed)?;
@@ -168,7 +168,7 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
         let old = sysroot
             .fd
             .try_clone()
-            .map_err(|error| Problem::new(format!("cannot keep the old root: {error}")))?;
+            .map_err(|error| Problem::new(format!("cannot keep the old root: {}", describe_io(&error))))?;
         tree.new.get_or_insert_default().old = Some(old);
     }
     for (path, fd) in mounts_below(sysroot)? {
@@ -298,7 +298,7 @@ impl Tree {
     ) -> Result<()> {
         let failed = |problem: Problem| problem.at(format!("{path} on the new root"));
         let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
-        let top = self.root.try_clone().map_err(|error| failed(Problem::new(error.to_string())))?;
+        let top = self.root.try_clone().map_err(|error| failed(Problem::new(describe_io(&error))))?;
         let mut cursor = Cursor::new(top);
         let parent = path.parent().unwrap_or_else(AbsPath::root);
         let dir = cursor.enter(parent.as_str(), &mut |dir, name, path| {
@@ -355,7 +355,10 @@ impl Tree {
             // With the old root its submounts have gone already, which is EINVAL.
             match kernel::detach(mount.as_fd()) {
                 Ok(()) | Err(Errno::INVAL) => {}
-                Err(errno) => log::warn!("a mount that has moved to the new root is still below it: {errno}"),
+                Err(errno) => log::warn!(
+                    "a mount that has moved to the new root is still below it: {}",
+                    describe(errno)
+                ),
             }
         }
         Ok(())
@@ -376,7 +379,7 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
         }
     }
     let open = |path: AbsPath| {
-        let mut fd = sysroot.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+        let mut fd = sysroot.fd.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
         let mut done = AbsPath::root();
         for name in path.components() {
             done = done.child(name);

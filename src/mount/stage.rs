@@ -7,7 +7,7 @@ use rustix::fs::Mode;
 use super::kernel::{self, Kernel, SOURCE};
 use crate::manifest::AbsPath;
 use crate::manifest::options::Parted;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe, describe_io};
 use crate::runtime;
 use crate::table;
 use crate::walk::{self, Mounts};
@@ -64,7 +64,7 @@ impl Stage {
         let Ok(root) = walk::directory(mount.as_fd(), ROOT, Mounts::Enter) else { return Ok(None) };
         let point = format!("{PATH}/{ROOT}{}", store.as_str());
         let below = table::all()?.into_iter().any(|mount| mount.point == point);
-        let place = root.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+        let place = root.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
         Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
     }
 
@@ -93,10 +93,10 @@ impl Drop for Stage {
             return log::warn!("the old root is kept at {PATH}; running again goes on from there");
         }
         if let Err(errno) = kernel::detach(self.mount.as_fd()) {
-            log::warn!("cannot unmount {PATH}: {errno}; the next run will");
+            log::warn!("cannot unmount {PATH}: {}; the next run will", describe(errno));
         }
         if let Err(error) = std::fs::remove_dir(PATH) {
-            log::warn!("{PATH} stays: {error}");
+            log::warn!("{PATH} stays: {}", describe_io(&error));
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::escape;
 use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result, is_damage, os_error};
+use crate::problem::{Problem, Result, describe_io, is_damage, os_error};
 use crate::walk::{self, Cursor, Mounts};
 
 /// What to do about a device that is not there.
@@ -87,8 +87,10 @@ pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
 fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<OwnedFd> {
     let root_mount = tree.mount_id()?;
     let on_root = |fd: &OwnedFd| is_on(fd.as_fd(), root_mount);
-    let mut dir =
-        tree.root.try_clone().map_err(|error| Problem::new(format!("cannot open the root: {error}")))?;
+    let mut dir = tree
+        .root
+        .try_clone()
+        .map_err(|error| Problem::new(format!("cannot open the root: {}", describe_io(&error))))?;
     let mut path = AbsPath::root();
     for name in store.path.components() {
         path = path.child(name);
@@ -145,8 +147,10 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
         _ => problem,
     })?;
     // Opened again, or it would be the directory that the mount covers.
-    let mut dir =
-        tree.root.try_clone().map_err(|error| Problem::new(format!("cannot open the root: {error}")))?;
+    let mut dir = tree
+        .root
+        .try_clone()
+        .map_err(|error| Problem::new(format!("cannot open the root: {}", describe_io(&error))))?;
     for name in store.path.components() {
         dir = walk::directory(dir.as_fd(), name, Mounts::Enter)
             .map_err(|errno| Problem::os("cannot open it after mounting it", errno))?;
@@ -198,7 +202,8 @@ fn udev_escape(value: &str) -> String {
 /// Which file system a device holds, by the magic numbers of those that people keep their data on.
 pub fn probe(device: &str) -> Result<&'static str> {
     let failed = |error: std::io::Error| {
-        let problem = Problem::new(format!("cannot open the device {}: {error}", escape::name(device)));
+        let problem =
+            Problem::new(format!("cannot open the device {}: {}", escape::name(device), describe_io(&error)));
         if error.kind() == std::io::ErrorKind::NotFound { problem.remedy(NO_DEVICE) } else { problem }
     };
     let file = File::open(device).map_err(failed)?;

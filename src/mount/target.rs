@@ -14,7 +14,7 @@ use crate::escape;
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::Item;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe_io};
 use crate::table;
 use crate::walk::{self, Mounts, Stat};
 
@@ -84,7 +84,7 @@ impl Worker<'_, '_> {
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         })?;
         dir.try_clone_to_owned()
-            .map_err(|error| Problem::new(format!("cannot keep a directory open: {error}")))
+            .map_err(|error| Problem::new(format!("cannot keep a directory open: {}", describe_io(&error))))
     }
 
     /// What is at a path below the root, and the directory that holds it; none where nothing is.

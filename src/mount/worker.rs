@@ -12,7 +12,7 @@ use super::store::Opened;
 use crate::manifest::{AbsPath, Entry, Kind, Method};
 use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe};
 use crate::report::{EntryReport, Pending, Report, State};
 use crate::versions;
 use crate::walk::{self, Cursor, Mounts};
@@ -78,7 +78,7 @@ impl Worker<'_, '_> {
             let Some(most) = runs.max_by_key(|run| run.len()).map(|run| run[0]) else { continue };
             // Without it every mount is given its options, as on older kernels.
             if let Err(errno) = store.preset(self.tree.kernel(), most) {
-                log::debug!("options are set for each mount: {errno}");
+                log::debug!("options are set for each mount: {}", describe(errno));
             }
         }
     }

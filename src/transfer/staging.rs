@@ -16,7 +16,7 @@ use super::remove::remove;
 use super::tree::{Choice, Found, Transfer};
 use super::unnamed::rename;
 use crate::manifest::AbsPath;
-use crate::problem::{Problem, Result, os_error};
+use crate::problem::{Problem, Result, describe_io, os_error};
 use crate::walk::{self, Mounts, Stat};
 
 /// The directory at the top of a store that belongs to imp-mount.
@@ -147,7 +147,7 @@ impl Stagings {
     /// Opens the one of the store itself.
     pub fn open(store: BorrowedFd<'_>) -> Result<Self> {
         let staging = Staging::open(store)?;
-        let store = store.try_clone_to_owned().map_err(|error| Problem::new(error.to_string()))?;
+        let store = store.try_clone_to_owned().map_err(|error| Problem::new(describe_io(&error)))?;
         Ok(Self { store, open: vec![staging] })
     }
 

@@ -31,7 +31,7 @@ use crate::mount::kernel::Kernel;
 use crate::mount::root::{Sysroot, Tree, is_volatile};
 use crate::mount::store::{self, Opened};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe_io};
 use crate::walk::{self, Mounts, Stat};
 use crate::{adopt, lock, logging, privilege};
 use place::Place;
@@ -184,7 +184,7 @@ fn adopt_all(
 /// A path as a person writes it, also from the directory in which that person is.
 fn absolute(path: &Path) -> Result<AbsPath> {
     let shown = escape::path(path);
-    let absolute = std::path::absolute(path).map_err(|error| error.to_string());
+    let absolute = std::path::absolute(path).map_err(|error| describe_io(&error));
     let parsed = absolute.and_then(|path| {
         let text = path.to_str().ok_or("the path is no UTF-8 text, which a manifest is")?;
         AbsPath::parse(text)

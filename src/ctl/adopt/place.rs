@@ -14,7 +14,7 @@ use crate::ctl::shop::{self, Shop};
 use crate::manifest::options::BindOptions;
 use crate::mount::place::verify;
 use crate::mount::root::Tree;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe};
 use crate::walk::{self, Mounts, Stat};
 
 /// How often what changes while it is copied is copied again.
@@ -197,7 +197,7 @@ fn optional<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
 /// Takes away what was begun: it must not take the space that is missing.
 fn give_up(shop: &Shop<'_>, problem: Problem) -> Problem {
     if let Err(errno) = shop.close() {
-        log::warn!("what was begun stays on the store until the next run: {errno}");
+        log::warn!("what was begun stays on the store until the next run: {}", describe(errno));
     }
     problem
 }

@@ -9,7 +9,7 @@ use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Missing, Owner, Phase, pattern, refuse};
 use crate::mount::root::Tree;
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe_io};
 use crate::table;
 use crate::walk::{self, Mounts, Stat};
 
@@ -71,7 +71,7 @@ pub fn named(manifest: &Manifest, target: &AbsPath, store: u16) -> Result<()> {
 /// The directory that holds a path, all of it on the root itself.
 pub fn parent(tree: &Tree, target: &AbsPath) -> Result<OwnedFd> {
     let root = tree.mount_id()?;
-    let mut dir = tree.root.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+    let mut dir = tree.root.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
     let mut done = AbsPath::root();
     let parent = target.parent().unwrap_or_else(AbsPath::root);
     for name in parent.components() {

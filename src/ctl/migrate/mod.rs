@@ -19,7 +19,7 @@ use super::system::System;
 use super::terminal;
 use crate::escape;
 use crate::manifest::{AbsPath, Manifest};
-use crate::problem::{Problem, Result};
+use crate::problem::{Problem, Result, describe_io};
 use crate::transfer::seals;
 use crate::transfer::staging::{self, Stagings};
 use crate::transfer::tree::{Transfer, show};
@@ -259,7 +259,7 @@ impl<'m> Migration<'m> {
             // A run that was killed at its end has left nothing but an empty directory.
             return staging::tidy(side.fd.as_fd());
         }
-        let top = side.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+        let top = side.fd.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
         let mut stagings = Stagings::open(top.as_fd())?;
         side.clear(&stagings)?;
         // All in one, so that what is linked stays linked, and everything comes to its place together.

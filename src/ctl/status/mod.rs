@@ -25,7 +25,7 @@ use crate::cmdline::Words;
 use crate::escape;
 use crate::manifest::{AbsPath, Manifest, Phase};
 use crate::plan::{Action, Plan};
-use crate::problem::Problem;
+use crate::problem::{Problem, describe_io};
 use crate::report::{Outcome, Pending, Report, Run};
 use crate::runtime;
 use crate::walk::{self, Mounts};
@@ -248,8 +248,9 @@ fn words(options: &Options, notes: &mut Vec<String>) -> Words {
         Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
         Err(error) => {
             notes.push(format!(
-                "cannot read the kernel command line from {}: {error}",
-                escape::path(&options.cmdline)
+                "cannot read the kernel command line from {}: {}",
+                escape::path(&options.cmdline),
+                describe_io(&error)
             ));
             Words::default()
         }
