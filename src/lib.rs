@@ -4,6 +4,7 @@
 //! and [`mount`] does it. [`check`] holds the same plan against what is there.
 
 pub mod adopt;
+pub mod capacity;
 pub mod check;
 pub mod cli;
 pub mod cmdline;

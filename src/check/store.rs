@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
+use crate::capacity::{self, Capacity};
 use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
@@ -180,16 +181,16 @@ fn filesystem(path: &str, fd: BorrowedFd<'_>) -> Filesystem {
         fstype: mount.fstype,
         ..Filesystem::default()
     };
-    if let Ok(use_of) = rustix::fs::fstatvfs(fd) {
-        found.size = use_of.f_blocks * use_of.f_frsize;
-        found.used = (use_of.f_blocks - use_of.f_bfree) * use_of.f_frsize;
-        found.inodes = use_of.f_files;
-        found.inodes_used = use_of.f_files.saturating_sub(use_of.f_ffree);
+    if let Ok(capacity) = Capacity::of(fd) {
+        (found.size, found.used) = (capacity.size, capacity.used);
+        (found.inodes, found.inodes_used) =
+            capacity.inodes.map_or((0, 0), |inodes| (inodes.all, inodes.used));
     }
     for (what, used, all) in [("space", found.used, found.size), ("inodes", found.inodes_used, found.inodes)]
     {
-        if all > 0 && used * 100 / all >= NEARLY_FULL {
-            found.problem = format!("{} % of its {what} are used: free some", used * 100 / all);
+        let percent = capacity::percent(used, all);
+        if percent >= NEARLY_FULL {
+            found.problem = format!("{percent} % of its {what} are used: free some");
         }
     }
     found

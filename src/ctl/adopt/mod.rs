@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use rustix::fs::{Mode, OFlags, fstatvfs};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::Value;
@@ -22,6 +22,7 @@ use super::output::{self, Failure};
 use super::progress::Progress;
 use super::system::{Names, System};
 use super::terminal::{self, count};
+use crate::capacity::Capacity;
 use crate::cmdline::Words;
 use crate::escape::{self, Page};
 use crate::lock::Lock;
@@ -289,19 +290,18 @@ impl Run<'_> {
     /// Whether there is room for it.
     fn fits(&self, survey: &Survey) -> Result<()> {
         let failed = |errno| Problem::os("cannot ask how much room there is", errno);
-        let room = fstatvfs(self.opened.cursor.base()).map_err(failed)?;
-        let free = room.f_bavail * room.f_frsize;
+        let room = Capacity::of(self.opened.cursor.base()).map_err(failed)?;
         let short = |what: String| {
             let problem = Problem::new(what).at(format!("store {}", self.on.path));
             Err(problem.remedy("free some, or choose another with --store; nothing was changed"))
         };
-        if survey.space > free {
-            let (needed, free) = (terminal::size(survey.space), terminal::size(free));
+        if survey.space > room.available {
+            let (needed, free) = (terminal::size(survey.space), terminal::size(room.available));
             return short(format!("it takes {needed}, and {free} are free"));
         }
-        // btrfs has no number of inodes to run out of.
-        if room.f_files > 0 && survey.names > room.f_favail {
-            let (needed, free) = (terminal::number(survey.names), terminal::number(room.f_favail));
+        let inodes = room.inodes.map(|inodes| inodes.available);
+        if let Some(free) = inodes.filter(|free| survey.names > *free) {
+            let (needed, free) = (terminal::number(survey.names), terminal::number(free));
             return short(format!("it takes {needed} inodes, and {free} are free"));
         }
         Ok(())

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, fstatvfs, ioctl_ficlone};
+use rustix::fs::{Mode, OFlags, ioctl_ficlone};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use crate::capacity::Capacity;
 use crate::ctl::terminal::{self, count};
 use crate::escape;
 use crate::manifest::options::BindOptions;
@@ -228,22 +229,21 @@ impl Side<'_> {
 
     /// How much room there is.
     pub fn room(&self) -> Result<Room> {
-        let room =
-            fstatvfs(&self.fd).map_err(|errno| Problem::os("cannot ask how much room there is", errno))?;
-        // btrfs has no fixed number of inodes.
-        let inodes = (room.f_files > 0).then_some(room.f_favail);
-        Ok(Room { bytes: room.f_bavail * room.f_frsize, inodes })
+        let room = Capacity::of(&self.fd);
+        let room = room.map_err(|errno| Problem::os("cannot ask how much room there is", errno))?;
+        Ok(Room { bytes: room.available, inodes: room.inodes.map(|inodes| inodes.available) })
     }
 
     /// Why what is to come does not fit; nothing where it does.
     pub fn lacks(&self) -> Option<Problem> {
         // Unfinished copies are gone on with, or removed before anything is copied.
         let (used, unused) = (self.left(true), self.left(false));
-        let free = self.free.bytes + unused.bytes;
+        let free = self.free.bytes.saturating_add(unused.bytes);
         // What is shared takes no room of its own, but for what describes it.
         let bytes = if self.shares == Some(true) { 0 } else { self.need.bytes.saturating_sub(used.bytes) };
         let needed = self.need.inodes.unwrap_or(0).saturating_sub(used.files);
-        let inodes = self.free.inodes.map(|inodes| inodes + unused.files).filter(|free| needed > *free);
+        let inodes =
+            self.free.inodes.map(|inodes| inodes.saturating_add(unused.files)).filter(|free| needed > *free);
         let what = if bytes > free {
             format!("{} are needed, and {} are free", terminal::size(bytes), terminal::size(free))
         } else if let Some(free) = inodes {

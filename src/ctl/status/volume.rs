@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{OFlags, StatVfsMountFlags, fstatvfs};
 use serde::Serialize;
 
+use crate::capacity::Capacity;
 use crate::check::store::{Filesystem, has_stopped};
 use crate::ctl::system::System;
 use crate::manifest::AbsPath;
@@ -39,7 +40,7 @@ impl Volume {
         if let Ok(fd) = walk::open_below(system.root(), &path, flags, Mounts::Enter)
             && let Ok(answer) = fstatvfs(&fd)
         {
-            volume.available = answer.f_bavail * answer.f_frsize;
+            volume.available = Capacity::from(&answer).available;
             volume.read_only = answer.f_flag.contains(StatVfsMountFlags::RDONLY) || has_stopped(fd.as_fd());
         }
         volume.errors = errors(&volume.filesystem);

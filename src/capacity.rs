@@ -1,0 +1,106 @@
+//! How much a file system holds. Its numbers come from the file system itself, which may be any program behind FUSE, so that no
+//! arithmetic relies on them.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::StatVfs;
+use rustix::io::Errno;
+
+/// The capacity of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Bytes in all.
+    pub size: u64,
+    /// Bytes that are used.
+    pub used: u64,
+    /// Bytes that a user may still write. Root may write more: ext4 keeps a part back, 5 % by default, with which root can log in
+    /// and tidy up when all else is full. Copies do not use it up.
+    pub available: u64,
+    /// Inodes in all; none where there is no fixed number, as on btrfs.
+    pub inodes: Option<Inodes>,
+}
+
+/// Inodes of a file system that has a fixed number of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inodes {
+    /// All of them.
+    pub all: u64,
+    /// Those that are used.
+    pub used: u64,
+    /// Those that a user may still use.
+    pub available: u64,
+}
+
+impl Capacity {
+    /// Asks for that of the file system that something open is on.
+    pub fn of(fd: impl AsFd) -> Result<Self, Errno> {
+        rustix::fs::fstatvfs(fd).map(|answer| Self::from(&answer))
+    }
+}
+
+impl From<&StatVfs> for Capacity {
+    fn from(answer: &StatVfs) -> Self {
+        // All blocks are counted in fragments, also where those differ from f_bsize: statvfs(3).
+        let bytes = |blocks: u64| blocks.saturating_mul(answer.f_frsize);
+        let inodes = (answer.f_files > 0).then(|| Inodes {
+            all: answer.f_files,
+            used: answer.f_files.saturating_sub(answer.f_ffree),
+            available: answer.f_favail,
+        });
+        Self {
+            size: bytes(answer.f_blocks),
+            used: bytes(answer.f_blocks.saturating_sub(answer.f_bfree)),
+            available: bytes(answer.f_bavail),
+            inodes,
+        }
+    }
+}
+
+/// How many of a hundred parts are used; 0 of nothing.
+#[must_use]
+pub fn percent(used: u64, all: u64) -> u64 {
+    let parts = (u128::from(used) * 100).checked_div(all.into()).unwrap_or(0);
+    u64::try_from(parts).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::StatVfsMountFlags;
+
+    use super::*;
+
+    const ANSWER: StatVfs = StatVfs {
+        f_bsize: 1 << 20,
+        f_frsize: 4096,
+        f_blocks: 100,
+        f_bfree: 30,
+        f_bavail: 25,
+        f_files: 1000,
+        f_ffree: 400,
+        f_favail: 400,
+        f_fsid: 0,
+        f_flag: StatVfsMountFlags::empty(),
+        f_namemax: 255,
+    };
+
+    #[test]
+    fn blocks_are_fragments_and_the_reserve_is_left() {
+        let inodes = Some(Inodes { all: 1000, used: 600, available: 400 });
+        let whole = Capacity { size: 409_600, used: 70 * 4096, available: 25 * 4096, inodes };
+        assert_eq!(Capacity::from(&ANSWER), whole);
+        let none = StatVfs { f_files: 0, f_ffree: 7, ..ANSWER };
+        assert_eq!(Capacity::from(&none), Capacity { inodes: None, ..whole });
+    }
+
+    #[test]
+    fn numbers_that_cannot_be() {
+        let most = u64::MAX;
+        let more_free_than_there = StatVfs { f_bfree: 200, f_ffree: most, ..ANSWER };
+        let found = Capacity::from(&more_free_than_there);
+        assert_eq!((found.used, found.inodes.map(|inodes| inodes.used)), (0, Some(0)));
+        let huge = StatVfs { f_frsize: most, f_blocks: most, f_bfree: 0, f_bavail: most, ..ANSWER };
+        let found = Capacity::from(&huge);
+        assert_eq!((found.size, found.used, found.available), (most, most, most));
+        assert_eq!((percent(most, most), percent(most, 1), percent(1, 0)), (100, most, 0));
+    }
+}
