@@ -109,6 +109,28 @@ pub fn statmount(unique_id: u64) -> Result<StatMount> {
     })
 }
 
+/// Whether a regular file, which is open for reading here, is open for writing anywhere, or mapped from such a descriptor. The kernel
+/// grants no read lease then. None where it grants none of this file system.
+#[must_use]
+pub fn is_written(file: BorrowedFd<'_>) -> Option<bool> {
+    let lease = |kind: libc::c_int| {
+        // SAFETY: the descriptor is borrowed for as long as the call takes, and the argument is a number.
+        check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) }.into())
+    };
+    match lease(libc::F_RDLCK) {
+        // Given back at once: who opens the file would wait for that.
+        Ok(_) => lease(libc::F_UNLCK).ok().map(|_| false),
+        Err(Errno::AGAIN) => Some(true),
+        Err(_) => None,
+    }
+}
+
+/// Lets this process live when another one opens a file on which it holds a lease.
+pub fn ignore_lease_breaks() {
+    // SAFETY: no handler is installed, so no code of this program runs in a signal's context.
+    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+}
+
 fn check(result: libc::c_long) -> Result<libc::c_long> {
     if result >= 0 {
         return Ok(result);

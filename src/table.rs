@@ -106,7 +106,8 @@ fn parse(line: &str) -> Option<Mount> {
 }
 
 /// Undoes the kernel's `\040` for space, tab, newline and backslash.
-fn unescape(field: &str) -> String {
+#[must_use]
+pub fn unescape(field: &str) -> String {
     if !field.contains('\\') {
         return field.to_owned();
     }

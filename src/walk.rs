@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -263,6 +264,14 @@ impl Stat {
 pub struct Identity {
     device: (u32, u32),
     inode: u64,
+}
+
+/// `major:minor inode`.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device: (major, minor), inode } = self;
+        write!(f, "{major}:{minor} {inode}")
+    }
 }
 
 /// What something is, in words.

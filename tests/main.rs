@@ -11,6 +11,8 @@ mod broken;
 mod check;
 mod convert;
 mod ctl_adopt;
+mod ctl_adopt_covered;
+mod ctl_adopt_faults;
 mod ctl_lost;
 mod ctl_migrate;
 mod ctl_orphans;
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         ("ctl_orphans", ctl_orphans::TESTS),
         ("ctl_status", ctl_status::TESTS),
         ("ctl_adopt", ctl_adopt::TESTS),
+        ("ctl_adopt_covered", ctl_adopt_covered::TESTS),
+        ("ctl_adopt_faults", ctl_adopt_faults::TESTS),
         ("ctl_migrate", ctl_migrate::TESTS),
         ("ctl_terminals", ctl_terminals::TESTS),
         ("emergency", emergency::TESTS),

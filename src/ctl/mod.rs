@@ -1,9 +1,7 @@
 //! impctl: everything that a person or a build does, and the boot does not.
 
 pub mod adopt;
-mod bring;
 mod completions;
-mod copy;
 mod line;
 mod lost;
 mod man;
@@ -13,7 +11,6 @@ mod orphans;
 mod output;
 mod progress;
 mod scan;
-mod shop;
 mod status;
 mod system;
 pub mod terminal;

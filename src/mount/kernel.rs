@@ -186,6 +186,13 @@ pub fn attach_at(mount: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) 
     rustix::mount::move_mount(mount, "", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
+/// A second mount of a directory, attached nowhere, without anything that is mounted in it: it shows what that covers.
+pub fn without_mounts(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(dir, "", flags)
+}
+
 /// Attaches a detached mount.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::mount::move_mount(mount, "", target, "", empty_paths())

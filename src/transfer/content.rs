@@ -1,6 +1,8 @@
 //! The bytes of a regular file: shared with the source where the file system can (reflink), copied otherwise. Holes stay holes.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{self, SeekFrom};
@@ -11,6 +13,8 @@ use crate::walk::Stat;
 
 /// The size of one read and write.
 const CHUNK: usize = 1 << 18;
+/// The parts of which a digest leaves out those that are all zeros.
+const BLOCK: usize = 1 << 12;
 /// Up to this size a file is copied without a search for holes.
 const SMALL: u64 = 1 << 16;
 
@@ -113,23 +117,63 @@ fn data(file: &File, from: u64) -> Result<Option<(u64, u64)>, Errno> {
     fs::seek(file, SeekFrom::Hole(start)).map(|end| Some((start, end)))
 }
 
-/// Whether two files of this size have the same content. A part that is a hole in both is not read.
-pub fn same(one: &File, other: &File, size: u64, progress: &mut dyn FnMut(u64)) -> Result<bool, Errno> {
+/// A digest of a file's content, the same whether a part that is all zeros is a hole or not.
+#[derive(Debug, Default)]
+pub struct Digest(DefaultHasher);
+
+impl Digest {
+    /// Adds what is at an offset, which is a multiple of [`BLOCK`].
+    fn add(&mut self, at: u64, bytes: &[u8]) {
+        for (block, start) in bytes.chunks(BLOCK).zip((at..).step_by(BLOCK)) {
+            if block.iter().any(|byte| *byte != 0) {
+                self.0.write_u64(start);
+                self.0.write(block);
+            }
+        }
+    }
+
+    /// The digest.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.finish()
+    }
+}
+
+/// The digest of a file of this size.
+pub fn digest(file: &File, size: u64, progress: &mut dyn FnMut(u64)) -> Result<u64, Errno> {
+    let mut digest = Digest::default();
+    let mut bytes = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
+    let mut at = 0;
+    while at < size {
+        at = next(&[file], at, size, progress)?;
+        let wanted = usize::try_from(size - at).unwrap_or(CHUNK).min(bytes.len());
+        let length = read(file, &mut bytes[..wanted], at)?;
+        if length == 0 {
+            break;
+        }
+        digest.add(at, &bytes[..length]);
+        at += length as u64;
+        progress(length as u64);
+    }
+    Ok(digest.value())
+}
+
+/// Whether two files of this size have the same content. A part that is a hole in both is not read. What is read of the first is added
+/// to a digest.
+pub fn same(
+    one: &File,
+    other: &File,
+    size: u64,
+    mut sum: Option<&mut Digest>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<bool, Errno> {
     let length = CHUNK.min(usize::try_from(size).unwrap_or(CHUNK));
     let (mut first, mut second) = (vec![0; length], vec![0; length]);
     let mut at = 0;
     while at < size {
-        if size > SMALL {
-            let next = |file| data(file, at).map(|part| part.map_or(size, |(start, _)| start));
-            let start = next(one)?.min(next(other)?).min(size);
-            progress(start - at);
-            at = start;
-        }
+        at = next(&[one, other], at, size, progress)?;
         let wanted = usize::try_from(size - at).unwrap_or(length).min(length);
-        let lengths = (
-            one.read_at(&mut first[..wanted], at).map_err(os_error)?,
-            other.read_at(&mut second[..wanted], at).map_err(os_error)?,
-        );
+        let lengths = (read(one, &mut first[..wanted], at)?, read(other, &mut second[..wanted], at)?);
         let both = lengths.0.min(lengths.1);
         if both == 0 {
             return Ok(at == size);
@@ -137,8 +181,71 @@ pub fn same(one: &File, other: &File, size: u64, progress: &mut dyn FnMut(u64)) 
         if first[..both] != second[..both] {
             return Ok(false);
         }
+        if let Some(sum) = &mut sum {
+            sum.add(at, &first[..both]);
+        }
         at += both as u64;
         progress(both as u64);
     }
     Ok(true)
+}
+
+/// Where the next block begins that is not a hole in all of the files, or their end.
+fn next(files: &[&File], at: u64, size: u64, progress: &mut dyn FnMut(u64)) -> Result<u64, Errno> {
+    if size <= SMALL {
+        return Ok(at);
+    }
+    let mut start = size;
+    for file in files {
+        start = start.min(data(file, at)?.map_or(size, |(start, _)| start));
+    }
+    let start = if start < size { (start - start % BLOCK as u64).max(at) } else { size };
+    progress(start - at);
+    Ok(start)
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read(file: &File, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read_at(&mut buffer[length..], at + length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(os_error(error)),
+        }
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_digest_tells_content_and_not_holes() {
+        let file = |parts: &[(u64, &[u8])], size| {
+            let file = tempfile::tempfile().unwrap();
+            for (at, bytes) in parts {
+                file.write_all_at(bytes, *at).unwrap();
+            }
+            file.set_len(size).unwrap();
+            digest(&file, size, &mut |_| ()).unwrap()
+        };
+        let size = 300_001;
+        let sparse = file(&[(100_000, b"data")], size);
+        assert_eq!(file(&[(0, &vec![0; 300_001]), (100_000, b"data")], size), sparse);
+        assert_ne!(file(&[(100_001, b"data")], size), sparse);
+        assert_ne!(file(&[(104_096, b"data")], size), sparse);
+        assert_ne!(file(&[(100_000, b"datb")], size), sparse);
+        let (one, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        one.write_all_at(&vec![7; 200_000], 50_000).unwrap();
+        other.write_all_at(&vec![0; 250_000], 0).unwrap();
+        other.write_all_at(&vec![7; 200_000], 50_000).unwrap();
+        let mut sum = Digest::default();
+        assert!(same(&one, &other, 250_000, Some(&mut sum), &mut |_| ()).unwrap());
+        assert_eq!(sum.value(), digest(&one, 250_000, &mut |_| ()).unwrap());
+    }
 }

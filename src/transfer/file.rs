@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Name;
 use super::attributes::{self, Handle, Unsupported};
-use super::content::{self, Content};
+use super::content::{self, Content, Digest};
 use super::remove::remove;
 use super::staging::{NEW, Staging};
 use super::unnamed::{Unnamed, rename};
@@ -215,12 +215,13 @@ pub struct Ignore {
 }
 
 /// The first property in which two files differ; none where they are the same. Of directories the time of the last change is left out.
-/// With `read` the content of regular files is compared, of the second as the disk has it.
+/// With `read` the content of regular files is compared, of the second as the disk has it; where it is the same, its digest is in `sum`.
 pub fn difference(
     (from, one): (Name<'_>, &Stat),
     (to, other): (Name<'_>, &Stat),
     ignore: Ignore,
     read: Option<&mut dyn FnMut(u64)>,
+    sum: Option<&mut Digest>,
 ) -> Result<Option<&'static str>, Errno> {
     let pairs = [
         (one.file_type() == other.file_type(), "type"),
@@ -245,7 +246,7 @@ pub fn difference(
     if let Some(progress) = read.filter(|_| one.is_file()) {
         // Pages that were written back are read from the disk; this is only a hint.
         let _ = fs::fadvise(&target.fd, 0, None, Advice::DontNeed);
-        if !content::same(&source.fd.into(), &target.fd.into(), one.size(), progress)? {
+        if !content::same(&source.fd.into(), &target.fd.into(), one.size(), sum, progress)? {
             return Ok(Some("content"));
         }
     }
@@ -270,7 +271,7 @@ pub fn same(a: Name<'_>, b: Name<'_>) -> Result<bool, Errno> {
         return Ok(false);
     }
     let file = |name, stat| open_anywhere(name, stat).map(File::from);
-    content::same(&file(a, &one)?, &file(b, &other)?, one.size(), &mut |_| ())
+    content::same(&file(a, &one)?, &file(b, &other)?, one.size(), None, &mut |_| ())
 }
 
 /// Opens a regular file that was looked at through the mounts on its directory.

@@ -11,7 +11,7 @@ use super::remove::parent;
 use crate::walk::{self, Identity, Stat};
 
 /// Directories that are kept open on the way down.
-const OPEN: usize = 64;
+const OPEN: usize = 16;
 
 /// A directory on the way down. It may be closed, and is opened again from one below it.
 pub struct Held {

@@ -2,7 +2,7 @@
 //! in a directory that only root can enter ([`staging`]), and comes to its name by one rename(2) once it is complete.
 
 pub mod attributes;
-mod content;
+pub mod content;
 pub mod file;
 pub mod late;
 mod level;

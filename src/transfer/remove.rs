@@ -11,7 +11,7 @@ use super::attributes;
 use crate::walk::{self, Identity, Mounts};
 
 /// Directories that are kept open on the way down; those above are opened again by `..`.
-const OPEN: usize = 64;
+const OPEN: usize = 16;
 
 /// A directory that is being emptied.
 struct Level {

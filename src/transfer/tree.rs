@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::Name;
 use super::attributes::{self, Unsupported};
+use super::content::Digest;
 use super::file::{self, Copier, Ignore};
 use super::late::{Late, Times};
 use super::level::{Held, Level, To, close_far, reopen};
@@ -57,6 +58,8 @@ pub struct Found<'f> {
     pub linked: bool,
     /// The file.
     pub from: Name<'f>,
+    /// The digest of its content, where it is a file that is the same at the destination and the content was compared.
+    pub digest: Option<u64>,
 }
 
 /// Hard links at the destination: for a file of the source the identity of its copy, and the path of that below [`Transfer::base`].
@@ -87,6 +90,8 @@ pub struct Transfer<'t> {
     pub times: bool,
     /// Whether the content of files is compared.
     pub read: bool,
+    /// Whether [`Found::digest`] is wanted.
+    pub digest: bool,
     /// Hard links that earlier transfers found, and those of this one.
     pub links: Links,
     /// Copies of files that have `chattr +i` or `+a`: their paths below [`Transfer::base`]. They are set by [`super::seals::set`] when
@@ -112,6 +117,7 @@ impl Default for Transfer<'_> {
             mirror: false,
             times: false,
             read: false,
+            digest: false,
             links: Links::new(),
             seals: Vec::new(),
             copier: Copier::new(Unsupported::Refuse),
@@ -250,9 +256,10 @@ impl Walk<'_, '_> {
             there => there.map_err(|errno| self.failed("look at the destination of", errno))?,
         };
         let private = to.is_some_and(|to| to.private);
+        let mut digest = None;
         let state = match (to, &there) {
             _ if stat.mount_id() != self.mount => State::Foreign,
-            (Some(to), Some(other)) => match self.compare((from, &stat), (to, other)) {
+            (Some(to), Some(other)) => match self.compare((from, &stat), (to, other), &mut digest) {
                 // Replaced meanwhile.
                 Err(Errno::NOENT | Errno::STALE) => State::Differs("moment"),
                 compared => compared.map_err(|errno| self.failed("compare", errno))?,
@@ -265,7 +272,8 @@ impl Walk<'_, '_> {
         let linked =
             shown == State::Missing && !stat.is_dir() && self.transfer.links.contains_key(&stat.identity());
         let there_shown = there.as_ref().filter(|_| shown != State::Missing);
-        let found = Found { path: &self.path, stat: &stat, there: there_shown, state: shown, linked, from };
+        let found =
+            Found { path: &self.path, stat: &stat, there: there_shown, state: shown, linked, from, digest };
         let choice = (self.decide)(&found)?;
         if choice == Choice::Skip || state == State::Foreign {
             self.leave_out(to.filter(|_| there.is_some()))?;
@@ -350,7 +358,12 @@ impl Walk<'_, '_> {
     }
 
     /// Compares a file with the one at the destination.
-    fn compare(&mut self, from: (Name<'_>, &Stat), (to, there): (To<'_>, &Stat)) -> Result<State, Errno> {
+    fn compare(
+        &mut self,
+        from: (Name<'_>, &Stat),
+        (to, there): (To<'_>, &Stat),
+        digest: &mut Option<u64>,
+    ) -> Result<State, Errno> {
         let first = self.transfer.links.get(&from.1.identity());
         let parted = first.is_some_and(|(identity, _)| *identity != there.identity());
         let joined = to.private && !from.1.is_dir() && there.links() > from.1.links();
@@ -363,7 +376,9 @@ impl Walk<'_, '_> {
         let read: Option<&mut dyn FnMut(u64)> =
             if (self.transfer.read || left) && first.is_none() { Some(self.progress) } else { None };
         let ignore = Ignore { seals: to.private };
-        let difference = file::difference(from, (to.name, there), ignore, read)?;
+        let mut sum = (self.transfer.digest && read.is_some()).then(Digest::default);
+        let difference = file::difference(from, (to.name, there), ignore, read, sum.as_mut())?;
+        *digest = sum.filter(|_| from.1.is_file() && difference.is_none()).map(|sum| sum.value());
         Ok(difference.map_or(State::Same, State::Differs))
     }
 
@@ -444,7 +459,7 @@ impl Walk<'_, '_> {
         if self.transfer.links.contains_key(&from.1.identity()) || left.1.links() > 1 {
             return Ok(false);
         }
-        Ok(file::difference(from, left, Ignore { seals: true }, Some(self.progress))?.is_none())
+        Ok(file::difference(from, left, Ignore { seals: true }, Some(self.progress), None)?.is_none())
     }
 
     /// Makes a copy at a free name in a directory that only root can enter; a hard link of one that was made before.

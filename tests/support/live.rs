@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 
-use super::inject::trace;
+use super::inject::{Act, interrupt, trace};
 use super::{Call, Injected, Machine, Output, Running, namespace, run, start};
 
 /// Seen from inside and outside: /run is the same there.
@@ -48,6 +48,12 @@ impl Machine {
     pub fn trace_impctl(&self, faults: &[Injected], command: &str, words: &[&str]) -> (Output, Vec<Call>) {
         let line: Vec<OsString> = self.impctl_line(command, words).into_iter().map(Into::into).collect();
         trace(faults, &self.at(""), &line)
+    }
+
+    /// The same, and acts before each of its system calls.
+    pub fn interrupt_impctl(&self, command: &str, words: &[&str], act: &mut Act<'_>) -> Output {
+        let line: Vec<OsString> = self.impctl_line(command, words).into_iter().map(Into::into).collect();
+        interrupt(&self.at(""), &line, act)
     }
 
     /// Starts impctl in the started system; see [`Machine::impctl`].

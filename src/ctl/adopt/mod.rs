@@ -1,22 +1,26 @@
 //! `impctl adopt`: something on the root is brought to a store, and mounted from there, on the running system.
 
+mod checks;
+mod covered;
+mod inventory;
+mod open_files;
 mod place;
 pub mod record;
 pub mod refuse;
 mod survey;
-mod users;
+mod views;
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, syncfs};
 use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::bring;
 use super::line;
 use super::output::{self, Failure};
 use super::progress::Progress;
@@ -33,16 +37,26 @@ use crate::mount::root::{Sysroot, Tree, is_volatile};
 use crate::mount::store::{self, Opened};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result, describe_io};
+use crate::transfer::staging::{self, Stagings};
 use crate::walk::{self, Mounts, Stat};
 use crate::{adopt, lock, logging, privilege};
+use checks::{Checked, Mounted};
+use inventory::Inventory;
 use place::Place;
 use record::Adopted;
 use survey::Survey;
 
 /// Persist something now: copy it to a store, mount it from there, and print the line for the configuration
 ///
-/// Stop what writes there first: stop the service, adopt, and start it again. What a process has open is refused, with who has it
-/// open. What is copied is compared before it is mounted. It can be stopped at any time: running it again goes on.
+/// Stop what writes there first: stop the service, adopt, and start it again. What a process has open for writing is refused, with who
+/// has it open, and so is what another mount would still show. What is copied is compared before it is mounted. It can be stopped at
+/// any time: running it again goes on.
+///
+/// What others change meanwhile is copied, too. What they change in the last moment, when the copy is mounted, is named path by path,
+/// with the way to see it; the exit status is 1 then. The same is said of processes that still write to what is covered.
+///
+/// What is covered is removed where none of that was found, nothing has it open and all of the copy is on the disk: its memory is free
+/// again. Otherwise it is said why not, and running it again looks again.
 ///
 /// Add the printed line to the configuration, or the next boot is without it. What was brought to the store stays there in any
 /// case.
@@ -60,7 +74,7 @@ Files:
   /etc/imp-mount/manifest      which stores there are
   /run/imp-mount/adopted.json  what was adopted since the boot
 
-Exit status: 0 done; 1 something could not be adopted; 2 it could not run")]
+Exit status: 0 done; 1 something could not be adopted, or is mounted and needs attention; 2 it could not run")]
 pub struct Adopt {
     /// Directories and files on the root
     #[arg(required = true, value_name = "PATH")]
@@ -92,6 +106,9 @@ struct Done {
     nix: String,
     /// The manifest's entry.
     entry: Value,
+    /// What was found out about what it covers.
+    #[serde(flatten)]
+    checked: Checked,
 }
 
 /// Adopts every path, and says which line keeps each.
@@ -123,6 +140,9 @@ fn text(done: &[Done]) -> Page {
         } else {
             page.line(format_args!("{target}: mounted from {source} ({amount})"));
         }
+        if let Some(freed) = one.checked.freed.filter(|freed| *freed > 0) {
+            page.line(format_args!("  {} of the root's memory are free again", terminal::size(freed)));
+        }
     }
     if done.is_empty() {
         return page;
@@ -149,7 +169,6 @@ fn adopt_all(
     let plan = Plan::new(manifest, &words, Phase::Live);
     // What is created gets the mode that it is given, and no less.
     rustix::process::umask(Mode::empty());
-    bring::allow_depth();
     let sysroot = Sysroot::open("/")?;
     if !is_volatile(sysroot.fd.as_fd())? {
         return Err(Problem::new("the root is on a disk, so all of it persists").remedy(
@@ -169,15 +188,28 @@ fn adopt_all(
             .at(format!("store {}", on.path))
             .remedy("see `dmesg` for errors, and remount it writable"));
     }
-    let mut run = Run { options, manifest, number, on, opened, tree, names, adopted, lock };
+    let paths: Vec<_> = options.paths.iter().map(|path| absolute(path)).collect();
+    let keys = paths.iter().flatten().map(place::key).collect();
+    let mut run =
+        Run { options, manifest, number, on, opened, stagings: None, keys, tree, names, adopted, lock };
     let (mut done, mut problems) = (Vec::new(), Vec::new());
-    for path in &options.paths {
-        match absolute(path)
-            .and_then(|target| run.adopt(&target).map_err(|problem| problem.at(target.to_string())))
-        {
-            Ok(one) => done.push(one),
+    for path in paths {
+        match path.and_then(|target| run.adopt(&target).map_err(|problem| problem.at(target.to_string()))) {
+            Ok(mut one) => {
+                problems.append(&mut one.checked.problems);
+                done.push(one);
+            }
             Err(problem) => problems.push(problem),
         }
+    }
+    let closed = match run.stagings {
+        Some(stagings) => stagings.close().map_err(|errno| Problem::os("its staging directory stays", errno)),
+        // A run that was killed may have left one.
+        None if !done.is_empty() => staging::tidy(run.opened.cursor.base()),
+        None => Ok(()),
+    };
+    if let Err(problem) = closed {
+        log::warn!("{}", problem.at(format!("store {}", on.path)));
     }
     Ok((done, problems))
 }
@@ -218,6 +250,10 @@ struct Run<'r> {
     number: u16,
     on: &'r Store,
     opened: Opened,
+    /// Open as soon as something is copied.
+    stagings: Option<Stagings>,
+    /// The names there of the copies that are wanted.
+    keys: Vec<CString>,
     tree: Tree,
     names: Names,
     adopted: Adopted,
@@ -236,42 +272,117 @@ impl Run<'_> {
         }
         refuse::mounts_below(target)?;
         let name = CString::new(target.name()).map_err(|error| Problem::new(error.to_string()))?;
-        let survey = Survey::of((dir.as_fd(), &name))?;
-        let users = users::of(&survey.inodes, target.as_str());
-        let used = refuse::in_use(target, &survey, &users);
+        let mut survey = Survey::of((dir.as_fd(), &name))?;
+        let users = open_files::of(&survey.inodes, target.as_str()).users;
+        let views = views::staying(&self.tree, target)?;
+        let used = refuse::in_use(target, &survey, &users, &views);
         if !self.options.open {
             used?;
         } else if let Err(problem) = used {
             log::warn!("{}: {}; start it again now", target, problem.what);
         }
-        self.fits(&survey)?;
+        // They take much memory.
+        survey.inodes = HashSet::new();
+        let mut stagings = match self.stagings.take() {
+            Some(stagings) => stagings,
+            None => self.open_stagings()?,
+        };
+        let result = self.bring(target, kind, (&dir, &name, &stat), &survey, &mut stagings);
+        self.stagings = Some(stagings);
+        result
+    }
+
+    /// Opens the staging directory on the store. Of unfinished copies of earlier runs those stay that are gone on with.
+    fn open_stagings(&self) -> Result<Stagings> {
+        let failed = |problem: Problem| Problem {
+            what: format!("store {}: {}", self.on.path, problem.what),
+            ..problem
+        };
+        let stagings = Stagings::open(self.opened.cursor.base()).map_err(failed)?;
+        let is_wanted = |name: &CStr| self.keys.iter().any(|key| **key == *name);
+        if let Err(errno) = stagings.main().clear(&is_wanted) {
+            log::warn!("store {}: unfinished copies of earlier runs stay: {errno}", self.on.path);
+        }
+        Ok(stagings)
+    }
+
+    /// Brings a path to the store that nothing stands against, and mounts it from there.
+    fn bring(
+        &mut self,
+        target: &AbsPath,
+        kind: Kind,
+        (dir, name, stat): (&OwnedFd, &CStr, &Stat),
+        survey: &Survey,
+        stagings: &mut Stagings,
+    ) -> Result<Done> {
+        self.fits(survey, &Survey::of(stagings.main().at(&place::key(target))).unwrap_or_default())?;
+        let Survey { bytes, names, .. } = *survey;
         let above = target.parent().unwrap_or_else(AbsPath::root);
         let base = (&self.on.path, &mut self.opened);
         let store = adopt::folder_on_store(base, &above, self.tree.root.as_fd(), &above)?;
-        let store = readable(&store)?;
-        let place = Place::new(dir.as_fd(), store.as_fd(), target.name())?;
-        // Written once, and read back once.
-        let progress = Progress::new(survey.bytes * 2, "copying");
-        place.bring(&progress)?;
+        let store = readable(store.as_fd())?;
+        let place = Place::new(target, dir.as_fd(), store.as_fd(), stagings)?;
+        // Written once, read back once, and what it was copied from is read once more.
+        let progress = Progress::new(bytes * 3, "copying");
+        let copied = place.bring(stagings, &progress)?;
+        let mounted = inventory::coarse_time();
+        let mount = place.mount(&mut self.tree, &copied)?;
+        let recorded = self.record(target, kind, &mount);
+        let ended = place.end(&copied);
+        progress.say("checking");
+        let checked = Mounted {
+            target,
+            dir: dir.as_fd(),
+            name,
+            covers: Some(copied.source),
+            copy: covered::Copy { at: place.to(), top: copied.top.as_fd(), mounted },
+            seen: &copied.seen,
+            is_durable: ended.is_ok(),
+            lock: self.lock,
+        };
+        let mut checked = checked.check(&self.tree, &mut |bytes| progress.add(bytes));
         drop(progress);
-        let mount = place.mount(&mut self.tree)?;
-        self.record(target, kind, &mount)?;
-        Ok(self.done(target, &stat, Some(&survey)))
+        checked
+            .problems
+            .extend([recorded, ended].into_iter().filter_map(|it| Some(it.err()?.at(target.to_string()))));
+        Ok(self.done(target, stat, checked, Some((names, bytes))))
     }
 
     /// A path that is mounted already: by a run that was stopped before it could write that down, or for another reason.
     fn in_place(&mut self, target: &AbsPath, kind: Kind, dir: &OwnedFd, stat: &Stat) -> Result<Done> {
         let source = walk::open_below(self.opened.cursor.base(), target, OFlags::PATH, Mounts::Stay);
-        let same =
-            source.and_then(|fd| walk::stat(fd.as_fd())).is_ok_and(|it| it.identity() == stat.identity());
-        if !same {
+        let source = source.and_then(|fd| Ok((walk::stat(fd.as_fd())?.identity(), fd)));
+        let Some((_, top)) = source.ok().filter(|(identity, _)| *identity == stat.identity()) else {
             return Err(Problem::new("another file system is mounted there")
                 .remedy("what is on it persists already, or is its own affair"));
-        }
-        let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter)
-            .map_err(|errno| Problem::os("cannot open it", errno))?;
+        };
+        let failed = |errno| Problem::os("cannot open it", errno);
+        let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
         self.record(target, kind, &mount)?;
-        Ok(self.done(target, stat, None))
+        let above = target.parent().unwrap_or_else(AbsPath::root);
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let store =
+            walk::open_below(self.opened.cursor.base(), &above, flags, Mounts::Stay).map_err(failed)?;
+        let name = CString::new(target.name()).map_err(|error| Problem::new(error.to_string()))?;
+        // What was removed in what is covered was told by the run that kept this.
+        let kept = record::inventory(target);
+        let since = if kept.is_some() { 0 } else { inventory::coarse_time() };
+        let seen = kept.unwrap_or_else(Inventory::begin);
+        let mounted = Mounted {
+            target,
+            dir: dir.as_fd(),
+            name: &name,
+            covers: None,
+            copy: covered::Copy { at: (store.as_fd(), &name), top: top.as_fd(), mounted: since },
+            seen: &seen,
+            is_durable: true,
+            lock: self.lock,
+        };
+        checks::complete(&mounted)?;
+        syncfs(readable(self.opened.cursor.base())?)
+            .map_err(|errno| Problem::os("cannot write all of it to the store", errno))?;
+        let checked = mounted.check(&self.tree, &mut |_| ());
+        Ok(self.done(target, stat, checked, None))
     }
 
     /// Writes down what is mounted now. It is in place, whatever becomes of that.
@@ -287,27 +398,36 @@ impl Run<'_> {
             .map_err(|problem| Problem { what: format!("it is mounted, but {}", problem.what), ..problem })
     }
 
-    /// Whether there is room for it.
-    fn fits(&self, survey: &Survey) -> Result<()> {
+    /// Whether there is room for it, beside what an earlier run has copied already.
+    fn fits(&self, survey: &Survey, begun: &Survey) -> Result<()> {
         let failed = |errno| Problem::os("cannot ask how much room there is", errno);
+        let space = survey.space.saturating_sub(begun.space);
+        let inodes = survey.names.saturating_sub(begun.names);
         let room = Capacity::of(self.opened.cursor.base()).map_err(failed)?;
         let short = |what: String| {
             let problem = Problem::new(what).at(format!("store {}", self.on.path));
             Err(problem.remedy("free some, or choose another with --store; nothing was changed"))
         };
-        if survey.space > room.available {
-            let (needed, free) = (terminal::size(survey.space), terminal::size(room.available));
+        if space > room.available {
+            let (needed, free) = (terminal::size(space), terminal::size(room.available));
             return short(format!("it takes {needed}, and {free} are free"));
         }
-        let inodes = room.inodes.map(|inodes| inodes.available);
-        if let Some(free) = inodes.filter(|free| survey.names > *free) {
-            let (needed, free) = (terminal::number(survey.names), terminal::number(free));
+        let available = room.inodes.map(|inodes| inodes.available);
+        if let Some(free) = available.filter(|free| inodes > *free) {
+            let (needed, free) = (terminal::number(inodes), terminal::number(free));
             return short(format!("it takes {needed} inodes, and {free} are free"));
         }
         Ok(())
     }
 
-    fn done(&self, target: &AbsPath, stat: &Stat, survey: Option<&Survey>) -> Done {
+    /// What became of a path; `amount` is how many files and bytes were copied.
+    fn done(&self, target: &AbsPath, stat: &Stat, checked: Checked, amount: Option<(u64, u64)>) -> Done {
+        if let Some(kept) = &checked.kept {
+            let again = escape::shell(target.as_str());
+            log::warn!(
+                "{target}: what it covers takes its space until the reboot, or until `impctl adopt {again}` is run again: {kept}"
+            );
+        }
         let mut entry = line::entry(target, stat, &self.names);
         let nix = line::nix(&entry, self.on);
         if self.manifest.stores.len() > 1 {
@@ -316,17 +436,18 @@ impl Run<'_> {
         Done {
             target: target.clone(),
             source: self.on.path.join(target),
-            was_in_place: survey.is_none(),
-            files: survey.map_or(0, |survey| survey.names),
-            bytes: survey.map_or(0, |survey| survey.bytes),
+            was_in_place: amount.is_none(),
+            files: amount.map_or(0, |(files, _)| files),
+            bytes: amount.map_or(0, |(_, bytes)| bytes),
             nix,
             entry: entry.into(),
+            checked,
         }
     }
 }
 
 /// A directory that is open as a mere place, open for reading: what is flushed must be.
-fn readable(dir: &OwnedFd) -> Result<OwnedFd> {
-    walk::open(dir.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)
+fn readable(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+    walk::open(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)
         .map_err(|errno: Errno| Problem::os("cannot open the directory on the store", errno))
 }

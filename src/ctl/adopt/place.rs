@@ -1,24 +1,36 @@
-//! From the root to the store, and back over the root: copied, verified, moved to its place, mounted.
+//! A tree on its way from the root to the store: copied in the staging directory until a pass finds nothing changed, moved to its place
+//! in one step, and mounted.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::fs::{OFlags, syncfs};
+use rustix::fs::{self, AtFlags, CWD, IFlags, Mode, OFlags, RenameFlags, StatxFlags, XattrFlags, syncfs};
 use rustix::io::Errno;
 
-use crate::ctl::bring::{Bring, Choice, Found, State, show};
-use crate::ctl::copy::Name;
+use super::inventory::{self, Inventory, Seen, nanoseconds};
 use crate::ctl::progress::Progress;
-use crate::ctl::shop::{self, Shop};
+use crate::manifest::AbsPath;
 use crate::manifest::options::BindOptions;
 use crate::mount::place::verify;
 use crate::mount::root::Tree;
-use crate::problem::{Problem, Result, describe};
-use crate::walk::{self, Mounts, Stat};
+use crate::problem::{Problem, Result, os_error};
+use crate::transfer::attributes::{self, OWN};
+use crate::transfer::remove::remove;
+use crate::transfer::seals::{self, Seal};
+use crate::transfer::staging::Stagings;
+use crate::transfer::tree::{self, Choice, Found, State, Transfer, show};
+use crate::transfer::{Name, file, unnamed};
+use crate::walk::{self, Identity, Mounts, Stat};
 
 /// How often what changes while it is copied is copied again.
-const PASSES: usize = 5;
+const PASSES: usize = 8;
+
+/// The name in a staging directory under which a path is copied: the same in every run, which goes on with what is there.
+#[must_use]
+pub fn key(target: &AbsPath) -> CString {
+    tree::key(target.as_str().trim_start_matches('/').as_bytes())
+}
 
 /// A path that is adopted.
 #[derive(Debug)]
@@ -27,98 +39,212 @@ pub struct Place<'p> {
     store: BorrowedFd<'p>,
     name: &'p str,
     c_name: CString,
+    /// The staging directory from which a rename to the place is possible, and the copy's name in it.
+    staging: OwnedFd,
+    key: CString,
+}
+
+/// A copy that is in its place on the store.
+#[derive(Debug)]
+pub struct Copied {
+    /// Its top.
+    pub top: OwnedFd,
+    stat: Stat,
+    /// The top of what was copied.
+    pub source: Identity,
+    /// What was copied.
+    pub seen: Inventory,
+    /// `chattr +i` and `+a` of the top, which are set last.
+    seals: IFlags,
+    /// Whether this run made it.
+    is_new: bool,
 }
 
 impl<'p> Place<'p> {
-    /// A name in a directory on the root, and in the one on the store that is to hold it.
-    pub fn new(root: BorrowedFd<'p>, store: BorrowedFd<'p>, name: &'p str) -> Result<Self> {
-        let c_name = CString::new(name).map_err(|error| Problem::new(error.to_string()))?;
-        Ok(Self { root, store, name, c_name })
+    /// A path of the root, in its directory there and in the one on the store that is to hold it.
+    pub fn new(
+        target: &'p AbsPath,
+        root: BorrowedFd<'p>,
+        store: BorrowedFd<'p>,
+        stagings: &mut Stagings,
+    ) -> Result<Self> {
+        let name = target.name();
+        let other = |error: &dyn std::fmt::Display| Problem::new(error.to_string());
+        let c_name = CString::new(name).map_err(|error| other(&error))?;
+        let staging = stagings.near(store)?.dir().try_clone_to_owned().map_err(|error| other(&error))?;
+        Ok(Self { root, store, name, c_name, staging, key: key(target) })
     }
 
     fn from(&self) -> Name<'_> {
         (self.root, &self.c_name)
     }
 
-    fn to(&self) -> Name<'_> {
+    /// The place on the store.
+    #[must_use]
+    pub fn to(&self) -> Name<'_> {
         (self.store, &self.c_name)
     }
 
-    /// Brings it to the store, where nothing is or the same. It is not seen there before it is whole.
-    pub fn bring(&self, progress: &Progress) -> Result<()> {
-        let failed = |errno| Problem::os("cannot prepare the copy on the store", errno);
-        let there = optional(walk::stat_at(self.store, self.name)).map_err(failed)?;
-        let was_begun = optional(walk::stat_at(self.store, shop::name(self.name))).map_err(failed)?.is_some();
-        if there.is_some() && !was_begun {
-            return self.must_be_same(progress);
-        }
-        let mut shop = Shop::open(self.store, &shop::name(self.name))?;
-        if let Some(there) = there {
-            if !shop.left(&there).map_err(failed)? {
-                shop.close().map_err(failed)?;
-                return self.must_be_same(progress);
-            }
-            shop.take_back(self.name).map_err(failed)?;
-        }
-        for _ in 0..PASSES {
-            if let Err(problem) = self.copy(&shop, progress) {
-                return Err(give_up(&shop, problem));
-            }
-            if let Err(errno) = shop.put(self.name) {
-                let problem = Problem::os("cannot move the copy to its place on the store", errno);
-                return Err(give_up(&shop, problem));
-            }
-            if self.differences(false, &mut |_| ())?.is_empty() {
-                return Ok(());
-            }
-            shop = Shop::open(self.store, &shop::name(self.name))?;
-            shop.take_back(self.name).map_err(failed)?;
-        }
-        Err(give_up(&shop, restless(&[])))
+    fn staged(&self) -> Name<'_> {
+        (self.staging.as_fd(), &self.key)
     }
 
-    /// Copies until a pass over everything finds nothing that differs.
-    fn copy(&self, shop: &Shop<'_>, progress: &Progress) -> Result<()> {
+    /// Brings it to the store, where nothing is or the same. The copy is complete when it appears there.
+    pub fn bring(&self, stagings: &mut Stagings, progress: &Progress) -> Result<Copied> {
+        let failed = |errno| Problem::os("cannot prepare the copy on the store", errno);
+        match walk::stat_at(self.store, self.name) {
+            Ok(there) => match self.interrupted().map_err(failed)? {
+                Some(copy) => self.take_back(copy).map_err(failed)?,
+                None => return self.must_be_same(&there, progress),
+            },
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let copied = self.copy(stagings, progress).and_then(|copied| {
+            let to = (self.store, self.c_name.as_c_str());
+            unnamed::rename(self.staged(), to, RenameFlags::NOREPLACE)
+                .map_err(|errno| Problem::os("cannot move the copy to its place on the store", errno))?;
+            Ok(copied)
+        });
+        copied.map_err(|problem| self.give_up(problem))
+    }
+
+    /// Copies until a pass over everything finds nothing that differs, and nothing changes until all of it is on the disk.
+    fn copy(&self, stagings: &mut Stagings, progress: &Progress) -> Result<Copied> {
         let mut changed = Vec::new();
-        for _ in 0..=PASSES {
+        for _ in 0..PASSES {
+            let mut seen = Inventory::begin();
+            let mut source = None;
             changed.clear();
-            let mut decide = |found: &Found<'_>| match found.state {
-                State::Foreign => Err(foreign(found)),
-                State::Same => Ok(Choice::Pass),
-                State::Missing | State::Differs(_) => {
-                    changed.push(worded(found));
-                    Ok(Choice::Make)
+            let mut decide = |found: &Found<'_>| {
+                if found.path.is_empty() {
+                    source = Some(found.stat.identity());
+                }
+                seen.add(found.stat, found.digest);
+                match found.state {
+                    State::Foreign => Err(foreign(found)),
+                    State::Same => Ok(Choice::Pass),
+                    State::Missing | State::Differs(_) => {
+                        changed.push(worded(found));
+                        Ok(Choice::Make)
+                    }
                 }
             };
-            let mut bring =
-                Bring { work: Some(shop.work()), times: true, read: true, own: true, ..Bring::default() };
-            bring.run(self.from(), Some(shop.copy()), &mut decide, &mut |bytes| progress.add(bytes))?;
-            if changed.is_empty() {
-                return Ok(());
-            }
+            let mut transfer = Transfer {
+                base: Some((self.staging.as_fd(), self.key.to_bytes().to_vec())),
+                stagings: Some(stagings),
+                mirror: true,
+                times: true,
+                read: true,
+                digest: true,
+                ..Transfer::default()
+            };
+            let to = Some(self.staged());
+            transfer.run(self.from(), to, &mut decide, &mut |bytes| progress.add(bytes))?;
+            let seals = std::mem::take(&mut transfer.seals);
             // What could not be written is said here, and what is read back comes from the disk.
-            syncfs(shop.work()).map_err(|errno| Problem::os("cannot write all of it to the store", errno))?;
+            syncfs(&self.staging)
+                .map_err(|errno| Problem::os("cannot write all of it to the store", errno))?;
             progress.say("verifying");
+            let Some(source) = source.filter(|_| changed.is_empty()) else { continue };
+            seen.end();
+            changed = self.changes(&seen)?;
+            if changed.is_empty() {
+                return self.complete(source, seen, seals);
+            }
         }
         Err(restless(&changed))
     }
 
-    fn must_be_same(&self, progress: &Progress) -> Result<()> {
-        progress.say("comparing");
-        let differences = self.differences(true, &mut |bytes| progress.add(bytes))?;
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(Problem::new(format!("the store holds something else at its place: {}", some(&differences)))
-            .remedy("compare the two, and move away the one that is not wanted"))
+    /// The files that changed since a pass, but for their content.
+    fn changes(&self, seen: &Inventory) -> Result<Vec<String>> {
+        let mut changes = Vec::new();
+        let mut decide = |found: &Found<'_>| {
+            if matches!(seen.seen(found.stat), Seen::Changed | Seen::New) {
+                changes.push(path(found));
+            }
+            Ok(Choice::Pass)
+        };
+        Transfer::default().run(self.from(), None, &mut decide, &mut |_| ())?;
+        Ok(changes)
     }
 
-    /// In what the store differs from the root, with the times of directories.
-    fn differences(&self, read: bool, progress: &mut dyn FnMut(u64)) -> Result<Vec<String>> {
-        let mut differences = Vec::new();
+    /// Makes the copy ready to be moved to its place.
+    fn complete(&self, source: Identity, seen: Inventory, seals: Vec<Seal>) -> Result<Copied> {
+        let failed = |errno| Problem::os("cannot complete the copy", errno);
+        let (own, below): (Vec<_>, Vec<_>) =
+            seals.into_iter().partition(|seal| seal.path == self.key.to_bytes());
+        seals::set(self.staging.as_fd(), &below)?;
+        let top = walk::look(self.staging.as_fd(), &*self.key, Mounts::Stay).map_err(failed)?;
+        let stat = walk::stat(top.as_fd()).map_err(failed)?;
+        let mark = Mark::new(self.from()).map_err(failed)?;
+        mark.set(top.as_fd()).map_err(failed)?;
+        // Nobody else can change the copy before it is moved to its place: whoever does it then leaves a later time.
+        while inventory::coarse_time() <= mark.time {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let seals = own.first().map_or(IFlags::empty(), |seal| seal.flags);
+        Ok(Copied { top, stat, source, seen, seals, is_new: true })
+    }
+
+    /// The copy that a run put at the place on the store and was stopped before it mounted it, if nothing in it has been changed since.
+    fn interrupted(&self) -> Result<Option<Identity>, Errno> {
+        let top = walk::look(self.store, self.name, Mounts::Stay)?;
+        let own = Mark::new(self.from())?;
+        let Some(mark) = Mark::of(top.as_fd())?.filter(|mark| mark.text == own.text) else { return Ok(None) };
+        let mut is_changed = false;
+        let mut decide = |found: &Found<'_>| {
+            // The rename may have changed that of the top.
+            is_changed |= !found.path.is_empty() && nanoseconds(found.stat.changed()) > mark.time;
+            Ok(Choice::Pass)
+        };
+        let walked = Transfer::default().run(self.to(), None, &mut decide, &mut |_| ());
+        walked.map_err(|problem| problem.errno.unwrap_or(Errno::IO))?;
+        Ok(if is_changed { None } else { Some(walk::stat(top.as_fd())?.identity()) })
+    }
+
+    /// Moves the copy from its place back to the staging directory, where it can be changed.
+    fn take_back(&self, copy: Identity) -> Result<(), Errno> {
+        remove(self.staged())?;
+        unnamed::rename(self.to(), self.staged(), RenameFlags::NOREPLACE)?;
+        if walk::stat_at(self.staging.as_fd(), &*self.key)?.identity() != copy {
+            // Replaced by the owner of the directory, and not ours.
+            unnamed::rename(self.staged(), self.to(), RenameFlags::NOREPLACE)?;
+            return Err(Errno::STALE);
+        }
+        let mut decide = |found: &Found<'_>| {
+            if !found.stat.seals().is_empty() {
+                let unsealed = file::open(found.from, found.stat)
+                    .and_then(|file| attributes::seal(file.as_fd(), IFlags::empty()));
+                unsealed.map_err(|errno| Problem::os("cannot clear inode flags", errno))?;
+            }
+            Ok(Choice::Pass)
+        };
+        let walked = Transfer::default().run(self.staged(), None, &mut decide, &mut |_| ());
+        walked.map_err(|problem| problem.errno.unwrap_or(Errno::IO))
+    }
+
+    /// Removes what was begun: it must not take the space that is missing.
+    fn give_up(&self, problem: Problem) -> Problem {
+        if let Err(errno) = remove(self.staged()) {
+            log::warn!("what was begun stays on the store until the next run: {errno}");
+        }
+        problem
+    }
+
+    /// Compares it with what is at the place on the store.
+    fn must_be_same(&self, there: &Stat, progress: &Progress) -> Result<Copied> {
+        progress.say("comparing");
+        let mut seen = Inventory::begin();
+        let (mut differences, mut source) = (Vec::new(), None);
         let mut decide = |found: &Found<'_>| {
             // Something was added or removed.
             let aged = |there: &Stat| found.stat.is_dir() && there.modified() != found.stat.modified();
+            seen.add(found.stat, found.digest);
+            if found.path.is_empty() {
+                let is_that = found.there.is_some_and(|it| it.identity() == there.identity());
+                source = is_that.then(|| found.stat.identity());
+            }
             match found.state {
                 State::Foreign => return Err(foreign(found)),
                 State::Same if !found.there.is_some_and(aged) => {}
@@ -126,94 +252,163 @@ impl<'p> Place<'p> {
             }
             Ok(Choice::Pass)
         };
-        let mut bring = Bring { read, own: true, ..Bring::default() };
-        bring.run(self.from(), Some(self.to()), &mut decide, progress)?;
-        Ok(differences)
+        let mut transfer = Transfer { read: true, digest: true, mirror: true, ..Transfer::default() };
+        transfer.run(self.from(), Some(self.to()), &mut decide, &mut |bytes| progress.add(bytes))?;
+        if !differences.is_empty() {
+            let what = format!("the store holds something else at its place: {}", some(&differences));
+            return Err(
+                Problem::new(what).remedy("compare the two, and move away the one that is not wanted")
+            );
+        }
+        seen.end();
+        let changes = self.changes(&seen)?;
+        if !changes.is_empty() {
+            return Err(restless(&changes));
+        }
+        let failed = |errno| Problem::os("cannot open the copy on the store", errno);
+        let top = walk::look(self.store, self.name, Mounts::Stay).map_err(failed)?;
+        let stat = walk::stat(top.as_fd()).map_err(failed)?;
+        match source {
+            Some(source) if stat.identity() == there.identity() => {
+                Ok(Copied { top, stat, source, seen, seals: IFlags::empty(), is_new: false })
+            }
+            _ => Err(replaced("on the store")),
+        }
     }
 
-    /// Mounts what the store holds over the root, as a run does. Gives the mount.
-    pub fn mount(&self, tree: &mut Tree) -> Result<OwnedFd> {
+    /// Mounts the copy over the root, as a run does. Returns the mount.
+    pub fn mount(&self, tree: &mut Tree, copied: &Copied) -> Result<OwnedFd> {
         let failed = |errno| Problem::os("cannot open it to mount it", errno);
-        let source = walk::look(self.store, self.name, Mounts::Stay).map_err(failed)?;
-        let source_stat = walk::stat(source.as_fd()).map_err(failed)?;
-        let place = walk::look(self.root, self.name, Mounts::Enter).map_err(failed)?;
-        let below = walk::stat(place.as_fd()).map_err(failed)?;
-        // Through it the old state is seen when it is covered.
-        let old = if below.is_dir() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            Some(walk::open(self.root, self.name, flags, Mounts::Enter).map_err(failed)?)
-        } else {
-            None
-        };
-        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let to = (self.root, self.name);
-        tree.bind(source.as_fd(), to, place.as_fd(), BindOptions::DEFAULT, false)?;
-        verify(to, &source_stat)?;
-        let late = match &old {
-            Some(old) => late(old.as_fd(), start.as_nanos()),
-            None => walk::stat(place.as_fd())
-                .map(|stat| {
-                    if nanoseconds(&stat) < start.as_nanos() { Vec::new() } else { vec!["itself".to_owned()] }
-                })
-                .map_err(failed),
-        };
-        let late = late?;
-        if late.is_empty() {
-            return walk::look(self.root, self.name, Mounts::Enter).map_err(failed);
+        let mounted = (|| {
+            let place = walk::look(self.root, self.name, Mounts::Enter).map_err(failed)?;
+            if walk::stat(place.as_fd()).map_err(failed)?.identity() != copied.source {
+                return Err(replaced("on the root"));
+            }
+            let to = (self.root, self.name);
+            tree.bind(copied.top.as_fd(), to, place.as_fd(), BindOptions::DEFAULT, false)
+        })();
+        if let Err(problem) = mounted {
+            return Err(if copied.is_new { self.withdraw(copied, problem) } else { problem });
         }
-        Err(Problem::new(format!(
-            "it is mounted, but in that moment something changed below: {}",
-            some(&late)
-        ))
-        .remedy("`mount --bind / /mnt` shows what is below; compare the two, and copy what is missing"))
+        verify((self.root, self.name), &copied.stat)?;
+        walk::look(self.root, self.name, Mounts::Enter).map_err(failed)
     }
-}
 
-/// What has changed in a directory since then.
-fn late(dir: BorrowedFd<'_>, since: u128) -> Result<Vec<String>> {
-    let mut late = Vec::new();
-    let mut decide = |found: &Found<'_>| {
-        if nanoseconds(found.stat) >= since {
-            late.push(worded(found));
+    /// Removes the copy from its place.
+    fn withdraw(&self, copied: &Copied, problem: Problem) -> Problem {
+        match self.take_back(copied.stat.identity()) {
+            Ok(()) => self.give_up(problem),
+            Err(errno) => {
+                log::warn!("the copy stays on the store: {errno}");
+                problem
+            }
         }
-        Ok(Choice::Pass)
-    };
-    Bring::default().run((dir, c"."), None, &mut decide, &mut |_| ())?;
-    Ok(late)
-}
+    }
 
-fn nanoseconds(stat: &Stat) -> u128 {
-    let (seconds, nanoseconds) = stat.changed();
-    u128::from(seconds.unsigned_abs()) * 1_000_000_000 + u128::from(nanoseconds)
-}
-
-fn optional<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
-    match result {
-        Err(Errno::NOENT) => Ok(None),
-        result => result.map(Some),
+    /// Completes the copy once it is mounted: everything is on the disk after that.
+    pub fn end(&self, copied: &Copied) -> Result<()> {
+        end(copied.top.as_fd(), copied.seals)?;
+        syncfs(&self.staging)
+            .map_err(|errno| Problem::os("it is mounted, but cannot be written to the store", errno))
     }
 }
 
-/// Takes away what was begun: it must not take the space that is missing.
-fn give_up(shop: &Shop<'_>, problem: Problem) -> Problem {
-    if let Err(errno) = shop.close() {
-        log::warn!("what was begun stays on the store until the next run: {}", describe(errno));
+/// Removes the mark of a copy that is in use from now on, and sets the inode flags that forbid changes.
+pub fn end(top: BorrowedFd<'_>, seals: IFlags) -> Result<()> {
+    let failed = |errno| Problem::os("it is mounted, but the copy cannot be completed", errno);
+    Mark::remove(top).map_err(failed)?;
+    if seals.is_empty() {
+        return Ok(());
     }
-    problem
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = fs::openat(CWD, magic(top), flags, Mode::empty());
+    match opened.and_then(|file| attributes::seal(file.as_fd(), seals)) {
+        Ok(()) | Err(Errno::NOTTY | Errno::NOTSUP) => Ok(()),
+        Err(errno) => Err(failed(errno)),
+    }
 }
 
-/// A path below the one that is adopted, and what is with it.
+/// The path that leads to an open file, and nothing else.
+fn magic(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Tells a copy that is in its place and not in use yet: when it was completed, in which boot, and of what.
+#[derive(Debug)]
+struct Mark {
+    text: String,
+    time: u128,
+}
+
+impl Mark {
+    fn name() -> String {
+        format!("{OWN}adopting")
+    }
+
+    /// That of a copy of this source which is complete now.
+    fn new(source: Name<'_>) -> Result<Self, Errno> {
+        let time = inventory::exact_time();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(os_error)?;
+        let identity = walk::stat_at(source.0, source.1)?.identity();
+        // Numbers are used again, and not every file system knows when a file was made.
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let born = fs::statx(source.0, source.1, flags, StatxFlags::BTIME)?.stx_btime;
+        Ok(Self { text: format!("{} {identity} {}.{}", boot.trim(), born.tv_sec, born.tv_nsec), time })
+    }
+
+    /// The one of an open file or directory, if it has one.
+    fn of(top: BorrowedFd<'_>) -> Result<Option<Self>, Errno> {
+        let mut value = [0_u8; 256];
+        let length = match fs::getxattr(magic(top), Self::name(), &mut value[..]) {
+            Ok(length) => length,
+            Err(Errno::NODATA | Errno::NOTSUP) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let text = String::from_utf8_lossy(&value[..length]);
+        let Some((time, text)) = text.split_once(' ') else { return Ok(None) };
+        Ok(time.parse().ok().map(|time| Self { text: text.to_owned(), time }))
+    }
+
+    fn set(&self, top: BorrowedFd<'_>) -> Result<(), Errno> {
+        let value = format!("{} {}", self.time, self.text);
+        match fs::setxattr(magic(top), Self::name(), value.as_bytes(), XattrFlags::empty()) {
+            // Then a run that is stopped cannot be told from another's work, and the next one compares.
+            Err(Errno::NOTSUP | Errno::PERM) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn remove(top: BorrowedFd<'_>) -> Result<(), Errno> {
+        if Self::of(top)?.is_none() {
+            return Ok(());
+        }
+        match fs::removexattr(magic(top), Self::name()) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// A path below the one that is adopted.
+fn path(found: &Found<'_>) -> String {
+    if found.path.is_empty() { "itself".to_owned() } else { show(found.path) }
+}
+
+/// The same, and what is with it.
 fn worded(found: &Found<'_>) -> String {
-    let path = if found.path.is_empty() { "itself".to_owned() } else { show(found.path) };
     match found.state {
-        State::Missing => format!("{path} (not there)"),
-        State::Differs(what) => format!("{path} ({what})"),
-        State::Same | State::Foreign => path,
+        State::Missing => format!("{} (not there)", path(found)),
+        State::Differs(what) => format!("{} ({what})", path(found)),
+        State::Same | State::Foreign => path(found),
     }
 }
 
 fn foreign(found: &Found<'_>) -> Problem {
     Problem::new(format!("another file system is mounted at {}", show(found.path)))
+}
+
+fn replaced(place: &str) -> Problem {
+    Problem::new(format!("it was replaced {place} while it was copied")).remedy("run again")
 }
 
 fn restless(changed: &[String]) -> Problem {

@@ -3,15 +3,22 @@
 //! It is kept beside the report and not in it: a run takes away what the report has and the manifest has not, and under this
 //! mount there is an old state. A mount that nobody told it of is left alone, and is in place once the manifest names it.
 
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::OFlags;
 
 use serde::{Deserialize, Serialize};
 
+use super::inventory::Inventory;
+use super::place;
 use crate::lock::Lock;
 use crate::manifest::{AbsPath, Kind};
 use crate::problem::{Problem, Result};
 use crate::report::Report;
 use crate::runtime::{self, Document};
+use crate::walk::{self, Mounts};
 use crate::{table, utab};
 
 /// Where it is kept.
@@ -85,6 +92,37 @@ impl Document for Adopted {
         let in_order = self.entries.is_sorted_by(|one, other| one.target < other.target);
         (!in_order).then_some("its entries are not in path order")
     }
+}
+
+/// Keeps what the last pass over a path saw, for a run that looks again at what is covered there.
+pub fn keep_inventory(target: &AbsPath, seen: &Inventory, lock: &Lock) -> Result<()> {
+    let name = inventory_name(target);
+    let dir = runtime::directory(runtime::DIRECTORY)?;
+    runtime::replace(lock, dir.as_fd(), &name, &seen.to_bytes())
+        .map_err(|errno| Problem::os(format!("cannot write {}/{name}", runtime::DIRECTORY), errno))
+}
+
+/// What [`keep_inventory`] kept; none where it cannot be read. Then everything is compared.
+#[must_use]
+pub fn inventory(target: &AbsPath) -> Option<Inventory> {
+    let dir = runtime::directory(runtime::DIRECTORY).ok()?;
+    let file = walk::open(dir.as_fd(), &*inventory_name(target), OFlags::RDONLY, Mounts::Stay).ok()?;
+    if !runtime::is_roots(&walk::stat(file.as_fd()).ok()?) {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    File::from(file).read_to_end(&mut bytes).ok()?;
+    Some(Inventory::from_bytes(&bytes))
+}
+
+/// Removes it: nothing is covered any more.
+pub fn forget_inventory(target: &AbsPath) {
+    // There is none for most paths, and one that stays only takes some memory.
+    let _ = std::fs::remove_file(format!("{}/{}", runtime::DIRECTORY, inventory_name(target)));
+}
+
+fn inventory_name(target: &AbsPath) -> String {
+    format!("covered-{}", place::key(target).to_string_lossy())
 }
 
 /// Lets the report forget what an entry that is gone has left there: a run would take it away, and it is to stay. A report that

@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::open_files::{Access, Process, User};
 use super::place::some;
 use super::survey::{Database, Survey};
-use super::users::User;
+use super::views::View;
 use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Missing, Owner, Phase, pattern, refuse};
@@ -125,27 +126,26 @@ pub fn mounts_below(target: &AbsPath) -> Result<()> {
         .remedy("adopt what lies beside them"))
 }
 
-/// Who would go on writing to what is hidden then, and databases that somebody may have open.
-pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User]) -> Result<()> {
+/// Processes that would go on writing to what is hidden then, mounts through which others would, and databases that may be open.
+pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User], views: &[View]) -> Result<()> {
     const OVERRIDE: &str = "or say --open: it is copied as it is, and must be started again afterwards";
+    let users: Vec<_> = users.iter().filter(|user| user.access >= Access::Directory).collect();
     let is = survey.databases.first();
     if !users.is_empty() {
-        let who: Vec<_> = users.iter().map(describe).collect();
+        let who: Vec<_> = users.iter().map(ToString::to_string).collect();
         let what = is.map_or("it".to_owned(), |one| format!("{} ({})", one.what, one.file));
-        let mut units: Vec<_> = users.iter().filter_map(|user| user.unit.as_deref()).collect();
-        units.sort_unstable();
-        units.dedup();
-        let stop = match (units.as_slice(), users) {
-            ([], [user]) => format!("end it (kill {})", user.pid),
-            ([], _) => "end them".to_owned(),
-            (units, _) => {
-                let units: Vec<_> = units.iter().map(|unit| escape::shell(*unit)).collect();
-                format!("systemctl stop -- {}", units.join(" "))
-            }
-        };
+        let stop = stop(users.iter().map(|user| &user.process));
         return Err(
             Problem::new(format!("{what} is open: {}", some(&who))).remedy(format!("{stop}, {OVERRIDE}"))
         );
+    }
+    if let Some(view) = views.iter().find(|view| view.is_written) {
+        let stop = match &view.process {
+            Some(process) => stop([process]),
+            None => "unmount that".to_owned(),
+        };
+        return Err(Problem::new(format!("a mount would not hide it everywhere: {view}"))
+            .remedy(format!("{stop}, {OVERRIDE}")));
     }
     let open = survey.databases.iter().find_map(|one| one.open.as_ref().map(|file| (one, file)));
     let Some((Database { what, .. }, file)) = open else { return Ok(()) };
@@ -155,7 +155,35 @@ pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User]) -> Result<()> {
     .remedy(format!("start and stop its service once, {OVERRIDE}")))
 }
 
-fn describe(user: &User) -> String {
-    let unit = user.unit.as_ref().map_or(String::new(), |unit| format!(" of {unit}"));
-    format!("{} ({}){unit} {}", user.name, user.pid, user.does)
+/// What stops these.
+fn stop<'p>(processes: impl IntoIterator<Item = &'p Process>) -> String {
+    by_unit("stop", &|_| true, processes)
+}
+
+/// What starts these again, so that they open what is mounted.
+#[must_use]
+pub fn restart(process: &Process) -> String {
+    // Of a user's session only the process itself.
+    by_unit("restart", &|unit| unit.ends_with(".service") && !unit.starts_with("user@"), [process])
+}
+
+fn by_unit<'p>(
+    verb: &str,
+    is_meant: &dyn Fn(&str) -> bool,
+    processes: impl IntoIterator<Item = &'p Process>,
+) -> String {
+    let processes: Vec<_> = processes.into_iter().collect();
+    let units = processes.iter().filter_map(|process| process.unit.as_deref());
+    let mut units: Vec<_> = units.filter(|unit| is_meant(unit)).collect();
+    units.sort_unstable();
+    units.dedup();
+    match (units.as_slice(), processes.as_slice()) {
+        ([], [Process { pid: Some(pid), .. }]) => format!("end it (kill {pid})"),
+        ([], [device]) => format!("detach it (losetup --detach {})", device.name),
+        ([], _) => "end them".to_owned(),
+        (units, _) => {
+            let units: Vec<_> = units.iter().map(|unit| escape::shell(*unit)).collect();
+            format!("systemctl {verb} -- {}", units.join(" "))
+        }
+    }
 }

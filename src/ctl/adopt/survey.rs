@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-use crate::ctl::bring::{Bring, Choice, State, show};
-use crate::ctl::copy::Name;
 use crate::problem::{Problem, Result};
+use crate::transfer::Name;
+use crate::transfer::tree::{Choice, Found, State, Transfer, show};
 
 /// A file or directory: its device and its number.
 pub type Inode = ((u32, u32), u64);
@@ -41,7 +41,7 @@ impl Survey {
     pub fn of(tree: Name<'_>) -> Result<Self> {
         let survey = RefCell::new(Self::default());
         let mut folders: HashMap<Vec<u8>, Folder> = HashMap::new();
-        let mut decide = |found: &crate::ctl::bring::Found<'_>| {
+        let mut decide = |found: &Found<'_>| {
             let mut survey = survey.borrow_mut();
             if found.state == State::Foreign {
                 return Err(Problem::new(format!("another file system is mounted at {}", show(found.path)))
@@ -62,7 +62,7 @@ impl Survey {
             }
             Ok(Choice::Pass)
         };
-        Bring::default().run(tree, None, &mut decide, &mut |_| ())?;
+        Transfer::default().run(tree, None, &mut decide, &mut |_| ())?;
         let mut survey = survey.into_inner();
         let mut found: Vec<_> = folders.iter().flat_map(|(folder, files)| databases(folder, files)).collect();
         found.sort_by(|one, other| one.file.cmp(&other.file));

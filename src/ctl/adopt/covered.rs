@@ -1,0 +1,280 @@
+//! The tree that a mount covers: what was changed in it after it was copied, and its removal once nothing of it is needed.
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self, IFlags, Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
+
+use super::inventory::{Inventory, Seen, nanoseconds};
+use crate::mount::kernel;
+use crate::problem::{Problem, Result};
+use crate::sys;
+use crate::transfer::attributes::{self, OWN};
+use crate::transfer::file::{self, Ignore};
+use crate::transfer::remove;
+use crate::transfer::seals::descend;
+use crate::transfer::tree::{Choice, Found, State, Transfer, show};
+use crate::transfer::{Name, content};
+use crate::walk::{self, Identity, Mounts, Stat};
+
+/// A directory or file that a mount covers.
+#[derive(Debug)]
+pub struct Covered {
+    /// Its directory, seen without what is mounted in it.
+    dir: OwnedFd,
+    name: CString,
+    /// Its properties.
+    pub stat: Stat,
+}
+
+/// A file of the covered tree that is not in the copy as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its path below the tree; empty for the top.
+    pub path: Vec<u8>,
+    /// The first property in which it differs, or what else became of it.
+    pub what: &'static str,
+}
+
+/// What was found out about a covered tree.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// In the order of the tree.
+    pub changes: Vec<Change>,
+    /// Files that are open for writing: their inodes and paths.
+    pub written: Vec<(u64, Vec<u8>)>,
+}
+
+/// The copy that is mounted over it.
+#[derive(Debug, Clone, Copy)]
+pub struct Copy<'c> {
+    /// Its directory and name on the store.
+    pub at: Name<'c>,
+    /// Its top.
+    pub top: BorrowedFd<'c>,
+    /// The time when it was mounted: what was made in it since then is not compared.
+    pub mounted: u128,
+}
+
+impl Covered {
+    /// Opens what is covered at a name in a directory.
+    pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<Self> {
+        let failed = |errno| Problem::os("cannot look at what the mount covers", errno);
+        let dir = kernel::without_mounts(dir).map_err(failed)?;
+        let stat = walk::stat_at(dir.as_fd(), name).map_err(failed)?;
+        Ok(Self { dir, name: name.to_owned(), stat })
+    }
+
+    /// The same, which must be a certain file or directory.
+    pub fn expect(self, identity: Identity) -> Result<Self> {
+        if self.stat.identity() == identity {
+            return Ok(self);
+        }
+        Err(Problem::new("something else than what was copied is covered now"))
+    }
+
+    /// Its directory and name.
+    #[must_use]
+    pub fn name(&self) -> Name<'_> {
+        (self.dir.as_fd(), &self.name)
+    }
+
+    /// Whether nothing is in it that anybody could miss: it is a mere mount point.
+    #[must_use]
+    pub fn is_placeholder(&self) -> bool {
+        let is_empty = || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let dir = walk::open(self.dir.as_fd(), &*self.name, flags, Mounts::Stay);
+            dir.and_then(|dir| walk::names(dir.as_fd(), 1)).is_ok_and(|names| names.is_empty())
+        };
+        self.stat.mode() == 0 && if self.stat.is_dir() { is_empty() } else { self.stat.size() == 0 }
+    }
+
+    /// Whether a run was stopped while it removed what is in it.
+    pub fn is_released(&self) -> Result<bool, Errno> {
+        let top = walk::look(self.dir.as_fd(), &*self.name, Mounts::Stay)?;
+        match fs::getxattr(magic(top.as_fd()), released(), &mut [0_u8; 0][..]) {
+            Ok(_) => Ok(true),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Compares it with what the last pass saw, and what differs with the copy.
+    pub fn check(&self, seen: &Inventory, copy: Copy<'_>, progress: &mut dyn FnMut(u64)) -> Result<Findings> {
+        sys::ignore_lease_breaks();
+        let mut findings = Findings::default();
+        let mut bytes = 0;
+        let mut decide = |found: &Found<'_>| {
+            if found.state == State::Foreign {
+                return Err(Problem::new(format!("something was mounted on {} meanwhile", show(found.path))));
+            }
+            let failed = |errno| Problem::os(format!("cannot compare {}", shown(found.path)), errno);
+            match check(found, seen, copy, &mut findings, &mut |more| bytes += more) {
+                // Removed meanwhile, which its directory shows.
+                Ok(()) | Err(Errno::NOENT | Errno::STALE) => Ok(Choice::Pass),
+                Err(errno) => Err(failed(errno)),
+            }
+        };
+        Transfer::default().run(self.name(), None, &mut decide, &mut |_| ())?;
+        progress(bytes);
+        Ok(findings)
+    }
+
+    /// Removes everything in it. The directory itself is what the mount is on, and stays without any permission, as does a file,
+    /// which is emptied. None of it may be needed any more.
+    pub fn give_back(&self) -> Result<()> {
+        let failed = |errno| Problem::os("cannot remove what the mount covers", errno);
+        let is_dir = self.stat.is_dir();
+        let flags = if is_dir { OFlags::RDONLY | OFlags::DIRECTORY } else { OFlags::RDONLY };
+        let fd = walk::open(self.dir.as_fd(), &*self.name, flags, Mounts::Stay).map_err(failed)?;
+        let stat = walk::stat(fd.as_fd()).map_err(failed)?;
+        if stat.identity() != self.stat.identity() || (!is_dir && stat.links() > 1) {
+            return Err(Problem::new("it was replaced, or has another name now"));
+        }
+        if !stat.seals().is_empty() {
+            attributes::seal(fd.as_fd(), IFlags::empty()).map_err(failed)?;
+        }
+        match fs::fsetxattr(&fd, released(), b"", XattrFlags::empty()) {
+            // Then a run that is stopped leaves what the next one takes for changes.
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        if is_dir {
+            remove::empty(fd.as_fd()).map_err(failed)?;
+        } else {
+            let again =
+                walk::open(self.dir.as_fd(), &*self.name, OFlags::WRONLY, Mounts::Stay).map_err(failed)?;
+            if walk::stat(again.as_fd()).map_err(failed)?.identity() != stat.identity() {
+                return Err(failed(Errno::STALE));
+            }
+            fs::ftruncate(&again, 0).map_err(failed)?;
+        }
+        fs::fchmod(&fd, Mode::empty()).map_err(failed)?;
+        match fs::fremovexattr(&fd, released()) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+}
+
+/// The name of the attribute of a tree that is being removed.
+fn released() -> String {
+    format!("{OWN}released")
+}
+
+/// The path that leads to an open file, and nothing else.
+fn magic(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// A path below the tree, for messages.
+fn shown(path: &[u8]) -> String {
+    if path.is_empty() { "it".to_owned() } else { show(path) }
+}
+
+/// Compares one file of the covered tree.
+fn check(
+    found: &Found<'_>,
+    seen: &Inventory,
+    copy: Copy<'_>,
+    findings: &mut Findings,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Errno> {
+    let (stat, state) = (found.stat, seen.seen(found.stat));
+    if stat.is_file() {
+        let file = File::from(file::open(found.from, stat)?.fd);
+        if sys::is_written(file.as_fd()) == Some(true) {
+            findings.written.push((stat.inode(), found.path.to_owned()));
+        }
+        if let Seen::Same(wanted) = state
+            && content::digest(&file, stat.size(), progress)?.max(1) == wanted
+        {
+            return Ok(());
+        }
+    } else if let Seen::Same(_) = state {
+        return Ok(());
+    }
+    let mut change = |what| findings.changes.push(Change { path: found.path.to_owned(), what });
+    let there = match Counterpart::open(found.path, stat, copy) {
+        Ok(there) => there,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
+            change("not in the copy");
+            return Ok(());
+        }
+        Err(errno) => return Err(errno),
+    };
+    // The copy may change at any time.
+    let difference = match file::difference(
+        (found.from, stat),
+        (there.name(), &there.stat),
+        Ignore::default(),
+        Some(progress),
+        None,
+    ) {
+        Err(Errno::NOENT | Errno::STALE) => Some("changed in the copy, too"),
+        difference => difference?,
+    };
+    if let Some(what) = difference {
+        change(what);
+    }
+    if stat.is_dir() && there.stat.is_dir() {
+        for name in removed((found.from, stat), &there, copy.mounted)? {
+            let end: &[u8] = if found.path.is_empty() { b"" } else { b"/" };
+            let path = [found.path, end, name.to_bytes()].concat();
+            findings.changes.push(Change { path, what: "removed" });
+        }
+    }
+    Ok(())
+}
+
+/// The names in a directory of the copy that the covered one does not have any more.
+fn removed(
+    (from, stat): (Name<'_>, &Stat),
+    there: &Counterpart,
+    mounted: u128,
+) -> Result<BTreeSet<CString>, Errno> {
+    let source = file::open(from, stat)?;
+    let copy = file::open(there.name(), &there.stat)?;
+    let mut names: BTreeSet<_> = walk::names(copy.as_fd(), usize::MAX)?.into_iter().collect();
+    for name in walk::names(source.as_fd(), usize::MAX)? {
+        names.remove(&name);
+    }
+    // What was made since is in nobody's way.
+    names.retain(|name| {
+        walk::stat_at(copy.as_fd(), &**name).is_ok_and(|stat| nanoseconds(stat.changed()) < mounted)
+    });
+    Ok(names)
+}
+
+/// The file of the copy at a path.
+struct Counterpart {
+    dir: OwnedFd,
+    name: CString,
+    stat: Stat,
+}
+
+impl Counterpart {
+    fn open(path: &[u8], like: &Stat, copy: Copy<'_>) -> Result<Self, Errno> {
+        let clone = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(crate::problem::os_error);
+        let (dir, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            _ if path.is_empty() && like.is_dir() => (clone(copy.top)?, c".".to_owned()),
+            _ if path.is_empty() => (clone(copy.at.0)?, copy.at.1.to_owned()),
+            Some(at) => (descend(clone(copy.top)?, &path[..at])?, text(&path[at + 1..])?),
+            None => (clone(copy.top)?, text(path)?),
+        };
+        let stat = walk::stat_at(dir.as_fd(), &*name)?;
+        Ok(Self { dir, name, stat })
+    }
+
+    fn name(&self) -> Name<'_> {
+        (self.dir.as_fd(), &self.name)
+    }
+}
+
+fn text(name: &[u8]) -> Result<CString, Errno> {
+    CString::new(name).map_err(|_| Errno::INVAL)
+}

@@ -1,0 +1,404 @@
+//! `impctl adopt` stopped, killed, refused by the kernel, and written to by others, at each of its system calls.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+
+use nix::errno::Errno;
+use serde_json::json;
+
+use crate::ctl_adopt::adopted;
+use crate::live::manifest;
+use crate::support::inject::Act;
+use crate::support::trees::Look;
+use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, run};
+
+tests![
+    killed_at_any_moment: Disk Inject,
+    errors_at_any_moment: Disk Inject,
+    written_at_any_moment: Disk Inject,
+    closed_at_any_moment: Disk Inject,
+    mapped_at_any_moment: Disk Inject,
+];
+
+type State = (Look, bool, Vec<String>);
+
+/// A small tree on a running machine, made anew for every fault.
+struct Case {
+    _disk: Disk,
+    machine: Machine,
+}
+
+const WORDS: &[&str] = &["/srv/app"];
+
+impl Case {
+    fn new() -> Self {
+        let disk = Disk::image(Path::new("/tmp/image"), Fs::Ext4, 16, "");
+        disk.mount("/tmp/disk");
+        let machine = Machine::new(Root::Nothing, Disk::folder(Path::new("/tmp/disk/one")));
+        machine.manifest(&manifest(json!([{ "directory": "/var/lib/named" }])));
+        Self { _disk: disk, machine }
+    }
+
+    fn reset(&self) {
+        let Self { machine, .. } = self;
+        machine.power_off();
+        machine.disk().erase();
+        machine.power_on();
+        machine.build().ok();
+        machine.switch_root();
+        let place = machine.at("/srv/app");
+        fs::create_dir_all(place.join("sub")).unwrap();
+        fs::write(place.join("one"), "one").unwrap();
+        fs::hard_link(place.join("one"), place.join("sub/two")).unwrap();
+        symlink("one", place.join("link")).unwrap();
+        let mut file = File::create(place.join("large")).unwrap();
+        file.write_all(&vec![b'x'; 10_000]).unwrap();
+        file.set_len(100_000).unwrap();
+        chown(place.join("sub"), Some(7), Some(8)).unwrap();
+        // The same at every time.
+        run(&[
+            "find".as_ref(),
+            place.as_os_str(),
+            "-exec".as_ref(),
+            "touch".as_ref(),
+            "-hd@1000000000.5".as_ref(),
+            "{}".as_ref(),
+            "+".as_ref(),
+        ])
+        .ok();
+    }
+
+    fn run(&self, faults: &[Injected]) -> (Output, Vec<Call>) {
+        self.machine.trace_impctl(faults, "adopt", WORDS)
+    }
+
+    /// What is seen, whether it is mounted, and everything on the store.
+    fn state(&self) -> State {
+        let place = self.machine.at("/srv/app");
+        let store = self.machine.disk().snapshot().news(&Snapshot::default());
+        (Look::of(&place), self.machine.mount_at("/srv/app").is_some(), store)
+    }
+}
+
+/// Calls that change something, or make sure that it is on the disk.
+const CHANGES: &[&str] = &[
+    "chmod",
+    "fchmod",
+    "fchown",
+    "fchownat",
+    "fremovexattr",
+    "fsetxattr",
+    "fsync",
+    "ftruncate",
+    "linkat",
+    "mkdirat",
+    "mknodat",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "pwrite64",
+    "removexattr",
+    "rename",
+    "renameat",
+    "renameat2",
+    "setxattr",
+    "symlinkat",
+    "syncfs",
+    "unlinkat",
+    "utimensat",
+    "write",
+];
+
+/// The calls that get a fault: of all that change something, every third in a developer's own runs.
+fn taken(calls: &[Call]) -> Vec<(usize, Call)> {
+    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 3 };
+    let changes: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(CHANGES)).collect();
+    assert!(changes.len() > 40, "{calls:?}");
+    changes.into_iter().enumerate().step_by(step).collect()
+}
+
+/// Without a fault: before, after, and the calls.
+fn reference(case: &Case) -> (State, State, Vec<Call>) {
+    case.reset();
+    let before = case.state();
+    let (output, calls) = case.run(&[]);
+    output.ok();
+    let after = case.state();
+    assert_eq!(before.0.differences(&after.0), [] as [&str; 0]);
+    (before, after, calls)
+}
+
+/// In what the tree differs that a program sees; the mark of a copy that is not complete is none of it.
+fn seen_differences(one: &State, other: &State) -> Vec<String> {
+    let differences = one.0.differences(&other.0).into_iter();
+    differences.filter(|line| !line.contains(" trusted.imp-mount.adopting=")).collect()
+}
+
+fn killed_at_any_moment() {
+    let case = Case::new();
+    let (before, expected, calls) = reference(&case);
+    for (_, call) in taken(&calls) {
+        case.reset();
+        let (output, _) = case.run(&[Injected::kill_nth(&call)]);
+        assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
+        let killed = case.state();
+        assert_eq!(seen_differences(&before, &killed), [] as [&str; 0], "{call:?}");
+        let again = case.machine.impctl("adopt", WORDS);
+        let after = case.state();
+        assert!(
+            again.code == Some(0) && after == expected,
+            "{call:?}: {again:?} {after:#?} not {expected:#?}"
+        );
+        assert_eq!(adopted()["entries"].as_array().unwrap().len(), 1, "{call:?}");
+    }
+}
+
+fn errors_at_any_moment() {
+    let case = Case::new();
+    let (before, expected, calls) = reference(&case);
+    for (number, call) in taken(&calls) {
+        let errno = [Errno::EIO, Errno::ENOSPC, Errno::EPERM][number / 3 % 3];
+        case.reset();
+        let (output, _) = case.run(&[Injected::error_nth(errno, &call)]);
+        let failed = case.state();
+        assert_eq!(seen_differences(&before, &failed), [] as [&str; 0], "{errno} at {call:?}: {output:?}");
+        let said = output.stderr.contains("error: ") || output.stderr.contains("warning: ");
+        let done = output.code == Some(0) && failed == expected;
+        assert!(done || said, "{errno} at {call:?}: {output:?}");
+        assert!(matches!(output.code, Some(0..=2)), "{errno} at {call:?}: {output:?}");
+        let again = case.machine.impctl("adopt", WORDS);
+        let after = case.state();
+        let found = format!("{errno} at {call:?}: {output:?} {again:?} {after:#?} not {expected:#?}");
+        assert!(again.code == Some(0) && after == expected, "{found}");
+    }
+}
+
+/// A change that another process makes to the tree.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    path: &'static str,
+    make: fn(&Path),
+    is_seen: fn(&Path) -> bool,
+}
+
+const CHANGES_OF_OTHERS: &[Change] = &[
+    Change {
+        path: "large",
+        make: |path| File::options().append(true).open(path).unwrap().write_all(b"more").unwrap(),
+        is_seen: |path| fs::read(path).unwrap().ends_with(b"more"),
+    },
+    Change {
+        path: "sub/new",
+        make: |path| fs::write(path, "new").unwrap(),
+        is_seen: |path| fs::read(path).is_ok_and(|content| content == b"new"),
+    },
+    Change {
+        path: "one",
+        make: |path| {
+            fs::write(path.with_extension("part"), "other").unwrap();
+            fs::rename(path.with_extension("part"), path).unwrap();
+        },
+        is_seen: |path| fs::read(path).unwrap() == b"other",
+    },
+    Change {
+        path: "sub",
+        make: |path| fs::set_permissions(path, Permissions::from_mode(0o711)).unwrap(),
+        is_seen: |path| fs::metadata(path).unwrap().permissions().mode() & 0o777 == 0o711,
+    },
+    Change {
+        path: "link",
+        make: |path| fs::remove_file(path).unwrap(),
+        is_seen: |path| fs::symlink_metadata(path).is_err(),
+    },
+    Change {
+        path: "sub/two",
+        // The same size and time as before.
+        make: |path| {
+            let modified = fs::metadata(path).unwrap().modified().unwrap();
+            fs::write(path, "TWO").unwrap();
+            File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+        },
+        is_seen: |path| fs::read(path).unwrap() == b"TWO",
+    },
+];
+
+/// The stops of a run, and at what number each call of this name is.
+fn stops(case: &Case, words: &[&str]) -> Vec<Call> {
+    case.reset();
+    let mut calls = Vec::new();
+    let note: &mut Act<'_> = &mut |entry| {
+        calls.push(entry.call);
+        true
+    };
+    case.machine.interrupt_impctl("adopt", words, note).ok();
+    calls
+}
+
+/// Whether two calls of different runs are the same. Of those that look at processes there are more or fewer.
+fn is(one: Call, other: Call) -> bool {
+    (one.name, one.nth) == (other.name, other.nth)
+}
+
+/// The stops that are taken: those from the survey to the end at which anything of the tree, or of its copy, is looked at or changed.
+fn chosen(calls: &[Call]) -> Vec<Call> {
+    const OF_TREES: &[&str] = &[
+        "fcntl",
+        "linkat",
+        "mkdirat",
+        "mknodat",
+        "move_mount",
+        "open_tree",
+        "openat2",
+        "pread64",
+        "renameat2",
+        "setxattr",
+        "symlinkat",
+        "syncfs",
+        "unlinkat",
+        "utimensat",
+    ];
+    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 7 };
+    let chosen: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(OF_TREES)).collect();
+    assert!(chosen.len() > 20, "{calls:?}");
+    // From the end, as it is there that it gets narrow.
+    chosen.into_iter().rev().step_by(step).collect()
+}
+
+/// Everything that others did is seen at the path, or it was said that it is not.
+#[track_caller]
+fn is_kept_or_told(case: &Case, change: Change, output: &Output, when: &str) {
+    let place = case.machine.at("/srv/app").join(change.path);
+    let path = format!("/srv/app/{}", change.path);
+    // Named as changed, or with the process that still has it open.
+    let told = [format!("error: {path}: "), format!("writes to {path}, which")];
+    let told = told.iter().any(|words| output.stderr.contains(words));
+    let seen = (change.is_seen)(&place);
+    assert!(seen || told, "{change:?} {when}: lost without a word: {output:?}");
+    assert!(seen || output.code == Some(1), "{change:?} {when}: {output:?}");
+    if !seen {
+        // The remedy shows it.
+        let machine = &case.machine;
+        let script = "mkdir -p /run/below && mount --bind / /run/below";
+        machine.run_inside(&["sh", "-c", script]).ok();
+        let below = machine.at("/run/below/srv/app").join(change.path);
+        assert!((change.is_seen)(&below), "{change:?} {when}: {output:?}");
+        machine.run_inside(&["umount", "/run/below"]).ok();
+    }
+}
+
+/// A program that opens a file by its path, changes it and closes it again.
+fn written_at_any_moment() {
+    let case = Case::new();
+    let calls = stops(&case, WORDS);
+    let mut told = 0;
+    for (number, call) in chosen(&calls).into_iter().enumerate() {
+        let change = CHANGES_OF_OTHERS[number % CHANGES_OF_OTHERS.len()];
+        case.reset();
+        let place = case.machine.at("/srv/app").join(change.path);
+        let mut is_done = false;
+        let output = case.machine.interrupt_impctl("adopt", WORDS, &mut |entry| {
+            if is(entry.call, call) {
+                (change.make)(&place);
+                is_done = true;
+            }
+            !is_done
+        });
+        if is_done {
+            is_kept_or_told(&case, change, &output, &format!("before {call:?}"));
+            told += usize::from(output.code == Some(1));
+        }
+    }
+    assert!(told > 0, "there is a moment for which nothing else can be done");
+}
+
+/// One that has the file open already, so that it goes on writing to what is covered, and closes it later.
+fn closed_at_any_moment() {
+    let case = Case::new();
+    let words = &["--open", "/srv/app"];
+    let calls = stops(&case, words);
+    let begin = calls.iter().position(|call| call.is_one_of(&["renameat2"])).unwrap();
+    let change = CHANGES_OF_OTHERS[0];
+    for call in chosen(&calls[begin + 1..]) {
+        case.reset();
+        let (mut file, mut is_done) = (None, false);
+        let output = case.machine.interrupt_impctl("adopt", words, &mut |entry| {
+            if is(entry.call, calls[begin]) {
+                file = Some(File::options().append(true).open(case.machine.at("/srv/app/large")).unwrap());
+            }
+            if is(entry.call, call)
+                && let Some(mut file) = file.take()
+            {
+                file.write_all(b"more").unwrap();
+                is_done = true;
+            }
+            !is_done
+        });
+        if is_done {
+            is_kept_or_told(&case, change, &output, &format!("closed before {call:?}"));
+        }
+    }
+}
+
+/// One that has it mapped, and writes to it through a page that it has read before: no time of the file tells that.
+fn mapped_at_any_moment() {
+    let case = Case::new();
+    let calls = stops(&case, WORDS);
+    let begin = calls.iter().position(|call| call.is_one_of(&["mkdirat"])).unwrap();
+    let change =
+        Change { is_seen: |path| fs::read(path).unwrap().starts_with(b"mapped"), ..CHANGES_OF_OTHERS[0] };
+    for call in chosen(&calls[begin + 1..]) {
+        case.reset();
+        let (mut map, mut is_done) = (None, false);
+        let output = case.machine.interrupt_impctl("adopt", WORDS, &mut |entry| {
+            if is(entry.call, calls[begin]) {
+                map = Some(Mapping::new(&case.machine.at("/srv/app/large")));
+            }
+            if is(entry.call, call)
+                && let Some(map) = map.take()
+            {
+                map.write(b"mapped");
+                is_done = true;
+            }
+            !is_done
+        });
+        if is_done {
+            is_kept_or_told(&case, change, &output, &format!("unmapped before {call:?}"));
+        }
+    }
+}
+
+/// A page of a file in this process's memory.
+struct Mapping(*mut u8);
+
+#[allow(unsafe_code)]
+impl Mapping {
+    fn new(path: &Path) -> Self {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let (rights, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: the kernel chooses the place of the mapping, which lives until it is dropped.
+        let place = unsafe { libc::mmap(std::ptr::null_mut(), 4096, rights, shared, file.as_raw_fd(), 0) };
+        assert_ne!(place, libc::MAP_FAILED);
+        let map = Self(place.cast());
+        // SAFETY: the page is mapped.
+        assert_eq!(unsafe { map.0.read_volatile() }, b'x');
+        map
+    }
+
+    fn write(self, bytes: &[u8]) {
+        for (at, byte) in bytes.iter().enumerate() {
+            // SAFETY: the page is mapped, and has room for some bytes.
+            unsafe { self.0.add(at).write_volatile(*byte) };
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped so.
+        unsafe { libc::munmap(self.0.cast(), 4096) };
+    }
+}
