@@ -81,6 +81,7 @@ impl Running {
         machine.run_inside(&[
             "rm",
             "-rf",
+            "/var/lib/new",
             "/persist/var/lib/new",
             "/persist/var/lib/a-name-of-some-length/x",
         ]);
