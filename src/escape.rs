@@ -81,7 +81,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// Writes on what it is given as [`line`] does.
+/// Writes on what it is given as [`line()`] does.
 #[derive(Debug)]
 pub struct Line<W>(pub W);
 
