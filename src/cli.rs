@@ -1,5 +1,6 @@
 //! imp-mount's command line. Read by hand: it is short, and the binary is in every initrd.
 
+use crate::escape;
 use crate::manifest::Phase;
 
 /// Where the manifest is unless it is said.
@@ -97,15 +98,17 @@ impl Cli {
                     "--cmdline" => this.cmdline = Some(value),
                     _ => {
                         let phase = Phase::by_name(&value);
-                        let unknown =
-                            || format!("there is no phase `{value}`: it is early, boot, etc or live");
+                        let unknown = || {
+                            let shown = escape::name(&value);
+                            format!("there is no phase `{shown}`: it is early, boot, etc or live")
+                        };
                         this.phase = Some(phase.ok_or_else(unknown)?);
                     }
                 }
                 continue;
             }
             if inline.is_some() {
-                return Err(format!("{name} takes no value"));
+                return Err(format!("{} takes no value", escape::name(&name)));
             }
             let asked = match name.as_str() {
                 "--check" => Verb::Check,
@@ -126,7 +129,7 @@ impl Cli {
                     this.quiet = true;
                     continue;
                 }
-                _ => return Err(format!("there is no option `{name}`")),
+                _ => return Err(format!("there is no option `{}`", escape::name(&name))),
             };
             if verb.is_some_and(|verb| verb != asked) {
                 return Err(

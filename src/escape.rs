@@ -167,6 +167,7 @@ pub fn label(text: &str) -> String {
 ///
 /// # Errors
 /// Why it cannot be JSON.
+#[expect(clippy::disallowed_methods, reason = "what is hidden is escaped afterwards")]
 pub fn json(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Page> {
     serde_json::to_string_pretty(value).map(|text| Page(json_text(&text) + "\n"))
 }

@@ -20,6 +20,7 @@ const FAILED: u8 = 1;
 /// It could not run: usage, manifest or privilege.
 const CANNOT: u8 = 2;
 
+#[expect(clippy::disallowed_methods, reason = "a line, escaped here")]
 fn main() -> ExitCode {
     let args = std::env::args_os()
         .skip(1)
@@ -146,6 +147,7 @@ fn findings(cli: &Cli, findings: &Findings) -> Result<ExitCode> {
 }
 
 /// Standard output may be a pipe that nobody reads to its end.
+#[expect(clippy::disallowed_methods, reason = "a page")]
 fn print(page: &Page) -> Result<ExitCode> {
     match std::io::stdout().lock().write_all(page.as_str().as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -2,6 +2,12 @@
 //! from the definition of the command line, so that a new command or option is asked for without another line here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "nothing of the product is printed"
+)]
 
 #[path = "command_line/completions.rs"]
 mod completions;

@@ -13,7 +13,7 @@ use crate::live::{manifest, started};
 use crate::support::command::{installed, sh_on};
 use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, mounts, run};
 
-mod metrics;
+pub mod metrics;
 
 tests![
     all_is_well: Disk,

@@ -1,5 +1,11 @@
 //! What is written for people holds: the pages name what the program has, and the program has what they name.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "nothing of the product is printed"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

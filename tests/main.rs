@@ -1,5 +1,11 @@
 //! Real mounts on real file systems, each test in a mount namespace of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "nothing of the product is printed"
+)]
 #![allow(clippy::needless_pass_by_value, reason = "a manifest is written down where it is used")]
 
 #[macro_use]
@@ -26,6 +32,7 @@ mod harness;
 mod limits;
 mod live;
 mod locks;
+mod names;
 mod owners;
 mod plan;
 mod refused;
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
         ("limits", limits::TESTS),
         ("live", live::TESTS),
         ("locks", locks::TESTS),
+        ("names", names::TESTS),
         ("owners", owners::TESTS),
         ("plan", plan::TESTS),
         ("refused", refused::TESTS),

@@ -1,6 +1,12 @@
 //! The manifest: what is accepted, what is refused and how, and that both of its forms hold the same.
 
 #![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "nothing of the product is printed"
+)]
 
 #[path = "manifest/command.rs"]
 mod command;

@@ -49,11 +49,13 @@ impl Failure {
 }
 
 /// Writes a line to standard error. When nobody reads that either, the exit code still tells.
+#[expect(clippy::disallowed_methods, reason = "a line, escaped here")]
 pub fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape::line(line));
 }
 
 /// Writes to standard output.
+#[expect(clippy::disallowed_methods, reason = "a page")]
 pub fn print(page: &Page) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     written(stdout.write_all(page.as_str().as_bytes()).and_then(|()| stdout.flush()))

@@ -18,6 +18,7 @@ pub const FAINT: Style = Style::new().dimmed();
 pub const ALERT: Style = anstyle::AnsiColor::Yellow.on_default();
 
 /// Writes text to standard output; its styles go only where they are wanted.
+#[expect(clippy::disallowed_methods, reason = "a page")]
 pub fn print(page: &Page) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
     written(stdout.write_all(page.as_str().as_bytes()).and_then(|()| stdout.flush()))
@@ -36,6 +37,7 @@ fn in_style(style: Style, text: &str) -> String {
 /// How many columns the terminal has: what `COLUMNS` says, else what the terminal does. None where nobody looks, so that nothing
 /// is left out in a pipe.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "nothing is written")]
 pub fn width() -> Option<usize> {
     if !io::stdout().is_terminal() {
         return None;

@@ -30,6 +30,7 @@ pub struct Options {
 }
 
 /// Starts the log of this process; a second call changes nothing.
+#[expect(clippy::disallowed_methods, reason = "every record is escaped")]
 pub fn init(options: Options) {
     let stderr = io::stderr();
     let (style, system) =

@@ -2,6 +2,12 @@
 //!
 //! tests/bench/run builds what is compared and starts this in a mount namespace with a disk.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "nothing of the product is printed"
+)]
 
 mod sample;
 mod table;

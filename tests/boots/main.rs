@@ -2,6 +2,12 @@
 //!
 //! `tests/boots/run` prepares what they need and starts them; with words it runs those whose names contain one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "nothing of the product is printed"
+)]
 #![allow(clippy::needless_pass_by_value, reason = "a manifest is written down where it is used")]
 
 #[allow(dead_code, unused_imports, reason = "shared with the tests that boot nothing")]

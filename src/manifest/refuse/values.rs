@@ -244,8 +244,8 @@ fn name(name: &str) -> Option<&'static str> {
         _ if name.starts_with('-') => Some("starts with `-`"),
         _ if name.contains('/') => Some("holds a `/`"),
         _ if name.contains(':') => Some("holds a `:`"),
-        _ if name.contains(|letter: char| letter.is_whitespace() || letter.is_control()) => {
-            Some("holds white space or control characters")
+        _ if name.contains(|letter: char| letter.is_whitespace() || escape::is_hidden(letter)) => {
+            Some("holds white space or characters that are not seen")
         }
         _ if digits(name) => Some("is a number"),
         _ => None,

@@ -4,6 +4,7 @@
 
 use super::fields::{Fields, path};
 use super::owned;
+use crate::escape;
 use crate::manifest::{AbsPath, Entry, Phase};
 use crate::problem::Problem;
 
@@ -66,8 +67,9 @@ impl Layout {
             return None;
         }
         let what = format!(
-            "it persists already, as it lies on {}, a file system of its own ({fstype})",
-            nearest.path
+            "it persists already, as it lies on {}, a file system of its own ({})",
+            nearest.path,
+            escape::name(fstype)
         );
         Some(Problem::new(what).remedy("leave it out, unless it is to be on the store"))
     }

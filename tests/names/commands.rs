@@ -1,0 +1,358 @@
+//! A machine with the worst names in every place that others can write to, and every command of both programs asked about it.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{chown, symlink};
+use std::process::Child;
+
+use clap::{ArgAction, Command, CommandFactory};
+use imp_mount::ctl::Cli;
+use imp_mount::{cli, escape};
+use serde_json::{Value, json};
+
+use super::{BROKEN, WORST, both_are_safe, configuration, holds, is_safe, longest, services};
+use crate::ctl_lost::put;
+use crate::ctl_status::metrics;
+use crate::live::{inside, manifest};
+use crate::support::{Disk, Fs, Machine, Output, Root, run};
+
+/// The path of an entry, a file and the like by these names.
+fn paths() -> [String; 2] {
+    [format!("/srv/{WORST}"), format!("/srv/{}", longest())]
+}
+
+/// A file's path as the `file` of a manifest.
+fn file(path: &str) -> String {
+    path.chars()
+        .flat_map(|c| matches!(c, '*' | '?' | '[' | '\\').then_some('\\').into_iter().chain([c]))
+        .collect()
+}
+
+fn entries() -> Value {
+    let [worst, longest] = paths();
+    json!([
+        { "directory": worst },
+        { "directory": longest, "source": format!("/from{worst}") },
+        { "directory": format!("/opt/link {WORST}"), "required": false },
+        { "directory": format!("/opt/pending {WORST}"), "user": "ghost" },
+        { "directory": format!("/opt/over {WORST}"), "required": false },
+        { "directory": format!("/opt/busy {WORST}") },
+        { "file": file(&format!("/etc/{WORST}")), "method": "copy", "missing": "create" },
+        { "file": file(&format!("/etc/linked {WORST}")), "required": false },
+        { "file": "/home/u/*.conf", "required": false },
+    ])
+}
+
+/// A machine that runs, with such names in every place that anybody can write to.
+fn hostile() -> Machine {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 64));
+    let store = machine.at("/persist");
+    for name in [WORST.as_bytes(), BROKEN] {
+        let name = OsStr::from_bytes(&[name, b".conf"].concat()).to_owned();
+        fs::create_dir_all(store.join("home/u")).unwrap();
+        fs::write(store.join("home/u").join(&name), "store").unwrap();
+        let orphan = store.join("srv").join(&name);
+        fs::create_dir_all(&orphan).unwrap();
+        fs::write(orphan.join("x"), "x").unwrap();
+    }
+    put(&store, &format!("{}/x", paths()[1]), "x");
+    fs::create_dir_all(store.join("opt")).unwrap();
+    symlink(format!("/{WORST}"), store.join("opt").join(format!("link {WORST}"))).unwrap();
+    let mut manifest = manifest(entries());
+    manifest["parents"] = json!([{ "directory": "/home/u", "user": 1000, "group": 1000 }]);
+    machine.manifest(&manifest);
+    machine.cmdline("imp-mount.skip=\"/\u{1b}[31m\u{202e}FORGED\" imp-mount.\u{9b}=\u{e0041}FORGED imp-mount.skip=x\u{7f}");
+    let boot = machine.build();
+    both_are_safe("the boot", &boot);
+    boot.ok().says(&["FORGED"]);
+    machine.switch_root();
+    let root = machine.at("");
+    // What would be lost.
+    for name in [WORST.as_bytes(), BROKEN, longest().as_bytes()] {
+        let folder = root.join("var/lib").join(OsStr::from_bytes(name));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("x"), "x").unwrap();
+        chown(&folder, Some(4242), Some(4242)).unwrap();
+    }
+    let user = WORST.replace(['\n', '\r', ':'], "");
+    put(&root, "/etc/passwd", format!("root:x:0:0::/:/sh\n{user}:x:4242:4242::/:/sh\n"));
+    put(&root, "/etc/group", format!("root:x:0:\n{user}:x:4242:\n"));
+    services(&root);
+    // What stands in the way, changed and replaced.
+    let over = machine.at(&format!("/opt/over {WORST}"));
+    run(&[
+        "mount".as_ref(),
+        "-t".as_ref(),
+        "tmpfs".as_ref(),
+        OsStr::new(&WORST.replace('\0', "")),
+        over.as_os_str(),
+    ])
+    .ok();
+    fs::write(machine.at(&format!("/etc/{WORST}")), "changed").unwrap();
+    let linked = machine.at(&format!("/etc/linked {WORST}"));
+    fs::remove_file(&linked).unwrap();
+    fs::write(linked, "replaced").unwrap();
+    // A new match that cannot be brought: a directory has its name on the store.
+    let new = format!("new {WORST}.conf");
+    put(&root, &format!("/home/u/{new}"), "new");
+    fs::create_dir_all(machine.at("/persist/home/u").join(&new)).unwrap();
+    // What is migrated, and what the store has otherwise.
+    put(&root, &format!("/tmp/old{}/x", paths()[0]), "x");
+    put(&root, &format!("/tmp/old{}/x", paths()[1]), "other");
+    put(&root, &format!("/tmp/old/srv/not named {WORST}"), "x");
+    put(&root, &format!("/persist/from{}/x", paths()[0]), "x");
+    for name in ["var/lib/new", "var/lib/open"] {
+        put(&root, &format!("/{name} {WORST}/x"), "x");
+    }
+    machine
+}
+
+/// What each command of impctl is asked for. Whoever adds a command says here how it comes to print the names.
+fn case(command: &str) -> Vec<String> {
+    let manifest = "--manifest /run/machine/manifest";
+    let words = match command {
+        "compile" => "/run/machine/manifest.json -o /tmp/compiled".to_owned(),
+        "show" => "/run/machine/manifest".to_owned(),
+        "status" => format!("{manifest} --cmdline /run/machine/cmdline"),
+        "lost" | "orphans" => manifest.to_owned(),
+        "adopt" => {
+            return [
+                manifest.split(' ').map(str::to_owned).collect(),
+                vec![format!("/var/lib/open {WORST}"), format!("/var/lib/new {WORST}")],
+            ]
+            .concat();
+        }
+        "migrate" => format!("{manifest} --from /tmp/old"),
+        "completions" => "bash".to_owned(),
+        "man" => "/tmp/man".to_owned(),
+        other => {
+            panic!("say here how `impctl {other}` comes to print the worst names, or that it prints none")
+        }
+    };
+    words.split(' ').map(str::to_owned).collect()
+}
+
+/// Runs impctl in the machine.
+fn impctl(machine: &Machine, words: &[impl AsRef<OsStr>]) -> Output {
+    let root = machine.at("");
+    let mut line: Vec<OsString> = vec!["chroot".into(), root.into(), "/run/machine/impctl".into()];
+    line.extend(words.iter().map(|word| word.as_ref().to_owned()));
+    run(&line)
+}
+
+/// A process with such a name that works in a directory and has a file in it open.
+fn works_in(machine: &Machine, folder: &str) -> Child {
+    let program = "/tmp/\n\u{1b}[1m\u{9b}x\u{7f}";
+    fs::copy("/bin/bash", machine.at(program)).unwrap();
+    let script = format!("cd {}; exec 3> x; echo ready; kill -STOP $$", escape::shell(folder));
+    let [program, script] = [program, &script].map(escape::shell);
+    inside(machine, &format!("exec bash -c {}", escape::shell(&format!("exec {program} -c {script}"))))
+}
+
+/// Every command, with each of its options: what decides what is printed, and what takes a name.
+pub fn every_command_of_impctl() {
+    let machine = hostile();
+    machine.impctl("status", &[]);
+    for file in ["cmdline", "manifest.json"] {
+        fs::copy(machine.home().join(file), format!("/run/machine/{file}")).unwrap();
+    }
+    let mut open = works_in(&machine, &format!("/var/lib/open {WORST}"));
+    for command in Cli::command().get_subcommands() {
+        outputs(&machine, command);
+        arguments(&machine, command);
+    }
+    both_are_safe("impctl", &impctl(&machine, &[WORST]));
+    both_are_safe("impctl", &impctl(&machine, &[OsStr::from_bytes(BROKEN)]));
+    // What they leave for later ones.
+    let written = "status --manifest /run/machine/manifest --metrics -o /tmp/metrics";
+    both_are_safe("metrics", &impctl(&machine, &written.split(' ').collect::<Vec<_>>()));
+    is_safe("metrics", &fs::read_to_string(machine.at("/tmp/metrics")).unwrap());
+    left_behind();
+    open.kill().unwrap();
+    open.wait().unwrap();
+}
+
+/// A command by its name, with what it is asked for.
+fn asked(command: &Command) -> Vec<OsString> {
+    let name = command.get_name();
+    [name.into()].into_iter().chain(case(name).into_iter().map(Into::into)).collect()
+}
+
+/// Runs impctl, which must say what it says safely.
+#[track_caller]
+fn ask(machine: &Machine, words: &[OsString]) -> Output {
+    let shown: Vec<_> = words.iter().map(|word| escape::path(word)).collect();
+    let output = impctl(machine, words);
+    both_are_safe(&format!("impctl {}", shown.join(" ")), &output);
+    output
+}
+
+/// All outputs of a command: by itself, and with each of its options that has no value.
+fn outputs(machine: &Machine, command: &Command) {
+    let name = command.get_name();
+    let flags = command.get_arguments().filter(|option| matches!(option.get_action(), ArgAction::SetTrue));
+    let mut flags: BTreeSet<String> =
+        flags.filter_map(|flag| Some(format!("--{}", flag.get_long()?))).collect();
+    flags.insert(String::new());
+    let mut printed = BTreeSet::new();
+    for flag in &flags {
+        let flag_given = Some(flag).filter(|flag| !flag.is_empty()).map(Into::into);
+        let output = ask(machine, &asked(command).into_iter().chain(flag_given).collect::<Vec<_>>());
+        if output.stdout.contains("FORGED") || output.stderr.contains("FORGED") {
+            printed.insert(flag.clone());
+        }
+        let read: Option<Value> = match (name, flag.as_str()) {
+            (_, "--json") | ("show", _) => Some(serde_json::from_str(&output.stdout).unwrap()),
+            (_, "--nix") => Some(configuration(&output.stdout)),
+            ("adopt", _) => {
+                let (_, lines) = output.stdout.split_once("configuration of NixOS\n").expect("lines");
+                // Each is one to choose.
+                let lines = lines.lines().take_while(|line| line.starts_with("  "));
+                Some(lines.map(configuration).collect())
+            }
+            _ => None,
+        };
+        assert!(read.is_none_or(|read| holds(&read, WORST)), "{name} {flag}: not the same name: {output:?}");
+        if flag == "--metrics" {
+            metrics::parse(&output.stdout);
+        }
+    }
+    if ["compile", "completions", "man"].contains(&name) {
+        assert_eq!(printed, BTreeSet::new(), "{name}: it prints names by now");
+    } else {
+        assert_eq!(printed, flags, "{name}: the names are not seen");
+    }
+}
+
+/// The names as values of each option and argument, and as options that there are not.
+fn arguments(machine: &Machine, command: &Command) {
+    let name = || OsString::from(command.get_name());
+    let values = [
+        WORST.into(),
+        format!("/tmp/{WORST}/x").into_bytes(),
+        format!("{WORST}=/{WORST}").into_bytes(),
+        BROKEN.into(),
+    ];
+    let options = command.get_arguments().filter(|option| !matches!(option.get_action(), ArgAction::SetTrue));
+    for option in options {
+        for value in &values {
+            let value = OsStr::from_bytes(value);
+            let mut given =
+                option.get_long().map_or_else(|| OsString::from("--"), |long| format!("--{long}=").into());
+            if option.get_long().is_some() {
+                given.push(value);
+                ask(machine, &[name(), given.clone()]);
+                ask(machine, &[asked(command), vec![given]].concat());
+            } else {
+                ask(machine, &[name(), given.clone(), value.to_owned()]);
+                ask(machine, &[asked(command), vec![given, value.to_owned()]].concat());
+            }
+        }
+    }
+    for wrong in [format!("--{WORST}"), format!("-{WORST}"), format!("--json={WORST}"), WORST.to_owned()] {
+        ask(machine, &[name(), wrong.clone().into()]);
+        ask(machine, &[asked(command), vec![wrong.into()]].concat());
+    }
+}
+
+/// Every document in /run/imp-mount.
+fn left_behind() {
+    for file in fs::read_dir("/run/imp-mount").unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            is_safe(&path.display().to_string(), &fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// Options of imp-mount by its own help: those that stand alone, and those that take a value.
+fn options() -> (Vec<String>, Vec<String>) {
+    let lines = cli::HELP.lines().map(str::trim_start);
+    let words = lines.filter_map(|line| line.strip_prefix("imp-mount ").unwrap_or(line).split_once("  "));
+    let of_options = words.map(|(words, _)| words.trim()).filter(|words| words.starts_with('-'));
+    let (values, flags): (Vec<_>, Vec<_>) = of_options
+        .map(|words| words.split(", ").last().unwrap().trim_end_matches(" [OPTION]...").to_owned())
+        .partition(|option| option.contains(' '));
+    (flags, values.iter().map(|option| option.split(' ').next().unwrap().to_owned()).collect())
+}
+
+pub fn every_verb_of_imp_mount() {
+    let machine = hostile();
+    let mut busy = works_in(&machine, &format!("/opt/busy {WORST}"));
+    let (flags, values) = options();
+    assert!(
+        flags.contains(&"--adopt".to_owned()) && values.contains(&"--sysroot".to_owned()),
+        "{flags:?} {values:?}"
+    );
+    let mut printed = BTreeSet::new();
+    for verb in flags.iter().map(String::as_str).chain([""]) {
+        for flag in ["", "--json", "--verbose", "--quiet"] {
+            let words: Vec<&str> = [verb, flag].into_iter().filter(|word| !word.is_empty()).collect();
+            let what = format!("imp-mount {}", words.join(" "));
+            let output = machine.run_live(&words);
+            both_are_safe(&what, &output);
+            if output.stdout.contains("FORGED") || output.stderr.contains("FORGED") {
+                printed.insert(verb.to_owned());
+            }
+            if flag == "--json" && !output.stdout.is_empty() && output.code != Some(2) {
+                assert!(holds(&serde_json::from_str(&output.stdout).unwrap(), WORST), "{what}: {output:?}");
+            }
+        }
+    }
+    let silent = ["--json", "--verbose", "--quiet", "--help", "--version"];
+    for verb in flags.iter().map(String::as_str).chain([""]) {
+        assert!(
+            printed.contains(verb) || silent.contains(&verb),
+            "imp-mount {verb}: the names are not seen in {printed:?}"
+        );
+    }
+    for verb in ["", "--check", "--plan", "--settle", "--adopt"] {
+        for option in &values {
+            for value in [WORST.as_bytes(), format!("/tmp/{WORST}").as_bytes(), BROKEN] {
+                let program = OsStr::new(env!("CARGO_BIN_EXE_imp-mount"));
+                let given = [option.as_bytes(), b"=", value].concat();
+                let verb = [OsStr::new(verb)].into_iter().filter(|verb| !verb.is_empty());
+                let line: Vec<&OsStr> =
+                    [program].into_iter().chain(verb).chain([OsStr::from_bytes(&given)]).collect();
+                let output = run(&line);
+                both_are_safe(option, &output);
+                assert_eq!(output.code, Some(2), "{output:?}");
+            }
+        }
+    }
+    for wrong in [WORST.to_owned(), format!("--{WORST}"), format!("--check={WORST}")] {
+        both_are_safe("imp-mount", &machine.run_live(&[&wrong]).expect(2));
+    }
+    // One of them is taken out of the manifest while it is in use.
+    let entries = entries();
+    let rest: Vec<_> = entries.as_array().unwrap().iter().filter(|one| !holds(one, "busy")).collect();
+    machine.manifest(&manifest(json!(rest)));
+    let output = machine.run_live(&[]);
+    both_are_safe("a removed entry", &output);
+    output.says(&["fuser -vm $'/opt/busy "]);
+    both_are_safe("a removed entry", &machine.impctl("status", &[]));
+    left_behind();
+    // A report that holds them as they are, which this version writes none of.
+    let mut report = machine.report();
+    for run in report["runs"].as_array_mut().unwrap() {
+        run["outcome"] = json!("failed");
+        (run["failures"], run["warnings"], run["sysroot"]) = (json!([WORST]), json!([WORST]), json!("/"));
+    }
+    for entry in report["entries"].as_array_mut().unwrap() {
+        entry["why"] = json!(WORST);
+    }
+    for store in report["stores"].as_array_mut().unwrap() {
+        (store["failure"], store["device"], store["fstype"]) = (json!(WORST), json!(WORST), json!(WORST));
+    }
+    fs::write("/run/imp-mount/report.json", report.to_string()).unwrap();
+    for form in ["--root=/", "--json", "--metrics"] {
+        both_are_safe(form, &machine.impctl("status", &[form]));
+    }
+    for words in [&["--check"][..], &["--check", "--json"]] {
+        both_are_safe("--check", &machine.run_live(words));
+    }
+    busy.kill().unwrap();
+    busy.wait().unwrap();
+}
