@@ -173,23 +173,19 @@ impl Mounted<'_> {
                 checked.problems.push(Problem::new(change).at(self.full(&path)));
             }
             let end = if path.is_empty() { "" } else { "/" };
-            let path = format!("{target}{end}{}", String::from_utf8_lossy(&path));
+            let path = format!("{}{end}{}", target.as_str(), String::from_utf8_lossy(&path));
             checked.changes.push(Changed { path, change: what });
         }
         if count > 0 {
             let files = terminal::count(count as u64, "file");
             let problem = Problem::new(format!("it is mounted, but {files} changed in that moment below it"));
-            checked.problems.push(problem.at(target.as_str()).remedy(remedy(target)));
+            checked.problems.push(problem.at(target.to_string()).remedy(remedy(target)));
         }
     }
 
     /// The whole path of a file in the tree, for messages.
     fn full(&self, path: &[u8]) -> String {
-        if path.is_empty() {
-            self.target.to_string()
-        } else {
-            format!("{}/{}", self.target.as_str().trim_end_matches('/'), show(path))
-        }
+        if path.is_empty() { self.target.to_string() } else { format!("{}/{}", self.target, show(path)) }
     }
 }
 
@@ -198,7 +194,7 @@ fn remedy(target: &AbsPath) -> String {
     format!(
         "`mkdir -p {BELOW} && mount --bind / {BELOW}` shows it at {}: copy from there what is wanted, remove it there, \
          `umount {BELOW}`, and run `impctl adopt {}` again",
-        escape::shell(&format!("{BELOW}{target}")),
+        escape::shell(&format!("{BELOW}{}", target.as_str())),
         escape::shell(target.as_str())
     )
 }
@@ -213,4 +209,18 @@ pub fn complete(mounted: &Mounted<'_>) -> Result<()> {
         file::seals(covered.name(), &covered.stat).map_err(failed)?.intersection(attributes::SEALS)
     };
     place::end(mounted.copy.top, seals)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_remedy_names_the_path_as_a_shell_reads_it() {
+        let words = remedy(&AbsPath::parse("/a b/\n'").unwrap());
+        assert!(words.contains(&format!("at $'{BELOW}/a b/\\012\\047'")), "{words}");
+        assert!(words.contains("adopt $'/a b/\\012\\047'"), "{words}");
+    }
 }
