@@ -1,6 +1,6 @@
 //! What a run did, as it is left in /run/imp-mount: read by `--check`, by later runs, by impctl and by monitoring.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
@@ -315,5 +315,5 @@ pub fn uptime() -> u64 {
     // Not rustix's: it panics where the vDSO lacks a function that it does not even need, as in User Mode Linux. And there is
     // no kernel without this clock.
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap_or(TimeSpec::new(0, 0));
-    time.tv_sec().unsigned_abs() * 1_000_000 + time.tv_nsec().unsigned_abs() / 1000
+    u64::try_from(Duration::from(time).as_micros()).unwrap_or(u64::MAX)
 }

@@ -28,11 +28,23 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> R
     check(result).map(drop)
 }
 
-/// Whether the kernel has `open_tree(2)`, `move_mount(2)` (5.2) and `mount_setattr(2)` (5.12): asked with arguments that it
-/// refuses before it looks at anything.
+/// Whether the kernel has `openat2(2)` (5.6), and no sandbox denies it: asked with a size that it refuses before it looks at
+/// anything.
+#[must_use]
+pub fn has_openat2() -> bool {
+    // SAFETY: no descriptor, a constant path and no arguments of size 0: the size alone makes it fail with EINVAL.
+    let result =
+        unsafe { libc::syscall(libc::SYS_openat2, -1, c"".as_ptr(), std::ptr::null::<libc::open_how>(), 0) };
+    check(result) == Err(Errno::INVAL)
+}
+
+/// Whether the kernel has `open_tree(2)`, `move_mount(2)` (5.2) and `mount_setattr(2)` (5.12), and no sandbox denies them:
+/// asked with arguments that it refuses before it looks at anything.
 #[must_use]
 pub fn has_descriptor_mounts() -> bool {
-    let unknown = |result: libc::c_long| check(result) == Err(Errno::NOSYS);
+    // Whoever may mount is not denied these by the kernel.
+    let unknown =
+        |result: libc::c_long| matches!(check(result), Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS));
     // SAFETY: each call is given no descriptor (-1), a constant path and either flags that do not exist or a size of 0,
     // so it fails with EINVAL or EBADF before it touches memory or state.
     unsafe {
@@ -64,6 +76,9 @@ pub struct StatMount {
     pub source: Vec<u8>,
 }
 
+/// The call's number, which libc lacks.
+#[allow(clippy::cast_lossless, clippy::cast_possible_wrap, reason = "the type differs by architecture")]
+const STATMOUNT: libc::c_long = raw::__NR_statmount as libc::c_long;
 /// What is asked of statmount(2).
 const WANTED: u32 = raw::STATMOUNT_MNT_BASIC
     | raw::STATMOUNT_MNT_ROOT
@@ -81,13 +96,7 @@ pub fn statmount(unique_id: u64) -> Result<StatMount> {
     // SAFETY: `request` is a live struct of at least the 24 bytes that its size says; the kernel writes at most
     // as many bytes to `buffer` as it has.
     let result = unsafe {
-        libc::syscall(
-            i64::from(raw::__NR_statmount),
-            std::ptr::from_ref(&request),
-            buffer.as_mut_ptr(),
-            buffer.len(),
-            0,
-        )
+        libc::syscall(STATMOUNT, std::ptr::from_ref(&request), buffer.as_mut_ptr(), buffer.len(), 0)
     };
     check(result)?;
     // SAFETY: the buffer is longer than the struct, which is read as bytes without regard to alignment, and is made of

@@ -168,6 +168,9 @@ mod tests {
     #[test]
     fn both_sources_agree_on_the_root() {
         let root = crate::walk::base("/").unwrap();
+        if crate::walk::mount_id(root.as_fd()) == Ok(0) {
+            return eprintln!("SKIPPED: statx(2) tells no mount's id, as under qemu-user");
+        }
         let one = of(root.as_fd()).unwrap();
         let table = all().unwrap();
         let same = table.iter().find(|mount| mount.id == one.id).unwrap();

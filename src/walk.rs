@@ -17,9 +17,10 @@ use crate::escape;
 use crate::manifest::AbsPath;
 use crate::manifest::pattern;
 use crate::problem::{Problem, Result, describe};
+use crate::sys;
 use crate::versions;
 
-/// openat2(2) is Linux 5.6, and a sandbox may deny it.
+/// openat2(2) is Linux 5.6, and a sandbox may deny it, by ENOSYS or as it denies a file.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 /// openat2(2) gives EAGAIN when something is renamed meanwhile; as often as libpathrs tries.
 const TRIES: u32 = 128;
@@ -65,7 +66,8 @@ pub fn open<N: Arg + Copy>(
         for _ in 0..TRIES {
             match fs::openat2(dir, name, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN) => {}
-                Err(Errno::NOSYS) => {
+                // Of these a file may be the cause as well.
+                Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) if !sys::has_openat2() => {
                     NO_OPENAT2.store(true, Ordering::Relaxed);
                     break;
                 }

@@ -289,6 +289,8 @@ fn older(scenario: &Scenario) {
     let kernels = [
         ("no listmount", missing(&["statmount", "listmount"])),
         ("no openat2", missing(&["openat2"])),
+        ("openat2 denied", vec![Injected::denied("openat2")]),
+        ("mounts by descriptors denied", DESCRIPTORS.iter().copied().map(Injected::denied).collect()),
         ("no mount_setattr", missing(&["mount_setattr"])),
         ("no fsopen", missing(&["fsopen"])),
         ("no fchmodat2", missing(&["fchmodat2"])),

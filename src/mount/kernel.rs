@@ -11,6 +11,7 @@
 use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use linux_raw_sys::general::MS_PRIVATE;
 use nix::mount::{MntFlags, MsFlags};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
@@ -64,12 +65,7 @@ impl Kernel {
             Err(errno) => return Err(Problem::os(format!("cannot open the file system {fstype}"), errno)),
         };
         let configured = m::fsconfig_set_string(&context, "source", source)
-            .and_then(|()| {
-                options.filesystem.iter().try_for_each(|(name, value)| match value {
-                    Some(value) => m::fsconfig_set_string(&context, *name, *value),
-                    None => m::fsconfig_set_flag(&context, *name),
-                })
-            })
+            .and_then(|()| configure(context.as_fd(), options))
             .and_then(|()| m::fsconfig_create(&context))
             .and_then(|()| {
                 let attributes = attributes(options.mount.unwrap_or(BindOptions::NONE));
@@ -80,11 +76,7 @@ impl Kernel {
                 )
             });
         configured.map(Some).map_err(|errno| {
-            let mut problem = Problem::os(format!("cannot mount {what} ({fstype})"), errno);
-            if let Some(words) = kernel_words(context.as_fd()) {
-                problem.what = format!("{}: the kernel says `{words}`", problem.what);
-            }
-            problem
+            with_words(Problem::os(format!("cannot mount {what} ({fstype})"), errno), context.as_fd())
         })
     }
 
@@ -102,7 +94,7 @@ impl Kernel {
         let tree = rustix::mount::open_tree(source, "", flags)?;
         // Private, or what is mounted on the clone later would be mounted on the store as well.
         let mut attr = attributes_to_set(options);
-        attr.propagation = libc::MS_PRIVATE;
+        attr.propagation = MS_PRIVATE.into();
         // Flags are set on the clone alone: mounts below keep their own.
         sys::mount_setattr(tree.as_fd(), false, &attr)?;
         Ok(tree)
@@ -220,8 +212,31 @@ pub fn mount_filesystem(
     by_path(Some(source), &magic(target), Some(fstype), flags, Some(&data.join(","))).map_err(|errno| {
         match errno {
             Errno::NODEV => unknown_filesystem(fstype),
-            errno => Problem::os(format!("cannot mount {what} ({fstype})"), errno),
+            errno => with_words_about(
+                Problem::os(format!("cannot mount {what} ({fstype})"), errno),
+                fstype,
+                options,
+            ),
         }
+    })
+}
+
+/// Adds what fsopen(2), where it is there, gives for words about options that mount(2) refused with a number alone.
+fn with_words_about(problem: Problem, fstype: &str, options: &Parted<'_>) -> Problem {
+    let context = (problem.errno == Some(Errno::INVAL))
+        .then(|| rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).ok())
+        .flatten();
+    match context {
+        Some(context) if configure(context.as_fd(), options).is_err() => with_words(problem, context.as_fd()),
+        _ => problem,
+    }
+}
+
+/// Gives a file system that is being opened its options.
+fn configure(context: BorrowedFd<'_>, options: &Parted<'_>) -> Result<(), Errno> {
+    options.filesystem.iter().try_for_each(|(name, value)| match value {
+        Some(value) => rustix::mount::fsconfig_set_string(context, *name, *value),
+        None => rustix::mount::fsconfig_set_flag(context, *name),
     })
 }
 
@@ -292,15 +307,18 @@ fn errno(errno: nix::errno::Errno) -> Errno {
     Errno::from_raw_os_error(errno as i32)
 }
 
-/// What the kernel wrote about a failed fsconfig(2) or fsmount(2).
-fn kernel_words(context: BorrowedFd<'_>) -> Option<String> {
+/// Adds what the kernel wrote about a failed fsconfig(2) or fsmount(2).
+fn with_words(mut problem: Problem, context: BorrowedFd<'_>) -> Problem {
     let mut words = Vec::new();
     let mut line = [0_u8; 512];
     while let Ok(length) = rustix::io::read(context, &mut line) {
         let text = String::from_utf8_lossy(&line[..length]);
         words.push(text.trim().trim_start_matches(['e', 'w', 'i']).trim().to_owned());
     }
-    (!words.is_empty()).then(|| words.join("; "))
+    if !words.is_empty() {
+        problem.what = format!("{}: the kernel says `{}`", problem.what, words.join("; "));
+    }
+    problem
 }
 
 /// The options of the mount that something is on, the file system's own included.

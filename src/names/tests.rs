@@ -4,14 +4,16 @@
 
 use std::fmt::Write;
 use std::fs::{self, Permissions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mknodat, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, mknodat, openat};
 use tempfile::TempDir;
 
 use super::*;
 use crate::manifest::{BindOptions, Method, Missing, Owner, Phase, Store};
+use crate::walk;
 
 /// Two stores and a live root, each a directory.
 struct Trees(TempDir);
@@ -51,9 +53,7 @@ impl Files for Trees {
         };
         let root =
             openat(CWD, self.0.path().join(tree), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match openat2(root, path.relative(), flags, Mode::empty(), resolve) {
+        match walk::open_below(root.as_fd(), path, OFlags::RDONLY, walk::Mounts::Enter) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Problem::os("cannot open it", errno)),

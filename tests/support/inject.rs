@@ -51,6 +51,8 @@ pub enum Injected {
     ErrorNth(Name, usize, Errno),
     /// A kernel that does not have this call.
     Missing(Name),
+    /// A sandbox that denies this call.
+    Denied(Name),
     /// A kernel that mounts nothing on what is attached nowhere (before Linux 6.15).
     NoDetachedAssembly,
     /// A kernel that mounts nothing beneath a mount (before Linux 6.5).
@@ -61,6 +63,11 @@ impl Injected {
     /// A kernel that does not have this call.
     pub fn missing(call: &str) -> Self {
         Self::Missing(Name::of(call))
+    }
+
+    /// A sandbox that denies this call.
+    pub fn denied(call: &str) -> Self {
+        Self::Denied(Name::of(call))
     }
 
     /// The call fails, once.
@@ -109,6 +116,7 @@ impl Injected {
             Self::KillNth(one, at) if (one, at) == (name, nth) => Verdict::Killed,
             Self::ErrorNth(one, at, errno) if (one, at) == (name, nth) => Verdict::Fails(errno),
             Self::Missing(missing) if missing == name => Verdict::Fails(Errno::ENOSYS),
+            Self::Denied(denied) if denied == name => Verdict::Fails(Errno::EPERM),
             Self::NoMountBeneath if moves && flags & 0x200 != 0 => Verdict::Fails(Errno::EINVAL),
             Self::NoDetachedAssembly if moves && is_detached(entry.pid, target) => {
                 Verdict::Fails(Errno::EINVAL)
