@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, Advice, FileType, IFlags, Mode, OFlags, RawMode, RenameFlags};
@@ -204,6 +205,8 @@ pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
     }
 }
 
+/// How much of a file is read ahead of its comparison.
+const AHEAD: u64 = 1 << 18;
 /// The property that is compared last: files that differ in it have nothing else that differs.
 pub const SEALS: &str = "inode flags (chattr)";
 
@@ -214,45 +217,90 @@ pub struct Ignore {
     pub seals: bool,
 }
 
-/// The first property in which two files differ; none where they are the same. Of directories the time of the last change is left out.
-/// With `read` the content of regular files is compared, of the second as the disk has it; where it is the same, its digest is in `sum`.
+/// Two files that are the same in everything but what was not compared yet: content and [`SEALS`].
+#[derive(Debug)]
+pub struct Alike {
+    source: Handle,
+    target: Handle,
+    /// The size, of regular files.
+    size: Option<u64>,
+    same_seals: bool,
+}
+
+impl Alike {
+    /// Compares everything else. The first property that differs is the error. Of directories the time of the last change is left out.
+    pub fn new(
+        (from, one): (Name<'_>, &Stat),
+        (to, other): (Name<'_>, &Stat),
+        ignore: Ignore,
+    ) -> Result<Result<Self, &'static str>, Errno> {
+        let pairs = [
+            (one.file_type() == other.file_type(), "type"),
+            ((one.uid(), one.gid()) == (other.uid(), other.gid()), "owner"),
+            (one.mode() == other.mode(), "mode"),
+            (!one.is_file() || one.size() == other.size(), "size"),
+            (one.is_dir() || one.modified() == other.modified(), "time"),
+            (one.special() == other.special(), "device number"),
+        ];
+        if let Some((_, what)) = pairs.into_iter().find(|(same, _)| !same) {
+            return Ok(Err(what));
+        }
+        if one.is_symlink()
+            && fs::readlinkat(from.0, from.1, Vec::new())? != fs::readlinkat(to.0, to.1, Vec::new())?
+        {
+            return Ok(Err("target"));
+        }
+        let (source, target) = (open(from, one)?, open(to, other)?);
+        if !attributes::same_extended(&source, &target)? {
+            return Ok(Err("extended attributes"));
+        }
+        let seals = one.known_seals().intersection(other.known_seals());
+        let same_seals = ignore.seals || one.seals().intersection(seals) == other.seals().intersection(seals);
+        Ok(Ok(Self { source, target, size: one.is_file().then_some(one.size()), same_seals }))
+    }
+
+    /// Has the kernel drop what it holds of the second file and is on the disk, and read the beginning of it. All of this is only a hint.
+    pub fn read_ahead(&self) {
+        let length = self.size.and_then(|size| NonZeroU64::new(size.min(AHEAD)));
+        if length.is_some() {
+            let _ = fs::fadvise(&self.target.fd, 0, None, Advice::DontNeed);
+            let _ = fs::fadvise(&self.target.fd, 0, length, Advice::WillNeed);
+        }
+    }
+
+    /// Compares the rest; the content of regular files with `read`. Where it is the same, its digest is in `sum`.
+    pub fn finish(
+        self,
+        read: Option<&mut dyn FnMut(u64)>,
+        sum: Option<&mut Digest>,
+    ) -> Result<Option<&'static str>, Errno> {
+        if let (Some(progress), Some(size)) = (read, self.size)
+            && !content::same(&self.source.fd.into(), &self.target.fd.into(), size, sum, progress)?
+        {
+            return Ok(Some("content"));
+        }
+        Ok((!self.same_seals).then_some(SEALS))
+    }
+}
+
+/// The first property in which two files differ; none where they are the same. With `read` the content of regular files is compared, of
+/// the second as the disk has it; where it is the same, its digest is in `sum`.
 pub fn difference(
-    (from, one): (Name<'_>, &Stat),
-    (to, other): (Name<'_>, &Stat),
+    from: (Name<'_>, &Stat),
+    to: (Name<'_>, &Stat),
     ignore: Ignore,
     read: Option<&mut dyn FnMut(u64)>,
     sum: Option<&mut Digest>,
 ) -> Result<Option<&'static str>, Errno> {
-    let pairs = [
-        (one.file_type() == other.file_type(), "type"),
-        ((one.uid(), one.gid()) == (other.uid(), other.gid()), "owner"),
-        (one.mode() == other.mode(), "mode"),
-        (!one.is_file() || one.size() == other.size(), "size"),
-        (one.is_dir() || one.modified() == other.modified(), "time"),
-        (one.special() == other.special(), "device number"),
-    ];
-    if let Some((_, what)) = pairs.into_iter().find(|(same, _)| !same) {
-        return Ok(Some(what));
-    }
-    if one.is_symlink()
-        && fs::readlinkat(from.0, from.1, Vec::new())? != fs::readlinkat(to.0, to.1, Vec::new())?
-    {
-        return Ok(Some("target"));
-    }
-    let (source, target) = (open(from, one)?, open(to, other)?);
-    if !attributes::same_extended(&source, &target)? {
-        return Ok(Some("extended attributes"));
-    }
-    if let Some(progress) = read.filter(|_| one.is_file()) {
-        // Pages that were written back are read from the disk; this is only a hint.
-        let _ = fs::fadvise(&target.fd, 0, None, Advice::DontNeed);
-        if !content::same(&source.fd.into(), &target.fd.into(), one.size(), sum, progress)? {
-            return Ok(Some("content"));
+    match Alike::new(from, to, ignore)? {
+        Err(what) => Ok(Some(what)),
+        Ok(alike) => {
+            if read.is_some() {
+                alike.read_ahead();
+            }
+            alike.finish(read, sum)
         }
     }
-    let seals = one.known_seals().intersection(other.known_seals());
-    let same = ignore.seals || one.seals().intersection(seals) == other.seals().intersection(seals);
-    Ok((!same).then_some(SEALS))
 }
 
 /// Whether two regular files, or two symbolic links, are the same for a program: in type, owner, mode and content. Times and attributes

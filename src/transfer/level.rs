@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::io::Errno;
 
@@ -15,7 +16,7 @@ const OPEN: usize = 16;
 
 /// A directory on the way down. It may be closed, and is opened again from one below it.
 pub struct Held {
-    fd: Option<OwnedFd>,
+    fd: Option<Rc<OwnedFd>>,
     /// The file system and inode, which tell it from every other directory.
     pub identity: Identity,
 }
@@ -24,18 +25,23 @@ impl Held {
     /// A directory that is open.
     pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
         let identity = walk::stat(fd.as_fd())?.identity();
-        Ok(Self { fd: Some(fd), identity })
+        Ok(Self { fd: Some(Rc::new(fd)), identity })
     }
 
     /// Its descriptor.
     pub fn fd(&self) -> Result<BorrowedFd<'_>, Errno> {
-        self.fd.as_ref().map(AsFd::as_fd).ok_or(Errno::STALE)
+        self.fd.as_ref().map(|fd| fd.as_fd()).ok_or(Errno::STALE)
+    }
+
+    /// The same, shared with a file in it that is done later.
+    pub fn share(&self) -> Option<Rc<OwnedFd>> {
+        self.fd.clone()
     }
 
     /// Opens it again from a directory in it.
     fn reopen(&mut self, below: &Self) -> Result<(), Errno> {
         if self.fd.is_none() {
-            self.fd = Some(parent(below.fd()?, self.identity)?);
+            self.fd = Some(Rc::new(parent(below.fd()?, self.identity)?));
         }
         Ok(())
     }

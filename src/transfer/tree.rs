@@ -4,10 +4,11 @@
 //! single file. No link is followed, no other file system is entered, and no depth is too deep: of a deep path only the last
 //! directories are kept open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use super::Name;
 use super::attributes::{self, Unsupported};
 use super::content::Digest;
-use super::file::{self, Copier, Ignore};
+use super::file::{self, Alike, Copier, Ignore};
 use super::late::{Late, Times};
 use super::level::{Held, Level, To, close_far, reopen};
 use super::remove::remove;
@@ -27,6 +28,8 @@ use crate::walk::{self, Identity, Mounts, Stat};
 
 /// Starts the names of copies in a staging directory.
 const KEY: &str = "tree-";
+/// So many files are read ahead of their comparison.
+const AHEAD: usize = 32;
 /// A transfer that goes on after failures gives up after so many.
 const FAILURES: usize = 100;
 
@@ -92,6 +95,9 @@ pub struct Transfer<'t> {
     pub read: bool,
     /// Whether [`Found::digest`] is wanted.
     pub digest: bool,
+    /// Whether the kernel reads several files before their content is compared, with [`Transfer::read`] and where nothing is changed. A
+    /// decision about a file comes later than some about others then, and has no [`Found::digest`].
+    pub ahead: bool,
     /// Hard links that earlier transfers found, and those of this one.
     pub links: Links,
     /// Copies of files that have `chattr +i` or `+a`: their paths below [`Transfer::base`]. They are set by [`super::seals::set`] when
@@ -118,6 +124,7 @@ impl Default for Transfer<'_> {
             times: false,
             read: false,
             digest: false,
+            ahead: false,
             links: Links::new(),
             seals: Vec::new(),
             copier: Copier::new(Unsupported::Refuse),
@@ -141,8 +148,19 @@ struct Walk<'w, 't> {
     /// The mount of the source, which is not left.
     mount: u64,
     staged: Option<Staged>,
+    /// Files whose content is compared later.
+    ahead: VecDeque<Ahead>,
     /// Whether an unfinished file could not be removed.
     is_broken: bool,
+}
+
+/// A file that is read ahead of the comparison of its content.
+struct Ahead {
+    alike: Alike,
+    from: (Rc<OwnedFd>, CString),
+    stat: Stat,
+    there: Stat,
+    path: Vec<u8>,
 }
 
 /// A tree that is being made in a staging directory.
@@ -186,6 +204,7 @@ impl<'t> Transfer<'t> {
             path: Vec::new(),
             mount,
             staged: None,
+            ahead: VecDeque::new(),
             is_broken: false,
         };
         let mut levels: Vec<Level> = Vec::new();
@@ -203,6 +222,10 @@ impl<'t> Transfer<'t> {
                 let target = target.map_err(|errno| walk.failed("open the destination of", errno))?;
                 let to =
                     target.map(|dir| To { name: (dir, &name), private: level.private, fresh: level.fresh });
+                if walk.begins_ahead(&level.source, (source, &name), to)? {
+                    walk.path.truncate(end);
+                    continue;
+                }
                 match walk.step((source, &name), to, end)? {
                     Some(below) => {
                         levels.push(below);
@@ -224,6 +247,7 @@ impl<'t> Transfer<'t> {
             walk.leave(&mut done, place)?;
             walk.path.truncate(done.end);
         }
+        while walk.ends_ahead()? {}
         if walk.transfer.batch { Ok(()) } else { walk.transfer.publish() }
     }
 
@@ -314,6 +338,43 @@ impl Walk<'_, '_> {
             self.staged = None;
         }
         Ok(level.map(|level| Level { staged, name, end, ..level }))
+    }
+
+    /// Compares a file but for its content, and has the kernel read that. False where there is nothing to wait for.
+    fn begins_ahead(&mut self, dir: &Held, from: Name<'_>, to: Option<To<'_>>) -> Result<bool> {
+        let (true, Some(to), Some(dir)) = (self.transfer.ahead, to, dir.share()) else {
+            return Ok(false);
+        };
+        let (Ok(stat), Ok(there)) = (walk::stat_at(from.0, from.1), walk::stat_at(to.name.0, to.name.1))
+        else {
+            return Ok(false);
+        };
+        let is_linked = stat.links() > 1 || there.links() > 1;
+        if !stat.is_file() || stat.size() == 0 || is_linked || stat.mount_id() != self.mount {
+            return Ok(false);
+        }
+        // What differs, and what cannot be compared, is found once more and said.
+        let ignore = Ignore { seals: to.private };
+        let Ok(Ok(alike)) = Alike::new((from, &stat), (to.name, &there), ignore) else { return Ok(false) };
+        alike.read_ahead();
+        let from = (dir, from.1.to_owned());
+        self.ahead.push_back(Ahead { alike, from, stat, there, path: self.path.clone() });
+        if self.ahead.len() > AHEAD {
+            self.ends_ahead()?;
+        }
+        Ok(true)
+    }
+
+    /// Compares the content of the file that waits longest for that. False where none does.
+    fn ends_ahead(&mut self) -> Result<bool> {
+        let Some(Ahead { alike, from, stat, there, path }) = self.ahead.pop_front() else { return Ok(false) };
+        let compared = alike.finish(Some(self.progress), None);
+        let failed = |errno| Problem::os(format!("cannot compare {}", show(&path)), errno);
+        let state = compared.map_err(failed)?.map_or(State::Same, State::Differs);
+        let from = (from.0.as_fd(), from.1.as_c_str());
+        let found =
+            Found { path: &path, stat: &stat, there: Some(&there), state, linked: false, from, digest: None };
+        (self.decide)(&found).map(|_| true)
     }
 
     /// Removes from an unfinished copy what is not to be in it.

@@ -412,7 +412,7 @@ pub fn verify(
         Ok(if is_other_kind(found) { Choice::Skip } else { Choice::Pass })
     };
     let links = std::mem::take(&mut side.links);
-    let mut transfer = Transfer { times: true, read: true, links, ..Transfer::default() };
+    let mut transfer = Transfer { times: true, read: true, ahead: true, links, ..Transfer::default() };
     transfer.run(ends.from(), ends.to(), &mut decide, progress)?;
     side.links = std::mem::take(&mut transfer.links);
     Ok(problems)
