@@ -5,13 +5,27 @@ use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use serde_json::{Value, json};
 
-use crate::support::inject::{interrupt, trace};
+use crate::support::inject::interrupt;
 use crate::support::look::stat;
 use crate::support::trees::{self, Look};
-use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, namespace, run};
+use crate::support::{Disk, Fs, Machine, Output, Root, namespace, run};
+
+mod faults;
+mod kept;
+mod races;
+
+use faults::{
+    a_file_that_cannot_be_read, a_store_that_fills_up, a_store_that_goes_away, copies_that_are_of_no_use,
+    errors_when_something_changes, errors_when_something_is_looked_at, killed_at_any_moment,
+    what_changes_meanwhile_is_said,
+};
+use kept::{
+    a_nested_subvolume, a_path_on_the_root, a_top_that_differs, default_acls_let_nobody_in,
+    device_nodes_are_left_out, hard_links_across_entries, inode_flags_are_kept, the_private_directory_stays,
+};
+use races::{a_user_at_the_destination, a_user_at_the_source};
 
 tests![
     everything_is_kept: Disk,
@@ -24,9 +38,22 @@ tests![
     from_the_running_system: Disk,
     what_does_not_fit: Disk,
     without_a_store: Disk,
-    a_store_that_goes_away: Disk,
-    what_changes_meanwhile_is_said: Disk,
+    a_path_on_the_root: Disk,
     a_tree_deeper_than_a_path: Disk,
+    default_acls_let_nobody_in: Disk,
+    inode_flags_are_kept: Disk,
+    device_nodes_are_left_out: Disk,
+    a_nested_subvolume: Disk,
+    hard_links_across_entries: Disk,
+    the_private_directory_stays: Disk,
+    a_top_that_differs: Disk,
+    a_store_that_goes_away: Disk Inject,
+    a_store_that_fills_up: Disk Inject,
+    copies_that_are_of_no_use: Disk Inject,
+    a_file_that_cannot_be_read: Disk Inject,
+    what_changes_meanwhile_is_said: Disk Inject,
+    a_user_at_the_source: Disk Inject,
+    a_user_at_the_destination: Disk Inject,
     killed_at_any_moment: Disk Inject,
     errors_when_something_changes: Disk Inject,
     errors_when_something_is_looked_at: Disk Inject,
@@ -454,43 +481,6 @@ fn without_a_store() {
     run(&[env!("CARGO_BIN_EXE_impctl"), "migrate"]).expect(2).says(&["--from"]);
 }
 
-fn a_store_that_goes_away() {
-    let (_source, store) = disks(Fs::Ext4, Fs::Xfs, 16);
-    trees::make(&old("srv/a"));
-    manifest(json!([{ "directory": "/srv/a" }]));
-    let mut is_up = true;
-    let output = interrupted("symlinkat", &["--devices"], || {
-        if std::mem::take(&mut is_up) {
-            store.shut_down();
-        }
-    });
-    output.expect(1).says_in_one_line(&["error: store /persist: "]);
-    store.umount();
-    store.mount(NEW);
-    let output = migrate(&["--devices"]).ok();
-    are_same(old("srv/a"), new("srv/a"), &output);
-}
-
-fn what_changes_meanwhile_is_said() {
-    let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
-    write(old("srv/a/log"), "one line\n");
-    manifest(json!([{ "directory": "/srv/a" }]));
-    // After everything was copied.
-    let output = interrupted("syncfs", &[], || {
-        write(old("srv/a/log"), "one line\ntwo\n");
-        write(old("srv/a/new"), "new");
-    });
-    output.clone().expect(1).says_in_one_line(&["/srv/a/log: ", "differs in size", "--force"]);
-    output.says_in_one_line(&["/srv/a/new: it is not on the store"]);
-    migrate(&["--force", "/srv/a/log"]).ok();
-    assert_eq!(fs::read_to_string(new("srv/a/log")).unwrap(), "one line\ntwo\n");
-    // While one file is copied.
-    write(old("srv/a/log"), "another line\n");
-    let output =
-        interrupted("pwrite64", &["--force", "/srv/a", "--no-verify"], || write(old("srv/a/log"), "x"));
-    output.expect(1).says_in_one_line(&["/srv/a/log: it changed while it was copied", "--force"]);
-}
-
 fn a_tree_deeper_than_a_path() {
     let disk = Disk::new(Fs::Btrfs, 128);
     disk.mount("/tmp/disk");
@@ -503,181 +493,4 @@ fn a_tree_deeper_than_a_path() {
     manifest(json!([{ "directory": "/srv/a" }]));
     migrate(&[]).ok();
     assert_eq!(trees::bottom(&new("srv/a")), "deep");
-}
-
-/// Calls that change something.
-const CHANGES: &[&str] = &[
-    "chmod",
-    "fchmod",
-    "fchown",
-    "fchownat",
-    "fsetxattr",
-    "ftruncate",
-    "linkat",
-    "mkdirat",
-    "mknodat",
-    "pwrite64",
-    "removexattr",
-    "renameat2",
-    "setxattr",
-    "symlinkat",
-    "syncfs",
-    "unlinkat",
-    "utimensat",
-    "write",
-    "ioctl",
-    "clone3",
-];
-
-/// Calls that cannot fail, and those for memory, without which nothing can go on. A failed close(2) has closed.
-const SAFE: &[&str] = &[
-    "brk",
-    "close",
-    "exit_group",
-    "futex",
-    "geteuid",
-    "getpid",
-    "getrandom",
-    "gettid",
-    "madvise",
-    "mmap",
-    "mprotect",
-    "mremap",
-    "munmap",
-    "prlimit64",
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "sigaltstack",
-    "umask",
-];
-
-/// Two small trees, the new one on a disk and made anew for every fault.
-struct Case {
-    _disk: Disk,
-    words: Vec<OsString>,
-}
-
-type State = (Snapshot, [Option<Look>; 2]);
-
-impl Case {
-    fn new() -> Self {
-        let disk = Disk::image(Path::new("/tmp/image"), Fs::Ext4, 32, "");
-        disk.mount("/tmp/disk");
-        fs::create_dir_all("/tmp/disk/new").unwrap();
-        fs::create_dir_all(NEW).unwrap();
-        namespace::bind("/tmp/disk/new", NEW);
-        write(old("srv/a/one"), "one");
-        write(old("srv/a/sub/two"), "two");
-        fs::hard_link(old("srv/a/one"), old("srv/a/sub/again")).unwrap();
-        symlink("one", old("srv/a/link")).unwrap();
-        write(old("srv/b/three"), "three");
-        write(old("etc/file"), "file");
-        chown(old("srv/a/sub"), Some(3), Some(4)).unwrap();
-        run(&["find", OLD, "-exec", "touch", "-hd@1000000000.25", "{}", "+"]).ok();
-        manifest(json!([
-            { "directory": "/srv/a" }, { "directory": "/srv/b", "source": "/moved" }, { "file": "/etc/file" },
-        ]));
-        Self { _disk: disk, words: line(&["--store", NEW]).into_iter().map(Into::into).collect() }
-    }
-
-    /// The store as it was: with something of nobody's on it, and a part of what is brought.
-    fn reset() {
-        // Each run finds no lock and no report of another one.
-        namespace::forget_run();
-        for entry in fs::read_dir(NEW).unwrap().map(Result::unwrap) {
-            run(&["rm".as_ref(), "-r".as_ref(), entry.path().as_os_str()]).ok();
-        }
-        write(new("srv/other/mine"), "mine");
-        fs::create_dir(new("srv/a")).unwrap();
-        run(&["cp", "-a", "/tmp/old/srv/a/one", "/tmp/new/srv/a"]).ok();
-    }
-
-    fn run(&self, faults: &[Injected]) -> (Output, Vec<Call>) {
-        trace(faults, Path::new("/"), &self.words)
-    }
-
-    /// Runs it again. What the run before it started may need a moment to end.
-    fn run_again() -> Output {
-        let again = (0..100).map(|_| migrate(&[])).find(|again| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            !again.stderr.contains("still at work")
-        });
-        again.unwrap()
-    }
-
-    fn state() -> State {
-        let look = |path| new(path).exists().then(|| Look::of(&new(path)));
-        (Snapshot::of(Path::new(NEW)), ["srv/a", "moved"].map(look))
-    }
-
-    /// Without a fault: what it leaves, and the calls.
-    fn reference(&self) -> (State, Vec<Call>) {
-        Self::reset();
-        let (output, calls) = self.run(&[]);
-        output.ok();
-        (Self::state(), calls)
-    }
-}
-
-/// One call of so many gets a fault, with its number: in a developer's own runs, and in others.
-fn taken(calls: &[Call], [own, all]: [usize; 2], is: impl Fn(&Call) -> bool) -> Vec<(usize, Call)> {
-    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { all } else { own };
-    let taken: Vec<_> = calls.iter().copied().filter(is).collect();
-    assert!(taken.len() > 40, "{calls:?}");
-    taken.into_iter().enumerate().step_by(step).collect()
-}
-
-fn changes(call: &Call) -> bool {
-    call.is_one_of(CHANGES)
-}
-
-fn killed_at_any_moment() {
-    let case = Case::new();
-    let (expected, calls) = case.reference();
-    for (_, call) in taken(&calls, [3, 1], changes) {
-        Case::reset();
-        let (output, _) = case.run(&[Injected::kill_nth(&call)]);
-        assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
-        let (again, after) = (Case::run_again(), Case::state());
-        assert!(
-            again.code == Some(0) && after == expected,
-            "{call:?}: {again:?} {after:#?} not {expected:#?}"
-        );
-    }
-}
-
-fn errors_when_something_changes() {
-    fail([3, 1], changes);
-}
-
-fn errors_when_something_is_looked_at() {
-    fail([20, 4], |call| !changes(call) && !call.is_one_of(SAFE));
-}
-
-fn fail(steps: [usize; 2], is: impl Fn(&Call) -> bool) {
-    let case = Case::new();
-    let (expected, calls) = case.reference();
-    let source = || (Snapshot::of(Path::new(OLD)), Look::of(Path::new(OLD)));
-    let source_before = source();
-    Case::reset();
-    let before = Case::state().0;
-    for (number, call) in taken(&calls, steps, is) {
-        // Not the same at every time, whatever the step.
-        let errno = [Errno::EIO, Errno::ENOSPC, Errno::EPERM][number / steps[0] % 3];
-        Case::reset();
-        let (output, _) = case.run(&[Injected::error_nth(errno, &call)]);
-        let failed = Case::state();
-        let found = format!("{errno} at {call:?}: {output:?}");
-        assert_eq!(before.losses(&failed.0), [] as [&str; 0], "{found}");
-        let is_said = match output.code {
-            Some(0) => failed == expected || output.stderr.contains("warning: "),
-            Some(1 | 2) => output.stderr.contains("error: "),
-            _ => false,
-        };
-        assert!(is_said, "{found} {failed:#?} not {expected:#?}");
-        let (again, after) = (Case::run_again(), Case::state());
-        let found = format!("{found} {again:?} {after:#?} not {expected:#?}");
-        assert!(again.code == Some(0) && after == expected, "{found}");
-        assert!(source() == source_before, "{found}");
-    }
 }

@@ -129,6 +129,11 @@ impl Snapshot {
         self.0.get(path.as_ref()).map(String::as_str)
     }
 
+    /// Every path and its line.
+    pub fn lines(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.0.iter().map(|(path, line)| (path.as_path(), line.as_str()))
+    }
+
     /// What is gone or different in a later snapshot; what is new there is not named.
     pub fn losses(&self, later: &Self) -> Vec<String> {
         let differs = |(path, line): &(&PathBuf, &String)| later.0.get(*path) != Some(*line);

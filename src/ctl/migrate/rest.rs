@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, FileType};
-
 use super::route;
 use crate::manifest::{AbsPath, Kind, Manifest, pattern};
 use crate::problem::Result;
+use crate::transfer::staging;
 use crate::walk::{self, Mounts};
 
 /// Made anew by every boot or build, or nobody's data.
@@ -26,7 +25,7 @@ const THROW_AWAY: [&str; 11] = [
 ];
 
 /// What lies beside what the manifest names: what is in the directories above its entries. Links are left out, as most are
-/// made by the system.
+/// made by the system, and so is imp-mount's own directory.
 pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     let above: BTreeSet<&str> =
         manifest.entries.iter().flat_map(|entry| entry.target.ancestors()).chain(["/"]).collect();
@@ -59,9 +58,9 @@ pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
             .map_err(|errno| crate::problem::Problem::os(format!("cannot list {path}"), errno))?;
         for name in names {
             let full = path.child(&name.to_string_lossy()).as_str().to_owned();
-            let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW);
-            let is_link = stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-            if !is_link && !is_named(&full) {
+            let is_left = walk::stat_at(dir.as_fd(), name.as_c_str())
+                .is_ok_and(|stat| stat.is_symlink() || staging::is_private((dir.as_fd(), &name), &stat));
+            if !is_left && !is_named(&full) {
                 rest.insert(full);
             }
         }
