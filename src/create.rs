@@ -6,9 +6,10 @@
 
 use std::ffi::CString;
 use std::io::Write;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, Gid, Mode, OFlags, RawMode, Uid, XattrFlags};
+use rustix::fs::{self, Gid, Mode, OFlags, RawDir, RawMode, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::problem::os_error;
@@ -67,7 +68,7 @@ pub fn directory(
     match walk::directory(dir, name, mounts) {
         Ok(fd) => {
             let stat = walk::stat(fd.as_fd())?;
-            if !is_unfinished(&stat) || !is_empty_directory(dir, name, mounts)? {
+            if !is_unfinished(&stat) {
                 return Ok(Node::existing(fd, stat));
             }
         }
@@ -160,9 +161,16 @@ fn is_unfinished(stat: &Stat) -> bool {
     stat.mode() & !0o2000 == 0
 }
 
-fn is_empty_directory(dir: BorrowedFd<'_>, name: &str, mounts: Mounts) -> Result<bool, Errno> {
-    let fd = walk::directory(dir, name, mounts)?;
-    Ok(walk::names(fd.as_fd(), 1)?.is_empty())
+/// Whether a directory that is open for reading has nothing in it.
+fn is_empty(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(fd, &mut buffer);
+    while let Some(entry) = entries.next() {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Gives something unfinished its owner and then its mode. What is not unfinished was put there by somebody else since it
@@ -170,7 +178,8 @@ fn is_empty_directory(dir: BorrowedFd<'_>, name: &str, mounts: Mounts) -> Result
 fn finish(fd: OwnedFd, attributes: &Attributes) -> Result<Node, Errno> {
     let stat = walk::stat(fd.as_fd())?;
     let nobodys = stat.uid() == rustix::process::geteuid().as_raw() || stat.uid() == attributes.uid;
-    if !is_unfinished(&stat) || !nobodys {
+    // Asked of the open directory: its name may be another one's by now.
+    if !is_unfinished(&stat) || !nobodys || !is_empty(fd.as_fd())? {
         return Ok(Node::existing(fd, stat));
     }
     mark_pending(fd.as_fd(), attributes)?;
