@@ -35,6 +35,7 @@ mod locks;
 mod names;
 mod owners;
 mod plan;
+mod races;
 mod refused;
 mod reports;
 mod roots;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         ("names", names::TESTS),
         ("owners", owners::TESTS),
         ("plan", plan::TESTS),
+        ("races", races::TESTS),
         ("refused", refused::TESTS),
         ("reports", reports::TESTS),
         ("roots", roots::TESTS),

@@ -36,7 +36,7 @@ impl Call {
 
 /// A system call's number, which says its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Name(i64);
+pub struct Name(pub(super) i64);
 
 /// A fault at one system call, or at all of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +93,9 @@ impl Injected {
 
 /// A system call that is about to be made.
 pub struct Entry {
-    pid: Pid,
+    pub(super) pid: Pid,
     pub call: Call,
-    arguments: [u64; 5],
+    pub(super) arguments: [u64; 5],
 }
 
 /// What happens to it.
@@ -159,6 +159,16 @@ pub fn interrupt(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
 pub type Act<'a> = dyn FnMut(&Entry) -> bool + 'a;
 
 fn follow(faults: &[Injected], root: &Path, argv: &[OsString], act: &mut Act<'_>) -> (Output, Vec<Call>) {
+    see(root, argv, &[], &mut |pid| watch(pid, faults, act))
+}
+
+/// Starts a program in a root directory, with a filter of seccomp(2) if there is one, and sees it to its end by `watch`.
+pub(super) fn see<T>(
+    root: &Path,
+    argv: &[OsString],
+    filter: &[libc::sock_filter],
+    watch: &mut dyn FnMut(Pid) -> (ExitStatus, T),
+) -> (Output, T) {
     let file = |name| File::from(memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
     // Not pipes, which nobody would empty while the program is watched.
     let (mut stdout, mut stderr) = (file("stdout"), file("stderr"));
@@ -167,8 +177,9 @@ fn follow(faults: &[Injected], root: &Path, argv: &[OsString], act: &mut Act<'_>
     let mut here = CpuSet::new();
     here.set(sched_getcpu().unwrap()).unwrap();
     sched_setaffinity(own, &here).unwrap();
-    let pid = start(root, argv, (&stdout, &stderr)).expect("a program to watch");
-    let (status, calls) = watch(pid, faults, act);
+    let pid = start(root, argv, (&stdout, &stderr), filter).expect("a program to watch");
+    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Stopped(pid, Signal::SIGTRAP)));
+    let (status, seen) = watch(pid);
     sched_setaffinity(own, &everywhere).unwrap();
     let text = |file: &mut File| {
         let mut bytes = Vec::new();
@@ -176,22 +187,38 @@ fn follow(faults: &[Injected], root: &Path, argv: &[OsString], act: &mut Act<'_>
         file.read_to_end(&mut bytes).unwrap();
         bytes
     };
-    (Output::new(argv, status, &text(&mut stdout), &text(&mut stderr)), calls)
+    (Output::new(argv, status, &text(&mut stdout), &text(&mut stderr)), seen)
 }
 
 /// Starts a program that stops as soon as it is executed.
 #[allow(unsafe_code)]
-fn start(root: &Path, argv: &[OsString], (stdout, stderr): (&File, &File)) -> io::Result<Pid> {
+fn start(
+    root: &Path,
+    argv: &[OsString],
+    (stdout, stderr): (&File, &File),
+    filter: &[libc::sock_filter],
+) -> io::Result<Pid> {
     let mut command = Command::new(&argv[0]);
     command.args(&argv[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-    let root = root.to_owned();
+    // A group of its own, so that all that it starts can be waited for.
+    command.process_group(0);
+    let (root, mut filter) = (root.to_owned(), filter.to_vec());
     let prepare = move || {
         if root != Path::new("/") {
             std::os::unix::fs::chroot(&root)?;
             std::env::set_current_dir("/")?;
         }
-        ptrace::traceme().map_err(io::Error::from)
+        ptrace::traceme().map_err(io::Error::from)?;
+        if filter.is_empty() {
+            return Ok(());
+        }
+        let length = filter.len().try_into().unwrap_or_default();
+        let program = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
+        // SAFETY: `program` and what it points to live for the call, which only reads them.
+        let result =
+            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+        Errno::result(result).map(drop).map_err(Into::into)
     };
     // SAFETY: between fork and exec only system calls may be made; a test's process has one thread, so that no lock of the
     // allocator can be held by another.
@@ -201,7 +228,6 @@ fn start(root: &Path, argv: &[OsString], (stdout, stderr): (&File, &File)) -> io
 
 /// Sees a program to its end, stopped at each system call.
 fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<Call>) {
-    assert_eq!(waitpid(pid, None), Ok(WaitStatus::Stopped(pid, Signal::SIGTRAP)));
     ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)
         .unwrap();
     let (mut calls, mut main) = (Vec::new(), 0);
@@ -262,7 +288,7 @@ fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<C
 
 /// Where the architecture keeps the number, the arguments and the result of a system call.
 #[cfg(target_arch = "x86_64")]
-mod registers {
+pub(super) mod registers {
     use super::{Call, Entry, Errno, Name, Pid, ptrace};
 
     pub fn entry(pid: Pid, index: usize) -> Entry {
@@ -286,7 +312,7 @@ mod registers {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-mod registers {
+pub(super) mod registers {
     use super::{Entry, Errno, Pid};
 
     pub fn entry(_: Pid, _: usize) -> Entry {
@@ -322,7 +348,7 @@ const NAMES: &[(&str, i64)] = names![
     "utimensat" SYS_utimensat, "write" SYS_write, "writev" SYS_writev, "fchmodat2" SYS_fchmodat2,
     "newfstatat" SYS_newfstatat, "getgid" SYS_getgid, "gettid" SYS_gettid, "chmod" SYS_chmod, "linkat" SYS_linkat,
     "mknodat" SYS_mknodat, "pwrite64" SYS_pwrite64, "removexattr" SYS_removexattr, "renameat2" SYS_renameat2,
-    "setxattr" SYS_setxattr, "syncfs" SYS_syncfs, "prlimit64" SYS_prlimit64,
+    "setxattr" SYS_setxattr, "getxattr" SYS_getxattr, "lgetxattr" SYS_lgetxattr, "listxattr" SYS_listxattr, "llistxattr" SYS_llistxattr, "lsetxattr" SYS_lsetxattr, "syncfs" SYS_syncfs, "prlimit64" SYS_prlimit64,
 ];
 
 /// Those that libc has no numbers for; they are the same everywhere.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 
+use super::attend::attend;
 use super::inject::{Act, interrupt, trace};
 use super::{Call, Injected, Machine, Output, Running, namespace, run, start};
 
@@ -56,6 +57,12 @@ impl Machine {
         interrupt(&self.at(""), &line, act)
     }
 
+    /// The same, and acts before each of its system calls that uses a name.
+    pub fn attend_impctl(&self, command: &str, words: &[&str], act: &mut super::attend::Act<'_>) -> Output {
+        let line: Vec<OsString> = self.impctl_line(command, words).into_iter().map(Into::into).collect();
+        attend(&self.at(""), &line, act)
+    }
+
     /// Starts impctl in the started system; see [`Machine::impctl`].
     pub fn start_impctl(&self, command: &str, words: &[&str]) -> Running {
         self.start_inside(&self.impctl_line(command, words))
@@ -78,6 +85,12 @@ impl Machine {
     pub fn trace_live(&self, faults: &[Injected], words: &[&str]) -> (Output, Vec<Call>) {
         let line: Vec<OsString> = self.live_line(words).into_iter().map(Into::into).collect();
         trace(faults, &self.at(""), &line)
+    }
+
+    /// The same, and acts before each of its system calls that uses a name.
+    pub fn attend_live(&self, words: &[&str], act: &mut super::attend::Act<'_>) -> Output {
+        let line: Vec<OsString> = self.live_line(words).into_iter().map(Into::into).collect();
+        attend(&self.at(""), &line, act)
     }
 
     /// Starts the program in the started system; see [`Machine::run_live`].

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::attend::{Act, attend};
 use super::disk::detach;
 use super::inject::trace;
 use super::{Call, Disk, Injected, Mount, Output, mount_at, namespace, run};
@@ -104,6 +105,11 @@ impl Machine {
     /// Runs the program with faults, and names the system calls that it came to.
     pub fn trace(&self, faults: &[Injected], words: &[&str]) -> (Output, Vec<Call>) {
         trace(faults, Path::new("/"), &self.line(words))
+    }
+
+    /// Runs the program, and acts before each of its system calls.
+    pub fn attend(&self, words: &[&str], act: &mut Act<'_>) -> Output {
+        attend(Path::new("/"), &self.line(words), act)
     }
 
     fn line(&self, words: &[&str]) -> Vec<OsString> {

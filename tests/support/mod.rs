@@ -1,5 +1,7 @@
 //! What the tests stand on: a namespace for each, disks to break, a machine to boot, and other eyes to look with.
 
+pub mod attacker;
+pub mod attend;
 pub mod command;
 pub mod disk;
 pub mod inject;

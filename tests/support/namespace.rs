@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::{getgid, getuid};
+use nix::unistd::{ForkResult, fork, pause};
+use rustix::process::{Signal, getgid, getuid, set_parent_process_death_signal};
 
 /// Moves this process, which has no threads yet, into a private mount namespace with an empty /run and /tmp.
 ///
@@ -34,6 +35,26 @@ pub fn enter() {
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::chdir("/tmp").unwrap();
+}
+
+/// Where [`few_processes`] mounts its /proc.
+pub const PROC: &str = "/tmp/proc";
+
+/// Has every process that is started from here on see itself and the others of these only, in a /proc at [`PROC`]: to look at
+/// all of a busy host takes long. This process must have one thread, and starts none after it.
+#[allow(unsafe_code)]
+pub fn few_processes() {
+    unshare(CloneFlags::CLONE_NEWPID).unwrap();
+    // The first of them must live as long as the others.
+    // SAFETY: there is one thread, so no lock is held by another one.
+    if let ForkResult::Child = unsafe { fork() }.unwrap() {
+        set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+        loop {
+            pause();
+        }
+    }
+    fs::create_dir(PROC).unwrap();
+    super::command::sh(format!("mount -t proc proc {PROC}"));
 }
 
 /// Forgets everything in /run, and what is mounted there: a reboot.

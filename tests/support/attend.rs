@@ -1,0 +1,162 @@
+//! A program that is stopped before each system call that uses a name.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::Output;
+use super::inject::{Entry, Name, registers, see};
+
+/// The calls that are stopped at, and which of their arguments are paths.
+const PATHS: &[(&[&str], &[usize])] = &[
+    (&["renameat", "renameat2", "linkat", "move_mount"], &[1, 3]),
+    (&["mount", "rename"], &[0, 1]),
+    (&["symlinkat"], &[2]),
+    (
+        &[
+            "fchmodat2",
+            "fchownat",
+            "mkdirat",
+            "mknodat",
+            "newfstatat",
+            "open_tree",
+            "openat",
+            "openat2",
+            "readlinkat",
+            "statx",
+            "unlinkat",
+            "utimensat",
+        ],
+        &[1],
+    ),
+    (
+        &[
+            "chmod",
+            "getxattr",
+            "lgetxattr",
+            "listxattr",
+            "llistxattr",
+            "lsetxattr",
+            "mkdir",
+            "readlink",
+            "removexattr",
+            "rmdir",
+            "setxattr",
+            "statfs",
+            "umount2",
+            "unlink",
+        ],
+        &[0],
+    ),
+    // It uses all names of a directory.
+    (&["getdents64"], &[]),
+];
+
+/// Acts before a system call.
+pub type Act<'a> = dyn FnMut(&Entry) + 'a;
+
+/// Runs a program in a root directory. Before each system call of [`PATHS`], from the start of its main function on, and of all
+/// threads and processes that it starts, it waits until `act` has returned.
+pub fn attend(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
+    see(root, argv, &filter(), &mut |pid| (watch(pid, act), ())).0
+}
+
+impl Entry {
+    /// The paths among its arguments.
+    pub fn paths(&self) -> Vec<Vec<u8>> {
+        let places = PATHS
+            .iter()
+            .find(|(names, _)| self.call.name.is_any(names))
+            .map_or(&[][..], |(_, places)| places);
+        let Ok(memory) = File::open(format!("/proc/{}/mem", self.pid)) else { return Vec::new() };
+        places.iter().filter_map(|place| text(&memory, self.arguments[*place])).collect()
+    }
+}
+
+/// A text that ends with a NUL in the memory of a process.
+fn text(memory: &File, at: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; 4096];
+    // The page behind it may not be there.
+    let length = memory.read_at(&mut bytes, at).ok()?;
+    let end = bytes[..length].iter().position(|byte| *byte == 0)?;
+    bytes.truncate(end);
+    Some(bytes)
+}
+
+/// The call by which Rust's runtime gives a thread a stack for signals. The second one is the last before main.
+const LAST: i64 = libc::SYS_sigaltstack;
+
+/// A filter of seccomp(2) that stops at calls that use names, and at [`LAST`].
+fn filter() -> Vec<libc::sock_filter> {
+    let step =
+        |code: u32, jf: u8, k: u32| libc::sock_filter { code: u16::try_from(code).unwrap(), jt: 0, jf, k };
+    let give = |what: u32| step(libc::BPF_RET | libc::BPF_K, 0, what);
+    // The number of the call is the first word of what the filter sees.
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    let names = PATHS.iter().flat_map(|(names, _)| *names).map(|name| Name::of(name).0);
+    for number in names.chain([LAST]) {
+        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, u32::try_from(number).unwrap()));
+        program.push(give(libc::SECCOMP_RET_TRACE));
+    }
+    program.push(give(libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+fn watch(pid: Pid, act: &mut Act<'_>) -> ExitStatus {
+    let options = ptrace::Options::PTRACE_O_EXITKILL
+        | ptrace::Options::PTRACE_O_TRACESECCOMP
+        | ptrace::Options::PTRACE_O_TRACECLONE
+        | ptrace::Options::PTRACE_O_TRACEFORK
+        | ptrace::Options::PTRACE_O_TRACEVFORK
+        | ptrace::Options::PTRACE_O_TRACEEXEC;
+    ptrace::setoptions(pid, options).unwrap();
+    let (mut index, mut stacks) = (0, 0);
+    let mut counts = HashMap::new();
+    let mut known = HashSet::from([pid]);
+    let (mut next, mut signal) = (pid, None);
+    loop {
+        match ptrace::cont(next, signal.take()) {
+            // Killed, and only its end is left to be seen.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => panic!("{errno}"),
+        }
+        let status = loop {
+            match waitpid(Pid::from_raw(-pid.as_raw()), Some(WaitPidFlag::__WALL)).unwrap() {
+                WaitStatus::Exited(other, _) | WaitStatus::Signaled(other, ..) if other != pid => {}
+                status => break status,
+            }
+        };
+        next = status.pid().unwrap();
+        match status {
+            WaitStatus::PtraceEvent(_, _, event) if event == ptrace::Event::PTRACE_EVENT_SECCOMP as i32 => {
+                let mut entry = registers::entry(next, index);
+                if entry.call.name.0 == LAST {
+                    stacks += 1;
+                } else if stacks >= 2 {
+                    let count = counts.entry(entry.call.name.0).or_insert(0);
+                    entry.call.nth = *count;
+                    *count += 1;
+                    index += 1;
+                    act(&entry);
+                }
+            }
+            // Threads and processes are born stopped.
+            WaitStatus::Stopped(new, Signal::SIGSTOP) if known.insert(new) => {}
+            WaitStatus::PtraceEvent(..) => {}
+            WaitStatus::Stopped(_, other) => signal = Some(other),
+            WaitStatus::Exited(_, code) => return ExitStatus::from_raw(code << 8),
+            WaitStatus::Signaled(_, signal, _) => return ExitStatus::from_raw(signal as i32),
+            other => panic!("{other:?}"),
+        }
+    }
+}
