@@ -22,10 +22,11 @@ use faults::{
     what_changes_meanwhile_is_said,
 };
 use kept::{
-    a_nested_subvolume, a_path_on_the_root, a_top_that_differs, default_acls_let_nobody_in,
-    device_nodes_are_left_out, hard_links_across_entries, inode_flags_are_kept, the_private_directory_stays,
+    a_directory_that_shows_more, a_nested_subvolume, a_path_on_the_root, a_top_that_differs,
+    default_acls_let_nobody_in, device_nodes_are_left_out, hard_links_across_entries, inode_flags_are_kept,
+    the_private_directory_stays,
 };
-use races::{a_user_at_the_destination, a_user_at_the_source};
+use races::{a_directory_of_the_users_at_the_destination, a_user_at_the_destination, a_user_at_the_source};
 
 tests![
     everything_is_kept: Disk,
@@ -47,6 +48,7 @@ tests![
     hard_links_across_entries: Disk,
     the_private_directory_stays: Disk,
     a_top_that_differs: Disk,
+    a_directory_that_shows_more: Disk,
     a_store_that_goes_away: Disk Inject,
     a_store_that_fills_up: Disk Inject,
     copies_that_are_of_no_use: Disk Inject,
@@ -54,6 +56,7 @@ tests![
     what_changes_meanwhile_is_said: Disk Inject,
     a_user_at_the_source: Disk Inject,
     a_user_at_the_destination: Disk Inject,
+    a_directory_of_the_users_at_the_destination: Disk Inject,
     killed_at_any_moment: Disk Inject,
     errors_when_something_changes: Disk Inject,
     errors_when_something_is_looked_at: Disk Inject,

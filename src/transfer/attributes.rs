@@ -218,6 +218,11 @@ pub fn extended(handle: &Handle) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
     Ok(found)
 }
 
+/// The access ACL of a file or directory that is open for reading; none where its mode says everything.
+pub fn access_acl(handle: &Handle) -> Result<Option<Vec<u8>>, Errno> {
+    Ok(extended(handle)?.into_iter().find(|(name, _)| name == c"system.posix_acl_access").map(|(_, acl)| acl))
+}
+
 fn is_kept(name: &[u8]) -> bool {
     let has_prefix = |prefix: &&[u8]| name.starts_with(prefix);
     // XFS shows ACLs a second time under SGI names.

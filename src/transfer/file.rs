@@ -303,6 +303,33 @@ pub fn difference(
     }
 }
 
+/// Whether a directory shows what is in it to others than another directory does, or its owner could have it do so.
+pub fn exposes((from, one): (Name<'_>, &Stat), (to, other): (Name<'_>, &Stat)) -> Result<bool, Errno> {
+    const LOOK: u16 = 0o055;
+    if !one.is_dir() || !other.is_dir() {
+        return Ok(false);
+    }
+    let acl = |name, stat| open(name, stat).and_then(|dir| attributes::access_acl(&dir));
+    let (own, others) = match (acl(from, one), acl(to, other)) {
+        (Ok(own), Ok(others)) => (own, others),
+        // One was replaced meanwhile, and may be put back.
+        (Err(Errno::NOENT | Errno::STALE), _) | (_, Err(Errno::NOENT | Errno::STALE)) => return Ok(true),
+        (Err(errno), _) | (_, Err(errno)) => return Err(errno),
+    };
+    if own.is_none() && one.mode() & LOOK == LOOK {
+        return Ok(false);
+    }
+    // The bits of another group are those of everybody in turn.
+    let allowed = if one.gid() == other.gid() {
+        one.mode()
+    } else {
+        let both = (one.mode() >> 3) & one.mode() & 0o7;
+        both << 3 | both
+    };
+    let is_owner = other.uid() == one.uid() || other.uid() == 0;
+    Ok(!is_owner || own != others || other.mode() & LOOK & !allowed != 0)
+}
+
 /// Whether two regular files, or two symbolic links, are the same for a program: in type, owner, mode and content. Times and attributes
 /// are left out.
 pub fn same(a: Name<'_>, b: Name<'_>) -> Result<bool, Errno> {

@@ -59,6 +59,8 @@ pub struct Found<'f> {
     pub state: State,
     /// Whether it is missing there, and another hard link of it is not.
     pub linked: bool,
+    /// Whether it is a directory, and the one at the destination shows what is in it to others than this one does.
+    pub exposed: bool,
     /// The file.
     pub from: Name<'f>,
     /// The digest of its content, where it is a file that is the same at the destination and the content was compared.
@@ -296,9 +298,16 @@ impl Walk<'_, '_> {
         let linked =
             shown == State::Missing && !stat.is_dir() && self.transfer.links.contains_key(&stat.identity());
         let there_shown = there.as_ref().filter(|_| shown != State::Missing);
-        let found =
-            Found { path: &self.path, stat: &stat, there: there_shown, state: shown, linked, from, digest };
-        let choice = (self.decide)(&found)?;
+        let exposed = match (to, there_shown, shown) {
+            (Some(to), Some(there), State::Differs(_)) => file::exposes((from, &stat), (to.name, there))
+                .map_err(|errno| self.failed("compare", errno))?,
+            _ => false,
+        };
+        let choice = {
+            let (path, there) = (&self.path, there_shown);
+            let found = Found { path, stat: &stat, there, state: shown, linked, exposed, from, digest };
+            (self.decide)(&found)?
+        };
         if choice == Choice::Skip || state == State::Foreign {
             self.leave_out(to.filter(|_| there.is_some()))?;
             return Ok(None);
@@ -325,7 +334,7 @@ impl Walk<'_, '_> {
                 Some(To { name: (dir.as_fd(), key), private: true, fresh: *fresh })
             }
             Some(Made { staged: None, fresh }) => to.map(|to| To { fresh: *fresh, ..to }),
-            None => to.map(|to| To { fresh: false, ..to }),
+            None => to.filter(|_| there.is_some()).map(|to| To { fresh: false, ..to }),
         };
         self.remember((from, &stat), at)?;
         if !stat.is_dir() {
@@ -333,7 +342,7 @@ impl Walk<'_, '_> {
         }
         let name = to.map_or(from.1, |to| to.name.1).to_owned();
         let staged = made.as_ref().is_some_and(|made| made.staged.is_some());
-        let level = self.enter(from, at, stat)?;
+        let level = self.enter(from, at, (stat, there.map(|there| there.identity())))?;
         if level.is_none() && staged {
             self.staged = None;
         }
@@ -372,8 +381,8 @@ impl Walk<'_, '_> {
         let failed = |errno| Problem::os(format!("cannot compare {}", show(&path)), errno);
         let state = compared.map_err(failed)?.map_or(State::Same, State::Differs);
         let from = (from.0.as_fd(), from.1.as_c_str());
-        let found =
-            Found { path: &path, stat: &stat, there: Some(&there), state, linked: false, from, digest: None };
+        let (there, linked, exposed, digest) = (Some(&there), false, false, None);
+        let found = Found { path: &path, stat: &stat, there, state, linked, exposed, from, digest };
         (self.decide)(&found).map(|_| true)
     }
 
@@ -616,7 +625,13 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn enter(&mut self, from: Name<'_>, to: Option<To<'_>>, stat: Stat) -> Result<Option<Level>> {
+    /// Opens a directory and the one at the destination. Both must be the ones that were looked at, but for a private destination.
+    fn enter(
+        &mut self,
+        from: Name<'_>,
+        to: Option<To<'_>>,
+        (stat, there): (Stat, Option<Identity>),
+    ) -> Result<Option<Level>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
         let listed = walk::open(from.0, from.1, flags, Mounts::Stay).and_then(|fd| {
@@ -652,6 +667,7 @@ impl Walk<'_, '_> {
         }
         let target = target.map(Held::new).transpose();
         let target = target.map_err(|errno| self.failed("look at the destination of", errno))?;
+        let target = target.filter(|target| private || Some(target.identity) == there);
         let level = Level {
             source,
             target,

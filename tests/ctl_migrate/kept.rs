@@ -227,6 +227,49 @@ pub fn a_top_that_differs() {
     assert_eq!(fs::read_link(new("srv/other/file")).unwrap(), Path::new("owner"));
 }
 
+/// What only some may look at comes into no directory that shows it to others, whoever put that one there.
+pub fn a_directory_that_shows_more() {
+    /// The system's owner, group and mode; the store's; an ACL there; whether the content is brought.
+    type Case = ([u32; 3], [u32; 3], Option<&'static str>, bool);
+    let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
+    manifest(json!([{ "directory": "/srv" }]));
+    let cases: &[Case] = &[
+        ([0, 0, 0o700], [0, 0, 0o755], None, false),
+        ([0, 0, 0o700], [0, 0, 0o711], None, false),
+        ([0, 0, 0o750], [0, 0, 0o700], None, true),
+        ([0, 0, 0o700], [1000, 0, 0o700], None, false),
+        ([1000, 0, 0o700], [0, 0, 0o700], None, true),
+        ([0, 4, 0o750], [0, 1000, 0o750], None, false),
+        ([0, 4, 0o750], [0, 1000, 0o700], None, true),
+        ([0, 4, 0o750], [0, 4, 0o750], Some("u:1000:rx"), false),
+        ([0, 4, 0o755], [1000, 1000, 0o777], None, true),
+        ([0, 4, 0o705], [0, 4, 0o755], None, false),
+    ];
+    for (number, (one, other, acl, is_brought)) in cases.iter().enumerate() {
+        for (top, [uid, gid, mode]) in [(OLD, one), (NEW, other)] {
+            let dir = Path::new(top).join(format!("srv/{number}"));
+            fs::create_dir_all(&dir).unwrap();
+            chown(&dir, Some(*uid), Some(*gid)).unwrap();
+            fs::set_permissions(&dir, fs::Permissions::from_mode(*mode)).unwrap();
+        }
+        write(old("srv").join(number.to_string()).join("letter"), "mine");
+        if let Some(acl) = acl {
+            sh_on(format!("setfacl -m {acl}"), &[&new("srv").join(number.to_string())]);
+        }
+        let output = migrate(&[]).expect(1);
+        let (path, found) = (format!("/srv/{number}"), format!("{one:?} {other:?} {acl:?}: {output:?}"));
+        assert_eq!(new(&path[1..]).join("letter").exists(), *is_brought, "{found}");
+        let named: Vec<_> =
+            output.stderr.lines().filter(|line| line.contains(&format!("{path}: "))).collect();
+        let words = if *is_brought { "and stays" } else { "nothing comes into it" };
+        assert!(matches!(named[..], [line] if line.contains(words)), "{found}");
+        assert_eq!(output.stdout.contains("incomplete"), !is_brought, "{found}");
+        // As the remedy has it.
+        let output = migrate(&["--force", &path]).ok();
+        are_same(old(&path[1..]), new(&path[1..]), &output);
+    }
+}
+
 /// A store that nobody has mounted is a directory of the root's disk, and would fill that.
 pub fn a_path_on_the_root() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 64));

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -117,5 +117,39 @@ pub fn a_user_at_the_destination() {
             assert_eq!(Snapshot::of(&new("root")), before, "{output}");
             assert_eq!(stat(new("root")), (0o040_700, 0, 0), "{output}");
         }
+    }
+}
+
+/// The user's directory takes the place of one that only root may enter, after the two of that name were compared.
+pub fn a_directory_of_the_users_at_the_destination() {
+    let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
+    let own = |dir: &Path| {
+        fs::create_dir_all(dir.join("d")).unwrap();
+        fs::set_permissions(dir.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+        chown(dir, Some(1000), Some(1000)).unwrap();
+    };
+    own(&old("home/u"));
+    write(old("home/u/d/letter"), "secret");
+    manifest(json!([{ "directory": "/home/u/d" }]));
+    own(&new("home/u"));
+    let (output, calls) = calls_of(&words());
+    output.ok();
+    let opens = calls.iter().filter(|call| call.is_one_of(&["openat2"]));
+    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 2 };
+    for call in opens.step_by(step) {
+        reset(true);
+        own(&new("home/u"));
+        fs::create_dir(new("home/u/x")).unwrap();
+        chown(new("home/u/x"), Some(1000), Some(1000)).unwrap();
+        let mut is_done = false;
+        let output = interrupt(Path::new("/"), &words(), &mut |entry| {
+            if (entry.call.name, entry.call.nth) == (call.name, call.nth) {
+                attack(&new("home/u"), "x");
+                is_done = true;
+            }
+            !is_done
+        });
+        assert_eq!(stat(new("home/u/d")), (0o040_755, 1000, 1000));
+        assert_eq!(fs::read_dir(new("home/u/d")).unwrap().count(), 0, "{call:?}: {output:?}");
     }
 }

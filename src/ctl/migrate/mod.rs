@@ -34,8 +34,8 @@ use work::{Conflict, Ends, Rules, Seen, Standing};
 /// with the system's own file where the file system can do that. Copies are made in .imp-mount/staging on the store, which only root
 /// can enter, and come to their places complete. Afterwards everything is compared.
 ///
-/// Nothing that the store has otherwise is replaced without --force, and nothing is deleted there. It can be stopped at any time:
-/// running it again goes on. Other file systems below the paths are left out, and so are device nodes. Both are named.
+/// Nothing that the store has otherwise is replaced without --force, and nothing is deleted there. A directory of the store that shows
+/// what is in it to others than the system's gets nothing. It can be stopped at any time: running it again goes on. Other file systems below the paths are left out, and so are device nodes. Both are named.
 ///
 /// Stop databases before, and let nothing else write to the stores.
 #[derive(Debug, Args)]
@@ -434,11 +434,18 @@ fn few(mut problems: Vec<Problem>, entry: &AbsPath) -> Vec<Problem> {
 }
 
 fn explain(conflict: &Conflict) -> Problem {
-    let age = conflict.store_is.words();
-    Problem::new(format!(
-        "the store has it already, and it differs in {}; the store's {age}, and stays",
-        conflict.what
-    ))
-    .at(escape::name(&conflict.path))
-    .remedy("compare the two; --force and this path replaces the store's, or move that away")
+    let (what, age) = (conflict.what, conflict.store_is.words());
+    let (words, remedy) = if conflict.left_out {
+        let words =
+            "and shows what is in it to others than the system's; it stays, and nothing comes into it";
+        (
+            words.to_owned(),
+            "give it the owner, mode and ACL of the system's, and run again; so does --force and this path",
+        )
+    } else {
+        let remedy = "compare the two; --force and this path replaces the store's, or move that away";
+        (format!("the store's {age}, and stays"), remedy)
+    };
+    let problem = Problem::new(format!("the store has it already, and it differs in {what}; {words}"));
+    problem.at(escape::name(&conflict.path)).remedy(remedy)
 }

@@ -46,7 +46,7 @@ fn state(entry: &EntryOutcome, dry_run: bool) -> String {
         Standing::Foreign => "another file system",
         Standing::Failed => "failed",
         Standing::Incomplete if dry_run && entry.missing == entry.files => "to copy",
-        Standing::Incomplete if dry_run => {
+        Standing::Incomplete if dry_run && entry.missing > 0 => {
             let part = format!("{}, {} to copy", number(entry.missing), size(entry.missing_bytes));
             return differing(part, entry);
         }

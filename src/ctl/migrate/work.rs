@@ -50,6 +50,8 @@ pub struct Conflict {
     pub store_is: Age,
     /// Whether it is replaced, as was asked for.
     pub forced: bool,
+    /// Whether it is a directory whose content is left out: the store's shows that to others than the system's.
+    pub left_out: bool,
 }
 
 /// The time of the last change of one file beside that of another.
@@ -105,6 +107,8 @@ pub struct Seen {
     pub devices: Vec<String>,
     /// Paths of what differs and stays as it is.
     kept: HashSet<Vec<u8>>,
+    /// Whether the content of one of those directories is left out.
+    left_out: bool,
 }
 
 impl Seen {
@@ -121,6 +125,7 @@ impl Seen {
             mounts: Vec::new(),
             devices: Vec::new(),
             kept: HashSet::new(),
+            left_out: false,
         }
     }
 
@@ -133,7 +138,11 @@ impl Seen {
     /// How it stands once all of it was brought.
     #[must_use]
     pub fn done(&self) -> Standing {
-        if self.kept.is_empty() { Standing::Complete } else { Standing::Differs }
+        match (self.kept.is_empty(), self.left_out) {
+            (true, _) => Standing::Complete,
+            (false, false) => Standing::Differs,
+            (false, true) => Standing::Incomplete,
+        }
     }
 }
 
@@ -276,6 +285,12 @@ impl Rules<'_> {
         fits && is_forced(self.force, &self.path(found))
     }
 
+    /// Whether the content of a directory can go into the one at the destination.
+    fn enters(&self, found: &Found<'_>) -> bool {
+        let is_other_kind = found.there.is_some_and(|there| there.file_type() != found.stat.file_type());
+        !is_other_kind && (!found.exposed || self.is_forced(found))
+    }
+
     /// The path on the booted system.
     fn path(&self, found: &Found<'_>) -> Vec<u8> {
         full(&self.route.from, found.path)
@@ -318,9 +333,11 @@ pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen>
             Verdict::Replaced(what) | Verdict::Kept(what) => {
                 let forced = matches!(verdict, Verdict::Replaced(_));
                 let store_is = Age::of(found.there.unwrap_or(found.stat), found.stat);
-                seen.conflicts.push(Conflict { path: text(&path), what, store_is, forced });
+                let left_out = !forced && found.exposed;
+                seen.conflicts.push(Conflict { path: text(&path), what, store_is, forced, left_out });
                 if !forced {
                     seen.kept.insert(found.path.to_vec());
+                    seen.left_out |= left_out;
                 }
             }
         }
@@ -338,7 +355,7 @@ pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen>
             side.needs(found);
             side.goes_on_with(&tree::key(&below(&route.to, found.path)));
         }
-        Ok(if is_other_kind(found) { Choice::Skip } else { Choice::Pass })
+        Ok(if rules.enters(found) { Choice::Pass } else { Choice::Skip })
     };
     let base = Some((top.as_fd(), below(&route.to, b"")));
     let mut transfer = Transfer { base, read: rules.reads(), links, ..Transfer::default() };
@@ -374,7 +391,7 @@ pub fn bring<'t>(
         Ok(match rules.verdict(found) {
             Verdict::LeftOut | Verdict::Foreign | Verdict::Device => Choice::Skip,
             Verdict::Missing | Verdict::Replaced(_) => Choice::Make,
-            Verdict::Kept(_) if is_other_kind(found) => Choice::Skip,
+            Verdict::Kept(_) if !rules.enters(found) => Choice::Skip,
             Verdict::Same | Verdict::Flags | Verdict::Kept(_) => Choice::Pass,
         })
     };
@@ -409,17 +426,13 @@ pub fn verify(
             }
             _ => {}
         }
-        Ok(if is_other_kind(found) { Choice::Skip } else { Choice::Pass })
+        Ok(if rules.enters(found) { Choice::Pass } else { Choice::Skip })
     };
     let links = std::mem::take(&mut side.links);
     let mut transfer = Transfer { times: true, read: true, ahead: true, links, ..Transfer::default() };
     transfer.run(ends.from(), ends.to(), &mut decide, progress)?;
     side.links = std::mem::take(&mut transfer.links);
     Ok(problems)
-}
-
-fn is_other_kind(found: &Found<'_>) -> bool {
-    found.there.is_some_and(|there: &Stat| there.file_type() != found.stat.file_type())
 }
 
 /// A path on the booted system.
