@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::check::{built, check, findings, is, lines};
 use crate::roots::manifest;
 use crate::support::command::{sh, sh_on};
-use crate::support::{Disk, Fs, Machine, Root, mounts, run};
+use crate::support::{Disk, Fs, Machine, Root, imp_mount, mounts, run};
 
 tests![
     without_any_store: Disk,
@@ -148,15 +148,7 @@ fn as_an_ordinary_user() {
         "--sysroot",
         "/tmp/machine/sysroot",
     ];
-    let user = [
-        "setpriv",
-        "--reuid",
-        "65534",
-        "--regid",
-        "65534",
-        "--clear-groups",
-        env!("CARGO_BIN_EXE_imp-mount"),
-    ];
+    let user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", imp_mount()];
     let before = (mounts(), machine.disk().snapshot());
     let output = run(&[&user[..], &words, &["--check", "--json"]].concat());
     let found = findings(&output);

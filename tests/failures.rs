@@ -11,7 +11,7 @@ use crate::roots::manifest;
 use crate::support::command::{sh, sh_on};
 use crate::support::look::stat;
 use crate::support::namespace::propagate;
-use crate::support::{Disk, Fs, Machine, Output, Root, mounts, run};
+use crate::support::{Disk, Fs, Machine, Output, Root, imp_mount, mounts, run};
 
 tests![
     the_wrong_type: Disk,
@@ -108,7 +108,7 @@ fn an_immutable_directory() {
 }
 
 fn no_privilege() {
-    let program = env!("CARGO_BIN_EXE_imp-mount");
+    let program = imp_mount();
     let machine = Machine::with_stores(Root::Nothing, Vec::new());
     machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }])));
     let words = ["--manifest", "/tmp/machine/manifest", "--sysroot", "/tmp/machine/sysroot"];
@@ -181,7 +181,7 @@ fn no_run() {
 fn no_proc() {
     let _machine = machine(json!([{ "directory": "/srv" }]));
     let before = mounts();
-    let program = env!("CARGO_BIN_EXE_imp-mount");
+    let program = imp_mount();
     let line = format!("{program} --manifest /tmp/machine/manifest --sysroot /tmp/machine/sysroot");
     let script = format!("mount -t tmpfs none /proc && {line}; code=$?; umount /proc; exit $code");
     let output = run(&["sh", "-c", &script]);

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::live::{manifest, report, state};
-use crate::support::{Disk, Fs, Machine, Root, run};
+use crate::support::{Disk, Fs, Machine, Root, imp_mount, run};
 
 tests![
     the_longest_paths: Disk,
@@ -105,7 +105,7 @@ fn the_deepest_path() {
         let home = machine.home().display();
         let line = format!(
             "ulimit -Sn 1024; exec {} --manifest {home}/manifest --cmdline {home}/cmdline --sysroot {home}/sysroot",
-            env!("CARGO_BIN_EXE_imp-mount")
+            imp_mount()
         );
         run(&["sh", "-c", &line]).ok();
     }

@@ -17,7 +17,7 @@ use crate::ctl_lost::put;
 use crate::ctl_status::metrics;
 use crate::live::manifest;
 use crate::support::command::installed;
-use crate::support::{Disk, Fs, Machine, Output, Root, run};
+use crate::support::{Disk, Fs, Machine, Output, Root, imp_mount, run};
 
 use commands::{every_command_of_impctl, every_verb_of_imp_mount};
 
@@ -320,10 +320,7 @@ fn manifests_of_others() {
     // A damaged one.
     fs::write("/tmp/damaged", WORST).unwrap();
     both_are_safe("damaged", &run(&[env!("CARGO_BIN_EXE_impctl"), "show", "/tmp/damaged"]));
-    both_are_safe(
-        "damaged",
-        &run(&[env!("CARGO_BIN_EXE_imp-mount"), "--manifest", "/tmp/damaged", "--check"]),
-    );
+    both_are_safe("damaged", &run(&[imp_mount(), "--manifest", "/tmp/damaged", "--check"]));
 }
 
 /// What is said to be done is pasted into a shell: it gets exactly these words.

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Machine, Root, run};
+use crate::support::{Machine, Root, imp_mount, run};
 
 tests![a_plan_is_stable, a_plan_heeds_phase_and_words, a_plan_needs_no_privilege: Root];
 
@@ -82,14 +82,6 @@ fn a_plan_heeds_phase_and_words() {
 fn a_plan_needs_no_privilege() {
     let machine = machine();
     let words = ["--manifest", "/tmp/machine/manifest", "--sysroot", "/tmp/machine/sysroot", "--plan"];
-    let user = [
-        "setpriv",
-        "--reuid",
-        "65534",
-        "--regid",
-        "65534",
-        "--clear-groups",
-        env!("CARGO_BIN_EXE_imp-mount"),
-    ];
+    let user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", imp_mount()];
     assert_eq!(run(&[&user[..], &words].concat()).ok().stdout, machine.run(&["--plan"]).ok().stdout);
 }

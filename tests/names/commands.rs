@@ -16,7 +16,7 @@ use super::{BROKEN, WORST, both_are_safe, configuration, holds, is_safe, longest
 use crate::ctl_lost::put;
 use crate::ctl_status::metrics;
 use crate::live::{inside, manifest};
-use crate::support::{Disk, Fs, Machine, Output, Root, run};
+use crate::support::{Disk, Fs, Machine, Output, Root, imp_mount, run};
 
 /// The path of an entry, a file and the like by these names.
 fn paths() -> [String; 2] {
@@ -311,7 +311,7 @@ pub fn every_verb_of_imp_mount() {
     for verb in ["", "--check", "--plan", "--settle", "--adopt"] {
         for option in &values {
             for value in [WORST.as_bytes(), format!("/tmp/{WORST}").as_bytes(), BROKEN] {
-                let program = OsStr::new(env!("CARGO_BIN_EXE_imp-mount"));
+                let program = OsStr::new(imp_mount());
                 let given = [option.as_bytes(), b"=", value].concat();
                 let verb = [OsStr::new(verb)].into_iter().filter(|verb| !verb.is_empty());
                 let line: Vec<&OsStr> =

@@ -7,10 +7,22 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process};
+
+/// Names another build of the program that is tested, for another platform or of another profile.
+const PROGRAM: &str = "IMP_MOUNT_TEST_PROGRAM";
+
+/// The imp-mount that is tested.
+pub fn imp_mount() -> &'static str {
+    static CHOSEN: LazyLock<String> = LazyLock::new(|| {
+        std::env::var(PROGRAM).unwrap_or_else(|_| env!("CARGO_BIN_EXE_imp-mount").to_owned())
+    });
+    &CHOSEN
+}
 
 /// What a program did.
 #[derive(Clone, PartialEq, Eq)]

@@ -31,9 +31,7 @@ impl Machine {
             }
         }
         fs::create_dir(HOME).unwrap();
-        for (program, place) in
-            [(env!("CARGO_BIN_EXE_imp-mount"), PROGRAM), (env!("CARGO_BIN_EXE_impctl"), IMPCTL)]
-        {
+        for (program, place) in [(super::imp_mount(), PROGRAM), (env!("CARGO_BIN_EXE_impctl"), IMPCTL)] {
             File::create(place).unwrap();
             namespace::bind(program, place);
         }

@@ -116,9 +116,7 @@ impl Machine {
         let manifest = format!("{HOME}/manifest");
         let cmdline = format!("{HOME}/cmdline");
         let mut line: Vec<OsString> =
-            [env!("CARGO_BIN_EXE_imp-mount"), "--manifest", &manifest, "--cmdline", &cmdline]
-                .map(Into::into)
-                .into();
+            [super::imp_mount(), "--manifest", &manifest, "--cmdline", &cmdline].map(Into::into).into();
         line.extend(["--sysroot".into(), self.at("").into()]);
         line.extend(words.iter().map(Into::into));
         line

@@ -15,7 +15,7 @@ mod runner;
 mod scratch;
 pub mod trees;
 
-pub use command::{Output, Running, run, start};
+pub use command::{Output, Running, imp_mount, run, start};
 pub use disk::{Disk, Fs};
 pub use inject::{Call, Injected};
 pub use look::{Mount, Snapshot, mount_at, mounts};

@@ -75,7 +75,7 @@ fn empty_run() {
 /// Covers a folder with an empty tmpfs, in which the project's own files, should they be below it, stay reachable.
 fn empty(folder: &str) {
     let kept: Vec<(PathBuf, fs::File)> =
-        [env!("CARGO_MANIFEST_DIR"), env!("CARGO_TARGET_TMPDIR"), env!("CARGO_BIN_EXE_imp-mount")]
+        [env!("CARGO_MANIFEST_DIR"), env!("CARGO_TARGET_TMPDIR"), super::imp_mount()]
             .iter()
             .filter_map(|path| {
                 if Path::new(path).is_dir() { Some(Path::new(path)) } else { Path::new(path).parent() }
