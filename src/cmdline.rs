@@ -44,6 +44,20 @@ impl Words {
         this
     }
 
+    /// What is heeded, in the words of the kernel command line.
+    #[must_use]
+    pub fn heeded(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.off {
+            words.push("imp-mount=off".to_owned());
+        }
+        if self.check {
+            words.push("imp-mount.check".to_owned());
+        }
+        words.extend(self.skip.iter().map(|path| format!("imp-mount.skip={path}")));
+        words
+    }
+
     fn skip(&mut self, text: &str) {
         match AbsPath::parse(text) {
             Ok(path) => self.skip.push(path),

@@ -13,6 +13,8 @@ pub mod create;
 pub mod ctl;
 pub mod errno;
 pub mod escape;
+pub mod fstab;
+pub mod generator;
 pub mod lock;
 pub mod logging;
 pub mod manifest;

@@ -1,19 +1,21 @@
 //! The boot binary: see imp-mount(8).
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use imp_mount::check::{self, Findings};
 use imp_mount::cli::{self, Cli, Verb};
 use imp_mount::cmdline::Words;
 use imp_mount::escape::{self, Page};
+use imp_mount::generator::{self, Generator};
 use imp_mount::lock::{self, Lock};
 use imp_mount::manifest::{Manifest, Phase, wire};
 use imp_mount::mount::{self, Request};
 use imp_mount::plan::{Plan, print};
 use imp_mount::problem::{Problem, Result, describe_io};
 use imp_mount::report::Outcome;
-use imp_mount::{adopt, logging, privilege, settle};
+use imp_mount::{adopt, fstab, logging, privilege, settle};
 
 /// Something required failed, or `--check` found a problem.
 const FAILED: u8 = 1;
@@ -22,6 +24,9 @@ const CANNOT: u8 = 2;
 
 #[expect(clippy::disallowed_methods, reason = "a line, escaped here")]
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| Path::new(&name).ends_with(generator::NAME)) {
+        return generate();
+    }
     let args = std::env::args_os()
         .skip(1)
         .map(|arg| arg.into_string().map_err(|arg| format!("`{}` is no UTF-8 text", escape::path(&arg))));
@@ -51,6 +56,42 @@ fn main() -> ExitCode {
     code
 }
 
+/// What systemd starts by the name of its generator, with the three directories for what it writes.
+fn generate() -> ExitCode {
+    logging::init(logging::Options { name: generator::NAME, quiet: false, verbose: false, system: true });
+    let generated = || {
+        let directories: Vec<_> = std::env::args_os().skip(1).collect();
+        let [normal, early, _] = directories.as_slice() else {
+            return Err(Problem::new("systemd(1) starts it, with three directories"));
+        };
+        if !Path::new(cli::MANIFEST).exists() {
+            return Ok(());
+        }
+        let cli = Cli::default();
+        Generator {
+            manifest: &read(cli::MANIFEST)?,
+            words: &words(&cli),
+            in_initrd: in_initrd(),
+            fstab: &fstab::all(),
+            normal: Path::new(normal),
+            early: Path::new(early),
+        }
+        .run()
+    };
+    match generated() {
+        Ok(()) => ExitCode::SUCCESS,
+        // The run that follows says so as well, and stops the boot.
+        Err(problem) => {
+            log::error!("{problem}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn in_initrd() -> bool {
+    Path::new("/etc/initrd-release").exists()
+}
+
 fn run(cli: &Cli) -> Result<ExitCode> {
     let name = match cli.verb {
         Verb::Help => return print(&Page::made(cli::HELP)),
@@ -77,8 +118,7 @@ struct Asked<'c> {
 
 impl<'c> Asked<'c> {
     fn of(cli: &'c Cli) -> Self {
-        let in_initrd = std::path::Path::new("/etc/initrd-release").exists();
-        let sysroot = cli.sysroot.as_deref().unwrap_or(if in_initrd { "/sysroot" } else { "/" });
+        let sysroot = cli.sysroot.as_deref().unwrap_or(if in_initrd() { "/sysroot" } else { "/" });
         let upto = cli.phase.unwrap_or(if sysroot == "/" { Phase::Live } else { Phase::Etc });
         let manifest = read(cli.manifest.as_deref().unwrap_or(cli::MANIFEST));
         Self { words: words(cli), sysroot, upto, manifest }
@@ -100,6 +140,9 @@ fn look(cli: &Cli) -> Result<ExitCode> {
         let found = check::check(&plan, sysroot);
         findings(cli, &found)?;
         return Ok(ExitCode::from(if found.problems == 0 { 0 } else { FAILED }));
+    }
+    for idle in &plan.idle {
+        log::warn!("{idle}");
     }
     if cli.json {
         return print(&json(&print::lines(&plan))?);

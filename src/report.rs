@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lock::Lock;
 use crate::manifest::{AbsPath, Id, Kind, Method, Phase};
+use crate::mount::judge::Finding;
 use crate::problem::{Problem, Result};
 use crate::runtime::{self, Document};
 use crate::versions::Versions;
@@ -58,6 +59,9 @@ pub struct Run {
     pub failures: Vec<String>,
     /// What did not stop it, but should be known.
     pub warnings: Vec<String>,
+    /// What it heeded on the kernel command line; left out where that was nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<String>,
 }
 
 /// How a run ended.
@@ -83,8 +87,14 @@ pub struct StoreReport {
     pub device: String,
     /// Its file system's type.
     pub fstype: String,
-    /// Why it could not be used; empty otherwise.
+    /// Why it is not used; empty otherwise.
     pub failure: String,
+    /// Why that is no fault, where nothing of it was needed; left out otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub spared: String,
+    /// What is wrong with it where it is used; left out where nothing is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// One entry, or one file that a pattern matched.

@@ -29,6 +29,7 @@ mod failures;
 mod faults;
 mod files;
 mod harness;
+mod judged;
 mod limits;
 mod live;
 mod locks;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         ("faults", faults::TESTS),
         ("files", files::TESTS),
         ("harness", harness::TESTS),
+        ("judged", judged::TESTS),
         ("limits", limits::TESTS),
         ("live", live::TESTS),
         ("locks", locks::TESTS),

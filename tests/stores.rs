@@ -21,6 +21,7 @@ tests![
     a_directory_that_is_no_mount_is_no_store: Disk,
     two_stores_in_any_order: Disk,
     a_source_elsewhere: Disk,
+    options_of_what_lies_inside_an_entry: Disk,
 ];
 
 /// A manifest with a new root.
@@ -281,5 +282,17 @@ fn a_source_elsewhere() {
     assert_eq!(disk.line("old/place").unwrap(), "040700 7:0");
     assert!(disk.line("secrets").unwrap().starts_with("040700 0:0"));
     assert_eq!(disk.line("var"), None);
+    machine.run(&["--check"]).ok();
+}
+
+fn options_of_what_lies_inside_an_entry() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let mut entries: Vec<_> = (0..8).map(|n| json!({ "directory": format!("/srv/{n}") })).collect();
+    entries.push(json!({ "directory": "/usr" }));
+    entries.push(json!({ "directory": "/usr/local", "options": ["suid", "dev"] }));
+    machine.manifest(&manifest(json!([{ "path": "/persist" }]), entries.into()));
+    machine.build().ok();
+    let options = |path| machine.mount_at(path).unwrap().options;
+    assert_eq!([options("/usr"), options("/usr/local")], ["rw,nosuid,nodev,relatime", "rw,relatime"]);
     machine.run(&["--check"]).ok();
 }

@@ -11,14 +11,14 @@ use serde::Serialize;
 use crate::escape;
 use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind};
-use crate::mount::Bases;
 use crate::mount::guard::Guard;
 use crate::mount::root::Sysroot;
 use crate::mount::store::device_path;
+use crate::mount::{Bases, WAYS_OUT};
 use crate::names::Names;
 use crate::plan::Plan;
 use crate::problem::{Problem, describe_io};
-use crate::report::{Report, Run};
+use crate::report::{Outcome, Report, Run};
 use crate::runtime;
 use crate::walk::Cursor;
 
@@ -119,13 +119,16 @@ pub fn without_manifest(problem: &Problem, sysroot: &str) -> Findings {
 fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Findings) {
     findings.root = Some(store::root(plan, sysroot));
     let mut opened = Vec::new();
-    for one in &plan.manifest.stores {
+    for index in 0..plan.manifest.stores.len() {
         // A system that boots as it did before it was converted has no stores.
         if plan.is_untouched() {
             opened.push(None);
             continue;
         }
-        let (found, store) = store::store(plan, one, sysroot);
+        let (mut found, store) = store::store(plan, index, sysroot, report);
+        for unseen in found.findings.extract_if(.., |finding| !finding.is_problem()) {
+            findings.notes.push(unseen.problem(&format!("store {}", found.path)).to_string());
+        }
         findings.stores.push(found);
         opened.push(store);
     }
@@ -188,13 +191,12 @@ fn essentials(plan: &Plan<'_>) -> Vec<String> {
 
 /// Counts the problems, shows the disks where one may be missing, and says what to do.
 pub fn conclude(findings: &mut Findings) {
-    let bad = |filesystem: &&Filesystem| !filesystem.problem.is_empty();
     let filesystems = findings.root.iter().chain(&findings.stores);
     findings.problems = usize::from(!findings.manifest.is_empty())
         + usize::from(!findings.report.is_empty())
-        + filesystems.filter(bad).count()
+        + filesystems.map(Filesystem::problems).sum::<usize>()
         + findings.entries.iter().filter(|one| one.status.is_problem()).count();
-    let lost = findings.stores.iter().any(|store| store.source.is_empty());
+    let lost = findings.stores.iter().any(Filesystem::is_lost);
     if lost
         || !findings.manifest.is_empty()
         || findings.root.as_ref().is_none_or(|root| !root.problem.is_empty())
@@ -217,10 +219,17 @@ fn next(findings: &Findings) -> Vec<String> {
         say("boot an earlier generation from the boot menu; its initrd has a manifest that worked");
         say("or put imp-mount=off on the kernel command line, and mount what is needed by hand");
     }
+    if findings.problems > 0 && findings.manifest.is_empty() && is_stopped(findings) {
+        say(&format!(
+            "to boot without what is wrong for once, and without a shell: add imp-mount.skip={} to the kernel command line, in the \
+             boot menu",
+            skipping(findings)
+        ));
+    }
     for disk in findings.disks.iter().filter(|disk| disk.state == "errors") {
         say(&format!("check the disk with errors: fsck.{} -f {}", disk.fstype, escape::shell(&disk.device)));
     }
-    for store in findings.stores.iter().filter(|store| store.source.is_empty()) {
+    for store in findings.stores.iter().filter(|store| store.is_lost()) {
         let device = if store.device.is_empty() { "DEVICE" } else { &store.device };
         let there = std::path::Path::new(&device_path(device)).exists();
         let root = if live { "" } else { findings.sysroot.trim_end_matches('/') };
@@ -250,10 +259,34 @@ fn next(findings: &Findings) -> Vec<String> {
         say("once users exist, run imp-mount --settle");
     }
     if findings.problems > 0 && !live {
-        if findings.manifest.is_empty() {
-            say("to boot without an entry for once, add imp-mount.skip=PATH to the kernel command line");
-        }
         say("when all is well, leave the emergency shell with: systemctl default");
     }
     next
+}
+
+/// Whether a boot stops here, or has stopped.
+fn is_stopped(findings: &Findings) -> bool {
+    let failed = |run: &Run| run.outcome == Outcome::Failed;
+    findings.sysroot != "/" || findings.last_run.as_ref().is_some_and(failed)
+}
+
+/// What a boot can leave out of what is wrong, as the word for it has it.
+fn skipping(findings: &Findings) -> String {
+    let stores = findings.stores.iter().filter(|store| store.is_lost()).map(|store| store.path.as_str());
+    // Where the whole run failed, nothing is mounted.
+    let is_cause = |one: &&Checked| {
+        one.status.is_problem() && !matches!(one.status, Status::NotMounted | Status::Missing)
+    };
+    let entries = findings.entries.iter().filter(is_cause).map(|one| one.target.as_str());
+    let failures = findings.last_run.iter().flat_map(|run| &run.failures);
+    let failed = findings.entries.iter().map(|one| one.target.as_str()).filter(|target| {
+        failures.clone().any(|text| text.strip_prefix(target).is_some_and(|rest| rest.starts_with(':')))
+    });
+    let mut paths: Vec<_> = stores.chain(entries).chain(failed).filter(|path| !path.contains(',')).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths.truncate(WAYS_OUT);
+    let list = if paths.is_empty() { "PATH".to_owned() } else { paths.join(",") };
+    let list = escape::name(&list).into_owned();
+    if list.contains(' ') { format!("\"{list}\"") } else { list }
 }

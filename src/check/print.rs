@@ -18,7 +18,7 @@ pub fn text(findings: &Findings, quiet: bool) -> Page {
         findings.root.iter().map(|root| ("root", root)).chain(stores)
     };
     if !quiet {
-        for (what, filesystem) in filesystems().filter(|(_, filesystem)| filesystem.problem.is_empty()) {
+        for (what, filesystem) in filesystems().filter(|(_, filesystem)| filesystem.problems() == 0) {
             out.line(format_args!("{what:<19} {}", describe(filesystem)));
         }
         entries(&mut out, findings, &|status| !status.is_problem());
@@ -42,8 +42,12 @@ pub fn text(findings: &Findings, quiet: bool) -> Page {
     for disk in &findings.disks {
         out.line(format_args!("{:<19} {}", "disk", described(disk)));
     }
-    for (what, filesystem) in filesystems().filter(|(_, filesystem)| !filesystem.problem.is_empty()) {
+    for (what, filesystem) in filesystems().filter(|(_, filesystem)| filesystem.problems() > 0) {
         out.line(format_args!("{what:<19} {}", describe(filesystem)));
+        for finding in &filesystem.findings {
+            let path = escape::name(&filesystem.path);
+            out.line(format_args!("{what:<19} {path}: PROBLEM: {}", finding.problem("")));
+        }
     }
     if !findings.report.is_empty() {
         out.line(format_args!("{:<19} PROBLEM: {}", "report", findings.report));
@@ -97,6 +101,9 @@ fn describe(filesystem: &Filesystem) -> String {
             text = format!("{text}, {} of {} inodes", filesystem.inodes_used, filesystem.inodes);
         }
     }
+    if !filesystem.spared.is_empty() {
+        text = format!("{text}: {}", filesystem.spared);
+    }
     if !filesystem.problem.is_empty() {
         text = format!("{text}: PROBLEM: {}", filesystem.problem);
     }
@@ -116,6 +123,11 @@ fn summary(findings: &Findings) -> String {
         if number > 0 {
             parts.push(format!("{number} {}", status.words()));
         }
+    }
+    match findings.stores.iter().filter(|store| !store.spared.is_empty()).count() {
+        0 => {}
+        1 => parts.push("1 store not used".to_owned()),
+        stores => parts.push(format!("{stores} stores not used")),
     }
     match findings.problems {
         0 => parts.push("no problem found".to_owned()),

@@ -7,14 +7,17 @@ use serde::Serialize;
 
 use crate::capacity::{self, Capacity};
 use crate::escape;
+use crate::fstab;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
+use crate::mount::judge::{self, Finding};
 use crate::mount::kernel;
 use crate::mount::root::{Sysroot, is_volatile};
 use crate::mount::store::{Opened, device_path};
-use crate::plan::Plan;
+use crate::plan::{Need, Plan};
 use crate::problem::describe_io;
-use crate::table;
+use crate::report::Report;
+use crate::table::{self, Mount};
 use crate::walk::{self, Mounts};
 
 /// From here on a file system is nearly full: percent of its blocks or inodes.
@@ -41,8 +44,28 @@ pub struct Filesystem {
     pub inodes_used: u64,
     /// What is wrong with it; empty where nothing is.
     pub problem: String,
+    /// What else is wrong with it as a place for what persists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// Why it is no fault that it is not there; empty where it is, or is needed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub spared: String,
     /// Whether the boot needs it.
     pub required: bool,
+}
+
+impl Filesystem {
+    /// How many things are wrong with it.
+    #[must_use]
+    pub fn problems(&self) -> usize {
+        usize::from(!self.problem.is_empty()) + self.findings.len()
+    }
+
+    /// Whether it is missed.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.source.is_empty() && self.spared.is_empty()
+    }
 }
 
 /// Looks at the root.
@@ -66,6 +89,10 @@ pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
         Filesystem { path: "/".to_owned(), ..Filesystem::default() }
     };
     root.required = true;
+    // One that is only to be built is still the initrd's own.
+    if mounted || sysroot.is_live() {
+        root.findings.extend(judge::writable(sysroot.fd.as_fd(), &sysroot.path));
+    }
     if !as_wanted {
         problem.clone_into(&mut root.problem);
     }
@@ -74,7 +101,22 @@ pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
 
 /// Looks at a store, and opens it where that is possible. Nothing is mounted or created.
 #[must_use]
-pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, Option<Opened>) {
+pub fn store(
+    plan: &Plan<'_>,
+    index: usize,
+    sysroot: &Sysroot,
+    report: &Report,
+) -> (Filesystem, Option<Opened>) {
+    let (store, need) = (&plan.manifest.stores[index], plan.needs[index]);
+    let why = need.why_not().unwrap_or_default();
+    if need == Need::LeftOut {
+        let left = Filesystem {
+            path: store.path.as_str().to_owned(),
+            spared: why.to_owned(),
+            ..Filesystem::default()
+        };
+        return (left, None);
+    }
     let converts = plan.root.and_then(|root| root.convert.as_ref()) == Some(&store.path);
     let fd = if converts
         && !is_volatile(sysroot.fd.as_fd()).unwrap_or(true)
@@ -87,21 +129,33 @@ pub fn store(plan: &Plan<'_>, store: &Store, sysroot: &Sysroot) -> (Filesystem, 
     let options = fd.as_ref().ok().and_then(|fd| kernel::options_of(fd.as_fd()).ok());
     match (fd, options) {
         (Ok(fd), Some(options)) => {
-            let mut found = filesystem(store.path.as_str(), fd.as_fd());
+            let opened = Opened::new(fd, options);
+            let fd = opened.cursor.base();
+            let mut found = filesystem(store.path.as_str(), fd);
             found.required = store.required;
-            let read_only = options.has(BindOptions::RO) || has_stopped(fd.as_fd());
+            let mount =
+                Mount { source: found.source.clone(), fstype: found.fstype.clone(), ..Mount::default() };
+            let before = report.stores.iter().find(|before| before.path == store.path.as_str());
+            let place = (sysroot.fd.as_fd(), &sysroot.path);
+            found.findings = judge::store((plan, index), &opened, place, &mount, before);
+            let read_only = options.has(BindOptions::RO) || has_stopped(fd);
             if read_only && !store.options.iter().any(|option| option == "ro") {
                 "it is mounted read-only; see `dmesg` for errors, check it with fsck, and remount it"
                     .clone_into(&mut found.problem);
             }
-            (found, Some(Opened::new(fd, options)))
+            (found, Some(opened))
         }
         (fd, _) => {
             let problem = fd.err().unwrap_or_else(|| "cannot ask for its mount options".to_owned());
+            let (problem, spared) = match need {
+                Need::Needed => (problem, String::new()),
+                _ => (String::new(), format!("{why}, and {problem}")),
+            };
             let lost = Filesystem {
                 path: store.path.as_str().to_owned(),
                 device: expected(store, sysroot).map(|(_, device)| device).unwrap_or_default(),
                 problem,
+                spared,
                 required: store.required,
                 ..Filesystem::default()
             };
@@ -152,21 +206,12 @@ fn hint(store: &Store, sysroot: &Sysroot) -> String {
     format!("; {who} says {}, {there}", escape::name(&device))
 }
 
-/// The device that an fstab names for a path. The initrd's has it below the sysroot.
+/// The device that an fstab names for a path. An initrd's may have it below the sysroot.
 fn by_fstab(path: &AbsPath, sysroot: &Sysroot) -> Option<(&'static str, String)> {
     let below = sysroot.path.join(path);
-    let texts =
-        ["/etc/fstab", "/etc/initrd-fstab"].into_iter().filter_map(|file| std::fs::read_to_string(file).ok());
-    for text in texts {
-        for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
-            let mut fields = line.split_whitespace();
-            let (Some(device), Some(point)) = (fields.next(), fields.next()) else { continue };
-            if point == path.as_str() || point == below.as_str() {
-                return Some(("fstab", device.to_owned()));
-            }
-        }
-    }
-    None
+    let mut lines = fstab::all().into_iter();
+    let line = lines.find(|line| line.point == path.as_str() || line.point == below.as_str())?;
+    Some(("fstab", line.device))
 }
 
 fn is_mount_root(fd: BorrowedFd<'_>) -> bool {

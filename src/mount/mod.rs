@@ -1,6 +1,7 @@
 //! Doing a plan: the root, the stores, the entries, and the report of it all.
 
 pub mod guard;
+pub mod judge;
 pub mod kernel;
 pub mod owner;
 pub mod place;
@@ -20,9 +21,9 @@ use rustix::io::Errno;
 use crate::cmdline::Words;
 use crate::lock::Lock;
 use crate::manifest::pattern;
-use crate::manifest::{AbsPath, Kind, Manifest, Method, Phase};
+use crate::manifest::{AbsPath, Kind, Manifest, Method, Phase, Store};
 use crate::names::{Files, Names, Place};
-use crate::plan::Plan;
+use crate::plan::{Need, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{self, Clock, EntryReport, Outcome, Report, Run, State, StoreReport};
 use crate::table::{self, Mount};
@@ -30,9 +31,10 @@ use crate::utab;
 use crate::walk::{self, Mounts};
 
 use guard::Guard;
+use judge::Finding;
 use kernel::Kernel;
 use removed::Removed;
-use root::{Found, Sysroot};
+use root::{Found, Sysroot, Tree};
 use store::Opened;
 use worker::Worker;
 
@@ -70,9 +72,6 @@ pub fn run(request: &Request<'_>) -> Outcome {
     let mut result = Done::default();
     result.warnings.extend(unread);
     result.warnings.extend(plan.idle.iter().map(Problem::new));
-    result.warnings.extend(request.words.unknown.iter().map(|word| {
-        Problem::new(format!("the kernel command line has a word that means nothing here: {word}"))
-    }));
     if let Err(problem) = work(&plan, request, &previous, &mut report, &mut result, &mut clock) {
         result.failures.push(problem);
     }
@@ -83,6 +82,7 @@ pub fn run(request: &Request<'_>) -> Outcome {
     for problem in &result.failures {
         log::error!("{problem}");
     }
+    say_way_out(&result.failures, &request.manifest.stores);
     match outcome {
         Outcome::Done => log::info!("{} put in place, {} unchanged", result.placed, result.unchanged),
         Outcome::Failed | Outcome::Waiting | Outcome::Off => {}
@@ -98,11 +98,32 @@ pub fn run(request: &Request<'_>) -> Outcome {
         unchanged: result.unchanged,
         failures: text(&result.failures),
         warnings: text(&result.warnings),
+        words: request.words.heeded(),
     });
     if let Err(problem) = report.write(request.lock) {
         log::warn!("{problem}");
     }
     outcome
+}
+
+/// So many paths are named as what to leave out.
+pub const WAYS_OUT: usize = 8;
+
+/// Says how the next boot gets past what failed, which needs no shell.
+fn say_way_out(failures: &[Problem], stores: &[Store]) {
+    let path = |problem: &Problem| {
+        let store = stores.iter().find(|store| problem.at == format!("store {}", store.path));
+        let path = store.map_or(problem.at.as_str(), |store| store.path.as_str());
+        (path.starts_with('/') && !path.contains([',', ' ', '\\'])).then(|| path.to_owned())
+    };
+    let mut paths: Vec<_> = failures.iter().filter_map(path).collect();
+    paths.truncate(WAYS_OUT);
+    if !paths.is_empty() {
+        log::info!(
+            "to boot without that for once, add imp-mount.skip={} to the kernel command line, in the boot menu",
+            paths.join(",")
+        );
+    }
 }
 
 /// What a run has come to.
@@ -161,13 +182,7 @@ fn work(
         }
     };
     clock.step("root");
-    let stores: Vec<Result<Opened>> =
-        plan.manifest.stores.iter().map(|store| store::open(plan, store, &mut tree, &sysroot)).collect();
-    for (store, opened) in plan.manifest.stores.iter().zip(&stores) {
-        if let Err(problem) = opened {
-            if store.required { &mut done.failures } else { &mut done.warnings }.push(problem.clone());
-        }
-    }
+    let stores = open_stores(plan, &mut tree, &sysroot, done);
     clock.step("stores");
     let bases = Bases::of(
         &tree.root,
@@ -198,6 +213,7 @@ fn work(
     let unwanted =
         if sysroot.is_live() { removed::no_longer_named(plan, previous) } else { [vec![], vec![]] };
     let mut gone = removed::remove(&mut worker, &unwanted[0]);
+    worker.guard_stores();
     worker.entries();
     done.warnings.append(&mut worker.names.warnings());
     done.warnings.append(&mut worker.warnings);
@@ -225,7 +241,7 @@ fn work(
     done.placed = in_place.saturating_sub(unchanged);
     done.unchanged = unchanged;
     let mounts = mounts.unwrap_or_else(|| mounts_of(plan, &stores, done));
-    report.stores = describe(plan, &stores, &mounts);
+    report.stores = describe((plan, &sysroot), &stores, &mounts, previous, done);
     report.entries.clear();
     for entry in entries {
         report.insert(entry);
@@ -281,15 +297,79 @@ fn merge_pending(report: &mut Report, new: Vec<report::Pending>, plan: &Plan<'_>
     report.pending.extend(new);
 }
 
-fn describe(plan: &Plan<'_>, stores: &[Result<Opened>], mounts: &[Option<Mount>]) -> Vec<StoreReport> {
+/// Opens every store that the kernel command line does not leave out.
+fn open_stores(plan: &Plan<'_>, tree: &mut Tree, sysroot: &Sysroot, done: &mut Done) -> Vec<Result<Opened>> {
+    let mut stores = Vec::with_capacity(plan.needs.len());
+    for (store, need) in plan.stores() {
+        let opened = if need == Need::LeftOut {
+            Err(Problem::new(need.why_not().unwrap_or_default()).at(format!("store {}", store.path)))
+        } else {
+            store::open(plan, store, tree, sysroot)
+        };
+        match (&opened, need.why_not()) {
+            (Ok(_), _) => {}
+            (Err(_), Some(why)) if need == Need::LeftOut => log::warn!("store {}: {why}", store.path),
+            (Err(problem), Some(why)) => {
+                let problem = Problem::new(format!("{why}, and it is not used: {}", problem.what))
+                    .at(problem.at.as_str());
+                if need.is_by_words() {
+                    done.warnings.push(problem);
+                } else {
+                    log::info!("{problem}");
+                }
+            }
+            (Err(problem), None) => {
+                if store.required { &mut done.failures } else { &mut done.warnings }.push(problem.clone());
+            }
+        }
+        stores.push(opened);
+    }
+    stores
+}
+
+/// What became of each store, and what is wrong with it, which is warned about once.
+fn describe(
+    (plan, sysroot): (&Plan<'_>, &Sysroot),
+    stores: &[Result<Opened>],
+    mounts: &[Option<Mount>],
+    previous: &Report,
+    done: &mut Done,
+) -> Vec<StoreReport> {
+    let root = walk::base(sysroot.path.as_str());
+    match &root {
+        Ok(root) if plan.root.is_none() => {
+            let finding = judge::writable(root.as_fd(), &AbsPath::root());
+            done.warnings.extend(finding.map(|finding| finding.problem("root")));
+        }
+        Ok(_) => {}
+        Err(errno) => done.warnings.push(
+            Problem::os("cannot look for what is wrong with the root and the stores", *errno)
+                .at(sysroot.path.as_str())
+                .remedy("run imp-mount again"),
+        ),
+    }
     let mut described = Vec::new();
-    for ((store, opened), mount) in plan.manifest.stores.iter().zip(stores).zip(mounts) {
-        let mount = mount.clone().unwrap_or_default();
+    for (index, ((store, need), opened)) in plan.stores().zip(stores).enumerate() {
+        let mount = mounts[index].clone().unwrap_or_default();
+        let before = previous.stores.iter().find(|before| before.path == store.path.as_str());
+        let mut findings = Vec::new();
+        // Seen from the booted system, where these words are read.
+        if let (Ok(opened), Ok(root)) = (opened, &root) {
+            let place = (root.as_fd(), &AbsPath::root());
+            findings = judge::store((plan, index), opened, place, &mount, before);
+            findings.retain(Finding::is_problem);
+        }
+        let is_new = |finding: &&Finding| !before.is_some_and(|before| before.findings.contains(finding));
+        let at = format!("store {}", store.path);
+        done.warnings.extend(findings.iter().filter(is_new).map(|finding| finding.problem(&at)));
+        let why = need.why_not().filter(|_| opened.is_err()).unwrap_or_default();
         described.push(StoreReport {
             path: store.path.as_str().to_owned(),
             device: mount.source,
             fstype: mount.fstype,
             failure: opened.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+            spared: why.to_owned(),
+            findings,
         });
     }
     described

@@ -37,13 +37,15 @@ impl Worker<'_, '_> {
             Spot::Free(place) => {
                 let parent = self.parent_again(target)?;
                 let name = target.name();
-                self.tree.bind(
-                    source.fd.as_fd(),
-                    (parent.as_fd(), name),
-                    place.as_fd(),
-                    entry.options,
-                    false,
-                )?;
+                let store = opened(&mut self.stores, item.entry)?;
+                let (preset, inherited) = (store.preset, store.options);
+                let (from, to, wanted) = (source.fd.as_fd(), place.as_fd(), entry.options);
+                if let Some(preset) = preset {
+                    let preset = Some((preset, preset.without(wanted).without(inherited)));
+                    self.tree.bind_preset(from, to, wanted, preset)?;
+                } else {
+                    self.tree.bind(from, (parent.as_fd(), name), to, wanted, false)?;
+                }
                 self.mounted.push(target.clone());
                 self.target.forget(target.as_str());
                 verify((parent.as_fd(), name), &source.stat)

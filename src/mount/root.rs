@@ -20,9 +20,10 @@ use crate::problem::{Problem, Result, describe, describe_io};
 use crate::table::{self, Mount};
 use crate::walk::{self, Cursor, Mounts};
 
-/// statfs(2)'s magic numbers of file systems that are gone after a reboot.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
-const RAMFS_MAGIC: i64 = 0x8584_58f6;
+/// statfs(2)'s magic number of tmpfs.
+pub const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// statfs(2)'s magic number of ramfs.
+pub const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 /// The directory at which the root is, or is to be.
 #[derive(Debug)]
@@ -231,16 +232,23 @@ impl Tree {
     ) -> Result<(), Problem> {
         let kernel = self.kernel;
         self.staged_if_needed(|| {
-            let clone = match preset {
-                Some((preset, _)) if preset == options => kernel.clone_again(source)?,
-                Some((_, clear)) => {
-                    let clone = kernel.clone_again(source)?;
-                    kernel.set_options(clone.as_fd(), options, clear)?;
-                    clone
-                }
-                None => kernel.clone_of(source, options, false)?,
-            };
+            let clone = clone_preset(kernel, source, options, preset)?;
             kernel::attach_at(clone.as_fd(), place)
+        })
+    }
+
+    /// The same on something that is open.
+    pub fn bind_preset(
+        &mut self,
+        source: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        options: BindOptions,
+        preset: Option<(BindOptions, BindOptions)>,
+    ) -> Result<(), Problem> {
+        let kernel = self.kernel;
+        self.staged_if_needed(|| {
+            let clone = clone_preset(kernel, source, options, preset)?;
+            kernel::attach(clone.as_fd(), target)
         })
     }
 
@@ -365,6 +373,24 @@ impl Tree {
     }
 }
 
+/// A clone with these options; `preset` are those that it has from the start, and those of them to clear.
+fn clone_preset(
+    kernel: Kernel,
+    source: BorrowedFd<'_>,
+    options: BindOptions,
+    preset: Option<(BindOptions, BindOptions)>,
+) -> Result<OwnedFd, Errno> {
+    match preset {
+        Some((preset, _)) if preset == options => kernel.clone_again(source),
+        Some((_, clear)) => {
+            let clone = kernel.clone_again(source)?;
+            kernel.set_options(clone.as_fd(), options, clear)?;
+            Ok(clone)
+        }
+        None => kernel.clone_of(source, options, false),
+    }
+}
+
 /// What is mounted below the sysroot and would be hidden by a new root: path and root of each mount, but none that is
 /// mounted below another one.
 fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
@@ -415,11 +441,15 @@ fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(walk::stat(fd).map_err(|errno| Problem::os("cannot look at the sysroot", errno))?.is_mount_root())
 }
 
-/// Whether something is on a file system that is gone after a reboot.
+/// Whether something is on a file system that is memory itself. For one that only lies in memory see [`super::judge`].
 pub fn is_volatile(fd: BorrowedFd<'_>) -> Result<bool> {
-    let magic =
-        rustix::fs::fstatfs(fd).map_err(|errno| Problem::os("cannot ask for the file system", errno))?.f_type;
-    #[allow(clippy::unnecessary_cast, reason = "the type differs by architecture")]
-    let magic = magic as i64;
+    let magic = magic(fd).map_err(|errno| Problem::os("cannot ask for the file system", errno))?;
     Ok(magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)
+}
+
+/// What statfs(2) calls the type of a file system.
+pub fn magic(fd: BorrowedFd<'_>) -> Result<i64, Errno> {
+    let magic = rustix::fs::fstatfs(fd)?.f_type;
+    #[allow(clippy::unnecessary_cast, reason = "the type differs by architecture")]
+    Ok(magic as i64)
 }

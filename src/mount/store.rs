@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 
+use super::guard::Guard;
 use super::kernel::{self, Kernel};
 use super::root::{Sysroot, Tree, is_volatile};
 use crate::create::{self, Attributes};
@@ -112,6 +113,12 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
         dir = mount(store, device, tree, &dir)?;
     }
     if is_volatile(dir.as_fd())? {
+        let stat = walk::stat(dir.as_fd()).map_err(|errno| Problem::os("cannot look at it", errno))?;
+        if Guard::find()?.identities().contains(&Some(stat.identity())) {
+            let place = sysroot.path.join(&store.path);
+            return Err(Problem::new("its place is guarded, as an earlier run left it out")
+                .remedy(format!("`umount {place}`, mount its disk there, and run again")));
+        }
         return Err(Problem::new("it is on a tmpfs, so nothing on it would outlive the next boot")
             .remedy("mount a disk there"));
     }

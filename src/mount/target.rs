@@ -182,17 +182,56 @@ impl Worker<'_, '_> {
             self.unchanged += 1;
             return Ok(());
         };
-        let stat =
-            walk::stat(place.as_fd()).map_err(|errno| Problem::os("cannot look at the target", errno))?;
-        let parent = self.parent_again(target)?;
+        self.mount_guard(target, place.as_fd())
+    }
+
+    /// Mounts a guard on `place`, which is what was opened at a path.
+    fn mount_guard(&mut self, path: &AbsPath, place: BorrowedFd<'_>) -> Result<()> {
+        let stat = walk::stat(place).map_err(|errno| Problem::os("cannot look at the target", errno))?;
+        let parent = self.parent_again(path)?;
         let node = self.guard.node(stat.is_dir())?;
-        let place = place.as_fd();
         self.tree
-            .bind(node.as_fd(), (parent.as_fd(), target.name()), place, Guard::OPTIONS, false)
+            .bind(node.as_fd(), (parent.as_fd(), path.name()), place, Guard::OPTIONS, false)
             .map_err(|problem| Problem { what: format!("cannot guard it: {}", problem.what), ..problem })?;
-        self.mounted.push(target.clone());
-        self.target.forget(target.as_str());
+        self.mounted.push(path.clone());
+        self.target.forget(path.as_str());
         Ok(())
+    }
+
+    /// Mounts the guard at the path of a store that is left out, unless something is mounted there or above.
+    pub(super) fn guard_store(&mut self, path: &AbsPath) -> Result<()> {
+        let (plan, root) = (self.plan, self.tree.mount_id()?);
+        let is_on_root = |dir: BorrowedFd<'_>| walk::mount_id(dir).map(|id| id == root);
+        let mut is_elsewhere = false;
+        let found = self.target.enter(path.as_str(), &mut |dir, name, path| {
+            let mut open = || {
+                if !is_on_root(dir)? {
+                    is_elsewhere = true;
+                    return Err(Errno::XDEV);
+                }
+                let mode = plan.parents.of(path).mode();
+                create::directory(dir, name, Mounts::Enter, &mut || Attributes::root(mode))
+                    .map(|node| node.fd)
+            };
+            open().map_err(|errno| walk::explain(dir, path, errno, "a directory"))
+        });
+        let place = match found {
+            Err(_) if is_elsewhere => return Ok(()),
+            found => found?
+                .try_clone_to_owned()
+                .map_err(|error| Problem::new(format!("cannot keep a directory open: {error}")))?,
+        };
+        let failed = |errno| Problem::os("cannot look at it", errno);
+        if !is_on_root(place.as_fd()).map_err(failed)? {
+            return Ok(());
+        }
+        // What is there already would be hidden.
+        if let Some(name) = walk::names(place.as_fd(), 1).map_err(failed)?.first() {
+            let shown = escape::name(name.as_bytes());
+            return Err(Problem::new(format!("it is not guarded, as it holds `{shown}`"))
+                .remedy("what is written there is not on the store"));
+        }
+        self.mount_guard(path, place.as_fd())
     }
 }
 

@@ -11,7 +11,7 @@ use super::source::Source;
 use super::store::Opened;
 use crate::manifest::{AbsPath, Entry, Kind, Method};
 use crate::names::Names;
-use crate::plan::{Action, Item, Plan};
+use crate::plan::{Action, Item, Need, Plan};
 use crate::problem::{Problem, Result, describe};
 use crate::report::{EntryReport, Pending, Report, State};
 use crate::versions;
@@ -79,6 +79,19 @@ impl Worker<'_, '_> {
             // Without it every mount is given its options, as on older kernels.
             if let Err(errno) = store.preset(self.tree.kernel(), most) {
                 log::debug!("options are set for each mount: {}", describe(errno));
+            }
+        }
+    }
+
+    /// Guards the place of every store that the kernel command line leaves out, so that what uses it by its own path does not
+    /// write to memory.
+    pub fn guard_stores(&mut self) {
+        for (store, need) in self.plan.stores() {
+            if need != Need::LeftOut {
+                continue;
+            }
+            if let Err(problem) = self.guard_store(&store.path) {
+                self.warnings.push(problem.at(format!("store {}", store.path)));
             }
         }
     }

@@ -21,7 +21,9 @@ pub struct Plan<'m> {
     pub parents: Parents,
     /// The entries, a directory before everything below it.
     pub items: Vec<Item<'m>>,
-    /// Words of the kernel command line that led to nothing.
+    /// What the run needs of each store, in the manifest's order.
+    pub needs: Vec<Need>,
+    /// Words of the kernel command line that led to nothing, each with the reason.
     pub idle: Vec<String>,
 }
 
@@ -49,6 +51,39 @@ pub enum Action {
     Off,
 }
 
+/// What a run needs of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Something of it is put in place, or it has no entry and is wanted for itself.
+    Needed,
+    /// Nothing of it is put in place before a later phase.
+    Later,
+    /// The kernel command line leaves out every entry of it. It is used where it is there, and not missed where it is not.
+    Spared(Action),
+    /// The kernel command line leaves it out itself. It is neither mounted nor looked at.
+    LeftOut,
+}
+
+impl Need {
+    /// Why nothing of the store is needed; none where something is.
+    #[must_use]
+    pub fn why_not(self) -> Option<&'static str> {
+        match self {
+            Self::Needed => None,
+            Self::Later => Some("nothing of it is needed in this phase"),
+            Self::Spared(Action::Off) => Some("nothing of it is needed with imp-mount=off"),
+            Self::Spared(_) => Some("imp-mount.skip= leaves out every entry of it"),
+            Self::LeftOut => Some("left out by imp-mount.skip="),
+        }
+    }
+
+    /// Whether the kernel command line is the reason.
+    #[must_use]
+    pub fn is_by_words(self) -> bool {
+        matches!(self, Self::Spared(_) | Self::LeftOut)
+    }
+}
+
 impl<'m> Plan<'m> {
     /// Works out what a run does that is for every phase up to and including `upto`.
     #[must_use]
@@ -56,10 +91,11 @@ impl<'m> Plan<'m> {
         let converts = manifest.root.as_ref().is_some_and(|root| root.convert.is_some());
         // The system that would be turned over boots as it did before, whole.
         let untouched = words.off && converts;
+        let names = |path: &AbsPath| words.skip.iter().any(|skipped| path.is_in(skipped));
         let action = |entry: &Entry| {
             if untouched || (words.off && entry.phase != Phase::Early) {
                 Action::Off
-            } else if words.skip.iter().any(|skipped| entry.target.is_in(skipped)) {
+            } else if names(&entry.target) || names(&manifest.store(entry).path) {
                 Action::Skip
             } else if entry.phase > upto {
                 Action::Later
@@ -68,14 +104,23 @@ impl<'m> Plan<'m> {
             }
         };
         // In path order, as the manifest is.
-        let items: Vec<_> = manifest
+        let mut items: Vec<_> = manifest
             .entries
             .iter()
             .map(|entry| Item { entry, store: manifest.store(entry), action: action(entry) })
             .collect();
-        let idle =
-            words.skip.iter().filter(|skipped| !items.iter().any(|item| item.entry.target.is_in(skipped)));
-        let idle = idle.map(|path| format!("imp-mount.skip={path}: no entry is there")).collect();
+        skip_below_skipped(&mut items);
+        let needs = needs(manifest, &items, words.off, &names);
+        let idle = words.skip.iter().filter(|skipped| {
+            !items.iter().any(|item| item.entry.target.is_in(skipped) || item.store.path.is_in(skipped))
+                && !manifest.stores.iter().any(|store| store.path.is_in(skipped))
+        });
+        let idle = idle.map(|path| format!("imp-mount.skip={path}: no entry is there, and no store"));
+        let unknown = words
+            .unknown
+            .iter()
+            .map(|word| format!("the kernel command line has a word that means nothing here: {word}"));
+        let idle = unknown.chain(idle).collect();
         Self {
             manifest,
             root: manifest.root.as_ref().filter(|_| !untouched),
@@ -84,8 +129,14 @@ impl<'m> Plan<'m> {
             // Contradictions were refused when the manifest was read.
             parents: Parents::new(manifest).0,
             items,
+            needs,
             idle,
         }
+    }
+
+    /// The stores, each with what the run needs of it.
+    pub fn stores(&self) -> impl Iterator<Item = (&'m Store, Need)> {
+        self.manifest.stores.iter().zip(self.needs.iter().copied())
     }
 
     /// Whether the whole run has nothing to do, because the system is to boot as it did before it was converted.
@@ -100,4 +151,47 @@ impl<'m> Plan<'m> {
         let found = self.items.binary_search_by(|item| item.entry.target.cmp(target));
         found.ok().map(|index| &self.items[index])
     }
+}
+
+/// Below a guard nothing can be mounted.
+fn skip_below_skipped(items: &mut [Item<'_>]) {
+    let mut above: Option<&AbsPath> = None;
+    for item in items {
+        let target = &item.entry.target;
+        if item.action == Action::Off {
+            continue;
+        }
+        if above.is_some_and(|above| target.is_in(above)) {
+            item.action = Action::Skip;
+        } else if item.action == Action::Skip {
+            above = Some(target);
+        }
+    }
+}
+
+fn needs(
+    manifest: &Manifest,
+    items: &[Item<'_>],
+    off: bool,
+    is_skipped: &dyn Fn(&AbsPath) -> bool,
+) -> Vec<Need> {
+    let mut all = Vec::with_capacity(manifest.stores.len());
+    for (index, store) in manifest.stores.iter().enumerate() {
+        let of_store = items.iter().filter(|item| usize::from(item.entry.store) == index);
+        let has = |wanted: Action| of_store.clone().any(|item| item.action == wanted);
+        all.push(if is_skipped(&store.path) {
+            Need::LeftOut
+        } else if has(Action::Place) {
+            Need::Needed
+        } else if off {
+            Need::Spared(Action::Off)
+        } else if has(Action::Later) {
+            Need::Later
+        } else if has(Action::Skip) {
+            Need::Spared(Action::Skip)
+        } else {
+            Need::Needed
+        });
+    }
+    all
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Action, Plan};
+use super::{Action, Need, Plan};
 use crate::escape::{self, Page};
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Id, Kind, Method, Missing};
@@ -47,7 +47,12 @@ pub fn lines(plan: &Plan<'_>) -> Vec<Line> {
             lines.push(line("root", "/", details));
         }
     }
-    for store in plan.manifest.stores.iter().filter(|_| !plan.is_untouched()) {
+    for (store, need) in plan.stores().filter(|_| !plan.is_untouched()) {
+        if need == Need::LeftOut {
+            let why = need.why_not().unwrap_or_default().to_owned();
+            lines.push(line("guard", store.path.as_str(), vec![why]));
+            continue;
+        }
         let mut details = Vec::new();
         if let Some(device) = &store.device {
             let fstype = store.fstype.as_deref().unwrap_or("found out from the device");
@@ -56,7 +61,9 @@ pub fn lines(plan: &Plan<'_>) -> Vec<Line> {
             details.push("mounted before".to_owned());
         }
         details.extend(store.options.iter().cloned());
-        if !store.required {
+        if let Some(why) = need.why_not() {
+            details.push(why.to_owned());
+        } else if !store.required {
             details.push("optional".to_owned());
         }
         lines.push(line("store", store.path.as_str(), details));
@@ -65,7 +72,7 @@ pub fn lines(plan: &Plan<'_>) -> Vec<Line> {
     let mut before: Option<AbsPath> = None;
     for item in &plan.items {
         lines.push(of_entry(plan, item.entry, &item.store.path, item.action, before.as_ref()));
-        if item.entry.kind != Kind::Glob {
+        if item.entry.kind != Kind::Glob && item.action == Action::Place {
             before = Some(item.store.path.join(item.entry.source()));
         }
     }
@@ -124,14 +131,14 @@ fn of_entry(
     let mut parents: Vec<_> = source
         .ancestors()
         .map(|path| (store.join_text(path), said(&plan.parents.of(path))))
-        .filter(|(path, _)| entry.kind != Kind::Glob && !shared(path))
+        .filter(|(path, _)| action == Action::Place && entry.kind != Kind::Glob && !shared(path))
         .collect();
     parents.reverse();
     Line {
         does,
         target: entry.target.as_str().to_owned(),
         source: Some(store.join(source).as_str().to_owned()),
-        creates: (creates && entry.kind != Kind::Glob)
+        creates: (creates && entry.kind != Kind::Glob && !matches!(action, Action::Skip | Action::Off))
             .then(|| owner(entry.owner.user.as_ref(), entry.owner.group.as_ref(), entry.mode())),
         parents,
         details,

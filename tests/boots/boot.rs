@@ -16,6 +16,8 @@ pub struct Line {
     pub at: String,
     pub fstype: String,
     pub options: String,
+    /// A unit that it waits for, as for that of a device.
+    pub needs: Option<&'static str>,
 }
 
 /// A boot, described.
@@ -113,8 +115,16 @@ impl Boot {
             at: at.into(),
             fstype: fstype.into(),
             options: options.into(),
+            needs: None,
         });
         self
+    }
+
+    /// Lets the file system that was named last wait for a unit, in the initrd and in the system.
+    pub fn needs(mut self, name: &'static str, unit: &str) -> Self {
+        self.fstab.last_mut().unwrap().needs = Some(name);
+        let path = format!("systemd/system/{name}");
+        self.in_initrd(&format!("etc/{path}"), unit).in_etc(&path, unit)
     }
 
     /// Lets systemd mount a store in the initrd.
@@ -253,6 +263,7 @@ impl Boot {
                 fs::create_dir_all(to.join(folder)).unwrap();
                 fs::copy(program, to.join(folder).join("imp-mount")).unwrap();
             }
+            install_generator(to);
             for folder in ["etc/imp-mount", "boot/etc/imp-mount"] {
                 let Some(manifest) = &self.manifest else { break };
                 fs::create_dir_all(to.join(folder)).unwrap();
@@ -292,6 +303,15 @@ impl Boot {
         for (path, text) in &self.system {
             put(&format!("boot/etc/{path}"), text);
         }
+    }
+}
+
+/// Makes the program systemd's generator, in the initrd and in the system.
+fn install_generator(to: &Path) {
+    for (folder, program) in [("", "/usr/bin/imp-mount"), ("boot", "/run/boot/bin/imp-mount")] {
+        let folder = to.join(folder).join("etc/systemd/system-generators");
+        fs::create_dir_all(&folder).unwrap();
+        symlink(program, folder.join("imp-mount-generator")).unwrap();
     }
 }
 

@@ -33,6 +33,7 @@ mod roots;
 mod running;
 mod shutdown;
 mod stores;
+mod words;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         ("running", running::TESTS),
         ("shutdown", shutdown::TESTS),
         ("stores", stores::TESTS),
+        ("words", words::TESTS),
     ];
     support::main(&modules, PATIENCE)
 }

@@ -69,8 +69,9 @@ pub fn of_mount(root: &str, at: &str) -> (String, &'static str) {
 pub fn mount(line: &Line, root: &str, before: &str) -> String {
     let what = line.what.strip_prefix("LABEL=").map(|label| format!("/dev/disk/by-label/{label}"));
     let at = if line.at == "/" { root.to_owned() } else { format!("{root}{}", line.at) };
+    let needs = line.needs.map(|unit| format!("Requires={unit}\nAfter={unit}\n")).unwrap_or_default();
     format!(
-        "[Unit]\nDefaultDependencies=no\nBefore={before} umount.target\nConflicts=umount.target\n\
+        "[Unit]\nDefaultDependencies=no\nBefore={before} umount.target\nConflicts=umount.target\n{needs}\
          [Mount]\nWhat={}\nWhere={at}\nType={}\nOptions=x-initrd.mount,{}\n",
         what.as_ref().unwrap_or(&line.what),
         line.fstype,

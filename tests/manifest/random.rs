@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use imp_mount::cmdline::Words;
 use imp_mount::manifest::{AbsPath, Kind, Phase, show, text, wire};
-use imp_mount::plan::{Action, Plan, print};
+use imp_mount::plan::{Action, Item, Need, Plan, print};
 use imp_mount::report::{EntryReport, Outcome, Pending, Report, Run, State};
 use imp_mount::runtime::Document;
 use proptest::collection::{btree_map, vec};
@@ -246,11 +246,22 @@ proptest! {
             for (index, item) in plan.items.iter().enumerate() {
                 let target = &item.entry.target;
                 prop_assert!(!plan.items[..index].iter().any(|before| before.entry.target.is_in(target)));
-                let skipped = skip.iter().any(|path| target.is_in(path));
+                let named = |at: &AbsPath| skip.iter().any(|path| at.is_in(path));
+                let below = |above: &Item<'_>| {
+                    above.action == Action::Skip && target.is_in(&above.entry.target)
+                };
+                let skipped = named(target) || named(&item.store.path) || plan.items[..index].iter().any(below);
                 let later = item.entry.phase > upto;
                 let placed = item.action == Action::Place;
                 prop_assert!(!placed || !skipped && !later && (!off || item.entry.phase == Phase::Early));
                 prop_assert!(placed || skipped || later || off);
+            }
+            for (index, (store, need)) in plan.stores().enumerate() {
+                let placed = |item: &Item<'_>| {
+                    usize::from(item.entry.store) == index && item.action == Action::Place
+                };
+                prop_assert!(need == Need::Needed || !plan.items.iter().any(placed));
+                prop_assert_eq!(need == Need::LeftOut, skip.iter().any(|path| store.path.is_in(path)));
             }
             prop_assert_eq!(print::text(&plan), print::text(&Plan::new(&manifest, &words, upto)));
         }
@@ -299,6 +310,7 @@ proptest! {
                 unchanged: 0,
                 failures: vec![entry.target.to_string()],
                 warnings: vec![store.to_string()],
+                words: Vec::new(),
             });
         }
         prop_assert_eq!(report.flaw(), None);

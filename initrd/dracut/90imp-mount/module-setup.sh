@@ -16,7 +16,7 @@ check() {
 # There is no depends(): dracut would leave out a module that lacks another one, and go on.
 install() {
     local _manifest=/etc/imp-mount/manifest _host=${dracutsysrootdir-}
-    local _binary _plan _devices _folder
+    local _binary _plan _folder
 
     dracut_module_included systemd-initrd ||
         imp_mount_stop "systemd is not in this initrd: take it out of omit_dracutmodules (-o), or add it to dracutmodules (-m)"
@@ -32,13 +32,13 @@ install() {
     inst_simple "$_manifest"
     inst_hook emergency 50 "$moddir/emergency.sh"
     imp_mount_unit imp-mount.service
-    _devices=$(sed -n 's/^ *"from \(.*\) ([^()]*) unless mounted",\{0,1\}$/\1/p' <<< "$_plan")
-    if [[ $_devices ]] || grep -q '^ *"phase early",\{0,1\}$' <<< "$_plan"; then
+    if grep -q -e '^ *"from .* ([^()]*) unless mounted",\{0,1\}$' -e '^ *"phase early",\{0,1\}$' <<< "$_plan"; then
         imp_mount_unit imp-mount-early.service
-        _folder=$initdir/etc/systemd/system/imp-mount-early.service.d
-        mkdir -p "$_folder"
-        imp_mount_early_order "$_devices" > "$_folder/dracut.conf"
     fi
+    # It lets that unit wait for the devices while udev still runs, and gets a boot past a store that it does not need.
+    _folder=$initdir$systemdutildir/system-generators
+    mkdir -p "$_folder"
+    ln -sfn /usr/bin/imp-mount "$_folder/imp-mount-generator"
 }
 
 # Says what is wrong, and ends dracut.
@@ -54,26 +54,4 @@ imp_mount_unit() {
     inst_simple "$moddir/$1" "$systemdsystemunitdir/$1"
     $SYSTEMCTL -q --root "$initdir" enable "$1" ||
         imp_mount_stop "$1 cannot be enabled"
-}
-
-# What the early unit leaves to whoever installs it. It waits for the devices while udev still runs, and has their file systems
-# checked.
-imp_mount_early_order() {
-    local _device _name _units
-
-    echo '[Unit]'
-    while read -r _device; do
-        [[ $_device ]] || continue
-        if [[ $_device == *=* ]]; then
-            # In its links udev writes what is unusual in a name like this.
-            _name=${_device#*=}
-            _name=${_name//\//\\x2f}
-            _name=${_name// /\\x20}
-            _device=${_device%%=*}
-            _device=/dev/disk/by-${_device,,}/$_name
-        fi
-        _units="$(systemd-escape --path --suffix=device "$_device") "
-        _units+=$(systemd-escape --path --template=systemd-fsck@.service "$_device")
-        printf 'Wants=%s\nAfter=%s\n' "$_units" "$_units"
-    done <<< "$1"
 }

@@ -32,11 +32,14 @@ use crate::escape::{self, Page};
 use crate::lock::Lock;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase, Store};
+use crate::mount::judge;
 use crate::mount::kernel::Kernel;
-use crate::mount::root::{Sysroot, Tree, is_volatile};
+use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
 use crate::plan::Plan;
 use crate::problem::{Problem, Result, describe_io};
+use crate::report::Report;
+use crate::table;
 use crate::transfer::staging::{self, Stagings};
 use crate::walk::{self, Mounts, Stat};
 use crate::{adopt, lock, logging, privilege};
@@ -170,7 +173,7 @@ fn adopt_all(
     // What is created gets the mode that it is given, and no less.
     rustix::process::umask(Mode::empty());
     let sysroot = Sysroot::open("/")?;
-    if !is_volatile(sysroot.fd.as_fd())? {
+    if !judge::is_in_memory(sysroot.fd.as_fd()) {
         return Err(Problem::new("the root is on a disk, so all of it persists").remedy(
             "to prepare a machine for a tmpfs root, bring what its manifest names to a store with `impctl migrate`",
         ));
@@ -187,6 +190,14 @@ fn adopt_all(
         return Err(Problem::new("it is mounted read-only")
             .at(format!("store {}", on.path))
             .remedy("see `dmesg` for errors, and remount it writable"));
+    }
+    let mount = table::of(opened.attached()).unwrap_or_default();
+    let report = Report::read().unwrap_or_default();
+    let before = report.stores.iter().find(|before| before.path == on.path.as_str());
+    let place = (sysroot.fd.as_fd(), &sysroot.path);
+    let findings = judge::store((&plan, usize::from(number)), &opened, place, &mount, before);
+    for finding in findings.iter().filter(|finding| finding.is_problem()) {
+        log::warn!("{}", finding.problem(&format!("store {}", on.path)));
     }
     let paths: Vec<_> = options.paths.iter().map(|path| absolute(path)).collect();
     let keys = paths.iter().flatten().map(place::key).collect();

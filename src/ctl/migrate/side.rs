@@ -13,10 +13,13 @@ use crate::ctl::terminal::{self, count};
 use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Manifest, Store};
+use crate::mount::judge::{self, Finding};
 use crate::mount::kernel;
 use crate::mount::root::is_volatile;
 use crate::mount::store;
 use crate::problem::{Problem, Result};
+use crate::report::Report;
+use crate::table;
 use crate::transfer::Name;
 use crate::transfer::staging::{self, Stagings};
 use crate::transfer::tree::{self, Found, Links};
@@ -137,6 +140,15 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
     if options.has(BindOptions::RO) {
         return Err(Problem::new(format!("{shown} is mounted read-only"))
             .remedy("see `dmesg` for errors on the disk, and remount it writable"));
+    }
+    let mount = table::of(base.as_fd()).unwrap_or_default();
+    // Mounted elsewhere, it is not the one that a run has seen.
+    let report = if place.is_none() { Report::read().unwrap_or_default() } else { Report::default() };
+    let before = report.stores.iter().find(|before| before.path == store.path.as_str());
+    let shown = AbsPath::parse(at).unwrap_or_else(|_| store.path.clone());
+    let findings = [judge::volatile(base.as_fd(), &mount, before), judge::writable(base.as_fd(), &shown)];
+    for finding in findings.into_iter().flatten().filter(Finding::is_problem) {
+        log::warn!("{}", finding.problem(&format!("store {}", store.path)));
     }
     let fd =
         walk::open(base.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay).map_err(failed)?;

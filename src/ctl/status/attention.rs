@@ -46,6 +46,9 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
         if !found.problem.is_empty() {
             all.push(Concern::new(kind, &found.path, &found.problem));
         }
+        for finding in &found.findings {
+            all.push(Concern::new(kind, &found.path, finding.problem("").to_string()));
+        }
         if let Some(errors) = volume.errors.filter(|errors| *errors > 0) {
             let remedy = remedy(found);
             let what = format!("its file system has recorded errors ({errors}): see `dmesg`, and {remedy}");

@@ -105,6 +105,8 @@ pub struct Status {
     attention: Vec<Concern>,
     /// What to do, in the order in which to do it.
     next: Vec<String>,
+    /// What runs heeded on the kernel command line, until the next boot.
+    words: Vec<String>,
     /// What the boot came to.
     boot: Option<Boot>,
     /// What changed since.
@@ -168,6 +170,7 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
         unknown: String::new(),
         attention: Vec::new(),
         next: Vec::new(),
+        words: last.map(|run| run.words.clone()).unwrap_or_default(),
         boot,
         since: Since { runs: since.to_vec(), ..Since::default() },
         root: None,
@@ -269,7 +272,7 @@ fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
     };
     // Whoever may not look at a store is told that nothing is there.
     let is_hidden = |store: &Filesystem| {
-        store.source.is_empty() && AbsPath::parse(&store.path).is_ok_and(|path| is_closed(&path))
+        store.is_lost() && AbsPath::parse(&store.path).is_ok_and(|path| is_closed(&path))
     };
     let stores = findings.stores.extract_if(.., |store| is_hidden(store));
     let stores = stores.filter_map(|store| AbsPath::parse(&store.path).ok());

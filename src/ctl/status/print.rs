@@ -30,6 +30,12 @@ pub fn text(status: &Status, width: Option<usize>) -> Page {
     if status.standing != Standing::Unknown {
         fact("entries", &entries(status));
     }
+    for store in status.stores.iter().map(|store| &store.filesystem).filter(|it| !it.spared.is_empty()) {
+        fact("store", &format!("{}: {}", store.path, store.spared));
+    }
+    if !status.words.is_empty() {
+        fact("words", &format!("{}, until the next boot", status.words.join(" ")));
+    }
     for warning in status.boot.iter().flat_map(|boot| &boot.warnings) {
         // What it came to is said already.
         if !status.attention.iter().any(|one| is_about(warning, &one.at)) {

@@ -199,6 +199,7 @@ mod tests {
             unchanged: 0,
             failures: vec![format!("failure {took}")],
             warnings: vec![format!("warning {took}")],
+            words: Vec::new(),
         }
     }
 

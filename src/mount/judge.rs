@@ -1,0 +1,454 @@
+//! Whether a directory can be relied on as a store, or as the root: whether what is written to it outlives a boot, who can write
+//! to it, and whether its mount takes away what entries ask for.
+//!
+//! Nothing found here stops a boot. A store that is a tmpfs itself does; see [`super::store`].
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::root::{RAMFS_MAGIC, TMPFS_MAGIC, magic};
+use super::store::Opened;
+use crate::escape;
+use crate::manifest::options::BindOptions;
+use crate::manifest::{AbsPath, Entry, Method};
+use crate::plan::{Action, Plan};
+use crate::problem::{Problem, Result, describe, os_error};
+use crate::report::StoreReport;
+use crate::table::{self, Mount};
+use crate::walk::{self, Mounts};
+
+/// statfs(2)'s magic number of overlayfs.
+const OVERLAY_MAGIC: i64 = 0x794c_7630;
+/// Devices made of devices made of devices are followed so far.
+const DEPTH: usize = 8;
+/// What is on such a directory is run, so `noexec` takes away what it is there for.
+const PROGRAMS: [&str; 8] = [
+    "/nix",
+    "/opt",
+    "/usr",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/flatpak",
+    "/var/lib/machines",
+    "/var/lib/portables",
+];
+
+/// One thing that is wrong with a store or the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Finding {
+    /// Whether something must be done about it.
+    #[must_use]
+    pub fn is_problem(&self) -> bool {
+        self.kind != Kind::Unseen
+    }
+
+    /// The same as a problem of what it was found at.
+    #[must_use]
+    pub fn problem(&self, at: &str) -> Problem {
+        Problem::new(self.what.as_str()).at(at).remedy(self.remedy.as_str())
+    }
+}
+
+/// What kinds of things are wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// What is written there is in memory, and gone after a reboot.
+    Volatile,
+    /// Whether it is cannot be seen; most often it is not, so this is no problem.
+    Unseen,
+    /// Others than root can put something there.
+    Writable,
+    /// Its mount has options that entries ask not to have.
+    Options,
+}
+
+/// Where what is written to a file system ends up.
+#[derive(Debug, PartialEq, Eq)]
+enum Keeps {
+    /// As far as can be seen, not in memory.
+    Disk,
+    /// In memory: what it is on, in words.
+    Memory(String),
+    /// Most often in memory, but that cannot be seen from here: why, in words.
+    Doubtful(String),
+    /// Most often on a disk, but that cannot be seen from here: why, in words.
+    Unseen(String),
+}
+
+/// Everything that is wrong with a store that is open. `root` is what its path begins at, and `prefix` that one's own path.
+#[must_use]
+pub fn store(
+    (plan, index): (&Plan<'_>, usize),
+    opened: &Opened,
+    (root, prefix): (BorrowedFd<'_>, &AbsPath),
+    mount: &Mount,
+    before: Option<&StoreReport>,
+) -> Vec<Finding> {
+    let store = &plan.manifest.stores[index];
+    let fd = opened.attached();
+    let mut findings: Vec<_> = volatile(fd, mount, before).into_iter().collect();
+    findings.extend(writable_above((root, &store.path), fd, prefix));
+    findings.extend(writable(fd, &prefix.join(&store.path)));
+    findings.extend(options((plan, index), opened.options, &prefix.join(&store.path)));
+    findings
+}
+
+/// The directories above a store's own on its file system: whoever can write to one of them can exchange what is below.
+fn writable_above(
+    (root, path): (BorrowedFd<'_>, &AbsPath),
+    store: BorrowedFd<'_>,
+    prefix: &AbsPath,
+) -> Vec<Finding> {
+    let Some(above) = path.parent().filter(|above| !above.is_root()) else { return Vec::new() };
+    let (mut findings, mut dir, mut place) = (Vec::new(), None::<OwnedFd>, prefix.clone());
+    let mut look = || {
+        let mount = walk::mount_id(store)?;
+        for name in above.components() {
+            place = place.child(name);
+            let next = walk::directory(dir.as_ref().map_or(root, OwnedFd::as_fd), name, Mounts::Enter)?;
+            if walk::mount_id(next.as_fd())? == mount {
+                findings.extend(writable(next.as_fd(), &place));
+            }
+            dir = Some(next);
+        }
+        Ok::<_, Errno>(())
+    };
+    if let Err(errno) = look() {
+        findings.push(unjudged(&place, errno));
+    }
+    findings
+}
+
+/// A directory that cannot be looked at.
+fn unjudged(place: &AbsPath, errno: Errno) -> Finding {
+    Finding {
+        kind: Kind::Writable,
+        what: format!(
+            "others than root may be able to write to {place}: cannot look at it: {}",
+            describe(errno)
+        ),
+        remedy: "see dmesg(1) for errors of its disk".to_owned(),
+    }
+}
+
+/// Whether others than root can put something into a directory. The sticky bit keeps nobody from that, and with an ACL the mode's
+/// group bits are its mask.
+#[must_use]
+pub fn writable(dir: BorrowedFd<'_>, place: &AbsPath) -> Option<Finding> {
+    let stat = match walk::stat(dir) {
+        Ok(stat) => stat,
+        Err(errno) => return Some(unjudged(place, errno)),
+    };
+    let (uid, gid, mode) = (stat.uid(), stat.gid(), stat.mode());
+    let by_group = mode & 0o020 != 0;
+    let has_acl = by_group && has_acl(dir);
+    if uid == 0 && mode & 0o002 == 0 && !(by_group && (gid != 0 || has_acl)) {
+        return None;
+    }
+    let acl = if has_acl { ", with an ACL" } else { "" };
+    Some(Finding {
+        kind: Kind::Writable,
+        what: format!(
+            "others than root can write to {place} (owner {uid}:{gid}, mode {mode:04o}{acl}), and plant there what becomes \
+             the system's state"
+        ),
+        remedy: format!(
+            "`chown root:root {word} && chmod go-w {word}`, and look at what is in it",
+            word = escape::shell(place.as_str())
+        ),
+    })
+}
+
+fn has_acl(dir: BorrowedFd<'_>) -> bool {
+    // What is open as a mere place has no attributes but by its path.
+    let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    let size = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0][..]);
+    !matches!(size, Err(Errno::NODATA | Errno::OPNOTSUPP))
+}
+
+/// A bind mount has every option of the mount that it comes from, also where its entry asks for the opposite.
+fn options((plan, index): (&Plan<'_>, usize), has: BindOptions, place: &AbsPath) -> Option<Finding> {
+    let bound = || {
+        let of_it = plan.items.iter().filter(move |item| usize::from(item.entry.store) == index);
+        of_it
+            .map(|item| (item.entry, item.action))
+            .filter(|(entry, action)| *action == Action::Place && entry.method == Method::Bind)
+    };
+    // Set for the store in the manifest, it is meant for all that is on it.
+    let is_meant = |option: &str| {
+        plan.manifest.stores[index].options.iter().any(|word| word.split(',').any(|word| word == option))
+    };
+    let holds_programs = |target: &AbsPath| {
+        PROGRAMS.into_iter().any(|path| AbsPath::parse(path).is_ok_and(|path| target.is_in(&path)))
+    };
+    let (mut lost, mut wanted) = (Vec::new(), Vec::new());
+    for (option, name, opposite) in [
+        (BindOptions::NOSUID, "nosuid", "suid"),
+        (BindOptions::NODEV, "nodev", "dev"),
+        (BindOptions::NOEXEC, "noexec", "exec"),
+    ] {
+        if !has.has(option) || (option == BindOptions::NOEXEC && is_meant(name)) {
+            continue;
+        }
+        // These two every entry has unless it says otherwise. The third one is never said.
+        let asks = |entry: &Entry| {
+            !entry.options.has(option) && (option != BindOptions::NOEXEC || holds_programs(&entry.target))
+        };
+        let asking: Vec<_> =
+            bound().filter(|(entry, _)| asks(entry)).map(|(entry, _)| entry.target.to_string()).collect();
+        if !asking.is_empty() {
+            lost.push(format!("it is mounted {name}, and so {} cannot have {opposite}", some(&asking)));
+            wanted.push(opposite);
+        }
+    }
+    (!lost.is_empty()).then(|| Finding {
+        kind: Kind::Options,
+        what: lost.join("; "),
+        remedy: format!(
+            "`mount -o remount,{} {place}`, and change the options that it is mounted with",
+            wanted.join(",")
+        ),
+    })
+}
+
+/// The first of many paths.
+fn some(paths: &[String]) -> String {
+    const SHOWN: usize = 4;
+    match paths.len().saturating_sub(SHOWN) {
+        0 => paths.join(", "),
+        more => format!("{} and {more} more", paths[..SHOWN].join(", ")),
+    }
+}
+
+/// Whether what is written to a store outlives a boot; `mount` is the one that it is on. The initrd sees more than the running
+/// system: where it has to be, `before` is believed, which is what an earlier run found.
+#[must_use]
+pub fn volatile(fd: BorrowedFd<'_>, mount: &Mount, before: Option<&StoreReport>) -> Option<Finding> {
+    let kept = keeps(fd, Some(mount), DEPTH).unwrap_or_else(|problem| Keeps::Doubtful(problem.to_string()));
+    let before = before.filter(|it| (&it.device, &it.fstype) == (&mount.source, &mount.fstype));
+    if let (Keeps::Doubtful(_) | Keeps::Unseen(_), Some(before)) = (&kept, before) {
+        return before.findings.iter().find(|one| one.kind == Kind::Volatile).cloned();
+    }
+    let (kind, what, remedy) = match kept {
+        Keeps::Disk => return None,
+        Keeps::Memory(on) => (
+            Kind::Volatile,
+            format!("it is on {on}, so nothing that is written to it outlives the next boot"),
+            "move it to a disk",
+        ),
+        Keeps::Doubtful(why) => (
+            Kind::Volatile,
+            format!("what is written to it may be in memory, and gone with the next boot: {why}"),
+            "move it to a disk",
+        ),
+        Keeps::Unseen(why) => (
+            Kind::Unseen,
+            format!("whether what is written to it outlives a boot cannot be seen from here: {why}"),
+            "see whether that is on a disk",
+        ),
+    };
+    Some(Finding { kind, what, remedy: remedy.to_owned() })
+}
+
+/// Whether what is written to a root may be gone after a reboot: a tmpfs, or something that lies in memory.
+#[must_use]
+pub fn is_in_memory(fd: BorrowedFd<'_>) -> bool {
+    !matches!(keeps(fd, None, DEPTH), Ok(Keeps::Disk | Keeps::Unseen(_)))
+}
+
+fn keeps(fd: BorrowedFd<'_>, mount: Option<&Mount>, depth: usize) -> Result<Keeps> {
+    let Some(depth) = depth.checked_sub(1) else { return Ok(too_deep()) };
+    let failed = |errno| Problem::os("cannot ask for its file system", errno);
+    match magic(fd).map_err(failed)? {
+        TMPFS_MAGIC => Ok(Keeps::Memory("a tmpfs".to_owned())),
+        RAMFS_MAGIC => Ok(Keeps::Memory("a ramfs".to_owned())),
+        OVERLAY_MAGIC => overlay(fd, depth),
+        _ => match walk::stat(fd).map_err(failed)?.device() {
+            device if device.0 == 0 => by_source(fd, mount, depth),
+            device => block(device, depth),
+        },
+    }
+}
+
+/// An overlay keeps in its upper directory what is written to it.
+fn overlay(fd: BorrowedFd<'_>, depth: usize) -> Result<Keeps> {
+    let unknown = |what: &str| Ok(Keeps::Doubtful(format!("it is an overlay, and {what}")));
+    let id = walk::mount_id(fd).map_err(|errno| Problem::os("cannot ask for its mount", errno))?;
+    // statmount(2) does not tell the options.
+    let mounts = table::all()?;
+    let Some(mount) = mounts.iter().find(|mount| mount.id == id) else {
+        return unknown("its mount cannot be seen from here");
+    };
+    let mut options = mount.options.split(',');
+    let Some(upper) = options.find_map(|option| option.strip_prefix("upperdir=")) else {
+        // It is read-only.
+        return Ok(Keeps::Disk);
+    };
+    let upper = table::unescape(upper);
+    let shown = escape::name(&upper);
+    // A comma in it has a backslash before it, if it was mounted by mount(2).
+    match walk::base(&upper).or_else(|_| walk::base(&upper.replace('\\', ""))) {
+        Ok(fd) if upper.starts_with('/') => match keeps(fd.as_fd(), None, depth)? {
+            Keeps::Memory(on) => {
+                Ok(Keeps::Memory(format!("an overlay whose upper directory {shown} is on {on}")))
+            }
+            other => Ok(other),
+        },
+        _ => unknown(&format!("its upper directory {shown} cannot be seen from here")),
+    }
+}
+
+/// A file system without a device number of its own, such as btrfs, by what it is mounted from.
+fn by_source(fd: BorrowedFd<'_>, mount: Option<&Mount>, depth: usize) -> Result<Keeps> {
+    let found;
+    let mount = if let Some(mount) = mount {
+        mount
+    } else {
+        found = table::of(fd)?;
+        &found
+    };
+    // bcachefs names all its devices.
+    for path in mount.source.split(':').filter(|source| source.starts_with("/dev/")) {
+        let Some((major, minor)) = device_of(path)? else { continue };
+        let link = format!("/sys/dev/block/{major}:{minor}");
+        let mut links = if mount.fstype == "btrfs" { siblings_on_btrfs(&link)? } else { Vec::new() };
+        links.push(link);
+        for link in links {
+            match device(&link, depth)? {
+                Keeps::Disk => {}
+                kept => return Ok(kept),
+            }
+        }
+    }
+    Ok(Keeps::Disk)
+}
+
+/// The block device that a path leads to; none where nothing is there.
+fn device_of(path: &str) -> Result<Option<(u32, u32)>> {
+    let answer = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE);
+    let Some(answer) = if_there(path, answer)? else { return Ok(None) };
+    let is_block = FileType::from_raw_mode(answer.stx_mode.into()) == FileType::BlockDevice;
+    Ok(is_block.then_some((answer.stx_rdev_major, answer.stx_rdev_minor)))
+}
+
+/// The other devices of the btrfs that one belongs to, as links in /sys.
+fn siblings_on_btrfs(link: &str) -> Result<Vec<String>> {
+    let path = if_there(link, std::fs::read_link(link).map_err(os_error))?;
+    let Some(own) = path.as_deref().and_then(Path::file_name) else { return Ok(Vec::new()) };
+    for uuid in list("/sys/fs/btrfs")? {
+        let mut devices = list(&format!("/sys/fs/btrfs/{uuid}/devices"))?;
+        if devices.iter().any(|name| *own == **name) {
+            devices.retain(|name| *own != **name);
+            return Ok(devices.into_iter().map(|name| format!("/sys/class/block/{name}")).collect());
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn block((major, minor): (u32, u32), depth: usize) -> Result<Keeps> {
+    // Most are SCSI, SATA, USB and MMC disks, which need no look.
+    if matches!(major, 8 | 65..=71 | 128..=135 | 179) {
+        return Ok(Keeps::Disk);
+    }
+    device(&format!("/sys/dev/block/{major}:{minor}"), depth)
+}
+
+/// A block device, or the one that a partition is on, by its link in /sys.
+fn device(link: &str, depth: usize) -> Result<Keeps> {
+    let Some(depth) = depth.checked_sub(1) else { return Ok(too_deep()) };
+    let Some(path) = if_there(link, std::fs::read_link(link).map_err(os_error))? else {
+        return Ok(Keeps::Unseen(format!("{link} is not there")));
+    };
+    let text = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let above = path.parent().and_then(text).filter(|name| name != "block");
+    let Some(name) = above.or_else(|| text(&path)) else { return Ok(Keeps::Disk) };
+    let is_numbered = |prefix: &str| {
+        name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    if is_numbered("zram") || is_numbered("ram") {
+        return Ok(Keeps::Memory(format!("{name}, which is memory")));
+    }
+    if is_numbered("loop") {
+        return backed(&name, depth);
+    }
+    // Device-mapper, md and bcache. A disk has none.
+    for part in list(&format!("/sys/class/block/{name}/slaves"))? {
+        match device(&format!("/sys/class/block/{part}"), depth)? {
+            Keeps::Disk => {}
+            Keeps::Memory(on) => return Ok(Keeps::Memory(format!("{name}, a part of which is {on}"))),
+            unseen => return Ok(unseen),
+        }
+    }
+    Ok(Keeps::Disk)
+}
+
+/// A loop device keeps in a file what is written to it.
+fn backed(name: &str, depth: usize) -> Result<Keeps> {
+    let path = format!("/sys/class/block/{name}/loop/backing_file");
+    let Some(file) = if_there(&path, std::fs::read(&path).map_err(os_error))? else {
+        return Ok(Keeps::Unseen(format!("{path} is not there")));
+    };
+    // The kernel ends it with a newline; the name may have some, too.
+    let file = Path::new(OsStr::from_bytes(file.strip_suffix(b"\n").unwrap_or(&file)));
+    let shown = escape::path(file);
+    let open = || {
+        let fd = rustix::fs::openat(CWD, file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let stat = walk::stat(fd.as_fd())?;
+        Ok::<_, Errno>((fd, stat))
+    };
+    let kept = match if_there(&shown, open())? {
+        Some((fd, stat)) if stat.is_file() => keeps(fd.as_fd(), None, depth)?,
+        Some((_, stat)) if stat.file_type() == FileType::BlockDevice => block(stat.special(), depth)?,
+        _ => {
+            return Ok(Keeps::Unseen(format!(
+                "it is on {name}, whose file {shown} cannot be seen from here"
+            )));
+        }
+    };
+    Ok(match kept {
+        Keeps::Memory(on) => Keeps::Memory(format!("{name}, whose file {shown} is on {on}")),
+        other => other,
+    })
+}
+
+/// The names in a directory of /sys; none where there is no such directory.
+fn list(folder: &str) -> Result<Vec<String>> {
+    let Some(entries) = if_there(folder, std::fs::read_dir(folder).map_err(os_error))? else {
+        return Ok(Vec::new());
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Problem::io(format!("cannot read {folder}"), &error))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// The answer of a call for a path; none where nothing is at the path.
+fn if_there<T>(path: &str, answer: Result<T, Errno>) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::NXIO) => Ok(None),
+        Err(errno) => Err(Problem::os(format!("cannot look at {}", escape::name(path)), errno)),
+    }
+}
+
+fn too_deep() -> Keeps {
+    Keeps::Unseen("it is on devices nested too deeply to follow".to_owned())
+}
