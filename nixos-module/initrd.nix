@@ -44,6 +44,8 @@ in
           storePaths = [ binary ];
           extraBin.imp-mount = binary;
           contents."/etc/imp-mount/manifest".source = cfg.compiled;
+          # Gets a boot past a store that the kernel command line leaves out.
+          contents."/etc/systemd/system-generators/imp-mount-generator".source = binary;
           units."imp-mount.service" = {
             # The others are there by now.
             text = ordered ../initrd/imp-mount.service (after optional);

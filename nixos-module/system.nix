@@ -79,6 +79,8 @@ in
     (lib.mkIf cfg.active {
       environment.systemPackages = [ cfg.package ];
       environment.etc."imp-mount/manifest".source = cfg.compiled;
+      # Its counterpart in the initrd is in initrd.nix.
+      systemd.generators.imp-mount-generator = command;
 
       systemd.services = {
         # At a switch. sysinit-reactivation.target is not part of a boot, so a failure here never stops one.

@@ -163,6 +163,7 @@ rec {
               ++ [
                 "machine-id: ${builtins.toJSON machineId}"
                 "on the system's PATH: ${toString (lib.intersectLists [ cfg.package ] config.environment.systemPackages)}"
+                "generators: ${toString (lib.attrNames config.systemd.generators)}"
                 "activation: ${
                   toString (
                     lib.filter (name: config.system.activationScripts ? ${name}) [
