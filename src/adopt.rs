@@ -4,6 +4,7 @@
 //! The decision about each file is three-way, by the versions that a run left on both sides ([`crate::versions`]). No version is lost:
 //! where both sides changed, the root's is kept beside the store's.
 
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{OFlags, RenameFlags};
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 use crate::create::{self, Attributes};
 use crate::lock::Lock;
 use crate::manifest::{AbsPath, Kind, Method};
+use crate::matches::Matches;
 use crate::mount::kernel::Kernel;
 use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
@@ -24,6 +26,31 @@ use crate::transfer::file::{self, Copier};
 use crate::transfer::staging::{self, Stagings};
 use crate::versions::{self, Decision, Version, Versions};
 use crate::walk::{self, Mounts, Stat};
+
+/// The unit that runs `--adopt` at a shutdown.
+pub const UNIT: &str = "imp-mount-adopt.service";
+
+/// Whether a system has that unit enabled. PID 1 is not asked: a machine that is looked at need not run.
+#[must_use]
+pub fn is_set_up(root: BorrowedFd<'_>) -> bool {
+    const MOST: u64 = 64 * 1024;
+    let text = |path: String| {
+        let fd = walk::open_inside(root, &path, OFlags::RDONLY).ok()?;
+        let mut text = Vec::new();
+        // A FIFO gives nothing, as nothing is waited for.
+        std::fs::File::from(fd).take(MOST).read_to_end(&mut text).ok()?;
+        String::from_utf8(text).ok()
+    };
+    let administrator = ["/etc/systemd/system", "/run/systemd/system"];
+    // Masked: a link to /dev/null.
+    if administrator.iter().any(|folder| text(format!("{folder}/{UNIT}")).is_some_and(|it| it.is_empty())) {
+        return false;
+    }
+    let packages = ["/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+    administrator.iter().chain(&packages).any(|folder| {
+        text(format!("{folder}/sysinit.target.wants/{UNIT}")).is_some_and(|unit| unit.contains("--adopt"))
+    })
+}
 
 /// A store, and the directories on it in which copies are made.
 struct Store {
@@ -105,17 +132,15 @@ fn entry(
         Err(errno) => return Err(Problem::os(format!("cannot open {folder}"), errno)),
     };
     let (names, mut problems) = if entry.kind == Kind::Glob {
-        walk::matching(dir.as_fd(), entry.target.name())
-            .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?
+        let found = Matches::of(dir.as_fd(), entry, &plan.coverage)
+            .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
+        (found.names, found.problems)
     } else {
         (vec![entry.target.name().to_owned()], Vec::new())
     };
     let above = entry.source().parent().unwrap_or_else(AbsPath::root);
     for name in names {
         let target = folder.child(&name);
-        if entry.kind == Kind::Glob && plan.item(&target).is_some() {
-            continue;
-        }
         let source = if entry.kind == Kind::Glob { above.child(&name) } else { entry.source().clone() };
         let file = File { item, target, source };
         match bring(&file, dir.as_fd(), store, root, report) {
@@ -143,10 +168,9 @@ fn bring(
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(failed(errno)),
     };
-    let movable = stat.is_file() || (stat.is_symlink() && item.entry.method == Method::Copy);
     // The place of a mount that is gone.
     let is_empty_place = item.entry.method == Method::Bind && stat.mode() == 0 && stat.size() == 0;
-    if !movable || stat.is_mount_root() || is_empty_place {
+    if !item.entry.takes(stat.what()) || stat.is_mount_root() || is_empty_place {
         return Ok(None);
     }
     let place = item.store.path.join(&file.source);

@@ -18,6 +18,7 @@ pub mod generator;
 pub mod lock;
 pub mod logging;
 pub mod manifest;
+pub mod matches;
 pub mod mount;
 pub mod names;
 pub mod plan;

@@ -1,7 +1,6 @@
 //! From a directory to what lies below it, one component at a time and by descriptors only: no path is resolved twice, and
 //! no symbolic link is ever followed.
 
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,10 +14,9 @@ use rustix::path::Arg;
 
 use crate::escape;
 use crate::manifest::AbsPath;
-use crate::manifest::pattern;
+use crate::manifest::coverage::Type;
 use crate::problem::{Problem, Result, describe};
 use crate::sys;
-use crate::versions;
 
 /// openat2(2) is Linux 5.6, and a sandbox may deny it, by ENOSYS or as it denies a file.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
@@ -109,6 +107,20 @@ pub fn above(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     fs::openat(dir, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// Opens what a system has at a path, as the system itself sees it: links are followed, and stay below its root.
+pub fn open_inside(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    // O_PATH takes no other flags than these.
+    let wait = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        // EAGAIN: something was renamed meanwhile.
+        match fs::openat2(root, path, flags | OFlags::CLOEXEC | wait, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+}
+
 /// Opens the directory from which a walk starts, by a path that the administrator gave: links in it are followed.
 pub fn base(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -143,6 +155,12 @@ impl Stat {
     #[must_use]
     pub fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.0.stx_mode.into())
+    }
+
+    /// The same, as far as entries tell it apart.
+    #[must_use]
+    pub fn what(&self) -> Type {
+        what(self.file_type())
     }
 
     /// Whether it is a directory.
@@ -276,6 +294,17 @@ impl fmt::Display for Identity {
     }
 }
 
+/// What something is, as far as entries tell it apart.
+#[must_use]
+pub fn what(file_type: FileType) -> Type {
+    match file_type {
+        FileType::RegularFile => Type::File,
+        FileType::Directory => Type::Directory,
+        FileType::Symlink => Type::Link,
+        _ => Type::Other,
+    }
+}
+
 /// What something is, in words.
 #[must_use]
 pub fn kind(file_type: FileType) -> &'static str {
@@ -339,32 +368,6 @@ pub fn names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<CString>, Errno> {
         }
     }
     Ok(names)
-}
-
-/// The names in a directory that match a pattern, in order, without the second versions of files that write-back kept; and why others that match are left out: what is no text cannot be
-/// part of an entry's path.
-pub fn matching(dir: BorrowedFd<'_>, pattern: &str) -> Result<(Vec<String>, Vec<Problem>), Errno> {
-    let (mut texts, mut problems) = (BTreeSet::new(), Vec::new());
-    for name in names(dir, usize::MAX)? {
-        let text = name.to_string_lossy();
-        if !pattern::matches(pattern, &text) || versions::is_conflict(&text) {
-            continue;
-        }
-        match name.into_string() {
-            Ok(name) => {
-                texts.insert(name);
-            }
-            Err(error) => {
-                let name = error.into_cstring();
-                let shown = escape::name(name.to_bytes());
-                problems.push(
-                    Problem::new(format!("it matches `{shown}`, whose name is not UTF-8"))
-                        .remedy("rename it; until then it is left out"),
-                );
-            }
-        }
-    }
-    Ok((texts.into_iter().collect(), problems))
 }
 
 /// Goes down to directories below a base, and keeps those on the way open: entries come in path order, so that the next

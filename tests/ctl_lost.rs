@@ -33,6 +33,7 @@ tests![
     who_it_belongs_to: Root,
     a_path_is_enough,
     the_lines_keep_it: Root,
+    a_line_for_many_files,
     for_terminals_and_pipes,
     what_cannot_be_done,
 ];
@@ -171,8 +172,12 @@ fn a_built_root() {
         ("/home/ada/.config/x/y", "y"),
         ("/home/bob/notes", "notes"),
         ("/etc/foo.conf", "foo"),
-        // What imp-mount --adopt brings to the store.
         ("/etc/ssh/ssh_host_new", "new"),
+        ("/etc/ssh/ssh_host_dir/x", "x"),
+        // The same on the store, and changed since it was copied.
+        ("/etc/ssh/ssh_host_both", "both"),
+        ("/persist/etc/ssh/ssh_host_both", "both"),
+        ("/etc/copy", "changed"),
         ("/tmp/x", "x"),
         ("/var/cache/x", "x"),
         ("/home/ada/.cache/x", "x"),
@@ -181,18 +186,33 @@ fn a_built_root() {
         put(&root, path, content);
     }
     fs::create_dir_all(root.join("var/lib/empty/below")).unwrap();
+    let gone = [
+        "directory /var/lib/foo",
+        "directory /home/ada/.config",
+        "directory /home/bob",
+        "directory /etc/ssh/ssh_host_dir",
+        "file /home/ada/.bashrc",
+        "file /etc/foo.conf",
+        "file /new",
+    ];
+    // Nothing here runs imp-mount --adopt at shutdown.
+    let only_here = ["file /etc/ssh/ssh_host_new", "file /etc/copy"];
     let found = lost(&root, &["--manifest", &compiled]);
-    are(
-        &found["lost"],
-        &[
-            "directory /var/lib/foo",
-            "directory /home/ada/.config",
-            "directory /home/bob",
-            "file /home/ada/.bashrc",
-            "file /etc/foo.conf",
-            "file /new",
-        ],
-    );
+    are(&found["lost"], &[&gone[..], &only_here].concat());
+    are(&found["brought"], &[]);
+    assert_eq!(at(&found["lost"], "/etc/ssh/ssh_host_new")["unmounted"], true);
+    let text = impctl(&root, &["--manifest", &compiled]).expect(1).stdout;
+    assert!(text.contains("in the manifest, but ON THE ROOT ONLY"), "{text}");
+
+    adopts_at_shutdown(&root);
+    let found = lost(&root, &["--manifest", &compiled]);
+    are(&found["lost"], &[&gone[..], &["directory /etc/systemd"]].concat());
+    are(&found["brought"], &only_here);
+    let text = impctl(&root, &["--manifest", &compiled]).expect(1).stdout;
+    assert!(text.contains("imp-mount-adopt.service brings 2 more files to a store at shutdown"), "{text}");
+    fs::remove_dir_all(root.join("etc/systemd")).unwrap();
+
+    let found = lost(&root, &["--manifest", &compiled]);
     let one = at(&found["lost"], "/var/lib/foo");
     assert_eq!((&one["files"], &one["apparent"], &one["partly"]), (&json!(2), &json!(2), &json!(false)));
     assert_eq!(found["passed_over"], 3, "{found:#}");
@@ -203,6 +223,15 @@ fn a_built_root() {
     assert!(!machine.at("/var/lib/foo").exists() && machine.at("/var/lib/plex/kept").exists());
     assert_eq!(before.losses(&Snapshot::of(&machine.at("/persist"))), [""; 0]);
     are(&lost(&root, &["--manifest", &compiled])["lost"], &[]);
+}
+
+/// Enables the unit that brings files to the stores at a shutdown, as systemctl(1) does.
+pub fn adopts_at_shutdown(root: &Path) {
+    let unit = include_str!("../initrd/dracut/system/imp-mount-adopt.service");
+    put(root, "/etc/systemd/system/imp-mount-adopt.service", unit);
+    let wants = root.join("etc/systemd/system/sysinit.target.wants");
+    fs::create_dir(&wants).unwrap();
+    symlink("/etc/systemd/system/imp-mount-adopt.service", wants.join("imp-mount-adopt.service")).unwrap();
 }
 
 fn a_disk_before_it_is_converted() {
@@ -559,6 +588,8 @@ fn a_directory_in_parts() {
     put(root, "/var/lib/few/single", "x");
     let file = manifest_of(json!([{ "file": "/var/lib/many/299" }, { "directory": "/var/lib/few/kept" }]));
     put(root, "/persist/x", "x");
+    let kept = root.join("var/lib/many/299");
+    bind(&kept, &kept);
     let found = lost(root, &["--manifest", &file, "/var/lib"]);
     // One line where each file would have one, and it says that this is not all.
     are(&found["lost"], &["directory /var/lib/many", "directory /var/lib/few"]);
@@ -677,7 +708,8 @@ fn a_path_is_enough() {
     are(&lost(root, &["/etc/one"])["lost"], &["file /etc/one"]);
     are(&lost(root, &["var/lib"])["lost"], &["directory /var/lib/foo"]);
     let file = manifest_of(json!([{ "directory": "/var/lib/foo" }, { "file": "/etc/o*" }]));
-    // On a disk; this is none, but a bind of what is on one is enough to try it.
+    let one = root.join("etc/one");
+    bind(&one, &one);
     are(&lost(root, &["--manifest", &file, "/etc"])["lost"], &["file /etc/two"]);
     assert_eq!(lost(root, &["--manifest", &file, "/etc/one"])["elsewhere"], "it is kept by the manifest");
     symlink("/etc", root.join("link")).unwrap();
@@ -740,7 +772,7 @@ fn the_lines_keep_it() {
         eprintln!("nix-instantiate is not installed: the lines were not evaluated");
     }
 
-    // On a machine that is not converted yet, which a bind mount is not; so the entries are mounted.
+    // Directories are mounted, and the store has the same files.
     let file = manifest_of(json!(entries));
     for entry in &entries {
         if let Some(path) = entry["directory"].as_str() {
@@ -748,9 +780,56 @@ fn the_lines_keep_it() {
             tmpfs(&place, "");
         }
     }
+    let store = root.join("persist");
+    fs::create_dir(&store).unwrap();
+    tmpfs(&store, "");
+    for path in entries.iter().filter_map(|entry| entry["file"].as_str()) {
+        let path = path.replace('\\', "");
+        fs::create_dir_all(store.join(&path[1..]).parent().unwrap()).unwrap();
+        sh_on("cp --archive", &[&root.join(&path[1..]), &store.join(&path[1..])]);
+    }
     are(&lost(root, &["--manifest", &file])["lost"], &[]);
     // And a boot with it takes the lines as they are.
     run(&[PROGRAM, "compile", &file, "-o", "/tmp/compiled"]).ok();
+}
+
+/// A pattern stands for many files only where it brings just these.
+fn a_line_for_many_files() {
+    let root = root();
+    for number in 0..120 {
+        for folder in ["srv", "opt", "etc", "home"] {
+            put(root, &format!("/{folder}/{number}"), "x");
+        }
+    }
+    put(root, "/srv/directory/x", "x");
+    put(root, "/opt/.hidden", "x");
+    symlink("nowhere", root.join("etc/link")).unwrap();
+    put(root, "/home/resolv.tmp", "x");
+    let words = ["--throw-away", "*.tmp"];
+    let found = lost(root, &words);
+    for (path, entry) in [
+        ("/srv", json!({ "file": "/srv/*" })),
+        ("/opt", Value::Null),
+        ("/etc", Value::Null),
+        ("/home", Value::Null),
+    ] {
+        let one = at(&found["lost"], path);
+        assert_eq!((&one["kind"], &one["entry"]), (&json!("files"), &entry), "{path}");
+    }
+    let nix = impctl(root, &[&["--nix"][..], &words].concat()).expect(1).stdout;
+    let lines: Vec<_> = nix.lines().map(|line| line.trim().split("  # ").next().unwrap()).collect();
+    for line in [
+        "\"/srv/*\"",
+        "\"/srv/directory\"",
+        "\"/opt/.hidden\"",
+        "{ file = \"/etc/link\"; method = \"copy\"; }",
+    ] {
+        assert!(lines.contains(&line), "{line}: {nix}");
+    }
+    for (folder, count) in [("srv", 2), ("opt", 121), ("etc", 121), ("home", 120)] {
+        let start = format!("\"/{folder}/");
+        assert_eq!(lines.iter().filter(|line| line.contains(&start)).count(), count, "{folder}: {nix}");
+    }
 }
 
 fn for_terminals_and_pipes() {

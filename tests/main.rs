@@ -35,6 +35,7 @@ mod live;
 mod locks;
 mod names;
 mod owners;
+mod patterns;
 mod plan;
 mod races;
 mod refused;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         ("locks", locks::TESTS),
         ("names", names::TESTS),
         ("owners", owners::TESTS),
+        ("patterns", patterns::TESTS),
         ("plan", plan::TESTS),
         ("races", races::TESTS),
         ("refused", refused::TESTS),

@@ -78,10 +78,15 @@ in
     in
     {
       inherit directory;
+      # A pattern is for files only, and for hidden ones only if it begins with their dot.
       file =
         path:
-        directory path
-        || lib.any (it: it == path || builtins.match (pattern it) path != null) (files.${dirOf path} or [ ]);
+        let
+          isHidden = at: lib.hasPrefix "." (baseNameOf at);
+          isMatch =
+            it: it == path || ((isHidden path -> isHidden it) && builtins.match (pattern it) path != null);
+        in
+        directory path || lib.any isMatch (files.${dirOf path} or [ ]);
       # Whether something below a directory is named: somebody has looked, and chosen.
       chosen =
         let

@@ -193,8 +193,8 @@ let
           file = mkOption {
             type = types.str;
             description = ''
-              The path, absolute or relative to the home. The last component may hold `*`, `?` and `[...]`: every match on the
-              store is mounted, and what appears later and matches is brought there at shutdown.
+              The path, absolute or relative to the home. The last component may hold `*`, `?` and `[...]`: every file on the
+              store that matches is mounted, and what appears later and matches is brought there at shutdown. Directories are left alone.
             '';
           };
           parentDirectory = internal directoryOptions;

@@ -16,7 +16,7 @@ use crate::mount::place::{difference, words};
 use crate::mount::store::Opened;
 use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
-use crate::problem::is_damage;
+use crate::problem::{Problem, is_damage};
 use crate::report::{Report, State};
 use crate::table::{self, Mount};
 use crate::transfer::file;
@@ -33,8 +33,12 @@ pub enum Status {
     Later,
     /// Left out by the kernel command line.
     Skipped,
+    /// Only the root has it, and it is brought to the store at shutdown.
+    NotYetStored,
     /// It waits for its owner to exist.
     Pending,
+    /// Only the root has it, and nothing brings it to the store.
+    RootOnly,
     /// The store does not hold it.
     Missing,
     /// Nothing is mounted there.
@@ -63,7 +67,9 @@ impl Status {
             Self::Ok => "ok",
             Self::Later => "later",
             Self::Skipped => "skipped",
+            Self::NotYetStored => "not yet on the store",
             Self::Pending => "pending",
+            Self::RootOnly => "on the root only",
             Self::Missing => "missing",
             Self::NotMounted => "not mounted",
             Self::WrongSource => "wrong source",
@@ -114,15 +120,18 @@ pub struct Checker<'c, 'm> {
     pub report: &'c Report,
     /// What guards look like.
     pub guard: Guard,
-    /// What everybody can read and should not.
-    pub secrets: Vec<String>,
+    /// What is no problem of an entry, but should be known.
+    pub notes: Vec<String>,
+    /// Whether a unit runs `--adopt` at a shutdown, once that was asked.
+    pub brought_at_shutdown: Option<bool>,
     /// The mount table by mount point, read when something is not as it should be.
     pub mounts: Option<BTreeMap<String, Vec<Mount>>>,
     /// The sysroot's path, with which mount points begin.
     pub prefix: AbsPath,
 }
 
-type Verdict = (Status, String);
+/// How something stands, and what there is to say.
+pub(super) type Verdict = (Status, String);
 
 impl Checker<'_, '_> {
     /// Holds one entry against what is there: a line for it, or for every file that its pattern matches.
@@ -132,24 +141,10 @@ impl Checker<'_, '_> {
         if entry.kind != Kind::Glob || item.action != Action::Place || !is_open {
             return vec![self.line(item, &entry.target, entry.source())];
         }
-        let folder = entry.source().parent().unwrap_or_else(AbsPath::root);
-        let names = self.matches(item, &folder);
-        let above = entry.target.parent().unwrap_or_else(AbsPath::root);
-        let mut lines = Vec::new();
-        for name in names {
-            let target = above.child(&name);
-            if self.plan.item(&target).is_none() {
-                lines.push(self.line(item, &target, &folder.child(&name)));
-            }
-        }
-        if lines.is_empty() {
-            let detail = "nothing in the store matches yet".to_owned();
-            lines.push(Self::checked(item, &entry.target, entry.source(), (Status::Ok, detail)));
-        }
-        lines
+        self.matches(item)
     }
 
-    fn checked(item: &Item<'_>, target: &AbsPath, source: &AbsPath, verdict: Verdict) -> Checked {
+    pub(super) fn checked(item: &Item<'_>, target: &AbsPath, source: &AbsPath, verdict: Verdict) -> Checked {
         Checked {
             target: target.clone(),
             source: item.store.path.join(source),
@@ -159,7 +154,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn line(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Checked {
+    pub(super) fn line(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Checked {
         let verdict = match item.action {
             Action::Skip => (Status::Skipped, "left out by imp-mount.skip=".to_owned()),
             Action::Off => (Status::Skipped, "left out by imp-mount=off".to_owned()),
@@ -220,7 +215,7 @@ impl Checker<'_, '_> {
             }
             Method::Copy => {
                 if !same_as_store(self.stores[usize::from(entry.store)].as_ref(), (dir, name), source) {
-                    return self.changed_copy(item, (target, &seen), (source, &found));
+                    return self.changed(item, (target, &seen), (source, &found));
                 }
             }
             Method::Bind if is_our_link => {
@@ -241,14 +236,23 @@ impl Checker<'_, '_> {
                     walk::look(dir, name, Mounts::Enter).ok().and_then(|fd| table::of(fd.as_fd()).ok());
                 return Err(self.wrong_mount(target, &text, &mount.unwrap_or_default()));
             }
+            Method::Bind
+                if same_as_store(self.stores[usize::from(entry.store)].as_ref(), (dir, name), source) =>
+            {
+                let detail = "the store has the same file, which the next run or boot mounts".to_owned();
+                return Ok((Status::Ok, detail));
+            }
+            Method::Bind if seen.is_file() && self.report.versions(target, &text).is_some() => {
+                return self.changed(item, (target, &seen), (source, &found));
+            }
             Method::Bind => return Err(self.why_not(target, "nothing is mounted there")),
         }
         self.owner(item, source, &found)
     }
 
-    /// The verdict on a copy that differs from the store's file.
-    fn changed_copy(
-        &self,
+    /// The verdict on a file that differs from the store's, from which it was made.
+    fn changed(
+        &mut self,
         item: &Item<'_>,
         (target, now): (&AbsPath, &Stat),
         (source, found): (&AbsPath, &Stat),
@@ -257,10 +261,16 @@ impl Checker<'_, '_> {
         let left = self.report.versions(target, &place);
         match versions::decide(left, Some(Version::of(found)), Version::of(now)) {
             Decision::KeepStore => {
-                Ok((Status::Ok, "the store has a newer version, which the next boot copies".to_owned()))
+                Ok((Status::Ok, "the store has a newer version, which the next boot brings".to_owned()))
             }
+            Decision::Replace | Decision::Bring if item.entry.method == Method::Bind => Ok(self.not_stored()),
             Decision::Replace | Decision::Bring => {
-                Ok((Status::Ok, "changed since it was copied; --adopt brings it to the store".to_owned()))
+                let how = if self.is_brought() {
+                    "--adopt brings it to the store"
+                } else {
+                    "nothing here brings it to the store at shutdown: run imp-mount --adopt"
+                };
+                Ok((Status::Ok, format!("changed since it was copied; {how}")))
             }
             Decision::KeepBoth => Err((
                 Status::Conflict,
@@ -291,22 +301,7 @@ impl Checker<'_, '_> {
             return Err((Status::NotMounted, format!("the store {} is not there", item.store.path)));
         };
         let Some(parent) = path.parent() else { return Ok(walk::stat(store.cursor.base()).ok()) };
-        let wrong = |problem: crate::problem::Problem| {
-            let damage = problem.errno.is_some_and(is_damage);
-            (if damage { Status::NotMounted } else { Status::WrongSource }, problem.to_string())
-        };
-        let dir = store.cursor.enter(parent.as_str(), &mut |dir, name, path| {
-            walk::directory(dir, name, Mounts::Stay).map_err(|errno| {
-                let problem = walk::explain(dir, &item.store.path.join_text(path), errno, "a directory");
-                crate::problem::Problem { errno: Some(errno), ..problem }
-            })
-        });
-        let dir = match dir {
-            Ok(dir) => dir,
-            Err(problem) if problem.errno == Some(Errno::NOENT) => return Ok(None),
-            Err(problem) if problem.errno == Some(Errno::ACCESS) => return Err(not_allowed()),
-            Err(problem) => return Err(wrong(problem)),
-        };
+        let Some(dir) = Self::folder(store, item, &parent)? else { return Ok(None) };
         let shown = item.store.path.join_text(path.as_str());
         let directory = entry.kind == Kind::Directory;
         let wanted = if directory { "a directory" } else { "a regular file" };
@@ -314,12 +309,32 @@ impl Checker<'_, '_> {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::ACCESS) => return Err(not_allowed()),
-            Err(errno) => return Err(wrong(walk::explain(dir, &shown, errno, wanted))),
+            Err(errno) => return Err(wrong(&walk::explain(dir, &shown, errno, wanted))),
         };
         let stat =
-            walk::stat(fd.as_fd()).map_err(|errno| wrong(walk::explain(dir, &shown, errno, wanted)))?;
+            walk::stat(fd.as_fd()).map_err(|errno| wrong(&walk::explain(dir, &shown, errno, wanted)))?;
         let fits = if directory { stat.is_dir() } else { stat.is_file() || entry.method == Method::Copy };
-        if fits { Ok(Some(stat)) } else { Err(wrong(walk::wrong_type(dir, &shown, &stat, wanted))) }
+        if fits { Ok(Some(stat)) } else { Err(wrong(&walk::wrong_type(dir, &shown, &stat, wanted))) }
+    }
+
+    /// A directory on a store; none where it is not there.
+    pub(super) fn folder<'s>(
+        store: &'s mut Opened,
+        item: &Item<'_>,
+        path: &AbsPath,
+    ) -> Result<Option<BorrowedFd<'s>>, Verdict> {
+        let dir = store.cursor.enter(path.as_str(), &mut |dir, name, path| {
+            walk::directory(dir, name, Mounts::Stay).map_err(|errno| {
+                let problem = walk::explain(dir, &item.store.path.join_text(path), errno, "a directory");
+                Problem { errno: Some(errno), ..problem }
+            })
+        });
+        match dir {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Problem { errno: Some(Errno::NOENT), .. }) => Ok(None),
+            Err(Problem { errno: Some(Errno::ACCESS), .. }) => Err(not_allowed()),
+            Err(problem) => Err(wrong(&problem)),
+        }
     }
 
     fn without_source(
@@ -432,7 +447,7 @@ impl Checker<'_, '_> {
         let is_secret = matches!(name, ".ssh" | ".gnupg" | ".password-store" | ".aws" | ".kube" | ".netrc")
             || (name.starts_with("ssh_host_") && name.ends_with("_key"));
         if is_secret && stat.mode() & 0o007 != 0 {
-            self.secrets
+            self.notes
                 .push(format!("{place} holds secrets, but its mode {:04o} lets everybody in", stat.mode()));
         }
     }
@@ -496,16 +511,12 @@ impl Checker<'_, '_> {
             mounts
         })
     }
+}
 
-    fn matches(&mut self, item: &Item<'_>, folder: &AbsPath) -> Vec<String> {
-        let Some(store) = &mut self.stores[usize::from(item.entry.store)] else { return Vec::new() };
-        let dir = store.cursor.enter(folder.as_str(), &mut |dir, name, path| {
-            walk::directory(dir, name, Mounts::Stay)
-                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
-        });
-        let found = dir.ok().and_then(|dir| walk::matching(dir, item.entry.target.name()).ok());
-        found.map(|(names, _)| names).unwrap_or_default()
-    }
+/// What cannot be used of a store, by the reason.
+fn wrong(problem: &Problem) -> Verdict {
+    let damage = problem.errno.is_some_and(is_damage);
+    (if damage { Status::NotMounted } else { Status::WrongSource }, problem.to_string())
 }
 
 /// Whether a file on the root is the same as the store's.

@@ -3,14 +3,16 @@
 
 pub mod disks;
 pub mod entry;
+mod matches;
 pub mod print;
 pub mod store;
 
 use serde::Serialize;
 
+use crate::adopt;
 use crate::escape;
-use crate::manifest::pattern;
-use crate::manifest::{AbsPath, Kind};
+use crate::manifest::AbsPath;
+use crate::manifest::coverage::Type;
 use crate::mount::guard::Guard;
 use crate::mount::root::Sysroot;
 use crate::mount::store::device_path;
@@ -154,39 +156,38 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
         names: Names::new(plan.manifest, sysroot.is_live(), &bases),
         report,
         guard,
-        secrets: Vec::new(),
+        notes: Vec::new(),
+        brought_at_shutdown: None,
         mounts: None,
         prefix: sysroot.path.clone(),
     };
     for item in &plan.items {
         findings.entries.extend(checker.check(item));
     }
-    findings.notes.append(&mut checker.secrets);
+    findings.notes.append(&mut checker.notes);
     findings.notes.extend(checker.names.warnings().iter().map(ToString::to_string));
 }
 
 /// What nearly every system should keep, and no entry names.
 fn essentials(plan: &Plan<'_>) -> Vec<String> {
     let needed = [
-        ("/var/lib/nixos", "users and groups without a fixed id may get another one at every boot"),
-        ("/etc/machine-id", "every boot is a first boot, and logs of earlier ones are not found"),
-        ("/etc/ssh/ssh_host_ed25519_key", "if sshd makes its own host keys, they change at every boot"),
+        (
+            "/var/lib/nixos",
+            Type::Directory,
+            "users and groups without a fixed id may get another one at every boot",
+        ),
+        ("/etc/machine-id", Type::File, "every boot is a first boot, and logs of earlier ones are not found"),
+        (
+            "/etc/ssh/ssh_host_ed25519_key",
+            Type::File,
+            "if sshd makes its own host keys, they change at every boot",
+        ),
     ];
-    let covered = |path: &str| {
-        let Ok(path) = AbsPath::parse(path) else { return true };
-        plan.items.iter().any(|item| {
-            let target = &item.entry.target;
-            match item.entry.kind {
-                Kind::Directory => path.is_in(target),
-                Kind::File => path == *target,
-                Kind::Glob => {
-                    path.parent() == target.parent() && pattern::matches(target.name(), path.name())
-                }
-            }
-        })
+    let is_lost = |(path, what, _): &(&str, Type, &str)| {
+        AbsPath::parse(path).is_ok_and(|path| plan.coverage.entry(&path, *what).is_none())
     };
-    let note = |(path, why): (&str, &str)| format!("{path} is not persisted: {why}");
-    needed.into_iter().filter(|(path, _)| !covered(path)).map(note).collect()
+    let note = |(path, _, why): (&str, Type, &str)| format!("{path} is not persisted: {why}");
+    needed.into_iter().filter(is_lost).map(note).collect()
 }
 
 /// Counts the problems, shows the disks where one may be missing, and says what to do.
@@ -254,6 +255,10 @@ fn next(findings: &Findings) -> Vec<String> {
     }
     if has(Status::Replaced) {
         say("run imp-mount --adopt to bring what programs wrote beside the store to it");
+    }
+    if has(Status::RootOnly) {
+        say("run imp-mount --adopt before the next shutdown to bring what only the root has to the store");
+        say(&format!("for good: systemctl enable --now {}", adopt::UNIT));
     }
     if has(Status::Pending) {
         say("once users exist, run imp-mount --settle");

@@ -118,7 +118,7 @@ fn summary(findings: &Findings) -> String {
         paths => format!("{paths} paths"),
     };
     let mut parts = vec![paths, format!("{} ok", count(&|one| one == Status::Ok))];
-    for status in [Status::Later, Status::Skipped, Status::Pending] {
+    for status in [Status::Later, Status::Skipped, Status::NotYetStored, Status::Pending] {
         let number = count(&|one| one == status);
         if number > 0 {
             parts.push(format!("{number} {}", status.words()));

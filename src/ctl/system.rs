@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, Dir, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 
 use super::output::Failure;
@@ -71,23 +71,7 @@ impl System {
     }
 
     fn find(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        // O_PATH takes no other flags than these.
-        let wait =
-            if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
-        let flags = flags | OFlags::CLOEXEC | wait;
-        loop {
-            // EAGAIN: something was renamed meanwhile.
-            match fs::openat2(
-                &self.root,
-                path,
-                flags,
-                Mode::empty(),
-                ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-            ) {
-                Err(Errno::AGAIN) => {}
-                result => return result,
-            }
-        }
+        walk::open_inside(self.root(), path, flags)
     }
 
     /// Whether something is there.

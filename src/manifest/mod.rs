@@ -3,6 +3,7 @@
 //! The text form (JSON) is read by [`text`], refused or accepted by [`refuse`], and kept in the binary form of [`wire`].
 //! All three know the types below and nothing of the system.
 
+pub mod coverage;
 #[cfg(feature = "ctl")]
 mod json;
 pub mod mode;

@@ -292,7 +292,7 @@ impl Findings<'_> {
 }
 
 /// The forbidden place that a path is at or below, and why it is one.
-fn forbidden(path: &AbsPath) -> Option<(&'static str, &'static str)> {
+pub(super) fn forbidden(path: &AbsPath) -> Option<(&'static str, &'static str)> {
     let in_it = |zone: &str| {
         path.as_str().strip_prefix(zone).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };

@@ -1,6 +1,7 @@
 //! Doing a plan: the root, the stores, the entries, and the report of it all.
 
 pub mod guard;
+mod held;
 pub mod judge;
 pub mod kernel;
 pub mod owner;
@@ -20,7 +21,6 @@ use rustix::io::Errno;
 
 use crate::cmdline::Words;
 use crate::lock::Lock;
-use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind, Manifest, Method, Phase, Store};
 use crate::names::{Files, Names, Place};
 use crate::plan::{Need, Plan};
@@ -433,16 +433,7 @@ fn write_utab(
         .collect();
     let mut lines = Vec::with_capacity(entries.len());
     for entry in entries.iter().filter(|entry| entry.state == State::Mounted) {
-        // A file that a pattern matched has its folder's entry; both have the same store and options.
-        let item = plan.item(&entry.target).or_else(|| {
-            let folder = entry.target.parent();
-            plan.items.iter().find(|item| {
-                item.entry.kind == Kind::Glob
-                    && item.entry.target.parent() == folder
-                    && pattern::matches(item.entry.target.name(), entry.target.name())
-            })
-        });
-        let Some(item) = item else { continue };
+        let Some(item) = plan.item_for(&entry.target, entry.kind) else { continue };
         let Some((device, root)) = &roots[usize::from(item.entry.store)] else { continue };
         let Some(inside) = entry.source.below(&item.store.path) else { continue };
         lines.push(utab::Line {

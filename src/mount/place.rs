@@ -14,25 +14,33 @@ use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind};
 use crate::plan::Item;
 use crate::problem::{Problem, Result, describe_io};
+use crate::report::State;
 use crate::transfer::attributes::Unsupported;
 use crate::transfer::file::{self, Copier};
 use crate::versions::{self, Version, Versions};
 use crate::walk::{self, Stat};
 
 impl Worker<'_, '_> {
-    pub(super) fn bind(&mut self, item: &Item<'_>, target: &AbsPath, source: &Node) -> Result<()> {
+    pub(super) fn bind(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        path: &AbsPath,
+        source: &Node,
+    ) -> Result<(State, &'static str)> {
         let entry = item.entry;
         if self.tree.is_new() && self.bind_fresh(item, target, source)? {
-            return Ok(());
+            return Ok((State::Mounted, ""));
         }
-        match self.spot(item, target, Some(&source.stat))? {
+        match self.spot(item, target, Some((path, &source.stat)))? {
             Spot::Done(mount) => {
                 self.unchanged += 1;
-                self.adjust(item, &mount)
+                self.adjust(item, &mount)?;
             }
-            Spot::BelowFirstId => {
+            Spot::BelowFirstId => self.unchanged += 1,
+            Spot::Stands => {
                 self.unchanged += 1;
-                Ok(())
+                return Ok((State::Copied, "a file on the root stands for it until the next boot"));
             }
             Spot::Free(place) => {
                 let parent = self.parent_again(target)?;
@@ -48,9 +56,10 @@ impl Worker<'_, '_> {
                 }
                 self.mounted.push(target.clone());
                 self.target.forget(target.as_str());
-                verify((parent.as_fd(), name), &source.stat)
+                verify((parent.as_fd(), name), &source.stat)?;
             }
         }
+        Ok((State::Mounted, ""))
     }
 
     /// Mounts on a new root, where no other process can interfere: nothing is opened again, and nothing has to be verified. False where

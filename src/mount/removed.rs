@@ -10,7 +10,7 @@ use super::guard::Guard;
 use super::kernel;
 use super::worker::Worker;
 use crate::escape;
-use crate::manifest::{AbsPath, BindOptions, Kind, pattern};
+use crate::manifest::{AbsPath, BindOptions, Kind};
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, Report, State};
@@ -29,18 +29,15 @@ pub struct Removed {
 /// fail any more. Both in path order.
 #[must_use]
 pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r EntryReport>; 2] {
-    let patterns: Vec<_> = plan.items.iter().filter(|item| item.entry.kind == Kind::Glob).collect();
     let is_near = |target: &AbsPath| {
         let next = plan.items.partition_point(|item| item.entry.target < *target);
         plan.items.get(next).is_some_and(|item| item.entry.target.is_in(target))
             || successors(target.parent(), AbsPath::parent).any(|above| plan.item(&above).is_some())
-            || patterns
-                .iter()
-                .any(|item| item.entry.target.parent().is_some_and(|folder| target.is_in(&folder)))
+            || plan.coverage.has_patterns_above(target)
     };
     let mut parts = [Vec::new(), Vec::new()];
     let mut top: Option<&AbsPath> = None;
-    for entry in previous.entries.iter().filter(|entry| !is_wanted(plan, &patterns, entry)) {
+    for entry in previous.entries.iter().filter(|entry| !is_wanted(plan, entry)) {
         // What has to go takes with it what is below it, and comes next.
         let goes_with = top.is_some_and(|top| entry.target.is_in(top));
         let goes = goes_with || is_near(&entry.target);
@@ -53,14 +50,10 @@ pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r En
 }
 
 /// Whether the plan still has it just so, or does not say.
-fn is_wanted(plan: &Plan<'_>, patterns: &[&Item<'_>], entry: &EntryReport) -> bool {
+fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
     if !matches!(entry.state, State::Mounted | State::Linked | State::Guarded | State::Busy) {
         return true;
     }
-    let fits = |item: &&Item<'_>| {
-        item.entry.target.parent() == entry.target.parent()
-            && pattern::matches(item.entry.target.name(), entry.target.name())
-    };
     let is_so = |item: &Item<'_>| {
         let source = item.store.path.join(item.entry.source());
         let same = if item.entry.kind == Kind::Glob {
@@ -70,7 +63,7 @@ fn is_wanted(plan: &Plan<'_>, patterns: &[&Item<'_>], entry: &EntryReport) -> bo
         };
         item.action != Action::Place || (same && item.entry.method == entry.method)
     };
-    plan.item(&entry.target).into_iter().chain(patterns.iter().copied().filter(fits)).any(is_so)
+    plan.item_for(&entry.target, entry.kind).is_some_and(is_so)
 }
 
 /// Takes away what nobody uses of these, deepest first. What is in use is recorded as busy. Returns what is gone.

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::owner::{self, Wanted};
 use super::worker::{Worker, opened};
 use crate::create::{self, Attributes, Node};
-use crate::manifest::{AbsPath, Entry, Kind, Method, Missing};
+use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::Item;
 use crate::problem::{Problem, Result, describe_io};
 use crate::walk::{self, Mounts};
@@ -21,6 +21,8 @@ pub(super) enum Source {
     Link,
     /// It is not there, and nothing is to be done.
     Absent,
+    /// It is no file that the pattern is for any more, since its directory was listed.
+    Gone,
 }
 
 impl Worker<'_, '_> {
@@ -62,6 +64,7 @@ impl Worker<'_, '_> {
         } else {
             let content: &[u8] = if entry.missing == Missing::MachineId { b"uninitialized\n" } else { b"" };
             match walk::look(dir, name, Mounts::Stay) {
+                Err(Errno::NOENT) if entry.kind == Kind::Glob => return Ok(Source::Gone),
                 Err(Errno::NOENT) => match entry.missing {
                     Missing::Link => return Ok(Source::Link),
                     Missing::Skip => return Ok(Source::Absent),
@@ -78,8 +81,10 @@ impl Worker<'_, '_> {
                 }
             }
         };
-        let carries_links = entry.method == Method::Copy && node.stat.is_symlink();
-        if entry.kind != Kind::Directory && !node.stat.is_file() && !carries_links {
+        if entry.kind == Kind::Glob && !entry.takes(node.stat.what()) {
+            return Ok(Source::Gone);
+        }
+        if entry.kind == Kind::File && !entry.takes(node.stat.what()) {
             return Err(walk::wrong_type(
                 dir,
                 &item.store.path.join_text(path.as_str()),

@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::guard::Guard;
+use super::held::{Comparison, Held};
 use super::owner::{self, Wanted};
 use super::worker::{Worker, is_pattern};
 use super::{kernel, root};
@@ -26,6 +27,8 @@ pub(super) enum Spot {
     Done(OwnedFd),
     /// What should be there is there, below the machine id that PID 1 made up.
     BelowFirstId,
+    /// A file is there that `--adopt` brings to the store once more, if need be.
+    Stands,
 }
 
 impl Worker<'_, '_> {
@@ -101,8 +104,15 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Where to mount: what is at the target, created if nothing is. `source` is none for a guard.
-    pub(super) fn spot(&mut self, item: &Item<'_>, target: &AbsPath, source: Option<&Stat>) -> Result<Spot> {
+    /// Where to mount: what is at the target, created if nothing is. `from` is what comes there, by its path on the store; none for
+    /// a guard.
+    pub(super) fn spot(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        from: Option<(&AbsPath, &Stat)>,
+    ) -> Result<Spot> {
+        let source = from.map(|(_, stat)| stat);
         let directory = item.entry.kind == Kind::Directory;
         let (live, guard) = (self.sysroot.is_live(), self.guard.identities());
         let dir = self.parent(item, target)?;
@@ -160,8 +170,15 @@ impl Worker<'_, '_> {
         if source.is_some_and(|source| source.identity() == stat.identity()) {
             return Ok(Spot::Free(place));
         }
-        if let Some(held) = held(dir, name, &stat).map_err(failed)? {
-            let problem = Problem::new(format!("the target holds {held}, which mounting would hide"));
+        if let Some(held) = Held::at(dir, name, &stat).map_err(failed)? {
+            match from.map(|(path, source)| self.compare(item, (target, path), source, &held)) {
+                Some(Comparison::Stored) if live && held.is_written() => return Ok(Spot::Stands),
+                Some(Comparison::Stored) => return Ok(Spot::Free(place)),
+                Some(Comparison::Newer) if live => return Ok(Spot::Stands),
+                Some(Comparison::Newer | Comparison::Different) | None => {}
+            }
+            let words = &held.words;
+            let problem = Problem::new(format!("the target holds {words}, which mounting would hide"));
             if live {
                 return Err(problem.remedy(format!(
                     "copy it to {} first, then move it away",
@@ -233,20 +250,6 @@ impl Worker<'_, '_> {
         }
         self.mount_guard(path, place.as_fd())
     }
-}
-
-/// What would be hidden by a mount, in words; none for an empty directory or file.
-fn held(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<String>, Errno> {
-    const SHOWN: usize = 3;
-    if !stat.is_dir() {
-        return Ok((stat.size() > 0).then(|| format!("{} bytes", stat.size())));
-    }
-    let fd = walk::directory(dir, name, Mounts::Enter)?;
-    let mut names = walk::names(fd.as_fd(), SHOWN + 1)?;
-    let more = if names.len() > SHOWN { " and more" } else { "" };
-    names.truncate(SHOWN);
-    let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape::name(name.to_bytes()))).collect();
-    Ok((!names.is_empty()).then(|| format!("{}{more}", names.join(", "))))
 }
 
 /// Whether this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until

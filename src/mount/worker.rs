@@ -10,6 +10,7 @@ use super::root::{Sysroot, Tree};
 use super::source::Source;
 use super::store::Opened;
 use crate::manifest::{AbsPath, Entry, Kind, Method};
+use crate::matches::Matches;
 use crate::names::Names;
 use crate::plan::{Action, Item, Need, Plan};
 use crate::problem::{Problem, Result, describe};
@@ -214,6 +215,7 @@ impl Worker<'_, '_> {
         let place = item.store.path.join(source);
         let mut versions = self.previous.versions(target, &place).copied();
         let (state, why) = match (entry.method, found) {
+            (_, Source::Gone) => return Ok(()),
             (_, Source::Absent) => {
                 versions.get_or_insert_default();
                 (State::Absent, "the store does not hold it")
@@ -229,10 +231,7 @@ impl Worker<'_, '_> {
             (Method::Bind, Source::Node(_)) if self.is_linked(item, target, source)? => {
                 (State::Linked, "the store did not hold it when it was placed")
             }
-            (Method::Bind, Source::Node(node)) => {
-                self.bind(item, target, &node)?;
-                (State::Mounted, "")
-            }
+            (Method::Bind, Source::Node(node)) => self.bind(item, target, source, &node)?,
             (Method::Copy, Source::Node(node)) => {
                 versions = self.copy(item, target, source, &node)?;
                 (State::Copied, "")
@@ -268,15 +267,12 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Everything in the store whose name matches, but what is an entry of its own.
+    /// Every file in the store that the pattern is for.
     fn place_matches(&mut self, item: &Item<'_>) -> Result<()> {
         let entry = item.entry;
         let folder = entry.source().parent().unwrap_or_else(AbsPath::root);
         for name in self.matches(item, &folder)? {
             let target = entry.target.parent().unwrap_or_else(AbsPath::root).child(&name);
-            if self.plan.item(&target).is_some() {
-                continue;
-            }
             let source = folder.child(&name);
             // One that cannot be placed does not keep the others away.
             if let Err(problem) = self.place_one(item, &target, &source) {
@@ -286,7 +282,8 @@ impl Worker<'_, '_> {
         Ok(())
     }
 
-    /// The names in a folder of the store that match the entry's pattern, in order.
+    /// The names of the files in a folder of the store that the entry's pattern is for, in order. Links are said, and fail
+    /// nothing: whoever owns the folder can put one there.
     fn matches(&mut self, item: &Item<'_>, folder: &AbsPath) -> Result<Vec<String>> {
         let store = opened(&mut self.stores, item.entry)?;
         // The errno tells a folder that is not there from one that cannot be opened.
@@ -301,10 +298,12 @@ impl Worker<'_, '_> {
             found => found?,
         };
         let shown = item.store.path.join(folder);
-        let (names, problems) = walk::matching(dir, item.entry.target.name())
+        let found = Matches::of(dir, item.entry, &self.plan.coverage)
             .map_err(|errno| Problem::os(format!("cannot list {shown}"), errno))?;
-        self.warnings.extend(problems.into_iter().map(|problem| problem.at(item.entry.target.to_string())));
-        Ok(names)
+        let links = found.left_out(dir, &shown);
+        let problems = found.problems.into_iter().chain(links);
+        self.warnings.extend(problems.map(|problem| problem.at(item.entry.target.to_string())));
+        Ok(found.names)
     }
 
     /// Takes away what this run has mounted on a root that can be seen.

@@ -3,8 +3,9 @@
 pub mod print;
 
 use crate::cmdline::Words;
+use crate::manifest::coverage::Coverage;
 use crate::manifest::parents::Parents;
-use crate::manifest::{AbsPath, Entry, Manifest, Phase, Root, Store};
+use crate::manifest::{AbsPath, Entry, Kind, Manifest, Phase, Root, Store};
 
 /// A manifest made ready to be done, printed or checked.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Plan<'m> {
     pub upto: Phase,
     /// Who says what of the directories above the entries.
     pub parents: Parents,
+    /// Which entry a path belongs to.
+    pub coverage: Coverage<'m>,
     /// The entries, a directory before everything below it.
     pub items: Vec<Item<'m>>,
     /// What the run needs of each store, in the manifest's order.
@@ -128,6 +131,7 @@ impl<'m> Plan<'m> {
             upto,
             // Contradictions were refused when the manifest was read.
             parents: Parents::new(manifest).0,
+            coverage: Coverage::new(manifest),
             items,
             needs,
             idle,
@@ -143,6 +147,13 @@ impl<'m> Plan<'m> {
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.off && self.manifest.root.is_some() && self.root.is_none()
+    }
+
+    /// The item that puts something of a kind at a path: its own, or that of a pattern.
+    #[must_use]
+    pub fn item_for(&self, target: &AbsPath, kind: Kind) -> Option<&Item<'m>> {
+        let matched = || self.coverage.pattern(target).filter(|_| kind != Kind::Directory);
+        self.item(target).or_else(|| self.item(&matched()?.target))
     }
 
     /// The item at a target.

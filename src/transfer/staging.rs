@@ -16,11 +16,10 @@ use super::remove::remove;
 use super::tree::{Choice, Found, Transfer};
 use super::unnamed::rename;
 use crate::manifest::AbsPath;
+pub use crate::manifest::coverage::PRIVATE;
 use crate::problem::{Problem, Result, describe_io, os_error};
 use crate::walk::{self, Mounts, Stat};
 
-/// The directory at the top of a store that belongs to imp-mount.
-pub const PRIVATE: &str = ".imp-mount";
 /// The name in a staging directory of a single file that is being made.
 pub const NEW: &CStr = c"new";
 /// The part of it that holds unfinished copies.

@@ -30,6 +30,7 @@ use crate::capacity::Capacity;
 use crate::cmdline::Words;
 use crate::escape::{self, Page};
 use crate::lock::Lock;
+use crate::manifest::coverage::Type;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase, Store};
 use crate::mount::judge;
@@ -273,7 +274,10 @@ struct Run<'r> {
 
 impl Run<'_> {
     fn adopt(&mut self, target: &AbsPath) -> Result<Done> {
-        refuse::named(self.manifest, target, self.number)?;
+        let there = walk::open_below(self.tree.root.as_fd(), target, OFlags::PATH, Mounts::Enter);
+        let there = there.and_then(|fd| walk::stat(fd.as_fd()));
+        let what = there.map_or(Type::Other, |stat| stat.what());
+        refuse::named(self.manifest, target, what, self.number)?;
         let dir = refuse::parent(&self.tree, target)?;
         let stat = walk::stat_at(dir.as_fd(), target.name())
             .map_err(|errno| walk::explain(dir.as_fd(), target.as_str(), errno, "a directory"))?;

@@ -7,8 +7,9 @@ use super::place::some;
 use super::survey::{Database, Survey};
 use super::views::View;
 use crate::escape;
+use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::options::BindOptions;
-use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Missing, Owner, Phase, pattern, refuse};
+use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Missing, Owner, Phase, refuse};
 use crate::mount::root::Tree;
 use crate::problem::{Problem, Result, describe_io};
 use crate::table;
@@ -34,28 +35,20 @@ fn entry(target: &AbsPath, store: u16) -> Entry {
     }
 }
 
-/// Whether an entry is for a path: it, what is in it, or what it matches.
-#[must_use]
-pub fn covers(entry: &Entry, path: &AbsPath) -> bool {
-    match entry.kind {
-        Kind::Directory => path.is_in(&entry.target),
-        Kind::File => *path == entry.target,
-        Kind::Glob => {
-            path.parent() == entry.target.parent() && pattern::matches(entry.target.name(), path.name())
-        }
-    }
-}
-
-/// What the manifest says against a path.
-pub fn named(manifest: &Manifest, target: &AbsPath, store: u16) -> Result<()> {
+/// What the manifest says against a path, and what is there.
+pub fn named(manifest: &Manifest, target: &AbsPath, what: Type, store: u16) -> Result<()> {
     if target.as_str() == "/nix" {
         return Err(Problem::new("the running system is in it").remedy(
             "name it in the configuration, bring it to the store with `impctl migrate`, and reboot",
         ));
     }
-    if let Some(entry) = manifest.entries.iter().find(|entry| covers(entry, target)) {
+    if let Some(entry) = Coverage::new(manifest).entry(target, what) {
         let problem = Problem::new(format!("it persists already, by the entry {}", entry.target));
-        return Err(problem.remedy("if it is not mounted, run `imp-mount`; see `imp-mount --check`"));
+        return Err(problem.remedy(if entry.kind == Kind::Glob {
+            "if it is not mounted, `imp-mount --adopt` brings it to the store; see `imp-mount --check`"
+        } else {
+            "if it is not mounted, run `imp-mount`; see `imp-mount --check`"
+        }));
     }
     // A store in it, a name that cannot be: what a manifest with this entry would be refused for.
     let mut with = manifest.clone();

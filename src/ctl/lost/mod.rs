@@ -1,6 +1,7 @@
 //! `impctl lost`: what of the root would be gone after the next boot.
 
 mod belongs;
+mod keeper;
 pub mod nix;
 pub mod print;
 mod throw_away;
@@ -12,15 +13,17 @@ use clap::{Args, ValueHint};
 
 use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
-use super::scan::{Row, Scan, Seen, Totals};
+use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Totals};
 use super::system::{System, outlives_a_boot};
 use super::terminal;
 use crate::escape;
+use crate::manifest::coverage::PRIVATE;
 use crate::manifest::{AbsPath, Kind, Manifest};
 use crate::problem::Problem;
 use crate::report::{Report, State};
 use crate::table;
 use belongs::Belongs;
+use keeper::Keeper;
 
 /// Directories that are shared by so many that one names what is in them.
 pub const SHARED: [&str; 16] = [
@@ -41,6 +44,8 @@ pub const SHARED: [&str; 16] = [
     "/.rw-etc/upper",
     "/.rw-etc/upper/*",
 ];
+/// So many single files of one directory get a line each in a configuration.
+const LINES: usize = 10_000;
 /// What links that the system makes at every boot point to.
 const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
 
@@ -149,6 +154,8 @@ pub struct Findings {
     pub convert: Option<AbsPath>,
     /// The largest first.
     pub lost: Vec<Finding>,
+    /// Files that are brought to a store at shutdown.
+    pub brought: Vec<Finding>,
     /// Where it was asked for.
     pub throw_away: Vec<Finding>,
     /// The sum of what would be lost.
@@ -181,7 +188,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Result<Findings, Failure> {
     let path = wanted(options.path.as_deref(), system)?;
     let root = table::of(system.root()).map_err(Failure::Unable)?;
-    let built = !outlives_a_boot(&root.fstype) || is_mounted(system)?;
+    let report =
+        if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
+    // The root may be a disk that is emptied at every boot.
+    let is_mounted = report.entries.iter().any(|entry| entry.state == State::Mounted);
+    let built = !outlives_a_boot(&root.fstype) || is_mounted;
     let mut rules = Rules::default();
     let mut pattern = |text: &str, rule| {
         let refused = |reason| Failure::Unable(Problem::new(format!("{}: {reason}", escape::name(text))));
@@ -206,22 +217,28 @@ fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Resu
         }
     }
     throw_away::add(&mut rules, options, system, built)?;
+    let keeper = manifest.map(|manifest| Keeper::new(system, manifest, &report, built));
+    let named = |found: &Named<'_>| keeper.as_ref().map_or(Fate::Unkept, |keeper| keeper.fate(found));
     let scan = Scan {
         root: system.root(),
         prefix: "",
         rules: &rules,
         all: options.all,
         built,
+        singles: if options.nix { LINES } else { SINGLES },
         locks: true,
         system_links: &SYSTEM_LINKS,
+        named: &named,
     };
     let mut seen = scan.run(&path).map_err(Failure::Unable)?;
     let mut rows = std::mem::take(&mut seen.rows);
     rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
     seen.unread.sort();
     let mut totals = Totals::default();
-    rows.iter().filter(|row| !row.throw_away).for_each(|row| totals.add(&row.totals));
-    let (throw_away, lost) = describe(&rows, system).into_iter().partition(|finding| finding.row.throw_away);
+    rows.iter().filter(|row| !row.throw_away && !row.brought).for_each(|row| totals.add(&row.totals));
+    let (brought, rest): (Vec<_>, Vec<_>) =
+        describe(&rows, system).into_iter().partition(|finding| finding.row.brought);
+    let (throw_away, lost) = rest.into_iter().partition(|finding| finding.row.throw_away);
     Ok(Findings {
         root: system.place.clone(),
         path,
@@ -229,6 +246,7 @@ fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Resu
         manifest: manifest.is_some(),
         convert: manifest.and_then(|manifest| manifest.root.as_ref()?.convert.clone()),
         lost,
+        brought,
         throw_away,
         totals,
         seen,
@@ -253,13 +271,6 @@ fn wanted(path: Option<&Path>, system: &System) -> Result<AbsPath, Failure> {
     AbsPath::parse(text).map_err(|reason| Failure::Unable(Problem::new(reason).at(escape::path(path))))
 }
 
-/// Whether imp-mount has put entries in place on the running system: its root may be a disk that is emptied at every boot.
-fn is_mounted(system: &System) -> Result<bool, Failure> {
-    let report =
-        if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
-    Ok(report.entries.iter().any(|entry| entry.state == State::Mounted))
-}
-
 /// What the manifest keeps.
 fn kept(rules: &mut Rules, manifest: &Manifest) {
     for store in &manifest.stores {
@@ -267,13 +278,14 @@ fn kept(rules: &mut Rules, manifest: &Manifest) {
     }
     if let Some(path) = manifest.root.as_ref().and_then(|root| root.convert.as_ref()) {
         rules.path(path, Rule::Mounted);
+        // The root that becomes a store has it at its top.
+        rules.path(&AbsPath::root().child(PRIVATE), Rule::System);
     }
     for entry in &manifest.entries {
         match entry.kind {
             Kind::Directory => rules.path(&entry.target, Rule::Mounted),
-            // A file that a program put in its place is brought to the store at shutdown.
-            Kind::File => rules.path(&entry.target, Rule::Kept),
-            Kind::Glob => rules.glob(&entry.target, Rule::Kept),
+            Kind::File => rules.path(&entry.target, Rule::Named),
+            Kind::Glob => rules.glob(&entry.target, Rule::Named),
         }
     }
 }

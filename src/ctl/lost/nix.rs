@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Finding;
+use super::{Finding, print};
 use crate::ctl::scan::Subject;
 use crate::ctl::terminal;
 use crate::escape::{self, Page};
@@ -17,6 +17,9 @@ pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 pub fn entry(finding: &Finding) -> Option<Map<String, Value>> {
     let path = AbsPath::parse(finding.text()?).ok()?;
     let row = &finding.row;
+    if row.brought {
+        return None;
+    }
     let mut entry = Map::new();
     let usual = match row.subject {
         Subject::Directory => {
@@ -31,11 +34,12 @@ pub fn entry(finding: &Finding) -> Option<Map<String, Value>> {
             }
             0o644
         }
-        Subject::Files => {
+        // The same at the next boot only where it matches nothing else.
+        Subject::Files if row.pattern => {
             entry.insert("file".to_owned(), json!(pattern::write(&path.child("*"), Kind::Glob)));
             return Some(entry);
         }
-        Subject::Special => return None,
+        Subject::Files | Subject::Special => return None,
     };
     if !DYNAMIC.contains(&row.owner.uid) {
         for (key, name) in [("user", &finding.user), ("group", &finding.group)] {
@@ -73,7 +77,15 @@ pub fn text(findings: &[Finding], store: &str) -> Page {
     }
     page.line("};");
     for finding in findings.iter().filter(|finding| entry(finding).is_none()) {
-        page.line(format_args!("# no line can keep {}", escape::name(&finding.row.path)));
+        let row = &finding.row;
+        if row.subject == Subject::Files {
+            let (files, path) = (terminal::count(row.totals.files, "file"), print::path(row));
+            page.line(format_args!(
+                "# no line can keep {path} ({files}), and nothing else: name them one by one"
+            ));
+        } else {
+            page.line(format_args!("# no line can keep {}", escape::name(&row.path)));
+        }
     }
     page
 }

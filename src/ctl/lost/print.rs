@@ -24,7 +24,11 @@ pub const COLUMNS: [Column; 4] = [
 #[must_use]
 pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
     let mut page = Page::default();
-    for (title, list) in [("WOULD BE GONE", &findings.lost), ("THROW-AWAY", &findings.throw_away)] {
+    for (title, list) in [
+        ("BROUGHT AT SHUTDOWN", &findings.brought),
+        ("WOULD BE GONE", &findings.lost),
+        ("THROW-AWAY", &findings.throw_away),
+    ] {
         if !list.is_empty() {
             page.append(&table(title, list, now).render(width));
             page.line("");
@@ -46,6 +50,12 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
     } else {
         page.line(format_args!("Nothing of {path} would be gone after the next boot."));
     }
+    if !findings.brought.is_empty() {
+        let files = findings.brought.iter().map(|finding| finding.row.totals.files).sum();
+        let line =
+            format!("{} brings {} to a store at shutdown.", crate::adopt::UNIT, count(files, "more file"));
+        page.append(&styled(FAINT, &line));
+    }
     if seen.passed_over > 0 {
         let places = count(seen.passed_over, "throw-away path");
         page.append(&styled(FAINT, &format!("Left out: {places} by definition; --all shows them.")));
@@ -60,8 +70,15 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
     for line in unread(seen) {
         page.append(&styled(ALERT, &line));
     }
-    if findings.lost.iter().any(|finding| finding.row.unmounted) {
+    let unmounted = |directory: bool| {
+        let is_it = |row: &Row| row.unmounted && directory == (row.subject == Subject::Directory);
+        findings.lost.iter().any(|finding| is_it(&finding.row))
+    };
+    if unmounted(true) {
         page.line("-> run imp-mount --check: what the manifest names is not mounted");
+    }
+    if unmounted(false) {
+        page.line("-> run imp-mount --check: nothing brings files that the manifest names to a store");
     }
     if places > 0 {
         page.line("-> what must stay: impctl lost --nix prints the lines that keep it");
@@ -74,7 +91,9 @@ fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
     for finding in list {
         let mut remarks = finding.words();
         if finding.row.unmounted {
-            remarks.insert(0, "in the manifest, but NOT MOUNTED".to_owned());
+            let is_directory = finding.row.subject == Subject::Directory;
+            let what = if is_directory { "NOT MOUNTED" } else { "ON THE ROOT ONLY" };
+            remarks.insert(0, format!("in the manifest, but {what}"));
         }
         if finding.row.partly {
             remarks.push("but for what persists in it".to_owned());
@@ -148,6 +167,7 @@ pub fn json(findings: &Findings) -> Result<Page, Failure> {
         "manifest": findings.manifest,
         "convert": findings.convert.as_ref().map_or("", |path| path.as_str()),
         "lost": list(&findings.lost),
+        "brought": list(&findings.brought),
         "throw_away": list(&findings.throw_away),
         "totals": totals(&findings.totals),
         "passed_over": findings.seen.passed_over,

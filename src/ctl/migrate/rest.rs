@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::route;
-use crate::manifest::{AbsPath, Kind, Manifest, pattern};
-use crate::problem::Result;
+use crate::manifest::coverage::{Coverage, Type};
+use crate::manifest::{AbsPath, Manifest};
+use crate::problem::{Problem, Result};
 use crate::transfer::staging;
 use crate::walk::{self, Mounts};
 
@@ -29,39 +30,31 @@ const THROW_AWAY: [&str; 11] = [
 pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     let above: BTreeSet<&str> =
         manifest.entries.iter().flat_map(|entry| entry.target.ancestors()).chain(["/"]).collect();
-    let is_named = |path: &str| {
-        let is_store = manifest.stores.iter().any(|store| store.path.as_str() == path);
-        is_store
-            || above.contains(path)
-            || THROW_AWAY.contains(&path)
-            || manifest.entries.iter().any(|entry| {
-                let target = entry.target.as_str();
-                match (entry.kind, target.rsplit_once('/'), path.rsplit_once('/')) {
-                    (Kind::Glob, Some((folder, pattern)), Some((there, name))) => {
-                        folder == there && pattern::matches(pattern, name)
-                    }
-                    _ => target == path,
-                }
-            })
-    };
-    let is_covered = |path: &str| {
-        manifest.entries.iter().any(|entry| {
-            entry.kind == Kind::Directory && AbsPath::parse(path).is_ok_and(|path| path.is_in(&entry.target))
-        })
+    let coverage = Coverage::new(manifest);
+    let is_store = |path: &AbsPath| manifest.stores.iter().any(|store| store.path == *path);
+    let is_named = |path: &AbsPath, what: Type| {
+        is_store(path)
+            || above.contains(path.as_str())
+            || THROW_AWAY.contains(&path.as_str())
+            || coverage.entry(path, what).is_some()
     };
     let mut rest = BTreeSet::new();
-    for folder in above.iter().filter(|folder| !is_covered(folder)) {
-        let Ok(path) = AbsPath::parse(folder) else { continue };
+    for folder in above.iter().filter_map(|folder| AbsPath::parse(folder).ok()) {
+        if coverage.entry(&folder, Type::Directory).is_some() {
+            continue;
+        }
         // What cannot be opened is no directory; entries below it have said so.
-        let Ok(Some(dir)) = route::open(root, &path, Mounts::Enter) else { continue };
+        let Ok(Some(dir)) = route::open(root, &folder, Mounts::Enter) else { continue };
         let names = walk::names(dir.as_fd(), usize::MAX)
-            .map_err(|errno| crate::problem::Problem::os(format!("cannot list {path}"), errno))?;
+            .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
         for name in names {
-            let full = path.child(&name.to_string_lossy()).as_str().to_owned();
-            let is_left = walk::stat_at(dir.as_fd(), name.as_c_str())
-                .is_ok_and(|stat| stat.is_symlink() || staging::is_private((dir.as_fd(), &name), &stat));
-            if !is_left && !is_named(&full) {
-                rest.insert(full);
+            let stat = walk::stat_at(dir.as_fd(), name.as_c_str()).ok();
+            let is_left = stat
+                .is_some_and(|stat| stat.is_symlink() || staging::is_private((dir.as_fd(), &name), &stat));
+            let what = stat.map_or(Type::Other, |stat| stat.what());
+            let is_known = name.to_str().is_ok_and(|name| is_named(&folder.child(name), what));
+            if !is_left && !is_known {
+                rest.insert(folder.child(&name.to_string_lossy()).as_str().to_owned());
             }
         }
     }

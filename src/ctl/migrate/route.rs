@@ -1,11 +1,14 @@
 //! Which trees of a system go where on the stores: worked out from the manifest, and for patterns from what is there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::manifest::{AbsPath, Entry, Kind, Manifest, pattern};
+use crate::manifest::coverage::{Coverage, Type};
+use crate::manifest::{AbsPath, Entry, Kind, Manifest};
+use crate::matches::Matches;
 use crate::problem::{Problem, Result};
 use crate::walk::{self, Mounts};
 
@@ -20,57 +23,48 @@ pub struct Route<'m> {
     pub from: AbsPath,
     /// Where it goes, below the store.
     pub to: AbsPath,
-    /// What lies in it and goes elsewhere: other entries, by their paths below it.
-    others: Vec<(String, Kind)>,
+    /// Which entry something in it belongs to; none where no other entry has something in it.
+    others: Option<Rc<Coverage<'m>>>,
 }
 
 impl Route<'_> {
-    /// Whether something below it is another entry's.
+    /// Whether something below it is another entry's, by its path there.
     #[must_use]
-    pub fn leaves(&self, path: &[u8]) -> bool {
-        let Ok(path) = std::str::from_utf8(path) else { return false };
-        let split = |path| match str::rsplit_once(path, '/') {
-            Some((folder, name)) => (folder, name),
-            None => ("", path),
-        };
-        self.others.iter().any(|(other, kind)| match kind {
-            Kind::Glob => {
-                let ((folder, name), (there, pattern)) = (split(path), split(other));
-                folder == there && pattern::matches(pattern, name)
-            }
-            Kind::Directory | Kind::File => path == other,
-        })
+    pub fn leaves(&self, path: &[u8], what: Type) -> bool {
+        let Some(coverage) = &self.others else { return false };
+        // A path that is no text, or too long, is no entry's.
+        let path = str::from_utf8(path).ok().and_then(|path| AbsPath::parse(&format!("/{path}")).ok());
+        let other = path.and_then(|path| coverage.named(&self.from.join(&path), what));
+        other.is_some_and(|other| other.target != self.entry.target && !holds(self.entry, other))
     }
 }
 
 /// Every route of a manifest, in path order, and what stands in the way of others.
 pub fn all<'m>(manifest: &'m Manifest, root: BorrowedFd<'_>) -> (Vec<Route<'m>>, Vec<Problem>) {
     let (mut routes, mut problems) = (Vec::new(), Vec::new());
+    let coverage = Rc::new(Coverage::new(manifest));
     for entry in &manifest.entries {
         if manifest.entries.iter().any(|above| holds(above, entry)) {
             continue;
         }
-        let route = |from: AbsPath, to: AbsPath| {
-            let inner = |other: &&Entry| {
-                entry.kind == Kind::Directory
-                    && other.target != entry.target
-                    && other.target.is_in(&entry.target)
-                    && !holds(entry, other)
-            };
-            let path =
-                |other: &Entry| Some((other.target.below(&entry.target)?.relative().to_owned(), other.kind));
-            let others = manifest.entries.iter().filter(inner).filter_map(path).collect();
-            Route { entry, store: entry.store.into(), from, to, others }
+        let is_inner = |other: &Entry| {
+            entry.kind == Kind::Directory
+                && other.target != entry.target
+                && other.target.is_in(&entry.target)
+                && !holds(entry, other)
         };
+        let others = manifest.entries.iter().any(is_inner).then_some(&coverage);
+        let route = |from, to| Route { entry, store: entry.store.into(), from, to, others: others.cloned() };
         if entry.kind != Kind::Glob {
             routes.push(route(entry.target.clone(), entry.source().clone()));
             continue;
         }
-        match matches(manifest, entry, root) {
-            Ok((names, mut unreadable)) => {
-                problems.append(&mut unreadable);
+        match matches(&coverage, entry, root) {
+            Ok(found) => {
+                let left = found.problems.into_iter();
+                problems.extend(left.map(|problem| problem.at(entry.target.to_string())));
                 let (folder, to) = (parent(&entry.target), parent(entry.source()));
-                routes.extend(names.iter().map(|name| route(folder.child(name), to.child(name))));
+                routes.extend(found.names.iter().map(|name| route(folder.child(name), to.child(name))));
             }
             Err(problem) => problems.push(problem.at(entry.target.to_string())),
         }
@@ -86,17 +80,11 @@ fn holds(above: &Entry, entry: &Entry) -> bool {
         && below.is_some_and(|below| above.source().join(&below) == *entry.source())
 }
 
-fn matches(manifest: &Manifest, entry: &Entry, root: BorrowedFd<'_>) -> Result<(Vec<String>, Vec<Problem>)> {
+fn matches(coverage: &Coverage<'_>, entry: &Entry, root: BorrowedFd<'_>) -> Result<Matches> {
     let folder = parent(&entry.target);
-    let Some(dir) = open(root, &folder, Mounts::Enter)? else { return Ok((Vec::new(), Vec::new())) };
-    let (mut names, problems) = walk::matching(dir.as_fd(), entry.target.name())
-        .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
-    let is_file = |name: &String| {
-        let is_entry = manifest.entries.iter().any(|other| other.target == folder.child(name));
-        !is_entry && walk::stat_at(dir.as_fd(), name.as_str()).is_ok_and(|stat| stat.is_file())
-    };
-    names.retain(is_file);
-    Ok((names, problems.into_iter().map(|problem| problem.at(entry.target.to_string())).collect()))
+    let Some(dir) = open(root, &folder, Mounts::Enter)? else { return Ok(Matches::default()) };
+    Matches::of(dir.as_fd(), entry, coverage)
+        .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))
 }
 
 /// The directory that holds a path.
@@ -152,16 +140,19 @@ mod tests {
                 "/var/none 1 /var/none"
             ]
         );
-        for (path, left) in [
-            ("own", false),
-            ("other", true),
-            ("other2", false),
-            ("moved", true),
-            ("keys/k1", true),
-            ("keys/x", false),
-            ("k1", false),
+        for (path, what, left) in [
+            ("own", Type::Directory, false),
+            ("other", Type::Directory, true),
+            ("other2", Type::Directory, false),
+            ("moved", Type::Directory, true),
+            ("keys", Type::Directory, false),
+            ("keys/k1", Type::File, true),
+            ("keys/k1", Type::Directory, false),
+            ("keys/k1", Type::Link, false),
+            ("keys/x", Type::File, false),
+            ("k1", Type::File, false),
         ] {
-            assert_eq!(routes[0].leaves(path.as_bytes()), left, "{path}");
+            assert_eq!(routes[0].leaves(path.as_bytes(), what), left, "{path} {what:?}");
         }
     }
 }

@@ -12,11 +12,12 @@ use rustix::fs::OFlags;
 use super::lost::SHARED;
 use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
-use super::scan::{Row, Scan, Seen, Totals};
+use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Subject, Totals};
 use super::system::System;
 use super::terminal;
 use crate::escape;
-use crate::manifest::{AbsPath, Kind, Manifest, Store, wire};
+use crate::manifest::coverage::{Coverage, PRIVATE, Type};
+use crate::manifest::{AbsPath, Entry, Kind, Manifest, Store, pattern, wire};
 use crate::problem::{Problem, describe};
 use crate::report::{Report, State};
 use crate::table::{self, Mount};
@@ -151,6 +152,8 @@ struct Context<'m> {
     report: Report,
     /// For every path on a store that a generation's manifest names, the last such generation.
     generations: BTreeMap<AbsPath, u64>,
+    /// The same for patterns, by the directory on the store that they are in.
+    patterns: BTreeMap<AbsPath, Vec<(Entry, u64)>>,
 }
 
 impl<'m> Context<'m> {
@@ -158,6 +161,7 @@ impl<'m> Context<'m> {
         let report =
             if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
         let mut generations: BTreeMap<AbsPath, u64> = BTreeMap::new();
+        let mut patterns: BTreeMap<AbsPath, Vec<(Entry, u64)>> = BTreeMap::new();
         for profile in system.list(GENERATIONS) {
             let number =
                 profile.strip_prefix("system-").and_then(|rest| rest.strip_suffix("-link")?.parse().ok());
@@ -166,12 +170,17 @@ impl<'m> Context<'m> {
             let bytes = system.read(&format!("{GENERATIONS}/{profile}/{IN_GENERATION}")).ok().flatten();
             let Some(earlier) = bytes.and_then(|bytes| wire::decode(&bytes).ok()) else { continue };
             for entry in &earlier.entries {
-                let last =
-                    generations.entry(earlier.store(entry).path.join(entry.source())).or_insert(number);
+                let path = earlier.store(entry).path.join(entry.source());
+                if entry.kind == Kind::Glob {
+                    let folder = path.parent().unwrap_or_else(AbsPath::root);
+                    patterns.entry(folder).or_default().push((entry.clone(), number));
+                    continue;
+                }
+                let last = generations.entry(path).or_insert(number);
                 *last = number.max(*last);
             }
         }
-        Ok(Self { system, manifest, mounts: system.mounts()?, report, generations })
+        Ok(Self { system, manifest, mounts: system.mounts()?, report, generations, patterns })
     }
 
     fn look(&self, index: usize) -> Found<'m> {
@@ -221,14 +230,24 @@ impl<'m> Context<'m> {
             return Err(Problem::new(why));
         }
         let rules = self.rules(index, &mount);
+        let coverage = Coverage::new(self.manifest);
+        let named = |found: &Named<'_>| {
+            let path = found.text().and_then(|path| path.below(&store.path));
+            let entry = path.and_then(|path| coverage.pattern(&path));
+            let is_ours = |entry: &Entry| usize::from(entry.store) == index && entry.takes(found.what());
+            let is_kept = entry.is_some_and(is_ours);
+            if is_kept { Fate::Kept } else { Fate::Unkept }
+        };
         let scan = Scan {
             root: fd.as_fd(),
             prefix: store.path.as_str(),
             rules: &rules,
             all: true,
             built: false,
+            singles: SINGLES,
             locks: false,
             system_links: &[],
+            named: &named,
         };
         scan.run(&AbsPath::root())
     }
@@ -240,6 +259,7 @@ impl<'m> Context<'m> {
             // Written by us, and tested.
             let _ = rules.pattern(shared, Rule::Shared);
         }
+        rules.path(&AbsPath::root().child(PRIVATE), Rule::System);
         let share = |rules: &mut Rules, path: &AbsPath| {
             path.ancestors()
                 .filter_map(|above| AbsPath::parse(above).ok())
@@ -249,7 +269,7 @@ impl<'m> Context<'m> {
             let source = entry.source();
             share(&mut rules, source);
             if entry.kind == Kind::Glob {
-                rules.glob(source, Rule::Kept);
+                rules.glob(source, Rule::Named);
             } else {
                 rules.path(source, Rule::Kept);
             }
@@ -286,16 +306,24 @@ impl<'m> Context<'m> {
 
     /// The last generation that names it, or something in it.
     fn generation(&self, row: &Row) -> Option<u64> {
-        let path = AbsPath::parse(str::from_utf8(&row.path).ok()?).ok()?;
+        let path = path_of(&row.path)?;
         let named = self.generations.iter().filter(|(named, _)| named.is_in(&path) || path.is_in(named));
-        named.map(|(_, number)| *number).max()
+        let what = match row.subject {
+            Subject::File => Type::File,
+            Subject::Link => Type::Link,
+            Subject::Directory | Subject::Files | Subject::Special => Type::Other,
+        };
+        let here = path.parent().and_then(|folder| self.patterns.get(&folder));
+        let matched = here
+            .into_iter()
+            .flatten()
+            .filter(|(entry, _)| entry.takes(what) && pattern::matches(entry.target.name(), path.name()));
+        named.map(|(_, number)| *number).chain(matched.map(|(_, number)| *number)).max()
     }
 
     fn remarks(&self, store: &Store, row: &Row) -> Vec<String> {
         let mut remarks = Vec::new();
-        let Some(path) = str::from_utf8(&row.path).ok().and_then(|path| AbsPath::parse(path).ok()) else {
-            return remarks;
-        };
+        let Some(path) = path_of(&row.path) else { return remarks };
         let busy =
             |entry: &&crate::report::EntryReport| entry.state == State::Busy && entry.source.is_in(&path);
         if let Some(entry) = self.report.entries.iter().find(busy) {
@@ -313,4 +341,9 @@ impl<'m> Context<'m> {
         }
         remarks
     }
+}
+
+/// A path of a walk, where it is text.
+fn path_of(bytes: &[u8]) -> Option<AbsPath> {
+    AbsPath::parse(str::from_utf8(bytes).ok()?).ok()
 }

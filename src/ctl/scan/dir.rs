@@ -90,6 +90,8 @@ pub fn row(path: Vec<u8>, subject: Subject, stat: &Statx, throw_away: bool) -> R
         partly: false,
         throw_away,
         unmounted: false,
+        brought: false,
+        pattern: false,
     }
 }
 

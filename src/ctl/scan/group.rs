@@ -11,9 +11,9 @@ const PARTS: usize = 256;
 /// So many at most come from a directory that is shared by many; the rest of it gets one line.
 const SHARED_PARTS: usize = 10_000;
 /// So many single files of a directory get lines of their own; more of them get one together.
-const SINGLES: usize = 100;
-/// So many single files that are throw-away.
-const THROWN: usize = 10;
+pub const SINGLES: usize = 100;
+/// So many single files that are throw-away, or that the manifest names and are not on a store yet.
+const APART: usize = 10;
 
 /// How much of something there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +84,10 @@ pub struct Row {
     pub throw_away: bool,
     /// Whether the manifest names it, but it is not mounted.
     pub unmounted: bool,
+    /// Whether it is brought to a store at shutdown.
+    pub brought: bool,
+    /// Of several files: whether a pattern `*` in their directory brings all of them, and nothing else.
+    pub pattern: bool,
 }
 
 /// A directory that may become a line.
@@ -123,6 +127,10 @@ pub struct Found {
     more: Totals,
     /// Single files in it that are throw-away, while it is not.
     thrown: Vec<Row>,
+    /// Single files in it that the manifest names, and are not on a store yet.
+    named: Vec<Row>,
+    /// Whether a pattern `*` would bring more of what is in it than the single files, or not all of these.
+    pub mixed: bool,
 }
 
 impl Found {
@@ -131,28 +139,24 @@ impl Found {
         Self { totals, ..Self::default() }
     }
 
-    /// A single file in it.
-    pub fn single(&mut self, row: Row) {
+    /// A single file in it; so many at most are kept apart.
+    pub fn single(&mut self, row: Row, most: usize) {
         self.totals.add(&row.totals);
-        if self.files.len() < SINGLES {
+        if self.files.len() < most {
             self.files.push(row);
         } else {
             self.more.add(&row.totals);
         }
     }
 
-    /// A single file that is throw-away; what is more than a few of them in a directory gets one line together.
+    /// A single file that is throw-away.
     pub fn thrown(&mut self, row: Row, directory: &[u8]) {
-        if self.thrown.len() <= THROWN {
-            let more = self.thrown.len() == THROWN;
-            self.thrown.push(if more {
-                Row { path: directory.into(), subject: Subject::Files, ..row }
-            } else {
-                row
-            });
-        } else if let Some(last) = self.thrown.last_mut() {
-            last.totals.add(&row.totals);
-        }
+        apart(&mut self.thrown, row, directory);
+    }
+
+    /// A single file that the manifest names, and is not on a store yet.
+    pub fn named(&mut self, row: Row, directory: &[u8]) {
+        apart(&mut self.named, row, directory);
     }
 
     /// What one below it came to.
@@ -170,6 +174,17 @@ impl Found {
     }
 }
 
+/// Adds a row of its own; what is more than a few of them in a directory gets one line together.
+fn apart(rows: &mut Vec<Row>, row: Row, directory: &[u8]) {
+    if rows.len() < APART {
+        rows.push(row);
+    } else if rows.len() == APART {
+        rows.push(Row { path: directory.into(), subject: Subject::Files, ..row });
+    } else if let Some(last) = rows.last_mut() {
+        last.totals.add(&row.totals);
+    }
+}
+
 impl Group {
     /// Whether each directory in it is a group of its own.
     pub fn is_split(&self) -> bool {
@@ -183,8 +198,9 @@ impl Group {
         let mut last = Arc::into_inner(group);
         while let Some(mut group) = last {
             let parent = group.parent.take();
-            let thrown = group.found.get_mut().map(|found| take(&mut found.thrown));
-            deliver(thrown.unwrap_or_default());
+            let found = group.found.get_mut().unwrap_or_else(PoisonError::into_inner);
+            deliver(take(&mut found.thrown));
+            deliver(take(&mut found.named));
             let (rows, totals, kept) = group.settle();
             let Some(parent) = parent else { return deliver(rows) };
             let most = if parent.shared { SHARED_PARTS } else { PARTS };
@@ -200,6 +216,10 @@ impl Group {
         if totals.files == 0 {
             return (Vec::new(), totals, kept);
         }
+        // One line for all of them is what most want to see, and a pattern for all of them what most want to write.
+        if found.files.len() > SINGLES && !found.mixed {
+            found.files.drain(..).for_each(|row| found.more.add(&row.totals));
+        }
         let is_many = !self.shared && (found.rest.files > 0 || found.more.files > 0);
         if !self.shared && (!kept || is_many) {
             let row = Row { totals, partly: kept, others: found.others, ..self.row };
@@ -210,9 +230,10 @@ impl Group {
             found.files.drain(..).for_each(|row| found.more.add(&row.totals));
         }
         rows.append(&mut found.files);
+        let pattern = !found.mixed && found.rest.files == 0;
         found.rest.add(&found.more);
         if found.rest.files > 0 {
-            rows.push(Row { subject: Subject::Files, totals: found.rest, others: true, ..self.row });
+            rows.push(Row { subject: Subject::Files, totals: found.rest, others: true, pattern, ..self.row });
         }
         (rows, totals, kept)
     }

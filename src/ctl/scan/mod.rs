@@ -10,22 +10,65 @@ mod start;
 mod walker;
 
 use std::collections::HashMap;
+use std::ffi::CStr;
+use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{FileType, Statx};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-pub use group::{Row, Subject, Totals};
+pub use group::{Row, SINGLES, Subject, Totals};
 use rules::Rules;
 
 use crate::manifest::AbsPath;
+use crate::manifest::coverage::Type;
 use crate::problem::Result;
+use crate::walk;
 
 /// What could not be looked into is named so many times, and then only counted.
 const UNREAD: usize = 1000;
 
+/// A name that [`rules::Rule::Named`] is about, and is no directory.
+pub struct Named<'n> {
+    /// Its path, as it is shown.
+    pub path: &'n [u8],
+    /// The directory that it is in.
+    pub dir: BorrowedFd<'n>,
+    /// The name.
+    pub name: &'n CStr,
+    /// What is there.
+    pub stat: &'n Statx,
+}
+
+impl Named<'_> {
+    /// Its path, where that is text.
+    #[must_use]
+    pub fn text(&self) -> Option<AbsPath> {
+        AbsPath::parse(str::from_utf8(self.path).ok()?).ok()
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn what(&self) -> Type {
+        walk::what(FileType::from_raw_mode(self.stat.stx_mode.into()))
+    }
+}
+
+/// What becomes of such a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is kept.
+    Kept,
+    /// It is brought to a store at shutdown.
+    Brought,
+    /// An entry is for it, but only the root has it, and nothing brings it to a store.
+    RootOnly,
+    /// No entry is for it.
+    Unkept,
+}
+
 /// What to look at, and how.
-#[derive(Debug)]
 pub struct Scan<'a> {
     /// The root that the rules' paths begin at.
     pub root: BorrowedFd<'a>,
@@ -37,10 +80,23 @@ pub struct Scan<'a> {
     pub all: bool,
     /// Whether entries count only where they are mounted: on a root that the next boot empties.
     pub built: bool,
+    /// So many single files of a directory that is shared by many get lines of their own, where no pattern is for all of them.
+    pub singles: usize,
     /// Whether empty lock files are throw-away.
     pub locks: bool,
     /// What symbolic links of the system begin with.
     pub system_links: &'a [&'a str],
+    /// Decides about what [`rules::Rule::Named`] is about.
+    pub named: &'a (dyn Fn(&Named<'_>) -> Fate + Sync),
+}
+
+impl fmt::Debug for Scan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scan")
+            .field("prefix", &self.prefix)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What was found.

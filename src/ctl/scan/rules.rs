@@ -10,10 +10,12 @@ use crate::manifest::{AbsPath, Kind};
 pub enum Rule {
     /// It is shared by many, so that one names what is in it, and never itself.
     Shared,
-    /// The manifest keeps it, wherever it is: a store, what is linked or copied, or brought to a store at shutdown.
+    /// It is kept, whatever it is.
     Kept,
     /// The manifest keeps it, as long as something is mounted there.
     Mounted,
+    /// The manifest names files there: what becomes of one is decided when it is met.
+    Named,
     /// It comes with the system, or is imp-mount's own.
     System,
     /// It is throw-away.
@@ -34,6 +36,8 @@ pub struct Verdict {
     pub kept: bool,
     /// [`Rule::Mounted`]
     pub mounted: bool,
+    /// [`Rule::Named`]
+    pub named: bool,
     /// [`Rule::System`]
     pub system: bool,
     /// [`Rule::Disk`]
@@ -212,6 +216,7 @@ impl Rules {
                 Rule::Shared => verdict.shared = true,
                 Rule::Kept => verdict.kept = true,
                 Rule::Mounted => verdict.mounted = true,
+                Rule::Named => verdict.named = true,
                 Rule::System => verdict.system = true,
                 Rule::Disk => verdict.disk = true,
                 Rule::ThrowAway => says = says.max(Some((*order, true))),
@@ -232,11 +237,11 @@ mod tests {
     fn paths_patterns_and_names() {
         let mut rules = Rules::default();
         rules.path(&AbsPath::parse("/etc/a*").unwrap(), Rule::Kept);
-        rules.glob(&AbsPath::parse("/etc/ssh/ssh_host_*").unwrap(), Rule::Kept);
+        rules.glob(&AbsPath::parse("/etc/ssh/ssh_host_*").unwrap(), Rule::Named);
         rules.pattern("/home/*/.cache", Rule::ThrowAway).unwrap();
         rules.pattern("*.tmp", Rule::ThrowAway).unwrap();
         assert!(rules.verdict_of("/etc/a*").kept && !rules.verdict_of("/etc/ab").kept);
-        assert!(rules.verdict_of("/etc/ssh/ssh_host_key").kept && !rules.verdict_of("/etc/ssh/other").kept);
+        assert!(rules.verdict_of("/etc/ssh/ssh_host_key").named && !rules.verdict_of("/etc/ssh/other").named);
         assert_eq!(rules.verdict_of("/home/ada/.cache").throw_away, Some(true));
         assert_eq!(rules.verdict_of("/home/ada/cache").throw_away, None);
         assert_eq!(rules.verdict_of("/any/where/x.tmp").throw_away, Some(true));

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::dir::{Dir, Place, group, join, look, open};
 use super::group::Group;
-use super::{Results, Scan};
+use super::{Fate, Named, Results, Scan};
 use crate::ctl::system::outlives_a_boot;
 use crate::escape;
 use crate::manifest::AbsPath;
@@ -41,10 +41,19 @@ pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Optio
         }
         let c_name = CString::new(name).map_err(|_| failed(Errno::INVAL))?;
         let child = look(fd.as_fd(), &c_name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        if child.stx_mnt_id != mount {
+        let is_mounted = child.stx_mnt_id != mount;
+        let is_directory = FileType::from_raw_mode(child.stx_mode.into()) == FileType::Directory;
+        if verdict.named && !is_directory && name == path.name() {
+            let path = &join(at.clone(), name.as_bytes());
+            let found = Named { path, dir: fd.as_fd(), name: &c_name, stat: &child };
+            if is_mounted || (scan.named)(&found) == Fate::Kept {
+                return elsewhere("it is kept by the manifest".to_owned());
+            }
+        }
+        if is_mounted {
             return elsewhere(mounted(fd.as_fd(), &c_name));
         }
-        if FileType::from_raw_mode(child.stx_mode.into()) != FileType::Directory {
+        if !is_directory {
             if name != path.name() {
                 return Err(failed(Errno::NOTDIR));
             }

@@ -9,10 +9,10 @@ use rustix::fs::{self, AtFlags, FileType, RawDir};
 use rustix::io::Errno;
 
 use super::dir::{Dir, Place, group, join, look, open, place, row, totals};
-use super::group::{Group, Row, Subject, Totals};
+use super::group::{Group, Row, SINGLES, Subject, Totals};
 use super::jobs::{Job, Jobs};
 use super::pool::Pool;
-use super::{Results, Scan};
+use super::{Fate, Named, Results, Scan};
 use crate::problem::describe;
 
 /// Names are read in pieces of this size.
@@ -146,7 +146,7 @@ impl<'a> Worker<'a> {
         if sum.passed_over > 0 {
             self.results.with(|seen| seen.passed_over += sum.passed_over);
         }
-        sum.give(&dir.group);
+        sum.give(&dir.group, self.scan.singles);
         self.put_back(Job { dir, below, unread: again });
     }
 
@@ -155,10 +155,17 @@ impl<'a> Worker<'a> {
         let state: &[usize] = if dir.is_split() { &dir.group.state } else { &[] };
         let (_, verdict) = self.scan.rules.step(state, name.to_bytes());
         if verdict.kept || verdict.mounted || verdict.system {
+            sum.mixed = true;
             sum.kept |= !verdict.system || dir.group.etc;
             return;
         }
+        if verdict.named && self.is_kept(dir, name) {
+            sum.kept = true;
+            sum.mixed = true;
+            return;
+        }
         let mut throw_away = verdict.throw_away.unwrap_or(dir.throw_away);
+        sum.mixed |= throw_away;
         if throw_away && !self.scan.all {
             sum.passed_over += u64::from(!dir.throw_away);
             return;
@@ -170,6 +177,7 @@ impl<'a> Worker<'a> {
             Err(errno) => return self.results.unread(|| self.path(dir, name), describe(errno)),
         };
         if stat.stx_mnt_id != dir.mount {
+            sum.mixed = true;
             sum.kept |= verdict.disk;
             return;
         }
@@ -185,6 +193,7 @@ impl<'a> Worker<'a> {
         }
         if self.scan.locks && stat.stx_size == 0 && is_lock(name.to_bytes()) && verdict.throw_away.is_none() {
             throw_away = true;
+            sum.mixed = true;
             if !self.scan.all {
                 sum.passed_over += 1;
                 return;
@@ -200,11 +209,33 @@ impl<'a> Worker<'a> {
             return found.thrown(row, &dir.group.path);
         }
         sum.others |= stat.stx_uid != dir.group.row.owner.uid;
+        // A pattern `*` brings regular files whose names are text, and begin with no dot.
+        sum.mixed |= subject != Subject::File || name.to_bytes().starts_with(b".") || name.to_str().is_err();
         if dir.is_split() {
             sum.singles.push(row(self.path(dir, name), subject, &stat, throw_away));
         } else {
             sum.totals.add(&totals(&stat));
         }
+    }
+
+    /// Whether a name, which the manifest has for files, is an entry's. What is on no store yet gets a row.
+    fn is_kept(&self, dir: &Dir, name: &CStr) -> bool {
+        // What cannot be looked at is told with everything else.
+        let Ok(stat) = look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
+        if stat.stx_mnt_id != dir.mount {
+            return true;
+        }
+        let path = self.path(dir, name);
+        let fate = (self.scan.named)(&Named { path: &path, dir: dir.fd.as_fd(), name, stat: &stat });
+        if matches!(fate, Fate::Brought | Fate::RootOnly) {
+            let is_link = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Symlink;
+            let subject = if is_link { Subject::Link } else { Subject::File };
+            let brought = fate == Fate::Brought;
+            let row = Row { brought, unmounted: !brought, ..row(path, subject, &stat, false) };
+            let mut found = dir.group.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.named(row, &dir.group.path);
+        }
+        fate != Fate::Unkept
     }
 
     /// Whether a link is one that the system made.
@@ -329,17 +360,21 @@ struct Sum {
     singles: Vec<Row>,
     kept: bool,
     others: bool,
+    /// Whether a pattern `*` would bring something else, or not all of it.
+    mixed: bool,
     passed_over: u64,
 }
 
 impl Sum {
-    fn give(self, group: &Group) {
+    fn give(self, group: &Group, singles: usize) {
         let mut found = group.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.totals.add(&self.totals);
         found.kept |= self.kept;
         found.others |= self.others;
+        found.mixed |= self.mixed;
+        let most = if group.shared { singles } else { SINGLES };
         for row in self.singles {
-            found.single(row);
+            found.single(row, most);
         }
     }
 }

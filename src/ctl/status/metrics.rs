@@ -8,11 +8,13 @@ use crate::escape::{self, Page};
 use crate::report::Outcome;
 
 /// Every health that an entry can have: a state that nothing is in is a 0, so that an alert need not guess.
-const HEALTH: [Health; 13] = [
+const HEALTH: [Health; 15] = [
     Health::Ok,
     Health::Later,
     Health::Skipped,
+    Health::NotYetStored,
     Health::Pending,
+    Health::RootOnly,
     Health::Missing,
     Health::NotMounted,
     Health::WrongSource,

@@ -6,12 +6,13 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::check::entry::{Checked, Status};
-use crate::ctl::adopt::{record, refuse};
+use crate::ctl::adopt::record;
 use crate::ctl::line;
 use crate::ctl::output::Failure;
 use crate::ctl::system::System;
+use crate::manifest::coverage::Type;
 use crate::manifest::{AbsPath, Kind};
-use crate::plan::{Item, Plan};
+use crate::plan::Plan;
 use crate::report::{Outcome, Report, Run, State};
 use crate::walk::{self, Mounts};
 
@@ -108,12 +109,17 @@ impl Since {
                 Some(was) if !agree(was, entry.status) => {
                     self.changed.push(Changed { target: entry.target.clone(), was, is: entry.status });
                 }
-                None if entry.status.is_problem() => self.added.push(entry.target.clone()),
+                None if entry.status.is_problem() && entry.status != Status::RootOnly => {
+                    self.added.push(entry.target.clone());
+                }
                 _ => {}
             }
         }
         let stays = |state| !matches!(state, State::Absent | State::Failed | State::Later | State::Off);
-        let removed = report.entries.iter().filter(|entry| stays(entry.state) && !names(plan, &entry.target));
+        let removed = report
+            .entries
+            .iter()
+            .filter(|entry| stays(entry.state) && plan.item_for(&entry.target, entry.kind).is_none());
         self.removed
             .extend(removed.map(|entry| Removed { target: entry.target.clone(), why: entry.why.clone() }));
     }
@@ -131,7 +137,7 @@ impl Since {
             let fd = walk::open_below(system.root(), path, flags, Mounts::Enter).ok()?;
             walk::stat(fd.as_fd()).ok()
         };
-        for record::Entry { target, source, .. } in entries {
+        for record::Entry { target, source, kind } in entries {
             let (there, kept) = (look(&target), look(&source));
             let mounted = match (&there, &kept) {
                 (Some(there), Some(kept)) => there.identity() == kept.identity(),
@@ -144,7 +150,7 @@ impl Since {
             let nix = kept.as_ref().zip(store);
             self.adopted.push(Adopted {
                 mounted,
-                named: plan.is_some_and(|plan| keeps(plan, &target, &source)),
+                named: plan.is_some_and(|plan| keeps(plan, &target, kind, &source)),
                 nix: nix.map_or_else(String::new, |(stat, store)| {
                     line::nix(&line::entry(&target, stat, &users), store)
                 }),
@@ -156,19 +162,14 @@ impl Since {
     }
 }
 
-/// Whether an entry of the manifest, or a pattern, is for a path.
-fn names(plan: &Plan<'_>, target: &AbsPath) -> bool {
-    let matches = |item: &Item<'_>| item.entry.kind == Kind::Glob && refuse::covers(item.entry, target);
-    plan.item(target).is_some() || plan.items.iter().any(matches)
-}
-
 /// Whether the manifest names a path, or a directory which has in it what is kept at `source`.
-fn keeps(plan: &Plan<'_>, target: &AbsPath, source: &AbsPath) -> bool {
-    let brings = |item: &Item<'_>| {
-        let kept = item.store.path.join(item.entry.source());
-        refuse::covers(item.entry, target) && source.below(&kept) == target.below(&item.entry.target)
-    };
-    names(plan, target) || plan.items.iter().any(brings)
+fn keeps(plan: &Plan<'_>, target: &AbsPath, kind: Kind, source: &AbsPath) -> bool {
+    let what = if kind == Kind::Directory { Type::Directory } else { Type::File };
+    plan.item_for(target, kind).is_some()
+        || plan.coverage.entry(target, what).is_some_and(|entry| {
+            let kept = plan.manifest.store(entry).path.join(entry.source());
+            source.below(&kept) == target.below(&entry.target)
+        })
 }
 
 /// Whether an entry still stands as a run left it. Whose its source is, and its mode, may have been so before the run.

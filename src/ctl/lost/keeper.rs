@@ -1,0 +1,91 @@
+//! Files that the manifest names, held against the stores.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::OFlags;
+
+use crate::adopt;
+use crate::ctl::scan::{Fate, Named};
+use crate::ctl::system::System;
+use crate::manifest::coverage::{Coverage, Type};
+use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method};
+use crate::report::Report;
+use crate::transfer::file;
+use crate::versions::{self, Decision, Version};
+use crate::walk::{self, Mounts};
+
+/// What decides whether a file that the manifest names outlives a boot.
+pub struct Keeper<'k> {
+    system: &'k System,
+    manifest: &'k Manifest,
+    coverage: Coverage<'k>,
+    /// Whether the next boot empties the root.
+    built: bool,
+    /// Whether new and changed files are brought to the stores at shutdown.
+    is_set_up: bool,
+    /// What runs left on the system.
+    report: &'k Report,
+}
+
+impl<'k> Keeper<'k> {
+    /// That of a system.
+    pub fn new(system: &'k System, manifest: &'k Manifest, report: &'k Report, built: bool) -> Self {
+        let is_set_up = built && adopt::is_set_up(system.root());
+        Self { system, manifest, coverage: Coverage::new(manifest), built, is_set_up, report }
+    }
+
+    /// What becomes of something that is on the root itself, and not mounted there.
+    pub fn fate(&self, found: &Named<'_>) -> Fate {
+        let Some(path) = found.text() else { return Fate::Unkept };
+        let what = found.what();
+        let Some(entry) = self.coverage.named(&path, what) else { return Fate::Unkept };
+        if !self.built {
+            return Fate::Kept;
+        }
+        let source = if entry.kind == Kind::Glob { &path } else { entry.source() };
+        let text = self.manifest.store(entry).path.join(source);
+        let is_our_link = || {
+            let link = rustix::fs::readlinkat(found.dir, found.name, Vec::new());
+            link.is_ok_and(|link| link.as_bytes() == text.as_str().as_bytes())
+        };
+        let mode = found.stat.stx_mode & 0o7777;
+        // What a mount is put on.
+        let is_empty_place = entry.method == Method::Bind && mode == 0 && found.stat.stx_size == 0;
+        let store = self.folder(entry, source);
+        let is_stored = || {
+            let name = CString::new(source.name()).ok()?;
+            let (here, there) = ((found.dir, found.name), (store.as_ref()?.as_fd(), &*name));
+            let [now, its] =
+                [here, there].map(|(dir, name)| walk::stat_at(dir, name).map(|it| Version::of(&it)));
+            let left = self.report.versions(&path, &text);
+            let is_older = versions::decide(left, its.ok(), now.ok()?) == Decision::KeepStore;
+            Some(is_older || file::same(here, there).ok()?)
+        };
+        let is_kept = match what {
+            Type::Link if is_our_link() => true,
+            Type::File if is_empty_place => true,
+            _ => entry.takes(what) && is_stored() == Some(true),
+        };
+        match () {
+            () if is_kept => Fate::Kept,
+            () if entry.takes(what) && self.is_set_up && self.is_mounted(entry) => Fate::Brought,
+            () => Fate::RootOnly,
+        }
+    }
+
+    /// The directory on the store that holds a path, if it is there.
+    fn folder(&self, entry: &Entry, path: &AbsPath) -> Option<OwnedFd> {
+        let parent = path.parent().filter(|_| self.is_mounted(entry))?;
+        let place = self.manifest.store(entry).path.join(&parent);
+        walk::open_below(self.system.root(), &place, OFlags::PATH | OFlags::DIRECTORY, Mounts::Enter).ok()
+    }
+
+    /// Whether the store of an entry is mounted.
+    fn is_mounted(&self, entry: &Entry) -> bool {
+        let (root, store) = (self.system.root(), &self.manifest.store(entry).path);
+        let fd = walk::open_below(root, store, OFlags::PATH | OFlags::DIRECTORY, Mounts::Enter);
+        let mount = fd.and_then(|fd| walk::mount_id(fd.as_fd()));
+        mount.is_ok_and(|mount| walk::mount_id(root).is_ok_and(|root| root != mount))
+    }
+}

@@ -1,0 +1,181 @@
+//! Which entry a path belongs to: the one rule that every part of the program goes by.
+
+use std::collections::BTreeMap;
+
+use super::{AbsPath, Entry, Kind, Manifest, Method, refuse};
+
+/// The directory at the top of a store that belongs to imp-mount. No pattern is for it.
+pub const PRIVATE: &str = ".imp-mount";
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Link,
+    /// A FIFO, a socket or a device.
+    Other,
+}
+
+impl Entry {
+    /// Whether something of a type is what an entry for files brings: regular files, and by copying also symbolic links.
+    #[must_use]
+    pub fn takes(&self, what: Type) -> bool {
+        what == Type::File || (what == Type::Link && self.method == Method::Copy)
+    }
+}
+
+/// The entries of a manifest, ready to be asked for the one that a path belongs to.
+#[derive(Debug)]
+pub struct Coverage<'m> {
+    manifest: &'m Manifest,
+    /// The patterns by the directory that they are in; in each the one that has the first say comes first.
+    patterns: BTreeMap<&'m str, Vec<&'m Entry>>,
+    /// Sources of entries that have another path on their store than on the root, in order.
+    sources: Vec<(u16, &'m AbsPath)>,
+}
+
+impl<'m> Coverage<'m> {
+    /// That of a manifest.
+    #[must_use]
+    pub fn new(manifest: &'m Manifest) -> Self {
+        let mut patterns: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+        for entry in manifest.entries.iter().filter(|entry| entry.kind == Kind::Glob) {
+            patterns.entry(folder(&entry.target)).or_default().push(entry);
+        }
+        for list in patterns.values_mut() {
+            list.sort_by_key(|entry| std::cmp::Reverse((entry.target.name().len(), &entry.target)));
+        }
+        let mut sources = Vec::new();
+        if !patterns.is_empty() {
+            let moved = |entry: &'m Entry| Some((entry.store, entry.source.as_ref()?));
+            sources.extend(manifest.entries.iter().filter_map(moved));
+            sources.sort_unstable();
+        }
+        Self { manifest, patterns, sources }
+    }
+
+    /// The pattern that a path belongs to by its name alone: of several that match it the longest. None where an entry of its
+    /// own says more, or where no entry could be.
+    #[must_use]
+    pub fn pattern(&self, path: &AbsPath) -> Option<&'m Entry> {
+        let matches = |entry: &&&Entry| super::pattern::matches(entry.target.name(), path.name());
+        let found = *self.patterns.get(folder(path))?.iter().find(matches)?;
+        (!self.is_taken(path, found.store)).then_some(found)
+    }
+
+    /// The entry that names what is at a path, in full or by a pattern.
+    #[must_use]
+    pub fn named(&self, path: &AbsPath, what: Type) -> Option<&'m Entry> {
+        let own = self.at(path).filter(|entry| match entry.kind {
+            Kind::Directory => true,
+            Kind::File => what != Type::Directory,
+            Kind::Glob => false,
+        });
+        own.or_else(|| self.pattern(path).filter(|entry| entry.takes(what)))
+    }
+
+    /// The entry that keeps what is at a path: the one that names it, or else the nearest directory above it.
+    #[must_use]
+    pub fn entry(&self, path: &AbsPath, what: Type) -> Option<&'m Entry> {
+        let above = || {
+            let above = path.ancestors().filter_map(|above| AbsPath::parse(above).ok());
+            above.filter_map(|above| self.at(&above)).find(|entry| entry.kind == Kind::Directory)
+        };
+        self.named(path, what).or_else(above)
+    }
+
+    /// Whether a pattern is for names in a directory above a path.
+    #[must_use]
+    pub fn has_patterns_above(&self, path: &AbsPath) -> bool {
+        path.ancestors().chain(["/"]).any(|above| self.patterns.contains_key(above))
+    }
+
+    fn at(&self, path: &AbsPath) -> Option<&'m Entry> {
+        let entries = &self.manifest.entries;
+        entries.binary_search_by(|entry| entry.target.cmp(path)).ok().map(|index| &entries[index])
+    }
+
+    /// Whether a path is, or lies above, what another entry or a store has on the root or on this store; or is no place for an
+    /// entry at all.
+    fn is_taken(&self, path: &AbsPath, store: u16) -> bool {
+        let entries = &self.manifest.entries;
+        let next = entries.partition_point(|entry| entry.target < *path);
+        let source = self.sources.partition_point(|source| *source < (store, path));
+        entries.get(next).is_some_and(|entry| entry.target.is_in(path))
+            || self.sources.get(source).is_some_and(|source| source.0 == store && source.1.is_in(path))
+            || self.manifest.stores.iter().any(|one| one.path.is_in(path) || path.is_in(&one.path))
+            || refuse::forbidden(path).is_some()
+            || path.components().next() == Some(PRIVATE)
+    }
+}
+
+/// The directory that a path is in.
+fn folder(path: &AbsPath) -> &str {
+    match path.as_str().rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((folder, _)) => folder,
+    }
+}
+
+#[cfg(all(test, feature = "ctl"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::manifest::text;
+
+    #[test]
+    fn whose_a_path_is() {
+        let manifest = text::parse(
+            r#"{ "version": 1, "stores": [{ "path": "/p" }, { "path": "/q/store" }], "entries": [
+                { "file": "/*", "store": "/p" },
+                { "file": "/etc/*", "store": "/p" },
+                { "file": "/etc/a*", "store": "/q/store", "method": "copy" },
+                { "file": "/etc/own", "store": "/p" },
+                { "directory": "/etc/dir/below", "store": "/p" },
+                { "file": "/etc/sub/*", "store": "/p" },
+                { "directory": "/srv", "store": "/p", "source": "/etc/moved/here" },
+                { "file": "/other", "store": "/q/store", "source": "/etc/elsewhere" },
+                { "directory": "/srv/keys/deep", "store": "/q/store" } ] }"#,
+        );
+        let manifest = manifest.unwrap();
+        let coverage = Coverage::new(&manifest);
+        for (path, what, whose) in [
+            ("/etc/x", Type::File, "/etc/*"),
+            ("/etc/x", Type::Directory, ""),
+            ("/etc/x", Type::Link, ""),
+            ("/etc/x", Type::Other, ""),
+            ("/etc/.x", Type::File, ""),
+            ("/etc/x/y", Type::File, ""),
+            ("/etc/ax", Type::File, "/etc/a*"),
+            ("/etc/ax", Type::Link, "/etc/a*"),
+            ("/etc/ax", Type::Directory, ""),
+            ("/etc/own", Type::File, "/etc/own"),
+            ("/etc/own", Type::Directory, ""),
+            // Above an entry, above a pattern, and above what another entry has on the same store.
+            ("/etc/dir", Type::File, ""),
+            ("/etc/sub", Type::File, ""),
+            ("/etc/moved", Type::File, ""),
+            // On another store.
+            ("/etc/elsewhere", Type::File, "/etc/*"),
+            ("/etc/dir/below/x", Type::Other, "/etc/dir/below"),
+            ("/srv", Type::Directory, "/srv"),
+            ("/srv/x", Type::Link, "/srv"),
+            ("/srv/keys/deep/x", Type::File, "/srv/keys/deep"),
+            ("/x", Type::File, "/*"),
+            // Stores, what is above one, what the system makes, and what is imp-mount's.
+            ("/p", Type::File, ""),
+            ("/q", Type::File, ""),
+            ("/run", Type::File, ""),
+            ("/.imp-mount", Type::File, ""),
+            ("/*", Type::File, ""),
+        ] {
+            let found = coverage.entry(&AbsPath::parse(path).unwrap(), what);
+            assert_eq!(found.map_or("", |entry| entry.target.as_str()), whose, "{path} {what:?}");
+        }
+    }
+}
