@@ -19,6 +19,7 @@ tests![
     what_fails_when_missing_stops_the_boot_or_is_guarded: Disk,
     a_machine_id_is_made_once: Disk,
     a_link_becomes_a_mount: Disk,
+    no_link_stands_in_its_own_place: Disk,
     a_pattern_brings_every_match: Disk,
     an_explicit_entry_beside_a_pattern: Disk,
     names_may_be_anything: Disk,
@@ -180,6 +181,45 @@ fn a_link_becomes_a_mount() {
     machine.reboot().ok();
     assert!(machine.mount_at("/etc/app/state").is_some());
     assert_eq!(read(&machine, "/etc/app/state"), "made\n");
+}
+
+/// In a directory that comes from the store, a link into the store would be one to itself, and stop the next boot.
+fn no_link_stands_in_its_own_place() {
+    let machine = holding(&[("srv/app/there", "there")]);
+    machine.manifest(&manifest(&json!([
+        { "directory": "/srv/app" },
+        { "file": "/srv/app/state" },
+        { "file": "/srv/app/deep/state" },
+        { "file": "/srv/app/named", "method": "symlink" },
+        { "file": "/srv/app/there", "method": "symlink" },
+        { "directory": "/srv/app/folder", "method": "symlink" },
+    ])));
+    let files = ["/srv/app/state", "/srv/app/deep/state", "/srv/app/named"];
+    for _ in 0..3 {
+        machine.reboot().ok();
+        machine.run(&["--check"]).ok();
+        for path in files {
+            assert!(!exists(machine.at(path)), "{path}");
+        }
+        assert!(fs::symlink_metadata(machine.at("/srv/app/folder")).unwrap().is_dir());
+        assert_eq!(read(&machine, "/srv/app/there"), "there");
+    }
+    machine.switch_root();
+    machine.run_live(&[]).ok().says(&["0 put in place"]);
+    // What programs make is on the store at once.
+    for path in files {
+        write(&machine, path, "made");
+    }
+    machine.run_live(&["--adopt"]).ok();
+    machine.run_live(&["--check"]).ok();
+    for _ in 0..2 {
+        machine.reboot().ok();
+        machine.run(&["--check"]).ok();
+        for path in files {
+            assert_eq!(read(&machine, path), "made");
+            assert_eq!(read(&machine, &format!("/persist{path}")), "made");
+        }
+    }
 }
 
 fn a_pattern_brings_every_match() {

@@ -21,7 +21,7 @@ use crate::report::{Report, State};
 use crate::table::{self, Mount};
 use crate::transfer::file;
 use crate::versions::{self, Decision, Version};
-use crate::walk::{self, Cursor, Mounts, Stat};
+use crate::walk::{self, Cursor, Identity, Mounts, Stat};
 
 /// How an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -196,6 +196,8 @@ impl Checker<'_, '_> {
         let is_our_link = link.is_some_and(|link| link.as_bytes() == text.as_str().as_bytes());
         match entry.method {
             Method::Symlink if is_our_link => {}
+            // In a directory that comes from the store.
+            Method::Symlink if seen.identity() == found.identity() => {}
             Method::Symlink | Method::Bind
                 if seen.is_file()
                     && !seen.is_mount_root()
@@ -358,6 +360,9 @@ impl Checker<'_, '_> {
         let seen = dir.and_then(|dir| walk::stat_at(dir, target.name()).ok());
         let link = dir.and_then(|dir| rustix::fs::readlinkat(dir, target.name(), Vec::new()).ok());
         let is_our_link = link.is_some_and(|link| link.as_bytes() == text.as_str().as_bytes());
+        let above = dir.and_then(|dir| walk::stat(dir).ok());
+        let is_in_place = target.name() == source.name()
+            && above.is_some_and(|above| self.is_folder(item, source, above.identity()));
         match (entry.missing, seen) {
             (_, Some(_)) if is_our_link => {
                 Ok((Status::Ok, "a link stands for it, as the store does not hold it yet".to_owned()))
@@ -369,12 +374,27 @@ impl Checker<'_, '_> {
             (Missing::Link, None) if entry.method == Method::Copy => {
                 Ok((Status::Ok, "nothing to copy yet".to_owned()))
             }
+            (Missing::Link, None) if is_in_place => {
+                Ok((Status::Ok, "not there yet; the directory that it is in comes from the store".to_owned()))
+            }
             (Missing::Fail, _) => {
                 Err(missing("the store does not hold it, and `missing` is `fail`: bring it there"))
             }
             (Missing::Link, _) => Err(missing("the store does not hold it yet; the next run places a link")),
             _ => Err(missing("the store does not hold it yet; the next run creates it")),
         }
+    }
+
+    /// Whether a source is in a directory of the store that has this identity.
+    fn is_folder(&self, item: &Item<'_>, source: &AbsPath, identity: Identity) -> bool {
+        let (Some(store), Some(folder)) = (&self.stores[usize::from(item.entry.store)], source.parent())
+        else {
+            return false;
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        walk::open_below(store.cursor.base(), &folder, flags, Mounts::Stay)
+            .and_then(|dir| walk::stat(dir.as_fd()))
+            .is_ok_and(|stat| stat.identity() == identity)
     }
 
     fn options(&mut self, item: &Item<'_>, mount: &OwnedFd) -> Option<Verdict> {

@@ -214,11 +214,20 @@ impl Worker<'_, '_> {
         let found = self.source(item, source)?;
         let place = item.store.path.join(source);
         let mut versions = self.previous.versions(target, &place).copied();
+        let is_in_place = self.is_in_place(item, target, source, &found)?;
         let (state, why) = match (entry.method, found) {
             (_, Source::Gone) => return Ok(()),
             (_, Source::Absent) => {
                 versions.get_or_insert_default();
                 (State::Absent, "the store does not hold it")
+            }
+            (Method::Bind | Method::Symlink, Source::Link) if is_in_place => {
+                versions.get_or_insert_default();
+                (State::Absent, "the store does not hold it yet")
+            }
+            (Method::Symlink, Source::Node(_)) if is_in_place => {
+                self.unchanged += 1;
+                (State::Linked, "the directory that it is in comes from the store")
             }
             (Method::Symlink, found) => {
                 versions = self.link(item, target, source, &found)?;
@@ -249,6 +258,27 @@ impl Worker<'_, '_> {
             last.versions = versions;
         }
         Ok(())
+    }
+
+    /// Whether a link at the target would be in the place of what it points to, as the directory comes from the store.
+    fn is_in_place(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        source: &AbsPath,
+        found: &Source,
+    ) -> Result<bool> {
+        let may_link = matches!(found, Source::Link)
+            || (item.entry.method == Method::Symlink && matches!(found, Source::Node(_)));
+        let Some(parent) = source.parent().filter(|_| may_link && target.name() == source.name()) else {
+            return Ok(false);
+        };
+        let failed = |errno| Problem::os("cannot look at the directory that it is in", errno);
+        let store = opened(&mut self.stores, item.entry)?;
+        let from = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
+        let from = walk::stat(from).map_err(failed)?.identity();
+        let to = walk::stat(self.parent(item, target)?).map_err(failed)?.identity();
+        Ok(from == to)
     }
 
     /// Warns of a second version of a file that write-back kept beside the store's.
