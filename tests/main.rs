@@ -11,6 +11,7 @@
 #[macro_use]
 mod support;
 
+mod again;
 mod attacks;
 mod boot;
 mod broken;
@@ -53,6 +54,7 @@ const PATIENCE: u32 = 120;
 
 fn main() -> ExitCode {
     let modules = [
+        ("again", again::TESTS),
         ("attacks", attacks::TESTS),
         ("boot", boot::TESTS),
         ("broken", broken::TESTS),
