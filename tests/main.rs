@@ -17,6 +17,7 @@ mod boot;
 mod broken;
 mod check;
 mod convert;
+mod crashes;
 mod ctl_adopt;
 mod ctl_adopt_covered;
 mod ctl_adopt_faults;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ("broken", broken::TESTS),
         ("check", check::TESTS),
         ("convert", convert::TESTS),
+        ("crashes", crashes::TESTS),
         ("ctl_lost", ctl_lost::TESTS),
         ("ctl_orphans", ctl_orphans::TESTS),
         ("ctl_status", ctl_status::TESTS),

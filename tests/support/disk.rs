@@ -45,6 +45,8 @@ pub struct Disk {
     fs: Fs,
     /// The loop device; the folder itself for [`Fs::Folder`].
     pub device: PathBuf,
+    /// The file that the loop device writes to.
+    backing: Option<PathBuf>,
     /// Keeps the loop device, which the kernel releases with its last user.
     _held: Option<File>,
     mounted: RefCell<Vec<PathBuf>>,
@@ -71,7 +73,7 @@ impl Disk {
         // A mount of its own: what is mounted on the store of a machine must not come back to here.
         namespace::bind(place, place);
         namespace::propagate(place, MsFlags::MS_PRIVATE);
-        Self { fs: Fs::Folder, device: place.into(), _held: None, mounted: RefCell::default() }
+        Self { fs: Fs::Folder, device: place.into(), backing: None, _held: None, mounted: RefCell::default() }
     }
 
     /// A disk in an image file: in /tmp it is in memory, and fast.
@@ -89,7 +91,14 @@ impl Disk {
         let held = File::open(&device).unwrap();
         // A device that is in use is not detached but marked, and goes with its last user: whatever happens to this test.
         sh(format!("losetup --detach {device}"));
-        Self { fs, device: device.into(), _held: Some(held), mounted: RefCell::default() }
+        let backing = Some(place.to_owned());
+        Self { fs, device: device.into(), backing, _held: Some(held), mounted: RefCell::default() }
+    }
+
+    /// The file that the loop device writes to.
+    #[track_caller]
+    pub fn backing(&self) -> &Path {
+        self.backing.as_deref().expect("a folder has no medium of its own")
     }
 
     /// Mounts it; the folder is made where it is missing.

@@ -91,6 +91,12 @@ impl Machine {
         attend(&self.at(""), &line, act)
     }
 
+    /// The same, and acts before each of its system calls.
+    pub fn interrupt_live(&self, words: &[&str], act: &mut Act<'_>) -> Output {
+        let line: Vec<OsString> = self.live_line(words).into_iter().map(Into::into).collect();
+        interrupt(&self.at(""), &line, act)
+    }
+
     /// Starts the program in the started system; see [`Machine::run_live`].
     pub fn start_live(&self, words: &[&str]) -> Running {
         self.start_inside(&self.live_line(words))

@@ -8,6 +8,7 @@ pub mod inject;
 mod live;
 pub mod look;
 pub mod machine;
+pub mod medium;
 pub mod namespace;
 mod outcome;
 #[macro_use]

@@ -1,0 +1,387 @@
+//! The commands that bring files to a store, each with a system and a store on a disk of its own.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{XattrFlags, lsetxattr};
+use serde_json::{Value, json};
+
+use crate::support::inject::Act;
+use crate::support::medium::Image;
+use crate::support::trees::Look;
+use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, mount_at, namespace, run};
+
+/// A run that can be done again and again from the same beginning.
+pub struct Scene {
+    pub machine: Machine,
+    /// None for imp-mount itself.
+    command: Option<&'static str>,
+    words: &'static [&'static str],
+    /// The manifest of the boot, and the one of the run: compiled.
+    manifests: [Vec<u8>; 2],
+    /// What the store holds before.
+    seed: fn(&Path),
+    /// What happens on the system before the run. It is the same after each boot.
+    before: fn(&Machine),
+    /// What the run brings: paths of the system.
+    pub sources: &'static [&'static str],
+    /// Trees and files that appear on the store in one step.
+    pub whole: &'static [&'static str],
+    /// Whether the run removes the sources once it has brought them; each is one of those trees and files then.
+    pub removes: bool,
+    /// Whether it leaves out of a tree what it cannot copy.
+    pub leaves_out: bool,
+    /// How the run ends.
+    pub code: i32,
+    initial: Option<Image>,
+}
+
+/// Everything on the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub snapshot: Snapshot,
+    /// The trees that appear in one step.
+    pub whole: Vec<Option<Look>>,
+}
+
+const BESIDE: &str = "beside";
+
+impl Scene {
+    fn new(fs: Fs, entries: Value) -> Self {
+        // In memory, as it is written again and again.
+        let disk = Disk::image(Path::new("/tmp/image"), fs, 16, "");
+        namespace::few_processes();
+        let machine = Machine::new(Root::Nothing, disk);
+        let manifest = compiled(&machine, &entries);
+        let manifests = [manifest.clone(), manifest];
+        Self {
+            machine,
+            manifests,
+            command: None,
+            words: &[],
+            seed: |_| (),
+            before: |_| (),
+            sources: &[],
+            whole: &[],
+            removes: false,
+            leaves_out: false,
+            code: 0,
+            initial: None,
+        }
+    }
+
+    /// A tree and a file of a running system.
+    pub fn adopt(fs: Fs) -> Self {
+        let scene = Self::new(fs, json!([{ "directory": "/var/lib/named" }]));
+        let before = |machine: &Machine| {
+            tree(&machine.at("/srv/deep/app"));
+            file(&machine.at("/opt/file"), &vec![b'f'; 20_000], 0o640, (0, 4));
+            age(&machine.at("/srv"));
+            age(&machine.at("/opt"));
+        };
+        let paths = &["/srv/deep/app", "/opt/file"];
+        let command = Some("adopt");
+        Self { command, words: paths, before, sources: paths, whole: paths, removes: true, ..scene }.ready()
+    }
+
+    /// Files that programs have put where copies and links were.
+    pub fn write_back(fs: Fs) -> Self {
+        let entries = json!([
+            { "file": "/etc/copied", "method": "copy" },
+            { "file": "/etc/same", "method": "copy" },
+            { "file": "/etc/link", "method": "copy" },
+            { "file": "/etc/both", "method": "copy" },
+            { "file": "/etc/linked", "method": "symlink" },
+            { "file": "/opt/deep/later" },
+            { "file": "/etc/ssh/ssh_host_*" },
+        ]);
+        let scene = Self::new(fs, entries);
+        let seed = |store: &Path| {
+            for name in ["copied", "same", "both", "linked", "ssh/ssh_host_a"] {
+                file(&store.join("etc").join(name), name.as_bytes(), 0o640, (0, 4));
+            }
+            symlink("old", store.join("etc/link")).unwrap();
+        };
+        let before = |machine: &Machine| {
+            let replace = |path: &str, content: &[u8]| {
+                let new = machine.at(&format!("{path}.part"));
+                file(&new, content, 0o600, (7, 8));
+                age(&new);
+                // A file that an earlier run brought is mounted.
+                if mount_at(machine.at(path)).is_some() {
+                    return fs::remove_file(new).unwrap();
+                }
+                fs::rename(new, machine.at(path)).unwrap();
+            };
+            replace("/etc/copied", &vec![b'c'; 20_000]);
+            replace("/etc/both", b"the root's");
+            file(&machine.at("/persist/etc/both"), b"the store's", 0o640, (0, 4));
+            replace("/etc/linked", b"put here");
+            replace("/etc/ssh/ssh_host_new", b"new");
+            replace("/opt/deep/later", &vec![b'l'; 10_000]);
+            fs::set_permissions(machine.at("/opt/deep"), Permissions::from_mode(0o711)).unwrap();
+            fs::remove_file(machine.at("/etc/link")).unwrap();
+            symlink("new", machine.at("/etc/link")).unwrap();
+        };
+        let sources = &["/etc", "/opt"];
+        let whole = &[
+            "/etc/copied",
+            "/etc/linked",
+            "/etc/both.imp-mount-conflict",
+            "/opt/deep/later",
+            "/etc/ssh/ssh_host_new",
+        ];
+        Self { words: &["--adopt"], seed, before, sources, whole, code: 1, ..scene }.ready()
+    }
+
+    /// A system whose manifest names more than that it was booted with.
+    fn new_system(fs: Fs) -> Self {
+        let mut scene = Self::new(fs, old_entries());
+        scene.manifests[0] = compiled(&scene.machine, &json!([{ "directory": "/var/lib/named" }]));
+        scene
+    }
+
+    /// Another system, on a file system of its own.
+    pub fn migrate(fs: Fs) -> Self {
+        let scene = Self::new_system(fs);
+        let before = |machine: &Machine| old_system(&machine.at("/old"));
+        let words = &["--from", "/old", "--force", "/etc/forced"];
+        let (command, sources, seed) = (Some("migrate"), &["/old"], partly);
+        Self { command, words, seed, before, sources, whole: NEW, leaves_out: true, ..scene }.ready()
+    }
+
+    /// Another system, on the disk of the store.
+    pub fn migrate_on_one_disk(fs: Fs) -> Self {
+        let scene = Self::new_system(fs);
+        let seed = |store: &Path| {
+            old_system(&store.join("old"));
+            partly(store);
+        };
+        let words = &["--from", "/persist/old", "--force", "/etc/forced"];
+        let (command, sources) = (Some("migrate"), &["/persist/old"]);
+        Self { command, words, seed, sources, whole: NEW, leaves_out: true, ..scene }.ready()
+    }
+
+    /// Takes down its beginning. What a boot makes on the store is there already.
+    fn ready(mut self) -> Self {
+        let Self { machine, .. } = &self;
+        (self.seed)(&machine.at("/persist"));
+        fs::write(machine.at("/persist").join(BESIDE), "x").unwrap();
+        fs::write(machine.home().join("manifest"), &self.manifests[0]).unwrap();
+        machine.build().ok();
+        machine.power_off();
+        let image = machine.disk().freeze(None);
+        self.initial = Some(image);
+        self
+    }
+
+    /// Back to its beginning.
+    pub fn reset(&self) {
+        self.cut_off_at(self.initial.as_ref().unwrap());
+        self.boot().ok();
+    }
+
+    /// Switches the machine off when its disk held this.
+    pub fn cut_off_at(&self, image: &Image) {
+        self.machine.power_off();
+        self.machine.disk().thaw(image);
+    }
+
+    /// Switches it on, and has everything happen that happens before the run.
+    pub fn boot(&self) -> Output {
+        let Self { machine, .. } = self;
+        machine.power_on();
+        let [booted, own] = &self.manifests;
+        fs::write(machine.home().join("manifest"), booted).unwrap();
+        let output = machine.build();
+        fs::write(machine.home().join("manifest"), own).unwrap();
+        machine.switch_root();
+        namespace::bind(namespace::PROC, machine.at("proc"));
+        (self.before)(machine);
+        // What other programs have written is on the disk.
+        rustix::fs::syncfs(File::open(machine.at("/persist")).unwrap()).unwrap();
+        output
+    }
+
+    /// Does the run.
+    pub fn run(&self, faults: &[Injected]) -> (Output, Vec<Call>) {
+        match self.command {
+            None => self.machine.trace_live(faults, self.words),
+            Some(command) => self.machine.trace_impctl(faults, command, self.words),
+        }
+    }
+
+    /// Does it without a watch.
+    pub fn run_again(&self) -> Output {
+        match self.command {
+            None => self.machine.run_live(self.words),
+            Some(command) => self.machine.impctl(command, self.words),
+        }
+    }
+
+    /// Does it, and acts before each of its system calls.
+    pub fn interrupt(&self, act: &mut Act<'_>) -> Output {
+        match self.command {
+            None => self.machine.interrupt_live(self.words, act),
+            Some(command) => self.machine.interrupt_impctl(command, self.words, act),
+        }
+    }
+
+    /// What is on the disk of the store, whatever is mounted over it.
+    pub fn state(&self) -> State {
+        let mut state = None;
+        self.machine.disk().visit(|store| {
+            let look = |path: &&str| {
+                let path = store.join(path.trim_start_matches('/'));
+                path.symlink_metadata().is_ok().then(|| Look::of(&path))
+            };
+            let whole = self.whole.iter().map(look).collect();
+            state = Some(State { snapshot: Snapshot::of(store), whole });
+        });
+        state.unwrap()
+    }
+
+    /// Another program writes to the store, and waits until that is on the disk.
+    pub fn write_beside(&self) {
+        // Always the same.
+        let mut file = File::options().write(true).open(self.machine.at("/persist").join(BESIDE)).unwrap();
+        file.write_all(b"x").unwrap();
+        file.sync_all().unwrap();
+    }
+}
+
+/// What is brought, whatever is mounted over it meanwhile.
+pub struct Sources(Vec<File>);
+
+impl Sources {
+    pub fn open(scene: &Scene) -> Self {
+        Self(scene.sources.iter().map(|path| File::open(scene.machine.at(path)).unwrap()).collect())
+    }
+
+    pub fn look(&self) -> Vec<Look> {
+        let place = |file: &File| {
+            let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            // The link leads to what is open, and not to what is mounted on it. Of a directory, what is in it.
+            if file.metadata().unwrap().is_dir() { path.join(".") } else { path }
+        };
+        self.0.iter().map(|file| Look::of(&place(file))).collect()
+    }
+}
+
+impl State {
+    /// What is neither as it was nor as it is to be.
+    pub fn half_done(&self, before: &Self, after: &Self, whole: &[&str]) -> Vec<String> {
+        let mut found = Vec::new();
+        let is_private = |path: &Path| path.starts_with(".imp-mount");
+        let is_left_out = |path: &Path| path == Path::new(BESIDE) || path == Path::new("");
+        for (path, line) in self.snapshot.lines().filter(|(path, _)| !is_left_out(path)) {
+            if path == Path::new(".imp-mount") {
+                if !line.starts_with("040700 0:0") {
+                    found.push(format!("others may enter /.imp-mount: {line}"));
+                }
+            } else if !is_private(path) {
+                let known = [before, after].map(|state| state.snapshot.line(path));
+                // A directory above is made before what is in it, and is completed by the next run.
+                let is_begun = line.starts_with("0400") && known[1].is_some_and(|it| it.starts_with("04"));
+                let line = without_mark(line);
+                if !known.contains(&Some(&line)) && !is_begun {
+                    found.push(format!("/{}: {line}, not {known:?}", path.display()));
+                }
+            }
+        }
+        for (path, _) in before.snapshot.lines() {
+            if self.snapshot.line(path).is_none() {
+                found.push(format!("/{} is gone", path.display()));
+            }
+        }
+        for (number, path) in whole.iter().enumerate() {
+            let [there, before, after] = [self, before, after].map(|state| &state.whole[number]);
+            let Some(there) = there else { continue };
+            let differences = |other: &Option<Look>| {
+                let Some(other) = other else { return vec![format!("{path} is there")] };
+                there.differences(other).into_iter().filter(|it| without_mark(it) == *it).collect()
+            };
+            if !differences(before).is_empty() && !differences(after).is_empty() {
+                found.extend(differences(after));
+            }
+        }
+        found
+    }
+}
+
+/// A line of a snapshot without the mark of a copy that is not in use yet.
+fn without_mark(line: &str) -> String {
+    line.split(" trusted.imp-mount.adopting=").next().unwrap().to_owned()
+}
+
+fn compiled(machine: &Machine, entries: &Value) -> Vec<u8> {
+    let stores = json!([{ "path": "/persist" }]);
+    machine.manifest(&json!({ "version": 1, "root": {}, "stores": stores, "entries": entries }));
+    fs::read(machine.home().join("manifest")).unwrap()
+}
+
+/// What is brought of another system.
+fn old_entries() -> Value {
+    json!([
+        { "directory": "/srv/part" },
+        { "directory": "/srv/deep/app", "source": "/moved/app" },
+        { "file": "/etc/file" },
+        { "file": "/etc/forced" },
+    ])
+}
+
+/// Of that, what appears on the store in one step.
+const NEW: &[&str] = &["/moved/app", "/etc/file", "/etc/forced", "/srv/part/sub", "/srv/part/two"];
+
+fn old_system(root: &Path) {
+    tree(&root.join("srv/deep/app"));
+    tree(&root.join("srv/part/sub"));
+    file(&root.join("srv/part/one"), b"one", 0o644, (0, 0));
+    file(&root.join("srv/part/two"), &vec![b't'; 20_000], 0o644, (0, 0));
+    file(&root.join("etc/file"), b"file", 0o600, (0, 0));
+    file(&root.join("etc/forced"), &vec![b'f'; 10_000], 0o640, (0, 4));
+    age(root);
+}
+
+/// What an earlier run has brought of it.
+fn partly(store: &Path) {
+    file(&store.join("srv/part/one"), b"one", 0o644, (0, 0));
+    file(&store.join("srv/other"), b"other", 0o644, (0, 0));
+    file(&store.join("etc/forced"), b"the store's", 0o600, (0, 0));
+    age(&store.join("srv"));
+}
+
+fn file(path: &Path, content: &[u8], mode: u32, (uid, gid): (u32, u32)) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+    chown(path, Some(uid), Some(gid)).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// A small tree: small files and a larger one, a hole, a hard link, a symbolic link, an attribute.
+fn tree(root: &Path) {
+    file(&root.join("one"), b"one", 0o600, (3, 4));
+    file(&root.join("sub/large"), &vec![b'x'; 40_000], 0o644, (0, 0));
+    File::options().write(true).open(root.join("sub/large")).unwrap().set_len(150_000).unwrap();
+    fs::hard_link(root.join("one"), root.join("sub/two")).unwrap();
+    symlink("one", root.join("link")).unwrap();
+    lsetxattr(root.join("sub"), "trusted.note", b"dir", XattrFlags::empty()).unwrap();
+    chown(root.join("sub"), Some(5), Some(6)).unwrap();
+}
+
+/// The same times at every time.
+fn age(root: &Path) {
+    run(&[
+        "find".as_ref(),
+        root.as_os_str(),
+        "-exec".as_ref(),
+        "touch".as_ref(),
+        "-hd@1000000000.5".as_ref(),
+        "{}".as_ref(),
+        "+".as_ref(),
+    ])
+    .ok();
+}

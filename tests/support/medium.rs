@@ -1,0 +1,99 @@
+//! The medium of a disk: what it holds at one moment is what a power cut would leave.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::io::Errno;
+
+use super::Disk;
+use super::command::sh;
+
+const CHUNK: usize = 1 << 16;
+
+/// All that is on a medium, in chunks; none where nothing was ever written. What two images have in common is kept once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image(Vec<Option<Rc<[u8]>>>);
+
+impl Disk {
+    /// What is on the medium now. What only the kernel has in memory stays there, and is no part of it.
+    pub fn freeze(&self, earlier: Option<&Image>) -> Image {
+        let file = File::open(self.backing()).unwrap();
+        let mut chunk = vec![0; CHUNK];
+        let known = |at: usize| earlier.and_then(|image| image.0[at].as_ref());
+        let chunks = (0..chunks(&file)).map(|at| {
+            if !has_data(&file, at) {
+                return None;
+            }
+            let length = read(&file, at, &mut chunk);
+            let same = known(at).filter(|known| known[..] == chunk[..length]);
+            Some(same.map_or_else(|| Rc::from(&chunk[..length]), Rc::clone))
+        });
+        Image(chunks.collect())
+    }
+
+    /// Puts back what was on the medium: it must be mounted nowhere.
+    pub fn thaw(&self, image: &Image) {
+        // What the kernel keeps of the device would be older, or be written over it.
+        let forget = || sh(format!("blockdev --flushbufs {}", self.device.display()));
+        forget();
+        let file = File::options().read(true).write(true).open(self.backing()).unwrap();
+        let mut there = vec![0; CHUNK];
+        for (at, chunk) in image.0.iter().enumerate() {
+            let place = (at * CHUNK) as u64;
+            match chunk {
+                Some(chunk) => {
+                    let length = read(&file, at, &mut there);
+                    if there[..length] != chunk[..] {
+                        file.write_all_at(chunk, place).unwrap();
+                    }
+                }
+                None if has_data(&file, at) => {
+                    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    fallocate(&file, hole, place, CHUNK as u64).unwrap();
+                }
+                None => {}
+            }
+        }
+        forget();
+    }
+
+    /// How many writes the medium has seen.
+    pub fn writes(&self) -> String {
+        let name = self.device.file_name().unwrap().to_str().unwrap();
+        let counts = fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap();
+        // Their number and sectors, and those that only take away.
+        let counts: Vec<_> = counts.split_whitespace().collect();
+        [4, 6, 11, 13].map(|field| counts[field]).join(" ")
+    }
+}
+
+fn chunks(file: &File) -> usize {
+    usize::try_from(file.metadata().unwrap().len()).unwrap().div_ceil(CHUNK)
+}
+
+/// Whether anything of a chunk was ever written.
+fn has_data(file: &File, at: usize) -> bool {
+    let place = (at * CHUNK) as u64;
+    match seek(file, SeekFrom::Data(place)) {
+        Ok(data) => data < place + CHUNK as u64,
+        Err(Errno::NXIO) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Reads a chunk, the last of which is shorter.
+fn read(file: &File, at: usize, chunk: &mut [u8]) -> usize {
+    let mut length = 0;
+    while length < chunk.len() {
+        match file.read_at(&mut chunk[length..], (at * CHUNK + length) as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    length
+}
