@@ -76,6 +76,8 @@ pub enum Kind {
     Writable,
     /// Its mount has options that entries ask not to have.
     Options,
+    /// A system call failed that would have told one of the others.
+    Failed,
 }
 
 /// Where what is written to a file system ends up.
@@ -138,7 +140,7 @@ fn writable_above(
 /// A directory that cannot be looked at.
 fn unjudged(place: &AbsPath, errno: Errno) -> Finding {
     Finding {
-        kind: Kind::Writable,
+        kind: Kind::Failed,
         what: format!(
             "others than root may be able to write to {place}: cannot look at it: {}",
             describe(errno)
@@ -240,27 +242,36 @@ fn some(paths: &[String]) -> String {
 /// system: where it has to be, `before` is believed, which is what an earlier run found.
 #[must_use]
 pub fn volatile(fd: BorrowedFd<'_>, mount: &Mount, before: Option<&StoreReport>) -> Option<Finding> {
-    let kept = keeps(fd, Some(mount), DEPTH).unwrap_or_else(|problem| Keeps::Doubtful(problem.to_string()));
-    let before = before.filter(|it| (&it.device, &it.fstype) == (&mount.source, &mount.fstype));
-    if let (Keeps::Doubtful(_) | Keeps::Unseen(_), Some(before)) = (&kept, before) {
-        return before.findings.iter().find(|one| one.kind == Kind::Volatile).cloned();
+    let kept = keeps(fd, Some(mount), DEPTH);
+    let before = before.filter(|before| (&before.device, &before.fstype) == (&mount.source, &mount.fstype));
+    if let (Err(_) | Ok(Keeps::Doubtful(_) | Keeps::Unseen(_)), Some(before)) = (&kept, before) {
+        let was = |kind| before.findings.iter().find(move |finding| finding.kind == kind);
+        let volatile = was(Kind::Volatile);
+        if volatile.is_some() || was(Kind::Failed).is_none() {
+            return volatile.cloned();
+        }
     }
     let (kind, what, remedy) = match kept {
-        Keeps::Disk => return None,
-        Keeps::Memory(on) => (
+        Ok(Keeps::Disk) => return None,
+        Ok(Keeps::Memory(on)) => (
             Kind::Volatile,
             format!("it is on {on}, so nothing that is written to it outlives the next boot"),
             "move it to a disk",
         ),
-        Keeps::Doubtful(why) => (
+        Ok(Keeps::Doubtful(why)) => (
             Kind::Volatile,
             format!("what is written to it may be in memory, and gone with the next boot: {why}"),
             "move it to a disk",
         ),
-        Keeps::Unseen(why) => (
+        Ok(Keeps::Unseen(why)) => (
             Kind::Unseen,
             format!("whether what is written to it outlives a boot cannot be seen from here: {why}"),
             "see whether that is on a disk",
+        ),
+        Err(problem) => (
+            Kind::Failed,
+            format!("what is written to it may be in memory, and gone with the next boot: {}", problem.what),
+            "see dmesg(1), and run `imp-mount --check`",
         ),
     };
     Some(Finding { kind, what, remedy: remedy.to_owned() })

@@ -350,8 +350,12 @@ fn describe(
     }
     let mut described = Vec::new();
     for (index, ((store, need), opened)) in plan.stores().zip(stores).enumerate() {
-        let mount = mounts[index].clone().unwrap_or_default();
         let before = previous.stores.iter().find(|before| before.path == store.path.as_str());
+        let as_before = || {
+            let (source, fstype) = (before?.device.clone(), before?.fstype.clone());
+            opened.is_ok().then(|| Mount { source, fstype, ..Mount::default() })
+        };
+        let mount = mounts[index].clone().or_else(as_before).unwrap_or_default();
         let mut findings = Vec::new();
         // Seen from the booted system, where these words are read.
         if let (Ok(opened), Ok(root)) = (opened, &root) {
