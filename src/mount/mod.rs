@@ -353,7 +353,7 @@ fn describe(
         let before = previous.stores.iter().find(|before| before.path == store.path.as_str());
         let as_before = || {
             let (source, fstype) = (before?.device.clone(), before?.fstype.clone());
-            opened.is_ok().then(|| Mount { source, fstype, ..Mount::default() })
+            opened.is_ok().then(|| Mount { fstype, source, ..Mount::default() })
         };
         let mount = mounts[index].clone().or_else(as_before).unwrap_or_default();
         let mut findings = Vec::new();
