@@ -20,6 +20,7 @@ tests![
     a_store_on_another_disk: Disk,
     a_directory_that_is_no_mount_is_no_store: Disk,
     two_stores_in_any_order: Disk,
+    two_stores_in_layers: Disk,
     a_source_elsewhere: Disk,
     options_of_what_lies_inside_an_entry: Disk,
 ];
@@ -263,6 +264,29 @@ fn two_stores_in_any_order() {
         machine.power_off();
         machine.power_on();
     }
+}
+
+/// The second mount covers the source of the third, which is mounted on it at the same path.
+fn two_stores_in_layers() {
+    let disks = [("/persist", Disk::new(Fs::Folder, 8)), ("/media", Disk::new(Fs::Folder, 8))];
+    let machine = Machine::with_stores(Root::Nothing, disks.into());
+    machine.manifest(&manifest(
+        json!([{ "path": "/persist" }, { "path": "/media" }]),
+        json!([
+            { "directory": "/films", "store": "/media" },
+            { "directory": "/films/cache", "store": "/persist" },
+            { "directory": "/films/cache/x/deep", "store": "/media" },
+        ]),
+    ));
+    for _ in 0..2 {
+        let output = machine.build().ok();
+        assert!(!output.stderr.contains("warning"), "{output:?}");
+        machine.power_off();
+        machine.power_on();
+    }
+    // Anything else that the directory holds is said.
+    fs::write(machine.at("/media/films/cache/x/other"), "x").unwrap();
+    machine.build().ok().says_in_one_line(&["warning: /films/cache: the target holds `x`"]);
 }
 
 fn a_source_elsewhere() {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::worker::Worker;
 use crate::escape;
 use crate::manifest::AbsPath;
-use crate::plan::Item;
+use crate::plan::{Action, Item};
 use crate::sys;
 use crate::transfer::file;
 use crate::versions::{self, Decision, Version};
@@ -88,6 +88,36 @@ impl Worker<'_, '_> {
             is_source.then(|| file::same_open((here, &held.stat), (there, &stat)).ok())?
         };
         same().unwrap_or(false)
+    }
+}
+
+impl Worker<'_, '_> {
+    /// Whether a directory on the root holds nothing but sources of entries that are placed just there. What cannot be looked at
+    /// is taken for something else.
+    pub(super) fn has_sources_only(&self, dir: BorrowedFd<'_>, path: &AbsPath) -> bool {
+        let Ok(names) = walk::names(dir, usize::MAX) else { return false };
+        names.iter().all(|name| {
+            let Ok(name) = name.to_str() else { return false };
+            let path = path.child(name);
+            let next = self.plan.items.partition_point(|item| item.entry.target < path);
+            let Some(item) = self.plan.items.get(next).filter(|item| item.entry.target.is_in(&path)) else {
+                return false;
+            };
+            let Ok(fd) = walk::look(dir, name, Mounts::Enter) else { return false };
+            let Ok(stat) = walk::stat(fd.as_fd()) else { return false };
+            if item.entry.target == path {
+                return item.action == Action::Place && self.is_source(item, &stat);
+            }
+            stat.is_dir() && self.has_sources_only(fd.as_fd(), &path)
+        })
+    }
+
+    /// Whether something is what an entry brings from its store.
+    fn is_source(&self, item: &Item<'_>, stat: &Stat) -> bool {
+        let Ok(store) = &self.stores[usize::from(item.entry.store)] else { return false };
+        walk::open_below(store.cursor.base(), item.entry.source(), OFlags::PATH, Mounts::Stay)
+            .and_then(|fd| walk::stat(fd.as_fd()))
+            .is_ok_and(|source| source.identity() == stat.identity())
     }
 }
 

@@ -170,7 +170,9 @@ impl Worker<'_, '_> {
         if source.is_some_and(|source| source.identity() == stat.identity()) {
             return Ok(Spot::Free(place));
         }
-        if let Some(held) = Held::at(dir, name, &stat).map_err(failed)? {
+        let held = Held::at(dir, name, &stat).map_err(failed)?;
+        if let Some(held) = held.filter(|_| !(stat.is_dir() && self.has_sources_only(place.as_fd(), target)))
+        {
             match from.map(|(path, source)| self.compare(item, (target, path), source, &held)) {
                 Some(Comparison::Stored) if live && held.is_written() => return Ok(Spot::Stands),
                 Some(Comparison::Stored) => return Ok(Spot::Free(place)),
