@@ -6,7 +6,7 @@
 //! | the store | its mount unit |
 //! |---|---|
 //! | left out by `imp-mount.skip=` | replaced by one that does nothing, and counts as started |
-//! | not needed for another word | no longer required, and waited for no longer than [`PATIENCE`] |
+//! | not needed for another word | no longer required, and waited for no longer than 10 seconds |
 //!
 //! For the stores that imp-mount mounts from their device, the early unit is told to wait for the device and its fsck.
 
