@@ -356,13 +356,17 @@ fn describe(
             opened.is_ok().then(|| Mount { fstype, source, ..Mount::default() })
         };
         let mount = mounts[index].clone().or_else(as_before).unwrap_or_default();
-        let mut findings = Vec::new();
         // Seen from the booted system, where these words are read.
-        if let (Ok(opened), Ok(root)) = (opened, &root) {
-            let place = (root.as_fd(), &AbsPath::root());
-            findings = judge::store((plan, index), opened, place, &mount, before);
-            findings.retain(Finding::is_problem);
-        }
+        let findings = match (opened, &root) {
+            (Ok(opened), Ok(root)) => {
+                let place = (root.as_fd(), &AbsPath::root());
+                let mut findings = judge::store((plan, index), opened, place, &mount, before);
+                findings.retain(Finding::is_problem);
+                findings
+            }
+            (Ok(_), Err(_)) => before.map(|before| before.findings.clone()).unwrap_or_default(),
+            (Err(_), _) => Vec::new(),
+        };
         let is_new = |finding: &&Finding| !before.is_some_and(|before| before.findings.contains(finding));
         let at = format!("store {}", store.path);
         done.warnings.extend(findings.iter().filter(is_new).map(|finding| finding.problem(&at)));
