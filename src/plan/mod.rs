@@ -59,7 +59,7 @@ pub enum Action {
 pub enum Need {
     /// Something of it is put in place, or it has no entry and is wanted for itself.
     Needed,
-    /// Nothing of it is put in place before a later phase.
+    /// Nothing of it is put in place before the system runs.
     Later,
     /// The kernel command line leaves out every entry of it. It is used where it is there, and not missed where it is not.
     Spared(Action),
@@ -190,9 +190,12 @@ fn needs(
     for (index, store) in manifest.stores.iter().enumerate() {
         let of_store = items.iter().filter(|item| usize::from(item.entry.store) == index);
         let has = |wanted: Action| of_store.clone().any(|item| item.action == wanted);
+        // The initrd needs it in a moment, and says in the first phase that it is missing.
+        let waits =
+            of_store.clone().any(|item| item.action == Action::Later && item.entry.phase != Phase::Live);
         all.push(if is_skipped(&store.path) {
             Need::LeftOut
-        } else if has(Action::Place) {
+        } else if has(Action::Place) || (waits && !off) {
             Need::Needed
         } else if off {
             Need::Spared(Action::Off)

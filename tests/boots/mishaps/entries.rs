@@ -86,7 +86,9 @@ fn required_and_of_the_wrong_kind() {
     lines.extend([
         "not mounted         /var/lib/good: nothing is mounted there",
         "-> move or unmount what is in the way",
-        "-> to boot without an entry for once, add imp-mount.skip=PATH to the kernel command line",
+        "-> to boot without what is wrong for once, and without a shell: add \
+             imp-mount.skip=/etc/folder,/var/lib/deep,/var/lib/file,/var/lib/link,/var/lib/pipe to the kernel command line, in \
+             the boot menu",
         "-> when all is well, leave the emergency shell with: systemctl default",
         "EXIT 1",
     ]);
