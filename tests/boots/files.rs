@@ -106,7 +106,6 @@ fn host_keys_of_ssh() {
         .in_etc("ssh/sshd_config", "ListenAddress 127.0.0.1\nUsePAM no\n")
         .probe(
             r#"
-            well
             tell served bash -c "ssh-keyscan -q 127.0.0.1 | sort"
             tell file bash -c "cd /etc/ssh && stat --format '%n %a %u:%g %s' ssh_host_*"
             tell sum bash -c "cd /etc/ssh && sha256sum ssh_host_*"
@@ -117,6 +116,7 @@ fn host_keys_of_ssh() {
     let first = computer
         .boot(&boot.clone().probe(
             r#"
+            fact "on the root only" 6 "$(imp-mount --check | grep --count '^on the root only ')"
             fact "not there before" "" "$(ls -A /persist/etc/ssh 2> /dev/null)"
             fails mounted mountpoint --quiet /etc/ssh/ssh_host_ed25519_key
             fact keygen success "$(systemctl show --value --property Result sshd-keygen.service)"
@@ -140,6 +140,7 @@ fn host_keys_of_ssh() {
     let second = computer
         .boot(&boot.probe(
             r#"
+            well
             fact "keys made" no "$(systemctl show --value --property ConditionResult sshd-keygen.service)"
             for key in /etc/ssh/ssh_host_*; do
                 fact "$key" "$key" "$(findmnt --noheadings --output FSROOT $key)"
