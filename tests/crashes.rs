@@ -8,6 +8,7 @@ mod scene;
 use nix::errno::Errno;
 use nix::unistd::alarm;
 
+use crate::support::inject::CHANGES;
 use crate::support::medium::Image;
 use crate::support::{Call, Fs, Injected, Output};
 use scene::{Scene, Sources, State};
@@ -94,33 +95,6 @@ impl Drop for Wrong {
 
 /// Calls after which less may be there than before.
 const REMOVALS: &[&str] = &["fchmod", "ftruncate", "pwrite64", "renameat2", "unlinkat", "write"];
-
-/// Calls that change something, or make sure that it is on the disk.
-const CHANGES: &[&str] = &[
-    "chmod",
-    "fchmod",
-    "fchown",
-    "fchownat",
-    "fremovexattr",
-    "fsetxattr",
-    "fsync",
-    "ftruncate",
-    "ioctl",
-    "linkat",
-    "mkdirat",
-    "mount_setattr",
-    "move_mount",
-    "open_tree",
-    "pwrite64",
-    "removexattr",
-    "renameat2",
-    "setxattr",
-    "symlinkat",
-    "syncfs",
-    "unlinkat",
-    "utimensat",
-    "write",
-];
 
 fn cut_off(scene: &Scene) {
     hold(scene, &watched(scene, &mut |_| false), 1);

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::ctl_adopt::adopted;
 use crate::live::manifest;
-use crate::support::inject::Act;
+use crate::support::inject::{Act, CHANGES};
 use crate::support::trees::Look;
 use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, run};
 
@@ -82,35 +82,6 @@ impl Case {
         (Look::of(&place), self.machine.mount_at("/srv/app").is_some(), store)
     }
 }
-
-/// Calls that change something, or make sure that it is on the disk.
-const CHANGES: &[&str] = &[
-    "chmod",
-    "fchmod",
-    "fchown",
-    "fchownat",
-    "fremovexattr",
-    "fsetxattr",
-    "fsync",
-    "ftruncate",
-    "linkat",
-    "mkdirat",
-    "mknodat",
-    "mount_setattr",
-    "move_mount",
-    "open_tree",
-    "pwrite64",
-    "removexattr",
-    "rename",
-    "renameat",
-    "renameat2",
-    "setxattr",
-    "symlinkat",
-    "syncfs",
-    "unlinkat",
-    "utimensat",
-    "write",
-];
 
 /// The calls that get a fault: of all that change something, every third in a developer's own runs.
 fn taken(calls: &[Call]) -> Vec<(usize, Call)> {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use serde_json::json;
 
 use super::{NEW, OLD, are_same, disks, interrupted, json_of, line, manifest, migrate, new, old, write};
-use crate::support::inject::{Name, trace};
+use crate::support::inject::{CHANGES, Name, trace};
 use crate::support::trees::{self, Look};
 use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, namespace, run};
 
@@ -142,29 +142,6 @@ pub fn what_changes_meanwhile_is_said() {
         interrupted("pwrite64", &["--force", "/srv/a", "--no-verify"], || write(old("srv/a/log"), "x"));
     output.expect(1).says_in_one_line(&["/srv/a/log: it changed while it was copied", "--force"]);
 }
-
-/// Calls that change something.
-const CHANGES: &[&str] = &[
-    "chmod",
-    "fchmod",
-    "fchown",
-    "fchownat",
-    "fsetxattr",
-    "ftruncate",
-    "linkat",
-    "mkdirat",
-    "mknodat",
-    "pwrite64",
-    "removexattr",
-    "renameat2",
-    "setxattr",
-    "symlinkat",
-    "syncfs",
-    "unlinkat",
-    "utimensat",
-    "write",
-    "ioctl",
-];
 
 /// Calls that cannot fail, and those for memory, without which nothing can go on. A failed close(2) has closed.
 const SAFE: &[&str] = &[

@@ -18,6 +18,36 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::Output;
 
+/// Calls that change something, or make sure that it is on the disk.
+pub const CHANGES: &[&str] = &[
+    "chmod",
+    "fchmod",
+    "fchown",
+    "fchownat",
+    "fremovexattr",
+    "fsetxattr",
+    "fsync",
+    "ftruncate",
+    "ioctl",
+    "linkat",
+    "mkdirat",
+    "mknodat",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "pwrite64",
+    "removexattr",
+    "rename",
+    "renameat",
+    "renameat2",
+    "setxattr",
+    "symlinkat",
+    "syncfs",
+    "unlinkat",
+    "utimensat",
+    "write",
+];
+
 /// One system call of a run: which one it was since the program was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
