@@ -30,7 +30,7 @@ use crate::walk::{self, Mounts, Stat};
 /// The unit that runs `--adopt` at a shutdown.
 pub const UNIT: &str = "imp-mount-adopt.service";
 
-/// Whether a system has that unit enabled. PID 1 is not asked: a machine that is looked at need not run.
+/// Tells if that unit is enabled on a system, by its files: the system need not run.
 #[must_use]
 pub fn is_set_up(root: BorrowedFd<'_>) -> bool {
     const MOST: u64 = 64 * 1024;

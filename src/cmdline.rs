@@ -44,7 +44,7 @@ impl Words {
         this
     }
 
-    /// What is heeded, in the words of the kernel command line.
+    /// The words that are heeded, as they are on the kernel command line.
     #[must_use]
     pub fn heeded(&self) -> Vec<String> {
         let mut words = Vec::new();

@@ -46,7 +46,7 @@ impl Attributes {
 pub struct Node {
     /// It, open with `O_PATH` or for reading.
     pub fd: OwnedFd,
-    /// What it is.
+    /// Its attributes.
     pub stat: Stat,
     /// Whether this run made it, or finished making it.
     pub made: bool,
@@ -161,7 +161,7 @@ fn is_unfinished(stat: &Stat) -> bool {
     stat.mode() & !0o2000 == 0
 }
 
-/// Whether a directory that is open for reading has nothing in it.
+/// Tells if a directory that is open for reading is empty.
 fn is_empty(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut buffer = [MaybeUninit::uninit(); 1024];
     let mut entries = RawDir::new(fd, &mut buffer);

@@ -8,7 +8,7 @@ const VARIABLE: &str = "SYSTEMD_SYSROOT_FSTAB";
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// What is mounted.
+    /// The device, or another source.
     pub device: String,
     /// Where.
     pub point: String,

@@ -26,25 +26,25 @@ use crate::problem::{Problem, Result, describe_io};
 
 /// The name by which systemd starts the program as its generator.
 pub const NAME: &str = "imp-mount-generator";
-/// How long a boot waits for a store that it does not need.
+/// The longest that a boot waits for a store that it does not need.
 const PATIENCE: &str = "10s";
 /// Without these no system is found. What is mounted there is required whatever the words say.
 const ESSENTIAL: [&str; 6] = ["/etc", "/nix", "/nix/store", "/usr", "/var", "/var/lib"];
 
-/// What the generator goes by.
+/// Inputs and output directories of the generator.
 #[derive(Debug)]
 pub struct Generator<'g> {
     /// The manifest.
     pub manifest: &'g Manifest,
     /// The kernel command line.
     pub words: &'g Words,
-    /// Whether this is the initrd, where the system's root is at /sysroot.
+    /// True in the initrd, where the system's root is at /sysroot.
     pub in_initrd: bool,
-    /// What fstab(5) says.
+    /// The lines of fstab(5).
     pub fstab: &'g [Line],
-    /// Where units of usual priority go.
+    /// Directory for units of normal priority (systemd.generator(7)).
     pub normal: &'g Path,
-    /// Where units go that override all others.
+    /// Directory for units that override all others.
     pub early: &'g Path,
 }
 
@@ -82,7 +82,7 @@ impl Generator<'_> {
         Ok(())
     }
 
-    /// Where the file system of a store is mounted that is only a directory on it; none where that is the root.
+    /// The mount point above a store that is only a directory of a file system; none where that is the root.
     fn above(&self, store: &Store) -> Option<AbsPath> {
         let points = self.fstab.iter().filter_map(|line| {
             let point = AbsPath::parse(&line.point).ok()?;
@@ -100,7 +100,7 @@ impl Generator<'_> {
         if is_needed || is_essential(above) { Ok(()) } else { self.spare(above) }
     }
 
-    /// Where a path of the system is now.
+    /// A path of the system as seen from here.
     fn place(&self, path: &AbsPath) -> String {
         format!("{}{}", if self.in_initrd { "/sysroot" } else { "" }, path.as_str())
     }
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    /// What a generator writes: every file below the two directories, with its text or where it leads.
+    /// Every file that a generator writes, with its text or the target of the link.
     fn written(
         stores: &[(&str, Option<&str>)],
         entries: &[(&str, usize, Phase)],

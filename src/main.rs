@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// What systemd starts by the name of its generator, with the three directories for what it writes.
+/// The main function of the systemd generator, which gets three output directories as arguments.
 fn generate() -> ExitCode {
     logging::init(logging::Options { name: generator::NAME, quiet: false, verbose: false, system: true });
     let generated = || {

@@ -1,4 +1,4 @@
-//! What a pattern matches in a directory: on a store, or on the root.
+//! Matches of a pattern in a directory, on a store or on the root.
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
@@ -17,7 +17,7 @@ use crate::walk;
 /// what another entry has a say in, nor the second version of a file that write-back kept.
 #[derive(Debug, Default)]
 pub struct Matches {
-    /// What the pattern brings, in order.
+    /// Files that the pattern brings, in order.
     pub names: Vec<String>,
     /// Symbolic links that it does not bring, in order.
     pub links: Vec<String>,

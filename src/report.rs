@@ -104,7 +104,7 @@ pub struct EntryReport {
     pub target: AbsPath,
     /// Where it is kept, seen from the booted system.
     pub source: AbsPath,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// How it gets there.
     pub method: Method,

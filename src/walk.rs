@@ -151,7 +151,7 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
 pub struct Stat(Statx);
 
 impl Stat {
-    /// What it is.
+    /// Its kind.
     #[must_use]
     pub fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.0.stx_mode.into())

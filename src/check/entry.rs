@@ -120,9 +120,9 @@ pub struct Checker<'c, 'm> {
     pub report: &'c Report,
     /// What guards look like.
     pub guard: Guard,
-    /// What is no problem of an entry, but should be known.
+    /// Notes: facts that are no problem of an entry.
     pub notes: Vec<String>,
-    /// Whether a unit runs `--adopt` at a shutdown, once that was asked.
+    /// The answer to "does a unit run `--adopt` at shutdown?"; none before the question came up.
     pub brought_at_shutdown: Option<bool>,
     /// The mount table by mount point, read when something is not as it should be.
     pub mounts: Option<BTreeMap<String, Vec<Mount>>>,
@@ -130,7 +130,7 @@ pub struct Checker<'c, 'm> {
     pub prefix: AbsPath,
 }
 
-/// How something stands, and what there is to say.
+/// A status, and its explanation.
 pub(super) type Verdict = (Status, String);
 
 impl Checker<'_, '_> {
@@ -387,7 +387,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Whether a source is in a directory of the store that has this identity.
+    /// Tells if the directory of a source on the store has this identity.
     fn is_folder(&self, item: &Item<'_>, source: &AbsPath, identity: Identity) -> bool {
         let (Some(store), Some(folder)) = (&self.stores[usize::from(item.entry.store)], source.parent())
         else {
@@ -535,7 +535,7 @@ impl Checker<'_, '_> {
     }
 }
 
-/// What cannot be used of a store, by the reason.
+/// Parts of a store that cannot be used, by the reason.
 fn wrong(problem: &Problem) -> Verdict {
     let damage = problem.errno.is_some_and(is_damage);
     (if damage { Status::NotMounted } else { Status::WrongSource }, problem.to_string())

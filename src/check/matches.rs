@@ -58,7 +58,7 @@ impl Checker<'_, '_> {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         });
-        // Where the directory is not there, or is none, no file is in it.
+        // A directory that is not there, or is none, holds no file.
         let Ok(dir) = dir else { return Vec::new() };
         let Ok(found) = Matches::of(dir, item.entry, &self.plan.coverage) else { return Vec::new() };
         let is_here = |name: &String| {
@@ -70,13 +70,13 @@ impl Checker<'_, '_> {
         found.names.into_iter().filter(is_here).collect()
     }
 
-    /// Whether a unit runs `--adopt` at a shutdown.
+    /// Tells if a unit runs `--adopt` at shutdown.
     pub(super) fn is_brought(&mut self) -> bool {
         let base = self.target.base();
         *self.brought_at_shutdown.get_or_insert_with(|| adopt::is_set_up(base))
     }
 
-    /// What is to be said of a file, or of a version of one, that only the root has.
+    /// The verdict on a file, or on a version of one, that only the root has.
     pub(super) fn not_stored(&mut self) -> Verdict {
         if self.is_brought() {
             let detail = format!("{} brings it to the store at shutdown", adopt::UNIT);

@@ -269,16 +269,16 @@ fn next(findings: &Findings) -> Vec<String> {
     next
 }
 
-/// Whether a boot stops here, or has stopped.
+/// Tells if a boot stops here, or has stopped.
 fn is_stopped(findings: &Findings) -> bool {
     let failed = |run: &Run| run.outcome == Outcome::Failed;
     findings.sysroot != "/" || findings.last_run.as_ref().is_some_and(failed)
 }
 
-/// What a boot can leave out of what is wrong, as the word for it has it.
+/// Paths of the entries and stores with problems, for `imp-mount.skip=`.
 fn skipping(findings: &Findings) -> String {
     let stores = findings.stores.iter().filter(|store| store.is_lost()).map(|store| store.path.as_str());
-    // Where the whole run failed, nothing is mounted.
+    // A run that failed mounts nothing: an entry that is merely not mounted is no cause.
     let is_cause = |one: &&Checked| {
         one.status.is_problem() && !matches!(one.status, Status::NotMounted | Status::Missing)
     };

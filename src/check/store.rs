@@ -44,7 +44,7 @@ pub struct Filesystem {
     pub inodes_used: u64,
     /// What is wrong with it; empty where nothing is.
     pub problem: String,
-    /// What else is wrong with it as a place for what persists.
+    /// Problems of the file system as a place for what persists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// Why it is no fault that it is not there; empty where it is, or is needed.
@@ -55,13 +55,13 @@ pub struct Filesystem {
 }
 
 impl Filesystem {
-    /// How many things are wrong with it.
+    /// The number of its problems.
     #[must_use]
     pub fn problems(&self) -> usize {
         usize::from(!self.problem.is_empty()) + self.findings.len()
     }
 
-    /// Whether it is missed.
+    /// Tells if it is needed and not there.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.source.is_empty() && self.spared.is_empty()

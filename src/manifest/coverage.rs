@@ -7,7 +7,7 @@ use super::{AbsPath, Entry, Kind, Manifest, Method, refuse};
 /// The directory at the top of a store that belongs to imp-mount. No pattern is for it.
 pub const PRIVATE: &str = ".imp-mount";
 
-/// What is at a path.
+/// The file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
     /// A regular file.
@@ -88,7 +88,7 @@ impl<'m> Coverage<'m> {
         self.named(path, what).or_else(above)
     }
 
-    /// Whether a pattern is for names in a directory above a path.
+    /// Tells if a pattern is for names in a directory above a path.
     #[must_use]
     pub fn has_patterns_above(&self, path: &AbsPath) -> bool {
         path.ancestors().chain(["/"]).any(|above| self.patterns.contains_key(above))

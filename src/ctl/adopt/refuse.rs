@@ -35,7 +35,7 @@ fn entry(target: &AbsPath, store: u16) -> Entry {
     }
 }
 
-/// What the manifest says against a path, and what is there.
+/// Refuses a path that the manifest or its file type rules out.
 pub fn named(manifest: &Manifest, target: &AbsPath, what: Type, store: u16) -> Result<()> {
     if target.as_str() == "/nix" {
         return Err(Problem::new("the running system is in it").remedy(

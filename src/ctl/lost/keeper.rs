@@ -20,11 +20,11 @@ pub struct Keeper<'k> {
     system: &'k System,
     manifest: &'k Manifest,
     coverage: Coverage<'k>,
-    /// Whether the next boot empties the root.
+    /// True where the next boot empties the root.
     built: bool,
-    /// Whether new and changed files are brought to the stores at shutdown.
+    /// True where new and changed files are brought to the stores at shutdown.
     is_set_up: bool,
-    /// What runs left on the system.
+    /// The report of the runs on the system.
     report: &'k Report,
 }
 
@@ -50,7 +50,7 @@ impl<'k> Keeper<'k> {
             link.is_ok_and(|link| link.as_bytes() == text.as_str().as_bytes())
         };
         let mode = found.stat.stx_mode & 0o7777;
-        // What a mount is put on.
+        // The directory or file below a mount.
         let is_empty_place = entry.method == Method::Bind && mode == 0 && found.stat.stx_size == 0;
         let store = self.folder(entry, source);
         let is_stored = || {
@@ -81,7 +81,7 @@ impl<'k> Keeper<'k> {
         walk::open_below(self.system.root(), &place, OFlags::PATH | OFlags::DIRECTORY, Mounts::Enter).ok()
     }
 
-    /// Whether the store of an entry is mounted.
+    /// Tells if the store of an entry is mounted.
     fn is_mounted(&self, entry: &Entry) -> bool {
         let (root, store) = (self.system.root(), &self.manifest.store(entry).path);
         let fd = walk::open_below(root, store, OFlags::PATH | OFlags::DIRECTORY, Mounts::Enter);

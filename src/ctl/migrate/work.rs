@@ -50,7 +50,7 @@ pub struct Conflict {
     pub store_is: Age,
     /// Whether it is replaced, as was asked for.
     pub forced: bool,
-    /// Whether it is a directory whose content is left out: the store's shows that to others than the system's.
+    /// True for a directory whose content is left out: the store's directory would show it to others.
     pub left_out: bool,
 }
 
@@ -107,7 +107,7 @@ pub struct Seen {
     pub devices: Vec<String>,
     /// Paths of what differs and stays as it is.
     kept: HashSet<Vec<u8>>,
-    /// Whether the content of one of those directories is left out.
+    /// Tells if the content of one of those directories is left out.
     left_out: bool,
 }
 
@@ -285,7 +285,7 @@ impl Rules<'_> {
         fits && is_forced(self.force, &self.path(found))
     }
 
-    /// Whether the content of a directory can go into the one at the destination.
+    /// Tells if the content of a directory can go into the one at the destination.
     fn enters(&self, found: &Found<'_>) -> bool {
         let is_other_kind = found.there.is_some_and(|there| there.file_type() != found.stat.file_type());
         !is_other_kind && (!found.exposed || self.is_forced(found))

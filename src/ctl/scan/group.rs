@@ -84,7 +84,7 @@ pub struct Row {
     pub throw_away: bool,
     /// Whether the manifest names it, but it is not mounted.
     pub unmounted: bool,
-    /// Whether it is brought to a store at shutdown.
+    /// True where it is brought to a store at shutdown.
     pub brought: bool,
     /// Of several files: whether a pattern `*` in their directory brings all of them, and nothing else.
     pub pattern: bool,

@@ -37,7 +37,7 @@ pub struct Named<'n> {
     pub dir: BorrowedFd<'n>,
     /// The name.
     pub name: &'n CStr,
-    /// What is there.
+    /// Its attributes (statx(2)).
     pub stat: &'n Statx,
 }
 
@@ -48,14 +48,14 @@ impl Named<'_> {
         AbsPath::parse(str::from_utf8(self.path).ok()?).ok()
     }
 
-    /// What it is.
+    /// Its kind.
     #[must_use]
     pub fn what(&self) -> Type {
         walk::what(FileType::from_raw_mode(self.stat.stx_mode.into()))
     }
 }
 
-/// What becomes of such a name.
+/// The fate of such a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It is kept.
