@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::lock::Lock;
 use crate::manifest::{AbsPath, Id, Kind, Method, Phase};
-use crate::mount::judge::Finding;
 use crate::problem::{Problem, Result};
 use crate::runtime::{self, Document};
 use crate::versions::Versions;
@@ -95,6 +94,47 @@ pub struct StoreReport {
     /// What is wrong with it where it is used; left out where nothing is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong with a store or the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What kind of thing.
+    pub kind: FindingKind,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Finding {
+    /// Whether something must be done about it.
+    #[must_use]
+    pub fn is_problem(&self) -> bool {
+        self.kind != FindingKind::Unseen
+    }
+
+    /// The same as a problem of what it was found at.
+    #[must_use]
+    pub fn problem(&self, at: &str) -> Problem {
+        Problem::new(self.what.as_str()).at(at).remedy(self.remedy.as_str())
+    }
+}
+
+/// What kinds of things are wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// What is written there is in memory, and gone after a reboot.
+    Volatile,
+    /// Whether it is cannot be seen; most often it is not, so this is no problem.
+    Unseen,
+    /// Others than root can put something there.
+    Writable,
+    /// Its mount has options that entries ask not to have.
+    Options,
+    /// A system call failed that would have told one of the others.
+    Failed,
 }
 
 /// One entry, or one file that a pattern matched.

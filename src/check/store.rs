@@ -10,13 +10,13 @@ use crate::escape;
 use crate::fstab;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
-use crate::mount::judge::{self, Finding};
+use crate::mount::judge;
 use crate::mount::kernel;
 use crate::mount::root::{Sysroot, is_volatile};
 use crate::mount::store::{Opened, device_path};
 use crate::plan::{Need, Plan};
 use crate::problem::describe_io;
-use crate::report::Report;
+use crate::report::{Finding, Report};
 use crate::table::{self, Mount};
 use crate::walk::{self, Mounts};
 

@@ -10,7 +10,6 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use super::root::{RAMFS_MAGIC, TMPFS_MAGIC, magic};
 use super::store::Opened;
@@ -19,7 +18,7 @@ use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Method};
 use crate::plan::{Action, Plan};
 use crate::problem::{Problem, Result, describe, os_error};
-use crate::report::StoreReport;
+use crate::report::{Finding, FindingKind as Kind, StoreReport};
 use crate::table::{self, Mount};
 use crate::walk::{self, Mounts};
 
@@ -38,47 +37,6 @@ const PROGRAMS: [&str; 8] = [
     "/var/lib/machines",
     "/var/lib/portables",
 ];
-
-/// One thing that is wrong with a store or the root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// What kind of thing.
-    pub kind: Kind,
-    /// What is wrong.
-    pub what: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-impl Finding {
-    /// Whether something must be done about it.
-    #[must_use]
-    pub fn is_problem(&self) -> bool {
-        self.kind != Kind::Unseen
-    }
-
-    /// The same as a problem of what it was found at.
-    #[must_use]
-    pub fn problem(&self, at: &str) -> Problem {
-        Problem::new(self.what.as_str()).at(at).remedy(self.remedy.as_str())
-    }
-}
-
-/// What kinds of things are wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// What is written there is in memory, and gone after a reboot.
-    Volatile,
-    /// Whether it is cannot be seen; most often it is not, so this is no problem.
-    Unseen,
-    /// Others than root can put something there.
-    Writable,
-    /// Its mount has options that entries ask not to have.
-    Options,
-    /// A system call failed that would have told one of the others.
-    Failed,
-}
 
 /// Where what is written to a file system ends up.
 #[derive(Debug, PartialEq, Eq)]

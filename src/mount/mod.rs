@@ -25,13 +25,12 @@ use crate::manifest::{AbsPath, Kind, Manifest, Method, Phase, Store};
 use crate::names::{Files, Names, Place};
 use crate::plan::{Need, Plan};
 use crate::problem::{Problem, Result};
-use crate::report::{self, Clock, EntryReport, Outcome, Report, Run, State, StoreReport};
+use crate::report::{self, Clock, EntryReport, Finding, Outcome, Report, Run, State, StoreReport};
 use crate::table::{self, Mount};
 use crate::utab;
 use crate::walk::{self, Mounts};
 
 use guard::Guard;
-use judge::Finding;
 use kernel::Kernel;
 use removed::Removed;
 use root::{Found, Sysroot, Tree};
