@@ -1,14 +1,19 @@
 //! What went wrong, where, and what to do about it: the one error type.
 
 use std::fmt::{self, Write};
+use std::ops::{Deref, DerefMut};
 
 use rustix::io::Errno;
 
 use crate::escape;
 
-/// One thing that is wrong, worded for somebody in an emergency shell.
+/// One thing that is wrong, worded for somebody in an emergency shell. Boxed: every call that can fail returns one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+/// The parts of a problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
     /// What it is about: an entry's target, a store, a place in the manifest. Empty where there is no such thing.
     pub at: String,
     /// What is wrong: the step, the path component, and the kernel's reason.
@@ -25,12 +30,12 @@ pub type Result<T, E = Problem> = std::result::Result<T, E>;
 impl Problem {
     /// A problem with no place and no remedy yet.
     pub fn new(what: impl Into<String>) -> Self {
-        Self { at: String::new(), what: what.into(), remedy: String::new(), errno: None }
+        Self(Box::new(Parts { at: String::new(), what: what.into(), remedy: String::new(), errno: None }))
     }
 
     /// A system call that failed while doing `what`.
     pub fn os(what: impl fmt::Display, errno: Errno) -> Self {
-        Self { errno: Some(errno), ..Self::new(format!("{what}: {}", describe(errno))) }.remedied_by_errno()
+        Self::new(format!("{what}: {}", describe(errno))).caused_by(errno).remedied_by_errno()
     }
 
     /// The same for an error of the standard library.
@@ -57,6 +62,20 @@ impl Problem {
         self
     }
 
+    /// Puts the step that failed before the words.
+    #[must_use]
+    pub fn during(mut self, step: impl fmt::Display) -> Self {
+        self.what = format!("{step}: {}", self.what);
+        self
+    }
+
+    /// Records the error of the system call that is the cause.
+    #[must_use]
+    pub fn caused_by(mut self, errno: Errno) -> Self {
+        self.errno = Some(errno);
+        self
+    }
+
     /// The remedies that follow from the errno alone.
     fn remedied_by_errno(mut self) -> Self {
         let remedy = match self.errno {
@@ -75,6 +94,20 @@ impl Problem {
         };
         remedy.clone_into(&mut self.remedy);
         self
+    }
+}
+
+impl Deref for Problem {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
     }
 }
 

@@ -149,8 +149,7 @@ struct Head {
 /// Replaces a document.
 pub fn write<D: Document>(lock: &Lock, document: &D) -> Result<()> {
     let at = format!("cannot write {DIRECTORY}/{}", D::NAME);
-    let dir = directory(DIRECTORY)
-        .map_err(|problem| Problem { what: format!("{at}: {}", problem.what), ..problem })?;
+    let dir = directory(DIRECTORY).map_err(|problem| problem.during(&at))?;
     let mut bytes = Vec::new();
     escape::write_json(&mut bytes, document).map_err(|error| Problem::new(format!("{at}: {error}")))?;
     replace(lock, dir.as_fd(), D::NAME, &bytes).map_err(|errno| Problem::os(at, errno))
@@ -163,12 +162,13 @@ pub fn write<D: Document>(lock: &Lock, document: &D) -> Result<()> {
 /// A system call failed.
 pub fn read_or_set_aside<D: Document>(lock: &Lock) -> Result<(Option<D>, Option<Problem>)> {
     match read() {
-        Err(problem) if problem.errno.is_none() => {
+        Err(mut problem) if problem.errno.is_none() => {
             let became = match set_aside(lock, D::NAME) {
                 Ok(name) => format!("it is kept as {name}"),
-                Err(problem) => problem.what,
+                Err(failed) => failed.what.clone(),
             };
-            Ok((None, Some(Problem { what: format!("{}; {became}", problem.what), ..problem })))
+            problem.what = format!("{}; {became}", problem.what);
+            Ok((None, Some(problem)))
         }
         read => Ok((read?, None)),
     }

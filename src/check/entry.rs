@@ -329,15 +329,16 @@ impl Checker<'_, '_> {
     ) -> Result<Option<BorrowedFd<'s>>, Verdict> {
         let dir = store.cursor.enter(path.as_str(), &mut |dir, name, path| {
             walk::directory(dir, name, Mounts::Stay).map_err(|errno| {
-                let problem = walk::explain(dir, &item.store.path.join_text(path), errno, "a directory");
-                Problem { errno: Some(errno), ..problem }
+                walk::explain(dir, &item.store.path.join_text(path), errno, "a directory").caused_by(errno)
             })
         });
         match dir {
             Ok(dir) => Ok(Some(dir)),
-            Err(Problem { errno: Some(Errno::NOENT), .. }) => Ok(None),
-            Err(Problem { errno: Some(Errno::ACCESS), .. }) => Err(not_allowed()),
-            Err(problem) => Err(wrong(&problem)),
+            Err(problem) => match problem.errno {
+                Some(Errno::NOENT) => Ok(None),
+                Some(Errno::ACCESS) => Err(not_allowed()),
+                _ => Err(wrong(&problem)),
+            },
         }
     }
 

@@ -157,9 +157,9 @@ fn read_manifest(file: &Path, bytes: &[u8]) -> Result<Manifest, Failure> {
     let json = str::from_utf8(bytes)
         .map_err(|error| Failure::Unable(Problem::new(format!("this is no JSON: {error}")).at(&at)))?;
     text::parse(json).map_err(|problems| {
-        let first = problems.into_iter().next().unwrap_or_else(|| Problem::new("it is refused"));
-        let what = format!("{}{}{}", first.at, if first.at.is_empty() { "" } else { ": " }, first.what);
-        Failure::Unable(Problem { at, what, ..first })
+        let mut problem = problems.into_iter().next().unwrap_or_else(|| Problem::new("it is refused"));
+        let place = std::mem::replace(&mut problem.at, at);
+        Failure::Unable(if place.is_empty() { problem } else { problem.during(place) })
     })
 }
 

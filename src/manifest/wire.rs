@@ -122,6 +122,9 @@ fn accept(manifest: &Manifest) -> Result<()> {
     match found.into_iter().next() {
         None => Ok(()),
         Some(problem) if more == 0 => Err(problem),
-        Some(problem) => Err(Problem { what: format!("{} (and {more} more)", problem.what), ..problem }),
+        Some(mut problem) => {
+            problem.what = format!("{} (and {more} more)", problem.what);
+            Err(problem)
+        }
     }
 }

@@ -487,10 +487,10 @@ impl Files for Bases {
         match walk::open_below(base.as_fd(), path, OFlags::RDONLY, mounts) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT) => Ok(None),
-            Err(Errno::LOOP) => Err(Problem {
-                errno: Some(Errno::LOOP),
-                ..Problem::new("is, or lies behind, a symbolic link, so no id is taken from it")
-            }
+            Err(errno @ Errno::LOOP) => Err(Problem::new(
+                "is, or lies behind, a symbolic link, so no id is taken from it",
+            )
+            .caused_by(errno)
             .remedy("find out who put it there and move it away; it is written anew at the next activation")),
             Err(errno) => Err(Problem::os("cannot open it", errno)),
         }

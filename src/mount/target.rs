@@ -211,7 +211,7 @@ impl Worker<'_, '_> {
         let node = self.guard.node(stat.is_dir())?;
         self.tree
             .bind(node.as_fd(), (parent.as_fd(), path.name()), place, Guard::OPTIONS, false)
-            .map_err(|problem| Problem { what: format!("cannot guard it: {}", problem.what), ..problem })?;
+            .map_err(|problem| problem.during("cannot guard it"))?;
         self.mounted.push(path.clone());
         self.target.forget(path.as_str());
         Ok(())

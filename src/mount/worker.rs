@@ -324,7 +324,7 @@ impl Worker<'_, '_> {
             })
         });
         let dir = match found {
-            Err(Problem { errno: Some(Errno::NOENT), .. }) => return Ok(Vec::new()),
+            Err(problem) if problem.errno == Some(Errno::NOENT) => return Ok(Vec::new()),
             found => found?,
         };
         let shown = item.store.path.join(folder);

@@ -309,10 +309,7 @@ impl Run<'_> {
 
     /// Opens the staging directory on the store. Of unfinished copies of earlier runs those stay that are gone on with.
     fn open_stagings(&self) -> Result<Stagings> {
-        let failed = |problem: Problem| Problem {
-            what: format!("store {}: {}", self.on.path, problem.what),
-            ..problem
-        };
+        let failed = |problem: Problem| problem.during(format_args!("store {}", self.on.path));
         let stagings = Stagings::open(self.opened.cursor.base()).map_err(failed)?;
         let is_wanted = |name: &CStr| self.keys.iter().any(|key| **key == *name);
         if let Err(errno) = stagings.main().clear(&is_wanted) {
@@ -407,10 +404,12 @@ impl Run<'_> {
         }
         let source = self.on.path.join(target);
         let entry = record::Entry { target: target.clone(), source, kind };
-        self.adopted
-            .add(entry, self.lock)
-            .and_then(|()| record::keep(target, self.lock))
-            .map_err(|problem| Problem { what: format!("it is mounted, but {}", problem.what), ..problem })
+        self.adopted.add(entry, self.lock).and_then(|()| record::keep(target, self.lock)).map_err(
+            |mut problem| {
+                problem.what.insert_str(0, "it is mounted, but ");
+                problem
+            },
+        )
     }
 
     /// Whether there is room for it, beside what an earlier run has copied already.

@@ -58,7 +58,10 @@ pub fn named(manifest: &Manifest, target: &AbsPath, what: Type, store: u16) -> R
         |place| if place == refuse::Place::Entry(at) { String::new() } else { refuse::place(&with, place) };
     match refuse::problems(&with, &name).into_iter().next() {
         None => Ok(()),
-        Some(problem) => Err(Problem { at: String::new(), ..problem }),
+        Some(mut problem) => {
+            problem.at.clear();
+            Err(problem)
+        }
     }
 }
 

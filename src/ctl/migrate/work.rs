@@ -173,10 +173,7 @@ impl Ends {
             Ok(Some(dir)) => Some((dir, name(&route.to)?)),
             Ok(None) => None,
             Err(problem) => {
-                return Err(Problem {
-                    what: format!("on {}: {}", escape::name(&side.at), problem.what),
-                    ..problem
-                });
+                return Err(problem.during(format_args!("on {}", escape::name(&side.at))));
             }
         };
         Ok(Some(Self { from, to }))

@@ -211,7 +211,7 @@ impl<'m> Context<'m> {
                     })
                     .collect();
             }
-            Err(problem) => found.failure = problem.what,
+            Err(problem) => found.failure.clone_from(&problem.what),
         }
         found
     }

@@ -224,9 +224,9 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
 }
 
 /// What a problem is about, and the rest of it.
-fn without_place(problem: Problem) -> (String, String) {
-    let rest = Problem { at: String::new(), ..problem.clone() };
-    (problem.at, rest.to_string())
+fn without_place(mut problem: Problem) -> (String, String) {
+    let at = std::mem::take(&mut problem.at);
+    (at, problem.to_string())
 }
 
 /// The manifest, or why there is none.
