@@ -1,26 +1,24 @@
 //! The capabilities that mounting takes: asked for in plain words at the start, and given up but for these.
 
-use caps::errors::CapsError;
-use caps::{CapSet, Capability, CapsHashSet};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::problem::{Problem, Result};
 
 /// Mounting, walking and creating in directories of other users, giving files away, and, for copies, file capabilities and inode flags
 /// (`chattr(1)`).
-const NEEDED: [Capability; 8] = [
-    Capability::CAP_SYS_ADMIN,
-    Capability::CAP_DAC_OVERRIDE,
-    Capability::CAP_DAC_READ_SEARCH,
-    Capability::CAP_CHOWN,
-    Capability::CAP_FOWNER,
-    Capability::CAP_FSETID,
-    Capability::CAP_SETFCAP,
-    Capability::CAP_LINUX_IMMUTABLE,
-];
+const NEEDED: CapabilitySet = CapabilitySet::SYS_ADMIN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::LINUX_IMMUTABLE);
 
 /// Says in words what would be a bare EPERM in the middle of the work.
 pub fn require_mount() -> Result<()> {
-    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).map_err(|error| problem(&error))? {
+    if capabilities(None).map_err(problem)?.effective.contains(CapabilitySet::SYS_ADMIN) {
         return Ok(());
     }
     Err(Problem::new("mounting needs CAP_SYS_ADMIN, which this process does not have")
@@ -31,20 +29,14 @@ pub fn require_mount() -> Result<()> {
 ///
 /// Capabilities belong to a thread: call this before any other is started.
 pub fn drop_to_needed() -> Result<()> {
-    drop_others().map_err(|error| problem(&error))
+    let kept = capabilities(None).map_err(problem)?.permitted & NEEDED;
+    // The ambient set follows the inheritable one.
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).map_err(problem)
 }
 
-fn drop_others() -> Result<(), CapsError> {
-    let permitted = caps::read(None, CapSet::Permitted)?;
-    let kept: CapsHashSet = NEEDED.into_iter().filter(|needed| permitted.contains(needed)).collect();
-    // The ambient set follows the inheritable one. Nothing may be effective that is not permitted: that one comes last.
-    caps::clear(None, CapSet::Inheritable)?;
-    caps::set(None, CapSet::Effective, &kept)?;
-    caps::set(None, CapSet::Permitted, &kept)
-}
-
-fn problem(error: &CapsError) -> Problem {
-    Problem::new(format!("cannot read or set the capabilities of this process: {error}"))
+fn problem(errno: Errno) -> Problem {
+    Problem::os("cannot read or set the capabilities of this process", errno)
         .remedy("a seccomp filter may forbid it: look at its unit's SystemCallFilter=")
 }
 
@@ -103,7 +95,9 @@ mod tests {
     fn what_is_missing_is_said() {
         let child = in_child("what_is_missing_is_said", || {
             println!("\nbefore: {}", require_mount().is_ok());
-            caps::clear(None, CapSet::Permitted).unwrap();
+            let none = CapabilitySet::empty();
+            set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+                .unwrap();
             println!("after: {}", require_mount().unwrap_err());
             drop_to_needed().unwrap();
         });
