@@ -15,6 +15,7 @@ pub mod errno;
 pub mod escape;
 pub mod fstab;
 pub mod generator;
+pub mod json;
 pub mod lock;
 pub mod logging;
 pub mod manifest;

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
+use crate::json::{Object, Take, Value};
 use crate::lock::Lock;
 use crate::manifest::{AbsPath, Id, Kind, Method, Phase};
 use crate::problem::{Problem, Result};
@@ -39,6 +40,7 @@ pub struct Report {
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Object")]
 pub struct Run {
     /// The last phase that it was for.
     pub phase: Phase,
@@ -59,8 +61,38 @@ pub struct Run {
     /// What did not stop it, but should be known.
     pub warnings: Vec<String>,
     /// What it heeded on the kernel command line; left out where that was nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<String>,
+}
+
+impl TryFrom<Object> for Run {
+    type Error = String;
+
+    fn try_from(mut it: Object) -> Result<Self, String> {
+        Ok(Self {
+            phase: it.word("phase")?,
+            sysroot: it.member("sysroot")?,
+            outcome: it.word("outcome")?,
+            started: it.member("started")?,
+            steps: it.member::<Vec<Step>>("steps")?.into_iter().map(|step| step.0).collect(),
+            placed: it.member("placed")?,
+            unchanged: it.member("unchanged")?,
+            failures: it.member("failures")?,
+            warnings: it.member("warnings")?,
+            words: it.member_or_default("words")?,
+        })
+    }
+}
+
+/// A step of a run with its microseconds.
+struct Step((String, u64));
+
+impl Take for Step {
+    fn take(value: Value) -> Result<Self, String> {
+        let parts = <[Value; 2]>::try_from(Vec::take(value)?);
+        let [name, took] = parts.map_err(|_| "it is no pair".to_owned())?;
+        Ok(Self((Take::take(name)?, Take::take(took)?)))
+    }
 }
 
 /// How a run ended.
@@ -79,6 +111,7 @@ pub enum Outcome {
 
 /// One store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Object")]
 pub struct StoreReport {
     /// Where it is.
     pub path: String,
@@ -89,15 +122,30 @@ pub struct StoreReport {
     /// Why it is not used; empty otherwise.
     pub failure: String,
     /// Why that is no fault, where nothing of it was needed; left out otherwise.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub spared: String,
     /// What is wrong with it where it is used; left out where nothing is.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
 }
 
+impl TryFrom<Object> for StoreReport {
+    type Error = String;
+
+    fn try_from(mut it: Object) -> Result<Self, String> {
+        Ok(Self {
+            path: it.member("path")?,
+            device: it.member("device")?,
+            fstype: it.member("fstype")?,
+            failure: it.member("failure")?,
+            spared: it.member_or_default("spared")?,
+            findings: it.member_or_default("findings")?,
+        })
+    }
+}
+
 /// One thing that is wrong with a store or the root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What kind of thing.
     pub kind: FindingKind,
@@ -105,6 +153,13 @@ pub struct Finding {
     pub what: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+impl Take for Finding {
+    fn take(value: Value) -> Result<Self, String> {
+        let mut it = Object::take(value)?;
+        Ok(Self { kind: it.word("kind")?, what: it.member("what")?, remedy: it.member("remedy")? })
+    }
 }
 
 impl Finding {
@@ -139,6 +194,7 @@ pub enum FindingKind {
 
 /// One entry, or one file that a pattern matched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Object")]
 pub struct EntryReport {
     /// Where it is, seen from the booted system.
     pub target: AbsPath,
@@ -151,11 +207,27 @@ pub struct EntryReport {
     /// What became of it.
     pub state: State,
     /// Why, where it is not simply in place.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
     /// The versions of a copied or linked file on both sides, for write-back; nothing recorded means that nothing is replaced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub versions: Option<Versions>,
+}
+
+impl TryFrom<Object> for EntryReport {
+    type Error = String;
+
+    fn try_from(mut it: Object) -> Result<Self, String> {
+        Ok(Self {
+            target: it.member("target")?,
+            source: it.member("source")?,
+            kind: it.word("kind")?,
+            method: it.word("method")?,
+            state: it.word("state")?,
+            why: it.member_or_default("why")?,
+            versions: it.member_or_default("versions")?,
+        })
+    }
 }
 
 /// What became of an entry.
@@ -186,25 +258,43 @@ pub enum State {
 
 /// Something on a store, or on the root, that waits for its owner to exist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Object")]
 pub struct Pending {
     /// The store's path, or `/` for the root.
     pub base: AbsPath,
     /// Where it is below that.
     pub path: AbsPath,
     /// The user it waits for.
-    #[serde(with = "id")]
+    #[serde(serialize_with = "id")]
     pub user: Option<Id>,
     /// The group it waits for.
-    #[serde(with = "id")]
+    #[serde(serialize_with = "id")]
     pub group: Option<Id>,
     /// The mode that it gets then.
-    #[serde(with = "octal")]
+    #[serde(serialize_with = "octal")]
     pub mode: u16,
     /// Its inode number, by which it is known again.
     pub inode: u64,
     /// What it is to the run that found it, which may come across it by several paths.
     #[serde(skip)]
     pub identity: Option<Identity>,
+}
+
+impl TryFrom<Object> for Pending {
+    type Error = String;
+
+    fn try_from(mut it: Object) -> Result<Self, String> {
+        let mode: String = it.member("mode")?;
+        Ok(Self {
+            base: it.member("base")?,
+            path: it.member("path")?,
+            user: it.member::<Option<String>>("user")?.map(id_of),
+            group: it.member::<Option<String>>("group")?.map(id_of),
+            mode: u16::from_str_radix(&mode, 8).map_err(|error| format!("field `mode`: {error}"))?,
+            inode: it.member("inode")?,
+            identity: None,
+        })
+    }
 }
 
 impl Report {
@@ -325,38 +415,22 @@ impl Clock {
     }
 }
 
-/// Modes as they are in a manifest, in octal digits.
-mod octal {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-    pub fn serialize<S: Serializer>(mode: &u16, serializer: S) -> Result<S::Ok, S::Error> {
-        format!("{mode:04o}").serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-        u16::from_str_radix(&String::deserialize(deserializer)?, 8).map_err(D::Error::custom)
-    }
+/// Writes a mode as it is in a manifest, in octal digits.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn octal<S: Serializer>(mode: &u16, serializer: S) -> Result<S::Ok, S::Error> {
+    format!("{mode:04o}").serialize(serializer)
 }
 
-/// Ids as they are in a manifest: a name, or a number in digits, which no name is made of.
-mod id {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+/// Writes an id as it is in a manifest: a name, or a number in digits, which no name is made of.
+#[allow(clippy::ref_option, reason = "serde calls it so")]
+fn id<S: Serializer>(id: &Option<Id>, serializer: S) -> Result<S::Ok, S::Error> {
+    id.as_ref().map(ToString::to_string).serialize(serializer)
+}
 
-    use crate::manifest::Id;
-
-    #[allow(clippy::ref_option, reason = "serde calls it so")]
-    pub fn serialize<S: Serializer>(id: &Option<Id>, serializer: S) -> Result<S::Ok, S::Error> {
-        id.as_ref().map(ToString::to_string).serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Id>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        // No other text than digits: there is a number in `+7`, too, for who looks for one.
-        let digits = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = |text: &String| text.parse().ok().filter(|_| digits(text));
-        Ok(text.map(|text| number(&text).map_or(Id::Name(text), Id::Number)))
-    }
+fn id_of(text: String) -> Id {
+    // No other text than digits: there is a number in `+7`, too, for who looks for one.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).map_or(Id::Name(text), Id::Number)
 }
 
 /// Microseconds since the system started.

@@ -5,8 +5,10 @@ use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Number;
 
+use crate::json::{Object, Take, Value};
 use crate::walk::{self, Stat};
 
 /// Ends the name under which write-back keeps a second version of a file beside the first.
@@ -16,7 +18,7 @@ const CONFLICTS: usize = 100;
 
 /// One version of a file. A change of its content or properties, and its replacement by another file, give another version: none of them
 /// leaves the time of the last status change as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Version {
     inode: u64,
     size: u64,
@@ -32,13 +34,48 @@ impl Version {
     }
 }
 
+impl Take for Version {
+    fn take(value: Value) -> Result<Self, String> {
+        let mut it = Object::take(value)?;
+        Ok(Self {
+            inode: it.member("inode")?,
+            size: it.member("size")?,
+            modified: it.member::<Time>("modified")?.0,
+            changed: it.member::<Time>("changed")?.0,
+        })
+    }
+}
+
+/// Seconds and nanoseconds.
+struct Time((i64, u32));
+
+impl Take for Time {
+    fn take(value: Value) -> Result<Self, String> {
+        let parts = Vec::<Number>::take(value)?;
+        let time = || match &*parts {
+            [seconds, nanoseconds] => {
+                Some(Self((seconds.as_i64()?, u32::try_from(nanoseconds.as_u64()?).ok()?)))
+            }
+            _ => None,
+        };
+        time().ok_or_else(|| "it is no time".to_owned())
+    }
+}
+
 /// The versions that a run left of one file; none where there was no file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Versions {
     /// On the store.
     pub store: Option<Version>,
     /// On the root: of a copy, and none of a link.
     pub root: Option<Version>,
+}
+
+impl Take for Versions {
+    fn take(value: Value) -> Result<Self, String> {
+        let mut it = Object::take(value)?;
+        Ok(Self { store: it.member_or_default("store")?, root: it.member_or_default("root")? })
+    }
 }
 
 /// The decision about a file that is on the root, and differs from the store's.

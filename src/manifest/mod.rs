@@ -4,8 +4,6 @@
 //! All three know the types below and nothing of the system.
 
 pub mod coverage;
-#[cfg(feature = "ctl")]
-mod json;
 pub mod mode;
 pub mod options;
 pub mod parents;

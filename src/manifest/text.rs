@@ -8,13 +8,13 @@ mod layout;
 
 use self::fields::{Fields, path, text};
 use self::layout::Layout;
-use super::json::Value;
 use super::refuse::{self, Place};
 use super::{
     AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, Owner, Parent, Phase, Root, Store,
 };
 use super::{mode, pattern};
 use crate::escape;
+use crate::json::Value;
 use crate::problem::Problem;
 
 /// The version of the text form that is read here.

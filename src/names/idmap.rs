@@ -1,87 +1,39 @@
 //! `uid-map` and `gid-map` of NixOS's update-users-groups.pl: one JSON object, name to id.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-
 use super::Table;
+use crate::json::{Object, Value};
 use crate::problem::{Problem, Result};
 
 /// Names and ids of a map. A value that is no id at all (`null`, a negative number) leaves its name out.
 ///
 /// A file that is cut short, or holds a name twice, was not written by that script and is refused as a whole.
 pub fn parse(bytes: &[u8]) -> Result<Table> {
-    serde_json::from_slice(bytes).map(|Map(table)| table).map_err(|error| {
+    let read = serde_json::from_slice::<Object>(bytes).map_err(|error| error.to_string());
+    read.and_then(table).map_err(|error| {
         Problem::new(format!("is no map of names to ids ({error}), so no id is taken from it"))
             .remedy("restore it from a backup, or move it away; it is written anew at the next activation")
     })
 }
 
-struct Map(Table);
-
-impl<'de> Deserialize<'de> for Map {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Map;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Map, A::Error> {
-                let mut values = BTreeMap::new();
-                while let Some((name, Id(id))) = access.next_entry::<String, _>()? {
-                    match values.entry(name) {
-                        Entry::Vacant(vacant) => drop(vacant.insert(id)),
-                        Entry::Occupied(twice) => {
-                            return Err(A::Error::custom(format_args!(
-                                "{:?} stands there twice",
-                                twice.key()
-                            )));
-                        }
-                    }
-                }
-                Ok(Map(values.into_iter().filter_map(|(name, id)| Some((name, id?))).collect()))
-            }
-        }
-        deserializer.deserialize_map(Object)
+fn table(Object(mut members): Object) -> Result<Table, String> {
+    members.sort_by(|(one, _), (other, _)| one.cmp(other));
+    if let Some(twice) = members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(format!("{:?} stands there twice", twice[0].0));
     }
-}
-
-/// A number, or a string of one: until Perl 5.36 a number that had been a hash key was written as a string, and such a
-/// value stays in the map for good.
-struct Id(Option<u32>);
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-        impl Visitor<'_> for Number {
-            type Value = Id;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an id")
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Id, E> {
-                Ok(Id(u32::try_from(number).ok()))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Id, E> {
-                Ok(Id(super::decimal(text)))
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Id, E> {
-                Ok(Id(None))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Id, E> {
-                Ok(Id(None))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Id, E> {
-                Ok(Id(None))
-            }
-            fn visit_unit<E>(self) -> Result<Id, E> {
-                Ok(Id(None))
-            }
+    let mut table = Table::new();
+    for (name, value) in members {
+        let id = match value {
+            Value::Number(number) => number.as_u64().and_then(|id| u32::try_from(id).ok()),
+            // Until Perl 5.36 a number that had been a hash key was written as a string, and such a value stays for good.
+            Value::Text(text) => super::decimal(&text),
+            Value::Null | Value::Flag(_) => None,
+            Value::List(_) | Value::Object(_) => return Err(format!("{name:?} has no id")),
+        };
+        if let Some(id) = id {
+            table.insert(name, id);
         }
-        deserializer.deserialize_any(Number)
     }
+    Ok(table)
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::json::Value;
 use super::super::{AbsPath, Id, Owner, mode};
 use crate::escape;
+use crate::json::Value;
 use crate::problem::Problem;
 
 /// How alike two keys must be (Jaro-Winkler) for the one to be taken for a misspelling of the other.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::value::StrDeserializer;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, json};
 
 use crate::escape;
+use crate::manifest::AbsPath;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,11 +94,125 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
+/// An object whose members are taken out by their names: the code that serde makes for a type is many times larger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object(pub Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).and_then(|value| Self::take(value).map_err(D::Error::custom))
+    }
+}
+
+impl Object {
+    /// Takes a member out.
+    ///
+    /// # Errors
+    /// The member is missing, stands there twice or has another type.
+    pub fn member<T: Take>(&mut self, key: &str) -> Result<T, String> {
+        let value = self.remove(key)?.ok_or_else(|| format!("missing field `{key}`"))?;
+        T::take(value).map_err(|why| format!("field `{key}`: {why}"))
+    }
+
+    /// Takes a member out that may be missing.
+    ///
+    /// # Errors
+    /// The member stands there twice or has another type.
+    pub fn member_or_default<T: Take + Default>(&mut self, key: &str) -> Result<T, String> {
+        let taken = self.remove(key)?.map_or_else(|| Ok(T::default()), T::take);
+        taken.map_err(|why| format!("field `{key}`: {why}"))
+    }
+
+    /// Takes a member out that is one of a few words.
+    ///
+    /// # Errors
+    /// The member is missing, stands there twice or is none of the words.
+    pub fn word<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
+        let text = self.member::<String>(key)?;
+        let word = T::deserialize(StrDeserializer::<serde_json::Error>::new(&text));
+        word.map_err(|why| format!("field `{key}`: {why}"))
+    }
+
+    fn remove(&mut self, key: &str) -> Result<Option<Value>, String> {
+        let at = |members: &[(String, Value)]| members.iter().position(|(name, _)| name == key);
+        let value = at(&self.0).map(|index| self.0.swap_remove(index).1);
+        if at(&self.0).is_some() { Err(format!("duplicate field `{key}`")) } else { Ok(value) }
+    }
+}
+
+/// Types that are read from a member of an [`Object`].
+pub trait Take: Sized {
+    /// Takes what a value holds.
+    ///
+    /// # Errors
+    /// Why the value is no such thing.
+    fn take(value: Value) -> Result<Self, String>;
+}
+
+impl Take for Value {
+    fn take(value: Value) -> Result<Self, String> {
+        Ok(value)
+    }
+}
+
+impl Take for Object {
+    fn take(value: Value) -> Result<Self, String> {
+        if let Value::Object(members) = value { Ok(Self(members)) } else { Err("it is no object".to_owned()) }
+    }
+}
+
+impl Take for String {
+    fn take(value: Value) -> Result<Self, String> {
+        if let Value::Text(text) = value { Ok(text) } else { Err("it is no text".to_owned()) }
+    }
+}
+
+impl Take for AbsPath {
+    fn take(value: Value) -> Result<Self, String> {
+        String::take(value)?.try_into()
+    }
+}
+
+impl Take for Number {
+    fn take(value: Value) -> Result<Self, String> {
+        if let Value::Number(number) = value { Ok(number) } else { Err("it is no number".to_owned()) }
+    }
+}
+
+impl Take for u64 {
+    fn take(value: Value) -> Result<Self, String> {
+        Number::take(value)?.as_u64().ok_or_else(|| "it is no whole number".to_owned())
+    }
+}
+
+impl Take for usize {
+    fn take(value: Value) -> Result<Self, String> {
+        Self::try_from(u64::take(value)?).map_err(|error| error.to_string())
+    }
+}
+
+impl<T: Take> Take for Vec<T> {
+    fn take(value: Value) -> Result<Self, String> {
+        if let Value::List(values) = value {
+            values.into_iter().map(T::take).collect()
+        } else {
+            Err("it is no list".to_owned())
+        }
+    }
+}
+
+impl<T: Take> Take for Option<T> {
+    fn take(value: Value) -> Result<Self, String> {
+        if let Value::Null = value { Ok(None) } else { T::take(value).map(Some) }
+    }
+}
+
 /// How deep lists and objects go over several lines; what is in them takes one line each.
 const DEEP: usize = 2;
 
 impl Value {
     /// The value as JSON, for people: every entry on a line of its own.
+    #[must_use]
     pub fn to_json(&self) -> String {
         let mut json = String::new();
         self.write(&mut json, 0);
