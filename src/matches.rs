@@ -1,6 +1,5 @@
 //! Matches of a pattern in a directory, on a store or on the root.
 
-use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags};
@@ -29,7 +28,7 @@ impl Matches {
     /// Lists a directory, which is the one that the pattern is in.
     pub fn of(dir: BorrowedFd<'_>, entry: &Entry, coverage: &Coverage<'_>) -> Result<Self, Errno> {
         let (text, folder) = (entry.target.name(), entry.target.parent().unwrap_or_else(AbsPath::root));
-        let (mut names, mut links) = (BTreeSet::new(), BTreeSet::new());
+        let (mut names, mut links) = (Vec::new(), Vec::new());
         let mut problems = Vec::new();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         for found in Dir::new(rustix::fs::openat(dir, ".", flags, Mode::empty())?)? {
@@ -65,10 +64,15 @@ impl Matches {
                 let problem = Problem::new("it matches a file that has the pattern itself for its name");
                 problems.push(problem.remedy("rename it; until then it is left out"));
             } else if coverage.pattern(&folder.child(name)).is_some_and(|it| it.target == entry.target) {
-                if is_brought { &mut names } else { &mut links }.insert(name.to_owned());
+                if is_brought { &mut names } else { &mut links }.push(name.to_owned());
             }
         }
-        Ok(Self { names: names.into_iter().collect(), links: links.into_iter().collect(), problems })
+        for list in [&mut names, &mut links] {
+            list.sort_unstable();
+            // A file that is renamed meanwhile may be listed under one name twice.
+            list.dedup();
+        }
+        Ok(Self { names, links, problems })
     }
 
     /// What is to be said of the links in a directory of a store.

@@ -1,6 +1,5 @@
 //! One entry held against what is there.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -124,8 +123,8 @@ pub struct Checker<'c, 'm> {
     pub notes: Vec<String>,
     /// The answer to "does a unit run `--adopt` at shutdown?"; none before the question came up.
     pub brought_at_shutdown: Option<bool>,
-    /// The mount table by mount point, read when something is not as it should be.
-    pub mounts: Option<BTreeMap<String, Vec<Mount>>>,
+    /// The mount table in the order of mount points, read when something is not as it should be.
+    pub mounts: Option<Vec<Mount>>,
     /// The sysroot's path, with which mount points begin.
     pub prefix: AbsPath,
 }
@@ -497,11 +496,10 @@ impl Checker<'_, '_> {
     fn why_not(&mut self, target: &AbsPath, otherwise: &str) -> Verdict {
         let prefix = self.prefix.clone();
         let mounts = self.mounts();
-        if !mounts.contains_key(prefix.join(target).as_str()) {
+        if mounts_at(mounts, prefix.join(target).as_str()).is_empty() {
             return (Status::NotMounted, otherwise.to_owned());
         }
-        let above = target.ancestors().find_map(|above| mounts.get(&prefix.join_text(above)));
-        match above.and_then(|mounts| mounts.last()) {
+        match target.ancestors().find_map(|above| mounts_at(mounts, &prefix.join_text(above)).last()) {
             Some(over) => {
                 let (by, point) = (over.shown(), escape::name(&over.point));
                 (Status::Covered, format!("by {by}, mounted at {point}"))
@@ -514,7 +512,7 @@ impl Checker<'_, '_> {
     fn wrong_mount(&mut self, target: &AbsPath, source: &AbsPath, seen: &Mount) -> Verdict {
         let shown = format!("{}, {}", seen.shown(), escape::name(&seen.root));
         let point = self.prefix.join(target);
-        let stack = self.mounts().get(point.as_str()).map_or(0, Vec::len);
+        let stack = mounts_at(self.mounts(), point.as_str()).len();
         let ours = self.report.state(target) == Some(State::Mounted);
         if stack > 1 && ours {
             return (Status::Covered, format!("by {shown}; unmount that to see it again"));
@@ -525,15 +523,20 @@ impl Checker<'_, '_> {
         )
     }
 
-    fn mounts(&mut self) -> &BTreeMap<String, Vec<Mount>> {
+    fn mounts(&mut self) -> &[Mount] {
         self.mounts.get_or_insert_with(|| {
-            let mut mounts: BTreeMap<String, Vec<Mount>> = BTreeMap::new();
-            for mount in table::all().unwrap_or_default() {
-                mounts.entry(mount.point.clone()).or_default().push(mount);
-            }
+            let mut mounts = table::all().unwrap_or_default();
+            mounts.sort_by(|one, other| one.point.cmp(&other.point));
             mounts
         })
     }
+}
+
+/// The mounts at a path, one over the other.
+fn mounts_at<'m>(mounts: &'m [Mount], point: &str) -> &'m [Mount] {
+    let first = mounts.partition_point(|mount| *mount.point < *point);
+    let mounts = &mounts[first..];
+    &mounts[..mounts.partition_point(|mount| mount.point == point)]
 }
 
 /// Parts of a store that cannot be used, by the reason.

@@ -1,8 +1,5 @@
 //! A pattern held against what is there: every file that it is for, on its store and on the root.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 use super::entry::{Checked, Checker, Status, Verdict};
 use crate::adopt;
 use crate::manifest::AbsPath;
@@ -20,22 +17,20 @@ impl Checker<'_, '_> {
             Ok(names) => names,
             Err(verdict) => return vec![Self::checked(item, &entry.target, entry.source(), verdict)],
         };
-        let mut lines = BTreeMap::new();
-        for name in stored {
-            let line = self.line(item, &above.child(&name), &folder.child(&name));
-            lines.insert(name, line);
-        }
+        let mut lines: Vec<_> =
+            stored.iter().map(|name| self.line(item, &above.child(name), &folder.child(name))).collect();
         for name in self.on_root(item, &above) {
-            if let Entry::Vacant(line) = lines.entry(name) {
-                let (target, source) = (above.child(line.key()), folder.child(line.key()));
-                line.insert(Self::checked(item, &target, &source, self.not_stored()));
+            if stored.binary_search(&name).is_err() {
+                let (target, source) = (above.child(&name), folder.child(&name));
+                lines.push(Self::checked(item, &target, &source, self.not_stored()));
             }
         }
         if lines.is_empty() {
             let detail = "nothing in the store matches yet".to_owned();
             return vec![Self::checked(item, &entry.target, entry.source(), (Status::Ok, detail))];
         }
-        lines.into_values().collect()
+        lines.sort_by(|one, other| one.target.cmp(&other.target));
+        lines
     }
 
     fn on_store(&mut self, item: &Item<'_>, folder: &AbsPath) -> Result<Vec<String>, Verdict> {

@@ -1,6 +1,6 @@
 //! Which entry a path belongs to: the one rule that every part of the program goes by.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
 use super::{AbsPath, Entry, Kind, Manifest, Method, refuse};
 
@@ -32,8 +32,9 @@ impl Entry {
 #[derive(Debug)]
 pub struct Coverage<'m> {
     manifest: &'m Manifest,
-    /// The patterns by the directory that they are in; in each the one that has the first say comes first.
-    patterns: BTreeMap<&'m str, Vec<&'m Entry>>,
+    /// The patterns, each with the directory that it is in, in their order; of one directory the one that has the first say comes
+    /// first.
+    patterns: Vec<(&'m str, &'m Entry)>,
     /// Sources of entries that have another path on their store than on the root, in order.
     sources: Vec<(u16, &'m AbsPath)>,
 }
@@ -42,13 +43,11 @@ impl<'m> Coverage<'m> {
     /// That of a manifest.
     #[must_use]
     pub fn new(manifest: &'m Manifest) -> Self {
-        let mut patterns: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
-        for entry in manifest.entries.iter().filter(|entry| entry.kind == Kind::Glob) {
-            patterns.entry(folder(&entry.target)).or_default().push(entry);
-        }
-        for list in patterns.values_mut() {
-            list.sort_by_key(|entry| std::cmp::Reverse((entry.target.name().len(), &entry.target)));
-        }
+        let is_pattern = |entry: &&Entry| entry.kind == Kind::Glob;
+        let mut patterns: Vec<_> =
+            manifest.entries.iter().filter(is_pattern).map(|entry| (folder(&entry.target), entry)).collect();
+        patterns
+            .sort_by_key(|(folder, entry)| (*folder, Reverse((entry.target.name().len(), &entry.target))));
         let mut sources = Vec::new();
         if !patterns.is_empty() {
             let moved = |entry: &'m Entry| Some((entry.store, entry.source.as_ref()?));
@@ -62,8 +61,8 @@ impl<'m> Coverage<'m> {
     /// own says more, or where no entry could be.
     #[must_use]
     pub fn pattern(&self, path: &AbsPath) -> Option<&'m Entry> {
-        let matches = |entry: &&&Entry| super::pattern::matches(entry.target.name(), path.name());
-        let found = *self.patterns.get(folder(path))?.iter().find(matches)?;
+        let matches = |entry: &&Entry| super::pattern::matches(entry.target.name(), path.name());
+        let found = self.patterns_in(folder(path)).find(matches)?;
         (!self.is_taken(path, found.store)).then_some(found)
     }
 
@@ -91,7 +90,12 @@ impl<'m> Coverage<'m> {
     /// Tells if a pattern is for names in a directory above a path.
     #[must_use]
     pub fn has_patterns_above(&self, path: &AbsPath) -> bool {
-        path.ancestors().chain(["/"]).any(|above| self.patterns.contains_key(above))
+        path.ancestors().chain(["/"]).any(|above| self.patterns_in(above).next().is_some())
+    }
+
+    fn patterns_in(&self, folder: &str) -> impl Iterator<Item = &'m Entry> {
+        let first = self.patterns.partition_point(|(other, _)| *other < folder);
+        self.patterns[first..].iter().take_while(move |(other, _)| *other == folder).map(|(_, entry)| *entry)
     }
 
     fn at(&self, path: &AbsPath) -> Option<&'m Entry> {

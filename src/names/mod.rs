@@ -62,7 +62,8 @@ struct Database<'m> {
     known: &'m Table,
     /// In the order in which they are asked.
     sources: Vec<Source>,
-    answers: BTreeMap<String, Option<u32>>,
+    /// In the order of the names.
+    answers: Vec<(String, Option<u32>)>,
 }
 
 /// A file that may know ids.
@@ -123,9 +124,10 @@ impl<'m> Names<'m> {
         if let Some(id) = database.known.get(name) {
             return Some(*id);
         }
-        if let Some(answer) = database.answers.get(name) {
-            return *answer;
-        }
+        let at = match database.answers.binary_search_by(|(known, _)| known.cmp(name)) {
+            Ok(at) => return database.answers[at].1,
+            Err(at) => at,
+        };
         let mut answer = None;
         for source in &database.sources {
             let found = source
@@ -140,7 +142,7 @@ impl<'m> Names<'m> {
                 Err(problem) => self.warnings.push(problem.at(source.place.shown(self.manifest))),
             }
         }
-        database.answers.insert(name.clone(), answer);
+        database.answers.insert(at, (name.clone(), answer));
         answer
     }
 }
@@ -175,7 +177,7 @@ impl<'m> Database<'m> {
             .chain(persisted)
             .map(|(place, form)| Source { place, form, content: OnceCell::new() })
             .collect();
-        Self { known, sources, answers: BTreeMap::new() }
+        Self { known, sources, answers: Vec::new() }
     }
 }
 
