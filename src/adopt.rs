@@ -4,7 +4,6 @@
 //! The decision about each file is three-way, by the versions that a run left on both sides ([`crate::versions`]). No version is lost:
 //! where both sides changed, the root's is kept beside the store's.
 
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{OFlags, RenameFlags};
@@ -36,10 +35,8 @@ pub fn is_set_up(root: BorrowedFd<'_>) -> bool {
     const MOST: u64 = 64 * 1024;
     let text = |path: String| {
         let fd = walk::open_inside(root, &path, OFlags::RDONLY).ok()?;
-        let mut text = Vec::new();
         // A FIFO gives nothing, as nothing is waited for.
-        std::fs::File::from(fd).take(MOST).read_to_end(&mut text).ok()?;
-        String::from_utf8(text).ok()
+        String::from_utf8(walk::content(fd.as_fd(), MOST).ok()?).ok()
     };
     let administrator = ["/etc/systemd/system", "/run/systemd/system"];
     // Masked: a link to /dev/null.

@@ -18,8 +18,10 @@ pub struct Line {
 #[must_use]
 pub fn all() -> Vec<Line> {
     let named = std::env::var(VARIABLE).ok();
-    let texts =
-        FILES.into_iter().chain(named.as_deref()).filter_map(|file| std::fs::read_to_string(file).ok());
+    let texts = FILES
+        .into_iter()
+        .chain(named.as_deref())
+        .filter_map(|file| String::from_utf8(crate::walk::content_at(file, u64::MAX).ok()?).ok());
     texts.flat_map(|text| parse(&text).collect::<Vec<_>>()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! The boot binary: see imp-mount(8).
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,9 +13,9 @@ use imp_mount::lock::{self, Lock};
 use imp_mount::manifest::{Manifest, Phase, wire};
 use imp_mount::mount::{self, Request};
 use imp_mount::plan::{Plan, print};
-use imp_mount::problem::{Problem, Result, describe_io};
+use imp_mount::problem::{Problem, Result, describe, describe_io};
 use imp_mount::report::Outcome;
-use imp_mount::{adopt, fstab, logging, privilege, settle};
+use imp_mount::{adopt, fstab, logging, privilege, settle, walk};
 
 /// Something required failed, or `--check` found a problem.
 const FAILED: u8 = 1;
@@ -64,7 +64,7 @@ fn generate() -> ExitCode {
         let [normal, early, _] = directories.as_slice() else {
             return Err(Problem::new("systemd(1) starts it, with three directories"));
         };
-        if !Path::new(cli::MANIFEST).exists() {
+        if !walk::exists(cli::MANIFEST) {
             return Ok(());
         }
         let cli = Cli::default();
@@ -89,7 +89,7 @@ fn generate() -> ExitCode {
 }
 
 fn in_initrd() -> bool {
-    Path::new("/etc/initrd-release").exists()
+    walk::exists("/etc/initrd-release")
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
@@ -207,13 +207,13 @@ fn json(value: &impl serde::Serialize) -> Result<Page> {
 /// What the kernel command line says to us; a boot does not depend on being able to read it.
 fn words(cli: &Cli) -> Words {
     let path = cli.cmdline.as_deref().unwrap_or("/proc/cmdline");
-    match std::fs::read(path) {
+    match walk::content_at(path, u64::MAX) {
         Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
-        Err(error) => {
+        Err(errno) => {
             log::warn!(
                 "cannot read the kernel command line from {}: {}; none of its words is heeded",
                 escape::name(path),
-                describe_io(&error)
+                describe(errno)
             );
             Words::default()
         }
@@ -222,10 +222,8 @@ fn words(cli: &Cli) -> Words {
 
 fn read(path: &str) -> Result<Manifest> {
     let at = format!("manifest {}", escape::name(path));
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    let file = std::fs::File::open(path).and_then(|file| file.take(wire::LIMIT + 1).read_to_end(&mut bytes));
-    file.map_err(|error| {
-        Problem::new(format!("cannot read it: {}", describe_io(&error))).at(at.as_str()).remedy(
+    let bytes = walk::content_at(path, wire::LIMIT + 1).map_err(|errno| {
+        Problem::new(format!("cannot read it: {}", describe(errno))).at(at.as_str()).remedy(
             "name another with --manifest; on NixOS the initrd of an earlier generation has one, in the boot menu",
         )
     })?;

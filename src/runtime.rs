@@ -2,7 +2,7 @@
 //! a boot, so nothing here is flushed to a disk.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
@@ -123,8 +123,7 @@ pub fn read<D: Document>() -> Result<Option<D>> {
     if stat.size() > LIMIT {
         return wrong(&format!("it has {} bytes, and {LIMIT} are the limit", stat.size()));
     }
-    let mut bytes = Vec::new();
-    File::from(file).take(LIMIT).read_to_end(&mut bytes).map_err(|error| failed(os_error(error)))?;
+    let bytes = walk::content(file.as_fd(), LIMIT).map_err(failed)?;
     let read = serde_json::from_slice::<D>(&bytes);
     let version = read.as_ref().map_or_else(
         |_| serde_json::from_slice::<Head>(&bytes).map_or(D::VERSION, |head| head.version),

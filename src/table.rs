@@ -1,12 +1,11 @@
 //! What is mounted: /proc/self/mountinfo, and statmount(2) for a single mount where the kernel has it.
 
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{self, AtFlags, StatxFlags};
 
 use crate::escape;
-use crate::problem::{Problem, Result, describe_io};
+use crate::problem::{Problem, Result, describe};
 use crate::sys;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -83,12 +82,9 @@ pub fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
 
 /// The whole file, in few reads: the kernel does not say how long it is.
 fn mountinfo() -> Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(16 * 1024);
-    let read = std::fs::File::open(MOUNTINFO).and_then(|mut file| file.read_to_end(&mut text));
-    read.map_err(|error| {
-        Problem::new(format!("cannot read {MOUNTINFO}: {}", describe_io(&error))).remedy("mount /proc")
-    })?;
-    Ok(text)
+    crate::walk::content_at(MOUNTINFO, u64::MAX).map_err(|errno| {
+        Problem::new(format!("cannot read {MOUNTINFO}: {}", describe(errno))).remedy("mount /proc")
+    })
 }
 
 /// One line of `proc_pid_mountinfo(5)`.

@@ -5,9 +5,7 @@
 //! the paths are those of the booted system, also in the initrd. `x-initrd.mount` tells systemd not to unmount it at
 //! shutdown, one by one: it goes with the root. `x-gvfs-hide` and `x-gvfs-trash` are for file managers.
 
-use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -15,9 +13,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::lock::Lock;
-use crate::problem::{Problem, Result, os_error};
+use crate::problem::{Problem, Result};
 use crate::runtime;
 use crate::table::escape;
+use crate::walk;
 
 const DIRECTORY: &str = "/run/mount";
 const NAME: &str = "utab";
@@ -63,11 +62,8 @@ pub fn update(own: &Lock, lines: &[Line], gone: &[String]) -> Result<()> {
     let old = match open(dir.as_fd(), NAME, OFlags::RDONLY) {
         Err(Errno::NOENT) => Vec::new(),
         file => {
-            let mut text = Vec::new();
-            File::from(file.map_err(failed)?)
-                .read_to_end(&mut text)
-                .map_err(|error| failed(os_error(error)))?;
-            text
+            let file = file.map_err(failed)?;
+            walk::content(file.as_fd(), u64::MAX).map_err(failed)?
         }
     };
     let new = merged(&old, lines, gone);
@@ -104,16 +100,16 @@ fn lock(dir: BorrowedFd<'_>) -> Result<Option<File>> {
 }
 
 fn merged(old: &[u8], lines: &[Line], gone: &[String]) -> Vec<u8> {
-    let mut ours = BTreeSet::new();
-    ours.extend(
-        lines.iter().map(|line| escape(&line.target)).chain(gone.iter().map(|target| escape(target))),
-    );
+    let targets = lines.iter().map(|line| &line.target).chain(gone);
+    let mut ours: Vec<_> = targets.map(|target| escape(target)).collect();
+    ours.sort_unstable();
+    let is_one = |target: &str| ours.binary_search_by(|one| one.as_str().cmp(target)).is_ok();
     let is_ours = |line: &[u8]| {
         let target = line
             .trim_ascii_end()
             .split(|byte| *byte == b' ')
             .find_map(|field| field.strip_prefix(b"TARGET="));
-        target.and_then(|target| str::from_utf8(target).ok()).is_some_and(|target| ours.contains(target))
+        target.and_then(|target| str::from_utf8(target).ok()).is_some_and(is_one)
     };
     let mut text = Vec::with_capacity(old.len());
     for line in old.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_ours(line)) {

@@ -6,8 +6,9 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    self, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
+    self, Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
 };
 use rustix::io::Errno;
 use rustix::path::Arg;
@@ -124,6 +125,40 @@ pub fn open_inside(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<Ow
 /// Opens the directory from which a walk starts, by a path that the administrator gave: links in it are followed.
 pub fn base(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The content of something open, and no more than `most` bytes of it: what does not say beforehand how long it is, as in /proc, is
+/// read in few calls.
+pub fn content(fd: BorrowedFd<'_>, most: u64) -> Result<Vec<u8>, Errno> {
+    let mut content = Vec::with_capacity(16 * 1024);
+    loop {
+        match rustix::io::read(fd, spare_capacity(&mut content)) {
+            Ok(0) => return Ok(content),
+            Ok(_) if content.len() as u64 >= most => {
+                content.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+                return Ok(content);
+            }
+            Ok(_) => content.reserve(16 * 1024),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The same of what is at a path, where links are followed.
+pub fn content_at(path: &str, most: u64) -> Result<Vec<u8>, Errno> {
+    content(open_at(path)?.as_fd(), most)
+}
+
+/// Opens what is at a path for reading, where links are followed.
+pub fn open_at(path: &str) -> Result<OwnedFd, Errno> {
+    fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Whether something is at a path, where links are followed.
+#[must_use]
+pub fn exists(path: &str) -> bool {
+    fs::access(path, Access::EXISTS).is_ok()
 }
 
 /// What is at `name` below `dir`, seen through the mounts on it.

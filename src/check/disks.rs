@@ -1,11 +1,9 @@
 //! The disks that are there: what somebody whose store is missing needs to see first.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
 use serde::Serialize;
 
 use crate::table;
+use crate::walk;
 
 /// A block device with a file system that people keep data on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,7 +28,8 @@ pub struct Disk {
 /// Every block device that /proc/partitions lists, but those that are empty or not ours to read.
 #[must_use]
 pub fn all() -> Vec<Disk> {
-    let text = std::fs::read_to_string("/proc/partitions").unwrap_or_default();
+    let text = walk::content_at("/proc/partitions", u64::MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let mounts = table::all().unwrap_or_default();
     let disk = |(name, size): (&str, u64)| {
         let device = format!("/dev/{name}");
@@ -55,8 +54,8 @@ fn partition(line: &str) -> Option<(&str, u64)> {
 fn look(device: &str, size: u64) -> Disk {
     // Both ext4 and XFS say everything in their first blocks, btrfs at 64 KiB.
     let mut head = vec![0_u8; 0x1_0000 + 4096];
-    let read = File::open(device).and_then(|file| file.read_at(&mut head, 0));
-    head.truncate(*read.as_ref().unwrap_or(&0));
+    let read = walk::open_at(device).and_then(|disk| rustix::io::pread(disk, &mut head, 0));
+    head.truncate(read.unwrap_or(0));
     let mut disk = describe(&head);
     if read.is_err() {
         "not readable".clone_into(&mut disk.state);

@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::problem::{Problem, describe_io};
 use crate::report::{Outcome, Report, Run};
 use crate::runtime;
+use crate::walk;
 use crate::walk::Cursor;
 
 use disks::Disk;
@@ -232,7 +233,7 @@ fn next(findings: &Findings) -> Vec<String> {
     }
     for store in findings.stores.iter().filter(|store| store.is_lost()) {
         let device = if store.device.is_empty() { "DEVICE" } else { &store.device };
-        let there = std::path::Path::new(&device_path(device)).exists();
+        let there = walk::exists(&device_path(device));
         let root = if live { "" } else { findings.sysroot.trim_end_matches('/') };
         let place = format!("{root}{}", store.path);
         let (device, place) = (escape::shell(device), escape::shell(&place));

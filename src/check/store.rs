@@ -198,7 +198,7 @@ fn expected(store: &Store, sysroot: &Sysroot) -> Option<(&'static str, String)> 
 /// The same in words, and whether the device exists.
 fn hint(store: &Store, sysroot: &Sysroot) -> String {
     let Some((who, device)) = expected(store, sysroot) else { return String::new() };
-    let there = if std::path::Path::new(&device_path(&device)).exists() {
+    let there = if walk::exists(&device_path(&device)) {
         "which is there: see whether its file system is whole"
     } else {
         "which is not there: is the disk connected, its driver in the initrd, and the name right?"

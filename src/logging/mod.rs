@@ -14,6 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use syslog::Severity;
 
 use crate::escape;
+use crate::walk;
 use format::{journal_line, kernel_record, plain_line, severity, syslog_record};
 
 /// What a log is made from.
@@ -33,8 +34,7 @@ pub struct Options {
 #[expect(clippy::disallowed_methods, reason = "every record is escaped")]
 pub fn init(options: Options) {
     let stderr = io::stderr();
-    let (style, system) =
-        choose(stderr_is(&stderr), options.system, Path::new("/etc/initrd-release").exists());
+    let (style, system) = choose(stderr_is(&stderr), options.system, walk::exists("/etc/initrd-release"));
     let sink = Sink { name: options.name, level: options.level(), stderr, style, system: system.open() };
     log::set_max_level(sink.level);
     // An error says that there is a log already.

@@ -3,10 +3,7 @@
 //!
 //! Nothing found here stops a boot. A store that is a tmpfs itself does; see [`super::store`].
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
@@ -17,7 +14,7 @@ use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Method};
 use crate::plan::{Action, Plan};
-use crate::problem::{Problem, Result, describe, os_error};
+use crate::problem::{Problem, Result, describe};
 use crate::report::{Finding, FindingKind as Kind, StoreReport};
 use crate::table::{self, Mount};
 use crate::walk::{self, Mounts};
@@ -318,12 +315,12 @@ fn device_of(path: &str) -> Result<Option<(u32, u32)>> {
 
 /// The other devices of the btrfs that one belongs to, as links in /sys.
 fn siblings_on_btrfs(link: &str) -> Result<Vec<String>> {
-    let path = if_there(link, std::fs::read_link(link).map_err(os_error))?;
-    let Some(own) = path.as_deref().and_then(Path::file_name) else { return Ok(Vec::new()) };
+    let Some(path) = target(link)? else { return Ok(Vec::new()) };
+    let own = path.rsplit('/').next().unwrap_or_default();
     for uuid in list("/sys/fs/btrfs")? {
         let mut devices = list(&format!("/sys/fs/btrfs/{uuid}/devices"))?;
-        if devices.iter().any(|name| *own == **name) {
-            devices.retain(|name| *own != **name);
+        if devices.iter().any(|name| name == own) {
+            devices.retain(|name| name != own);
             return Ok(devices.into_iter().map(|name| format!("/sys/class/block/{name}")).collect());
         }
     }
@@ -341,12 +338,13 @@ fn block((major, minor): (u32, u32), depth: usize) -> Result<Keeps> {
 /// A block device, or the one that a partition is on, by its link in /sys.
 fn device(link: &str, depth: usize) -> Result<Keeps> {
     let Some(depth) = depth.checked_sub(1) else { return Ok(too_deep()) };
-    let Some(path) = if_there(link, std::fs::read_link(link).map_err(os_error))? else {
+    let Some(path) = target(link)? else {
         return Ok(Keeps::Unseen(format!("{link} is not there")));
     };
-    let text = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    let above = path.parent().and_then(text).filter(|name| name != "block");
-    let Some(name) = above.or_else(|| text(&path)) else { return Ok(Keeps::Disk) };
+    // `.../block/sda/sda1` for a partition, else `.../block/sda`.
+    let mut parts = path.rsplit('/');
+    let own = parts.next().unwrap_or_default();
+    let name = parts.next().filter(|above| *above != "block").unwrap_or(own);
     let is_numbered = |prefix: &str| {
         name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
@@ -354,7 +352,7 @@ fn device(link: &str, depth: usize) -> Result<Keeps> {
         return Ok(Keeps::Memory(format!("{name}, which is memory")));
     }
     if is_numbered("loop") {
-        return backed(&name, depth);
+        return backed(name, depth);
     }
     // Device-mapper, md and bcache. A disk has none.
     for part in list(&format!("/sys/class/block/{name}/slaves"))? {
@@ -370,12 +368,12 @@ fn device(link: &str, depth: usize) -> Result<Keeps> {
 /// A loop device keeps in a file what is written to it.
 fn backed(name: &str, depth: usize) -> Result<Keeps> {
     let path = format!("/sys/class/block/{name}/loop/backing_file");
-    let Some(file) = if_there(&path, std::fs::read(&path).map_err(os_error))? else {
+    let Some(file) = if_there(&path, walk::content_at(&path, u64::MAX))? else {
         return Ok(Keeps::Unseen(format!("{path} is not there")));
     };
     // The kernel ends it with a newline; the name may have some, too.
-    let file = Path::new(OsStr::from_bytes(file.strip_suffix(b"\n").unwrap_or(&file)));
-    let shown = escape::path(file);
+    let file = file.strip_suffix(b"\n").unwrap_or(&file);
+    let shown = escape::name(file);
     let open = || {
         let fd = rustix::fs::openat(CWD, file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let stat = walk::stat(fd.as_fd())?;
@@ -398,15 +396,15 @@ fn backed(name: &str, depth: usize) -> Result<Keeps> {
 
 /// The names in a directory of /sys; none where there is no such directory.
 fn list(folder: &str) -> Result<Vec<String>> {
-    let Some(entries) = if_there(folder, std::fs::read_dir(folder).map_err(os_error))? else {
-        return Ok(Vec::new());
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| Problem::io(format!("cannot read {folder}"), &error))?;
-        names.extend(entry.file_name().into_string());
-    }
-    Ok(names)
+    let names = walk::base(folder).and_then(|dir| walk::names(dir.as_fd(), usize::MAX));
+    let names = if_there(folder, names)?.unwrap_or_default();
+    Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+}
+
+/// Where a link of /sys points to; none where there is no such link.
+fn target(link: &str) -> Result<Option<String>> {
+    let target = if_there(link, rustix::fs::readlink(link, Vec::new()))?;
+    Ok(target.map(|target| target.to_string_lossy().into_owned()))
 }
 
 /// The answer of a call for a path; none where nothing is at the path.

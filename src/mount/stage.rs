@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::Mode;
+use rustix::io::Errno;
 
 use super::kernel::{self, Kernel, SOURCE};
 use crate::manifest::AbsPath;
@@ -78,11 +79,9 @@ impl Stage {
             }
             kernel::detach(left.as_fd()).map_err(failed)?;
         }
-        match std::fs::remove_dir(PATH) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed(crate::problem::os_error(error)))
-            }
-            _ => Ok(()),
+        match rustix::fs::rmdir(PATH) {
+            Err(Errno::NOENT) => Ok(()),
+            removed => removed.map_err(failed),
         }
     }
 }
@@ -95,8 +94,8 @@ impl Drop for Stage {
         if let Err(errno) = kernel::detach(self.mount.as_fd()) {
             log::warn!("cannot unmount {PATH}: {}; the next run will", describe(errno));
         }
-        if let Err(error) = std::fs::remove_dir(PATH) {
-            log::warn!("{PATH} stays: {}", describe_io(&error));
+        if let Err(errno) = rustix::fs::rmdir(PATH) {
+            log::warn!("{PATH} stays: {}", describe(errno));
         }
     }
 }

@@ -147,7 +147,7 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
     };
     let options = options::part(&store.options);
     tree.mount_device(&fstype, &path, &options, dir.as_fd()).map_err(|problem| match problem.errno {
-        Some(Errno::NOENT) if !std::path::Path::new(&path).exists() => problem.remedy(NO_DEVICE),
+        Some(Errno::NOENT) if !walk::exists(&path) => problem.remedy(NO_DEVICE),
         errno if problem.remedy.is_empty() || errno.is_some_and(is_damage) => {
             problem.remedy(advice(&path, &fstype))
         }

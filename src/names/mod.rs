@@ -209,8 +209,8 @@ impl Source {
             Err(problem) => return Err(problem),
         };
         Ok(Some(match self.form {
-            Form::Colons => Content::Table(passwd::parse(&trust::read(fd)?)?),
-            Form::Json => Content::Table(idmap::parse(&trust::read(fd)?)?),
+            Form::Colons => Content::Table(passwd::parse(&trust::read(&fd)?)?),
+            Form::Json => Content::Table(idmap::parse(&trust::read(&fd)?)?),
             Form::Markers => Content::Markers(Markers::new(fd, kind)?),
         }))
     }

@@ -1,13 +1,11 @@
 //! Whether a file may be believed when it says who has which id.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, Stat, fstat};
-use rustix::io::Errno;
 
 use crate::problem::{Problem, Result};
+use crate::walk;
 
 /// No system has that many users; a larger file is no map of names.
 pub const MAX_SIZE: u64 = 4 << 20;
@@ -17,14 +15,11 @@ const NO_ID: u32 = u32::MAX;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// The content of a file that may be believed.
-pub fn read(fd: OwnedFd) -> Result<Vec<u8>> {
-    let stat = stat(&fd)?;
+pub fn read(fd: &OwnedFd) -> Result<Vec<u8>> {
+    let stat = stat(fd)?;
     believable(&stat, FileType::RegularFile, owner())?;
-    let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
-    let mut limited = File::from(fd).take(MAX_SIZE + 1);
-    limited
-        .read_to_end(&mut bytes)
-        .map_err(|error| Problem::os("cannot read it", Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    let bytes =
+        walk::content(fd.as_fd(), MAX_SIZE + 1).map_err(|errno| Problem::os("cannot read it", errno))?;
     // It may have grown since its size was asked for, and /proc and FUSE give sizes that mean nothing.
     if bytes.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(bytes) }
 }
@@ -106,7 +101,7 @@ mod tests {
 
     /// This very directory, made to look as a test needs it.
     fn stat_with(mode: u32, uid: u32, size: i64) -> Stat {
-        let mut stat = fstat(File::open(".").unwrap()).unwrap();
+        let mut stat = fstat(std::fs::File::open(".").unwrap()).unwrap();
         (stat.st_mode, stat.st_uid, stat.st_size) = (mode, uid, size);
         stat
     }
