@@ -21,6 +21,10 @@ macro_rules! rows {
 }
 
 rows![
+    adopt_in_order in_order adopt Ext4;
+    write_back_in_order in_order write_back Ext4;
+    migrate_in_order in_order migrate Ext4;
+    migrate_on_one_disk_in_order in_order migrate_on_one_disk Ext4;
     adopt_cut_off_on_ext4 cut_off adopt Ext4;
     adopt_cut_off_on_xfs cut_off adopt Xfs;
     adopt_cut_off_on_btrfs cut_off adopt Btrfs;
@@ -95,6 +99,40 @@ impl Drop for Wrong {
 
 /// Calls after which less may be there than before.
 const REMOVALS: &[&str] = &["fchmod", "ftruncate", "pwrite64", "renameat2", "unlinkat", "write"];
+
+/// Calls that change a file, after which the disk is waited for.
+const CONTENT: &[&str] = &["fsetxattr", "ftruncate", "pwrite64", "write"];
+const SYNCS: &[&str] = &["fdatasync", "fsync", "syncfs"];
+/// Calls that make a file. A directory and a symbolic link have no content that could come to the disk later than their names.
+const MAKES: &[&str] = &["mkdirat", "openat", "symlinkat"];
+
+/// A rename from a staging directory comes after a call that waits for the disk, with nothing written between the two.
+fn in_order(scene: &Scene) {
+    scene.reset();
+    let mut wrong = Wrong::default();
+    let (mut written, mut made, mut renames) = (None, None, 0);
+    let output = scene.interrupt(&mut |entry| {
+        let call = entry.call;
+        if call.is_one_of(SYNCS) {
+            written = None;
+        } else if call.is_one_of(CONTENT) {
+            written = Some(call);
+        } else if call.is_one_of(MAKES) {
+            made = Some(call);
+        } else if call.is_one_of(&["renameat2"]) {
+            let name = String::from_utf8(entry.paths().swap_remove(0)).unwrap();
+            let has_content =
+                name.starts_with("tree-") || made.is_none_or(|call| call.is_one_of(&["openat"]));
+            renames += u32::from(has_content);
+            if let Some(written) = written.filter(|_| has_content) {
+                wrong.0.push(format!("{call:?} of {name} after {written:?}: no call waits for the disk"));
+            }
+        }
+        true
+    });
+    assert_eq!(output.code, Some(scene.code), "{output:?}");
+    assert!(renames > 1, "{output:?}");
+}
 
 fn cut_off(scene: &Scene) {
     hold(scene, &watched(scene, &mut |_| false), 1);
