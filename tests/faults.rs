@@ -194,7 +194,7 @@ const SAFE: &[&str] = &[
 const ERRORS: [Errno; 4] = [Errno::EIO, Errno::ENOSPC, Errno::EPERM, Errno::EMFILE];
 
 /// Calls for which EPERM is an answer: there are no such attributes in a user namespace, and std goes another way to copy.
-const PERMITTED: &[&str] = &["copy_file_range", "fremovexattr", "fsetxattr", "sendfile", "splice"];
+const PERMITTED: &[&str] = &["fremovexattr", "fsetxattr", "sendfile", "splice"];
 
 fn fail(scenario: &Scenario) {
     fail_on_older(scenario, &[], &|call| !call.name.is_any(SAFE));

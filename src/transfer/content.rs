@@ -3,29 +3,30 @@
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::ErrorKind;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{self, SeekFrom};
+use rustix::fs::{self, Advice, SeekFrom};
 use rustix::io::Errno;
 
 use crate::problem::os_error;
 use crate::walk::Stat;
 
-/// The size of one read and write.
-const CHUNK: usize = 1 << 18;
+/// The size of one read and write. Larger ones leave the processor's cache.
+const CHUNK: usize = 1 << 16;
+/// So much of a large file is copied before the kernel begins to write it to the disk.
+const WRITTEN: u64 = 1 << 24;
 /// The parts of which a digest leaves out those that are all zeros.
 const BLOCK: usize = 1 << 12;
 /// Up to this size a file is copied without a search for holes.
 const SMALL: u64 = 1 << 16;
 
-/// Copies content to one file system. Keeps a buffer, and the calls that do not work between a source and the destination.
+/// Copies content to one file system.
 #[derive(Debug, Default)]
 pub struct Content {
     buffer: Vec<u8>,
     /// The file system, by its device number, that cannot share content with the destination.
     unshared: Option<(u32, u32)>,
-    /// The file system between which and the destination `copy_file_range(2)` does not work.
-    unranged: Option<(u32, u32)>,
 }
 
 impl Content {
@@ -53,11 +54,11 @@ impl Content {
         }
         let mut at = 0;
         if size <= SMALL {
-            at = self.part((source, target), (0, size), device, progress)?;
+            at = self.part((source, target), (0, size), progress)?;
         } else {
             while let Some((start, end)) = data(source, at)? {
                 progress(start.saturating_sub(at));
-                at = self.part((source, target), (start, end), device, progress)?;
+                at = self.part((source, target), (start, end), progress)?;
                 // The source became shorter, which the comparison afterwards finds.
                 if at < end {
                     break;
@@ -73,37 +74,33 @@ impl Content {
         &mut self,
         (source, target): (&File, &File),
         (start, end): (u64, u64),
-        device: Option<(u32, u32)>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, Errno> {
-        let mut at = start;
-        // For small files the call costs more than it saves.
-        while end - at > SMALL && self.unranged != device {
-            let (mut from, mut to) = (at, at);
-            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(64 * CHUNK);
-            match fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), length) {
-                Ok(0) | Err(_) => self.unranged = device,
-                Ok(length) => {
-                    at += length as u64;
-                    progress(length as u64);
-                }
-            }
-        }
+        let (mut at, mut written) = (start, start);
         if at < end && self.buffer.is_empty() {
             self.buffer = vec![0; CHUNK];
         }
         while at < end {
             let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-            let length = source.read_at(&mut self.buffer[..wanted], at).map_err(os_error)?;
+            let length = read(source, &mut self.buffer[..wanted], at)?;
             if length == 0 {
                 break;
             }
             target.write_all_at(&self.buffer[..length], at).map_err(os_error)?;
             at += length as u64;
             progress(length as u64);
+            if at - written >= WRITTEN {
+                begin_writing(target, written, at);
+                written = at;
+            }
         }
         Ok(at)
     }
+}
+
+/// Has the kernel begin to write a part of a file to the disk while the next one is read. This is only a hint.
+fn begin_writing(target: &File, start: u64, end: u64) {
+    let _ = fs::fadvise(target, start, NonZeroU64::new(end - start), Advice::DontNeed);
 }
 
 /// The next part of a file that is no hole, at or after an offset; none at its end.

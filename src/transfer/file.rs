@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::Name;
 use super::attributes::{self, Handle, Unsupported};
 use super::content::{self, Content, Digest};
+use super::level::AHEAD_BYTES;
 use super::remove::remove;
 use super::staging::{NEW, Staging};
 use super::unnamed::{Unnamed, rename};
@@ -205,8 +206,6 @@ pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
     }
 }
 
-/// How much of a file is read ahead of its comparison.
-const AHEAD: u64 = 1 << 18;
 /// The property that is compared last: files that differ in it have nothing else that differs.
 pub const SEALS: &str = "inode flags (chattr)";
 
@@ -261,7 +260,7 @@ impl Alike {
 
     /// Has the kernel drop what it holds of the second file and is on the disk, and read the beginning of it. All of this is only a hint.
     pub fn read_ahead(&self) {
-        let length = self.size.and_then(|size| NonZeroU64::new(size.min(AHEAD)));
+        let length = self.size.and_then(|size| NonZeroU64::new(size.min(AHEAD_BYTES)));
         if length.is_some() {
             let _ = fs::fadvise(&self.target.fd, 0, None, Advice::DontNeed);
             let _ = fs::fadvise(&self.target.fd, 0, length, Advice::WillNeed);

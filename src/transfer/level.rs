@@ -2,17 +2,23 @@
 //! above are opened again by `..`, and compared with what they were.
 
 use std::ffi::CString;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use rustix::fs::{self, Advice, OFlags};
 use rustix::io::Errno;
 
 use super::Name;
 use super::remove::parent;
-use crate::walk::{self, Identity, Stat};
+use crate::walk::{self, Identity, Mounts, Stat};
 
 /// Directories that are kept open on the way down.
 const OPEN: usize = 16;
+/// So many files are read ahead of the one that is copied or compared.
+pub const AHEAD: usize = 32;
+/// How much of each is read ahead, in bytes.
+pub const AHEAD_BYTES: u64 = 1 << 18;
 
 /// A directory on the way down. It may be closed, and is opened again from one below it.
 pub struct Held {
@@ -69,6 +75,34 @@ pub struct Level {
     pub count: usize,
     /// The length of the path above it.
     pub end: usize,
+    /// How many of the names that are still to be done were read ahead.
+    pub ahead: usize,
+}
+
+impl Level {
+    /// The next name. Before it, the kernel begins to read the files that come after it, where all of them will be copied. That is only a
+    /// hint: without it a copy waits for the disk twice for each small file.
+    pub fn next(&mut self) -> Option<CString> {
+        if self.fresh && self.ahead <= AHEAD / 2 {
+            let names = self.names.as_slice();
+            if let Ok(dir) = self.source.fd() {
+                names.iter().take(AHEAD).skip(self.ahead).for_each(|name| read_ahead((dir, name)));
+            }
+            self.ahead = names.len().min(AHEAD);
+        }
+        self.ahead = self.ahead.saturating_sub(1);
+        self.names.next()
+    }
+}
+
+fn read_ahead((dir, name): Name<'_>) {
+    let Ok(stat) = walk::stat_at(dir, name) else { return };
+    let Some(length) = NonZeroU64::new(stat.size().min(AHEAD_BYTES)).filter(|_| stat.is_file()) else {
+        return;
+    };
+    if let Ok(file) = walk::open(dir, name, OFlags::RDONLY, Mounts::Stay) {
+        let _ = fs::fadvise(&file, 0, Some(length), Advice::WillNeed);
+    }
 }
 
 /// The destination of one file.

@@ -18,7 +18,7 @@ use super::attributes::{self, Unsupported};
 use super::content::Digest;
 use super::file::{self, Alike, Copier, Ignore};
 use super::late::{Late, Times};
-use super::level::{Held, Level, To, close_far, reopen};
+use super::level::{AHEAD, Held, Level, To, close_far, reopen};
 use super::remove::remove;
 use super::seals::{Seal, descend};
 use super::staging::Stagings;
@@ -28,8 +28,6 @@ use crate::walk::{self, Identity, Mounts, Stat};
 
 /// Starts the names of copies in a staging directory.
 const KEY: &str = "tree-";
-/// So many files are read ahead of their comparison.
-const AHEAD: usize = 32;
 /// A transfer that goes on after failures gives up after so many.
 const FAILURES: usize = 100;
 
@@ -212,7 +210,7 @@ impl<'t> Transfer<'t> {
         let mut levels: Vec<Level> = Vec::new();
         levels.extend(walk.step(from, to.map(|name| To { name, private, fresh: false }), 0)?);
         while let Some(level) = levels.last_mut() {
-            if let Some(name) = level.names.next() {
+            if let Some(name) = level.next() {
                 let end = walk.path.len();
                 if end > 0 {
                     walk.path.push(b'/');
@@ -679,6 +677,7 @@ impl Walk<'_, '_> {
             count: names.len(),
             names: names.into_iter(),
             end: 0,
+            ahead: 0,
         };
         Ok(Some(level))
     }
