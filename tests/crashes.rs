@@ -253,11 +253,11 @@ fn converges(scene: &Scene, expected: &State) -> Option<String> {
 }
 
 fn killed(scene: &Scene) {
-    fail(scene, &mut |_, call| Injected::kill_nth(&call));
+    fail(scene, &mut |_, call| Injected::kill(&call));
 }
 
 fn errors(scene: &Scene) {
-    fail(scene, &mut |number, call| Injected::error_nth(ERRORS[number % ERRORS.len()], &call));
+    fail(scene, &mut |number, call| Injected::error(ERRORS[number % ERRORS.len()], &call));
 }
 
 const ERRORS: [Errno; 3] = [Errno::EIO, Errno::ENOSPC, Errno::EPERM];

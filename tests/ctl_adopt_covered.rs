@@ -300,7 +300,7 @@ fn a_nested_subvolume() {
 
 /// Kills it before the first call of this name once something was copied.
 fn kill_at(machine: &Machine, call: &str, nth: usize, path: &str) {
-    let fault = Injected::KillNth(Name::of(call), nth);
+    let fault = Injected::Kill(Name::of(call), nth);
     let (output, _) = machine.trace_impctl(&[fault], "adopt", &[path]);
     assert_eq!(output.signal, Some(9), "{output:?}");
 }

@@ -113,7 +113,7 @@ fn killed_at_any_moment() {
     let (before, expected, calls) = reference(&case);
     for (_, call) in taken(&calls) {
         case.reset();
-        let (output, _) = case.run(&[Injected::kill_nth(&call)]);
+        let (output, _) = case.run(&[Injected::kill(&call)]);
         assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
         let killed = case.state();
         assert_eq!(seen_differences(&before, &killed), [] as [&str; 0], "{call:?}");
@@ -133,7 +133,7 @@ fn errors_at_any_moment() {
     for (number, call) in taken(&calls) {
         let errno = [Errno::EIO, Errno::ENOSPC, Errno::EPERM][number / 3 % 3];
         case.reset();
-        let (output, _) = case.run(&[Injected::error_nth(errno, &call)]);
+        let (output, _) = case.run(&[Injected::error(errno, &call)]);
         let failed = case.state();
         assert_eq!(seen_differences(&before, &failed), [] as [&str; 0], "{errno} at {call:?}: {output:?}");
         let said = output.stderr.contains("error: ") || output.stderr.contains("warning: ");

@@ -193,7 +193,7 @@ fn killed_before_there_is_another() {
     let mut killed = 0;
     for call in &calls[from - 1..] {
         fs::write(REPORT, "damaged").unwrap();
-        let (output, _) = machine.trace_live(&[Injected::kill_nth(call)], &[]);
+        let (output, _) = machine.trace_live(&[Injected::kill(call)], &[]);
         if output.signal.is_none() {
             continue;
         }

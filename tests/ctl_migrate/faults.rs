@@ -59,7 +59,7 @@ pub fn copies_that_are_of_no_use() {
     }
     manifest(json!([{ "directory": "/srv/a" }]));
     // The first one is of the directory above.
-    let killed = trace(&[Injected::KillNth(Name::of("renameat2"), 1)], Path::new("/"), &words());
+    let killed = trace(&[Injected::Kill(Name::of("renameat2"), 1)], Path::new("/"), &words());
     assert_eq!(killed.0.signal, Some(9));
     let before = Snapshot::of(Path::new(NEW));
     manifest(json!([{ "directory": "/srv/b" }]));
@@ -90,7 +90,7 @@ pub fn a_file_that_cannot_be_read() {
     output.ok();
     run(&["rm", "-r", "/tmp/new/srv"]).ok();
     let mut reads = calls.iter().filter(|call| call.is_one_of(&["pread64"]));
-    let bad = Injected::error_nth(Errno::EIO, reads.nth(1).unwrap());
+    let bad = Injected::error(Errno::EIO, reads.nth(1).unwrap());
     let output = trace(&[bad], Path::new("/"), &words()).0.expect(1);
     output.clone().says_in_one_line(&["error: /srv/a: cannot copy three: ", "Input/output error"]);
     output.clone().says_in_one_line(&["error: /srv/a/three: it is not on the store"]);
@@ -250,7 +250,7 @@ pub fn killed_at_any_moment() {
     let (expected, calls) = case.reference();
     for (_, call) in taken(&calls, [3, 1], changes) {
         Case::reset();
-        let (output, _) = case.run(&[Injected::kill_nth(&call)]);
+        let (output, _) = case.run(&[Injected::kill(&call)]);
         assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
         let (again, after) = (Case::run_again(), Case::state());
         assert!(
@@ -279,7 +279,7 @@ fn fail(steps: [usize; 2], is: impl Fn(&Call) -> bool) {
         // Not the same at every time, whatever the step.
         let errno = [Errno::EIO, Errno::ENOSPC, Errno::EPERM][number / steps[0] % 3];
         Case::reset();
-        let (output, _) = case.run(&[Injected::error_nth(errno, &call)]);
+        let (output, _) = case.run(&[Injected::error(errno, &call)]);
         let failed = Case::state();
         let found = format!("{errno} at {call:?}: {output:?}");
         assert_eq!(before.losses(&failed.0), [] as [&str; 0], "{found}");

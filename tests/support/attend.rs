@@ -10,12 +10,12 @@ use std::process::ExitStatus;
 
 use nix::errno::Errno;
 use nix::sys::ptrace;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::Output;
-use super::inject::{Entry, Name, registers, see};
+use super::inject::{Entry, Injected, Name, Verdict, registers, see};
 
 /// The calls that are stopped at, and which of their arguments are paths.
 const PATHS: &[(&[&str], &[usize])] = &[
@@ -68,7 +68,46 @@ pub type Act<'a> = dyn FnMut(&Entry) + 'a;
 /// Runs a program in a root directory. Before each system call of [`PATHS`], from the start of its main function on, and of all
 /// threads and processes that it starts, it waits until `act` has returned.
 pub fn attend(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
-    see(root, argv, &filter(), &mut |pid| (watch(pid, act), ())).0
+    let names = PATHS.iter().flat_map(|(names, _)| *names).map(|name| Name::of(name));
+    let (mut index, mut stacks) = (0, 0);
+    let mut counts = HashMap::new();
+    let mut stop = |mut entry: Entry| {
+        if entry.call.name.0 == LAST {
+            stacks += 1;
+        } else if stacks >= 2 {
+            entry.call.index = index;
+            index += 1;
+            count(&mut counts, &mut entry);
+            act(&entry);
+        }
+        Verdict::Made
+    };
+    see(root, argv, &filter(names.chain([Name(LAST)])), &mut |pid| (watch(pid, &mut stop), ())).0
+}
+
+/// Runs a program with these faults in a root directory. It is stopped at no other calls than those of their names; the faults are
+/// those of its first thread.
+pub(super) fn with_faults(faults: &[Injected], root: &Path, argv: &[OsString]) -> Output {
+    let names = faults.iter().map(|fault| fault.name());
+    let mut counts = HashMap::new();
+    let mut watch = |pid| {
+        let mut stop = |mut entry: Entry| {
+            if entry.pid != pid {
+                return Verdict::Made;
+            }
+            count(&mut counts, &mut entry);
+            Verdict::of(faults, &entry)
+        };
+        (watch(pid, &mut stop), ())
+    };
+    see(root, argv, &filter(names), &mut watch).0
+}
+
+/// Numbers a call among those of its name.
+fn count(counts: &mut HashMap<i64, usize>, entry: &mut Entry) {
+    let count = counts.entry(entry.call.name.0).or_insert(0);
+    entry.call.nth = *count;
+    *count += 1;
 }
 
 impl Entry {
@@ -96,15 +135,14 @@ fn text(memory: &File, at: u64) -> Option<Vec<u8>> {
 /// The call by which Rust's runtime gives a thread a stack for signals. The second one is the last before main.
 const LAST: i64 = libc::SYS_sigaltstack;
 
-/// A filter of seccomp(2) that stops at calls that use names, and at [`LAST`].
-fn filter() -> Vec<libc::sock_filter> {
+/// A filter of seccomp(2) that stops at these calls.
+fn filter(names: impl Iterator<Item = Name>) -> Vec<libc::sock_filter> {
     let step =
         |code: u32, jf: u8, k: u32| libc::sock_filter { code: u16::try_from(code).unwrap(), jt: 0, jf, k };
     let give = |what: u32| step(libc::BPF_RET | libc::BPF_K, 0, what);
     // The number of the call is the first word of what the filter sees.
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
-    let names = PATHS.iter().flat_map(|(names, _)| *names).map(|name| Name::of(name).0);
-    for number in names.chain([LAST]) {
+    for Name(number) in names {
         program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, u32::try_from(number).unwrap()));
         program.push(give(libc::SECCOMP_RET_TRACE));
     }
@@ -112,7 +150,8 @@ fn filter() -> Vec<libc::sock_filter> {
     program
 }
 
-fn watch(pid: Pid, act: &mut Act<'_>) -> ExitStatus {
+/// Sees a program to its end with all threads and processes that it starts, stopped at the calls of its filter.
+fn watch(pid: Pid, stop: &mut dyn FnMut(Entry) -> Verdict) -> ExitStatus {
     let options = ptrace::Options::PTRACE_O_EXITKILL
         | ptrace::Options::PTRACE_O_TRACESECCOMP
         | ptrace::Options::PTRACE_O_TRACECLONE
@@ -120,8 +159,6 @@ fn watch(pid: Pid, act: &mut Act<'_>) -> ExitStatus {
         | ptrace::Options::PTRACE_O_TRACEVFORK
         | ptrace::Options::PTRACE_O_TRACEEXEC;
     ptrace::setoptions(pid, options).unwrap();
-    let (mut index, mut stacks) = (0, 0);
-    let mut counts = HashMap::new();
     let mut known = HashSet::from([pid]);
     let (mut next, mut signal) = (pid, None);
     loop {
@@ -139,15 +176,14 @@ fn watch(pid: Pid, act: &mut Act<'_>) -> ExitStatus {
         next = status.pid().unwrap();
         match status {
             WaitStatus::PtraceEvent(_, _, event) if event == ptrace::Event::PTRACE_EVENT_SECCOMP as i32 => {
-                let mut entry = registers::entry(next, index);
-                if entry.call.name.0 == LAST {
-                    stacks += 1;
-                } else if stacks >= 2 {
-                    let count = counts.entry(entry.call.name.0).or_insert(0);
-                    entry.call.nth = *count;
-                    *count += 1;
-                    index += 1;
-                    act(&entry);
+                match stop(registers::entry(next, 0)) {
+                    Verdict::Made => {}
+                    Verdict::Fails(errno) => {
+                        // What is to be returned is there already where the call is not made.
+                        registers::skip(next);
+                        registers::fail(next, errno);
+                    }
+                    Verdict::Killed => kill(pid, Signal::SIGKILL).unwrap(),
                 }
             }
             // Threads and processes are born stopped.

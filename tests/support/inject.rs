@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::Output;
+use super::attend::with_faults;
 
 /// Calls that change something, or make sure that it is on the disk.
 pub const CHANGES: &[&str] = &[
@@ -71,14 +72,10 @@ pub struct Name(pub(super) i64);
 /// A fault at one system call, or at all of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Injected {
-    /// The program is killed in place of making the call.
-    Kill(usize),
-    /// The call fails, without having done anything.
-    Error(usize, Errno),
-    /// As the first, by its name and how many of that name came before: where others come and go by chance.
-    KillNth(Name, usize),
-    /// As the second, in the same way.
-    ErrorNth(Name, usize, Errno),
+    /// The program is killed in place of making the call of this name before which so many of that name were made.
+    Kill(Name, usize),
+    /// The same call fails, without having done anything.
+    Error(Name, usize, Errno),
     /// A kernel that does not have this call.
     Missing(Name),
     /// A sandbox that denies this call.
@@ -102,22 +99,20 @@ impl Injected {
 
     /// The call fails, once.
     pub fn error(errno: Errno, call: &Call) -> Self {
-        Self::Error(call.index, errno)
+        Self::Error(call.name, call.nth, errno)
     }
 
     /// The program is killed in place of making the call.
     pub fn kill(call: &Call) -> Self {
-        Self::Kill(call.index)
+        Self::Kill(call.name, call.nth)
     }
 
-    /// The same where the number of other calls differs by chance.
-    pub fn kill_nth(call: &Call) -> Self {
-        Self::KillNth(call.name, call.nth)
-    }
-
-    /// The call fails, once, where the number of other calls differs by chance.
-    pub fn error_nth(errno: Errno, call: &Call) -> Self {
-        Self::ErrorNth(call.name, call.nth, errno)
+    /// The call that it is at.
+    pub(super) fn name(self) -> Name {
+        match self {
+            Self::Kill(name, _) | Self::Error(name, ..) | Self::Missing(name) | Self::Denied(name) => name,
+            Self::NoDetachedAssembly | Self::NoMountBeneath => Name(libc::SYS_move_mount),
+        }
     }
 }
 
@@ -129,22 +124,28 @@ pub struct Entry {
 }
 
 /// What happens to it.
-enum Verdict {
+pub(super) enum Verdict {
     Made,
     Fails(Errno),
     Killed,
 }
 
+impl Verdict {
+    /// What one of these faults makes of a call.
+    pub(super) fn of(faults: &[Injected], entry: &Entry) -> Self {
+        let verdicts = faults.iter().map(|fault| fault.verdict(entry));
+        verdicts.fold(Self::Made, |one, other| if matches!(one, Self::Made) { other } else { one })
+    }
+}
+
 impl Injected {
     fn verdict(self, entry: &Entry) -> Verdict {
-        let Call { index, name, nth } = entry.call;
+        let Call { name, nth, .. } = entry.call;
         let moves = name == Name(libc::SYS_move_mount);
         let [_, _, target, _, flags] = entry.arguments;
         match self {
-            Self::Kill(at) if at == index => Verdict::Killed,
-            Self::Error(at, errno) if at == index => Verdict::Fails(errno),
-            Self::KillNth(one, at) if (one, at) == (name, nth) => Verdict::Killed,
-            Self::ErrorNth(one, at, errno) if (one, at) == (name, nth) => Verdict::Fails(errno),
+            Self::Kill(one, at) if (one, at) == (name, nth) => Verdict::Killed,
+            Self::Error(one, at, errno) if (one, at) == (name, nth) => Verdict::Fails(errno),
             Self::Missing(missing) if missing == name => Verdict::Fails(Errno::ENOSYS),
             Self::Denied(denied) if denied == name => Verdict::Fails(Errno::EPERM),
             Self::NoMountBeneath if moves && flags & 0x200 != 0 => Verdict::Fails(Errno::EINVAL),
@@ -174,8 +175,12 @@ pub fn calls_of(argv: &[OsString]) -> (Output, Vec<Call>) {
     trace(&[], Path::new("/"), argv)
 }
 
-/// Runs a program with these faults in a root directory, and names its system calls from the start of its main function.
+/// Runs a program with these faults in a root directory, and names its system calls from the start of its main function; none where
+/// a fault is at one call, as a stop at each of the others takes as long as the rest of the run.
 pub fn trace(faults: &[Injected], root: &Path, argv: &[OsString]) -> (Output, Vec<Call>) {
+    if faults.iter().any(|fault| matches!(fault, Injected::Kill(..) | Injected::Error(..))) {
+        return (with_faults(faults, root, argv), Vec::new());
+    }
     follow(faults, root, argv, &mut |_| true)
 }
 
@@ -266,7 +271,7 @@ fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<C
     let mut inside: Option<Option<Errno>> = None;
     let (mut signal, mut over) = (None, false);
     loop {
-        // After the only fault there is nothing to wait for but the end.
+        // There is nothing to wait for but the end.
         let resume = if over { ptrace::cont } else { ptrace::syscall };
         match resume(pid, signal.take()) {
             // Killed, and only its end is left to be seen.
@@ -276,10 +281,7 @@ fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<C
         match waitpid(pid, None).unwrap() {
             WaitStatus::PtraceSyscall(_) => match inside.take() {
                 Some(None) => {}
-                Some(Some(errno)) => {
-                    registers::fail(pid, errno);
-                    over = matches!(faults, [Injected::Error(..) | Injected::ErrorNth(..)]);
-                }
+                Some(Some(errno)) => registers::fail(pid, errno),
                 None => {
                     let mut entry = registers::entry(pid, calls.len());
                     let count = counts.entry(entry.call.name.0).or_insert(0);
@@ -294,15 +296,13 @@ fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<C
                         let made = calls.iter().filter(|call| call.name == entry.call.name).count();
                         main = if made == 2 { calls.len() } else { 0 };
                     }
-                    let verdicts = faults.iter().map(|fault| fault.verdict(&entry));
-                    match verdicts.reduce(|one, other| if matches!(one, Verdict::Made) { other } else { one })
-                    {
-                        None | Some(Verdict::Made) => inside = Some(None),
-                        Some(Verdict::Fails(errno)) => {
+                    match Verdict::of(faults, &entry) {
+                        Verdict::Made => inside = Some(None),
+                        Verdict::Fails(errno) => {
                             registers::skip(pid);
                             inside = Some(Some(errno));
                         }
-                        Some(Verdict::Killed) => kill(pid, Signal::SIGKILL).unwrap(),
+                        Verdict::Killed => kill(pid, Signal::SIGKILL).unwrap(),
                     }
                 }
             },
