@@ -90,14 +90,15 @@ pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
     }
 
     let arguments = Arguments::from_args();
-    scratch::sweep();
-    let namespaces = outside(PROBE, false)
-        .err()
-        .map(|why| format!("needs mount namespaces: {}", why.message().unwrap_or_default()));
+    // nextest starts this for each test: what is done for all of them is done when it asks for their names.
+    if arguments.list || !arguments.exact {
+        scratch::sweep();
+    }
+    let namespaces = if arguments.list { no_namespaces() } else { None };
     let trials = tests()
         .map(|(name, test)| {
-            let refused = namespaces.clone().or_else(|| test.needs.iter().find_map(|need| need.refused()));
-            trial(name, refused, &arguments, test.needs.contains(&Need::Asked))
+            let refused = if arguments.list { namespaces.clone().or_else(|| test.refused()) } else { None };
+            trial(name, test, refused, &arguments)
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -108,20 +109,40 @@ pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trial(name: String, refused: Option<String>, arguments: &Arguments, asked: bool) -> Trial {
+/// Why no test can run here; none where they can.
+fn no_namespaces() -> Option<String> {
+    let why = outside(PROBE, false).err()?;
+    Some(format!("needs mount namespaces: {}", why.message().unwrap_or_default()))
+}
+
+impl Test {
+    /// Why it cannot run here; none where it can.
+    fn refused(&self) -> Option<String> {
+        self.needs.iter().find_map(|need| need.refused())
+    }
+}
+
+/// A test as the command line gets it. `refused` is why it cannot run where the tests are listed.
+fn trial(name: String, test: &'static Test, refused: Option<String>, arguments: &Arguments) -> Trial {
     let strict = env::var_os(NO_SKIP).is_some();
     // nextest never runs what is listed as ignored, and counts as passed what says so only while it runs.
-    let hidden = refused.is_some() && arguments.list && !strict;
-    if let Some(why) = refused.as_ref().filter(|_| hidden) {
+    let hidden = refused.is_some() && !strict;
+    if let Some(why) = refused.filter(|_| hidden) {
         eprintln!("SKIPPED: {name}: {why}");
     }
     let (title, shown) = (name.clone(), arguments.nocapture);
-    Trial::ignorable_test(title, move || match &refused {
-        Some(why) if strict => Err(why.into()),
-        Some(why) => Ok(Completion::ignored_with(why)),
-        None => outside(&name, shown).map(|()| Completion::Completed),
+    Trial::ignorable_test(title, move || {
+        let refused = test.refused();
+        let failed = if refused.is_some() { None } else { outside(&name, shown).err() };
+        // Without namespaces each of them fails, and it takes a process to know that.
+        match (refused.or_else(|| failed.as_ref().and_then(|_| no_namespaces())), failed) {
+            (Some(why), _) if strict => Err(why.into()),
+            (Some(why), _) => Ok(Completion::ignored_with(why)),
+            (None, Some(failed)) => Err(failed),
+            (None, None) => Ok(Completion::Completed),
+        }
     })
-    .with_ignored_flag(hidden || asked)
+    .with_ignored_flag(hidden || test.needs.contains(&Need::Asked))
 }
 
 /// Starts this program again for one test, and gives its words back where it failed; or shows them, and lets it read.
