@@ -323,7 +323,7 @@ impl Row {
         }
         // As many again as there are files to exchange.
         all.extend((0..moves.len()).map(|seed| (moves.clone(), When::Chance(seed as u64))));
-        self.rounds(row, &all, 4);
+        self.rounds(row, &all, 2);
     }
 
     /// Whatever appears in the homes is exchanged, at once and later.
@@ -340,7 +340,7 @@ impl Row {
                 all.push((vec![replace(Kind::Any, decoy, patience)], When::Always));
             }
         }
-        self.rounds(row, &all, 4);
+        self.rounds(row, &all, 2);
     }
 
     /// What is made in the homes inherits an ACL, is read as soon as that can be, and stays.

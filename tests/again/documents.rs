@@ -14,7 +14,7 @@ use crate::support::{Disk, Fs, Machine, Root};
 /// In as many tests they are tried, each of which has its time.
 const PARTS: usize = 4;
 /// One of so many is tried where not all are asked for.
-const SAMPLE: usize = 4;
+const SAMPLE: usize = 16;
 const PLACES: [&str; 6] = ["README.md", "docs", "tests", "nixos-module", "initrd", "CHANGELOG.md"];
 
 /// Boots and runs one manifest three times each. Devices are left out: a store is mounted where it says.

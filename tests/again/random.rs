@@ -19,7 +19,7 @@ use super::{is_thorough, thrice};
 use crate::support::{Disk, Fs, Machine, Root};
 
 /// How many manifests each of the tests tries, unless so many are asked for.
-const CASES: [u32; 2] = [10, 60];
+const CASES: [u32; 2] = [3, 60];
 const ASKED_FOR: &str = "IMP_MOUNT_TEST_CASES";
 
 /// So few names that entries, patterns and what is there meet often.

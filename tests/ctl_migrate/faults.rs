@@ -248,7 +248,7 @@ fn changes(call: &Call) -> bool {
 pub fn killed_at_any_moment() {
     let case = Case::new();
     let (expected, calls) = case.reference();
-    for (_, call) in taken(&calls, [3, 1], changes) {
+    for (_, call) in taken(&calls, [10, 1], changes) {
         Case::reset();
         let (output, _) = case.run(&[Injected::kill(&call)]);
         assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
@@ -261,11 +261,11 @@ pub fn killed_at_any_moment() {
 }
 
 pub fn errors_when_something_changes() {
-    fail([3, 1], changes);
+    fail([10, 1], changes);
 }
 
 pub fn errors_when_something_is_looked_at() {
-    fail([20, 4], |call| !changes(call) && !call.is_one_of(SAFE));
+    fail([70, 4], |call| !changes(call) && !call.is_one_of(SAFE));
 }
 
 fn fail(steps: [usize; 2], is: impl Fn(&Call) -> bool) {

@@ -43,7 +43,7 @@ fn words() -> Vec<OsString> {
 
 /// One call of so many is taken: in others, and in a developer's own runs.
 fn step() -> usize {
-    if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 3 } else { 13 }
+    if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 3 } else { 40 }
 }
 
 fn reset(store: bool) {
@@ -135,7 +135,7 @@ pub fn a_directory_of_the_users_at_the_destination() {
     let (output, calls) = calls_of(&words());
     output.ok();
     let opens = calls.iter().filter(|call| call.is_one_of(&["openat2"]));
-    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 2 };
+    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 8 };
     for call in opens.step_by(step) {
         reset(true);
         own(&new("home/u"));
