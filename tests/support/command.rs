@@ -3,15 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 /// Names another build of the program that is tested, for another platform or of another profile.
 const PROGRAM: &str = "IMP_MOUNT_TEST_PROGRAM";
@@ -78,17 +79,23 @@ impl fmt::Debug for Output {
     }
 }
 
-/// Runs a program to its end with nothing but PATH in its environment. It dies with the test.
+/// Runs a program to its end with nothing but PATH in its environment. It dies with the test. One that is not there ends with 127, as
+/// in a shell.
 pub fn run(argv: &[impl AsRef<OsStr>]) -> Output {
-    let output = command(argv).output().expect("setpriv (util-linux) is needed");
-    Output::new(argv, output.status, &output.stdout, &output.stderr)
+    match command(argv).output() {
+        Ok(output) => Output::new(argv, output.status, &output.stdout, &output.stderr),
+        Err(error) => Output::new(argv, ExitStatus::from_raw(127 << 8), b"", error.to_string().as_bytes()),
+    }
 }
 
+#[allow(unsafe_code)]
 fn command(argv: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).stdin(Stdio::null());
     // The parent-death signal is lost in a fork, so the program's own process has to set it.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).args(argv);
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).stdin(Stdio::null());
+    let die_with_parent = || set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from);
+    // SAFETY: between fork and exec one system call is made, and nothing else.
+    unsafe { command.pre_exec(die_with_parent) };
     command
 }
 
@@ -107,7 +114,7 @@ pub fn start(argv: &[impl AsRef<OsStr>]) -> Running {
     let (stdout, stderr) = (file("stdout"), file("stderr"));
     let mut command = command(argv);
     command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
-    let child = command.spawn().expect("setpriv (util-linux) is needed");
+    let child = command.spawn().expect("a program to start");
     Running { argv: argv.iter().map(|word| word.as_ref().to_owned()).collect(), child, stdout, stderr }
 }
 
