@@ -36,11 +36,6 @@ use documents::{
 use generators::{the_entries_that_lost_prints, the_entry_that_adopt_prints};
 use random::{random_manifests_1, random_manifests_2, random_manifests_3, random_manifests_4};
 
-/// Whether everything is to be tried, and not a sample.
-fn is_thorough() -> bool {
-    std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some()
-}
-
 /// Everything that a run left.
 #[derive(Debug, PartialEq, Eq)]
 struct Left {

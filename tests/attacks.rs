@@ -6,14 +6,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
 use serde_json::{Value, json};
 
 use crate::support::look::{mounts_below, stat};
-use crate::support::{Call, Disk, Fs, Injected, Machine, Root, Snapshot, mounts, namespace};
+use crate::support::{Call, Disk, Fs, Injected, Machine, Root, Snapshot, is_thorough, mounts, namespace};
 
 tests![
     what_is_planted_on_a_store_stops_the_boot: Disk,
@@ -436,8 +435,8 @@ fn whoever_renames_meanwhile_wins_nothing() {
         json!({ "file": "/home/u/dir/file", "user": 193, "missing": "create", "required": false }),
     ];
     let stop = AtomicBool::new(false);
-    let end = Instant::now() + Duration::from_millis(2500);
-    let (mut mounted, mut refused) = (0, 0);
+    let rounds = if is_thorough() { 60 } else { 10 };
+    let (mut done, mut mounted, mut refused) = (0, 0, 0);
     thread::scope(|scope| {
         let racer = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
@@ -446,7 +445,9 @@ fn whoever_renames_meanwhile_wins_nothing() {
                 }
             }
         });
-        while Instant::now() < end && !racer.is_finished() {
+        // As many as it takes to see both.
+        while (done < rounds || mounted == 0 || refused == 0) && !racer.is_finished() {
+            done += 1;
             machine.manifest(&with(&entries));
             let output = machine.run_live(&[]);
             assert_eq!(output.code, Some(0), "{output:?}");

@@ -13,7 +13,7 @@ use crate::ctl_adopt::adopted;
 use crate::live::manifest;
 use crate::support::inject::{Act, CHANGES};
 use crate::support::trees::Look;
-use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, run};
+use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, is_thorough, run};
 
 tests![
     killed_at_any_moment: Disk Inject,
@@ -85,7 +85,7 @@ impl Case {
 
 /// The calls that get a fault: of all that change something, every tenth in a developer's own runs.
 fn taken(calls: &[Call]) -> Vec<(usize, Call)> {
-    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 10 };
+    let step = if is_thorough() { 1 } else { 10 };
     let changes: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(CHANGES)).collect();
     assert!(changes.len() > 40, "{calls:?}");
     changes.into_iter().enumerate().step_by(step).collect()
@@ -213,8 +213,8 @@ fn is(one: Call, other: Call) -> bool {
     (one.name, one.nth) == (other.name, other.nth)
 }
 
-/// The stops that are taken: those from the survey to the end at which anything of the tree, or of its copy, is looked at or changed.
-fn chosen(calls: &[Call]) -> Vec<Call> {
+/// The stops that are taken, `own` in a developer's own runs: those from the survey to the end at which anything of the tree, or of its copy, is looked at or changed.
+fn chosen(calls: &[Call], own: usize) -> Vec<Call> {
     const OF_TREES: &[&str] = &[
         "fcntl",
         "linkat",
@@ -232,7 +232,7 @@ fn chosen(calls: &[Call]) -> Vec<Call> {
         "utimensat",
     ];
     let most = match std::env::var("IMP_MOUNT_TEST_FAULTS").as_deref() {
-        Err(_) => 8,
+        Err(_) => own,
         Ok("all") => usize::MAX,
         Ok(_) => 60,
     };
@@ -270,7 +270,7 @@ fn written_at_any_moment() {
     let case = Case::new();
     let calls = stops(&case, WORDS);
     let mut told = 0;
-    for (number, call) in chosen(&calls).into_iter().enumerate() {
+    for (number, call) in chosen(&calls, 20).into_iter().enumerate() {
         let change = CHANGES_OF_OTHERS[number % CHANGES_OF_OTHERS.len()];
         case.reset();
         let place = case.machine.at("/srv/app").join(change.path);
@@ -297,7 +297,7 @@ fn closed_at_any_moment() {
     let calls = stops(&case, words);
     let begin = calls.iter().position(|call| call.is_one_of(&["renameat2"])).unwrap();
     let change = CHANGES_OF_OTHERS[0];
-    for call in chosen(&calls[begin + 1..]) {
+    for call in chosen(&calls[begin + 1..], 6) {
         case.reset();
         let (mut file, mut is_done) = (None, false);
         let output = case.machine.interrupt_impctl("adopt", words, &mut |entry| {
@@ -325,7 +325,7 @@ fn mapped_at_any_moment() {
     let begin = calls.iter().position(|call| call.is_one_of(&["mkdirat"])).unwrap();
     let change =
         Change { is_seen: |path| fs::read(path).unwrap().starts_with(b"mapped"), ..CHANGES_OF_OTHERS[0] };
-    for call in chosen(&calls[begin + 1..]) {
+    for call in chosen(&calls[begin + 1..], 6) {
         case.reset();
         let (mut map, mut is_done) = (None, false);
         let output = case.machine.interrupt_impctl("adopt", WORDS, &mut |entry| {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::live::{manifest, report, started, state};
 use crate::support::command::sh;
 use crate::support::look::{mounts_below, stat};
-use crate::support::{Machine, Running, mounts};
+use crate::support::{Machine, Running, is_thorough, mounts};
 
 tests![
     runs_at_once: Disk,
@@ -98,6 +98,11 @@ fn all_succeed(running: Vec<Running>) {
     }
 }
 
+/// How often something is done that chance decides.
+fn rounds(most: u32) -> u32 {
+    if is_thorough() { most } else { 4 }
+}
+
 fn runs_at_once() {
     const ENTRIES: usize = 12;
     let machine = started(json!([{ "directory": "/base" }]));
@@ -106,7 +111,7 @@ fn runs_at_once() {
     let mut entries = vec![json!({ "directory": "/base" })];
     entries.extend(names.iter().map(|name| json!({ "directory": name, "user": "nobody-yet" })));
     names.sort();
-    for (at_once, rounds) in [(2, 30), (4, 15)] {
+    for (at_once, rounds) in [(2, rounds(30)), (4, rounds(15))] {
         for _ in 0..rounds {
             machine.manifest(&manifest(json!(entries)));
             let runs = report()["runs"].as_array().unwrap().len();
@@ -135,7 +140,7 @@ fn runs_at_once() {
 }
 
 fn settling_beside_runs() {
-    const ROUNDS: u32 = 25;
+    let rounds = rounds(25);
     let entries = |more: bool| {
         let mut entries = vec![json!({ "directory": "/a", "user": "late", "mode": "0750" })];
         if more {
@@ -147,7 +152,7 @@ fn settling_beside_runs() {
     let machine = started(json!([]));
     fs::create_dir_all(machine.at("/etc")).unwrap();
     let names: Vec<_> = (0..8).map(|number| format!("/b{number}")).collect();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         fs::write(machine.at("/etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
         machine.manifest(&entries(false));
         machine.run_live(&[]).ok();
@@ -170,17 +175,17 @@ fn settling_beside_runs() {
         fs::write(machine.at("/etc/passwd"), "never:x:78:0::/:/bin/sh\n").unwrap();
         machine.run_live(&["--settle"]).ok();
     }
-    println!("{ROUNDS} rounds of a run beside --settle");
+    println!("{rounds} rounds of a run beside --settle");
 }
 
 fn bringing_files_beside_runs() {
-    const ROUNDS: u32 = 25;
+    let rounds = rounds(25);
     let entries = |more: &[Value]| {
         let copy = json!({ "file": "/etc/copy", "method": "copy", "missing": "create" });
         manifest(json!([&[copy], more].concat()))
     };
     let machine = started(json!([]));
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         machine.manifest(&entries(&[]));
         machine.run_live(&[]).ok();
         let words = format!("round {round}");
@@ -191,14 +196,14 @@ fn bringing_files_beside_runs() {
         assert_eq!(fs::read_to_string(machine.at("/etc/copy")).unwrap(), words);
         is_whole(&machine, &["/a".to_owned(), "/b".to_owned()]);
     }
-    println!("{ROUNDS} rounds of a run beside --adopt");
+    println!("{rounds} rounds of a run beside --adopt");
 }
 
 fn adopting_beside_runs() {
-    const ROUNDS: u32 = 15;
+    let rounds = rounds(15);
     let machine = started(json!([{ "directory": "/base" }]));
     let mut adopted = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let both = ["x", "y"].map(|name| format!("/var/lib/{name}{round}"));
         for path in &both {
             fs::create_dir_all(machine.at(path)).unwrap();
@@ -227,13 +232,13 @@ fn adopting_beside_runs() {
         }
         is_whole(&machine, &(0..5).map(|number| format!("/d{round}.{number}")).collect::<Vec<_>>());
     }
-    println!("{ROUNDS} rounds of two impctl adopt and a run");
+    println!("{rounds} rounds of two impctl adopt and a run");
 }
 
 fn a_holder_that_is_killed() {
-    const ROUNDS: u32 = 10;
+    let rounds = rounds(10);
     let machine = started(json!([{ "directory": "/srv" }]));
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let holder = holder(&machine);
         let waiting: Vec<_> = (0..3).map(|_| machine.start_live(&[])).collect();
         holder.signal(Signal::KILL);
@@ -243,7 +248,7 @@ fn a_holder_that_is_killed() {
     // What it has written of itself is told of nobody else.
     assert_eq!((stat(LOCK), fs::metadata(LOCK).unwrap().len()), ((0o100_600, 0, 0), 0));
     is_whole(&machine, &["/srv".to_owned()]);
-    println!("{ROUNDS} rounds of a killed holder and three that wait");
+    println!("{rounds} rounds of a killed holder and three that wait");
 }
 
 fn a_holder_that_is_stopped() {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use imp_mount::manifest::text;
 use serde_json::{Value, json};
 
-use super::{is_thorough, thrice};
+use super::thrice;
 use crate::support::disk::detach;
-use crate::support::{Disk, Fs, Machine, Root};
+use crate::support::{Disk, Fs, Machine, Root, is_thorough};
 
 /// In as many tests they are tried, each of which has its time.
 const PARTS: usize = 4;
@@ -172,10 +172,12 @@ pub fn the_manifests_of_the_module() {
         let json = serde_json::Deserializer::from_str(rest).into_iter::<Value>().next();
         let Some(Ok(manifest)) = json else { continue };
         if text::parse(&manifest.to_string()).is_ok() {
-            try_manifest(&manifest, &|_| ()).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
             count += 1;
+            if is_thorough() || count % 4 == 1 {
+                try_manifest(&manifest, &|_| ()).unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+            }
         }
     }
     assert!(count > 10, "{count}");
-    eprintln!("{count} golden manifests were booted and run three times each");
+    eprintln!("{count} golden manifests, or a fourth of them, were booted and run three times each");
 }

@@ -15,8 +15,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Map, Value, json};
 
-use super::{is_thorough, thrice};
-use crate::support::{Disk, Fs, Machine, Root};
+use super::thrice;
+use crate::support::{Disk, Fs, Machine, Root, is_thorough};
 
 /// How many manifests each of the tests tries, unless so many are asked for.
 const CASES: [u32; 2] = [3, 60];

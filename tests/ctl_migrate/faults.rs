@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{NEW, OLD, are_same, disks, interrupted, json_of, line, manifest, migrate, new, old, write};
 use crate::support::inject::{CHANGES, Name, trace};
 use crate::support::trees::{self, Look};
-use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, namespace, run};
+use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, is_thorough, namespace, run};
 
 /// A store that fills up while it is copied to, and has room again.
 pub fn a_store_that_fills_up() {
@@ -235,7 +235,7 @@ impl Case {
 
 /// One call of so many gets a fault, with its number: in a developer's own runs, and in others.
 fn taken(calls: &[Call], [own, all]: [usize; 2], is: impl Fn(&Call) -> bool) -> Vec<(usize, Call)> {
-    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { all } else { own };
+    let step = if is_thorough() { all } else { own };
     let taken: Vec<_> = calls.iter().copied().filter(is).collect();
     assert!(taken.len() > 40, "{calls:?}");
     taken.into_iter().enumerate().step_by(step).collect()

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{NEW, OLD, disks, line, manifest, new, old, write};
 use crate::support::inject::{calls_of, interrupt};
 use crate::support::look::stat;
-use crate::support::{Fs, Snapshot, run};
+use crate::support::{Fs, Snapshot, is_thorough, run};
 
 /// A home on the system, and a place that its user may not enter.
 fn fill(root: &str) {
@@ -43,7 +43,7 @@ fn words() -> Vec<OsString> {
 
 /// One call of so many is taken: in others, and in a developer's own runs.
 fn step() -> usize {
-    if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 3 } else { 40 }
+    if is_thorough() { 3 } else { 40 }
 }
 
 fn reset(store: bool) {
@@ -135,7 +135,7 @@ pub fn a_directory_of_the_users_at_the_destination() {
     let (output, calls) = calls_of(&words());
     output.ok();
     let opens = calls.iter().filter(|call| call.is_one_of(&["openat2"]));
-    let step = if std::env::var_os("IMP_MOUNT_TEST_FAULTS").is_some() { 1 } else { 8 };
+    let step = if is_thorough() { 1 } else { 8 };
     for call in opens.step_by(step) {
         reset(true);
         own(&new("home/u"));

@@ -21,5 +21,5 @@ pub use disk::{Disk, Fs};
 pub use inject::{Call, Injected};
 pub use look::{Mount, Snapshot, mount_at, mounts};
 pub use machine::{Machine, Root};
-pub use runner::{Need, Test, main};
+pub use runner::{Need, Test, is_thorough, main};
 pub use scratch::scratch;

@@ -173,6 +173,11 @@ fn outside(name: &str, shown: bool) -> Result<(), Failed> {
     }
 }
 
+/// Whether everything is to be tried, and not a developer's sample.
+pub fn is_thorough() -> bool {
+    env::var_os("IMP_MOUNT_TEST_FAULTS").is_some()
+}
+
 /// The other half of [`outside`].
 fn inside(test: fn(), patience: Option<u32>) -> ExitCode {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
