@@ -50,9 +50,12 @@ let
         it: [ it.target ] ++ paths.ancestors it.target
       ) cfg.entries) (_: true);
       named = lib.genAttrs (lib.filter (home: home != null) (map (it: it.home) cfg.entries)) (_: true);
+      # The home of a service's user may be its package, which is no path that a manifest names.
+      isPath = home: builtins.isString home && !builtins.hasContext home;
       isHome =
         user:
         (user.enable or true)
+        && isPath user.home
         && (user.createHome || named ? ${user.home})
         && needed ? ${paths.join [ user.home ]};
       home = name: user: {
