@@ -94,8 +94,8 @@ let
 in
 {
   imp-mount.entries = said ++ added;
+  # By the names of the stores alone: what is defined where this is true, a path may be named by.
   imp-mount.active =
     config.imp-mount.enable == true
-    # Not `entries`: what a preset adds depends on `fileSystems`, and the root there on this.
-    || (config.imp-mount.enable == null && (said != [ ] || presets.enable));
+    || (config.imp-mount.enable == null && (system ++ homes != [ ] || presets.enable));
 }

@@ -10,6 +10,7 @@ let
   files = lib.filter (it: it.kind == "file" && it.target != "/etc/machine-id") below;
   directories = lib.filter (it: it.kind == "directory") below;
   weak = lib.mkOverride 1400;
+  hasMachineId = lib.any (it: it.target == "/etc/machine-id") cfg.entries;
 in
 {
   config = lib.mkIf cfg.active (
@@ -21,22 +22,24 @@ in
             map (it: lib.nameValuePair "${name it}/.imp-mount" (weak { text = ""; })) directories
           );
       })
-      (lib.mkIf (lib.any (it: it.target == "/etc/machine-id") cfg.entries) {
+      {
         # It puts what PID 1 made up on the first boot into the file below, and takes any mount for that: in the initrd there is
         # nothing to do yet, and on later boots it would fail.
-        boot.initrd.systemd.suppressedUnits = [ "systemd-machine-id-commit.service" ];
-        # With an immutable /etc NixOS says so itself.
-        systemd.services.systemd-machine-id-commit.unitConfig = lib.mkIf (!immutable) {
+        boot.initrd.systemd.suppressedUnits = lib.mkIf hasMachineId [ "systemd-machine-id-commit.service" ];
+        # With an immutable /etc NixOS says so itself. The names of services must not depend on the entries.
+        systemd.services.systemd-machine-id-commit.unitConfig = lib.mkIf (hasMachineId && !immutable) {
           ConditionFirstBoot = true;
         };
         # On the first boot PID 1 takes its own tmpfs over the file for the mount. When that is gone, the mount is one that it
         # leaves alone at shutdown; learning this in the midst of a shutdown, it would forget what waits for the unmounting, and
         # wait for ever (systemd 257 to 262).
-        systemd.units."etc-machine\\x2did.mount" = {
-          overrideStrategy = "asDropin";
-          text = "[Unit]\nDefaultDependencies=no\n";
+        systemd.units = lib.mkIf hasMachineId {
+          "etc-machine\\x2did.mount" = {
+            overrideStrategy = "asDropin";
+            text = "[Unit]\nDefaultDependencies=no\n";
+          };
         };
-      })
+      }
     ]
   );
 }

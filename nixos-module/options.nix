@@ -20,7 +20,7 @@ in
         Whether the paths of `environment.persistence` are mounted over a root that is empty at every boot.
 
         `true` makes the root a tmpfs unless `fileSystems."/"` or `imp-mount.convert` says what it is; `null` leaves the root to
-        `fileSystems` and does nothing while no path persists; `false` does nothing at all.
+        `fileSystems` and does nothing while `environment.persistence` has no store; `false` does nothing at all.
       '';
     };
 

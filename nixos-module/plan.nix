@@ -13,18 +13,19 @@ let
   paths = import ./paths.nix;
   initrd = config.boot.initrd;
 
+  # The stores of the system and of home-manager's users.
+  named =
+    lib.attrValues config.environment.persistence
+    ++ lib.concatMap (user: lib.attrValues (user.home.persistence or { })) (
+      lib.attrValues (config.home-manager.users or { })
+    );
+
   # Every store with an entry, once; optional only where nobody requires it.
   stores =
     let
-      all = config.environment.persistence;
       # A store that was named is as its name says; one that only an entry names is required.
-      required = path: lib.any (store: !store.enable || store.required) (named path) || named path == [ ];
-      named = path: lib.filter (store: paths.join [ store.persistentStoragePath ] == path) stated;
-      stated =
-        lib.attrValues all
-        ++ lib.concatMap (user: lib.attrValues (user.home.persistence or { })) (
-          lib.attrValues (config.home-manager.users or { })
-        );
+      required = path: lib.any (store: !store.enable || store.required) (at path) || at path == [ ];
+      at = path: lib.filter (store: paths.join [ store.persistentStoragePath ] == path) named;
     in
     map (path: {
       inherit path;
@@ -60,7 +61,7 @@ in
   };
 
   config.imp-mount.plan = {
-    inherit stores later;
+    inherit named stores later;
     # The root as fstab(5) has it.
     rootOptions =
       let

@@ -102,27 +102,26 @@ in
 
         # At boot, what lies on file systems that the initrd does not mount, and everything where there is no initrd. Wanted by a
         # service that no switch starts again: a failure stops a boot in the emergency shell, but never a running system.
-        imp-mount-live = lib.mkIf plan.live (
-          lib.mkMerge [
-            service
-            {
-              description = "Mount What Persists on Late File Systems";
-              wantedBy = [ "systemd-tmpfiles-setup.service" ];
-              after = [ "local-fs.target" ];
-              before = [
-                "systemd-tmpfiles-setup.service"
-                "sysinit.target"
-              ];
-              unitConfig = {
-                WantsMountsFor = mountsOf plan.later;
-                OnFailure = "emergency.target";
-                OnFailureJobMode = "replace-irreversibly";
-              };
-              serviceConfig.ExecStart = command;
-              serviceConfig.RemainAfterExit = true;
-            }
-          ]
-        );
+        # It is there whatever the entries are: the names of services must not depend on them.
+        imp-mount-live = lib.mkMerge [
+          service
+          {
+            description = "Mount What Persists on Late File Systems";
+            wantedBy = lib.optional plan.live "systemd-tmpfiles-setup.service";
+            after = [ "local-fs.target" ];
+            before = [
+              "systemd-tmpfiles-setup.service"
+              "sysinit.target"
+            ];
+            unitConfig = {
+              WantsMountsFor = mountsOf plan.later;
+              OnFailure = "emergency.target";
+              OnFailureJobMode = "replace-irreversibly";
+            };
+            serviceConfig.ExecStart = command;
+            serviceConfig.RemainAfterExit = true;
+          }
+        ];
 
         imp-mount-settle = lib.mkMerge [
           service
