@@ -197,8 +197,13 @@ prop_compose! {
     }
 }
 
+/// How many manifests are made: `PROPTEST_CASES` has fewer where they are read slowly.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(128, |cases| cases.parse().unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn both_forms_hold_the_same(json in accepted()) {
