@@ -17,7 +17,7 @@ use crate::mount::kernel::Kernel;
 use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
 use crate::plan::{Action, Item, Plan};
-use crate::problem::{Problem, Result, describe_io};
+use crate::problem::{Problem, Result, describe};
 use crate::report::{EntryReport, Report, State};
 use crate::transfer::Name;
 use crate::transfer::attributes::Unsupported;
@@ -282,5 +282,5 @@ pub fn folder_on_store(
             .map(|node| node.fd)
             .map_err(|errno| walk::explain(dir, &base.join_text(path), errno, "a directory"))
     })?;
-    dir.try_clone_to_owned().map_err(|error| Problem::new(describe_io(&error)))
+    walk::again(dir).map_err(|errno| Problem::new(describe(errno)))
 }

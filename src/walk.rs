@@ -161,6 +161,12 @@ pub fn exists(path: &str) -> bool {
     fs::access(path, Access::EXISTS).is_ok()
 }
 
+/// A further descriptor of something open.
+pub fn again(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // As in the standard library: none of the three that programs take for standard input and outputs.
+    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+}
+
 /// What is at `name` below `dir`, seen through the mounts on it.
 pub fn stat_at<N: Arg>(dir: BorrowedFd<'_>, name: N) -> Result<Stat, Errno> {
     statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).map(Stat)

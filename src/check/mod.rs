@@ -7,6 +7,8 @@ mod matches;
 pub mod print;
 pub mod store;
 
+use std::os::fd::AsFd;
+
 use serde::Serialize;
 
 use crate::adopt;
@@ -19,11 +21,10 @@ use crate::mount::store::device_path;
 use crate::mount::{Bases, WAYS_OUT};
 use crate::names::Names;
 use crate::plan::Plan;
-use crate::problem::{Problem, describe_io};
+use crate::problem::{Problem, describe};
 use crate::report::{Outcome, Report, Run};
 use crate::runtime;
-use crate::walk;
-use crate::walk::Cursor;
+use crate::walk::{self, Cursor};
 
 use disks::Disk;
 use entry::{Checked, Checker, Status, unreached};
@@ -142,9 +143,9 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
         Ok(bases) => bases,
         Err(problem) => return findings.notes.push(problem.to_string()),
     };
-    let root = match sysroot.fd.try_clone() {
+    let root = match walk::again(sysroot.fd.as_fd()) {
         Ok(root) => root,
-        Err(error) => return findings.notes.push(describe_io(&error)),
+        Err(errno) => return findings.notes.push(describe(errno)),
     };
     let guard = match Guard::find() {
         Ok(guard) => guard,

@@ -15,7 +15,7 @@ use crate::mount::kernel;
 use crate::mount::root::{Sysroot, is_volatile};
 use crate::mount::store::{Opened, device_path};
 use crate::plan::{Need, Plan};
-use crate::problem::describe_io;
+use crate::problem::describe;
 use crate::report::{Finding, Report};
 use crate::table::{self, Mount};
 use crate::walk::{self, Mounts};
@@ -122,7 +122,7 @@ pub fn store(
         && !is_volatile(sysroot.fd.as_fd()).unwrap_or(true)
         && is_mount_root(sysroot.fd.as_fd())
     {
-        sysroot.fd.try_clone().map_err(|error| describe_io(&error))
+        walk::again(sysroot.fd.as_fd()).map_err(describe)
     } else {
         find(store, sysroot)
     };

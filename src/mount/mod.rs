@@ -191,7 +191,8 @@ fn work(
     if let Some(mounts) = &mounts {
         announce(plan, &sysroot, mounts, (previous, request.lock), done);
     }
-    let target = tree.root.try_clone().map_err(|error| Problem::io("cannot keep the root open", &error))?;
+    let target =
+        walk::again(tree.root.as_fd()).map_err(|errno| Problem::os("cannot keep the root open", errno))?;
     let mut worker = Worker {
         plan,
         sysroot: &sysroot,
@@ -468,7 +469,7 @@ impl Bases {
     /// Below a root and its stores; none where one cannot be opened. Of a store that is left out nothing is known.
     pub fn of<'f>(root: &OwnedFd, stores: impl IntoIterator<Item = Option<BorrowedFd<'f>>>) -> Result<Self> {
         let again = |fd: BorrowedFd<'_>| {
-            fd.try_clone_to_owned().map_err(|error| Problem::io("cannot keep a directory open", &error))
+            walk::again(fd).map_err(|errno| Problem::os("cannot keep a directory open", errno))
         };
         let stores = stores.into_iter().map(|store| store.map(again).transpose()).collect::<Result<_>>()?;
         Ok(Self { root: again(root.as_fd())?, stores })

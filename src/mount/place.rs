@@ -13,7 +13,7 @@ use crate::create::Node;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind};
 use crate::plan::Item;
-use crate::problem::{Problem, Result, describe_io};
+use crate::problem::{Problem, Result, describe};
 use crate::report::State;
 use crate::transfer::attributes::Unsupported;
 use crate::transfer::file::{self, Copier};
@@ -169,14 +169,14 @@ impl Worker<'_, '_> {
             Some(parent) => {
                 let store = opened(&mut self.stores, item.entry)?;
                 let open = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
-                open.try_clone_to_owned().map_err(|error| Problem::new(describe_io(&error)))?
+                walk::again(open).map_err(|errno| Problem::new(describe(errno)))?
             }
             None => return Err(Problem::new("a store itself cannot be copied")),
         };
         let shown = item.store.path.join(source);
         let (live, previous) = (self.sysroot.is_live(), self.previous.entry(target));
         let dir = self.parent(item, target)?;
-        let dir = dir.try_clone_to_owned().map_err(|error| Problem::new(describe_io(&error)))?;
+        let dir = walk::again(dir).map_err(|errno| Problem::new(describe(errno)))?;
         let names = (versions::c_name(source.name()), versions::c_name(target.name()));
         let (from_name, to_name) = (names.0.map_err(failed)?, names.1.map_err(failed)?);
         let (from, to) = ((from.as_fd(), from_name.as_c_str()), (dir.as_fd(), to_name.as_c_str()));

@@ -115,11 +115,7 @@ fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptio
     }
     let directory = entry.kind == Kind::Directory;
     let source = if matches!(entry.state, State::Guarded | State::Skipped) {
-        worker
-            .guard
-            .node(directory)?
-            .try_clone_to_owned()
-            .map_err(|error| failed(crate::problem::os_error(error)))
+        walk::again(worker.guard.node(directory)?.as_fd()).map_err(failed)
     } else {
         walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter).map_err(failed)
     }?;

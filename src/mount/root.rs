@@ -166,10 +166,8 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
     if let Some(store) = &root.convert {
         kernel::make_writable(sysroot.fd.as_fd());
         tree.carry(plan, sysroot.fd.as_fd(), store, false)?;
-        let old = sysroot
-            .fd
-            .try_clone()
-            .map_err(|error| Problem::new(format!("cannot keep the old root: {}", describe_io(&error))))?;
+        let old = walk::again(sysroot.fd.as_fd())
+            .map_err(|errno| Problem::new(format!("cannot keep the old root: {}", describe(errno))))?;
         tree.new.get_or_insert_default().old = Some(old);
     }
     for (path, fd) in mounts_below(sysroot)? {
@@ -306,7 +304,7 @@ impl Tree {
     ) -> Result<()> {
         let failed = |problem: Problem| problem.at(format!("{path} on the new root"));
         let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
-        let top = self.root.try_clone().map_err(|error| failed(Problem::new(describe_io(&error))))?;
+        let top = walk::again(self.root.as_fd()).map_err(|errno| failed(Problem::new(describe(errno))))?;
         let mut cursor = Cursor::new(top);
         let parent = path.parent().unwrap_or_else(AbsPath::root);
         let dir = cursor.enter(parent.as_str(), &mut |dir, name, path| {
@@ -405,7 +403,7 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
         }
     }
     let open = |path: AbsPath| {
-        let mut fd = sysroot.fd.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
+        let mut fd = walk::again(sysroot.fd.as_fd()).map_err(|errno| Problem::new(describe(errno)))?;
         let mut done = AbsPath::root();
         for name in path.components() {
             done = done.child(name);

@@ -9,7 +9,7 @@ use super::worker::{Worker, opened};
 use crate::create::{self, Attributes, Node};
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::Item;
-use crate::problem::{Problem, Result, describe_io};
+use crate::problem::{Problem, Result, describe};
 use crate::walk::{self, Mounts};
 
 /// What an entry finds on its store.
@@ -34,11 +34,7 @@ impl Worker<'_, '_> {
         let shown = item.store.path.join(path);
         let Some(parent) = path.parent() else {
             // The store's own directory.
-            let fd = store
-                .cursor
-                .base()
-                .try_clone_to_owned()
-                .map_err(|error| Problem::new(describe_io(&error)))?;
+            let fd = walk::again(store.cursor.base()).map_err(|errno| Problem::new(describe(errno)))?;
             let stat = walk::stat(fd.as_fd())
                 .map_err(|errno| Problem::os(format!("cannot look at {shown}"), errno))?;
             return Ok(Source::Node(Node { fd, stat, made: false }));

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::kernel::{self, Kernel, SOURCE};
 use crate::manifest::AbsPath;
 use crate::manifest::options::Parted;
-use crate::problem::{Problem, Result, describe, describe_io};
+use crate::problem::{Problem, Result, describe};
 use crate::runtime;
 use crate::table;
 use crate::walk::{self, Mounts};
@@ -65,7 +65,7 @@ impl Stage {
         let Ok(root) = walk::directory(mount.as_fd(), ROOT, Mounts::Enter) else { return Ok(None) };
         let point = format!("{PATH}/{ROOT}{}", store.as_str());
         let below = table::all()?.into_iter().any(|mount| mount.point == point);
-        let place = root.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
+        let place = walk::again(root.as_fd()).map_err(|errno| Problem::new(describe(errno)))?;
         Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
     }
 

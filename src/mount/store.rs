@@ -15,7 +15,7 @@ use crate::escape;
 use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result, describe_io, is_damage, os_error};
+use crate::problem::{Problem, Result, describe, is_damage};
 use crate::walk::{self, Cursor, Mounts};
 
 /// What to do about a device that is not there.
@@ -60,7 +60,7 @@ impl Opened {
             Err(Errno::INVAL) => return Ok(()),
             again => drop(again?),
         }
-        let attached = self.cursor.base().try_clone_to_owned().map_err(os_error)?;
+        let attached = walk::again(self.cursor.base())?;
         self.attached = Some(attached);
         self.cursor = Cursor::new(clone);
         self.preset = Some(options);
@@ -88,10 +88,8 @@ pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
 fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<OwnedFd> {
     let root_mount = tree.mount_id()?;
     let on_root = |fd: &OwnedFd| is_on(fd.as_fd(), root_mount);
-    let mut dir = tree
-        .root
-        .try_clone()
-        .map_err(|error| Problem::new(format!("cannot open the root: {}", describe_io(&error))))?;
+    let mut dir = walk::again(tree.root.as_fd())
+        .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
     let mut path = AbsPath::root();
     for name in store.path.components() {
         path = path.child(name);
@@ -154,10 +152,8 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
         _ => problem,
     })?;
     // Opened again, or it would be the directory that the mount covers.
-    let mut dir = tree
-        .root
-        .try_clone()
-        .map_err(|error| Problem::new(format!("cannot open the root: {}", describe_io(&error))))?;
+    let mut dir = walk::again(tree.root.as_fd())
+        .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
     for name in store.path.components() {
         dir = walk::directory(dir.as_fd(), name, Mounts::Enter)
             .map_err(|errno| Problem::os("cannot open it after mounting it", errno))?;
@@ -208,12 +204,12 @@ fn udev_escape(value: &str) -> String {
 
 /// Which file system a device holds, by the magic numbers of those that people keep their data on.
 pub fn probe(device: &str) -> Result<&'static str> {
-    let failed = |error: std::io::Error| {
+    let failed = |errno| {
         let problem =
-            Problem::new(format!("cannot open the device {}: {}", escape::name(device), describe_io(&error)));
-        if error.kind() == std::io::ErrorKind::NotFound { problem.remedy(NO_DEVICE) } else { problem }
+            Problem::new(format!("cannot open the device {}: {}", escape::name(device), describe(errno)));
+        if errno == Errno::NOENT { problem.remedy(NO_DEVICE) } else { problem }
     };
-    let file = File::open(device).map_err(failed)?;
+    let file = File::from(walk::open_at(device).map_err(failed)?);
     let unknown = || {
         Problem::new(format!("{} holds no file system that is known here", escape::name(device)))
             .remedy("name it with the store's `fstype`, or correct `device`")

@@ -15,7 +15,7 @@ use crate::escape;
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::Item;
-use crate::problem::{Problem, Result, describe_io};
+use crate::problem::{Problem, Result, describe};
 use crate::table;
 use crate::walk::{self, Mounts, Stat};
 
@@ -86,8 +86,8 @@ impl Worker<'_, '_> {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         })?;
-        dir.try_clone_to_owned()
-            .map_err(|error| Problem::new(format!("cannot keep a directory open: {}", describe_io(&error))))
+        walk::again(dir)
+            .map_err(|errno| Problem::new(format!("cannot keep a directory open: {}", describe(errno))))
     }
 
     /// What is at a path below the root, and the directory that holds it; none where nothing is.
@@ -236,9 +236,9 @@ impl Worker<'_, '_> {
         });
         let place = match found {
             Err(_) if is_elsewhere => return Ok(()),
-            found => found?
-                .try_clone_to_owned()
-                .map_err(|error| Problem::new(format!("cannot keep a directory open: {error}")))?,
+            found => walk::again(found?).map_err(|errno| {
+                Problem::new(format!("cannot keep a directory open: {}", describe(errno)))
+            })?,
         };
         let failed = |errno| Problem::os("cannot look at it", errno);
         if !is_on_root(place.as_fd()).map_err(failed)? {
