@@ -107,7 +107,7 @@ impl Computer {
         }
         let mut running = self.start(boot);
         let console = running.terminal.try_clone().unwrap();
-        let patience = Duration::from_secs(120);
+        let patience = Duration::from_secs(240);
         let console = Console::read(console, &mut running.machine, patience, &boot.typed, &mut || {
             meanwhile(&running.group);
         });
@@ -250,7 +250,7 @@ fn watch(
     line.stdout(writer.try_clone().unwrap()).stderr(writer);
     let mut machine = line.spawn().unwrap();
     drop(line);
-    let patience = Duration::from_secs(200);
+    let patience = Duration::from_secs(400);
     Console::read(OwnedFd::from(reader).into(), &mut machine, patience, typed, &mut || meanwhile(group))
 }
 

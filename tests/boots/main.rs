@@ -38,7 +38,7 @@ mod words;
 use std::process::ExitCode;
 
 /// Seconds that a test may take, with all its boots.
-const PATIENCE: u32 = 600;
+const PATIENCE: u32 = 1200;
 
 fn main() -> ExitCode {
     let modules = [
