@@ -345,7 +345,7 @@ fn what_is_there_already_stays() {
     let output = migrate(&[]).expect(1);
     for words in [
         ["error: /srv/a/differs: ", "differs in size; the store's is newer, and stays", "--force"],
-        ["error: /srv/a/kind: ", "differs in type", "stays"],
+        ["error: /srv/a/kind: ", "differs in type", "compare the two, move the store's away, and run again"],
         ["error: /srv/a: ", "differs in owner", "stays"],
     ] {
         output.clone().says_in_one_line(&words);

@@ -206,6 +206,8 @@ pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
     }
 }
 
+/// The property that is compared first: nothing else can be compared of files that differ in it.
+pub const TYPE: &str = "type";
 /// The property that is compared last: files that differ in it have nothing else that differs.
 pub const SEALS: &str = "inode flags (chattr)";
 
@@ -234,7 +236,7 @@ impl Alike {
         ignore: Ignore,
     ) -> Result<Result<Self, &'static str>, Errno> {
         let pairs = [
-            (one.file_type() == other.file_type(), "type"),
+            (one.file_type() == other.file_type(), TYPE),
             ((one.uid(), one.gid()) == (other.uid(), other.gid()), "owner"),
             (one.mode() == other.mode(), "mode"),
             (!one.is_file() || one.size() == other.size(), "size"),

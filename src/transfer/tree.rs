@@ -432,6 +432,9 @@ impl Walk<'_, '_> {
         (to, there): (To<'_>, &Stat),
         digest: &mut Option<u64>,
     ) -> Result<State, Errno> {
+        if from.1.file_type() != there.file_type() {
+            return Ok(State::Differs(file::TYPE));
+        }
         let first = self.transfer.links.get(&from.1.identity());
         let parted = first.is_some_and(|(identity, _)| *identity != there.identity());
         let joined = to.private && !from.1.is_dir() && there.links() > from.1.links();

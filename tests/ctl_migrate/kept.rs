@@ -153,6 +153,18 @@ pub fn hard_links_across_entries() {
     assert_eq!(first.nlink(), 4);
     let output = migrate(&[]).ok();
     assert!(!output.stdout.contains("copied  "), "{output:?}");
+    // A directory in the place of one of them is no other hard link, and --force does not replace it.
+    fs::remove_file(new("srv/b/one")).unwrap();
+    fs::create_dir(new("srv/b/one")).unwrap();
+    for words in [&[][..], &["--force", "/srv/b"]] {
+        let output = migrate(words).expect(1);
+        assert!(!output.stderr.contains("--force and this path"), "{output:?}");
+        output.says_in_one_line(&[
+            "error: /srv/b/one: ",
+            "differs in type",
+            "stays; compare the two, move the store's away, and run again; --force replaces no directory by a file",
+        ]);
+    }
 }
 
 /// The private directory of a store is neither brought, nor counted, nor named.

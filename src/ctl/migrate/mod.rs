@@ -443,7 +443,12 @@ fn explain(conflict: &Conflict) -> Problem {
             "give it the owner, mode and ACL of the system's, and run again; so does --force and this path",
         )
     } else {
-        let remedy = "compare the two; --force and this path replaces the store's, or move that away";
+        let remedy = if conflict.replaceable {
+            "compare the two; --force and this path replaces the store's, or move that away"
+        } else {
+            "compare the two, move the store's away, and run again; --force replaces no directory by a file, and no file by \
+             a directory"
+        };
         (format!("the store's {age}, and stays"), remedy)
     };
     let problem = Problem::new(format!("the store has it already, and it differs in {what}; {words}"));

@@ -52,6 +52,9 @@ pub struct Conflict {
     pub forced: bool,
     /// True for a directory whose content is left out: the store's directory would show it to others.
     pub left_out: bool,
+    /// Whether --force can replace it.
+    #[serde(skip)]
+    pub replaceable: bool,
 }
 
 /// The time of the last change of one file beside that of another.
@@ -276,10 +279,8 @@ impl Rules<'_> {
         is_at_top || (name == Some(PRIVATE.as_bytes()) && staging::is_private(found.from, found.stat))
     }
 
-    /// A directory never takes the place of a file, nor a file that of a directory.
     fn is_forced(&self, found: &Found<'_>) -> bool {
-        let fits = found.there.is_some_and(|there| there.is_dir() == found.stat.is_dir());
-        fits && is_forced(self.force, &self.path(found))
+        is_replaceable(found) && is_forced(self.force, &self.path(found))
     }
 
     /// Tells if the content of a directory can go into the one at the destination.
@@ -298,6 +299,11 @@ impl Rules<'_> {
         let from = &self.route.from;
         self.force.iter().any(|path| path.is_in(from) || from.is_in(path))
     }
+}
+
+/// A directory never takes the place of a file, nor a file that of a directory.
+fn is_replaceable(found: &Found<'_>) -> bool {
+    found.there.is_some_and(|there| there.is_dir() == found.stat.is_dir())
 }
 
 /// A device node. An overlayfs marks with 0:0 what is deleted in an upper layer: no such device exists.
@@ -331,7 +337,15 @@ pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen>
                 let forced = matches!(verdict, Verdict::Replaced(_));
                 let store_is = Age::of(found.there.unwrap_or(found.stat), found.stat);
                 let left_out = !forced && found.exposed;
-                seen.conflicts.push(Conflict { path: text(&path), what, store_is, forced, left_out });
+                let replaceable = is_replaceable(found);
+                seen.conflicts.push(Conflict {
+                    path: text(&path),
+                    what,
+                    store_is,
+                    forced,
+                    left_out,
+                    replaceable,
+                });
                 if !forced {
                     seen.kept.insert(found.path.to_vec());
                     seen.left_out |= left_out;
@@ -416,10 +430,14 @@ pub fn verify(
             Verdict::Flags | Verdict::Replaced(_) | Verdict::Kept(_) if !seen.kept.contains(found.path) => {
                 let what = if let State::Differs(what) = found.state { what } else { file::SEALS };
                 let problem = Problem::new(format!("the store's copy differs in {what}"));
-                problems.push(problem.at(show(&rules.path(found))).remedy(
-                    "if something writes to it, stop that and run again; otherwise compare the two, and replace the \
-                     store's with --force and this path",
-                ));
+                let how = if is_replaceable(found) {
+                    "replace the store's with --force and this path"
+                } else {
+                    "move the store's away"
+                };
+                problems.push(problem.at(show(&rules.path(found))).remedy(format!(
+                    "if something writes to it, stop that and run again; otherwise compare the two, and {how}"
+                )));
             }
             _ => {}
         }
