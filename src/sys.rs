@@ -66,6 +66,8 @@ pub fn has_descriptor_mounts() -> bool {
 pub struct StatMount {
     /// The mount's id in /proc/self/mountinfo.
     pub old_id: u32,
+    /// The number of the file system's device, as `major:minor`.
+    pub device: (u32, u32),
     /// The file system's type.
     pub fstype: Vec<u8>,
     /// Which directory of the file system is mounted.
@@ -80,7 +82,8 @@ pub struct StatMount {
 #[allow(clippy::cast_lossless, clippy::cast_possible_wrap, reason = "the type differs by architecture")]
 const STATMOUNT: libc::c_long = raw::__NR_statmount as libc::c_long;
 /// What is asked of statmount(2).
-const WANTED: u32 = raw::STATMOUNT_MNT_BASIC
+const WANTED: u32 = raw::STATMOUNT_SB_BASIC
+    | raw::STATMOUNT_MNT_BASIC
     | raw::STATMOUNT_MNT_ROOT
     | raw::STATMOUNT_MNT_POINT
     | raw::STATMOUNT_FS_TYPE
@@ -111,11 +114,34 @@ pub fn statmount(unique_id: u64) -> Result<StatMount> {
     };
     Ok(StatMount {
         old_id: head.mnt_id_old,
+        device: (head.sb_dev_major, head.sb_dev_minor),
         fstype: text(raw::STATMOUNT_FS_TYPE, head.fs_type),
         root: text(raw::STATMOUNT_MNT_ROOT, head.mnt_root),
         point: text(raw::STATMOUNT_MNT_POINT, head.mnt_point),
         source: text(raw::STATMOUNT_SB_SOURCE, head.sb_source),
     })
+}
+
+/// The file that a loop device is on, whatever path leads to it now: device numbers as in `st_dev`.
+#[derive(Debug, Clone, Copy)]
+pub struct LoopFile {
+    /// The file system that it is on.
+    pub device: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// Which device it is, if it is a block device. Of a regular file kernels give 0 or `device`.
+    pub special: u64,
+}
+
+/// Asks an open loop device for its file.
+pub fn loop_file(device: BorrowedFd<'_>) -> Result<LoopFile> {
+    const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
+    // `struct loop_info64` of <linux/loop.h>: 232 bytes, of which three 64-bit numbers are the first.
+    let mut info = [0_u64; 29];
+    // SAFETY: the kernel writes one `struct loop_info64`, which is as large as the array and needs no larger alignment.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, info.as_mut_ptr()) }.into())?;
+    let [device, inode, special, ..] = info;
+    Ok(LoopFile { device, inode, special })
 }
 
 /// Whether a regular file, which is open for reading here, is open for writing anywhere, or mapped from such a descriptor. The kernel

@@ -17,6 +17,8 @@ const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 pub struct Mount {
     /// Its id, as long as it is mounted.
     pub id: u64,
+    /// The number of the file system's device, as `major:minor`.
+    pub device: (u32, u32),
     /// Which directory of the file system is mounted.
     pub root: String,
     /// Where, seen from this process.
@@ -56,6 +58,7 @@ pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
             return Ok(Mount {
                 id: mount.old_id.into(),
+                device: mount.device,
                 root: text(mount.root),
                 point: text(mount.point),
                 fstype: text(mount.fstype),
@@ -91,14 +94,16 @@ fn mountinfo() -> Result<Vec<u8>> {
 fn parse(line: &str) -> Option<Mount> {
     let mut fields = line.split(' ');
     let id = fields.next()?.parse().ok()?;
-    let mut fields = fields.skip(2);
+    let mut fields = fields.skip(1);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
     let mut fields = fields.skip_while(|field| *field != "-").skip(1);
     let fstype = unescape(fields.next()?);
     let source = unescape(fields.next()?);
     let options = fields.next().unwrap_or_default().to_owned();
-    Some(Mount { id, root, point, fstype, source, options })
+    Some(Mount { id, device, root, point, fstype, source, options })
 }
 
 /// Undoes the kernel's `\040` for space, tab, newline and backslash.
@@ -148,7 +153,8 @@ mod tests {
     fn a_line_with_optional_fields_and_spaces() {
         let line = r"36 35 98:0 /a\040b /mnt/x\134y rw,noatime master:1 shared:7 - ext4 /dev/root rw,errors=continue";
         let mount = parse(line).unwrap();
-        assert_eq!((mount.id, mount.root.as_str(), mount.point.as_str()), (36, "/a b", "/mnt/x\\y"));
+        assert_eq!((mount.id, mount.device), (36, (98, 0)));
+        assert_eq!((mount.root.as_str(), mount.point.as_str()), ("/a b", "/mnt/x\\y"));
         assert_eq!((mount.fstype.as_str(), mount.source.as_str()), ("ext4", "/dev/root"));
         assert_eq!(mount.options, "rw,errors=continue");
         assert_eq!(parse("nonsense"), None);
@@ -171,8 +177,8 @@ mod tests {
         let table = all().unwrap();
         let same = table.iter().find(|mount| mount.id == one.id).unwrap();
         assert_eq!(
-            (&same.root, &same.point, &same.fstype, &same.source),
-            (&one.root, &one.point, &one.fstype, &one.source)
+            (same.device, &same.root, &same.point, &same.fstype, &same.source),
+            (one.device, &one.root, &one.point, &one.fstype, &one.source)
         );
     }
 }

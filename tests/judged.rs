@@ -21,6 +21,8 @@ tests![
     a_loop_device: Disk,
     a_loop_device_on_a_loop_device: Disk,
     a_file_that_cannot_be_seen: Disk,
+    a_file_in_memory_that_cannot_be_seen: Disk,
+    a_file_that_was_deleted: Disk,
     btrfs_of_several_devices: Disk,
     zram: Disk,
     a_directory_that_others_may_write_to: Disk,
@@ -181,17 +183,67 @@ fn a_loop_device_on_a_loop_device() {
     }
 }
 
+/// The device tells where its file is.
 fn a_file_that_cannot_be_seen() {
     let machine = one_entry();
-    let disk = Image::new(Fs::Ext4, 8);
+    let outer = Image::new(Fs::Ext4, 32);
+    let image = image_on(&outer);
+    let disk = Image::image(&image, Fs::Ext4, 8, "");
     disk.mount(machine.at("/persist"));
-    let image = fs::read_dir(scratch()).unwrap().next().unwrap().unwrap().path();
+    let folder = image.parent().unwrap();
+    tmpfs(folder, "size=32M");
+    // Another file has its path.
+    fs::write(&image, "").unwrap();
+    is_well(&machine);
+    let notes = check(&machine, 0)["notes"].to_string();
+    assert!(!notes.contains("cannot be seen"), "{notes}");
+
+    // A container has no device to ask. Its disks most often are disks.
     fs::remove_file(&image).unwrap();
-    // That is so in a container, too, whose disks most often are disks.
+    namespace::bind("/dev/null", &disk.device);
     assert_eq!(warnings(&machine.build().ok()), [""; 0]);
     fs::remove_file("/run/imp-mount/report.json").unwrap();
     let notes = check(&machine, 0)["notes"].to_string();
-    assert!(notes.contains("cannot be seen from here") && notes.contains("(deleted)"), "{notes}");
+    assert!(notes.contains("whose file /tmp/outer/inner cannot be seen from here"), "{notes}");
+    detach(&disk.device);
+    machine.power_off();
+    disk.umount();
+    drop(disk);
+    detach(folder);
+}
+
+/// As the initrd's own files after the root was switched.
+fn a_file_in_memory_that_cannot_be_seen() {
+    let machine = one_entry();
+    let (disk, folder) = (Image::new(Fs::Ext4, 8), Path::new("/tmp/hidden"));
+    fs::create_dir(folder).unwrap();
+    tmpfs(folder, "size=32M");
+    let inner = Image::image(&folder.join("image"), Fs::Ext4, 8, "");
+    inner.mount(machine.at("/persist"));
+    // A file on a disk has its path.
+    disk.mount(folder);
+    fs::write(folder.join("image"), "").unwrap();
+    let words = ["may be in memory", "whose file /tmp/hidden/image cannot be seen from here"];
+    is_bad(&machine, "volatile", &words);
+    machine.power_off();
+    detach(folder);
+    inner.mount(machine.at("/persist"));
+    is_bad(&machine, "volatile", &["may be in memory", "cannot be seen from here"]);
+}
+
+fn a_file_that_was_deleted() {
+    for (image, words) in [
+        (PathBuf::from("/tmp/image"), "whose file /tmp/image (deleted) is on a tmpfs"),
+        (scratch().join("image"), "/image was deleted"),
+    ] {
+        let machine = one_entry();
+        let disk = Image::image(&image, Fs::Ext4, 8, "");
+        disk.mount(machine.at("/persist"));
+        fs::remove_file(&image).unwrap();
+        is_bad(&machine, "volatile", &[words, "outlives the next boot"]);
+        machine.power_off();
+        disk.umount();
+    }
 }
 
 fn btrfs_of_several_devices() {

@@ -16,8 +16,9 @@ use crate::manifest::{AbsPath, Entry, Method};
 use crate::plan::{Action, Plan};
 use crate::problem::{Problem, Result, describe};
 use crate::report::{Finding, FindingKind as Kind, StoreReport};
+use crate::sys::{self, LoopFile};
 use crate::table::{self, Mount};
-use crate::walk::{self, Mounts};
+use crate::walk::{self, Mounts, Stat};
 
 /// statfs(2)'s magic number of overlayfs.
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
@@ -40,7 +41,7 @@ const PROGRAMS: [&str; 8] = [
 enum Keeps {
     /// As far as can be seen, not in memory.
     Disk,
-    /// In memory: what it is on, in words.
+    /// In memory, or in a file that has no name any more: what it is on, in words.
     Memory(String),
     /// Most often in memory, but that cannot be seen from here: why, in words.
     Doubtful(String),
@@ -374,24 +375,74 @@ fn backed(name: &str, depth: usize) -> Result<Keeps> {
     // The kernel ends it with a newline; the name may have some, too.
     let file = file.strip_suffix(b"\n").unwrap_or(&file);
     let shown = escape::name(file);
-    let open = || {
-        let fd = rustix::fs::openat(CWD, file, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let known = loop_file(name);
+    let open = |path: &[u8]| {
+        let fd = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let stat = walk::stat(fd.as_fd())?;
         Ok::<_, Errno>((fd, stat))
     };
-    let kept = match if_there(&shown, open())? {
-        Some((fd, stat)) if stat.is_file() => keeps(fd.as_fd(), None, depth)?,
-        Some((_, stat)) if stat.file_type() == FileType::BlockDevice => block(stat.special(), depth)?,
-        _ => {
-            return Ok(Keeps::Unseen(format!(
-                "it is on {name}, whose file {shown} cannot be seen from here"
-            )));
-        }
+    // The path is the one in the mounts of the process that attached the file: it may lead to another file here.
+    let is_it =
+        |stat: &Stat| known.is_none_or(|it| (number(it.device), it.inode) == (stat.device(), stat.inode()));
+    let unlinked = file.strip_suffix(b" (deleted)");
+    let mut found = if_there(&shown, open(file))?.filter(|(_, stat)| is_it(stat));
+    // A network file system may drop a name from the cache that is there still.
+    if let (None, Some(path), Some(_)) = (&found, unlinked, known) {
+        found = if_there(&shown, open(path))?.filter(|(_, stat)| is_it(stat));
+    }
+    let unseen = format!("it is on {name}, whose file {shown} cannot be seen from here");
+    let kept = match (&found, known) {
+        (Some((fd, stat)), _) if stat.is_file() => keeps(fd.as_fd(), None, depth)?,
+        (Some((_, stat)), _) if stat.file_type() == FileType::BlockDevice => block(stat.special(), depth)?,
+        (_, Some(file)) => out_of_sight(file, depth)?.unwrap_or(Keeps::Doubtful(unseen)),
+        (_, None) => Keeps::Unseen(unseen),
     };
-    Ok(match kept {
-        Keeps::Memory(on) => Keeps::Memory(format!("{name}, whose file {shown} is on {on}")),
-        other => other,
+    Ok(match (kept, unlinked) {
+        (Keeps::Memory(on), _) => Keeps::Memory(format!("{name}, whose file {shown} is on {on}")),
+        (_, Some(path)) if found.is_none() => {
+            Keeps::Memory(format!("{name}, whose file {} was deleted", escape::name(path)))
+        }
+        (other, _) => other,
     })
+}
+
+/// The file of a loop device, as the device tells it; none where it cannot be asked, as in a container.
+fn loop_file(name: &str) -> Option<LoopFile> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let device = rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()).ok()?;
+    let stat = walk::stat(device.as_fd()).ok()?;
+    let numbers = walk::content_at(&format!("/sys/class/block/{name}/dev"), u64::MAX).ok()?;
+    let (major, minor) = stat.special();
+    let is_it =
+        stat.file_type() == FileType::BlockDevice && numbers == format!("{major}:{minor}\n").as_bytes();
+    is_it.then(|| sys::loop_file(device.as_fd()).ok()).flatten()
+}
+
+/// A file that no path leads to, by the device that its file system is on. None where that is no block device, and no mount of it is
+/// in sight: a tmpfs is such a file system, btrfs and network file systems are others.
+fn out_of_sight(file: LoopFile, depth: usize) -> Result<Option<Keeps>> {
+    let device = number(file.device);
+    if file.special != 0 && file.special != file.device {
+        return block(number(file.special), depth).map(Some);
+    }
+    if device.0 != 0 {
+        return block(device, depth).map(Some);
+    }
+    for mount in table::all()? {
+        // Every subvolume of btrfs has a number of its own, which is not in mountinfo.
+        if (mount.device == device || mount.fstype == "btrfs")
+            && let Ok(dir) = walk::base(&mount.point)
+            && walk::stat(dir.as_fd()).is_ok_and(|stat| stat.device() == device)
+        {
+            return keeps(dir.as_fd(), None, depth).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// A device number in two parts.
+fn number(device: u64) -> (u32, u32) {
+    (rustix::fs::major(device), rustix::fs::minor(device))
 }
 
 /// The names in a directory of /sys; none where there is no such directory.
