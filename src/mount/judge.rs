@@ -67,7 +67,8 @@ pub fn store(
     findings
 }
 
-/// The directories above a store's own on its file system: whoever can write to one of them can exchange what is below.
+/// The directories above a store's own in its mount: whoever can write to one of them can exchange what is below. Those above the
+/// mount's root cannot be reached from it.
 fn writable_above(
     (root, path): (BorrowedFd<'_>, &AbsPath),
     store: BorrowedFd<'_>,
