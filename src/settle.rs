@@ -33,6 +33,11 @@ enum Settled {
 /// Nothing can be settled. A report that cannot be used is left to a run: it finds again what waits.
 pub fn run(manifest: &Manifest, sysroot: &str, lock: &Lock) -> Result<bool> {
     let mut report = Report::read()?;
+    if report.runs.is_empty() {
+        log::warn!(
+            "no run has left a report, so what waits for its owner is not known; run imp-mount, which finds it"
+        );
+    }
     if report.pending.is_empty() {
         return Ok(true);
     }
@@ -74,10 +79,6 @@ fn owner(pending: &Pending) -> String {
 }
 
 fn settle(pending: &Pending, tree: &Tree, names: &mut Names<'_>) -> Result<Settled> {
-    let attributes = Wanted::of_pending(pending).attributes(names);
-    if attributes.pending {
-        return Ok(Settled::Waiting);
-    }
     let mounts = if pending.base.is_root() { Mounts::Enter } else { Mounts::Stay };
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
     let parent = pending.path.parent().unwrap_or_else(AbsPath::root);
@@ -96,6 +97,10 @@ fn settle(pending: &Pending, tree: &Tree, names: &mut Names<'_>) -> Result<Settl
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Settled::Elsewhere),
         Err(errno) => return Err(Problem::os("cannot open it", errno)),
     };
+    let attributes = Wanted::of_pending(pending).attributes(names);
+    if attributes.pending {
+        return Ok(Settled::Waiting);
+    }
     let failed = |errno| Problem::os("cannot give it its owner", errno);
     let stat = walk::stat(fd.as_fd()).map_err(failed)?;
     let wanted = (attributes.uid, attributes.gid, attributes.mode);
