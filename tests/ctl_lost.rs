@@ -203,6 +203,10 @@ fn a_built_root() {
     assert_eq!(at(&found["lost"], "/etc/ssh/ssh_host_new")["unmounted"], true);
     let text = impctl(&root, &["--manifest", &compiled]).expect(1).stdout;
     assert!(text.contains("in the manifest, but ON THE ROOT ONLY"), "{text}");
+    // A second line for the same path would be refused.
+    let nix = impctl(&root, &["--manifest", &compiled, "--nix"]).expect(1);
+    assert!(nix.stdout.contains("foo.conf") && !nix.stdout.contains("/etc/copy"), "{nix:?}");
+    assert!(nix.stderr.contains("in the manifest, but on the root only: /etc/copy"), "{nix:?}");
 
     adopts_at_shutdown(&root);
     let found = lost(&root, &["--manifest", &compiled]);

@@ -175,6 +175,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let first = manifest.as_ref().and_then(|manifest| manifest.stores.first());
         let store = options.store.as_deref().or(first.map(|store| store.path.as_str()));
         output::print(&nix::text(&findings.lost, store.unwrap_or("/persist")))?;
+        for finding in findings.lost.iter().filter(|finding| finding.row.unmounted) {
+            let path = escape::name(&finding.row.path);
+            output::complain(&format!(
+                "in the manifest, but on the root only: {path}; see imp-mount --check"
+            ));
+        }
         for line in print::unread(&findings.seen) {
             output::complain(&line);
         }

@@ -17,7 +17,8 @@ pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 pub fn entry(finding: &Finding) -> Option<Map<String, Value>> {
     let path = AbsPath::parse(finding.text()?).ok()?;
     let row = &finding.row;
-    if row.brought {
+    // A second line for a path that the manifest names would be refused.
+    if row.brought || row.unmounted {
         return None;
     }
     let mut entry = Map::new();
@@ -76,7 +77,7 @@ pub fn text(findings: &[Finding], store: &str) -> Page {
         page.line("  ];");
     }
     page.line("};");
-    for finding in findings.iter().filter(|finding| entry(finding).is_none()) {
+    for finding in findings.iter().filter(|finding| !finding.row.unmounted && entry(finding).is_none()) {
         let row = &finding.row;
         if row.subject == Subject::Files {
             let (files, path) = (terminal::count(row.totals.files, "file"), print::path(row));
