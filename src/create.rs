@@ -156,9 +156,10 @@ pub fn file(
     }
 }
 
-/// Whether a directory may be an unfinished one: without any permission. A setgid directory above passes that one bit on.
+/// Whether a directory may be an unfinished one: without any permission. A setgid directory above passes that one bit on. What is
+/// mounted there, as a guard, was not made there.
 fn is_unfinished(stat: &Stat) -> bool {
-    stat.mode() & !0o2000 == 0
+    stat.mode() & !0o2000 == 0 && !stat.is_mount_root()
 }
 
 /// Tells if a directory that is open for reading is empty.

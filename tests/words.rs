@@ -205,8 +205,10 @@ fn a_store_that_is_not_needed() {
             let word = format!("imp-mount.skip={}", words.trim_end_matches('/'));
             assert_eq!(report()["runs"][0]["words"], json!([word]));
             let built = mounts();
-            machine.build().ok();
+            let output = machine.build().ok();
             assert_eq!(mounts(), built);
+            assert_eq!(output.stderr.matches("warning: ").count(), 1, "{output:?}");
+            assert!(output.stderr.contains(" 0 put in place"), "{output:?}");
         }
         machine.cmdline("imp-mount=off");
         machine.reboot().ok();

@@ -236,7 +236,7 @@ fn work(
     let Worker { tree, stores, entries, unchanged, .. } = worker;
     tree.publish(&sysroot)?;
     clock.step("publish");
-    let in_place = [State::Mounted, State::Linked, State::Copied, State::Guarded, State::Skipped];
+    let in_place = [State::Mounted, State::Linked, State::Copied, State::Guarded];
     let in_place = entries.iter().filter(|entry| in_place.contains(&entry.state)).count();
     done.placed = in_place.saturating_sub(unchanged);
     done.unchanged = unchanged;

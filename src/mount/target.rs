@@ -14,7 +14,7 @@ use crate::create::{self, Attributes};
 use crate::escape;
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
-use crate::plan::Item;
+use crate::plan::{Action, Item};
 use crate::problem::{Problem, Result, describe};
 use crate::table;
 use crate::walk::{self, Mounts, Stat};
@@ -198,7 +198,7 @@ impl Worker<'_, '_> {
             return Ok(());
         }
         let Spot::Free(place) = self.spot(item, target, None)? else {
-            self.unchanged += 1;
+            self.unchanged += usize::from(item.action != Action::Skip);
             return Ok(());
         };
         self.mount_guard(target, place.as_fd())
