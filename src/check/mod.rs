@@ -222,11 +222,13 @@ fn next(findings: &Findings) -> Vec<String> {
         say("boot an earlier generation from the boot menu; its initrd has a manifest that worked");
         say("or put imp-mount=off on the kernel command line, and mount what is needed by hand");
     }
-    if findings.problems > 0 && findings.manifest.is_empty() && is_stopped(findings) {
+    if findings.manifest.is_empty()
+        && is_stopped(findings)
+        && let Some(paths) = skipping(findings)
+    {
         say(&format!(
-            "to boot without what is wrong for once, and without a shell: add imp-mount.skip={} to the kernel command line, in the \
-             boot menu",
-            skipping(findings)
+            "to boot without what is wrong for once, and without a shell: add imp-mount.skip={paths} to the kernel command line, in \
+             the boot menu"
         ));
     }
     for disk in findings.disks.iter().filter(|disk| disk.state == "errors") {
@@ -277,13 +279,11 @@ fn is_stopped(findings: &Findings) -> bool {
     findings.sysroot != "/" || findings.last_run.as_ref().is_some_and(failed)
 }
 
-/// Paths of the entries and stores with problems, for `imp-mount.skip=`.
-fn skipping(findings: &Findings) -> String {
+/// Paths of the entries and stores that stop a boot, for `imp-mount.skip=`.
+fn skipping(findings: &Findings) -> Option<String> {
     let stores = findings.stores.iter().filter(|store| store.is_lost()).map(|store| store.path.as_str());
-    // A run that failed mounts nothing: an entry that is merely not mounted is no cause.
-    let is_cause = |one: &&Checked| {
-        one.status.is_problem() && !matches!(one.status, Status::NotMounted | Status::Missing)
-    };
+    // Of what --check finds, this alone is an error of a run. One that failed says the others.
+    let is_cause = |one: &&Checked| one.status == Status::WrongSource;
     let entries = findings.entries.iter().filter(is_cause).map(|one| one.target.as_str());
     let failures = findings.last_run.iter().flat_map(|run| &run.failures);
     let failed = findings.entries.iter().map(|one| one.target.as_str()).filter(|target| {
@@ -293,7 +293,9 @@ fn skipping(findings: &Findings) -> String {
     paths.sort_unstable();
     paths.dedup();
     paths.truncate(WAYS_OUT);
-    let list = if paths.is_empty() { "PATH".to_owned() } else { paths.join(",") };
-    let list = escape::name(&list).into_owned();
-    if list.contains(' ') { format!("\"{list}\"") } else { list }
+    if paths.is_empty() {
+        return None;
+    }
+    let list = escape::name(&paths.join(",")).into_owned();
+    Some(if list.contains(' ') { format!("\"{list}\"") } else { list })
 }
