@@ -38,7 +38,8 @@ pub fn directory(path: &str) -> Result<OwnedFd> {
     }
     let stat = walk::stat(fd.as_fd()).map_err(failed)?;
     if !is_roots(&stat) {
-        return Err(Problem::new(format!("cannot use {path}: others than root can write to it")));
+        return Err(Problem::new(format!("cannot use {path}: others than root can write to it"))
+            .remedy(format!("look who wrote there, then `chown root: {path}; chmod go-w {path}`")));
     }
     Ok(fd)
 }
