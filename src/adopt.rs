@@ -140,35 +140,43 @@ fn entry(
         let target = folder.child(&name);
         let source = if entry.kind == Kind::Glob { above.child(&name) } else { entry.source().clone() };
         let file = File { item, target, source };
-        match bring(&file, dir.as_fd(), store, root, report) {
-            Ok(entry) => brought.extend(entry),
-            Err(problem) => problems.push(problem.at(file.target.to_string())),
+        if let Err(problem) = bring(&file, dir.as_fd(), store, root, (report, brought)) {
+            problems.push(problem.at(file.target.to_string()));
         }
     }
     Ok(problems)
 }
 
-/// Brings one file, where it is on the root itself and the store has no newer version. Returns what is to be recorded of it.
+/// Brings one file, where it is on the root itself and the store has no newer version, and adds what is to be recorded of it.
 fn bring(
     file: &File<'_>,
     dir: BorrowedFd<'_>,
     store: &mut Store,
     root: BorrowedFd<'_>,
-    report: &Report,
-) -> Result<Option<EntryReport>> {
+    (report, brought): (&Report, &mut Vec<EntryReport>),
+) -> Result<()> {
     let (item, target) = (file.item, &file.target);
     let failed = |errno| Problem::os("cannot bring it to the store", errno);
     let name = versions::c_name(target.name()).map_err(failed)?;
     let from = (dir, name.as_c_str());
     let stat = match walk::stat_at(from.0, from.1) {
         Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(failed(errno)),
     };
     // The place of a mount that is gone.
     let is_empty_place = item.entry.method == Method::Bind && stat.mode() == 0 && stat.size() == 0;
-    if !item.entry.takes(stat.what()) || stat.is_mount_root() || is_empty_place {
-        return Ok(None);
+    if stat.is_mount_root() || is_empty_place {
+        return Ok(());
+    }
+    if !item.entry.takes(stat.what()) {
+        // A pattern is for files only, and a link stands for a file that the store does not hold yet.
+        if item.entry.kind == Kind::Glob || stat.is_symlink() {
+            return Ok(());
+        }
+        let found = walk::kind(stat.file_type());
+        return Err(Problem::new(format!("{found} is there, and only a file is brought to the store"))
+            .remedy("copy what it holds to a path that persists, then move it away"));
     }
     let place = item.store.path.join(&file.source);
     let above = file.source.parent().unwrap_or_else(AbsPath::root);
@@ -182,8 +190,8 @@ fn bring(
         Err(errno) => return Err(failed(errno)),
     };
     let left = report.versions(target, &place);
-    let record = |there: &Stat| {
-        let versions = Versions { store: Some(Version::of(there)), root: Some(Version::of(&stat)) };
+    let record = |there: Option<&Stat>| {
+        let versions = Versions { store: there.map(Version::of), root: Some(Version::of(&stat)) };
         (left != Some(&versions)).then(|| EntryReport {
             target: target.clone(),
             source: place.clone(),
@@ -197,17 +205,27 @@ fn bring(
     if let Some(there) = &there
         && file::same(from, to).map_err(failed)?
     {
-        return Ok(record(there));
+        brought.extend(record(Some(there)));
+        return Ok(());
     }
     let flags = match versions::decide(left, there.as_ref().map(Version::of), Version::of(&stat)) {
-        Decision::KeepStore => return Ok(None),
+        Decision::KeepStore => {
+            let beside = versions::conflicts_beside(to.0, file.source.name()).map_err(failed)?;
+            return beside.first().map_or(Ok(()), |beside| Err(conflict(&place, &sibling(&place, beside))));
+        }
         Decision::Bring => RenameFlags::NOREPLACE,
         Decision::Replace => RenameFlags::empty(),
-        Decision::KeepBoth => return Err(keep_both(store, from, &stat, (to.0, file.source.name()), &place)?),
+        Decision::KeepBoth => {
+            let kept = keep_both(store, from, &stat, (to.0, file.source.name()), &place)?;
+            // This version need not be kept again. The store's is not made from it: what a program changes from now on is another one.
+            brought.extend(record(None));
+            return Err(kept);
+        }
     };
     put(store, from, &stat, to, flags)?;
     log::info!("{target}: brought to the store {}", item.store.path);
-    Ok(record(&walk::stat_at(to.0, to.1).map_err(failed)?))
+    brought.extend(record(Some(&walk::stat_at(to.0, to.1).map_err(failed)?)));
+    Ok(())
 }
 
 fn put(store: &mut Store, from: Name<'_>, stat: &Stat, to: Name<'_>, flags: RenameFlags) -> Result<()> {
@@ -245,12 +263,15 @@ fn keep_both(
             Err(errno) => return Err(failed(errno)),
         };
         if is_kept {
-            let kept = place.parent().unwrap_or_else(AbsPath::root).child(&beside);
-            return Ok(conflict(place, &kept));
+            return Ok(conflict(place, &sibling(place, &beside)));
         }
     }
     Err(Problem::new(format!("too many versions of it are kept beside {place}"))
         .remedy("compare them, keep one, and remove the others"))
+}
+
+fn sibling(place: &AbsPath, name: &str) -> AbsPath {
+    place.parent().unwrap_or_else(AbsPath::root).child(name)
 }
 
 /// The problem of a file of which two versions are kept on the store.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Number;
 
 use crate::json::{Object, Take, Value};
+use crate::manifest::AbsPath;
 use crate::walk::{self, Stat};
 
 /// Ends the name under which write-back keeps a second version of a file beside the first.
@@ -118,14 +119,28 @@ pub fn conflicts(name: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The name of the first second version that is kept beside a file; none for most files.
-pub fn conflict_beside(dir: BorrowedFd<'_>, name: &str) -> Result<Option<String>, Errno> {
-    let Some(first) = conflicts(name).next() else { return Ok(None) };
-    match walk::stat_at(dir, first.as_str()) {
-        Ok(_) => Ok(Some(first)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
+/// The names of other versions that are kept beside a file; none for most files.
+pub fn conflicts_beside(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<String>, Errno> {
+    let mut found = Vec::new();
+    for beside in conflicts(name) {
+        match walk::stat_at(dir, beside.as_str()) {
+            Ok(_) => found.push(beside),
+            Err(Errno::NOENT) => break,
+            Err(errno) => return Err(errno),
+        }
     }
+    Ok(found)
+}
+
+/// The versions of a file in words: "3 versions are kept, A, B and C".
+#[must_use]
+pub fn listed(store: &AbsPath, source: &AbsPath, beside: &[String]) -> String {
+    let folder = source.parent().unwrap_or_else(AbsPath::root);
+    let place = |name: &str| store.join(&folder.child(name)).to_string();
+    let mut places: Vec<_> =
+        std::iter::once(source.name()).chain(beside.iter().map(String::as_str)).map(place).collect();
+    let last = places.pop().unwrap_or_default();
+    format!("{} versions are kept, {} and {last}", places.len() + 1, places.join(", "))
 }
 
 /// A name as system calls take it.

@@ -24,6 +24,7 @@ tests![
     ids_come_from_the_surest_source: Disk,
     ids_of_an_etc_that_persists: Disk,
     an_unknown_owner_waits_and_is_settled: Disk,
+    nothing_waits_that_is_gone: Disk,
     waiting_outlives_a_reboot: Disk,
     settling_respects_what_others_did: Disk,
     what_a_store_passes_on_does_not_matter: Disk,
@@ -247,7 +248,7 @@ fn an_occupied_target_loses_nothing() {
         (json!({ "file": "/home/u/link", "method": "symlink" }), "is a symbolic link already"),
     ] {
         machine.manifest(&manifest(&json!([]), &[json!({ "directory": "/srv" }), entry]));
-        machine.run_live(&[]).expect(1).says_in_one_line(&["/home/u/", held, "copy it to", "move it away"]);
+        machine.run_live(&[]).expect(1).says_in_one_line(&["/home/u/", held, "to", "move it away"]);
     }
     assert_eq!(fs::read_to_string(machine.at("/home/u/mail/inbox")).unwrap(), "letter");
     assert_eq!(fs::read_to_string(machine.at("/home/u/notes")).unwrap(), "note");
@@ -398,6 +399,17 @@ fn an_unknown_owner_waits_and_is_settled() {
         machine.run_live(&["--check"]).ok();
         machine.power_off();
     }
+}
+
+fn nothing_waits_that_is_gone() {
+    let machine = booted(&json!([]), &[json!({ "directory": "/srv/gone", "user": "plex" })]);
+    machine.switch_root();
+    machine.run_live(&["--settle"]).expect(1);
+    fs::rename(machine.at("/persist/srv/gone"), machine.at("/persist/srv/other")).unwrap();
+    machine.run_live(&["--settle"]).ok();
+    assert_eq!(machine.report()["pending"], json!([]));
+    fs::remove_file("/run/imp-mount/report.json").unwrap();
+    machine.run_live(&["--settle"]).ok().says_in_one_line(&["no run has left a report", "run imp-mount"]);
 }
 
 fn waiting_outlives_a_reboot() {

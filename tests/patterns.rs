@@ -155,7 +155,7 @@ fn of_several_patterns_the_longest() {
     let before = mounts();
     machine.run(&["--adopt"]).ok();
     assert_eq!(fs::read_to_string(machine.at("/persist/etc/aby")).unwrap(), "new");
-    machine.run(&["--check"]).expect(1);
+    machine.run(&["--check"]).ok();
     assert_eq!(mounts(), before);
 }
 

@@ -59,7 +59,7 @@ fn a_file_in_the_way_is_refused() {
     symlink("/srv", machine.at("/link")).unwrap();
     fs::create_dir(machine.at("/persist/dir")).unwrap();
     for (entry, words) in [
-        (json!({ "file": "/etc.conf" }), ["/etc.conf: ", "a regular file", "copy it to"]),
+        (json!({ "file": "/etc.conf" }), ["/etc.conf: ", "a regular file", "move it away"]),
         (
             json!({ "file": "/etc.conf", "missing": "create" }),
             ["/etc.conf: ", "4 bytes", "copy it to /persist/etc.conf"],

@@ -18,6 +18,11 @@ tests![
     mode_000_is_a_mode_like_another: Disk,
     a_store_restored_meanwhile: Disk,
     what_was_brought_is_recorded: Disk,
+    a_run_takes_a_brought_file_for_the_link: Disk,
+    other_types_in_the_place_of_a_file_are_said: Disk,
+    every_version_is_named: Disk,
+    the_store_s_version_stays_when_the_other_one_is_removed: Disk,
+    a_copy_removed_from_the_store_stays_removed: Disk,
     a_replaced_link_that_was_brought_is_well: Disk,
     both_versions_stay_until_one_is_removed: Disk,
     capabilities_and_inode_flags_are_brought: Disk,
@@ -209,6 +214,96 @@ fn a_replaced_link_that_was_brought_is_well() {
     assert!(!check.contains("--adopt"), "{check}");
     assert_eq!(read(&machine, "/persist/etc/conf").unwrap(), "new");
     assert_eq!(read(&machine, "/persist/etc/later").unwrap(), "made");
+}
+
+fn a_run_takes_a_brought_file_for_the_link() {
+    let entries = json!([
+        { "file": "/etc/conf", "method": "symlink" },
+        { "file": "/keys/*", "method": "symlink" },
+    ]);
+    let machine = booted(Fs::Ext4, entries);
+    machine.switch_root();
+    replace(&machine, "/etc/conf", "new");
+    replace(&machine, "/keys/new", "made");
+    machine.run_live(&[]).expect(1).says_in_one_line(&["/etc/conf", "--adopt"]);
+    machine.run_live(&["--adopt"]).ok();
+    for _ in 0..2 {
+        machine.run_live(&[]).ok();
+        let check = machine.run_live(&["--check"]).ok().stdout;
+        assert!(!check.contains("--adopt"), "{check}");
+    }
+    // A change after that is brought as well.
+    replace(&machine, "/etc/conf", "newer");
+    machine.run_live(&["--adopt"]).ok();
+    assert_eq!(read(&machine, "/persist/etc/conf").unwrap(), "newer");
+}
+
+fn other_types_in_the_place_of_a_file_are_said() {
+    let entries = json!([
+        { "file": "/etc/conf", "method": "copy" },
+        { "file": "/etc/later" },
+        { "file": "/etc/link", "method": "symlink" },
+    ]);
+    let machine = booted(Fs::Ext4, entries);
+    machine.switch_root();
+    for name in ["conf", "later", "link"] {
+        let place = machine.at("/etc").join(name);
+        fs::remove_file(&place).unwrap();
+        fs::create_dir(&place).unwrap();
+        fs::write(place.join("inside"), name).unwrap();
+    }
+    let check = machine.run_live(&["--check"]).expect(1).stdout;
+    assert_eq!(check.matches("it is a directory").count(), 3, "{check}");
+    let mut output = machine.run_live(&["--adopt"]).expect(1);
+    for name in ["conf", "later", "link"] {
+        output = output.says_in_one_line(&[&format!("/etc/{name}"), "a directory is there", "move it away"]);
+        assert_eq!(read(&machine, &format!("/etc/{name}/inside")).unwrap(), name);
+    }
+}
+
+fn every_version_is_named() {
+    let machine = booted(Fs::Ext4, copy());
+    for text in ["first", "second"] {
+        replace(&machine, "/etc/conf", text);
+        replace(&machine, "/persist/etc/conf", &format!("store's {text}"));
+        adopt(&machine).expect(1);
+    }
+    let check = machine.run(&["--check"]).expect(1).stdout;
+    let second = format!("{BESIDE}-2");
+    assert!(check.contains("3 versions are kept") && check.contains(&second), "{check}");
+    // Two versions stop no boot.
+    assert!(!check.contains("imp-mount.skip="), "{check}");
+}
+
+fn the_store_s_version_stays_when_the_other_one_is_removed() {
+    let machine = booted(Fs::Ext4, copy());
+    replace(&machine, "/etc/conf", "root");
+    replace(&machine, "/persist/etc/conf", "store");
+    for _ in 0..2 {
+        adopt(&machine).expect(1);
+    }
+    fs::remove_file(machine.at(BESIDE)).unwrap();
+    machine.run(&["--check"]).ok();
+    adopt(&machine).ok();
+    assert!(!machine.at(BESIDE).exists());
+    // The store's version is not made from the one that is changed here.
+    replace(&machine, "/etc/conf", "changed again");
+    adopt(&machine).expect(1);
+    assert_eq!(read(&machine, "/persist/etc/conf").unwrap(), "store");
+    assert_eq!(read(&machine, BESIDE).unwrap(), "changed again");
+    fs::remove_file(machine.at(BESIDE)).unwrap();
+    machine.reboot().ok();
+    assert_eq!(read(&machine, "/etc/conf").unwrap(), "store");
+    machine.run(&["--check"]).ok();
+}
+
+fn a_copy_removed_from_the_store_stays_removed() {
+    let machine = booted(Fs::Ext4, copy());
+    fs::remove_file(machine.at("/persist/etc/conf")).unwrap();
+    let check = machine.run(&["--check"]).ok().stdout;
+    assert!(!check.contains("--adopt"), "{check}");
+    adopt(&machine).ok();
+    assert_eq!(read(&machine, "/persist/etc/conf"), None);
 }
 
 fn both_versions_stay_until_one_is_removed() {

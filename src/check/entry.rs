@@ -200,7 +200,8 @@ impl Checker<'_, '_> {
             Method::Symlink | Method::Bind
                 if seen.is_file()
                     && !seen.is_mount_root()
-                    && self.report.state(target) == Some(State::Linked) =>
+                    && (entry.method == Method::Symlink
+                        || self.report.state(target) == Some(State::Linked)) =>
             {
                 if same_as_store(self.stores[usize::from(entry.store)].as_ref(), (dir, name), source) {
                     return Ok((
@@ -210,10 +211,8 @@ impl Checker<'_, '_> {
                 }
                 return Err(replaced("link"));
             }
-            Method::Symlink if seen.is_file() => return Err(replaced("link")),
-            Method::Symlink => {
-                return Err((Status::WrongSource, format!("it is {}", walk::kind(seen.file_type()))));
-            }
+            Method::Symlink => return Err(in_the_way(&seen)),
+            Method::Copy if !seen.is_file() && !seen.is_symlink() => return Err(in_the_way(&seen)),
             Method::Copy => {
                 if !same_as_store(self.stores[usize::from(entry.store)].as_ref(), (dir, name), source) {
                     return self.changed(item, (target, &seen), (source, &found));
@@ -283,17 +282,18 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// A second version of a file that write-back kept beside the store's.
+    /// Other versions of a file that write-back kept beside the store's.
     fn conflict(&self, item: &Item<'_>, source: &AbsPath) -> Option<Verdict> {
         let store = self.stores[usize::from(item.entry.store)].as_ref()?;
         let parent = source.parent()?;
         let dir =
             walk::open_below(store.cursor.base(), &parent, OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay);
-        let beside = versions::conflict_beside(dir.ok()?.as_fd(), source.name()).ok()??;
-        let (place, beside) = (item.store.path.join(source), item.store.path.join(&parent.child(&beside)));
-        let detail = format!(
-            "two versions are kept, {place} and {beside}: compare them, keep one under the first name, remove the other"
-        );
+        let beside = versions::conflicts_beside(dir.ok()?.as_fd(), source.name()).ok()?;
+        if beside.is_empty() {
+            return None;
+        }
+        let versions = versions::listed(&item.store.path, source, &beside);
+        let detail = format!("{versions}: compare them, keep one under the first name, remove the others");
         Some((Status::Conflict, detail))
     }
 
@@ -369,9 +369,22 @@ impl Checker<'_, '_> {
             (_, Some(_)) if is_our_link => {
                 Ok((Status::Ok, "a link stands for it, as the store does not hold it yet".to_owned()))
             }
+            (_, Some(seen))
+                if self
+                    .report
+                    .versions(target, &text)
+                    .is_some_and(|left| left.root == Some(Version::of(&seen))) =>
+            {
+                Ok((
+                    Status::Ok,
+                    "removed from the store since it was copied, so the next boot does not bring it"
+                        .to_owned(),
+                ))
+            }
             (_, Some(seen)) if seen.is_file() && (seen.mode(), seen.size()) != (0, 0) => {
                 Err((Status::Replaced, "it is on the root only; --adopt brings it to the store".to_owned()))
             }
+            (_, Some(seen)) if !seen.is_file() => Err(in_the_way(&seen)),
             (Missing::Skip, _) => Ok((Status::Ok, "left out, as the store does not hold it".to_owned())),
             (Missing::Link, None) if entry.method == Method::Copy => {
                 Ok((Status::Ok, "nothing to copy yet".to_owned()))
@@ -559,6 +572,15 @@ fn same_as_store(store: Option<&Opened>, (dir, name): (BorrowedFd<'_>, &str), so
 /// Only root sees everything.
 fn not_allowed() -> Verdict {
     (Status::NotMounted, "as far as this user may look".to_owned())
+}
+
+/// Neither a file nor the link that stands for one.
+fn in_the_way(seen: &Stat) -> Verdict {
+    let found = walk::kind(seen.file_type());
+    (
+        Status::WrongSource,
+        format!("it is {found}, which --adopt leaves alone; move it away, then run imp-mount"),
+    )
 }
 
 fn replaced(what: &str) -> Verdict {

@@ -148,12 +148,40 @@ impl Worker<'_, '_> {
                     self.unchanged += 1;
                     return Ok(left.or(fresh));
                 }
-                let stat = walk::stat_at(dir, name)
-                    .map_err(|errno| Problem::os("cannot look at the target", errno))?;
+                let failed = |errno| Problem::os("cannot look at the target", errno);
+                let dir = walk::again(dir).map_err(|errno| Problem::new(describe(errno)))?;
+                let stat = walk::stat_at(dir.as_fd(), name).map_err(failed)?;
+                if stat.is_file() && store.is_some() && self.is_on_store(item, source, (dir.as_fd(), name))? {
+                    // A program put it in the place of the link, and write-back has brought it to the store.
+                    self.unchanged += 1;
+                    return Ok(left.or(Some(Versions { store, root: Some(Version::of(&stat)) })));
+                }
                 Err(occupied(&stat, "the link"))
             }
             Err(errno) => Err(Problem::os("cannot place the link", errno)),
         }
+    }
+
+    /// The directory of a source, which is open.
+    fn folder_on_store(&mut self, item: &Item<'_>, source: &AbsPath) -> Result<OwnedFd> {
+        let parent = source.parent().ok_or_else(|| Problem::new("a store itself is no file"))?;
+        let store = opened(&mut self.stores, item.entry)?;
+        let open = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
+        walk::again(open).map_err(|errno| Problem::new(describe(errno)))
+    }
+
+    /// Whether the store has the same file.
+    fn is_on_store(
+        &mut self,
+        item: &Item<'_>,
+        source: &AbsPath,
+        (dir, name): (BorrowedFd<'_>, &str),
+    ) -> Result<bool> {
+        let failed = |errno| Problem::os("cannot compare the target with the store's file", errno);
+        let from = self.folder_on_store(item, source)?;
+        let from_name = versions::c_name(source.name()).map_err(failed)?;
+        let to_name = versions::c_name(name).map_err(failed)?;
+        file::same((from.as_fd(), &from_name), (dir, &to_name)).map_err(failed)
     }
 
     /// Places a copy. Returns the versions that write-back compares with; none where they are not known.
@@ -165,14 +193,7 @@ impl Worker<'_, '_> {
         node: &Node,
     ) -> Result<Option<Versions>> {
         let failed = |errno| Problem::os("cannot look at the target", errno);
-        let from = match source.parent() {
-            Some(parent) => {
-                let store = opened(&mut self.stores, item.entry)?;
-                let open = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
-                walk::again(open).map_err(|errno| Problem::new(describe(errno)))?
-            }
-            None => return Err(Problem::new("a store itself cannot be copied")),
-        };
+        let from = self.folder_on_store(item, source)?;
         let shown = item.store.path.join(source);
         let (live, previous) = (self.sysroot.is_live(), self.previous.entry(target));
         let dir = self.parent(item, target)?;
@@ -198,7 +219,9 @@ impl Worker<'_, '_> {
             // Changes of a program stay; write-back brings them to the store.
             if entry.source == shown {
                 self.unchanged += 1;
-                return Ok(Some(versions));
+                let is_changed = versions.root != Some(Version::of(&found));
+                let is_same = is_changed && file::same(from, to).map_err(failed)?;
+                return if is_same { done(Ok(())) } else { Ok(Some(versions)) };
             }
             if versions.root == Some(Version::of(&found)) {
                 return done(copier.place_over(from, &node.stat, to));
@@ -232,8 +255,14 @@ pub fn verify((dir, name): (BorrowedFd<'_>, &str), source: &Stat) -> Result<()> 
 
 pub(super) fn occupied(stat: &Stat, what: &str) -> Problem {
     let found = walk::kind(stat.file_type());
-    Problem::new(format!("the target is {found} already, so {what} cannot be placed"))
-        .remedy("copy it to the store first, then move it away")
+    let problem = Problem::new(format!("the target is {found} already, so {what} cannot be placed"));
+    if stat.is_file() {
+        problem.remedy(
+            "`imp-mount --adopt` brings it to the store, or keeps it there beside another version; then move it away",
+        )
+    } else {
+        problem.remedy("copy it to the store first, then move it away")
+    }
 }
 
 /// The options to set and to clear on a mount, given those that it has and those that it inherits from the store.

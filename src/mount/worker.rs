@@ -281,18 +281,18 @@ impl Worker<'_, '_> {
         Ok(from == to)
     }
 
-    /// Warns of a second version of a file that write-back kept beside the store's.
+    /// Warns of other versions of a file that write-back kept beside the store's.
     fn tell_of_second_version(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) {
         let (Ok(store), Some(parent)) = (&self.stores[usize::from(item.entry.store)], source.parent()) else {
             return;
         };
         let dir = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
         // An error of the directory is one of the entry, too, and said there.
-        if let Ok(Some(beside)) = versions::conflict_beside(dir, source.name()) {
-            let (place, beside) =
-                (item.store.path.join(source), item.store.path.join(&parent.child(&beside)));
-            let problem = Problem::new(format!("two versions of it are kept, {place} and {beside}"));
-            let remedy = "compare the two, keep one under the first name, and remove the other";
+        if let Ok(beside) = versions::conflicts_beside(dir, source.name())
+            && !beside.is_empty()
+        {
+            let problem = Problem::new(versions::listed(&item.store.path, source, &beside));
+            let remedy = "compare them, keep one under the first name, and remove the others";
             self.warnings.push(problem.at(target.to_string()).remedy(remedy));
         }
     }
