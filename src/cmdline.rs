@@ -3,6 +3,9 @@
 use crate::escape;
 use crate::manifest::AbsPath;
 
+/// So many paths are named as what to leave out.
+const WAYS_OUT: usize = 8;
+
 /// What the kernel command line says to this program.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Words {
@@ -42,6 +45,36 @@ impl Words {
             }
         }
         this
+    }
+
+    /// The word that leaves out these paths, as it is typed; none where there is no path. In the place of a path with a character that
+    /// separates paths or words, or that no keyboard has, stands a directory above it.
+    #[must_use]
+    pub fn leaving_out(paths: &[&str]) -> Option<String> {
+        let is_plain = |path: &&str| {
+            path.starts_with('/')
+                && path.len() > 1
+                && path.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric() || c == ' ')
+                && !path.contains([',', '"', '\\'])
+        };
+        let above = |path: &&str| {
+            let ends = path.match_indices('/').map(|(end, _)| &path[..end]).rev();
+            std::iter::once(*path)
+                .filter(|path| path.starts_with('/'))
+                .chain(ends)
+                .find(is_plain)
+                .map(str::to_owned)
+        };
+        let mut paths: Vec<_> = paths.iter().filter_map(above).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths.truncate(WAYS_OUT);
+        let list = paths.join(",");
+        match list.as_str() {
+            "" => None,
+            list if list.contains(' ') => Some(format!("imp-mount.skip=\"{list}\"")),
+            list => Some(format!("imp-mount.skip={list}")),
+        }
     }
 
     /// The words that are heeded, as they are on the kernel command line.
@@ -121,6 +154,23 @@ mod tests {
         let words = Words::parse(line);
         assert_eq!(words.unknown, [""; 0], "{line}");
         words.skip.iter().map(|path| path.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_word_that_is_printed_works() {
+        for (paths, word) in [
+            (&["/srv", "/etc/a"][..], Some("imp-mount.skip=/etc/a,/srv")),
+            (&["/etc/a b", "/srv"], Some("imp-mount.skip=\"/etc/a b,/srv\"")),
+            (&["/etc/a,b", "/etc/c\"", "/etc/d\\"], Some("imp-mount.skip=/etc")),
+            (&["/a\n/b", "/", "root"], None),
+            (&[], None),
+        ] {
+            let made = Words::leaving_out(paths);
+            assert_eq!(made.as_deref(), word);
+            let read = Words::parse(&made.unwrap_or_default());
+            assert_eq!(read.unknown, [""; 0]);
+            assert_eq!(read.skip.is_empty(), word.is_none());
+        }
     }
 
     #[test]

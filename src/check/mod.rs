@@ -12,13 +12,14 @@ use std::os::fd::AsFd;
 use serde::Serialize;
 
 use crate::adopt;
+use crate::cmdline::Words;
 use crate::escape;
 use crate::manifest::AbsPath;
 use crate::manifest::coverage::Type;
+use crate::mount::Bases;
 use crate::mount::guard::Guard;
 use crate::mount::root::Sysroot;
 use crate::mount::store::device_path;
-use crate::mount::{Bases, WAYS_OUT};
 use crate::names::Names;
 use crate::plan::Plan;
 use crate::problem::{Problem, describe};
@@ -224,10 +225,10 @@ fn next(findings: &Findings) -> Vec<String> {
     }
     if findings.manifest.is_empty()
         && is_stopped(findings)
-        && let Some(paths) = skipping(findings)
+        && let Some(word) = skipping(findings)
     {
         say(&format!(
-            "to boot without what is wrong for once, and without a shell: add imp-mount.skip={paths} to the kernel command line, in \
+            "to boot without what is wrong for once, and without a shell: add {word} to the kernel command line, in \
              the boot menu"
         ));
     }
@@ -279,7 +280,7 @@ fn is_stopped(findings: &Findings) -> bool {
     findings.sysroot != "/" || findings.last_run.as_ref().is_some_and(failed)
 }
 
-/// Paths of the entries and stores that stop a boot, for `imp-mount.skip=`.
+/// The word that leaves out the entries and stores that stop a boot.
 fn skipping(findings: &Findings) -> Option<String> {
     let stores = findings.stores.iter().filter(|store| store.is_lost()).map(|store| store.path.as_str());
     // Of what --check finds, this alone is an error of a run. One that failed says the others.
@@ -289,13 +290,5 @@ fn skipping(findings: &Findings) -> Option<String> {
     let failed = findings.entries.iter().map(|one| one.target.as_str()).filter(|target| {
         failures.clone().any(|text| text.strip_prefix(target).is_some_and(|rest| rest.starts_with(':')))
     });
-    let mut paths: Vec<_> = stores.chain(entries).chain(failed).filter(|path| !path.contains(',')).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    paths.truncate(WAYS_OUT);
-    if paths.is_empty() {
-        return None;
-    }
-    let list = escape::name(&paths.join(",")).into_owned();
-    Some(if list.contains(' ') { format!("\"{list}\"") } else { list })
+    Words::leaving_out(&stores.chain(entries).chain(failed).collect::<Vec<_>>())
 }

@@ -105,23 +105,17 @@ pub fn run(request: &Request<'_>) -> Outcome {
     outcome
 }
 
-/// So many paths are named as what to leave out.
-pub const WAYS_OUT: usize = 8;
-
 /// Says how the next boot gets past what failed, which needs no shell.
 fn say_way_out(failures: &[Problem], stores: &[Store]) {
-    let path = |problem: &Problem| {
-        let store = stores.iter().find(|store| problem.at == format!("store {}", store.path));
-        let path = store.map_or(problem.at.as_str(), |store| store.path.as_str());
-        (path.starts_with('/') && !path.contains([',', ' ', '\\'])).then(|| path.to_owned())
-    };
-    let mut paths: Vec<_> = failures.iter().filter_map(path).collect();
-    paths.truncate(WAYS_OUT);
-    if !paths.is_empty() {
-        log::info!(
-            "to boot without that for once, add imp-mount.skip={} to the kernel command line, in the boot menu",
-            paths.join(",")
-        );
+    let paths: Vec<_> = failures
+        .iter()
+        .map(|problem| {
+            let store = stores.iter().find(|store| problem.at == format!("store {}", store.path));
+            store.map_or(problem.at.as_str(), |store| store.path.as_str())
+        })
+        .collect();
+    if let Some(word) = Words::leaving_out(&paths) {
+        log::info!("to boot without that for once, add {word} to the kernel command line, in the boot menu");
     }
 }
 
