@@ -489,7 +489,9 @@ fn a_file_with_several_names_is_not_enforced() {
     let mut enforced = entry.clone();
     enforced["enforce"] = true.into();
     machine.manifest(&manifest(&json!({}), std::slice::from_ref(&enforced)));
-    machine.build().expect(1).says_in_one_line(&["/home/u/file", "several names", "find -samefile"]);
+    let output = machine.build().expect(1);
+    let output = output.says_in_one_line(&["/home/u/file", "several names", "find -samefile"]);
+    output.says_in_one_line(&["add imp-mount.skip=/home/u/file to the kernel command line"]);
     assert_eq!(before.losses(&Snapshot::of(&store)), [""; 0]);
 
     enforced["required"] = false.into();

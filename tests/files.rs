@@ -30,6 +30,7 @@ tests![
     a_replaced_link_is_adopted: Disk,
     new_matches_are_adopted: Disk,
     what_the_store_holds_is_not_overwritten_by_a_match: Disk,
+    nothing_is_created_for_a_file_that_is_there: Disk,
     adopting_twice_changes_nothing: Disk,
     a_full_store_keeps_the_old_content: Disk,
     the_longest_names_are_replaced_too: Disk,
@@ -490,6 +491,33 @@ fn a_file_of_before_is_no_copy() {
     machine.run_live(&[]).ok();
     machine.run_live(&["--adopt"]).ok();
     assert_eq!(read(&machine, "/persist/etc/app.conf"), "new");
+}
+
+fn nothing_is_created_for_a_file_that_is_there() {
+    let machine = holding(&[]);
+    machine.manifest(&manifest(&json!([{ "directory": "/srv" }])));
+    machine.build().ok();
+    machine.switch_root();
+    let entries = [
+        json!({ "file": "/etc/copied", "method": "copy", "missing": "create" }),
+        json!({ "file": "/etc/bound", "missing": "create" }),
+        json!({ "file": "/etc/linked", "method": "symlink", "missing": "create" }),
+    ];
+    let names = ["copied", "bound", "linked"];
+    names.iter().for_each(|name| write(&machine, &format!("/etc/{name}"), name));
+    machine.manifest(&manifest(&json!([&[json!({ "directory": "/srv" })], &entries[..]].concat())));
+    let mut output = machine.run_live(&[]).expect(1);
+    for name in names {
+        output = output.says_in_one_line(&[&format!("/etc/{name}: "), "bytes", "--adopt"]);
+        assert!(!machine.at("/persist/etc").join(name).exists());
+    }
+    machine.run_live(&["--adopt"]).ok();
+    machine.run_live(&[]).ok();
+    machine.run_live(&["--check"]).ok();
+    machine.reboot().ok();
+    for name in names {
+        assert_eq!(read(&machine, &format!("/persist/etc/{name}")), name);
+    }
 }
 
 fn adopting_twice_changes_nothing() {

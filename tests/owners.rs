@@ -241,14 +241,26 @@ fn an_occupied_target_loses_nothing() {
     fs::write(machine.at("/home/u/mail/inbox"), "letter").unwrap();
     fs::write(machine.at("/home/u/notes"), "note").unwrap();
     symlink("elsewhere", machine.at("/home/u/link")).unwrap();
-    for (entry, held) in [
-        (json!({ "directory": "/home/u/mail" }), "holds `inbox`"),
-        (json!({ "file": "/home/u/notes", "missing": "create" }), "holds 4 bytes"),
-        (json!({ "file": "/home/u/notes", "method": "symlink" }), "is a regular file already"),
-        (json!({ "file": "/home/u/link", "method": "symlink" }), "is a symbolic link already"),
+    for (entry, held, remedy) in [
+        (json!({ "directory": "/home/u/mail" }), "holds `inbox`", "then move it away"),
+        (
+            json!({ "file": "/home/u/notes", "missing": "create" }),
+            "holds 4 bytes",
+            "--adopt` brings it there",
+        ),
+        (
+            json!({ "file": "/home/u/notes", "method": "symlink" }),
+            "is a regular file already",
+            "--adopt` brings",
+        ),
+        (
+            json!({ "file": "/home/u/link", "method": "symlink" }),
+            "is a symbolic link already",
+            "move it away",
+        ),
     ] {
         machine.manifest(&manifest(&json!([]), &[json!({ "directory": "/srv" }), entry]));
-        machine.run_live(&[]).expect(1).says_in_one_line(&["/home/u/", held, "to", "move it away"]);
+        machine.run_live(&[]).expect(1).says_in_one_line(&["/home/u/", held, remedy]);
     }
     assert_eq!(fs::read_to_string(machine.at("/home/u/mail/inbox")).unwrap(), "letter");
     assert_eq!(fs::read_to_string(machine.at("/home/u/notes")).unwrap(), "note");

@@ -62,7 +62,7 @@ fn a_file_in_the_way_is_refused() {
         (json!({ "file": "/etc.conf" }), ["/etc.conf: ", "a regular file", "move it away"]),
         (
             json!({ "file": "/etc.conf", "missing": "create" }),
-            ["/etc.conf: ", "4 bytes", "copy it to /persist/etc.conf"],
+            ["/etc.conf: ", "4 bytes", "--adopt` brings it there"],
         ),
         (json!({ "directory": "/etc.conf" }), ["/etc.conf: ", "a regular file", "not a directory"]),
         (json!({ "directory": "/link" }), ["/link: ", "symbolic link to /srv", "never followed"]),

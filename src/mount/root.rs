@@ -302,7 +302,7 @@ impl Tree {
         path: &AbsPath,
         submounts: bool,
     ) -> Result<()> {
-        let failed = |problem: Problem| problem.at(format!("{path} on the new root"));
+        let failed = |problem: Problem| problem.during(format!("{path} on the new root"));
         let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
         let top = walk::again(self.root.as_fd()).map_err(|errno| failed(Problem::new(describe(errno))))?;
         let mut cursor = Cursor::new(top);

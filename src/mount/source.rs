@@ -2,8 +2,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::held::Held;
 use super::owner::{self, Wanted};
 use super::worker::{Worker, opened};
 use crate::create::{self, Attributes, Node};
@@ -26,9 +28,43 @@ pub(super) enum Source {
 }
 
 impl Worker<'_, '_> {
+    /// Refuses to create on the store what a running system has at the target already: the empty file would count as a version.
+    fn must_not_be_there(&mut self, item: &Item<'_>, path: &AbsPath) -> Result<()> {
+        let entry = item.entry;
+        let creates = matches!(entry.missing, Missing::Create | Missing::MachineId);
+        if !self.sysroot.is_live() || entry.kind != Kind::File || !creates {
+            return Ok(());
+        }
+        let name = path.name();
+        let store = opened(&mut self.stores, entry)?;
+        let folder = path.parent().unwrap_or_else(AbsPath::root);
+        let dirs = OFlags::PATH | OFlags::DIRECTORY;
+        let on_store = walk::open_below(store.cursor.base(), &folder, dirs, Mounts::Stay)
+            .and_then(|dir| walk::stat_at(dir.as_fd(), name));
+        if on_store.is_ok() {
+            return Ok(());
+        }
+        let above = entry.target.parent().unwrap_or_else(AbsPath::root);
+        let held = walk::open_below(self.tree.root.as_fd(), &above, dirs, Mounts::Enter).and_then(|dir| {
+            let stat = walk::stat_at(dir.as_fd(), entry.target.name())?;
+            let is_free = !stat.is_file() || stat.is_mount_root();
+            if is_free { Ok(None) } else { Held::at(dir.as_fd(), entry.target.name(), &stat) }
+        });
+        match held {
+            Ok(Some(held)) => {
+                let place = item.store.path.join(path);
+                Err(Problem::new(format!("the target holds {}, and {place} is not there", held.words))
+                    .remedy("`imp-mount --adopt` brings it there; then run again"))
+            }
+            // What cannot be looked at is said where it is to be mounted.
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
     /// What the store holds, created if that is asked for.
     pub(super) fn source(&mut self, item: &Item<'_>, path: &AbsPath) -> Result<Source> {
         let entry = item.entry;
+        self.must_not_be_there(item, path)?;
         let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
         let store = opened(&mut self.stores, entry)?;
         let shown = item.store.path.join(path);
@@ -92,7 +128,7 @@ impl Worker<'_, '_> {
             .map_err(failed)?;
         if entry.enforce && !node.made && !node.stat.is_symlink() {
             enforce(&node, (dir, name), &wanted.attributes(names), entry)
-                .map_err(|problem| problem.at(shown.to_string()))?;
+                .map_err(|problem| problem.during(shown))?;
         }
         Ok(Source::Node(node))
     }
