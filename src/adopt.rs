@@ -189,6 +189,18 @@ fn bring(
         Err(Errno::NOENT) => None,
         Err(errno) => return Err(failed(errno)),
     };
+    if stat.is_symlink() {
+        let link = rustix::fs::readlinkat(from.0, from.1, Vec::new()).map_err(failed)?;
+        let link = link.to_string_lossy();
+        let leads_there = match &there {
+            Some(there) => versions::leads_to(root, &folder, &link, there.identity()).map_err(failed)?,
+            None => link == place.as_str(),
+        };
+        // A copy of it would take the place of the file that it leads to.
+        if leads_there {
+            return Ok(());
+        }
+    }
     let left = report.versions(target, &place);
     let record = |there: Option<&Stat>| {
         let versions = Versions { store: there.map(Version::of), root: Some(Version::of(&stat)) };

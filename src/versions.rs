@@ -2,15 +2,16 @@
 //! may be replaced, any other one was made by somebody and is kept.
 
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 use serde_json::Number;
 
 use crate::json::{Object, Take, Value};
 use crate::manifest::AbsPath;
-use crate::walk::{self, Stat};
+use crate::walk::{self, Identity, Stat};
 
 /// Ends the name under which write-back keeps a second version of a file beside the first.
 const CONFLICT: &str = ".imp-mount-conflict";
@@ -141,6 +142,16 @@ pub fn listed(store: &AbsPath, source: &AbsPath, beside: &[String]) -> String {
         std::iter::once(source.name()).chain(beside.iter().map(String::as_str)).map(place).collect();
     let last = places.pop().unwrap_or_default();
     format!("{} versions are kept, {} and {last}", places.len() + 1, places.join(", "))
+}
+
+/// Whether a symbolic link in a directory of a root leads to this file, by whatever way. Such a link is no version of the file.
+pub fn leads_to(root: BorrowedFd<'_>, folder: &AbsPath, link: &str, file: Identity) -> Result<bool, Errno> {
+    let path = if link.starts_with('/') { link.to_owned() } else { format!("{folder}/{link}") };
+    match walk::open_inside(root, &path, OFlags::PATH).and_then(|fd| walk::stat(fd.as_fd())) {
+        Ok(stat) => Ok(stat.identity() == file),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// A name as system calls take it.

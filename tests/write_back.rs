@@ -1,7 +1,7 @@
 //! `--adopt`: no version of a file is lost, whichever side changed, and whatever a run recorded.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use rustix::fs::{XattrFlags, lsetxattr};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ tests![
     other_types_in_the_place_of_a_file_are_said: Disk,
     every_version_is_named: Disk,
     the_store_s_version_stays_when_the_other_one_is_removed: Disk,
+    a_link_to_the_store_s_file_is_no_version_of_it: Disk,
     a_copy_removed_from_the_store_stays_removed: Disk,
     a_replaced_link_that_was_brought_is_well: Disk,
     both_versions_stay_until_one_is_removed: Disk,
@@ -295,6 +296,50 @@ fn the_store_s_version_stays_when_the_other_one_is_removed() {
     machine.reboot().ok();
     assert_eq!(read(&machine, "/etc/conf").unwrap(), "store");
     machine.run(&["--check"]).ok();
+}
+
+fn a_link_to_the_store_s_file_is_no_version_of_it() {
+    let links = json!([
+        { "file": "/etc/conf", "method": "symlink" },
+        { "file": "/keys/*", "method": "symlink" },
+        { "file": "/etc/later" },
+    ]);
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    write(&machine, "/persist/etc/conf", "precious");
+    write(&machine, "/persist/keys/one", "precious");
+    write(&machine, "/persist/etc/copy", "precious");
+    machine.manifest(&manifest(links));
+    machine.build().ok();
+    machine.switch_root();
+    write(&machine, "/persist/etc/later", "precious");
+    machine.manifest(&manifest(json!([
+        { "file": "/etc/conf", "method": "copy" },
+        { "file": "/keys/*", "method": "copy" },
+        { "file": "/etc/later", "method": "copy" },
+        { "file": "/etc/copy", "method": "copy" },
+    ])));
+    for link in ["/persist/etc/copy", "../persist/etc/copy", "other"] {
+        let place = machine.at("/etc/copy");
+        if place.symlink_metadata().is_ok() {
+            fs::remove_file(&place).unwrap();
+        }
+        symlink(link, place).unwrap();
+        if link == "other" {
+            symlink("/persist/etc/copy", machine.at("/etc/other")).unwrap();
+        }
+        machine.run_live(&["--check"]).ok();
+        machine.run_live(&["--adopt"]).ok();
+        if link.starts_with("/persist") {
+            machine.run_live(&[]).ok();
+            machine.run_live(&["--adopt"]).ok();
+        }
+        for path in ["etc/conf", "etc/copy", "etc/later", "keys/one"] {
+            let path = machine.at("/persist").join(path);
+            assert!(path.symlink_metadata().unwrap().is_file(), "{path:?}");
+            assert_eq!(fs::read_to_string(path).unwrap(), "precious");
+        }
+        assert!(!machine.at("/persist/etc/later.imp-mount-conflict").exists());
+    }
 }
 
 fn a_copy_removed_from_the_store_stays_removed() {

@@ -183,6 +183,7 @@ impl Checker<'_, '_> {
         };
         let parent = target.parent().unwrap_or_else(AbsPath::root);
         let not_mounted = |detail: &str| (Status::NotMounted, detail.to_owned());
+        let root = (entry.method == Method::Copy).then(|| walk::again(self.target.base()).ok()).flatten();
         let dir = self.target.enter(parent.as_str(), &mut |dir, name, path| {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
@@ -192,7 +193,8 @@ impl Checker<'_, '_> {
         let Ok(seen) = walk::stat_at(dir, name) else { return Err(self.why_not(target, "nothing is there")) };
         let link = seen.is_symlink().then(|| rustix::fs::readlinkat(dir, name, Vec::new()).ok()).flatten();
         let text = item.store.path.join(source);
-        let is_our_link = link.is_some_and(|link| link.as_bytes() == text.as_str().as_bytes());
+        let is_our_link = link.as_ref().is_some_and(|link| link.as_bytes() == text.as_str().as_bytes());
+        let shown = link.map(|link| link.to_string_lossy().into_owned());
         match entry.method {
             Method::Symlink if is_our_link => {}
             // In a directory that comes from the store.
@@ -212,6 +214,17 @@ impl Checker<'_, '_> {
                 return Err(replaced("link"));
             }
             Method::Symlink => return Err(in_the_way(&seen)),
+            Method::Copy
+                if is_our_link
+                    || root.as_ref().zip(shown.as_deref()).is_some_and(|(root, link)| {
+                        versions::leads_to(root.as_fd(), &parent, link, found.identity()).unwrap_or(false)
+                    }) =>
+            {
+                return Ok((
+                    Status::Ok,
+                    "a link stands for it until the next boot, which copies it".to_owned(),
+                ));
+            }
             Method::Copy if !seen.is_file() && !seen.is_symlink() => return Err(in_the_way(&seen)),
             Method::Copy => {
                 if !same_as_store(self.stores[usize::from(entry.store)].as_ref(), (dir, name), source) {
