@@ -504,7 +504,9 @@ fn nothing_is_created_for_a_file_that_is_there() {
         json!({ "file": "/etc/linked", "method": "symlink", "missing": "create" }),
     ];
     let names = ["copied", "bound", "linked"];
-    names.iter().for_each(|name| write(&machine, &format!("/etc/{name}"), name));
+    for name in names {
+        write(&machine, &format!("/etc/{name}"), name);
+    }
     machine.manifest(&manifest(&json!([&[json!({ "directory": "/srv" })], &entries[..]].concat())));
     let mut output = machine.run_live(&[]).expect(1);
     for name in names {

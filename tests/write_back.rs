@@ -335,7 +335,7 @@ fn a_link_to_the_store_s_file_is_no_version_of_it() {
         }
         for path in ["etc/conf", "etc/copy", "etc/later", "keys/one"] {
             let path = machine.at("/persist").join(path);
-            assert!(path.symlink_metadata().unwrap().is_file(), "{path:?}");
+            assert!(path.symlink_metadata().unwrap().is_file(), "{}", path.display());
             assert_eq!(fs::read_to_string(path).unwrap(), "precious");
         }
         assert!(!machine.at("/persist/etc/later.imp-mount-conflict").exists());
