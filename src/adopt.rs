@@ -192,12 +192,9 @@ fn bring(
     if stat.is_symlink() {
         let link = rustix::fs::readlinkat(from.0, from.1, Vec::new()).map_err(failed)?;
         let link = link.to_string_lossy();
-        let leads_there = match &there {
-            Some(there) => versions::leads_to(root, &folder, &link, there.identity()).map_err(failed)?,
-            None => link == place.as_str(),
-        };
-        // A copy of it would take the place of the file that it leads to.
-        if leads_there {
+        let leads_to = |there: &Stat| versions::leads_to(root, &folder, &link, there.identity());
+        // A copy of it would take the place of what it leads to.
+        if link == place.as_str() || there.as_ref().map_or(Ok(false), leads_to).map_err(failed)? {
             return Ok(());
         }
     }

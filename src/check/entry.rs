@@ -382,11 +382,12 @@ impl Checker<'_, '_> {
             (_, Some(_)) if is_our_link => {
                 Ok((Status::Ok, "a link stands for it, as the store does not hold it yet".to_owned()))
             }
-            (_, Some(seen))
-                if self
-                    .report
-                    .versions(target, &text)
-                    .is_some_and(|left| left.root == Some(Version::of(&seen))) =>
+            (missing, Some(seen))
+                if missing != Missing::Fail
+                    && self
+                        .report
+                        .versions(target, &text)
+                        .is_some_and(|left| left.root == Some(Version::of(&seen))) =>
             {
                 Ok((
                     Status::Ok,
