@@ -406,10 +406,14 @@ fn what_cannot_be_brought() {
     write(old("srv/file"), "file");
     symlink("/etc", new("home")).unwrap();
     write(old("home/a/x"), "x");
-    symlink("/persist/srv/linked", old("srv/linked")).unwrap();
+    for name in ["linked", "later"] {
+        symlink(Path::new("/persist/srv").join(name), old("srv").join(name)).unwrap();
+    }
+    write(new("srv/linked"), "file");
     manifest(json!([
         { "directory": "/srv/link" }, { "directory": "/srv/link2/deep" }, { "file": "/etc-file" },
         { "directory": "/srv/file" }, { "directory": "/home/a" }, { "directory": "/srv/real" }, { "file": "/srv/linked" },
+        { "file": "/srv/later" },
     ]));
     let output = migrate(&[]).expect(1);
     for words in [
@@ -421,6 +425,7 @@ fn what_cannot_be_brought() {
         output.clone().says_in_one_line(&words);
     }
     assert!(output.stdout.contains("on the store  /srv/linked\n"), "{output:?}");
+    assert!(!output.stdout.contains("on the store  /srv/later"), "{output:?}");
     let found = store.snapshot();
     assert!(found.line("srv/real/file").is_some() && found.line("srv/link").is_none());
     assert!(!Path::new("/etc/a").exists());

@@ -207,7 +207,9 @@ impl Ends {
             readlinkat(dir, name, Vec::new()).is_ok_and(|link| link.as_bytes() == text.as_str().as_bytes())
         };
         if stat.is_symlink() && is_link_to_store() {
-            return Ok(Some(Standing::InPlace));
+            let is_held = self.to().is_some_and(|to| walk::stat_at(to.0, to.1).is_ok());
+            // Otherwise it stands for a file that was never made.
+            return Ok(Some(if is_held { Standing::InPlace } else { Standing::Absent }));
         }
         let carried = stat.is_symlink() && route.entry.method == Method::Copy;
         let fits =
