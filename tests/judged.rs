@@ -25,6 +25,7 @@ tests![
     a_file_that_was_deleted: Disk,
     btrfs_of_several_devices: Disk,
     zram: Disk,
+    a_private_directory_that_cannot_be_used: Disk,
     a_directory_that_others_may_write_to: Disk,
     a_directory_above_the_store: Disk,
     a_root_that_others_may_write_to: Disk,
@@ -287,6 +288,23 @@ fn zram() {
     let machine = one_entry();
     sh_on("mount", &[Path::new(&device), &machine.at("/persist")]);
     is_bad(&machine, "volatile", &[&zram.0, "which is memory"]);
+}
+
+fn a_private_directory_that_cannot_be_used() {
+    let (machine, disk) = (one_entry(), Image::new(Fs::Ext4, 8));
+    disk.mount(machine.at("/persist"));
+    machine.build().ok();
+    check(&machine, 0);
+    let private = machine.at("/persist/.imp-mount");
+    fs::create_dir(&private).unwrap();
+    for mode in [0o777, 0o755] {
+        fs::set_permissions(&private, fs::Permissions::from_mode(mode)).unwrap();
+        let found = check(&machine, 1);
+        let problem = found["stores"][0]["problem"].as_str().unwrap();
+        assert!(problem.contains(".imp-mount") && problem.contains("move it away"), "{found:#}");
+    }
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+    check(&machine, 0);
 }
 
 fn a_directory_that_others_may_write_to() {

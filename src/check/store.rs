@@ -18,6 +18,7 @@ use crate::plan::{Need, Plan};
 use crate::problem::describe;
 use crate::report::{Finding, Report};
 use crate::table::{self, Mount};
+use crate::transfer::staging;
 use crate::walk::{self, Mounts};
 
 /// From here on a file system is nearly full: percent of its blocks or inodes.
@@ -142,6 +143,8 @@ pub fn store(
             if read_only && !store.options.iter().any(|option| option == "ro") {
                 "it is mounted read-only; see `dmesg` for errors, check it with fsck, and remount it"
                     .clone_into(&mut found.problem);
+            } else if let Some(flaw) = staging::flaw(fd) {
+                found.problem = format!("nothing can be brought to it: {flaw}");
             }
             (found, Some(opened))
         }

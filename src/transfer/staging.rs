@@ -245,6 +245,14 @@ pub fn is_private((dir, name): Name<'_>, stat: &Stat) -> bool {
     is_roots && matches!(is_marked(), Ok(_) | Err(Errno::NOTSUP))
 }
 
+/// The problem of something at STORE/.imp-mount that no run will use; none where there is nothing. It is only looked at.
+#[must_use]
+pub fn flaw(top: BorrowedFd<'_>) -> Option<Problem> {
+    let stat = walk::stat_at(top, PRIVATE).ok()?;
+    let is_usable = stat.is_dir() && stat.uid() == 0 && stat.mode() & 0o777 == 0o700;
+    (!is_usable).then(|| foreign(PRIVATE))
+}
+
 /// Opens the staging directory of a store to look at it; none where there is none.
 pub fn existing(top: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let failed = |errno| Problem::os(format!("cannot look at {PRIVATE}/{STAGING} on the store"), errno);
