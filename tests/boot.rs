@@ -116,6 +116,8 @@ fn a_first_boots_machine_id_is_left_to_systemd() {
 
     machine.run_live(&[]).ok();
     assert_eq!(mounts(), before);
+    let check = machine.run_live(&["--check"]).ok().stdout;
+    assert!(check.contains("systemd-machine-id-commit.service"), "{check}");
 
     // Over any other file it is somebody's mistake.
     bind(run.join("machine-id"), machine.at("/etc/other"));

@@ -13,6 +13,7 @@ use crate::mount::guard::Guard;
 use crate::mount::kernel;
 use crate::mount::place::{difference, words};
 use crate::mount::store::Opened;
+use crate::mount::target::is_first_id;
 use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, is_damage};
@@ -247,7 +248,12 @@ impl Checker<'_, '_> {
                 }
                 let mount =
                     walk::look(dir, name, Mounts::Enter).ok().and_then(|fd| table::of(fd.as_fd()).ok());
-                return Err(self.wrong_mount(target, &text, &mount.unwrap_or_default()));
+                let mount = mount.unwrap_or_default();
+                if is_first_id(entry, &mount).unwrap_or(false) {
+                    let detail = "until systemd-machine-id-commit.service has written it, the one that PID 1 made up is over it";
+                    return Ok((Status::Ok, detail.to_owned()));
+                }
+                return Err(self.wrong_mount(target, &text, &mount));
             }
             // Not the store's own file, as on a root that is not converted yet: a copy of it.
             Method::Bind

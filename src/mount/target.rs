@@ -256,7 +256,7 @@ impl Worker<'_, '_> {
 
 /// Whether this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until
 /// systemd-machine-id-commit.service writes it to what is mounted below.
-fn is_first_id(entry: &Entry, mount: &table::Mount) -> Result<bool> {
+pub fn is_first_id(entry: &Entry, mount: &table::Mount) -> Result<bool> {
     if entry.missing != Missing::MachineId || mount.fstype != "tmpfs" || mount.root != "/machine-id" {
         return Ok(false);
     }
