@@ -24,6 +24,7 @@ tests![
     ids_come_from_the_surest_source: Disk,
     ids_of_an_etc_that_persists: Disk,
     an_unknown_owner_waits_and_is_settled: Disk,
+    a_placeholder_is_no_obstacle: Disk,
     nothing_waits_that_is_gone: Disk,
     waiting_outlives_a_reboot: Disk,
     settling_respects_what_others_did: Disk,
@@ -411,6 +412,25 @@ fn an_unknown_owner_waits_and_is_settled() {
         machine.run_live(&["--check"]).ok();
         machine.power_off();
     }
+}
+
+fn a_placeholder_is_no_obstacle() {
+    let machine = booted(&json!([]), &[json!({ "directory": "/srv" })]);
+    machine.switch_root();
+    for name in ["link", "file", "held"] {
+        fs::create_dir_all(machine.at("/etc").join(name)).unwrap();
+    }
+    symlink("/nix/store/x", machine.at("/etc/link/.imp-mount")).unwrap();
+    fs::write(machine.at("/etc/file/.imp-mount"), "").unwrap();
+    fs::write(machine.at("/etc/held/.imp-mount"), "somebody's").unwrap();
+    let directory = |path: &str| json!({ "directory": path });
+    let entries = [directory("/srv"), directory("/etc/link"), directory("/etc/file")];
+    machine.manifest(&manifest(&json!([]), &entries));
+    let output = machine.run_live(&[]).ok();
+    assert!(!output.stderr.contains("warning"), "{output:?}");
+    assert!(machine.mount_at("/etc/link").is_some() && machine.mount_at("/etc/file").is_some());
+    machine.manifest(&manifest(&json!([]), &[directory("/srv"), directory("/etc/held")]));
+    machine.run_live(&[]).expect(1).says_in_one_line(&["/etc/held", "holds `.imp-mount`"]);
 }
 
 fn nothing_waits_that_is_gone() {

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::worker::Worker;
 use crate::escape;
 use crate::manifest::AbsPath;
+use crate::manifest::coverage::PRIVATE;
 use crate::plan::{Action, Item};
 use crate::sys;
 use crate::transfer::file;
@@ -121,11 +122,16 @@ impl Worker<'_, '_> {
     }
 }
 
-/// The first names in a directory; none where it is empty.
+/// The first names in a directory; none where it is empty, or holds nothing but the empty file or link `.imp-mount` by which the NixOS
+/// module makes a directory below an immutable /etc.
 fn names(dir: BorrowedFd<'_>, name: &str) -> Result<Option<String>, Errno> {
     const SHOWN: usize = 3;
     let fd = walk::directory(dir, name, Mounts::Enter)?;
-    let mut names = walk::names(fd.as_fd(), SHOWN + 1)?;
+    let mut names = walk::names(fd.as_fd(), SHOWN + 2)?;
+    let is_placeholder = |stat: Stat| stat.is_symlink() || stat.is_file() && stat.size() == 0;
+    names.retain(|name| {
+        name.to_bytes() != PRIVATE.as_bytes() || !walk::stat_at(fd.as_fd(), name).is_ok_and(is_placeholder)
+    });
     let more = if names.len() > SHOWN { " and more" } else { "" };
     names.truncate(SHOWN);
     let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape::name(name.to_bytes()))).collect();
