@@ -48,33 +48,24 @@ impl Words {
     }
 
     /// The word that leaves out these paths, as it is typed; none where there is no path. In the place of a path with a character that
-    /// separates paths or words, or that no keyboard has, stands a directory above it.
+    /// separates paths or words, or that cannot be seen, stands a directory above it.
     #[must_use]
-    pub fn leaving_out(paths: &[&str]) -> Option<String> {
-        let is_plain = |path: &&str| {
-            path.starts_with('/')
-                && path.len() > 1
-                && path.chars().all(|c| c.is_ascii_graphic() || c.is_alphanumeric() || c == ' ')
-                && !path.contains([',', '"', '\\'])
-        };
-        let above = |path: &&str| {
-            let ends = path.match_indices('/').map(|(end, _)| &path[..end]).rev();
-            std::iter::once(*path)
-                .filter(|path| path.starts_with('/'))
-                .chain(ends)
-                .find(is_plain)
-                .map(str::to_owned)
-        };
-        let mut paths: Vec<_> = paths.iter().filter_map(above).collect();
-        paths.sort_unstable();
-        paths.dedup();
-        paths.truncate(WAYS_OUT);
-        let list = paths.join(",");
-        match list.as_str() {
-            "" => None,
-            list if list.contains(' ') => Some(format!("imp-mount.skip=\"{list}\"")),
-            list => Some(format!("imp-mount.skip={list}")),
+    pub fn leaving_out<'p>(paths: impl Iterator<Item = &'p str>) -> Option<String> {
+        let is_plain =
+            |path: &str| path.len() > 1 && !path.contains([',', '"', '\\']) && *escape::name(path) == *path;
+        let mut named: Vec<&str> = Vec::new();
+        for mut path in paths {
+            while path.starts_with('/') && !is_plain(path) {
+                path = &path[..path.rfind('/').unwrap_or_default()];
+            }
+            if path.starts_with('/') && !named.contains(&path) {
+                named.push(path);
+            }
         }
+        named.truncate(WAYS_OUT);
+        let list = named.join(",");
+        let quote = if list.contains(' ') { "\"" } else { "" };
+        (!list.is_empty()).then(|| format!("imp-mount.skip={quote}{list}{quote}"))
     }
 
     /// The words that are heeded, as they are on the kernel command line.
@@ -159,13 +150,13 @@ mod tests {
     #[test]
     fn the_word_that_is_printed_works() {
         for (paths, word) in [
-            (&["/srv", "/etc/a"][..], Some("imp-mount.skip=/etc/a,/srv")),
+            (&["/srv", "/etc/a"][..], Some("imp-mount.skip=/srv,/etc/a")),
             (&["/etc/a b", "/srv"], Some("imp-mount.skip=\"/etc/a b,/srv\"")),
             (&["/etc/a,b", "/etc/c\"", "/etc/d\\"], Some("imp-mount.skip=/etc")),
             (&["/a\n/b", "/", "root"], None),
             (&[], None),
         ] {
-            let made = Words::leaving_out(paths);
+            let made = Words::leaving_out(paths.iter().copied());
             assert_eq!(made.as_deref(), word);
             let read = Words::parse(&made.unwrap_or_default());
             assert_eq!(read.unknown, [""; 0]);

@@ -133,15 +133,16 @@ pub fn conflicts_beside(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<String>, 
     Ok(found)
 }
 
-/// The versions of a file in words: "3 versions are kept, A, B and C".
+/// The versions of a file in words: "3 versions are kept: A, B, C".
 #[must_use]
 pub fn listed(store: &AbsPath, source: &AbsPath, beside: &[String]) -> String {
     let folder = source.parent().unwrap_or_else(AbsPath::root);
-    let place = |name: &str| store.join(&folder.child(name)).to_string();
-    let mut places: Vec<_> =
-        std::iter::once(source.name()).chain(beside.iter().map(String::as_str)).map(place).collect();
-    let last = places.pop().unwrap_or_default();
-    format!("{} versions are kept, {} and {last}", places.len() + 1, places.join(", "))
+    let mut words = format!("{} versions are kept: {}", beside.len() + 1, store.join(source));
+    for name in beside {
+        words.push_str(", ");
+        words.push_str(store.join(&folder.child(name)).as_str());
+    }
+    words
 }
 
 /// Whether a symbolic link in a directory of a root leads to this file, by whatever way. Such a link is no version of the file.

@@ -312,7 +312,7 @@ impl Checker<'_, '_> {
             return None;
         }
         let versions = versions::listed(&item.store.path, source, &beside);
-        let detail = format!("{versions}: compare them, keep one under the first name, remove the others");
+        let detail = format!("{versions}; compare them, keep one under the first name, remove the others");
         Some((Status::Conflict, detail))
     }
 

@@ -290,5 +290,5 @@ fn skipping(findings: &Findings) -> Option<String> {
     let failed = findings.entries.iter().map(|one| one.target.as_str()).filter(|target| {
         failures.clone().any(|text| text.strip_prefix(target).is_some_and(|rest| rest.starts_with(':')))
     });
-    Words::leaving_out(&stores.chain(entries).chain(failed).collect::<Vec<_>>())
+    Words::leaving_out(stores.chain(entries).chain(failed))
 }

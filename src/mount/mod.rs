@@ -107,14 +107,11 @@ pub fn run(request: &Request<'_>) -> Outcome {
 
 /// Says how the next boot gets past what failed, which needs no shell.
 fn say_way_out(failures: &[Problem], stores: &[Store]) {
-    let paths: Vec<_> = failures
-        .iter()
-        .map(|problem| {
-            let store = stores.iter().find(|store| problem.at == format!("store {}", store.path));
-            store.map_or(problem.at.as_str(), |store| store.path.as_str())
-        })
-        .collect();
-    if let Some(word) = Words::leaving_out(&paths) {
+    let paths = failures.iter().map(|problem| {
+        let store = stores.iter().find(|store| problem.at == format!("store {}", store.path));
+        store.map_or(problem.at.as_str(), |store| store.path.as_str())
+    });
+    if let Some(word) = Words::leaving_out(paths) {
         log::info!("to boot without that for once, add {word} to the kernel command line, in the boot menu");
     }
 }
