@@ -1,7 +1,7 @@
 //! Patterns: for which files they are, what they leave alone, and how a file comes to its store.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -97,6 +97,7 @@ fn a_pattern_at_the_top_of_a_store() {
     let store = machine.at("/persist");
     assert!(store.join("lost+found").is_dir());
     put(&store, ".imp-mount/x", "x");
+    fs::set_permissions(store.join(".imp-mount"), Permissions::from_mode(0o700)).unwrap();
     put(&store, "file", "kept");
     // What no entry could be at, whatever it is.
     for name in ["run", "proc", "sys", "dev", "persist", "srv.bak"] {
