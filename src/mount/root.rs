@@ -5,7 +5,7 @@
 //! a private staging mount as soon as the kernel says so, and is moved from there. If a run stops before it publishes,
 //! the first kind vanishes with the process and the second is cleared by the next run.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -16,7 +16,7 @@ use crate::escape;
 use crate::manifest::options::{self, BindOptions, Parted};
 use crate::manifest::{AbsPath, Root};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result, describe, describe_io};
+use crate::problem::{Problem, Result, describe};
 use crate::table::{self, Mount};
 use crate::walk::{self, Cursor, Mounts};
 
@@ -37,14 +37,17 @@ pub struct Sysroot {
 impl Sysroot {
     /// Opens it.
     pub fn open(path: &str) -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            Problem::new(format!("cannot open the sysroot {}: {}", escape::name(path), describe_io(&error)))
+        let failed = |errno| {
+            Problem::os(format!("cannot open the sysroot {}", escape::name(path)), errno)
                 .remedy("create it, or name another one with --sysroot")
         };
-        let real = std::fs::canonicalize(path).map_err(failed)?;
-        let text = real.to_str().ok_or_else(|| failed(std::io::Error::other("its path is no UTF-8 text")))?;
+        let fd = walk::base(path).map_err(failed)?;
+        let real = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+        let real = real.map_err(|errno| {
+            Problem::os("cannot read the path of the sysroot from /proc/self/fd", errno).remedy("mount /proc")
+        })?;
+        let text = real.to_str().map_err(|_| failed(Errno::ILSEQ))?;
         let real = AbsPath::normal(text).map_err(Problem::new)?;
-        let fd = walk::base(real.as_str()).map_err(|errno| failed(errno.into()))?;
         Ok(Self { path: real, fd })
     }
 
