@@ -295,7 +295,7 @@ fn a_match_that_was_brought_is_mounted_by_the_next_run() {
     for (name, change) in [
         ("c", (|path| fs::write(path, "NEW").unwrap()) as fn(&Path)),
         ("d", |path| chown(path, Some(7), None).unwrap()),
-        ("e", |path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap()),
+        ("e", |path| fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap()),
     ] {
         let path = machine.at(&format!("/etc/ssh/ssh_host_{name}"));
         fs::write(&path, "new").unwrap();
