@@ -223,7 +223,8 @@ fn qemu<'a>(
     line.arg("--library-path").arg(tree.join("usr/lib/x86_64-linux-gnu"));
     line.arg(tree.join("usr/bin/qemu-system-x86_64")).arg("-L").arg(tree.join("usr/share/qemu"));
     line.arg("-L").arg(tree.join("usr/share/seabios"));
-    line.args("-accel tcg,thread=multi -machine q35 -cpu max -smp 2 -m 1024".split(' '));
+    // One processor, and no test of its timer: on a busy machine the timers of a second one come too late for the kernel.
+    line.args("-accel tcg,thread=multi -machine q35 -cpu max -smp 1 -m 1024".split(' '));
     line.args("-nographic -nodefaults -no-user-config -no-reboot".split(' '));
     line.args(["-serial", "stdio", "-monitor", "none"]);
     for (number, (image, more)) in disks.enumerate() {
@@ -234,7 +235,7 @@ fn qemu<'a>(
         line.arg("-device").arg(format!("nvme,serial=d{number},drive=d{number}"));
     }
     line.arg("-kernel").arg(prepared().join("kernel")).arg("-initrd").arg(initrd);
-    line.arg("-append").arg(format!("console=ttyS0 {words}"));
+    line.arg("-append").arg(format!("console=ttyS0 no_timer_check {words}"));
     line
 }
 
@@ -250,7 +251,7 @@ fn watch(
     line.stdout(writer.try_clone().unwrap()).stderr(writer);
     let mut machine = line.spawn().unwrap();
     drop(line);
-    let patience = Duration::from_secs(400);
+    let patience = Duration::from_secs(900);
     Console::read(OwnedFd::from(reader).into(), &mut machine, patience, typed, &mut || meanwhile(group))
 }
 
