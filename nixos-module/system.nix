@@ -102,7 +102,7 @@ in
 
         # At boot, what lies on file systems that the initrd does not mount, and everything where there is no initrd. Wanted by a
         # service that no switch starts again: a failure stops a boot in the emergency shell, but never a running system.
-        # It is there whatever the entries are: the names of services must not depend on them.
+        # Defined whatever the entries are: the names of services must not depend on them.
         imp-mount-live = lib.mkMerge [
           service
           {

@@ -156,7 +156,7 @@ pub fn file(
     }
 }
 
-/// Whether a directory may be an unfinished one: without any permission. A setgid directory above passes that one bit on. What is
+/// Tells if a directory may be an unfinished one: without any permission. A setgid directory above passes that one bit on. What is
 /// mounted there, as a guard, was not made there.
 fn is_unfinished(stat: &Stat) -> bool {
     stat.mode() & !0o2000 == 0 && !stat.is_mount_root()

@@ -147,11 +147,11 @@ impl TryFrom<Object> for StoreReport {
 /// One thing that is wrong with a store or the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What kind of thing.
+    /// Its kind.
     pub kind: FindingKind,
-    /// What is wrong.
+    /// The problem in words.
     pub what: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -163,7 +163,7 @@ impl Take for Finding {
 }
 
 impl Finding {
-    /// Whether something must be done about it.
+    /// Tells if something must be done about it.
     #[must_use]
     pub fn is_problem(&self) -> bool {
         self.kind != FindingKind::Unseen
@@ -176,13 +176,13 @@ impl Finding {
     }
 }
 
-/// What kinds of things are wrong.
+/// Kinds of problems of a store or root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
-    /// What is written there is in memory, and gone after a reboot.
+    /// In memory: everything written there is gone after a reboot.
     Volatile,
-    /// Whether it is cannot be seen; most often it is not, so this is no problem.
+    /// Perhaps in memory: its backing cannot be seen. Most often it is not, so this is no problem.
     Unseen,
     /// Others than root can put something there.
     Writable,

@@ -145,7 +145,7 @@ pub fn listed(store: &AbsPath, source: &AbsPath, beside: &[String]) -> String {
     words
 }
 
-/// Whether a symbolic link in a directory of a root leads to this file, by whatever way. Such a link is no version of the file.
+/// Tells if a symbolic link in a directory of a root leads to this file, directly or by others. Such a link is no version of the file.
 pub fn leads_to(root: BorrowedFd<'_>, folder: &AbsPath, link: &str, file: Identity) -> Result<bool, Errno> {
     let path = if link.starts_with('/') { link.to_owned() } else { format!("{folder}/{link}") };
     match walk::open_inside(root, &path, OFlags::PATH).and_then(|fd| walk::stat(fd.as_fd())) {

@@ -155,7 +155,7 @@ pub fn open_at(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Whether something is at a path, where links are followed.
+/// Tells if something is at a path. Links are followed.
 #[must_use]
 pub fn exists(path: &str) -> bool {
     fs::access(path, Access::EXISTS).is_ok()

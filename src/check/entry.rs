@@ -82,7 +82,7 @@ impl Status {
         }
     }
 
-    /// Whether something must be done about it. What is skipped was asked for; what is pending is guarded by its mode, and
+    /// Tells if something must be done about it. What is skipped was asked for; what is pending is guarded by its mode, and
     /// settled once users exist.
     #[must_use]
     pub fn is_problem(self) -> bool {

@@ -453,7 +453,7 @@ fn list(folder: &str) -> Result<Vec<String>> {
     Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }
 
-/// Where a link of /sys points to; none where there is no such link.
+/// The target of a link in /sys; none where there is no such link.
 fn target(link: &str) -> Result<Option<String>> {
     let target = if_there(link, rustix::fs::readlink(link, Vec::new()))?;
     Ok(target.map(|target| target.to_string_lossy().into_owned()))

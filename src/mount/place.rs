@@ -170,7 +170,7 @@ impl Worker<'_, '_> {
         walk::again(open).map_err(|errno| Problem::new(describe(errno)))
     }
 
-    /// Whether the store has the same file.
+    /// Tells if the store has the same file.
     fn is_on_store(
         &mut self,
         item: &Item<'_>,

@@ -56,7 +56,7 @@ impl Worker<'_, '_> {
                 Err(Problem::new(format!("the target holds {}, and {place} is not there", held.words))
                     .remedy("`imp-mount --adopt` brings it there; then run again"))
             }
-            // What cannot be looked at is said where it is to be mounted.
+            // An error of this look comes up again, and is said, where the entry is mounted.
             Ok(None) | Err(_) => Ok(()),
         }
     }

@@ -17,7 +17,7 @@ use crate::walk::{self, Identity, Mounts, Stat};
 const OPEN: usize = 16;
 /// So many files are read ahead of the one that is copied or compared.
 pub const AHEAD: usize = 32;
-/// How much of each is read ahead, in bytes.
+/// The most of each that is read ahead, in bytes.
 pub const AHEAD_BYTES: u64 = 1 << 18;
 
 /// A directory on the way down. It may be closed, and is opened again from one below it.
@@ -75,7 +75,7 @@ pub struct Level {
     pub count: usize,
     /// The length of the path above it.
     pub end: usize,
-    /// How many of the names that are still to be done were read ahead.
+    /// The number of names, of those still to be done, that were read ahead.
     pub ahead: usize,
 }
 

@@ -52,7 +52,7 @@ pub struct Conflict {
     pub forced: bool,
     /// True for a directory whose content is left out: the store's directory would show it to others.
     pub left_out: bool,
-    /// Whether --force can replace it.
+    /// True where --force can replace it.
     #[serde(skip)]
     pub replaceable: bool,
 }
