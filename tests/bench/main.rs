@@ -9,6 +9,7 @@
     reason = "nothing of the product is printed"
 )]
 
+mod load;
 mod sample;
 mod table;
 
@@ -16,7 +17,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use sample::{Sample, measure, median};
+use load::Load;
+use sample::{Pairs, Sample, measure};
 use serde_json::json;
 use table::{Limit, Table};
 
@@ -28,6 +30,8 @@ struct Place {
     sysroot: PathBuf,
     /// For manifests and lists.
     scratch: PathBuf,
+    /// Fewer rounds.
+    short: bool,
 }
 
 /// What the store holds when a run starts.
@@ -39,7 +43,7 @@ enum Store {
     Empty,
 }
 
-/// One of the programs that do the work, and how many entries it is given.
+/// One of the programs that do the work.
 #[derive(Clone, Copy)]
 enum Program {
     ImpMount,
@@ -47,54 +51,70 @@ enum Program {
     Shell,
 }
 
+/// A program, how many entries it is given, and what it finds.
+type Job = (Program, usize, Store);
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let (flags, places): (Vec<&str>, Vec<&str>) =
+    let (flags, words): (Vec<&str>, Vec<&str>) =
         words.iter().map(String::as_str).partition(|word| word.starts_with("--"));
-    let &[bin, sysroot, scratch] = places.as_slice() else {
-        println!("run tests/bench/run [--short] [--enforce]");
+    let &[bin, sysroot, scratch, part] = words.as_slice() else {
+        println!("run tests/bench/run");
         return ExitCode::SUCCESS;
     };
-    let place = Place { bin: bin.into(), sysroot: sysroot.into(), scratch: scratch.into() };
-    let missed = bench(&place, flags.contains(&"--short")).print();
-    if missed > 0 && flags.contains(&"--enforce") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-fn bench(place: &Place, short: bool) -> Table {
+    let place = Place {
+        bin: bin.into(),
+        sysroot: sysroot.into(),
+        scratch: scratch.into(),
+        short: flags.contains(&"--short"),
+    };
+    let load = Load::now();
     let mut table = Table::default();
-    let mut warm_times = Vec::new();
-    for (entries, pairs) in [(20, 51), (100, 31), (1000, 15), (10_000, 11)] {
-        let pairs = if short { if entries == 10_000 { 3 } else { 11 } } else { pairs };
-        place.prepare(entries);
-        for store in [Store::Empty, Store::Warm] {
-            let (ours, c) = place.compare(entries, pairs, store);
-            let word = if store == Store::Warm { "warm store" } else { "first boot" };
-            let (time, c_time) =
-                (median(ours.iter().map(|run| run.time)), median(c.iter().map(|run| run.time)));
-            table.times(&format!("{entries} binds, {word}"), time, "C loop", c_time, Limit::AtMost(1.3));
-            if store == Store::Warm {
-                warm_times.push((entries, time));
-                let peak = median(ours.iter().map(|run| run.peak_kib));
-                let c_peak = median(c.iter().map(|run| run.peak_kib));
-                let limit = if entries == 1000 { Limit::AtMost(3.0) } else { Limit::None };
-                table.peak(&format!("peak memory, {entries} entries"), peak, c_peak, limit);
-            }
-        }
-        if entries == 100 {
-            let shell = median((0..5).map(|_| place.run(Program::Shell, entries).time));
-            table.times("100 binds, warm store", warm_times[1].1, "shell loop", shell, Limit::None);
-        }
-        if entries == 1000 {
-            let (mounting, checking) = place.check(entries, pairs);
-            table.times("--check, 1000 mounted", checking, "mounting", mounting, Limit::AtMost(2.0));
-        }
+    place.mount(&mut table);
+    if part == "all" {
+        place.others(&mut table);
     }
-    let of = |wanted| warm_times.iter().find(|(entries, _)| *entries == wanted).unwrap().1;
-    table.times("growth, 10000 entries", of(10_000), "1000", of(1000), Limit::AtMost(11.0));
-    table
+    let kept = table.sum_up();
+    let (others, processors) = load.of_others();
+    println!(
+        "load averages after: {}; meanwhile {others:.2} of {processors} processors were busy with other things",
+        load::averages()
+    );
+    if flags.contains(&"--enforce") && !kept { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 impl Place {
+    /// Mounting, against the C loop.
+    fn mount(&self, table: &mut Table) {
+        for entries in [20, 100, 1000, 10_000] {
+            self.prepare(entries);
+            let limit = if entries == 20 { 1.15 } else { 1.05 };
+            for (store, word) in [(Store::Empty, "first boot"), (Store::Warm, "warm store")] {
+                let pairs = self.compare((Program::ImpMount, entries, store), (Program::C, entries, store));
+                table.times(&format!("{entries} binds, {word}"), "C loop", &pairs, Limit::AtMost(limit));
+                let limit = match entries {
+                    1000 => Limit::AtMost(3.0),
+                    10_000 => Limit::AtMost(6.0),
+                    _ => Limit::None,
+                };
+                if entries >= 1000 {
+                    table.peaks(&format!("{entries} binds, {word}, memory"), "C loop", &pairs, limit);
+                }
+            }
+        }
+    }
+
+    /// What else is compared, with what [`Self::mount`] prepared.
+    fn others(&self, table: &mut Table) {
+        let (hundred, thousand, most) =
+            ((Program::ImpMount, 100, Store::Warm), (Program::ImpMount, 1000, Store::Warm), 10_000);
+        let pairs = self.compare(hundred, (Program::Shell, 100, Store::Warm));
+        table.times("100 binds, warm store", "shell loop", &pairs, Limit::None);
+        table.times("--check, 1000 mounted", "mounting", &self.check(1000), Limit::AtMost(2.0));
+        let pairs = self.compare((Program::ImpMount, most, Store::Warm), thousand);
+        table.times("growth, 10000 entries", "1000", &pairs, Limit::AtMost(11.0));
+    }
+
     fn list(&self, entries: usize) -> PathBuf {
         self.scratch.join(format!("list.{entries}"))
     }
@@ -127,44 +147,44 @@ impl Place {
     }
 
     /// Runs both in turn, so that whatever disturbs the machine disturbs both; who is first changes, too.
-    fn compare(&self, entries: usize, pairs: usize, store: Store) -> (Vec<Sample>, Vec<Sample>) {
-        let run = |program| {
-            if store == Store::Empty {
-                self.empty_store();
-            }
-            self.run(program, entries)
-        };
+    fn compare(&self, ours: Job, other: Job) -> Pairs {
         // The first run of each is not counted: it fills the caches, and the store.
-        run(Program::C);
-        run(Program::ImpMount);
-        (0..pairs)
-            .map(|pair| {
-                let early = (pair % 2 == 1).then(|| run(Program::C));
-                let ours = run(Program::ImpMount);
-                (ours, early.unwrap_or_else(|| run(Program::C)))
-            })
-            .unzip()
+        self.run(other);
+        self.run(ours);
+        Pairs::until_stable(self.most(ours.1), |round| {
+            let early = (round % 2 == 1).then(|| self.run(other));
+            let ours = self.run(ours);
+            (ours, early.unwrap_or_else(|| self.run(other)))
+        })
+    }
+
+    /// How many rounds are worth the time.
+    fn most(&self, entries: usize) -> usize {
+        let most = match entries {
+            20 => 600,
+            100 => 300,
+            1000 => 100,
+            _ => 15,
+        };
+        if self.short { (most / 5).max(11) } else { most }
     }
 
     /// One run in a namespace of its own, in which everything must have been mounted.
-    fn run(&self, program: Program, entries: usize) -> Sample {
-        let samples = measure(&self.bin.join("measure"), &[self.line(program, entries)]);
-        samples[0].assert_mounted(entries);
-        samples[0]
+    fn run(&self, (program, entries, store): Job) -> Sample {
+        if store == Store::Empty {
+            self.empty_store();
+        }
+        measure(&self.bin.join("measure"), entries, &[self.line(program, entries)])[0]
     }
 
-    /// Median times of mounting, and of `--check` right after it.
-    fn check(&self, entries: usize, runs: usize) -> (u64, u64) {
+    /// `--check`, and the mounting right before it.
+    fn check(&self, entries: usize) -> Pairs {
         let mount = self.line(Program::ImpMount, entries);
         let check = [mount.clone(), vec!["--check".into()]].concat();
-        let runs: Vec<Vec<Sample>> =
-            (0..runs).map(|_| measure(&self.bin.join("measure"), &[mount.clone(), check.clone()])).collect();
-        for run in &runs {
-            for sample in run {
-                sample.assert_mounted(entries);
-            }
-        }
-        (median(runs.iter().map(|run| run[0].time)), median(runs.iter().map(|run| run[1].time)))
+        Pairs::until_stable(self.most(entries), |_| {
+            let samples = measure(&self.bin.join("measure"), entries, &[mount.clone(), check.clone()]);
+            (samples[1], samples[0])
+        })
     }
 
     fn line(&self, program: Program, entries: usize) -> Vec<String> {

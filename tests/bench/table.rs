@@ -1,5 +1,7 @@
 //! Results, each with what it is compared to, the ratio, and the limit.
 
+use crate::sample::Pairs;
+
 /// What a row is held to.
 #[derive(Clone, Copy)]
 pub enum Limit {
@@ -9,54 +11,76 @@ pub enum Limit {
     AtMost(f64),
 }
 
-/// The rows so far.
+/// Prints rows as they come.
 #[derive(Default)]
 pub struct Table {
-    rows: Vec<[String; 5]>,
+    rows: usize,
     missed: usize,
+    unstable: usize,
 }
 
 impl Table {
-    /// Two times in nanoseconds; their ratio is held to the limit.
-    pub fn times(&mut self, what: &str, ours: u64, other: &str, theirs: u64, limit: Limit) {
-        let ms = |time: u64| float(time) / 1e6;
-        let ratio = float(ours) / float(theirs);
-        let reading = format!("{:.2} ms", ms(ours));
-        self.row(what, reading, format!("{other} {:.2} ms", ms(theirs)), format!("{ratio:.2}"), ratio, limit);
+    /// Times of two programs; their ratio is held to the limit.
+    pub fn times(&mut self, what: &str, other: &str, pairs: &Pairs, limit: Limit) {
+        let (ours, theirs) = pairs.medians(|sample| sample.time);
+        let ratio = pairs.ratio();
+        if !ratio.stable && matches!(limit, Limit::AtMost(_)) {
+            self.unstable += 1;
+        }
+        let stable = if ratio.stable { "" } else { ", not stable" };
+        let verdict = self.verdict(ratio.median, limit);
+        self.row([
+            what,
+            &format!("{:.2} ms", ours / 1e6),
+            &format!("{other} {:.2} ms", theirs / 1e6),
+            &format!("{:.3} ±{:.3}", ratio.median, ratio.margin),
+            &pairs.rounds().to_string(),
+            &format!("{verdict}{stable}"),
+        ]);
     }
 
-    /// Two peaks of memory in KiB; ours is held to the limit, which is in MiB.
-    pub fn peak(&mut self, what: &str, ours: u64, theirs: u64, limit: Limit) {
-        let mib = |kib: u64| float(kib) / 1024.0;
-        let reading = format!("{:.2} MiB", mib(ours));
-        self.row(what, reading, format!("C loop {:.2} MiB", mib(theirs)), String::new(), mib(ours), limit);
+    /// Peaks of memory of two programs; that of the first is held to the limit, which is in MiB.
+    pub fn peaks(&mut self, what: &str, other: &str, pairs: &Pairs, limit: Limit) {
+        let (ours, theirs) = pairs.medians(|sample| sample.peak_kib / 1024.0);
+        let verdict = self.verdict(ours, limit);
+        self.row([
+            what,
+            &format!("{ours:.2} MiB"),
+            &format!("{other} {theirs:.2} MiB"),
+            "",
+            &pairs.rounds().to_string(),
+            &verdict,
+        ]);
     }
 
-    fn row(&mut self, what: &str, ours: String, other: String, ratio: String, value: f64, limit: Limit) {
-        let verdict = match limit {
-            Limit::None => String::new(),
+    fn verdict(&mut self, value: f64, limit: Limit) -> String {
+        match limit {
+            Limit::None => "-".into(),
             Limit::AtMost(most) if value <= most => format!("OK (at most {most})"),
             Limit::AtMost(most) => {
                 self.missed += 1;
                 format!("MISS (at most {most})")
             }
-        };
-        self.rows.push([what.into(), ours, other, ratio, verdict]);
-    }
-
-    /// Prints everything; returns how many limits were missed.
-    pub fn print(&self) -> usize {
-        println!("\n{:<28} {:>12} {:>24} {:>7}  limit", "what", "imp-mount", "against", "ratio");
-        for [what, ours, other, ratio, verdict] in &self.rows {
-            println!("{what:<28} {ours:>12} {other:>24} {ratio:>7}  {verdict}");
         }
-        println!("{} of the limits missed", self.missed);
-        self.missed
     }
-}
 
-/// Nanoseconds and KiB are far below what a double loses.
-#[allow(clippy::cast_precision_loss)]
-fn float(value: u64) -> f64 {
-    value as f64
+    fn row(&mut self, cells: [&str; 6]) {
+        let line = |[what, ours, other, ratio, rounds, verdict]: [&str; 6]| {
+            println!("{what:<28} {ours:>12} {other:>24} {ratio:>14} {rounds:>7}  {verdict}");
+        };
+        if self.rows == 0 {
+            line(["what", "imp-mount", "against", "ratio", "rounds", "limit"]);
+        }
+        self.rows += 1;
+        line(cells);
+    }
+
+    /// Whether every limit was measured, and kept.
+    pub fn sum_up(&self) -> bool {
+        println!(
+            "{} of the limits missed, {} of the ratios held to one not stable",
+            self.missed, self.unstable
+        );
+        self.missed == 0 && self.unstable == 0
+    }
 }
