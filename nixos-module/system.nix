@@ -10,6 +10,8 @@ let
   paths = import ./paths.nix;
   command = "${cfg.package}/bin/imp-mount";
 
+  emergency = config.systemd.enableEmergencyMode;
+
   # Managers of users that are services; the other one has run before any service does.
   users = [
     "userborn.service"
@@ -101,7 +103,8 @@ in
         ];
 
         # At boot, what lies on file systems that the initrd does not mount, and everything where there is no initrd. Wanted by a
-        # service that no switch starts again: a failure stops a boot in the emergency shell, but never a running system.
+        # service that no switch starts again: a failure stops a boot in the emergency shell, but never a running system. Where
+        # there is no such shell, what fails is guarded and the boot goes on; without a guard it would be halted.
         # Defined whatever the entries are: the names of services must not depend on them.
         imp-mount-live = lib.mkMerge [
           service
@@ -115,10 +118,10 @@ in
             ];
             unitConfig = {
               WantsMountsFor = mountsOf plan.later;
-              OnFailure = "emergency.target";
+              OnFailure = if emergency then "emergency.target" else "halt.target";
               OnFailureJobMode = "replace-irreversibly";
             };
-            serviceConfig.ExecStart = command;
+            serviceConfig.ExecStart = command + lib.optionalString (!emergency) " --guard";
             serviceConfig.RemainAfterExit = true;
           }
         ];

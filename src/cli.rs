@@ -22,6 +22,7 @@ Options:
   --phase PHASE     go no further than this phase: early, boot, etc, live
                     [default: live for the sysroot /, else etc]
   --cmdline FILE    read the kernel command line from here [default: /proc/cmdline]
+  --guard           guard what is required and fails, too, and exit with 0: for a boot that nothing can stop
   --json            with --check and --plan: print JSON
   -v, --verbose     say more
   -q, --quiet       say only what is wrong
@@ -56,6 +57,7 @@ pub enum Verb {
 
 /// A command line that makes sense.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Cli {
     /// What to do.
     pub verb: Verb,
@@ -67,6 +69,8 @@ pub struct Cli {
     pub phase: Option<Phase>,
     /// What stands in for /proc/cmdline.
     pub cmdline: Option<String>,
+    /// Whether what is required and fails is guarded.
+    pub guard: bool,
     /// Whether to print JSON.
     pub json: bool,
     /// Whether to say more.
@@ -121,6 +125,10 @@ impl Cli {
                     this.json = true;
                     continue;
                 }
+                "--guard" => {
+                    this.guard = true;
+                    continue;
+                }
                 "-v" | "--verbose" => {
                     this.verbose = true;
                     continue;
@@ -141,6 +149,9 @@ impl Cli {
         this.verb = verb.unwrap_or_default();
         if this.json && !matches!(this.verb, Verb::Check | Verb::Plan) {
             return Err("--json goes with --check and --plan".to_owned());
+        }
+        if this.guard && this.verb != Verb::Mount {
+            return Err("--guard goes with a run alone".to_owned());
         }
         Ok(this)
     }
@@ -172,6 +183,7 @@ mod tests {
             ("--check --plan", "only one"),
             ("--check=yes", "takes no value"),
             ("--json", "goes with"),
+            ("--guard --check", "goes with"),
             ("mount", "mount"),
         ] {
             let error = parse(line).unwrap_err();

@@ -175,7 +175,8 @@ fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
                 let page = check::print::text(&found, false);
                 page.as_str().lines().filter(|line| !line.is_empty()).for_each(|line| log::info!("{line}"));
             }
-            mount::run(&Request { manifest: &manifest, words: &words, sysroot, upto, lock })
+            let guard = cli.guard;
+            mount::run(&Request { manifest: &manifest, words: &words, sysroot, upto, guard, lock })
                 != Outcome::Failed
         }
     };

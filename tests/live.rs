@@ -23,6 +23,7 @@ tests![
     an_early_run_leaves_what_is_later: Disk,
     options_change: Disk,
     a_guard_gives_way_to_the_store: Disk,
+    what_is_required_is_guarded_where_nothing_stops_the_boot: Disk,
     file_managers_are_told: Disk,
 ];
 
@@ -285,6 +286,40 @@ fn options_change() {
     assert!(!b.has("nodev"), "{b:?}");
     // The store's own mount keeps what it had.
     assert!(machine.mount_at("/persist").unwrap().options.starts_with("rw,relatime"));
+}
+
+fn what_is_required_is_guarded_where_nothing_stops_the_boot() {
+    let late = |path: &str| json!({ "directory": path, "phase": "live" });
+    let entries =
+        json!([{ "directory": "/srv" }, late("/late/bad"), late("/late/bad/below"), late("/late/good")]);
+    let machine = started(entries);
+    fs::create_dir(machine.at("/persist/late")).unwrap();
+    fs::write(machine.at("/persist/late/bad"), "a file").unwrap();
+    // Something is in memory there already: what a service adds would be lost with it.
+    fs::create_dir_all(machine.at("/late/bad/early")).unwrap();
+    let before = mounts();
+    machine.run_live(&[]).expect(1).says(&["/late/bad: "]);
+    assert_eq!(mounts(), before);
+
+    machine.run_live(&["--guard"]).ok().says(&["/late/bad: ", "holds `early`"]);
+    let guard = machine.mount_at("/late/bad").unwrap();
+    assert!(guard.has("ro") && guard.has("noexec"), "{guard:?}");
+    assert_eq!(stat(machine.at("/late/bad")).0 & 0o7777, 0);
+    assert!(fs::create_dir(machine.at("/late/bad/lost")).is_err());
+    assert_eq!(machine.mount_at("/late/good").unwrap().root, Path::new("/late/good"));
+    assert_eq!(["/late/bad", "/late/bad/below"].map(state), ["guarded", "guarded"]);
+    let check = machine.run_live(&["--check"]).expect(1).stdout;
+    assert!(check.contains("not mounted         /late/bad: guarded: "), "{check}");
+
+    // Mended, it takes the place of its guard.
+    fs::remove_file(machine.at("/persist/late/bad")).unwrap();
+    machine.run_live(&[]).ok();
+    assert_eq!(machine.mount_at("/late/bad").unwrap().root, Path::new("/late/bad"));
+
+    // A pattern names no file that could be guarded.
+    fs::write(machine.at("/persist/folder"), "a file").unwrap();
+    machine.manifest(&manifest(json!([{ "file": "/folder/key_*", "phase": "live" }])));
+    machine.run_live(&["--guard"]).expect(1).says(&["/folder/key_*: "]);
 }
 
 fn a_guard_gives_way_to_the_store() {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::judge;
 use super::worker::Worker;
 use crate::escape;
 use crate::manifest::AbsPath;
@@ -120,6 +121,13 @@ impl Worker<'_, '_> {
             .and_then(|fd| walk::stat(fd.as_fd()))
             .is_ok_and(|source| source.identity() == stat.identity())
     }
+}
+
+/// Whether a place below a root is on another file system than that, which keeps what is written to it.
+pub(super) fn has_own_disk(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> bool {
+    let differ = || Ok::<_, Errno>(walk::mount_id(root)? != walk::mount_id(place)?);
+    // What cannot be looked at is taken for the root's.
+    differ().unwrap_or(false) && !judge::is_in_memory(place)
 }
 
 /// The first names in a directory; none where it is empty, or holds nothing but the empty file or link `.imp-mount` by which the NixOS

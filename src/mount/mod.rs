@@ -51,6 +51,9 @@ pub struct Request<'a> {
     pub sysroot: &'a str,
     /// The last phase that it is for.
     pub upto: Phase,
+    /// Whether what is required and fails is guarded, as what is optional is, because nothing can stop the boot. Only for a run
+    /// before any service.
+    pub guard: bool,
     /// Held until the report is written.
     pub lock: &'a Lock,
 }
@@ -172,7 +175,7 @@ fn work(
         }
     };
     clock.step("root");
-    let stores = open_stores(plan, &mut tree, &sysroot, done);
+    let stores = open_stores(plan, &mut tree, &sysroot, request.guard, done);
     clock.step("stores");
     let bases = Bases::of(
         &tree.root,
@@ -192,6 +195,7 @@ fn work(
         stores,
         names: Names::new(plan.manifest, sysroot.is_live(), &bases),
         guard: Guard::find()?,
+        guards_required: request.guard,
         previous,
         pending: Vec::new(),
         entries: Vec::with_capacity(plan.items.len()),
@@ -289,7 +293,13 @@ fn merge_pending(report: &mut Report, new: Vec<report::Pending>, plan: &Plan<'_>
 }
 
 /// Opens every store that the kernel command line does not leave out.
-fn open_stores(plan: &Plan<'_>, tree: &mut Tree, sysroot: &Sysroot, done: &mut Done) -> Vec<Result<Opened>> {
+fn open_stores(
+    plan: &Plan<'_>,
+    tree: &mut Tree,
+    sysroot: &Sysroot,
+    guard: bool,
+    done: &mut Done,
+) -> Vec<Result<Opened>> {
     let mut stores = Vec::with_capacity(plan.needs.len());
     for (store, need) in plan.stores() {
         let opened = if need == Need::LeftOut {
@@ -310,7 +320,8 @@ fn open_stores(plan: &Plan<'_>, tree: &mut Tree, sysroot: &Sysroot, done: &mut D
                 }
             }
             (Err(problem), None) => {
-                if store.required { &mut done.failures } else { &mut done.warnings }.push(problem.clone());
+                let stops = store.required && !guard;
+                if stops { &mut done.failures } else { &mut done.warnings }.push(problem.clone());
             }
         }
         stores.push(opened);

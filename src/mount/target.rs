@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::guard::Guard;
-use super::held::{Comparison, Held};
+use super::held::{Comparison, Held, has_own_disk};
 use super::owner::{self, Wanted};
 use super::worker::{Worker, is_pattern};
 use super::{kernel, root};
@@ -181,7 +181,12 @@ impl Worker<'_, '_> {
             }
             let words = &held.words;
             let problem = Problem::new(format!("the target holds {words}, which mounting would hide"));
-            if live {
+            // No service has it open yet, and what one would write there would be lost.
+            let is_guarded_all_the_same = self.guards_required && source.is_none();
+            if is_guarded_all_the_same && has_own_disk(self.tree.root.as_fd(), place.as_fd()) {
+                return Ok(Spot::Done(place));
+            }
+            if live && !is_guarded_all_the_same {
                 return Err(problem.remedy(format!(
                     "copy it to {} first, then move it away",
                     item.store.path.join(item.entry.source())

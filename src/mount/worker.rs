@@ -34,6 +34,8 @@ pub struct Worker<'w, 'm> {
     pub names: Names<'w>,
     /// What is mounted where something is missing.
     pub guard: Guard,
+    /// Whether that is so for what is required, too; no service runs yet.
+    pub guards_required: bool,
     /// What the runs before have left.
     pub previous: &'w Report,
     /// What waits for its owner.
@@ -157,22 +159,24 @@ impl Worker<'_, '_> {
         covered: bool,
     ) {
         let entry = item.entry;
-        let required = entry.required && item.store.required && item.action != Action::Skip;
+        // What a pattern would have matched has no names that could be guarded.
+        let guards = self.guards_required && !is_pattern(entry, target);
+        let required = entry.required && item.store.required && item.action != Action::Skip && !guards;
         let mut state = State::Failed;
         let why = problem.to_string();
         // What is wrong with a store is said once, and not for every entry.
         let told = self.stores[usize::from(entry.store)].is_err();
-        if !told {
+        if !told || (required && self.guards_required) {
             if required { &mut self.failures } else { &mut self.warnings }.push(problem);
         }
         if !required {
             let guarded = if covered { Ok(()) } else { self.guard(item, target) };
             match guarded {
-                // What a pattern would have matched has no names that could be guarded.
+                // Nor has what an optional one would have matched.
                 Ok(()) if is_pattern(entry, target) => {}
                 Ok(()) => state = State::Guarded,
                 // What runs already has written to memory before, and would lose sight of it.
-                Err(worse) if self.sysroot.is_live() => {
+                Err(worse) if self.sysroot.is_live() && !self.guards_required => {
                     // Most often the same stands in the way of both.
                     if !why.contains(&worse.what) {
                         self.warnings.push(worse.at(target.to_string()));
