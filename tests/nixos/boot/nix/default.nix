@@ -1,0 +1,67 @@
+# nix-build -A HOST.system: the toplevel of a host in ../hosts.
+{
+  nixpkgs,
+  # Folders: an unpacked Debian, NixOS's own programs, the product's.
+  debian,
+  programs,
+  binaries,
+  # Sources of others that a few hosts need.
+  sources ? { },
+}:
+let
+  pkgs = import ./packages.nix { inherit nixpkgs debian programs; };
+  inherit (pkgs) lib;
+
+  package =
+    name: list:
+    pkgs.runCommand name {
+      meta.mainProgram = "imp-mount";
+      inherit binaries;
+      debian = pkgs.debianTree;
+      key = map (program: builtins.hashFile "sha256" "${binaries}/${program}") list;
+    } ''
+      mkdir -p $out/bin
+      for program in ${toString list}; do
+        install -m 755 "$binaries/$program" "$out/bin/''${program%.initrd}"
+        $debian/patch "$out/bin/''${program%.initrd}"
+      done
+    '';
+  product = {
+    imports = [ ../../../../nixos-module ];
+    imp-mount.package =
+      package "imp-mount" [
+        "imp-mount"
+        "impctl"
+      ]
+      // {
+        initrd = package "imp-mount-initrd" [ "imp-mount.initrd" ];
+      };
+    # Hosts that test the audit say so.
+    imp-mount.audit = lib.mkDefault "off";
+  };
+
+  host =
+    module:
+    let
+      eval = import (nixpkgs + "/nixos/lib/eval-config.nix") {
+        system = null;
+        specialArgs = { inherit product sources; };
+        modules = [
+          ./host.nix
+          ./debian.nix
+          ./namespaces.nix
+          ./probe.nix
+          { nixpkgs.pkgs = pkgs; }
+          module
+        ];
+      };
+    in
+    {
+      inherit (eval) config options;
+      system = eval.config.system.build.toplevel;
+    };
+in
+lib.mapAttrs' (file: _: {
+  name = lib.removeSuffix ".nix" file;
+  value = host (../hosts + "/${file}");
+}) (lib.filterAttrs (file: _: lib.hasSuffix ".nix" file) (builtins.readDir ../hosts))
