@@ -24,7 +24,7 @@ use table::{Limit, Table};
 
 /// Where everything is: made by tests/bench/run.
 struct Place {
-    /// `measure`, `bindloop` and the static `imp-mount`.
+    /// `measure`, and what is measured.
     bin: PathBuf,
     /// The sysroot, with the store's disk mounted at its `persist`.
     sysroot: PathBuf,
@@ -47,8 +47,27 @@ enum Store {
 #[derive(Clone, Copy)]
 enum Program {
     ImpMount,
+    /// imp-mount built with musl.
+    Musl,
+    /// imp-mount built with glibc.
+    Glibc,
     C,
     Shell,
+}
+
+impl Program {
+    const LIBCS: [Self; 2] = [Self::Musl, Self::Glibc];
+
+    /// Its file, beside `measure`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::ImpMount => "imp-mount",
+            Self::Musl => "imp-mount-musl",
+            Self::Glibc => "imp-mount-glibc",
+            Self::C => "bindloop",
+            Self::Shell => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/shellloop"),
+        }
+    }
 }
 
 /// A program, how many entries it is given, and what it finds.
@@ -70,9 +89,15 @@ fn main() -> ExitCode {
     };
     let load = Load::now();
     let mut table = Table::default();
-    place.mount(&mut table);
+    if part != "musl" {
+        place.mount(&mut table);
+    }
     if part == "all" {
         place.others(&mut table);
+    }
+    // Both are there where they could be built.
+    if part != "mount" && Program::LIBCS.iter().all(|program| place.bin.join(program.name()).exists()) {
+        place.musl(&mut table);
     }
     let kept = table.sum_up();
     let (others, processors) = load.of_others();
@@ -113,6 +138,16 @@ impl Place {
         table.times("--check, 1000 mounted", "mounting", &self.check(1000), Limit::AtMost(2.0));
         let pairs = self.compare((Program::ImpMount, most, Store::Warm), thousand);
         table.times("growth, 10000 entries", "1000", &pairs, Limit::AtMost(11.0));
+    }
+
+    /// imp-mount with musl, against itself with glibc.
+    fn musl(&self, table: &mut Table) {
+        for entries in [20, 100, 1000] {
+            self.prepare(entries);
+            let [musl, glibc] = Program::LIBCS.map(|program| (program, entries, Store::Warm));
+            let pairs = self.compare(musl, glibc);
+            table.times(&format!("{entries} binds, warm, musl"), "glibc", &pairs, Limit::AtMost(1.05));
+        }
     }
 
     fn list(&self, entries: usize) -> PathBuf {
@@ -189,14 +224,11 @@ impl Place {
 
     fn line(&self, program: Program, entries: usize) -> Vec<String> {
         let word = |path: &Path| path.to_str().unwrap().to_owned();
-        let (sysroot, list) = (word(&self.sysroot), word(&self.list(entries)));
+        let (file, sysroot) = (word(&self.bin.join(program.name())), word(&self.sysroot));
         match program {
-            Program::C => vec![word(&self.bin.join("bindloop")), sysroot, list],
-            Program::Shell => {
-                vec![concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/shellloop").into(), sysroot, list]
-            }
-            Program::ImpMount => vec![
-                word(&self.bin.join("imp-mount")),
+            Program::C | Program::Shell => vec![file, sysroot, word(&self.list(entries))],
+            Program::ImpMount | Program::Musl | Program::Glibc => vec![
+                file,
                 "--manifest".into(),
                 word(&self.manifest(entries)),
                 "--sysroot".into(),
