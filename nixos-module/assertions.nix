@@ -175,6 +175,24 @@ let
     lib.any (it: it.kind == "directory" && lib.elem it.target places) entries
     || lib.any (fs: lib.elem fs.mountPoint places) fileSystems;
 
+  # What persists without any entry: by the file system that it lies on.
+  elsewhere =
+    let
+      is = (import ./audit/kept.nix { inherit lib; }).kept {
+        entries = [ ];
+        inherit fileSystems;
+      };
+      # The nearest one.
+      above =
+        target:
+        lib.last (lib.sort (one: other: one.mountPoint < other.mountPoint) (
+          lib.filter (fs: paths.isIn (paths.join [ fs.mountPoint ]) target) fileSystems
+        ));
+    in
+    lib.groupBy (it: let fs = above it.target; in "${fs.mountPoint} (${fs.fsType})") (
+      lib.filter (it: is.directory it.target) entries
+    );
+
   openRoot =
     root != null && root.fsType == "tmpfs" && !lib.any (lib.hasPrefix "mode=") root.options;
 
@@ -194,7 +212,19 @@ in
           fileSystems."/" is a tmpfs whose options do not say its mode, so everybody could create files in it. Add "mode=0755".
     ''
     ++ lib.optionals (lib.any (store: store.enableWarnings) (system ++ homes)) (
-      lib.optional (!idsPersist && (usersWithoutUid != [ ] || groupsWithoutGid != [ ])) ''
+      lib.optional (elsewhere != { }) ''
+        environment.persistence:
+            These lie on file systems of their own, and persist already. What such a file system has, and the store does not, is
+            left alone. Take the lines out; or, if the store is to have it, copy it there and move it away:
+              ${
+                lib.concatStringsSep "\n      " (
+                  lib.mapAttrsToList (
+                    at: all: "${at}: ${lib.concatMapStringsSep ", " (it: "${it.target} (${it.from})") all}"
+                  ) elsewhere
+                )
+              }
+      ''
+      ++ lib.optional (!idsPersist && (usersWithoutUid != [ ] || groupsWithoutGid != [ ])) ''
         environment.persistence:
             Neither /var/lib/nixos nor any of its parents are
             persisted. This means all users/groups without

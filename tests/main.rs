@@ -36,6 +36,7 @@ mod limits;
 mod live;
 mod locks;
 mod names;
+mod own_disks;
 mod owners;
 mod patterns;
 mod plan;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         ("judged", judged::TESTS),
         ("limits", limits::TESTS),
         ("live", live::TESTS),
+        ("own_disks", own_disks::TESTS),
         ("locks", locks::TESTS),
         ("names", names::TESTS),
         ("owners", owners::TESTS),

@@ -1,7 +1,7 @@
 //! Doing a plan: the root, the stores, the entries, and the report of it all.
 
 pub mod guard;
-mod held;
+pub mod held;
 pub mod judge;
 pub mod kernel;
 pub mod owner;
@@ -14,6 +14,7 @@ pub mod store;
 pub mod target;
 pub mod worker;
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -203,6 +204,7 @@ fn work(
         failures: Vec::new(),
         warnings: Vec::new(),
         unchanged: 0,
+        elsewhere: BTreeMap::new(),
         setgid: false,
     };
     let unwanted =
