@@ -34,6 +34,7 @@
   documentation.nixos.enable = false;
   environment.stub-ld.enable = false;
   fonts.fontconfig.enable = false;
+  i18n.defaultLocale = "C.UTF-8";
   i18n.glibcLocales = pkgs.glibcLocales;
   networking.dhcpcd.enable = false;
   networking.firewall.enable = lib.mkForce false;

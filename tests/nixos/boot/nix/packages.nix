@@ -285,7 +285,7 @@ let
         mkdir -p $out/etc/systemd/{system,user} $out/lib/systemd/user $out/libexec
         ln -s $debian/usr/lib/dbus-1.0/dbus-daemon-launch-helper $out/libexec/
         for unit in dbus.service dbus.socket; do
-          sed "s|/usr/bin/dbus|$out/bin/dbus|g; s|--system |--config-file=/etc/dbus-1/system.conf |" \
+          sed "s|/usr/bin/dbus|$out/bin/dbus|g; /^ExecStart=/s|--system |--config-file=/etc/dbus-1/system.conf |" \
             $debian/usr/lib/systemd/system/$unit > $out/etc/systemd/system/$unit
         done
         printf '%s\n' '[Socket]' 'ListenStream=%t/bus' > $out/etc/systemd/user/dbus.socket
