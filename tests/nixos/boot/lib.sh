@@ -99,6 +99,6 @@ scenario() {
     echo "-- $name: $(sed -n '2,/^[^#]/s/^# *//p' "$here/scenarios/$name" | tr '\n' ' ')"
     # shellcheck disable=SC1090
     . "$here/scenarios/$name"
-    rm -f "$scratch"/*.img
     echo "   $((SECONDS - start)) s"
+    return "$failed"
 }

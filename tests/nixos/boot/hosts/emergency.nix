@@ -1,0 +1,11 @@
+# A directory that is required.
+{
+  imports = [ ./store.nix ];
+  imp-mount.enable = true;
+  environment.persistence."/persist".directories = [
+    "/nix"
+    "/var/lib/nixos"
+    "/srv/media"
+  ];
+  specialisation.locked.configuration.boot.initrd.systemd.emergencyAccess = false;
+}
