@@ -3,10 +3,10 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::buffer::spare_capacity;
 use rustix::fs::{
     self, Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
 };
@@ -130,17 +130,19 @@ pub fn base(path: &str) -> Result<OwnedFd, Errno> {
 /// The content of something open, and no more than `most` bytes of it: what does not say beforehand how long it is, as in /proc, is
 /// read in few calls.
 pub fn content(fd: BorrowedFd<'_>, most: u64) -> Result<Vec<u8>, Errno> {
-    let mut content = Vec::with_capacity(16 * 1024);
+    // On the stack, as musl maps memory for every large buffer anew.
+    let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+    let mut content = Vec::new();
     loop {
-        match rustix::io::read(fd, spare_capacity(&mut content)) {
-            Ok(0) => return Ok(content),
-            Ok(_) if content.len() as u64 >= most => {
-                content.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-                return Ok(content);
-            }
-            Ok(_) => content.reserve(16 * 1024),
-            Err(Errno::INTR) => {}
+        match rustix::io::read(fd, &mut buffer) {
+            Ok(([], _)) => return Ok(content),
+            Ok((read, _)) => content.extend_from_slice(read),
+            Err(Errno::INTR) => continue,
             Err(errno) => return Err(errno),
+        }
+        if content.len() as u64 >= most {
+            content.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            return Ok(content);
         }
     }
 }
