@@ -20,6 +20,17 @@ let
   at = path: lib.findFirst (fs: fs.mountPoint == path) null fileSystems;
   root = at "/";
 
+  isTmpfs =
+    cfg.plan.buildsRoot
+    || (
+      root != null
+      && lib.elem root.fsType [
+        "tmpfs"
+        "ramfs"
+      ]
+    );
+  hasNix = at "/nix" != null || at "/nix/store" != null || lib.any (it: it.target == "/nix") entries;
+
   # What is there twice, with every place that says so.
   twice =
     kind:
@@ -126,6 +137,16 @@ let
         '';
       }
     ]
+    # A container's store comes from its host.
+    ++ lib.optional (cfg.convert == null && config.boot.initrd.enable && isTmpfs) {
+      assertion = hasNix;
+      message = ''
+        environment.persistence:
+            The root is a tmpfs, and the Nix store would be on it: gone at the next boot, with every generation. Put it on a
+            file system of its own, fileSystems."/nix", or let it persist:
+              environment.persistence."${(lib.head (cfg.plan.stores ++ [ { path = "/persist"; } ])).path}".directories = [ "/nix" ];
+      '';
+    }
     ++ lib.optionals (cfg.convert != null) [
       {
         assertion = root != null && root.fsType != "tmpfs";
@@ -141,8 +162,7 @@ let
         message = "imp-mount.convert: only the systemd initrd can convert a root: boot.initrd.systemd.enable = true.";
       }
       {
-        assertion =
-          at "/nix" != null || at "/nix/store" != null || lib.any (it: it.target == "/nix") entries;
+        assertion = hasNix;
         message = ''
           imp-mount.convert:
               The Nix store is on the disk that is converted, so it has to persist:

@@ -29,13 +29,21 @@ in
     description = "Set by the NixOS module, and by nobody else.";
   };
 
-  # Imported by hand beside the NixOS module it does no harm, and standalone it does nothing.
-  config.warnings = lib.optional (!home._nixosModuleImported && home.persistence != { }) ''
-    home.persistence: Nothing persists by it here, as the NixOS module is not there to mount it.
-
-      Import imp-mount's NixOS module in the system's configuration, and home-manager as a NixOS module.
-  '';
   config.assertions = [
+    # Imported by hand beside the NixOS module it does no harm.
+    {
+      assertion =
+        home._nixosModuleImported
+        || !lib.any (store: store.enable && (store.directories != [ ] || store.files != [ ])) (
+          lib.attrValues home.persistence
+        );
+      message = ''
+        home.persistence: the NixOS module is not there to mount what is named here, so all of it would be lost.
+
+          Import imp-mount's NixOS module in the system's configuration, and home-manager as a NixOS module. Where home-manager
+          manages a home without NixOS, take the lines out, or set enable = false of each store.
+      '';
+    }
     {
       assertion =
         !lib.any (store: lib.hasInfix home.homeDirectory store.persistentStoragePath) (

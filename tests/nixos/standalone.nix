@@ -1,28 +1,36 @@
-# What home-manager says where there is no NixOS module: it warns, refuses nothing, and reads what persists.
+# What home-manager says where there is no NixOS module: what is named would be lost, and is refused, unless it is switched off.
 { nixpkgs }:
 let
   lib = import (nixpkgs + "/lib");
   inherit (lib) mkOption;
-  inherit
-    (lib.evalModules {
-      modules = [
-        ../../nixos-module/home-manager.nix
-        {
-          options.home.username = mkOption { default = "ada"; };
-          options.home.homeDirectory = mkOption { default = "/home/ada"; };
-          options.assertions = mkOption { default = [ ]; };
-          options.warnings = mkOption { default = [ ]; };
-          config.home.persistence."/persist" = {
-            directories = [ "Documents" ];
-            files = [ ".screenrc" ];
-          };
-        }
-      ];
-    })
-    config
-    ;
+  refused =
+    persistence:
+    let
+      inherit
+        (lib.evalModules {
+          modules = [
+            ../../nixos-module/home-manager.nix
+            {
+              options.home.username = mkOption { default = "ada"; };
+              options.home.homeDirectory = mkOption { default = "/home/ada"; };
+              options.assertions = mkOption { default = [ ]; };
+              config.home = { inherit persistence; };
+            }
+          ];
+        })
+        config
+        ;
+    in
+    builtins.deepSeq config.home.persistence (
+      map (it: it.message) (lib.filter (it: !it.assertion) config.assertions)
+    );
+  named = {
+    directories = [ "Documents" ];
+    files = [ ".screenrc" ];
+  };
 in
-builtins.deepSeq config.home.persistence {
-  inherit (config) warnings;
-  assertions = lib.filter (it: !it.assertion) config.assertions;
+{
+  refused = refused { "/persist" = named; };
+  off = refused { "/persist" = named // { enable = false; }; };
+  empty = refused { "/persist" = { }; };
 }

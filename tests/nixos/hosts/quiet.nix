@@ -8,6 +8,10 @@
     enableWarnings = false;
     directories = [ "/var/log" ];
   };
+  fileSystems."/nix" = {
+    device = "/dev/disk/by-label/nix";
+    fsType = "ext4";
+  };
   fileSystems."/" = {
     fsType = "tmpfs";
     options = [ "mode=0755" ];

@@ -14,6 +14,10 @@
       fsType = "tmpfs";
       options = [ "mode=0755" ];
     };
+    "/nix" = {
+      device = "/dev/disk/by-label/nix";
+      fsType = "ext4";
+    };
     "/persist" = {
       device = "/dev/disk/by-label/persist";
       fsType = "ext4";
