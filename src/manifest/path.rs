@@ -174,7 +174,10 @@ impl Ord for AbsPath {
     fn cmp(&self, other: &Self) -> Ordering {
         // A slash sorts before every other byte, which is the order by components.
         let key = |byte: u8| if byte == b'/' { 0 } else { byte };
-        self.0.bytes().map(key).cmp(other.0.bytes().map(key))
+        match self.0.bytes().zip(other.0.bytes()).find(|(one, other)| one != other) {
+            Some((one, other)) => key(one).cmp(&key(other)),
+            None => self.0.len().cmp(&other.0.len()),
+        }
     }
 }
 
