@@ -95,6 +95,7 @@ said() {
 # Runs one scenario; its first lines say what it asserts.
 scenario() {
     local start=$SECONDS
+    failed=0
     name=$1 console=$scratch/console boots=0
     echo "-- $name: $(sed -n '2,/^[^#]/s/^# *//p' "$here/scenarios/$name" | tr '\n' ' ')"
     # shellcheck disable=SC1090
