@@ -74,8 +74,10 @@ let
             parentDirectory = parent // { defaultPerms = between; };
             missing = if it.createLinkTarget then "create" else null;
           };
-      more = folders // {
-        inherit (it) user group mode;
+      # A file that is linked to is made by what writes it, with the owner and mode of that: a key has no default mode.
+      isOthers = kind == "file" && it.how == "symlink" && !it.createLinkTarget;
+      owner = lib.optionalAttrs (!isOthers) { inherit (it) user group mode; };
+      more = folders // owner // {
         method = if it.how == "symlink" then "symlink" else "auto";
         # At every boot; of a link only what it was told to create.
         enforce = it.how == "bindmount" || it.createLinkTarget;
