@@ -45,7 +45,7 @@ impl<'m> Coverage<'m> {
     pub fn new(manifest: &'m Manifest) -> Self {
         let is_pattern = |entry: &&Entry| entry.kind == Kind::Glob;
         let mut patterns: Vec<_> =
-            manifest.entries.iter().filter(is_pattern).map(|entry| (folder(&entry.target), entry)).collect();
+            manifest.entries.iter().filter(is_pattern).map(|entry| (entry.target.folder(), entry)).collect();
         patterns
             .sort_by_key(|(folder, entry)| (*folder, Reverse((entry.target.name().len(), &entry.target))));
         let mut sources = Vec::new();
@@ -62,7 +62,7 @@ impl<'m> Coverage<'m> {
     #[must_use]
     pub fn pattern(&self, path: &AbsPath) -> Option<&'m Entry> {
         let matches = |entry: &&Entry| super::pattern::matches(entry.target.name(), path.name());
-        let found = self.patterns_in(folder(path)).find(matches)?;
+        let found = self.patterns_in(path.folder()).find(matches)?;
         (!self.is_taken(path, found.store)).then_some(found)
     }
 
@@ -114,14 +114,6 @@ impl<'m> Coverage<'m> {
             || self.manifest.stores.iter().any(|one| one.path.is_in(path) || path.is_in(&one.path))
             || refuse::forbidden(path).is_some()
             || path.components().next() == Some(PRIVATE)
-    }
-}
-
-/// The directory that a path is in.
-fn folder(path: &AbsPath) -> &str {
-    match path.as_str().rsplit_once('/') {
-        Some(("", _)) | None => "/",
-        Some((folder, _)) => folder,
     }
 }
 

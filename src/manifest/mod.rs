@@ -94,7 +94,7 @@ pub struct Entry {
     /// Owner and mode, given when it is created.
     pub owner: Owner,
     /// Owner and mode of the directories above it that nothing else decides, given when they are created.
-    pub parents: Option<Owner>,
+    pub parents: Option<Box<Owner>>,
     /// How it gets from the store to the target.
     pub method: Method,
     /// What to do about a file that the store does not hold.

@@ -5,9 +5,7 @@
 //! upwards to the first directory that a stronger voice decides, so that `parents` of a file in a home never touches the
 //! home, and never `/home`.
 
-use std::collections::BTreeMap;
-
-use super::{Id, Kind, Manifest, Owner};
+use super::{Entry, Id, Kind, Manifest, Owner, path};
 
 /// Directories whose owner is root and whose mode is the same on every system; see hier(7), and systemd.exec(5) for the
 /// private ones.
@@ -45,16 +43,19 @@ const SYSTEM: [(&str, u16); 30] = [
 ];
 
 /// Owner and mode of every directory that the manifest or the system has a word on.
-#[derive(Debug, Default)]
-pub struct Parents {
-    said: BTreeMap<String, Voice>,
+#[derive(Debug)]
+pub struct Parents<'m> {
+    manifest: &'m Manifest,
+    /// The manifest's table, with the words of entries of the same path, and the `parents` of entries: in path order, as both are
+    /// read, so that most are added at the end.
+    said: Vec<(&'m str, Voice)>,
 }
 
 /// What is said of one directory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Voice {
     owner: Owner,
-    /// Which entry said so; none for an entry or a line of the table itself, which nothing below can overrule.
+    /// The entry whose `parents` say so; none for a line of the table, which nothing below can overrule.
     entry: Option<usize>,
 }
 
@@ -104,27 +105,25 @@ impl Said<'_> {
     }
 }
 
-impl Parents {
+impl<'m> Parents<'m> {
     /// Collects what a manifest says, and where entries contradict each other.
     #[must_use]
-    pub fn new(manifest: &Manifest) -> (Self, Vec<Clash>) {
-        let mut this = Self::default();
+    pub fn new(manifest: &'m Manifest) -> (Self, Vec<Clash>) {
+        let mut this = Self { manifest, said: Vec::new() };
         let mut clashes = Vec::new();
         for parent in &manifest.parents {
-            this.said
-                .insert(parent.path.as_str().to_owned(), Voice { owner: parent.owner.clone(), entry: None });
-        }
-        for entry in manifest.entries.iter().filter(|entry| entry.kind == Kind::Directory) {
-            let voice = this.said.entry(entry.target.as_str().to_owned()).or_default();
+            let path = parent.path.as_str();
+            let mut owner = parent.owner.clone();
             // What an entry leaves open may stand in the table.
-            for (own, table) in
-                [(&entry.owner.user, &mut voice.owner.user), (&entry.owner.group, &mut voice.owner.group)]
-            {
-                if own.is_some() {
-                    table.clone_from(own);
-                }
+            if let Some(entry) = this.entry(path) {
+                let own = entry.owner.clone();
+                owner = Owner {
+                    user: own.user.or(owner.user),
+                    group: own.group.or(owner.group),
+                    mode: own.mode.or(owner.mode),
+                };
             }
-            voice.owner.mode = entry.owner.mode.or(voice.owner.mode);
+            this.said.push((path, Voice { owner, entry: None }));
         }
         for (index, entry) in manifest.entries.iter().enumerate() {
             let Some(owner) = &entry.parents else { continue };
@@ -135,21 +134,34 @@ impl Parents {
         (this, clashes)
     }
 
-    fn speak<'p>(
+    /// The directory entry of a path.
+    fn entry(&self, path: &str) -> Option<&'m Entry> {
+        let entries = &self.manifest.entries;
+        let found = entries.binary_search_by(|entry| path::compare(entry.target.as_str(), path));
+        found.ok().map(|index| &entries[index]).filter(|entry| entry.kind == Kind::Directory)
+    }
+
+    /// The place of what is said of a directory, or the one where it would be added.
+    fn find(&self, path: &str) -> Result<usize, usize> {
+        self.said.binary_search_by(|(other, _)| path::compare(other, path))
+    }
+
+    fn speak(
         &mut self,
         index: usize,
         owner: &Owner,
-        ancestors: impl Iterator<Item = &'p str>,
+        ancestors: impl Iterator<Item = &'m str>,
         clashes: &mut Vec<Clash>,
     ) {
         for path in ancestors {
-            if system(path).is_some() {
+            if system(path).is_some() || self.entry(path).is_some() {
                 return;
             }
-            let voice = self
-                .said
-                .entry(path.to_owned())
-                .or_insert_with(|| Voice { owner: Owner::default(), entry: Some(index) });
+            let place = self.find(path).unwrap_or_else(|place| {
+                self.said.insert(place, (path, Voice { owner: Owner::default(), entry: Some(index) }));
+                place
+            });
+            let voice = &mut self.said[place].1;
             let Some(other) = voice.entry else { return };
             let clash = merge(&mut voice.owner.user, owner.user.as_ref())
                 .or(merge(&mut voice.owner.group, owner.group.as_ref()))
@@ -164,8 +176,11 @@ impl Parents {
     /// The word on a directory that is created on the way to an entry.
     #[must_use]
     pub fn of(&self, path: &str) -> Said<'_> {
-        if let Some(voice) = self.said.get(path) {
-            return Said::Manifest(&voice.owner);
+        if let Ok(place) = self.find(path) {
+            return Said::Manifest(&self.said[place].1.owner);
+        }
+        if let Some(entry) = self.entry(path) {
+            return Said::Manifest(&entry.owner);
         }
         system(path).map_or(Said::Nothing, Said::System)
     }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::escape;
 
@@ -19,8 +19,8 @@ pub const NAME_MAX: usize = 255;
 ///
 /// Ordered by component, so that a directory comes right before everything below it. For messages: what it is displayed as is
 /// escaped. What the system is asked for, and JSON, take [`AbsPath::as_str`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct AbsPath(String);
 
 impl AbsPath {
@@ -119,6 +119,15 @@ impl AbsPath {
         }
     }
 
+    /// The path of the directory that holds this path; `/` for `/`.
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        match self.0.rsplit_once('/') {
+            Some(("", _)) | None => "/",
+            Some((folder, _)) => folder,
+        }
+    }
+
     /// The directories above this path, nearest first, without `/`.
     pub fn ancestors(&self) -> impl Iterator<Item = &str> {
         let mut rest = self.0.as_str();
@@ -170,14 +179,18 @@ impl AbsPath {
     }
 }
 
+/// The order of two paths by their components.
+pub(super) fn compare(one: &str, other: &str) -> Ordering {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let differ = one.iter().zip(other).find(|(one, other)| one != other);
+    // A slash sorts before every other byte.
+    let key = |byte: u8| if byte == b'/' { 0 } else { byte };
+    differ.map_or(one.len().cmp(&other.len()), |(one, other)| key(*one).cmp(&key(*other)))
+}
+
 impl Ord for AbsPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        // A slash sorts before every other byte, which is the order by components.
-        let key = |byte: u8| if byte == b'/' { 0 } else { byte };
-        match self.0.bytes().zip(other.0.bytes()).find(|(one, other)| one != other) {
-            Some((one, other)) => key(one).cmp(&key(other)),
-            None => self.0.len().cmp(&other.0.len()),
-        }
+        compare(&self.0, &other.0)
     }
 }
 
@@ -198,6 +211,11 @@ impl TryFrom<String> for AbsPath {
 
     /// Takes only what is normalised already: bytes that say otherwise were not written by us.
     fn try_from(text: String) -> Result<Self, String> {
+        let is_usual = |part: &str| !matches!(part, "" | "." | "..");
+        if text.strip_prefix('/').is_some_and(|parts| parts.split('/').all(is_usual)) && !text.contains('\0')
+        {
+            return Ok(Self(text));
+        }
         let path = Self::normal(&text)?;
         if path.0 == text {
             Ok(path)
@@ -210,6 +228,12 @@ impl TryFrom<String> for AbsPath {
 impl From<AbsPath> for String {
     fn from(path: AbsPath) -> Self {
         path.0
+    }
+}
+
+impl Serialize for AbsPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -236,7 +260,10 @@ mod tests {
         {
             assert!(AbsPath::parse(text).is_err(), "{text}");
         }
-        assert!(AbsPath::try_from("/a//b".to_owned()).is_err());
+        for text in ["", "a", "/a//b", "/a/", "//", "/./a", "/a/..", "/a\0b"] {
+            assert!(AbsPath::try_from(text.to_owned()).is_err(), "{text}");
+        }
+        assert_eq!(AbsPath::try_from("/".to_owned()), Ok(AbsPath::root()));
     }
 
     #[test]
@@ -259,6 +286,7 @@ mod tests {
         assert_eq!(path("/a/b").parent(), Some(path("/a")));
         assert_eq!(path("/a").parent(), Some(AbsPath::root()));
         assert_eq!(AbsPath::root().parent(), None);
+        assert_eq!(["/a/b", "/a", "/"].map(|text| path(text).folder().to_owned()), ["/a", "/", "/"]);
         assert_eq!(path("/a/b/c").ancestors().collect::<Vec<_>>(), ["/a/b", "/a"]);
         assert_eq!(AbsPath::root().ancestors().count(), 0);
         assert!(path("/a/b").is_in(&path("/a")) && !path("/ab").is_in(&path("/a")));

@@ -181,7 +181,7 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
         store: 0,
         source: None,
         owner,
-        parents: parents.filter(|owner| *owner != Owner::default()),
+        parents: parents.filter(|owner| *owner != Owner::default()).map(Box::new),
         method: Method::default(),
         missing: Missing::default(),
         options: BindOptions::DEFAULT,

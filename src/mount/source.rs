@@ -67,15 +67,15 @@ impl Worker<'_, '_> {
         self.must_not_be_there(item, path)?;
         let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
         let store = opened(&mut self.stores, entry)?;
-        let shown = item.store.path.join(path);
-        let Some(parent) = path.parent() else {
+        let shown = || item.store.path.join(path);
+        if path.is_root() {
             // The store's own directory.
             let fd = walk::again(store.cursor.base()).map_err(|errno| Problem::new(describe(errno)))?;
             let stat = walk::stat(fd.as_fd())
-                .map_err(|errno| Problem::os(format!("cannot look at {shown}"), errno))?;
+                .map_err(|errno| Problem::os(format!("cannot look at {}", shown()), errno))?;
             return Ok(Source::Node(Node { fd, stat, made: false }));
-        };
-        let dir = store.cursor.enter_looking(parent.as_str(), &mut |dir, name, path| {
+        }
+        let dir = store.cursor.enter_looking(path.folder(), &mut |dir, name, path| {
             let said = plan.parents.of(path);
             let wanted = Wanted::of_parent(&said);
             create::directory(dir, name, Mounts::Stay, &mut || wanted.attributes(names))
@@ -101,7 +101,7 @@ impl Worker<'_, '_> {
                     Missing::Link => return Ok(Source::Link),
                     Missing::Skip => return Ok(Source::Absent),
                     Missing::Fail => {
-                        return Err(Problem::new(format!("{shown} is not there"))
+                        return Err(Problem::new(format!("{} is not there", shown()))
                             .remedy("bring it there, or choose another policy with `missing`"));
                     }
                     _ => create::file(dir, name, Mounts::Stay, content, &mut attributes).map_err(failed)?,
@@ -128,7 +128,7 @@ impl Worker<'_, '_> {
             .map_err(failed)?;
         if entry.enforce && !node.made && !node.stat.is_symlink() {
             enforce(&node, (dir, name), &wanted.attributes(names), entry)
-                .map_err(|problem| problem.during(shown))?;
+                .map_err(|problem| problem.during(shown()))?;
         }
         Ok(Source::Node(node))
     }

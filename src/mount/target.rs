@@ -34,14 +34,12 @@ pub(super) enum Spot {
 impl Worker<'_, '_> {
     /// The directory that holds a target, with everything above it created.
     pub(super) fn parent(&mut self, item: &Item<'_>, target: &AbsPath) -> Result<BorrowedFd<'_>> {
-        let parent = target.parent().unwrap_or_else(AbsPath::root);
         let own_path = item.entry.source.is_none();
         let store = self.stores[usize::from(item.entry.store)].as_ref().ok().filter(|_| own_path);
         let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
-        let root = AbsPath::root();
         let fresh = self.tree.is_new();
         let setgid = &mut self.setgid;
-        self.target.enter(parent.as_str(), &mut |dir, name, path| {
+        self.target.enter(target.folder(), &mut |dir, name, path| {
             let said = plan.parents.of(path);
             let wanted = Wanted::of_parent(&said);
             // What the store holds at the same path shows how it should look; but what is the same on every system is not
@@ -73,7 +71,7 @@ impl Worker<'_, '_> {
                 }
             }
             let node = create::directory(dir, name, Mounts::Enter, &mut attributes).map_err(failed)?;
-            owner::note(&node, (dir, name), (&root, path), &wanted, names, pending)
+            owner::note(&node, (dir, name), (&AbsPath::root(), path), &wanted, names, pending)
                 .map_err(|errno| Problem::os(format!("cannot look at {}", escape::name(path)), errno))?;
             Ok(node.fd)
         })
@@ -81,8 +79,7 @@ impl Worker<'_, '_> {
 
     /// The same directory once more, without creating anything.
     pub(super) fn parent_again(&mut self, target: &AbsPath) -> Result<OwnedFd> {
-        let parent = target.parent().unwrap_or_else(AbsPath::root);
-        let dir = self.target.enter(parent.as_str(), &mut |dir, name, path| {
+        let dir = self.target.enter(target.folder(), &mut |dir, name, path| {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         })?;

@@ -19,7 +19,7 @@ pub struct Plan<'m> {
     /// The last phase that this run is for.
     pub upto: Phase,
     /// Who says what of the directories above the entries.
-    pub parents: Parents,
+    pub parents: Parents<'m>,
     /// Which entry a path belongs to.
     pub coverage: Coverage<'m>,
     /// The entries, a directory before everything below it.
