@@ -208,7 +208,7 @@ fn bring(
             method: item.entry.method,
             state: State::Absent,
             why: "brought to the store by --adopt".to_owned(),
-            versions: Some(versions),
+            versions: Some(Box::new(versions)),
         })
     };
     if let Some(there) = &there

@@ -211,7 +211,7 @@ pub struct EntryReport {
     pub why: String,
     /// The versions of a copied or linked file on both sides, for write-back; nothing recorded means that nothing is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub versions: Option<Versions>,
+    pub versions: Option<Box<Versions>>,
 }
 
 impl TryFrom<Object> for EntryReport {
@@ -225,7 +225,7 @@ impl TryFrom<Object> for EntryReport {
             method: it.word("method")?,
             state: it.word("state")?,
             why: it.member_or_default("why")?,
-            versions: it.member_or_default("versions")?,
+            versions: it.member_or_default::<Option<Versions>>("versions")?.map(Box::new),
         })
     }
 }
@@ -336,7 +336,7 @@ impl Report {
     /// The versions that a run left at a target of the file with this source.
     #[must_use]
     pub fn versions(&self, target: &AbsPath, source: &AbsPath) -> Option<&Versions> {
-        self.entry(target).filter(|entry| entry.source == *source)?.versions.as_ref()
+        self.entry(target).filter(|entry| entry.source == *source)?.versions.as_deref()
     }
 
     /// Records the versions of a file; the whole entry where there is none with its target.
@@ -347,6 +347,18 @@ impl Report {
                 self.entries[index].versions = entry.versions;
             }
             Err(index) => self.entries.insert(index, entry),
+        }
+    }
+
+    /// Replaces all entries. Of several at one target the first counts.
+    pub fn set_entries(&mut self, entries: Vec<EntryReport>) {
+        if entries.is_sorted_by(|one, other| one.target < other.target) {
+            self.entries = entries;
+            return;
+        }
+        self.entries.clear();
+        for entry in entries {
+            self.insert(entry);
         }
     }
 

@@ -2,7 +2,7 @@
 //! a boot, so nothing here is flushed to a disk.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
@@ -19,6 +19,8 @@ use crate::walk::{self, Stat};
 pub const DIRECTORY: &str = "/run/imp-mount";
 /// The most bytes that a file has when it is written or read: ten times the report of a million entries.
 pub const LIMIT: u64 = 1 << 30;
+/// The bytes of one write(2).
+const BUFFER: usize = 64 << 10;
 /// What follows the name of a document that could not be used.
 const ASIDE: &str = ".unreadable";
 
@@ -52,28 +54,61 @@ pub fn is_roots(stat: &Stat) -> bool {
 
 /// Replaces a file in one step: a reader finds the old one or the whole new one. The lock makes this process the only one that
 /// uses the new one's temporary name; what a killed process left there is removed.
-pub fn replace(_: &Lock, dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+pub fn replace(lock: &Lock, dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+    replace_by(lock, dir, name, &mut |file| file.write_all(bytes))
+}
+
+/// The same with content that is written piece by piece.
+pub fn replace_by(
+    _: &Lock,
+    dir: BorrowedFd<'_>,
+    name: &str,
+    write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Errno> {
     let new = &format!("{name}.new");
     let remove = || match rustix::fs::unlinkat(dir, new, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
         removed => removed,
     };
-    if bytes.len() as u64 > LIMIT {
-        return Err(Errno::FBIG);
-    }
     remove()?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(dir, new, flags, Mode::from_raw_mode(0o600))?);
-    let written = file
-        .write_all(bytes)
+    let file = rustix::fs::openat(dir, new, flags, Mode::from_raw_mode(0o600))?;
+    let mut file = Limited { file: file.into(), buffer: Vec::new(), left: LIMIT };
+    let written = write(&mut file)
+        .and_then(|()| file.flush())
         .map_err(os_error)
-        .and_then(|()| rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)))
+        .and_then(|()| rustix::fs::fchmod(&file.file, Mode::from_raw_mode(0o644)))
         .and_then(|()| rustix::fs::renameat(dir, new, dir, name));
     if written.is_err() {
         // A part of it must not take the space that is missing. Should this fail as well, the next call removes it.
         let _ = remove();
     }
     written
+}
+
+/// A file that takes no more than [`LIMIT`] bytes.
+struct Limited {
+    file: File,
+    /// Bytes to be written.
+    buffer: Vec<u8>,
+    left: u64,
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or(Errno::FBIG)?;
+        self.buffer.extend(bytes);
+        if self.buffer.len() >= BUFFER {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
 }
 
 /// A JSON document in [`DIRECTORY`].
@@ -150,9 +185,8 @@ struct Head {
 pub fn write<D: Document>(lock: &Lock, document: &D) -> Result<()> {
     let at = format!("cannot write {DIRECTORY}/{}", D::NAME);
     let dir = directory(DIRECTORY).map_err(|problem| problem.during(&at))?;
-    let mut bytes = Vec::new();
-    escape::write_json(&mut bytes, document).map_err(|error| Problem::new(format!("{at}: {error}")))?;
-    replace(lock, dir.as_fd(), D::NAME, &bytes).map_err(|errno| Problem::os(at, errno))
+    replace_by(lock, dir.as_fd(), D::NAME, &mut |file| Ok(escape::write_json(file, document)?))
+        .map_err(|errno| Problem::os(at, errno))
 }
 
 /// Reads a document for a process that goes on without one that cannot be used. Then there are a problem, which says what became of

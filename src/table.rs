@@ -1,5 +1,6 @@
 //! What is mounted: /proc/self/mountinfo, and statmount(2) for a single mount where the kernel has it.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{self, AtFlags, StatxFlags};
@@ -130,7 +131,10 @@ pub fn unescape(field: &str) -> String {
 
 /// Writes space, tab, newline and backslash as the kernel does in mountinfo, and libmount in /run/mount/utab.
 #[must_use]
-pub fn escape(field: &str) -> String {
+pub fn escape(field: &str) -> Cow<'_, str> {
+    if !field.contains([' ', '\t', '\n', '\\']) {
+        return field.into();
+    }
     let mut text = String::with_capacity(field.len());
     for c in field.chars() {
         match c {
@@ -141,7 +145,7 @@ pub fn escape(field: &str) -> String {
             c => text.push(c),
         }
     }
-    text
+    text.into()
 }
 
 #[cfg(test)]

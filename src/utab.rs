@@ -6,6 +6,7 @@
 //! shutdown, one by one: it goes with the root. `x-gvfs-hide` and `x-gvfs-trash` are for file managers.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::lock::Lock;
-use crate::problem::{Problem, Result};
+use crate::manifest::AbsPath;
+use crate::problem::{Problem, Result, os_error};
 use crate::runtime;
 use crate::table::escape;
 use crate::walk;
@@ -25,35 +27,44 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// One mount's line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct Line<'a> {
     /// The device, as mountinfo says it.
-    pub source: String,
+    pub source: &'a str,
     /// Where it is in the booted system.
-    pub target: String,
+    pub target: &'a str,
     /// Which directory of the file system is mounted.
-    pub root: String,
+    pub root: AbsPath,
     /// Whether file managers hide it.
     pub hidden: bool,
     /// Whether file managers may keep a trash folder on it.
     pub trash: bool,
 }
 
-impl Line {
-    fn text(&self) -> String {
-        let mut options = "x-initrd.mount".to_owned();
+impl Line<'_> {
+    fn write(&self, text: &mut dyn Write) -> io::Result<()> {
+        for (name, value) in
+            [("SRC=", self.source), (" TARGET=", self.target), (" ROOT=", self.root.as_str())]
+        {
+            text.write_all(name.as_bytes())?;
+            text.write_all(escape(value).as_bytes())?;
+        }
+        text.write_all(b" OPTS=x-initrd.mount")?;
         for (set, option) in [(self.hidden, ",x-gvfs-hide"), (self.trash, ",x-gvfs-trash")] {
             if set {
-                options.push_str(option);
+                text.write_all(option.as_bytes())?;
             }
         }
-        let (source, target, root) = (escape(&self.source), escape(&self.target), escape(&self.root));
-        format!("SRC={source} TARGET={target} ROOT={root} OPTS={options}\n")
+        text.write_all(b"\n")
     }
 }
 
-/// Writes the lines of what is mounted, and drops those of what is gone; other lines stay byte for byte.
-pub fn update(own: &Lock, lines: &[Line], gone: &[String]) -> Result<()> {
-    if lines.is_empty() && gone.is_empty() {
+/// Writes the lines of what is mounted, and drops those of targets that are gone; other lines stay byte for byte.
+pub fn update<'a>(
+    own: &Lock,
+    lines: impl Iterator<Item = Line<'a>> + Clone,
+    gone: impl Iterator<Item = &'a str> + Clone,
+) -> Result<()> {
+    if lines.clone().next().is_none() && gone.clone().next().is_none() {
         return Ok(());
     }
     let failed = |errno| Problem::os(format!("cannot write {DIRECTORY}/{NAME}"), errno);
@@ -66,11 +77,18 @@ pub fn update(own: &Lock, lines: &[Line], gone: &[String]) -> Result<()> {
             walk::content(file.as_fd(), u64::MAX).map_err(failed)?
         }
     };
-    let new = merged(&old, lines, gone);
-    if new == old {
-        return Ok(());
+    let merge = |text: &mut dyn Write| merge(&old, lines.clone(), gone.clone(), text);
+    if old.is_empty() {
+        runtime::replace_by(own, dir.as_fd(), NAME, &mut |file| merge(file))
+    } else {
+        let mut new = Vec::with_capacity(old.len());
+        match merge(&mut new) {
+            Ok(()) if new == old => return Ok(()),
+            Ok(()) => runtime::replace(own, dir.as_fd(), NAME, &new),
+            Err(error) => Err(os_error(error)),
+        }
     }
-    runtime::replace(own, dir.as_fd(), NAME, &new).map_err(failed)?;
+    .map_err(failed)?;
     // By this systemd knows that there is something to read, since libmount 2.40. One that learns it late, in the midst of a
     // shutdown, forgets what waits for the unmounting, and waits for ever.
     open(dir.as_fd(), "utab.event", OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC).map(drop).map_err(failed)
@@ -99,55 +117,71 @@ fn lock(dir: BorrowedFd<'_>) -> Result<Option<File>> {
     Ok(None)
 }
 
-fn merged(old: &[u8], lines: &[Line], gone: &[String]) -> Vec<u8> {
-    let targets = lines.iter().map(|line| &line.target).chain(gone);
-    let mut ours: Vec<_> = targets.map(|target| escape(target)).collect();
-    ours.sort_unstable();
-    let is_one = |target: &str| ours.binary_search_by(|one| one.as_str().cmp(target)).is_ok();
-    let is_ours = |line: &[u8]| {
-        let target = line
-            .trim_ascii_end()
-            .split(|byte| *byte == b' ')
-            .find_map(|field| field.strip_prefix(b"TARGET="));
-        target.and_then(|target| str::from_utf8(target).ok()).is_some_and(is_one)
-    };
-    let mut text = Vec::with_capacity(old.len());
-    for line in old.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_ours(line)) {
-        text.extend(line);
+fn merge<'a>(
+    old: &[u8],
+    lines: impl Iterator<Item = Line<'a>> + Clone,
+    gone: impl Iterator<Item = &'a str>,
+    text: &mut dyn Write,
+) -> io::Result<()> {
+    let mut is_cut = false;
+    if !old.is_empty() {
+        let mut ours: Vec<_> = lines.clone().map(|line| line.target).chain(gone).map(escape).collect();
+        ours.sort_unstable();
+        let is_one = |target: &str| ours.binary_search_by(|one| one.as_ref().cmp(target)).is_ok();
+        let is_ours = |line: &[u8]| {
+            let target = line
+                .trim_ascii_end()
+                .split(|byte| *byte == b' ')
+                .find_map(|field| field.strip_prefix(b"TARGET="));
+            target.and_then(|target| str::from_utf8(target).ok()).is_some_and(is_one)
+        };
+        for line in old.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_ours(line)) {
+            text.write_all(line)?;
+            is_cut = !line.ends_with(b"\n");
+        }
     }
-    if !lines.is_empty() && text.last().is_some_and(|last| *last != b'\n') {
-        text.push(b'\n');
+    for (number, line) in lines.enumerate() {
+        if number == 0 && is_cut {
+            text.write_all(b"\n")?;
+        }
+        line.write(text)?;
     }
-    for line in lines {
-        text.extend(line.text().into_bytes());
-    }
-    text
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #![allow(clippy::unwrap_used)]
 
-    fn line(target: &str) -> Line {
-        Line {
-            source: "/dev/vda2".to_owned(),
-            target: target.to_owned(),
-            root: "/a b".to_owned(),
-            hidden: true,
-            trash: false,
-        }
-    }
+    use std::slice;
+
+    use super::*;
 
     #[test]
     fn lines_are_replaced_and_others_stay() {
+        let line = Line {
+            source: "/dev/vda2",
+            target: "/a b",
+            root: AbsPath::parse("/a b").unwrap(),
+            hidden: true,
+            trash: false,
+        };
+        let merged = |old: &[u8], lines: &[Line<'_>], gone: &[&str]| {
+            let mut text = Vec::new();
+            merge(old, lines.iter().cloned(), gone.iter().copied(), &mut text).unwrap();
+            text
+        };
+        let with = |old: &[u8]| merged(old, slice::from_ref(&line), &[]);
+        let without = |old: &[u8]| merged(old, &[], &["/a b"]);
         // No UTF-8 text, and without an end.
         let foreign = b"ID=7 SRC=//nas/\xff TARGET=/mnt OPTS=uid=0\n";
         let cut = &foreign[..foreign.len() - 1];
-        let once = merged(cut, &[line("/a b")], &[]);
+        let once = with(cut);
         let ours = b"SRC=/dev/vda2 TARGET=/a\\040b ROOT=/a\\040b OPTS=x-initrd.mount,x-gvfs-hide\n";
         assert_eq!(once, [&foreign[..], ours].concat());
-        assert_eq!(merged(&once, &[line("/a b")], &[]), once);
-        assert_eq!(merged(&once, &[], &["/a b".to_owned()]), foreign);
-        assert_eq!(merged(cut, &[], &["/a b".to_owned()]), cut);
+        assert_eq!(with(&once), once);
+        assert_eq!(without(&once), foreign);
+        assert_eq!(without(cut), cut);
+        assert_eq!(with(b""), ours);
     }
 }

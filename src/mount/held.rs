@@ -70,9 +70,8 @@ impl Worker<'_, '_> {
         source: &Stat,
         held: &Held,
     ) -> Comparison {
-        let place = item.store.path.join(path);
-        let left = self.previous.versions(target, &place);
-        match versions::decide(left, Some(Version::of(source)), Version::of(&held.stat)) {
+        let left = self.left(&item.store.path, target, path);
+        match versions::decide(left.as_ref(), Some(Version::of(source)), Version::of(&held.stat)) {
             Decision::KeepStore => Comparison::Stored,
             _ if self.is_same(item, path, source, held) => Comparison::Stored,
             Decision::Replace | Decision::Bring => Comparison::Newer,

@@ -239,10 +239,7 @@ fn work(
     done.unchanged = unchanged;
     let mounts = mounts.unwrap_or_else(|| mounts_of(plan, &stores, done));
     report.stores = describe((plan, &sysroot), &stores, &mounts, previous, done);
-    report.entries.clear();
-    for entry in entries {
-        report.insert(entry);
-    }
+    report.set_entries(entries);
     if let Err(problem) = write_utab(plan, &sysroot, &mounts, (&report.entries, &gone), request.lock) {
         done.warnings.push(problem.remedy(WITHOUT_UTAB));
         remember(report, gone);
@@ -443,24 +440,22 @@ fn write_utab(
             Some((mount.source.clone(), AbsPath::normal(&mount.root).ok()?.join(&inside)))
         })
         .collect();
-    let mut lines = Vec::with_capacity(entries.len());
-    for entry in entries.iter().filter(|entry| entry.state == State::Mounted) {
-        let Some(item) = plan.item_for(&entry.target, entry.kind) else { continue };
-        let Some((device, root)) = &roots[usize::from(item.entry.store)] else { continue };
-        let Some(inside) = entry.source.below(&item.store.path) else { continue };
-        lines.push(utab::Line {
-            source: device.clone(),
-            target: entry.target.as_str().to_owned(),
-            root: root.join(&inside).as_str().to_owned(),
+    let mounted = entries.iter().filter(|entry| entry.state == State::Mounted);
+    let lines = mounted.filter_map(|entry| {
+        let item = plan.item_for(&entry.target, entry.kind)?;
+        let (device, root) = roots[usize::from(item.entry.store)].as_ref()?;
+        Some(utab::Line {
+            source: device,
+            target: entry.target.as_str(),
+            root: root.join(&entry.source.below(&item.store.path)?),
             hidden: item.entry.hidden,
             trash: item.entry.trash,
-        });
-    }
+        })
+    });
     // What was announced and came to nothing is gone, too.
     let vain = entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy));
-    let gone = gone.iter().map(|one| &one.entry).chain(vain);
-    let gone: Vec<_> = gone.map(|entry| entry.target.as_str().to_owned()).collect();
-    utab::update(lock, &lines, &gone)
+    let gone = gone.iter().map(|one| &one.entry).chain(vain).map(|entry| entry.target.as_str());
+    utab::update(lock, lines, gone)
 }
 
 /// Where names are looked up.

@@ -82,8 +82,7 @@ impl Worker<'_, '_> {
             Err(Errno::EXIST) => return Ok(false),
             made => made.map_err(|errno| walk::explain(dir, target.as_str(), errno, "a directory"))?,
         }
-        let parent = target.parent().unwrap_or_else(AbsPath::root);
-        let dir = self.target.opened(parent.as_str()).unwrap_or(self.target.base());
+        let dir = self.target.opened(target.folder()).unwrap_or(self.target.base());
         let preset = preset.map(|preset| (preset, preset.without(wanted).without(inherited)));
         self.tree.bind_fresh(source.fd.as_fd(), (dir, name), wanted, preset)?;
         Ok(true)
@@ -134,7 +133,7 @@ impl Worker<'_, '_> {
         found: &Source,
     ) -> Result<Option<Versions>> {
         let text = item.store.path.join(source);
-        let left = self.previous.versions(target, &text).copied();
+        let left = self.left(&item.store.path, target, source);
         let store = if let Source::Node(node) = found { Some(Version::of(&node.stat)) } else { None };
         let is_file = item.entry.kind != Kind::Directory;
         let fresh = is_file.then_some(Versions { store, root: None });
@@ -164,9 +163,8 @@ impl Worker<'_, '_> {
 
     /// The directory of a source, which is open.
     fn folder_on_store(&mut self, item: &Item<'_>, source: &AbsPath) -> Result<OwnedFd> {
-        let parent = source.parent().ok_or_else(|| Problem::new("a store itself is no file"))?;
         let store = opened(&mut self.stores, item.entry)?;
-        let open = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
+        let open = store.cursor.opened(source.folder()).unwrap_or(store.cursor.base());
         walk::again(open).map_err(|errno| Problem::new(describe(errno)))
     }
 
@@ -222,7 +220,7 @@ impl Worker<'_, '_> {
                 return Ok(Some(Versions { store: Some(Version::of(&node.stat)), root: None }));
             }
         }
-        let left = previous.and_then(|entry| Some((entry, entry.versions?)));
+        let left = previous.and_then(|entry| Some((entry, *entry.versions.as_deref()?)));
         if let Some((entry, versions)) = left {
             // Changes of a program stay; write-back brings them to the store.
             if entry.source == shown {

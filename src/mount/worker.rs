@@ -17,7 +17,7 @@ use crate::names::Names;
 use crate::plan::{Action, Item, Need, Plan};
 use crate::problem::{Problem, Result, describe};
 use crate::report::{EntryReport, Pending, Report, State};
-use crate::versions;
+use crate::versions::{self, Versions};
 use crate::walk::{self, Cursor, Mounts};
 
 /// Does the entries of a plan, one after the other, and keeps what a report needs.
@@ -224,17 +224,23 @@ impl Worker<'_, '_> {
     }
 
     fn record(&mut self, entry: &Entry, target: &AbsPath, source: &AbsPath, state: State, why: String) {
-        let place = self.plan.manifest.store(entry).path.join(source);
+        let store = &self.plan.manifest.store(entry).path;
         self.entries.push(EntryReport {
             target: target.clone(),
-            source: place.clone(),
+            source: store.join(source),
             kind: entry.kind,
             method: entry.method,
             state,
             why,
             // What an earlier run left, unless this one knows better.
-            versions: self.previous.versions(target, &place).copied(),
+            versions: self.left(store, target, source).map(Box::new),
         });
+    }
+
+    /// The versions that an earlier run left at a target of the file that a store has at a path.
+    pub(super) fn left(&self, store: &AbsPath, target: &AbsPath, path: &AbsPath) -> Option<Versions> {
+        let entry = self.previous.entry(target)?;
+        entry.versions.as_deref().filter(|_| entry.source == store.join(path)).copied()
     }
 
     fn place(&mut self, item: &Item<'_>) -> Result<()> {
@@ -251,8 +257,7 @@ impl Worker<'_, '_> {
     fn place_one(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<()> {
         let entry = item.entry;
         let found = self.source(item, source)?;
-        let place = item.store.path.join(source);
-        let mut versions = self.previous.versions(target, &place).copied();
+        let mut versions = self.left(&item.store.path, target, source);
         let is_in_place = self.is_in_place(item, target, source, &found)?;
         let (state, why) = match (entry.method, found) {
             (_, Source::Gone) => return Ok(()),
@@ -294,7 +299,7 @@ impl Worker<'_, '_> {
         }
         self.record(entry, target, source, state, why.to_owned());
         if let Some(last) = self.entries.last_mut() {
-            last.versions = versions;
+            last.versions = versions.map(Box::new);
         }
         Ok(())
     }

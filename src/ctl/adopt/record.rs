@@ -140,12 +140,8 @@ pub fn keep(target: &AbsPath, lock: &Lock) -> Result<()> {
 /// Tells libmount of a mount, as a run does for its own.
 pub fn tell(target: &AbsPath, mount: BorrowedFd<'_>, lock: &Lock) -> Result<()> {
     let mount = table::of(mount)?;
-    let line = utab::Line {
-        source: mount.source,
-        target: target.as_str().to_owned(),
-        root: mount.root,
-        hidden: false,
-        trash: false,
-    };
-    utab::update(lock, &[line], &[])
+    let root = AbsPath::normal(&mount.root).map_err(Problem::new)?;
+    let line =
+        utab::Line { source: &mount.source, target: target.as_str(), root, hidden: false, trash: false };
+    utab::update(lock, [line].into_iter(), [].into_iter())
 }
