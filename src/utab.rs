@@ -61,8 +61,8 @@ impl Line<'_> {
 /// Writes the lines of what is mounted, and drops those of targets that are gone; other lines stay byte for byte.
 pub fn update<'a>(
     own: &Lock,
-    lines: impl Iterator<Item = Line<'a>> + Clone,
-    gone: impl Iterator<Item = &'a str> + Clone,
+    lines: &(impl Iterator<Item = Line<'a>> + Clone),
+    gone: &(impl Iterator<Item = &'a str> + Clone),
 ) -> Result<()> {
     if lines.clone().next().is_none() && gone.clone().next().is_none() {
         return Ok(());
@@ -77,7 +77,7 @@ pub fn update<'a>(
             walk::content(file.as_fd(), u64::MAX).map_err(failed)?
         }
     };
-    let merge = |text: &mut dyn Write| merge(&old, lines.clone(), gone.clone(), text);
+    let merge = |text: &mut dyn Write| merge(&old, lines, gone, text);
     if old.is_empty() {
         runtime::replace_by(own, dir.as_fd(), NAME, &mut |file| merge(file))
     } else {
@@ -119,13 +119,14 @@ fn lock(dir: BorrowedFd<'_>) -> Result<Option<File>> {
 
 fn merge<'a>(
     old: &[u8],
-    lines: impl Iterator<Item = Line<'a>> + Clone,
-    gone: impl Iterator<Item = &'a str>,
+    lines: &(impl Iterator<Item = Line<'a>> + Clone),
+    gone: &(impl Iterator<Item = &'a str> + Clone),
     text: &mut dyn Write,
 ) -> io::Result<()> {
     let mut is_cut = false;
     if !old.is_empty() {
-        let mut ours: Vec<_> = lines.clone().map(|line| line.target).chain(gone).map(escape).collect();
+        let mut ours: Vec<_> =
+            lines.clone().map(|line| line.target).chain(gone.clone()).map(escape).collect();
         ours.sort_unstable();
         let is_one = |target: &str| ours.binary_search_by(|one| one.as_ref().cmp(target)).is_ok();
         let is_ours = |line: &[u8]| {
@@ -140,7 +141,7 @@ fn merge<'a>(
             is_cut = !line.ends_with(b"\n");
         }
     }
-    for (number, line) in lines.enumerate() {
+    for (number, line) in lines.clone().enumerate() {
         if number == 0 && is_cut {
             text.write_all(b"\n")?;
         }
@@ -168,7 +169,7 @@ mod tests {
         };
         let merged = |old: &[u8], lines: &[Line<'_>], gone: &[&str]| {
             let mut text = Vec::new();
-            merge(old, lines.iter().cloned(), gone.iter().copied(), &mut text).unwrap();
+            merge(old, &lines.iter().cloned(), &gone.iter().copied(), &mut text).unwrap();
             text
         };
         let with = |old: &[u8]| merged(old, slice::from_ref(&line), &[]);

@@ -14,7 +14,6 @@ pub mod store;
 pub mod target;
 pub mod worker;
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -204,7 +203,7 @@ fn work(
         failures: Vec::new(),
         warnings: Vec::new(),
         unchanged: 0,
-        elsewhere: BTreeMap::new(),
+        elsewhere: Vec::new(),
         setgid: false,
     };
     let unwanted =
@@ -455,7 +454,7 @@ fn write_utab(
     // What was announced and came to nothing is gone, too.
     let vain = entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy));
     let gone = gone.iter().map(|one| &one.entry).chain(vain).map(|entry| entry.target.as_str());
-    utab::update(lock, lines, gone)
+    utab::update(lock, &lines, &gone)
 }
 
 /// Where names are looked up.

@@ -1,6 +1,5 @@
 //! One run over the entries: for each, what its store holds, where it goes, and how it gets there.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
@@ -53,7 +52,7 @@ pub struct Worker<'w, 'm> {
     /// How many entries were in place already.
     pub unchanged: usize,
     /// What is left to disks of its own, by the places where these are mounted.
-    pub elsewhere: BTreeMap<String, Vec<String>>,
+    pub elsewhere: Vec<(String, Vec<String>)>,
     /// Whether a directory of a new root has the setgid bit, and passes its group on.
     pub setgid: bool,
 }
@@ -170,7 +169,11 @@ impl Worker<'_, '_> {
         {
             let why = format!("it persists already on {}, and the store does not have it", elsewhere.at);
             self.record(entry, target, source, State::Absent, why);
-            self.elsewhere.entry(elsewhere.at).or_default().push(target.to_string());
+            let shown = target.to_string();
+            match self.elsewhere.iter_mut().find(|(at, _)| *at == elsewhere.at) {
+                Some((_, targets)) => targets.push(shown),
+                None => self.elsewhere.push((elsewhere.at, vec![shown])),
+            }
             return;
         }
         // What a pattern would have matched has no names that could be guarded.

@@ -143,5 +143,5 @@ pub fn tell(target: &AbsPath, mount: BorrowedFd<'_>, lock: &Lock) -> Result<()> 
     let root = AbsPath::normal(&mount.root).map_err(Problem::new)?;
     let line =
         utab::Line { source: &mount.source, target: target.as_str(), root, hidden: false, trash: false };
-    utab::update(lock, [line].into_iter(), [].into_iter())
+    utab::update(lock, &[line].into_iter(), &[].into_iter())
 }
