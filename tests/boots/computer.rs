@@ -192,16 +192,16 @@ impl Computer {
             }
             On::Qemu => {
                 let disks = [(system.as_path(), ",readonly=on")].into_iter().chain(self.writable());
-                qemu(&group, initrd, disks, &words)
+                Hardware::usual().with(&group, initrd, disks, &words)
             }
         };
         watch(line, &group, &boot.typed, meanwhile)
     }
 
     /// Boots virtual hardware with nothing but its own disks, by an initrd that was made elsewhere.
-    pub fn boot_initrd(&self, initrd: &Path, words: &str) -> Console {
+    pub fn boot_initrd(&self, hardware: &Hardware, initrd: &Path, words: &str) -> Console {
         let group = Group::new();
-        let line = qemu(&group, initrd, self.writable(), words);
+        let line = hardware.with(&group, initrd, self.writable(), words);
         watch(line, &group, &[], &mut |_| ())
     }
 
@@ -211,32 +211,69 @@ impl Computer {
     }
 }
 
-/// Virtual hardware with Debian stable's kernel.
-fn qemu<'a>(
-    group: &Group,
-    initrd: &Path,
-    disks: impl Iterator<Item = (&'a Path, &'a str)>,
-    words: &str,
-) -> Command {
-    let tree = prepared().join("qemu");
-    let mut line = group.member(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
-    line.arg("--library-path").arg(tree.join("usr/lib/x86_64-linux-gnu"));
-    line.arg(tree.join("usr/bin/qemu-system-x86_64")).arg("-L").arg(tree.join("usr/share/qemu"));
-    line.arg("-L").arg(tree.join("usr/share/seabios"));
-    // One processor, and no test of its timer: on a busy machine the timers of a second one come too late for the kernel.
-    line.args("-accel tcg,thread=multi -machine q35 -cpu max -smp 1 -m 1024".split(' '));
-    line.args("-nographic -nodefaults -no-user-config -no-reboot".split(' '));
-    line.args(["-serial", "stdio", "-monitor", "none"]);
-    for (number, (image, more)) in disks.enumerate() {
-        line.arg("-drive").arg(format!(
-            "file={},if=none,id=d{number},format=raw,cache=unsafe,file.locking=off{more}",
-            image.display()
-        ));
-        line.arg("-device").arg(format!("nvme,serial=d{number},drive=d{number}"));
+/// Virtual hardware, and a kernel for it.
+#[derive(Debug)]
+pub struct Hardware {
+    program: &'static str,
+    /// The board and its processor.
+    words: &'static str,
+    terminal: &'static str,
+    kernel: PathBuf,
+}
+
+impl Hardware {
+    /// Debian stable's kernel for `x86_64`.
+    pub fn usual() -> Self {
+        Self::x86_64("kernel")
     }
-    line.arg("-kernel").arg(prepared().join("kernel")).arg("-initrd").arg(initrd);
-    line.arg("-append").arg(format!("console=ttyS0 no_timer_check {words}"));
-    line
+
+    /// A kernel for `x86_64`, a file of [`prepared`].
+    pub fn x86_64(kernel: &str) -> Self {
+        Self {
+            program: "qemu-system-x86_64",
+            words: "-machine q35 -cpu max",
+            terminal: "ttyS0",
+            kernel: prepared().join(kernel),
+        }
+    }
+
+    /// A kernel for aarch64.
+    pub fn aarch64(kernel: &str) -> Self {
+        Self {
+            program: "qemu-system-aarch64",
+            words: "-machine virt -cpu cortex-a57",
+            terminal: "ttyAMA0",
+            kernel: prepared().join(kernel),
+        }
+    }
+
+    fn with<'a>(
+        &self,
+        group: &Group,
+        initrd: &Path,
+        disks: impl Iterator<Item = (&'a Path, &'a str)>,
+        words: &str,
+    ) -> Command {
+        let tree = prepared().join("qemu");
+        let mut line = group.member(tree.join("usr/lib64/ld-linux-x86-64.so.2"));
+        line.arg("--library-path").arg(tree.join("usr/lib/x86_64-linux-gnu"));
+        line.arg(tree.join("usr/bin").join(self.program)).arg("-L").arg(tree.join("usr/share/qemu"));
+        line.arg("-L").arg(tree.join("usr/share/seabios")).args(self.words.split(' '));
+        // One processor, and no test of its timer: on a busy machine the timers of a second one come too late for the kernel.
+        line.args("-accel tcg,thread=multi -smp 1 -m 1024".split(' '));
+        line.args("-nographic -nodefaults -no-user-config -no-reboot".split(' '));
+        line.args(["-serial", "stdio", "-monitor", "none"]);
+        for (number, (image, more)) in disks.enumerate() {
+            line.arg("-drive").arg(format!(
+                "file={},if=none,id=d{number},format=raw,cache=unsafe,file.locking=off{more}",
+                image.display()
+            ));
+            line.arg("-device").arg(format!("nvme,serial=d{number},drive=d{number}"));
+        }
+        line.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(initrd);
+        line.arg("-append").arg(format!("console={} no_timer_check {words}", self.terminal));
+        line
+    }
 }
 
 /// Switches on a machine with a kernel of its own, and reads its console until it is off.

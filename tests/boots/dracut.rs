@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::boot::{compile, probe_script, probe_unit};
-use crate::computer::{Computer, On, Suite, prepared};
+use crate::computer::{Computer, Hardware, On, Suite, prepared};
 use crate::console::Console;
 use crate::drive::Drive;
 use crate::mishaps::LAST;
@@ -193,6 +193,6 @@ impl Debian {
         let words = format!(
             "root=LABEL=root ro quiet panic=-1 systemd.show_status=error systemd.log_target=journal {words}"
         );
-        self.computer.boot_initrd(&self.initrd, &words)
+        self.computer.boot_initrd(&Hardware::usual(), &self.initrd, &words)
     }
 }

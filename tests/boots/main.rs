@@ -26,6 +26,7 @@ mod units;
 mod convert;
 mod dracut;
 mod files;
+mod kernels;
 mod machines;
 mod mishaps;
 mod names;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ("convert", convert::TESTS),
         ("dracut", dracut::TESTS),
         ("files", files::TESTS),
+        ("kernels", kernels::TESTS),
         ("machines", machines::TESTS),
         ("mishaps::entries", mishaps::entries::TESTS),
         ("mishaps::manifests", mishaps::manifests::TESTS),
