@@ -22,7 +22,7 @@
   # ... and one by one, where a line says more than a group:
   environment.persistence.${config.mySystem.persistentFolder}.directories = [
     { directory = "/var/lib/postgresql"; user = "postgres"; group = "postgres"; mode = "0750"; }
-    { directory = "/var/lib/mysql"; user = "mysql"; group = "mysql"; mode = "0700"; }
+    { directory = "/var/lib/mysql"; user = "mysql"; group = "mysql"; }
     { directory = "/var/lib/sonarr"; user = "sonarr"; group = "sonarr"; }
   ];
   # ... and what may go:

@@ -38,6 +38,11 @@ let
         // {
           version = "0";
           pname = drv.name;
+          meta = {
+            description = drv.name;
+            license = lib.licenses.mit;
+          }
+          // drv.meta or { };
           override = _: self;
           overrideAttrs = _: self;
         }

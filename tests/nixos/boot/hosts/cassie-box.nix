@@ -1,0 +1,52 @@
+# The example host on disks of the tests. Its services are configured and not started, as their programs are not here.
+{
+  lib,
+  pkgs,
+  product,
+  ...
+}:
+{
+  imports = [
+    product
+    ../../../../nixos-module/examples/cassie-box
+  ];
+  fileSystems."/persist" = {
+    device = "/run/disks/persist";
+    fsType = "ext4";
+  };
+  fileSystems."/nix" = {
+    device = "/persist/nix";
+    fsType = "none";
+    options = [ "bind" ];
+    depends = [ "/persist" ];
+    neededForBoot = true;
+  };
+  fileSystems."/mnt/data".device = lib.mkForce "/run/disks/data";
+  nixpkgs.config = lib.mkForce { };
+  # Podman needs a compiler for Rust.
+  virtualisation.podman.enable = lib.mkForce false;
+  virtualisation.oci-containers.containers = lib.mkForce { };
+  systemd.services = lib.genAttrs [
+    "fail2ban"
+    "mysql"
+    "plex"
+    "postgresql"
+    "postgresql-setup"
+    "sonarr"
+  ] (_: { enable = lib.mkForce false; });
+  services.mysql.package = lib.mkForce (pkgs.hello // { pname = "mariadb-server"; });
+  services.postgresql.checkConfig = false;
+  services.postgresql.package =
+    let
+      package = pkgs.hello // {
+        psqlSchema = "17";
+        version = "17";
+        installedExtensions = [ ];
+        withJIT = package;
+        withoutJIT = package;
+        withPackages = _: package;
+        pkgs = { };
+      };
+    in
+    package;
+}
