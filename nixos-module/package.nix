@@ -28,7 +28,8 @@ let
 
   common = {
     inherit (package) version;
-    cargoLock.lockFile = ../Cargo.lock;
+    # The same for both, and evaluated once.
+    cargoDeps = rustPlatform.importCargoLock { lockFile = ../Cargo.lock; };
     strictDeps = true;
     meta = {
       inherit (package) description;
@@ -45,6 +46,8 @@ let
       # rustflags names it.
       src = source [ ../initrd/no-unwind-tables.ld ];
       buildNoDefaultFeatures = true;
+      # A list of crates in a program that has to be small.
+      auditable = false;
       cargoBuildFlags = [
         "--bin"
         "imp-mount"
