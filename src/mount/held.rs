@@ -124,16 +124,16 @@ impl Worker<'_, '_> {
     }
 }
 
-/// Where something persists without its store.
+/// A disk that keeps an entry without its store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elsewhere {
-    /// Where the disk is mounted, as the root names it.
+    /// The place where it is mounted, as the root names it.
     pub at: String,
 }
 
 impl Elsewhere {
-    /// What an entry has at its target, if that is on a disk of its own, and its store has nothing of it: a mount would hide what is
-    /// persistent already. What lies below another entry that is in place is part of that.
+    /// The disk that an entry's target lies on, if it is another one than the root's and the stores', holds something there, and the store
+    /// holds nothing: a mount would hide data that persist already. A target below another entry that is in place is part of that.
     #[must_use]
     pub fn of<'s>(
         plan: &Plan<'_>,
@@ -154,7 +154,7 @@ impl Elsewhere {
         let dir = walk::open_below(root, &above, dirs, Mounts::Enter).ok()?;
         let stat = walk::stat_at(dir.as_fd(), target.name()).ok().filter(fits)?;
         let place = walk::look(dir.as_fd(), target.name(), Mounts::Enter).ok()?;
-        // What a run has mounted is no disk of its own.
+        // A mount by a run shows a store.
         let is_of = |other: &Item<'_>| {
             store(other).is_some_and(|fd| walk::stat(fd).is_ok_and(|store| store.device() == stat.device()))
         };
@@ -185,8 +185,7 @@ impl Elsewhere {
     }
 }
 
-/// Whether a directory on a store holds nothing but what other entries keep there. What cannot be looked at is taken for something
-/// else.
+/// Tells if a directory on a store holds nothing but sources of other entries. An error counts as something else.
 fn holds_sources_only(plan: &Plan<'_>, item: &Item<'_>, folder: BorrowedFd<'_>, path: &AbsPath) -> bool {
     let Ok(dir) = walk::directory(folder, path.name(), Mounts::Stay) else { return false };
     let Ok(names) = walk::names(dir.as_fd(), usize::MAX) else { return false };
@@ -200,14 +199,13 @@ fn holds_sources_only(plan: &Plan<'_>, item: &Item<'_>, folder: BorrowedFd<'_>, 
     })
 }
 
-/// Whether a place below a root is on another file system than that, which keeps what is written to it. An overlay does not say where
-/// that goes.
+/// Tells if a place below a root is on another file system, which keeps what is written to it. An overlay does not say where that goes.
 pub(super) fn has_own_disk(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> bool {
     let is_so = || {
         let is_other = walk::mount_id(root)? != walk::mount_id(place)?;
         Ok::<_, Errno>(is_other && ![TMPFS_MAGIC, RAMFS_MAGIC, OVERLAY_MAGIC].contains(&magic(place)?))
     };
-    // What cannot be looked at is taken for the root's.
+    // An error counts as the root's own file system.
     is_so().unwrap_or(false)
 }
 

@@ -51,7 +51,7 @@ pub struct Worker<'w, 'm> {
     pub warnings: Vec<Problem>,
     /// How many entries were in place already.
     pub unchanged: usize,
-    /// What is left to disks of its own, by the places where these are mounted.
+    /// Targets that are left to disks of their own, by the places where these are mounted.
     pub elsewhere: Vec<(String, Vec<String>)>,
     /// Whether a directory of a new root has the setgid bit, and passes its group on.
     pub setgid: bool,
@@ -176,7 +176,7 @@ impl Worker<'_, '_> {
             }
             return;
         }
-        // What a pattern would have matched has no names that could be guarded.
+        // A pattern has no names that could be guarded.
         let guards = self.guards_required && !is_pattern(entry, target);
         let required = entry.required && item.store.required && item.action != Action::Skip && !guards;
         let mut state = State::Failed;
@@ -189,7 +189,7 @@ impl Worker<'_, '_> {
         if !required {
             let guarded = if covered { Ok(()) } else { self.guard(item, target) };
             match guarded {
-                // Nor has what an optional one would have matched.
+                // Nor does an optional one.
                 Ok(()) if is_pattern(entry, target) => {}
                 Ok(()) => state = State::Guarded,
                 // What runs already has written to memory before, and would lose sight of it.
@@ -205,7 +205,7 @@ impl Worker<'_, '_> {
         self.record(entry, target, source, state, why);
     }
 
-    /// What an entry has on a disk of its own.
+    /// The disk of its own that has an entry's target.
     pub(super) fn elsewhere(&self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Option<Elsewhere> {
         let store =
             |item: &Item<'_>| Some(self.stores[usize::from(item.entry.store)].as_ref().ok()?.cursor.base());
