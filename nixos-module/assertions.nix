@@ -195,7 +195,7 @@ let
     lib.any (it: it.kind == "directory" && lib.elem it.target places) entries
     || lib.any (fs: lib.elem fs.mountPoint places) fileSystems;
 
-  # What persists without any entry: by the file system that it lies on.
+  # Entries that persist without being one, by the file system that they lie on.
   elsewhere =
     let
       is = (import ./audit/kept.nix { inherit lib; }).kept {

@@ -19,6 +19,7 @@
     ./initrd.nix
     ./etc.nix
     ./system.nix
+    ./vm.nix
   ];
 
   config = lib.optionalAttrs (options ? home-manager.sharedModules) {

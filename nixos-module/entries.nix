@@ -93,7 +93,9 @@ let
   added = lib.filter (entry: !kept.${entry.kind} entry.target) (rows (lib.optional presets.enable presets));
 in
 {
-  imp-mount.entries = said ++ added;
+  imp-mount.entries = lib.filter (
+    entry: !(config.imp-mount.vm.hasNix && entry.target == "/nix")
+  ) (said ++ added);
   # By the names of the stores alone: what is defined where this is true, a path may be named by.
   imp-mount.active =
     config.imp-mount.enable == true

@@ -21,14 +21,6 @@ let
     && config.boot.initrd.enable
     && !cfg.plan.buildsRoot;
 
-  # By the names of the stores alone: services and the initrd depend on this, and a path may be named by them. Of a store that
-  # only an entry names, an assertion says what to set.
-  stores = map (path: paths.join [ path ]) (
-    map (store: store.persistentStoragePath) (lib.filter (store: store.enable) cfg.plan.named)
-    ++ lib.optional cfg.presets.enable cfg.presets.persistentStoragePath
-    ++ lib.optional (cfg.convert != null) cfg.convert
-  );
-
   # A file system that a store lies on, or a tmpfs that an entry lies on, has to be there when the entries are mounted. NixOS needs
   # the root in any case.
   neededForBoot =
@@ -36,7 +28,7 @@ let
     cfg.active
     && fs.mountPoint != "/"
     && (
-      lib.any (paths.isIn fs.mountPoint) stores
+      lib.any (paths.isIn fs.mountPoint) cfg.plan.storePaths
       || (
         fs.fsType == "tmpfs" && lib.any (entry: paths.isIn fs.mountPoint entry.target) cfg.entries
       )

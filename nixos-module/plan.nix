@@ -61,7 +61,16 @@ in
   };
 
   config.imp-mount.plan = {
-    inherit named stores later;
+    inherit stores later;
+    # By the names of the stores alone: services and the initrd depend on this, and a path may be named by them. Of a store that
+    # only an entry names, an assertion says what to set.
+    storePaths = lib.unique (
+      map (path: paths.join [ path ]) (
+        map (store: store.persistentStoragePath) (lib.filter (store: store.enable) named)
+        ++ lib.optional cfg.presets.enable cfg.presets.persistentStoragePath
+        ++ lib.optional (cfg.convert != null) cfg.convert
+      )
+    );
     # The root as fstab(5) has it.
     rootOptions =
       let

@@ -10,6 +10,7 @@ let
         ../../nixos-module/persistence.nix
         ../../nixos-module/persist.nix
         ../../nixos-module/audit.nix
+        ../../nixos-module/vm.nix
         {
           _module.args = {
             pkgs = throw "no option's documentation looks at packages";
