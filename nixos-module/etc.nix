@@ -32,12 +32,10 @@ in
         };
         # On the first boot PID 1 takes its own tmpfs over the file for the mount. When that is gone, the mount is one that it
         # leaves alone at shutdown; learning this in the midst of a shutdown, it would forget what waits for the unmounting, and
-        # wait for ever (systemd 257 to 262).
-        systemd.units = lib.mkIf hasMachineId {
-          "etc-machine\\x2did.mount" = {
-            overrideStrategy = "asDropin";
-            text = "[Unit]\nDefaultDependencies=no\n";
-          };
+        # wait for ever (systemd 257 to 262). The names of units must not depend on the entries.
+        systemd.units."etc-machine\\x2did.mount" = {
+          overrideStrategy = "asDropin";
+          text = lib.optionalString hasMachineId "[Unit]\nDefaultDependencies=no\n";
         };
       }
     ]

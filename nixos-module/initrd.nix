@@ -54,9 +54,10 @@ in
               "initrd-switch-root.service"
             ];
           };
-          units."imp-mount-early.service" = lib.mkIf plan.early {
+          # The names of units must not depend on the entries. Where nothing requires it, it is not started.
+          units."imp-mount-early.service" = {
             text = ordered ../initrd/imp-mount-early.service (after mounted + before);
-            requiredBy = [
+            requiredBy = lib.optionals plan.early [
               "initrd-parse-etc.service"
               "initrd-fs.target"
             ];

@@ -21,8 +21,12 @@ in
         specialArgs = { inherit pkgs; };
         modules = [
           (
-            { name, ... }:
+            { name, config, ... }:
             {
+              options.xdg = {
+                dataHome = mkOption { default = "${config.home.homeDirectory}/.local/share"; };
+                stateHome = mkOption { default = "${config.home.homeDirectory}/.local/state"; };
+              };
               options.home = {
                 username = mkOption { default = name; };
                 homeDirectory = mkOption { default = nixos.users.users.${name}.home; };

@@ -1,4 +1,5 @@
-# Paths that are named by other options: homes, units, services, file systems, /etc, and a user whose home is a package.
+# Paths that are named by other options: homes, units, services, file systems, /etc, home-manager, by way of every interface; and a
+# user whose home is a package. Nothing but the module's import says that it is used.
 {
   config,
   lib,
@@ -6,7 +7,11 @@
   ...
 }:
 {
-  imports = [ ./common.nix ];
+  imports = [
+    ./common.nix
+    ../home-manager.nix
+    (lib.mkAliasOptionModule [ "my" "state" ] [ "environment" "persistence" "/persist" ])
+  ];
 
   fileSystems = {
     "/" = {
@@ -40,11 +45,44 @@
   users.groups.packaged = { };
   systemd.services.recorder = {
     script = "true";
+    description = "recorder";
     serviceConfig.StateDirectory = "recorder";
   };
   services.postgresql.enable = true;
 
+  my.state.users = lib.mapAttrs (_: user: {
+    directories = [ "of/${user.group}" ];
+  }) (lib.filterAttrs (_: user: user.isNormalUser) config.users.users);
+  home-manager.users.ada =
+    { config, ... }:
+    {
+      home.persistence."/persist".directories = [
+        "${lib.removePrefix "${config.home.homeDirectory}/" config.xdg.dataHome}/keyrings"
+      ];
+    };
+  preservation = {
+    enable = true;
+    preserveAt."/persist" = {
+      directories = [
+        {
+          directory = config.services.postgresql.dataDir + ".old";
+          user = config.systemd.services.postgresql.serviceConfig.User;
+        }
+        "${config.home-manager.users.ada.xdg.stateHome}/app"
+      ];
+      users.ada.files = lib.optional (config.systemd.timers ? logrotate) ".logrotate";
+    };
+  };
+
   environment.persistence."/persist" = lib.mkMerge [
+    {
+      # Of all services that say it themselves.
+      directories = lib.mkIf (config.systemd.units ? "recorder.service") (map (service: "/var/lib/${lib.head (lib.toList service.serviceConfig.StateDirectory)}2") (
+        lib.filter (service: service.serviceConfig ? StateDirectory && service.description == "recorder") (
+          lib.attrValues config.systemd.services
+        )
+      ));
+    }
     {
       directories = [
         "/var/lib/nixos"
