@@ -39,7 +39,10 @@ pub fn is_hidden(c: char) -> bool {
 /// backslashes, bytes that are no UTF-8 too, and in such a name a backslash is written as two.
 #[must_use]
 pub fn name(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Cow<'_, str> {
-    let bytes = bytes.as_ref();
+    name_of(bytes.as_ref())
+}
+
+fn name_of(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = str::from_utf8(bytes)
         && !text.chars().any(is_hidden)
     {
@@ -100,7 +103,10 @@ impl<W: Write> Write for Line<W> {
 /// A word of a command that can be pasted into a shell: bash, zsh, ksh or busybox.
 #[must_use]
 pub fn shell(word: &(impl AsRef<[u8]> + ?Sized)) -> Cow<'_, str> {
-    let word = word.as_ref();
+    shell_of(word.as_ref())
+}
+
+fn shell_of(word: &[u8]) -> Cow<'_, str> {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(byte);
     match str::from_utf8(word) {
         Ok(text) if !word.is_empty() && word.iter().all(plain) => return Cow::Borrowed(text),
