@@ -191,6 +191,12 @@ impl Take for usize {
     }
 }
 
+impl Take for u32 {
+    fn take(value: Value) -> Result<Self, String> {
+        Self::try_from(u64::take(value)?).map_err(|error| error.to_string())
+    }
+}
+
 impl<T: Take> Take for Vec<T> {
     fn take(value: Value) -> Result<Self, String> {
         if let Value::List(values) = value {

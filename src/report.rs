@@ -24,7 +24,7 @@ const RUNS: usize = 64;
 const BOOT_RUNS: usize = 8;
 
 /// What is in place, and what every run since the boot did.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     /// The version of this form.
     pub version: u32,
@@ -38,9 +38,22 @@ pub struct Report {
     pub pending: Vec<Pending>,
 }
 
+impl TryFrom<Object> for Report {
+    type Error = String;
+
+    fn try_from(mut it: Object) -> Result<Self, String> {
+        Ok(Self {
+            version: Self::VERSION,
+            runs: it.member("runs")?,
+            stores: it.member("stores")?,
+            entries: it.member("entries")?,
+            pending: it.member("pending")?,
+        })
+    }
+}
+
 /// One run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Object")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
     /// The last phase that it was for.
     pub phase: Phase,
@@ -65,10 +78,9 @@ pub struct Run {
     pub words: Vec<String>,
 }
 
-impl TryFrom<Object> for Run {
-    type Error = String;
-
-    fn try_from(mut it: Object) -> Result<Self, String> {
+impl Take for Run {
+    fn take(value: Value) -> Result<Self, String> {
+        let mut it = Object::take(value)?;
         Ok(Self {
             phase: it.word("phase")?,
             sysroot: it.member("sysroot")?,
@@ -110,8 +122,7 @@ pub enum Outcome {
 }
 
 /// One store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Object")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreReport {
     /// Where it is.
     pub path: String,
@@ -129,10 +140,9 @@ pub struct StoreReport {
     pub findings: Vec<Finding>,
 }
 
-impl TryFrom<Object> for StoreReport {
-    type Error = String;
-
-    fn try_from(mut it: Object) -> Result<Self, String> {
+impl Take for StoreReport {
+    fn take(value: Value) -> Result<Self, String> {
+        let mut it = Object::take(value)?;
         Ok(Self {
             path: it.member("path")?,
             device: it.member("device")?,
@@ -193,8 +203,7 @@ pub enum FindingKind {
 }
 
 /// One entry, or one file that a pattern matched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Object")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryReport {
     /// Where it is, seen from the booted system.
     pub target: AbsPath,
@@ -214,10 +223,9 @@ pub struct EntryReport {
     pub versions: Option<Box<Versions>>,
 }
 
-impl TryFrom<Object> for EntryReport {
-    type Error = String;
-
-    fn try_from(mut it: Object) -> Result<Self, String> {
+impl Take for EntryReport {
+    fn take(value: Value) -> Result<Self, String> {
+        let mut it = Object::take(value)?;
         Ok(Self {
             target: it.member("target")?,
             source: it.member("source")?,
@@ -257,8 +265,7 @@ pub enum State {
 }
 
 /// Something on a store, or on the root, that waits for its owner to exist.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Object")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pending {
     /// The store's path, or `/` for the root.
     pub base: AbsPath,
@@ -280,10 +287,9 @@ pub struct Pending {
     pub identity: Option<Identity>,
 }
 
-impl TryFrom<Object> for Pending {
-    type Error = String;
-
-    fn try_from(mut it: Object) -> Result<Self, String> {
+impl Take for Pending {
+    fn take(value: Value) -> Result<Self, String> {
+        let mut it = Object::take(value)?;
         let mode: String = it.member("mode")?;
         Ok(Self {
             base: it.member("base")?,
@@ -387,10 +393,6 @@ impl Report {
 impl Document for Report {
     const NAME: &'static str = "report.json";
     const VERSION: u32 = 1;
-
-    fn version(&self) -> u32 {
-        self.version
-    }
 
     fn flaw(&self) -> Option<&'static str> {
         let in_order = self.entries.is_sorted_by(|one, other| one.target < other.target);

@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::escape;
+use crate::json::Object;
 use crate::lock::Lock;
 use crate::problem::{Problem, Result, describe, os_error};
 use crate::walk::{self, Stat};
@@ -111,15 +111,12 @@ impl Write for Limited {
     }
 }
 
-/// A JSON document in [`DIRECTORY`].
-pub trait Document: Serialize + DeserializeOwned {
+/// A JSON document in [`DIRECTORY`]. It is made from the members of the object in its file, the version not among them.
+pub trait Document: Serialize + TryFrom<Object, Error = String> {
     /// Its file's name.
     const NAME: &'static str;
     /// The version of its form.
     const VERSION: u32;
-
-    /// The version that it says.
-    fn version(&self) -> u32;
 
     /// Why it cannot have been written by this program, where its form alone does not say so.
     fn flaw(&self) -> Option<&'static str>;
@@ -160,25 +157,22 @@ pub fn read<D: Document>() -> Result<Option<D>> {
         return wrong(&format!("it has {} bytes, and {LIMIT} are the limit", stat.size()));
     }
     let bytes = walk::content(file.as_fd(), LIMIT).map_err(failed)?;
-    let read = serde_json::from_slice::<D>(&bytes);
-    let version = read.as_ref().map_or_else(
-        |_| serde_json::from_slice::<Head>(&bytes).map_or(D::VERSION, |head| head.version),
-        Document::version,
-    );
-    if version != D::VERSION {
-        return wrong(&format!("it is of version {version}, and this program reads {}", D::VERSION));
-    }
+    let mut document: Object = match serde_json::from_slice(&bytes) {
+        Ok(document) => document,
+        Err(error) => return wrong(&error.to_string()),
+    };
+    let read = match document.member::<u32>("version") {
+        Ok(version) if version != D::VERSION => {
+            return wrong(&format!("it is of version {version}, and this program reads {}", D::VERSION));
+        }
+        Ok(_) => D::try_from(document),
+        Err(why) => Err(why),
+    };
     match read.map(|read| (read.flaw(), read)) {
         Ok((None, read)) => Ok(Some(read)),
         Ok((Some(flaw), _)) => wrong(flaw),
-        Err(error) => wrong(&error.to_string()),
+        Err(why) => wrong(&why),
     }
-}
-
-/// What every version of a document has.
-#[derive(Deserialize)]
-struct Head {
-    version: u32,
 }
 
 /// Replaces a document.

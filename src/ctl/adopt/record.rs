@@ -9,10 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::OFlags;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::inventory::Inventory;
 use super::place;
+use crate::json::{Object, Take, Value};
 use crate::lock::Lock;
 use crate::manifest::{AbsPath, Kind};
 use crate::problem::{Problem, Result};
@@ -28,7 +29,7 @@ const UNKNOWN: &str =
     "what was adopted before stays mounted, and `impctl status` no longer lists it; its data is on the store";
 
 /// Everything that was adopted since the boot.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Adopted {
     /// The version of this form.
     pub version: u32,
@@ -37,7 +38,7 @@ pub struct Adopted {
 }
 
 /// One path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// Where it is.
     pub target: AbsPath,
@@ -45,6 +46,21 @@ pub struct Entry {
     pub source: AbsPath,
     /// What it is.
     pub kind: Kind,
+}
+
+impl TryFrom<Object> for Adopted {
+    type Error = String;
+
+    fn try_from(mut it: Object) -> Result<Self, String> {
+        Ok(Self { version: Self::VERSION, entries: it.member("entries")? })
+    }
+}
+
+impl Take for Entry {
+    fn take(value: Value) -> Result<Self, String> {
+        let mut it = Object::take(value)?;
+        Ok(Self { target: it.member("target")?, source: it.member("source")?, kind: it.word("kind")? })
+    }
 }
 
 impl Adopted {
@@ -83,10 +99,6 @@ impl Adopted {
 impl Document for Adopted {
     const NAME: &'static str = "adopted.json";
     const VERSION: u32 = 1;
-
-    fn version(&self) -> u32 {
-        self.version
-    }
 
     fn flaw(&self) -> Option<&'static str> {
         let in_order = self.entries.is_sorted_by(|one, other| one.target < other.target);
