@@ -17,10 +17,6 @@ use imp_mount::problem::{Problem, Result, describe, describe_io};
 use imp_mount::report::Outcome;
 use imp_mount::{adopt, fstab, logging, privilege, settle, walk};
 
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static HEAP: imp_mount::sys::Heap = imp_mount::sys::Heap::new();
-
 /// Something required failed, or `--check` found a problem.
 const FAILED: u8 = 1;
 /// It could not run: usage, manifest or privilege.

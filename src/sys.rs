@@ -1,11 +1,8 @@
-//! The system calls that no crate wraps yet, and an allocator. The only `unsafe` code there is.
+//! The system calls that no crate wraps yet. The only `unsafe` code there is.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr;
-use std::sync::{Mutex, PoisonError};
 
 pub use linux_raw_sys::general::mount_attr as MountAttr;
 use linux_raw_sys::general::{self as raw, mnt_id_req, statmount as statmount_head};
@@ -24,7 +21,7 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> R
             fd.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            ptr::from_ref(attr),
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };
@@ -37,7 +34,7 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> R
 pub fn has_openat2() -> bool {
     // SAFETY: no descriptor, a constant path and no arguments of size 0: the size alone makes it fail with EINVAL.
     let result =
-        unsafe { libc::syscall(libc::SYS_openat2, -1, c"".as_ptr(), ptr::null::<libc::open_how>(), 0) };
+        unsafe { libc::syscall(libc::SYS_openat2, -1, c"".as_ptr(), std::ptr::null::<libc::open_how>(), 0) };
     check(result) == Err(Errno::INVAL)
 }
 
@@ -58,7 +55,7 @@ pub fn has_descriptor_mounts() -> bool {
                 -1,
                 c"".as_ptr(),
                 0,
-                ptr::null::<MountAttr>(),
+                std::ptr::null::<MountAttr>(),
                 0,
             ))
     }
@@ -101,8 +98,9 @@ pub fn statmount(unique_id: u64) -> Result<StatMount> {
     let mut buffer = [0_u8; HEAD + 2048];
     // SAFETY: `request` is a live struct of at least the 24 bytes that its size says; the kernel writes at most
     // as many bytes to `buffer` as it has.
-    let result =
-        unsafe { libc::syscall(STATMOUNT, ptr::from_ref(&request), buffer.as_mut_ptr(), buffer.len(), 0) };
+    let result = unsafe {
+        libc::syscall(STATMOUNT, std::ptr::from_ref(&request), buffer.as_mut_ptr(), buffer.len(), 0)
+    };
     check(result)?;
     // SAFETY: the buffer is longer than the struct, which is read as bytes without regard to alignment, and is made of
     // integers only, for which any bytes are valid.
@@ -210,195 +208,5 @@ mod unwind {
         _Unwind_DeleteException _Unwind_FindEnclosingFunction _Unwind_ForcedUnwind _Unwind_GetCFA _Unwind_GetDataRelBase _Unwind_GetIP
         _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart _Unwind_GetTextRelBase _Unwind_Resume
         _Unwind_SetGR _Unwind_SetIP
-    }
-}
-
-/// An allocator for short runs: a small block that was freed is kept for the next one of its size.
-///
-/// The allocator of musl gives pages back to the kernel as soon as they are free, and maps them again: 5 % of a run. What is large, or
-/// aligned to more than a unit, comes from the allocator of the C library here too.
-pub struct Heap(Mutex<Blocks>);
-
-struct Blocks {
-    /// By size in units, the freed blocks: each begins with the address of the next one.
-    free: [*mut u8; SMALL / UNIT + 1],
-    /// The part of the last chunk that was not given out yet.
-    rest: *mut u8,
-    rest_size: usize,
-}
-
-// SAFETY: the memory that these addresses are of belongs to no thread.
-unsafe impl Send for Blocks {}
-
-/// The size of a small block is a multiple of this, and so is its address.
-const UNIT: usize = 16;
-/// The largest small block.
-const SMALL: usize = 1024;
-/// So much is asked for at a time, for small blocks.
-const CHUNK: usize = 64 * 1024 - 4 * UNIT;
-
-impl Heap {
-    /// An allocator that has given out nothing.
-    #[must_use]
-    pub const fn new() -> Self {
-        let free = [ptr::null_mut(); SMALL / UNIT + 1];
-        Self(Mutex::new(Blocks { free, rest: ptr::null_mut(), rest_size: 0 }))
-    }
-
-    /// The size in units, where a block is small.
-    fn units(layout: Layout) -> Option<usize> {
-        (layout.size() <= SMALL && layout.align() <= UNIT).then(|| layout.size().div_ceil(UNIT))
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Blocks) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Default for Heap {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Blocks {
-    #[expect(clippy::cast_ptr_alignment, reason = "every block is aligned to a unit")]
-    fn take(&mut self, units: usize) -> *mut u8 {
-        let first = self.free[units];
-        if !first.is_null() {
-            // SAFETY: a freed block is at least a unit large, and begins with the address that `keep` wrote.
-            self.free[units] = unsafe { first.cast::<*mut u8>().read() };
-            return first;
-        }
-        let size = units * UNIT;
-        if self.rest_size < size {
-            let Ok(chunk) = Layout::from_size_align(CHUNK, UNIT) else { return ptr::null_mut() };
-            // SAFETY: its size is not 0.
-            let chunk = unsafe { System.alloc(chunk) };
-            if chunk.is_null() {
-                return chunk;
-            }
-            (self.rest, self.rest_size) = (chunk, CHUNK);
-        }
-        let block = self.rest;
-        // SAFETY: so much of the chunk is left.
-        self.rest = unsafe { block.add(size) };
-        self.rest_size -= size;
-        block
-    }
-
-    #[expect(clippy::cast_ptr_alignment, reason = "every block is aligned to a unit")]
-    fn keep(&mut self, block: *mut u8, units: usize) {
-        // SAFETY: `take` gave it out, at least a unit large, and it is in use no longer.
-        unsafe { block.cast::<*mut u8>().write(self.free[units]) };
-        self.free[units] = block;
-    }
-}
-
-// SAFETY: a block is given to one caller until that frees it, by the same layout; its size and alignment are at least those asked for.
-// Nothing here panics or allocates by this allocator.
-unsafe impl GlobalAlloc for Heap {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match Self::units(layout) {
-            Some(units) => self.with(|blocks| blocks.take(units)),
-            // SAFETY: the caller's promises are those that are asked for.
-            None => unsafe { System.alloc(layout) },
-        }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match Self::units(layout) {
-            Some(units) => self.with(|blocks| blocks.keep(block, units)),
-            // SAFETY: the layout tells that it came from there.
-            None => unsafe { System.dealloc(block, layout) },
-        }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let Ok(wanted) = Layout::from_size_align(size, layout.align()) else { return ptr::null_mut() };
-        match (Self::units(layout), Self::units(wanted)) {
-            // SAFETY: both layouts tell that it came from there and stays there.
-            (None, None) => unsafe { System.realloc(block, layout, size) },
-            (had, wants) if had == wants => block,
-            // SAFETY: a new block overlaps no other, and both are at least as large as what is copied.
-            _ => unsafe {
-                let new = self.alloc(wanted);
-                if !new.is_null() {
-                    ptr::copy_nonoverlapping(block, new, layout.size().min(size));
-                    self.dealloc(block, layout);
-                }
-                new
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use super::*;
-
-    fn layout(size: usize, align: usize) -> Layout {
-        Layout::from_size_align(size, align).unwrap()
-    }
-
-    #[test]
-    fn blocks_of_the_heap_are_apart_aligned_and_used_again() {
-        let heap = Heap::new();
-        let sizes = (1..=200).chain([SMALL - 1, SMALL, SMALL + 1, 5000, CHUNK, 100_000]);
-        let layouts: Vec<Layout> =
-            sizes.flat_map(|size| [1, 8, 16, 64].map(|align| layout(size, align))).collect();
-        let fill = |number: usize| u8::try_from(number % 251).unwrap();
-        for _ in 0..3 {
-            let mut blocks = Vec::new();
-            for (number, &layout) in layouts.iter().enumerate() {
-                // SAFETY: the size is not 0, and so much is written.
-                unsafe {
-                    let block = heap.alloc(layout);
-                    assert!(!block.is_null() && block.addr().is_multiple_of(layout.align()), "{layout:?}");
-                    block.write_bytes(fill(number), layout.size());
-                    blocks.push(block);
-                }
-            }
-            for (number, (block, &layout)) in blocks.into_iter().zip(&layouts).enumerate() {
-                // SAFETY: it was allocated by this layout, and so much was written.
-                unsafe {
-                    let content = std::slice::from_raw_parts(block, layout.size());
-                    assert!(content.iter().all(|&byte| byte == fill(number)), "{layout:?}");
-                    heap.dealloc(block, layout);
-                }
-            }
-        }
-        // SAFETY: the sizes are not 0, and each is freed by its layout.
-        unsafe {
-            let first = heap.alloc(layout(40, 8));
-            heap.dealloc(first, layout(40, 8));
-            let second = heap.alloc(layout(48, 8));
-            assert_eq!(first, second);
-            heap.dealloc(second, layout(48, 8));
-        }
-    }
-
-    #[test]
-    fn a_block_of_the_heap_keeps_its_content_when_its_size_changes() {
-        let heap = Heap::new();
-        let sizes = [1, 16, 17, 1000, 1020, SMALL, SMALL + 1, 70_000, 300_000, 2000, SMALL, 33, 32, 1];
-        for align in [1, 16, 64] {
-            // SAFETY: no size is 0, the layouts are those that the block has, and no more is written or read than there is.
-            unsafe {
-                let mut had = layout(sizes[0], align);
-                let mut block = heap.alloc(had);
-                block.write_bytes(7, had.size());
-                for size in sizes {
-                    block = heap.realloc(block, had, size);
-                    assert!(!block.is_null() && block.addr().is_multiple_of(align));
-                    let kept = std::slice::from_raw_parts(block, size.min(had.size()));
-                    assert!(kept.iter().all(|&byte| byte == 7), "{size} after {had:?}");
-                    had = layout(size, align);
-                    block.write_bytes(7, size);
-                }
-                heap.dealloc(block, had);
-            }
-        }
     }
 }
