@@ -234,8 +234,8 @@ in
     ++ lib.optionals (lib.any (store: store.enableWarnings) (system ++ homes)) (
       lib.optional (elsewhere != { }) ''
         environment.persistence:
-            These lie on file systems of their own, and persist already. What such a file system has, and the store does not, is
-            left alone. Take the lines out; or, if the store is to have it, copy it there and move it away:
+            These lie on file systems of their own, and persist already. A mount from the store would hide what is there.
+            Take the lines out; or, if the store is to have it, copy it there and move it away:
               ${
                 lib.concatStringsSep "\n      " (
                   lib.mapAttrsToList (

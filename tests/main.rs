@@ -36,7 +36,6 @@ mod limits;
 mod live;
 mod locks;
 mod names;
-mod own_disks;
 mod owners;
 mod patterns;
 mod plan;
@@ -79,7 +78,6 @@ fn main() -> ExitCode {
         ("judged", judged::TESTS),
         ("limits", limits::TESTS),
         ("live", live::TESTS),
-        ("own_disks", own_disks::TESTS),
         ("locks", locks::TESTS),
         ("names", names::TESTS),
         ("owners", owners::TESTS),

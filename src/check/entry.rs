@@ -10,7 +10,6 @@ use crate::create;
 use crate::escape;
 use crate::manifest::{AbsPath, BindOptions, Entry, Kind, Method, Missing};
 use crate::mount::guard::Guard;
-use crate::mount::held::Elsewhere;
 use crate::mount::kernel;
 use crate::mount::place::{difference, words};
 use crate::mount::store::Opened;
@@ -161,11 +160,7 @@ impl Checker<'_, '_> {
             Action::Off => (Status::Skipped, "left out by imp-mount=off".to_owned()),
             Action::Later => (Status::Later, format!("comes in phase {}", item.entry.phase)),
             Action::Place => {
-                let verdict = self.verdict(item, target, source).unwrap_or_else(|verdict| {
-                    let elsewhere =
-                        if verdict.0.is_problem() { self.elsewhere(item, target, source) } else { None };
-                    elsewhere.unwrap_or(verdict)
-                });
+                let verdict = self.verdict(item, target, source).unwrap_or_else(|verdict| verdict);
                 let may_have = item.entry.kind != Kind::Directory
                     && (!verdict.0.is_problem() || verdict.0 == Status::Conflict);
                 let kept = if may_have { self.conflict(item, source) } else { None };
@@ -274,19 +269,6 @@ impl Checker<'_, '_> {
             Method::Bind => return Err(self.why_not(target, "nothing is mounted there")),
         }
         self.owner(item, source, &found)
-    }
-
-    /// The verdict on what is on a disk of its own, and not on the store.
-    fn elsewhere(&self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Option<Verdict> {
-        let store =
-            |item: &Item<'_>| Some(self.stores[usize::from(item.entry.store)].as_ref()?.cursor.base());
-        let root = (self.target.base(), &self.prefix);
-        let elsewhere = Elsewhere::of(self.plan, root, &store, item, (target, source))?;
-        let detail = format!(
-            "it persists already on {}, a disk of its own: leave it out, unless it is to be on the store",
-            elsewhere.at
-        );
-        Some((Status::Ok, detail))
     }
 
     /// The verdict on a file that differs from the store's, from which it was made.

@@ -1,22 +1,20 @@
 //! What a target holds already, and a mount would hide.
 
-use std::iter::successors;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::judge::OVERLAY_MAGIC;
-use super::root::{RAMFS_MAGIC, TMPFS_MAGIC, magic};
+use super::judge;
 use super::worker::Worker;
 use crate::escape;
+use crate::manifest::AbsPath;
 use crate::manifest::coverage::PRIVATE;
-use crate::manifest::{AbsPath, Kind};
-use crate::plan::{Action, Item, Plan};
+use crate::plan::{Action, Item};
+use crate::sys;
 use crate::transfer::file;
 use crate::versions::{self, Decision, Version};
 use crate::walk::{self, Mounts, Stat};
-use crate::{sys, table};
 
 /// Something at a target.
 pub(super) struct Held {
@@ -124,89 +122,11 @@ impl Worker<'_, '_> {
     }
 }
 
-/// A disk that keeps an entry without its store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elsewhere {
-    /// The place where it is mounted, as the root names it.
-    pub at: String,
-}
-
-impl Elsewhere {
-    /// The disk that an entry's target lies on, if it is another one than the root's and the stores', holds something there, and the store
-    /// holds nothing: a mount would hide data that persist already. A target below another entry that is in place is part of that.
-    #[must_use]
-    pub fn of<'s>(
-        plan: &Plan<'_>,
-        (root, prefix): (BorrowedFd<'_>, &AbsPath),
-        store: &dyn Fn(&Item<'_>) -> Option<BorrowedFd<'s>>,
-        item: &Item<'_>,
-        (target, source): (&AbsPath, &AbsPath),
-    ) -> Option<Self> {
-        let above = target.parent()?;
-        if let Some(outer) =
-            successors(Some(above.clone()), AbsPath::parent).find_map(|path| plan.item(&path))
-        {
-            Self::of(plan, (root, prefix), store, outer, (&outer.entry.target, outer.entry.source()))?;
-        }
-        let dirs = OFlags::PATH | OFlags::DIRECTORY;
-        let fits =
-            |stat: &Stat| if item.entry.kind == Kind::Directory { stat.is_dir() } else { stat.is_file() };
-        let dir = walk::open_below(root, &above, dirs, Mounts::Enter).ok()?;
-        let stat = walk::stat_at(dir.as_fd(), target.name()).ok().filter(fits)?;
-        let place = walk::look(dir.as_fd(), target.name(), Mounts::Enter).ok()?;
-        // A mount by a run shows a store.
-        let is_of = |other: &Item<'_>| {
-            store(other).is_some_and(|fd| walk::stat(fd).is_ok_and(|store| store.device() == stat.device()))
-        };
-        if plan.items.iter().any(is_of) {
-            return None;
-        }
-        let has =
-            || stat.is_mount_root() || matches!(Held::at(dir.as_fd(), target.name(), &stat), Ok(Some(_)));
-        if !has_own_disk(root, place.as_fd()) || !has() {
-            return None;
-        }
-        let (store, folder) = (store(item)?, source.parent()?);
-        let stored = walk::open_below(store, &folder, dirs, Mounts::Stay).and_then(|folder| {
-            let stat = walk::stat_at(folder.as_fd(), source.name())?;
-            let is_nothing = || holds_sources_only(plan, item, folder.as_fd(), source);
-            Ok(!fits(&stat) || Held::at(folder.as_fd(), source.name(), &stat)?.is_some() && !is_nothing())
-        });
-        // Of a root that is to become the store, a mount hides what is below it.
-        let is_root = || walk::mount_id(root).ok() == walk::mount_id(store).ok();
-        let is_nothing = match stored {
-            Ok(has) => !has,
-            Err(Errno::NOENT) => true,
-            Err(errno) => errno == Errno::XDEV && is_root(),
-        };
-        let point = AbsPath::normal(&table::of(place.as_fd()).ok()?.point).ok()?;
-        let at = point.below(prefix).unwrap_or(point).to_string();
-        is_nothing.then_some(Self { at })
-    }
-}
-
-/// Tells if a directory on a store holds nothing but sources of other entries. An error counts as something else.
-fn holds_sources_only(plan: &Plan<'_>, item: &Item<'_>, folder: BorrowedFd<'_>, path: &AbsPath) -> bool {
-    let Ok(dir) = walk::directory(folder, path.name(), Mounts::Stay) else { return false };
-    let Ok(names) = walk::names(dir.as_fd(), usize::MAX) else { return false };
-    names.iter().all(|name| {
-        let Ok(name) = name.to_str() else { return false };
-        let path = path.child(name);
-        let mut others = plan.items.iter().filter(|other| other.entry.store == item.entry.store);
-        others.clone().any(|other| *other.entry.source() == path)
-            || (others.any(|other| other.entry.source().is_in(&path))
-                && holds_sources_only(plan, item, dir.as_fd(), &path))
-    })
-}
-
-/// Tells if a place below a root is on another file system, which keeps what is written to it. An overlay does not say where that goes.
+/// Whether a place below a root is on another file system than that, which keeps what is written to it.
 pub(super) fn has_own_disk(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> bool {
-    let is_so = || {
-        let is_other = walk::mount_id(root)? != walk::mount_id(place)?;
-        Ok::<_, Errno>(is_other && ![TMPFS_MAGIC, RAMFS_MAGIC, OVERLAY_MAGIC].contains(&magic(place)?))
-    };
-    // An error counts as the root's own file system.
-    is_so().unwrap_or(false)
+    let differ = || Ok::<_, Errno>(walk::mount_id(root)? != walk::mount_id(place)?);
+    // What cannot be looked at is taken for the root's.
+    differ().unwrap_or(false) && !judge::is_in_memory(place)
 }
 
 /// The first names in a directory; none where it is empty, or holds nothing but the empty file or link `.imp-mount` by which the NixOS

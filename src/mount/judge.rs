@@ -21,7 +21,7 @@ use crate::table::{self, Mount};
 use crate::walk::{self, Mounts, Stat};
 
 /// statfs(2)'s magic number of overlayfs.
-pub(super) const OVERLAY_MAGIC: i64 = 0x794c_7630;
+const OVERLAY_MAGIC: i64 = 0x794c_7630;
 /// Devices made of devices made of devices are followed so far.
 const DEPTH: usize = 8;
 /// What is on such a directory is run, so `noexec` takes away what it is there for.

@@ -1,7 +1,7 @@
 //! Doing a plan: the root, the stores, the entries, and the report of it all.
 
 pub mod guard;
-pub mod held;
+mod held;
 pub mod judge;
 pub mod kernel;
 pub mod owner;
@@ -203,7 +203,6 @@ fn work(
         failures: Vec::new(),
         warnings: Vec::new(),
         unchanged: 0,
-        elsewhere: Vec::new(),
         setgid: false,
     };
     let unwanted =

@@ -183,8 +183,7 @@ impl Worker<'_, '_> {
             if is_guarded_all_the_same && has_own_disk(self.tree.root.as_fd(), place.as_fd()) {
                 return Ok(Spot::Done(place));
             }
-            let keeps = || from.is_some_and(|(path, _)| self.elsewhere(item, target, path).is_some());
-            if (live && !is_guarded_all_the_same) || keeps() {
+            if live && !is_guarded_all_the_same {
                 return Err(problem.remedy(format!(
                     "copy it to {} first, then move it away",
                     item.store.path.join(item.entry.source())

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::guard::Guard;
-use super::held::Elsewhere;
 use super::kernel;
 use super::root::{Sysroot, Tree};
 use super::source::Source;
@@ -51,8 +50,6 @@ pub struct Worker<'w, 'm> {
     pub warnings: Vec<Problem>,
     /// How many entries were in place already.
     pub unchanged: usize,
-    /// Targets that are left to disks of their own, by the places where these are mounted.
-    pub elsewhere: Vec<(String, Vec<String>)>,
     /// Whether a directory of a new root has the setgid bit, and passes its group on.
     pub setgid: bool,
 }
@@ -149,7 +146,6 @@ impl Worker<'_, '_> {
                 }
             }
         }
-        self.tell_of_elsewhere();
     }
 
     /// Takes down that an entry failed, or one file that its pattern matched. An optional one is guarded, unless what lies
@@ -163,20 +159,7 @@ impl Worker<'_, '_> {
         covered: bool,
     ) {
         let entry = item.entry;
-        if item.action == Action::Place
-            && !covered
-            && let Some(elsewhere) = self.elsewhere(item, target, source)
-        {
-            let why = format!("it persists already on {}, and the store does not have it", elsewhere.at);
-            self.record(entry, target, source, State::Absent, why);
-            let shown = target.to_string();
-            match self.elsewhere.iter_mut().find(|(at, _)| *at == elsewhere.at) {
-                Some((_, targets)) => targets.push(shown),
-                None => self.elsewhere.push((elsewhere.at, vec![shown])),
-            }
-            return;
-        }
-        // A pattern has no names that could be guarded.
+        // What a pattern would have matched has no names that could be guarded.
         let guards = self.guards_required && !is_pattern(entry, target);
         let required = entry.required && item.store.required && item.action != Action::Skip && !guards;
         let mut state = State::Failed;
@@ -189,7 +172,7 @@ impl Worker<'_, '_> {
         if !required {
             let guarded = if covered { Ok(()) } else { self.guard(item, target) };
             match guarded {
-                // Nor does an optional one.
+                // Nor has what an optional one would have matched.
                 Ok(()) if is_pattern(entry, target) => {}
                 Ok(()) => state = State::Guarded,
                 // What runs already has written to memory before, and would lose sight of it.
@@ -203,27 +186,6 @@ impl Worker<'_, '_> {
             }
         }
         self.record(entry, target, source, state, why);
-    }
-
-    /// The disk of its own that has an entry's target.
-    pub(super) fn elsewhere(&self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Option<Elsewhere> {
-        let store =
-            |item: &Item<'_>| Some(self.stores[usize::from(item.entry.store)].as_ref().ok()?.cursor.base());
-        let root = (self.tree.root.as_fd(), &self.sysroot.path);
-        Elsewhere::of(self.plan, root, &store, item, (target, source))
-    }
-
-    /// Says once for each disk what is left to it.
-    fn tell_of_elsewhere(&mut self) {
-        for (at, targets) in std::mem::take(&mut self.elsewhere) {
-            let what = format!(
-                "left alone, as a disk of its own has it and the store does not: {}",
-                targets.join(", ")
-            );
-            let remedy =
-                "leave it out of the configuration, or copy what is there to the store and move it away";
-            self.warnings.push(Problem::new(what).at(at).remedy(remedy));
-        }
     }
 
     fn record(&mut self, entry: &Entry, target: &AbsPath, source: &AbsPath, state: State, why: String) {
