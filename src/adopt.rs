@@ -164,8 +164,10 @@ fn bring(
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(failed(errno)),
     };
-    // The place of a mount that is gone.
-    let is_empty_place = item.entry.method == Method::Bind && stat.mode() == 0 && stat.size() == 0;
+    // The place of a mount or a guard that is gone.
+    let was_guarded = matches!(report.state(target), Some(State::Guarded | State::Skipped));
+    let has_mount = item.entry.method == Method::Bind || was_guarded;
+    let is_empty_place = has_mount && stat.mode() == 0 && stat.size() == 0;
     if stat.is_mount_root() || is_empty_place {
         return Ok(());
     }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::support::disk::detach;
 use crate::support::look::{mounts_below, stat};
 use crate::support::{Disk, Fs, Machine, Mount, Root, Snapshot, mounts};
 
@@ -311,8 +312,11 @@ fn what_is_required_is_guarded_where_nothing_stops_the_boot() {
     let check = machine.run_live(&["--check"]).expect(1).stdout;
     assert!(check.contains("not mounted         /late/bad: guarded: "), "{check}");
 
-    // Mended, it takes the place of its guard.
+    // Mended, it takes the place of its guard, once that hides nothing.
     fs::remove_file(machine.at("/persist/late/bad")).unwrap();
+    machine.run_live(&[]).expect(1).says(&["/late/bad: the target holds `early`"]);
+    detach(&machine.at("/late/bad"));
+    fs::remove_dir(machine.at("/late/bad/early")).unwrap();
     machine.run_live(&[]).ok();
     assert_eq!(machine.mount_at("/late/bad").unwrap().root, Path::new("/late/bad"));
 

@@ -30,6 +30,7 @@ mod emergency;
 mod failures;
 mod faults;
 mod files;
+mod guards;
 mod harness;
 mod judged;
 mod limits;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         ("faults", faults::TESTS),
         ("files", files::TESTS),
         ("harness", harness::TESTS),
+        ("guards", guards::TESTS),
         ("judged", judged::TESTS),
         ("limits", limits::TESTS),
         ("live", live::TESTS),

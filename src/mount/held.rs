@@ -93,9 +93,9 @@ impl Worker<'_, '_> {
 }
 
 impl Worker<'_, '_> {
-    /// Whether a directory on the root holds nothing but sources of entries that are placed just there. What cannot be looked at
-    /// is taken for something else.
-    pub(super) fn has_sources_only(&self, dir: BorrowedFd<'_>, path: &AbsPath) -> bool {
+    /// Tells if a directory on the root holds nothing but sources of entries that are placed just there, and empty places that a run
+    /// made for their mounts. An error counts as something else.
+    pub(super) fn has_entries_only(&self, dir: BorrowedFd<'_>, path: &AbsPath) -> bool {
         let Ok(names) = walk::names(dir, usize::MAX) else { return false };
         names.iter().all(|name| {
             let Ok(name) = name.to_str() else { return false };
@@ -107,9 +107,10 @@ impl Worker<'_, '_> {
             let Ok(fd) = walk::look(dir, name, Mounts::Enter) else { return false };
             let Ok(stat) = walk::stat(fd.as_fd()) else { return false };
             if item.entry.target == path {
-                return item.action == Action::Place && self.is_source(item, &stat);
+                return item.action == Action::Place
+                    && (self.is_source(item, &stat) || is_place(fd.as_fd(), &stat));
             }
-            stat.is_dir() && self.has_sources_only(fd.as_fd(), &path)
+            stat.is_dir() && self.has_entries_only(fd.as_fd(), &path)
         })
     }
 
@@ -120,6 +121,15 @@ impl Worker<'_, '_> {
             .and_then(|fd| walk::stat(fd.as_fd()))
             .is_ok_and(|source| source.identity() == stat.identity())
     }
+}
+
+/// Tells if something is an empty file or directory as a run makes it to mount on.
+fn is_place(fd: BorrowedFd<'_>, stat: &Stat) -> bool {
+    let is_empty = || match walk::names(fd, 1) {
+        Ok(names) => names.is_empty(),
+        Err(_) => stat.is_file() && stat.size() == 0,
+    };
+    stat.mode() == 0 && !stat.is_mount_root() && is_empty()
 }
 
 /// Whether a place below a root is on another file system than that, which keeps what is written to it.

@@ -202,6 +202,7 @@ fn work(
         mounted: Vec::new(),
         failures: Vec::new(),
         warnings: Vec::new(),
+        unguarded: Vec::new(),
         unchanged: 0,
         setgid: false,
     };

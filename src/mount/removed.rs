@@ -1,7 +1,7 @@
 //! On a running system: what an earlier run put in place, and the manifest no longer names.
 
 use std::iter::successors;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -82,20 +82,84 @@ pub fn remove(worker: &mut Worker<'_, '_>, unwanted: &[&EntryReport]) -> Vec<Rem
     gone
 }
 
+/// Takes away the guard of an earlier run at a target where something else than a mount comes, with the empty file or directory that
+/// it is, or was, mounted on.
+pub fn guard_and_place(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
+    let guards = worker.unguarded.len();
+    guard(worker, target)?;
+    let was_guarded = matches!(worker.previous.state(target), Some(State::Guarded | State::Skipped));
+    if !worker.tree.is_new() && (was_guarded || worker.unguarded.len() > guards) {
+        worker.target.forget(target.as_str());
+        remove_placeholder(worker, target)?;
+    }
+    Ok(())
+}
+
+/// Takes away the guard of an earlier run that is mounted at a target.
+pub fn guard(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
+    if worker.tree.is_new() {
+        return Ok(());
+    }
+    let failed = |errno| Problem::os("cannot take the guard away", errno);
+    while let Some((dir, stat)) = worker.look(target)? {
+        if !stat.is_mount_root() || !worker.guard.identities().contains(&Some(stat.identity())) {
+            return Ok(());
+        }
+        worker.target.forget(target.as_str());
+        let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
+        kernel::detach(mount.as_fd()).map_err(failed)?;
+        worker.unguarded.push((target.clone(), stat.is_dir()));
+    }
+    Ok(())
+}
+
 /// Puts back what was taken away, guards among it, for a run that failed after it.
 pub fn restore(worker: &mut Worker<'_, '_>, removed: &[Removed]) {
-    let previous = &worker.previous.entries;
-    let guards = previous.iter().filter(|entry| matches!(entry.state, State::Guarded | State::Skipped));
-    let gone = removed.iter().rev().filter_map(|one| Some((&one.entry, one.options?)));
-    for (entry, options) in gone.chain(guards.map(|entry| (entry, Guard::OPTIONS))) {
-        if let Err(problem) = put_back(worker, entry, options) {
-            worker.warnings.push(problem.at(entry.target.to_string()));
+    for one in removed.iter().rev() {
+        if let Some(options) = one.options
+            && let Err(problem) = put_back(worker, &one.entry, options)
+        {
+            worker.warnings.push(problem.at(one.entry.target.to_string()));
+        }
+    }
+    for (target, directory) in std::mem::take(&mut worker.unguarded) {
+        let source = worker.guard.node(directory).map(|node| walk::again(node.as_fd()));
+        let put_back = source.and_then(|source| {
+            let source = source.map_err(|errno| Problem::os("cannot put the guard back", errno))?;
+            mount_again(worker, (&target, directory), source.as_fd(), Guard::OPTIONS)
+        });
+        if let Err(problem) = put_back {
+            worker.warnings.push(problem.at(target.to_string()));
         }
     }
 }
 
 fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptions) -> Result<()> {
     let target = &entry.target;
+    let failed = |errno| Problem::os("cannot put it back", errno);
+    let directory = entry.kind == Kind::Directory;
+    if entry.state == State::Linked {
+        let above = target.parent().unwrap_or_else(AbsPath::root);
+        let dirs = OFlags::PATH | OFlags::DIRECTORY;
+        return walk::open_below(worker.tree.root.as_fd(), &above, dirs, Mounts::Enter)
+            .and_then(|dir| rustix::fs::symlinkat(entry.source.as_str(), dir, target.name()))
+            .map_err(failed);
+    }
+    let source = if matches!(entry.state, State::Guarded | State::Skipped) {
+        walk::again(worker.guard.node(directory)?.as_fd())
+    } else {
+        walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter)
+    };
+    mount_again(worker, (target, directory), source.map_err(failed)?.as_fd(), options)
+}
+
+/// Mounts at a target what was mounted there before.
+fn mount_again(
+    worker: &mut Worker<'_, '_>,
+    (target, directory): (&AbsPath, bool),
+    source: BorrowedFd<'_>,
+    options: BindOptions,
+) -> Result<()> {
     let failed = |errno| Problem::os("cannot put it back", errno);
     match worker.look(target)? {
         // It never went away.
@@ -110,15 +174,6 @@ fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptio
         dir => dir.map_err(failed)?,
     };
     let (dir, name) = (dir.as_fd(), target.name());
-    if entry.state == State::Linked {
-        return rustix::fs::symlinkat(entry.source.as_str(), dir, name).map_err(failed);
-    }
-    let directory = entry.kind == Kind::Directory;
-    let source = if matches!(entry.state, State::Guarded | State::Skipped) {
-        walk::again(worker.guard.node(directory)?.as_fd()).map_err(failed)
-    } else {
-        walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter).map_err(failed)
-    }?;
     let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let made = if directory {
         rustix::fs::mkdirat(dir, name, Mode::empty())
@@ -130,7 +185,7 @@ fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptio
         Err(errno) => return Err(failed(errno)),
     }
     let place = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
-    worker.tree.bind(source.as_fd(), (dir, name), place.as_fd(), options, false)
+    worker.tree.bind(source, (dir, name), place.as_fd(), options, false)
 }
 
 /// Takes one away; the options that it was mounted with, or none where nothing of ours was there.

@@ -9,7 +9,7 @@ use super::guard::Guard;
 use super::held::{Comparison, Held, has_own_disk};
 use super::owner::{self, Wanted};
 use super::worker::{Worker, is_pattern};
-use super::{kernel, root};
+use super::{judge, removed};
 use crate::create::{self, Attributes};
 use crate::escape;
 use crate::manifest::parents::Said;
@@ -141,11 +141,10 @@ impl Worker<'_, '_> {
             match source {
                 Some(source) if source.identity() == stat.identity() => return Ok(Spot::Done(place)),
                 // Another file system on a disk needs no guard.
-                None if guarded || !root::is_volatile(place.as_fd())? => return Ok(Spot::Done(place)),
-                None => return Ok(Spot::Free(place)),
-                Some(_) => {}
+                None if guarded || !judge::is_in_memory(place.as_fd()) => return Ok(Spot::Done(place)),
+                _ => {}
             }
-            if !guarded {
+            if source.is_some() && !guarded {
                 let mount = table::of(place.as_fd()).unwrap_or_default();
                 if is_first_id(item.entry, &mount)? {
                     return Ok(Spot::BelowFirstId);
@@ -157,18 +156,18 @@ impl Worker<'_, '_> {
                 ))
                 .remedy("unmount it, or take the entry out of the manifest"));
             }
-            // The guard of an earlier run has done its duty.
-            kernel::detach(place.as_fd())
-                .map_err(|errno| Problem::os("cannot take the guard away", errno))?;
-            let below = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
-            return Ok(Spot::Free(below));
+            if guarded {
+                drop(place);
+                removed::guard(self, target)?;
+                return self.spot(item, target, from);
+            }
         }
         // A part of what is mounted above: mounting it once more hides nothing.
         if source.is_some_and(|source| source.identity() == stat.identity()) {
             return Ok(Spot::Free(place));
         }
         let held = Held::at(dir, name, &stat).map_err(failed)?;
-        if let Some(held) = held.filter(|_| !(stat.is_dir() && self.has_sources_only(place.as_fd(), target)))
+        if let Some(held) = held.filter(|_| !(stat.is_dir() && self.has_entries_only(place.as_fd(), target)))
         {
             match from.map(|(path, source)| self.compare(item, (target, path), source, &held)) {
                 Some(Comparison::Stored) if live && held.is_written() => return Ok(Spot::Stands),

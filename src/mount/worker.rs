@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::guard::Guard;
 use super::kernel;
+use super::removed;
 use super::root::{Sysroot, Tree};
 use super::source::Source;
 use super::store::Opened;
@@ -48,6 +49,8 @@ pub struct Worker<'w, 'm> {
     pub failures: Vec<Problem>,
     /// What else should be known.
     pub warnings: Vec<Problem>,
+    /// Guards that this run took away, each with whether it is a directory.
+    pub unguarded: Vec<(AbsPath, bool)>,
     /// How many entries were in place already.
     pub unchanged: usize,
     /// Whether a directory of a new root has the setgid bit, and passes its group on.
@@ -222,6 +225,9 @@ impl Worker<'_, '_> {
     fn place_one(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<()> {
         let entry = item.entry;
         let found = self.source(item, source)?;
+        if entry.method != Method::Bind || matches!(found, Source::Link) {
+            removed::guard_and_place(self, target)?;
+        }
         let mut versions = self.left(&item.store.path, target, source);
         let is_in_place = self.is_in_place(item, target, source, &found)?;
         let (state, why) = match (entry.method, found) {

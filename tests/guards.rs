@@ -1,0 +1,142 @@
+//! Guards on a running system: they give way to what the store has, they hide nothing, and a run that fails leaves them as they were.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::live::state;
+use crate::support::disk::detach;
+use crate::support::look::stat;
+use crate::support::{Disk, Fs, Machine, Root, mounts};
+
+tests![
+    one_gives_way_to_a_link_and_a_copy: Disk,
+    one_that_was_unmounted_is_not_put_back: Disk,
+    none_hides_what_lies_below_it_at_last: Disk,
+    none_is_mounted_over_a_tmpfs_with_data: Disk,
+    the_place_of_one_is_no_version: Disk,
+];
+
+fn manifest(entries: &Value) -> Value {
+    let stores = json!([{ "path": "/persist" }, { "path": "/late", "required": false }]);
+    json!({ "version": 1, "root": {}, "entries": entries, "stores": stores })
+}
+
+/// A started machine whose second store is missing, and that store's disk.
+fn without_late(entries: &Value) -> (Machine, Disk) {
+    let (machine, late) = (Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8)), Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest(entries));
+    machine.build().ok().says(&["store /late: nothing is mounted"]);
+    machine.switch_root();
+    (machine, late)
+}
+
+fn one_gives_way_to_a_link_and_a_copy() {
+    let (machine, late) = without_late(&json!([
+        { "directory": "/d", "store": "/late", "method": "symlink" },
+        { "file": "/etc/s", "store": "/late", "method": "symlink" },
+        { "file": "/etc/c", "store": "/late", "method": "copy" },
+        { "file": "/etc/new", "store": "/late" },
+        { "file": "/etc/unmounted", "store": "/late" },
+    ]));
+    for path in ["/d", "/etc/s", "/etc/c", "/etc/new", "/etc/unmounted"] {
+        assert!(machine.mount_at(path).unwrap().has("ro"), "{path}");
+    }
+    detach(&machine.at("/etc/unmounted"));
+    late.mount(machine.at("/late"));
+    fs::create_dir_all(machine.at("/late/etc")).unwrap();
+    fs::create_dir(machine.at("/late/d")).unwrap();
+    for name in ["s", "c"] {
+        fs::write(machine.at("/late/etc").join(name), "kept").unwrap();
+    }
+    machine.run_live(&[]).ok();
+    for (path, wanted) in [
+        ("/d", "/late/d"),
+        ("/etc/s", "/late/etc/s"),
+        ("/etc/new", "/late/etc/new"),
+        ("/etc/unmounted", "/late/etc/unmounted"),
+    ] {
+        assert_eq!(fs::read_link(machine.at(path)).unwrap().to_str(), Some(wanted));
+    }
+    assert_eq!(fs::read_to_string(machine.at("/etc/c")).unwrap(), "kept");
+    machine.run_live(&["--check"]).ok();
+    let before = mounts();
+    machine.run_live(&[]).ok();
+    assert_eq!(mounts(), before);
+}
+
+fn one_that_was_unmounted_is_not_put_back() {
+    let entries = json!([{ "directory": "/data", "store": "/late" }]);
+    let (machine, _late) = without_late(&entries);
+    detach(&machine.at("/data"));
+    fs::set_permissions(machine.at("/data"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(machine.at("/data/work"), "work").unwrap();
+    // Another entry fails.
+    fs::write(machine.at("/persist/srv"), "a file").unwrap();
+    let mut more = entries;
+    more.as_array_mut().unwrap().push(json!({ "directory": "/srv", "store": "/persist" }));
+    machine.manifest(&manifest(&more));
+    machine.run_live(&[]).expect(1).says(&["/srv: ", "the target holds `work`"]);
+    assert_eq!(fs::read_to_string(machine.at("/data/work")).unwrap(), "work");
+}
+
+fn none_hides_what_lies_below_it_at_last() {
+    let late = |path: &str| json!({ "directory": path, "store": "/persist", "phase": "live" });
+    let (machine, _late) = without_late(&json!([late("/bad")]));
+    fs::write(machine.at("/persist/bad"), "a file").unwrap();
+    fs::create_dir(machine.at("/bad")).unwrap();
+    fs::write(machine.at("/bad/early"), "early").unwrap();
+    machine.run_live(&["--guard"]).ok().says(&["/bad: ", "holds `early`"]);
+    assert!(machine.mount_at("/bad").unwrap().has("ro"));
+    fs::remove_file(machine.at("/persist/bad")).unwrap();
+    let before = mounts().len();
+    machine.run_live(&[]).expect(1).says(&["/bad: the target holds `early`"]);
+    assert_eq!((mounts().len(), machine.mount_at("/bad").unwrap().has("ro")), (before, true));
+    detach(&machine.at("/bad"));
+    assert_eq!(fs::read_to_string(machine.at("/bad/early")).unwrap(), "early");
+    fs::remove_file(machine.at("/bad/early")).unwrap();
+    machine.run_live(&[]).ok();
+    assert_eq!(state("/bad"), "mounted");
+}
+
+fn none_is_mounted_over_a_tmpfs_with_data() {
+    let (machine, _late) = without_late(&json!([]));
+    fs::create_dir(machine.at("/t")).unwrap();
+    machine.run_inside(&["mount", "-t", "tmpfs", "tmpfs", "/t"]).ok();
+    fs::write(machine.at("/t/data"), "data").unwrap();
+    let entry = json!({ "directory": "/t", "store": "/persist", "required": false });
+    machine.manifest(&manifest(&json!([entry])));
+    machine.run_live(&[]).ok().says(&["/t: something else is mounted there", "the target holds `data`"]);
+    assert_eq!(fs::read_to_string(machine.at("/t/data")).unwrap(), "data");
+    assert_eq!(state("/t"), "failed");
+}
+
+fn the_place_of_one_is_no_version() {
+    let entry =
+        |method: &str| json!({ "file": format!("/etc/{method}"), "store": "/late", "method": method });
+    let entries = json!([entry("copy"), entry("symlink")]);
+    let (machine, late) = without_late(&entries);
+    late.mount(machine.at("/late"));
+    fs::create_dir(machine.at("/late/etc")).unwrap();
+    for name in ["copy", "symlink"] {
+        fs::write(machine.at("/late/etc").join(name), "precious").unwrap();
+    }
+    machine.run_live(&[]).ok();
+    // Programs remove both, and the store goes.
+    for name in ["copy", "symlink"] {
+        fs::remove_file(machine.at("/etc").join(name)).unwrap();
+    }
+    detach(&machine.at("/late"));
+    machine.run_live(&[]).ok();
+    for path in ["/etc/copy", "/etc/symlink"] {
+        assert!(machine.mount_at(path).unwrap().has("ro"), "{path}");
+        detach(&machine.at(path));
+        assert_eq!(stat(machine.at(path)).0 & 0o7777, 0);
+    }
+    late.mount(machine.at("/late"));
+    machine.run_live(&["--adopt"]).ok();
+    for name in ["copy", "symlink"] {
+        assert_eq!(fs::read_to_string(machine.at("/late/etc").join(name)).unwrap(), "precious");
+    }
+}
