@@ -129,12 +129,12 @@ fn merge<'a>(
             lines.clone().map(|line| line.target).chain(gone.clone()).map(escape).collect();
         ours.sort_unstable();
         let is_one = |target: &str| ours.binary_search_by(|one| one.as_ref().cmp(target)).is_ok();
+        // Of a mount by another program at the same target the options are other ones.
         let is_ours = |line: &[u8]| {
-            let target = line
-                .trim_ascii_end()
-                .split(|byte| *byte == b' ')
-                .find_map(|field| field.strip_prefix(b"TARGET="));
+            let fields = line.trim_ascii_end().split(|byte| *byte == b' ');
+            let target = fields.clone().find_map(|field| field.strip_prefix(b"TARGET="));
             target.and_then(|target| str::from_utf8(target).ok()).is_some_and(is_one)
+                && fields.clone().any(|field| field.starts_with(b"OPTS=x-initrd.mount"))
         };
         for line in old.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_ours(line)) {
             text.write_all(line)?;
@@ -184,5 +184,8 @@ mod tests {
         assert_eq!(without(&once), foreign);
         assert_eq!(without(cut), cut);
         assert_eq!(with(b""), ours);
+        let other = b"ID=8 SRC=//nas/b TARGET=/a\\040b OPTS=_netdev,uhelper=nfs\n";
+        assert_eq!(with(other), [&other[..], ours].concat());
+        assert_eq!(without(&with(other)), other);
     }
 }
