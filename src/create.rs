@@ -178,7 +178,7 @@ fn is_empty(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
 /// was made, and is left as it is.
 fn finish(fd: OwnedFd, attributes: &Attributes) -> Result<Node, Errno> {
     let stat = walk::stat(fd.as_fd())?;
-    let nobodys = stat.uid() == rustix::process::geteuid().as_raw() || stat.uid() == attributes.uid;
+    let nobodys = stat.uid() == attributes.uid || stat.uid() == rustix::process::geteuid().as_raw();
     // Asked of the open directory: its name may be another one's by now.
     if !is_unfinished(&stat) || !nobodys || !is_empty(fd.as_fd())? {
         return Ok(Node::existing(fd, stat));
@@ -186,7 +186,11 @@ fn finish(fd: OwnedFd, attributes: &Attributes) -> Result<Node, Errno> {
     mark_pending(fd.as_fd(), attributes)?;
     // The directory above may have a default ACL, which would let in others than the mode says.
     drop_acls(fd.as_fd())?;
-    give(fd.as_fd(), attributes)?;
+    if (stat.uid(), stat.gid()) == (attributes.uid, attributes.gid) {
+        give_mode(fd.as_fd(), attributes)?;
+    } else {
+        give(fd.as_fd(), attributes)?;
+    }
     let stat = walk::stat(fd.as_fd())?;
     Ok(Node { fd, stat, made: true })
 }
@@ -205,6 +209,10 @@ fn mark_pending(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno
 /// Gives owner and mode, the mode last: chown(2) drops setuid and setgid.
 fn give(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
     fs::fchown(fd, Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))?;
+    give_mode(fd, attributes)
+}
+
+fn give_mode(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
     fs::fchmod(fd, Mode::from_raw_mode(RawMode::from(attributes.mode)))
 }
 
