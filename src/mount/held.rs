@@ -124,7 +124,7 @@ impl Worker<'_, '_> {
 }
 
 /// Tells if something is an empty file or directory as a run makes it to mount on.
-fn is_place(fd: BorrowedFd<'_>, stat: &Stat) -> bool {
+pub(super) fn is_place(fd: BorrowedFd<'_>, stat: &Stat) -> bool {
     let is_empty = || match walk::names(fd, 1) {
         Ok(names) => names.is_empty(),
         Err(_) => stat.is_file() && stat.size() == 0,

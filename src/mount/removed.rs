@@ -1,20 +1,22 @@
 //! On a running system: what an earlier run put in place, and the manifest no longer names.
 
 use std::iter::successors;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::guard::Guard;
+use super::held::is_place;
 use super::kernel;
+use super::place::occupied;
 use super::worker::Worker;
 use crate::escape;
 use crate::manifest::{AbsPath, BindOptions, Kind};
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, Report, State};
-use crate::walk::{self, Mounts};
+use crate::walk::{self, Mounts, Stat};
 
 /// Something that was taken away.
 #[derive(Debug)]
@@ -84,15 +86,37 @@ pub fn remove(worker: &mut Worker<'_, '_>, unwanted: &[&EntryReport]) -> Vec<Rem
 
 /// Takes away the guard of an earlier run at a target where something else than a mount comes, with the empty file or directory that
 /// it is, or was, mounted on.
-pub fn guard_and_place(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
-    let guards = worker.unguarded.len();
-    guard(worker, target)?;
-    let was_guarded = matches!(worker.previous.state(target), Some(State::Guarded | State::Skipped));
-    if !worker.tree.is_new() && (was_guarded || worker.unguarded.len() > guards) {
-        worker.target.forget(target.as_str());
-        remove_placeholder(worker, target)?;
+pub fn guard_and_place(worker: &mut Worker<'_, '_>, target: &AbsPath, what: &str) -> Result<()> {
+    if worker.tree.is_new() {
+        return Ok(());
     }
-    Ok(())
+    // An error of this look comes up again, and is said, where the entry is placed.
+    let Ok(Some((dir, stat))) = worker.look(target) else { return Ok(()) };
+    if is_guard(worker, &stat) {
+        if let Some((_, place, stat)) = covered(dir.as_fd(), target.name())
+            && !is_place(place.as_fd(), &stat)
+        {
+            return Err(occupied(&stat, what));
+        }
+        guard(worker, target)?;
+    } else if !matches!(worker.previous.state(target), Some(State::Guarded | State::Skipped)) {
+        return Ok(());
+    }
+    worker.target.forget(target.as_str());
+    remove_placeholder(worker, target)
+}
+
+fn is_guard(worker: &Worker<'_, '_>, stat: &Stat) -> bool {
+    stat.is_mount_root() && worker.guard.identities().contains(&Some(stat.identity()))
+}
+
+/// What a mount at `name` in a directory covers, with the directory as it is without that mount; none where it cannot be looked at.
+#[must_use]
+pub fn covered(dir: BorrowedFd<'_>, name: &str) -> Option<(OwnedFd, OwnedFd, Stat)> {
+    let dir = kernel::without_mounts(dir).ok()?;
+    let place = walk::look(dir.as_fd(), name, Mounts::Enter).ok()?;
+    let stat = walk::stat(place.as_fd()).ok()?;
+    Some((dir, place, stat))
 }
 
 /// Takes away the guard of an earlier run that is mounted at a target.
@@ -102,7 +126,7 @@ pub fn guard(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
     }
     let failed = |errno| Problem::os("cannot take the guard away", errno);
     while let Some((dir, stat)) = worker.look(target)? {
-        if !stat.is_mount_root() || !worker.guard.identities().contains(&Some(stat.identity())) {
+        if !is_guard(worker, &stat) {
             return Ok(());
         }
         worker.target.forget(target.as_str());

@@ -111,7 +111,7 @@ impl Worker<'_, '_> {
     ) -> Result<Spot> {
         let source = from.map(|(_, stat)| stat);
         let directory = item.entry.kind == Kind::Directory;
-        let (live, guard) = (self.sysroot.is_live(), self.guard.identities());
+        let guard = self.guard.identities();
         let dir = self.parent(item, target)?;
         let name = target.name();
         let failed = |errno| {
@@ -158,15 +158,54 @@ impl Worker<'_, '_> {
             }
             if guarded {
                 drop(place);
-                removed::guard(self, target)?;
-                return self.spot(item, target, from);
+                return self.below_guard(item, target, from);
             }
         }
+        let dir = walk::again(dir).map_err(failed)?;
+        self.uncovered(item, target, from, place, (dir.as_fd(), &stat))
+    }
+
+    /// Where to mount below the guard of an earlier run, which stays as long as a mount would hide something.
+    fn below_guard(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        from: Option<(&AbsPath, &Stat)>,
+    ) -> Result<Spot> {
+        let covered = self.look(target)?.and_then(|(dir, _)| removed::covered(dir.as_fd(), target.name()));
+        let spot =
+            covered.map(|(dir, place, stat)| self.uncovered(item, target, from, place, (dir.as_fd(), &stat)));
+        let spot = spot.transpose()?;
+        removed::guard(self, target)?;
+        match spot {
+            // In the mount where it was found nothing else can be mounted on it.
+            Some(Spot::Free(_)) => {
+                let parent = self.parent_again(target)?;
+                let place = walk::look(parent.as_fd(), target.name(), Mounts::Enter)
+                    .map_err(|errno| Problem::os(format!("cannot look at {target}"), errno))?;
+                Ok(Spot::Free(place))
+            }
+            Some(spot) => Ok(spot),
+            None => self.spot(item, target, from),
+        }
+    }
+
+    /// Where to mount on something that no mount covers, unless that would hide what it holds.
+    fn uncovered(
+        &mut self,
+        item: &Item<'_>,
+        target: &AbsPath,
+        from: Option<(&AbsPath, &Stat)>,
+        place: OwnedFd,
+        (dir, stat): (BorrowedFd<'_>, &Stat),
+    ) -> Result<Spot> {
+        let (source, live) = (from.map(|(_, stat)| stat), self.sysroot.is_live());
         // A part of what is mounted above: mounting it once more hides nothing.
         if source.is_some_and(|source| source.identity() == stat.identity()) {
             return Ok(Spot::Free(place));
         }
-        let held = Held::at(dir, name, &stat).map_err(failed)?;
+        let held = Held::at(dir, target.name(), stat)
+            .map_err(|errno| Problem::os(format!("cannot look at {target}"), errno))?;
         if let Some(held) = held.filter(|_| !(stat.is_dir() && self.has_entries_only(place.as_fd(), target)))
         {
             match from.map(|(path, source)| self.compare(item, (target, path), source, &held)) {

@@ -226,7 +226,8 @@ impl Worker<'_, '_> {
         let entry = item.entry;
         let found = self.source(item, source)?;
         if entry.method != Method::Bind || matches!(found, Source::Link) {
-            removed::guard_and_place(self, target)?;
+            let what = if entry.method == Method::Copy { "the copy" } else { "the link" };
+            removed::guard_and_place(self, target, what)?;
         }
         let mut versions = self.left(&item.store.path, target, source);
         let is_in_place = self.is_in_place(item, target, source, &found)?;
