@@ -69,7 +69,7 @@ pub struct Cli {
     pub phase: Option<Phase>,
     /// What stands in for /proc/cmdline.
     pub cmdline: Option<String>,
-    /// Whether what is required and fails is guarded.
+    /// Guards required entries that fail, as optional ones are.
     pub guard: bool,
     /// Whether to print JSON.
     pub json: bool,

@@ -132,10 +132,10 @@ pub(super) fn is_place(fd: BorrowedFd<'_>, stat: &Stat) -> bool {
     stat.mode() == 0 && !stat.is_mount_root() && is_empty()
 }
 
-/// Whether a place below a root is on another file system than that, which keeps what is written to it.
+/// Tells if a place below a root is on a file system of its own, and that is not in memory.
 pub(super) fn has_own_disk(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> bool {
     let differ = || Ok::<_, Errno>(walk::mount_id(root)? != walk::mount_id(place)?);
-    // What cannot be looked at is taken for the root's.
+    // An error counts as the root's own file system.
     differ().unwrap_or(false) && !judge::is_in_memory(place)
 }
 

@@ -51,8 +51,7 @@ pub struct Request<'a> {
     pub sysroot: &'a str,
     /// The last phase that it is for.
     pub upto: Phase,
-    /// Whether what is required and fails is guarded, as what is optional is, because nothing can stop the boot. Only for a run
-    /// before any service.
+    /// Guards required entries that fail, as optional ones are, because nothing can stop the boot. Only for a run before any service.
     pub guard: bool,
     /// Held until the report is written.
     pub lock: &'a Lock,

@@ -110,7 +110,7 @@ fn is_guard(worker: &Worker<'_, '_>, stat: &Stat) -> bool {
     stat.is_mount_root() && worker.guard.identities().contains(&Some(stat.identity()))
 }
 
-/// What a mount at `name` in a directory covers, with the directory as it is without that mount; none where it cannot be looked at.
+/// The directory without the mounts in it, with the file or directory that a mount at `name` covers; none after an error.
 #[must_use]
 pub fn covered(dir: BorrowedFd<'_>, name: &str) -> Option<(OwnedFd, OwnedFd, Stat)> {
     let dir = kernel::without_mounts(dir).ok()?;

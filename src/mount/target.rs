@@ -165,7 +165,7 @@ impl Worker<'_, '_> {
         self.uncovered(item, target, from, place, (dir.as_fd(), &stat))
     }
 
-    /// Where to mount below the guard of an earlier run, which stays as long as a mount would hide something.
+    /// The place to mount on below the guard of an earlier run. The guard stays as long as a mount would hide something.
     fn below_guard(
         &mut self,
         item: &Item<'_>,
@@ -190,7 +190,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Where to mount on something that no mount covers, unless that would hide what it holds.
+    /// The place to mount on where no mount covers it, unless a mount would hide something there.
     fn uncovered(
         &mut self,
         item: &Item<'_>,

@@ -33,9 +33,9 @@ pub struct Worker<'w, 'm> {
     pub stores: Vec<Result<Opened>>,
     /// Names and ids.
     pub names: Names<'w>,
-    /// What is mounted where something is missing.
+    /// The empty file and directory that stand for an entry that fails.
     pub guard: Guard,
-    /// Whether that is so for what is required, too; no service runs yet.
+    /// Guards required entries that fail, too: see [`Request::guard`](super::Request::guard).
     pub guards_required: bool,
     /// What the runs before have left.
     pub previous: &'w Report,
