@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::live::state;
 use crate::support::disk::detach;
-use crate::support::look::stat;
+use crate::support::look::{mounts_below, stat};
 use crate::support::{Disk, Fs, Machine, Root, mounts};
 
 tests![
@@ -33,13 +33,14 @@ fn without_late(entries: &Value) -> (Machine, Disk) {
 }
 
 fn one_gives_way_to_a_link_and_a_copy() {
-    let (machine, late) = without_late(&json!([
+    let entries = json!([
         { "directory": "/d", "store": "/late", "method": "symlink" },
         { "file": "/etc/s", "store": "/late", "method": "symlink" },
         { "file": "/etc/c", "store": "/late", "method": "copy" },
         { "file": "/etc/new", "store": "/late" },
         { "file": "/etc/unmounted", "store": "/late" },
-    ]));
+    ]);
+    let (machine, late) = without_late(&entries);
     for path in ["/d", "/etc/s", "/etc/c", "/etc/new", "/etc/unmounted"] {
         assert!(machine.mount_at(path).unwrap().has("ro"), "{path}");
     }
@@ -50,6 +51,18 @@ fn one_gives_way_to_a_link_and_a_copy() {
     for name in ["s", "c"] {
         fs::write(machine.at("/late/etc").join(name), "kept").unwrap();
     }
+    // A run that fails for another reason does not cover them again.
+    fs::write(machine.at("/persist/bad"), "a file").unwrap();
+    let mut more = entries.clone();
+    more.as_array_mut().unwrap().push(json!({ "directory": "/bad", "store": "/persist" }));
+    machine.manifest(&manifest(&more));
+    for _ in 0..2 {
+        let output = machine.run_live(&[]).expect(1);
+        assert_eq!(output.stderr.matches("warning: ").count(), 0, "{output:?}");
+        assert_eq!(mounts_below(&machine.at("/etc")).len(), 0);
+        assert_eq!(fs::read_to_string(machine.at("/etc/c")).unwrap(), "kept");
+    }
+    machine.manifest(&manifest(&entries));
     machine.run_live(&[]).ok();
     for (path, wanted) in [
         ("/d", "/late/d"),

@@ -147,15 +147,23 @@ pub fn restore(worker: &mut Worker<'_, '_>, removed: &[Removed]) {
         }
     }
     for (target, directory) in std::mem::take(&mut worker.unguarded) {
-        let source = worker.guard.node(directory).map(|node| walk::again(node.as_fd()));
-        let put_back = source.and_then(|source| {
-            let source = source.map_err(|errno| Problem::os("cannot put the guard back", errno))?;
-            mount_again(worker, (&target, directory), source.as_fd(), Guard::OPTIONS)
-        });
-        if let Err(problem) = put_back {
+        if let Err(problem) = guard_again(worker, &target, directory) {
             worker.warnings.push(problem.at(target.to_string()));
         }
     }
+}
+
+/// Mounts a guard again. A link or a copy that was placed meanwhile comes from the store, and needs none.
+fn guard_again(worker: &mut Worker<'_, '_>, target: &AbsPath, directory: bool) -> Result<()> {
+    let failed = |errno| Problem::os("cannot put the guard back", errno);
+    if let Some((dir, stat)) = worker.look(target)? {
+        let found = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
+        if !is_place(found.as_fd(), &stat) {
+            return Ok(());
+        }
+    }
+    let node = walk::again(worker.guard.node(directory)?).map_err(failed)?;
+    mount_again(worker, (target, directory), node.as_fd(), Guard::OPTIONS)
 }
 
 fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptions) -> Result<()> {
