@@ -3,21 +3,12 @@
   name = "imp-mount-convert";
 
   nodes.machine = {
+    imports = [ ../machines/converted.nix ];
     virtualisation.useBootLoader = true;
     virtualisation.useEFIBoot = true;
     virtualisation.mountHostNixStore = false;
     boot.loader.systemd-boot.enable = true;
     boot.loader.timeout = 0;
-    specialisation.converted.configuration = {
-      imp-mount.enable = true;
-      imp-mount.convert = "/persist";
-      environment.persistence."/persist".directories = [
-        "/nix"
-        "/var/lib/nixos"
-        "/var/log"
-        "/srv"
-      ];
-    };
   };
 
   testScript = ''

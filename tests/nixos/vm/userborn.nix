@@ -4,31 +4,10 @@
   name = "imp-mount-userborn";
 
   nodes.machine = {
-    imports = [ ./store.nix ];
-    services.userborn.enable = true;
-    services.userborn.passwordFilesLocation = "/var/lib/nixos";
-    imp-mount.enable = true;
-    environment.persistence."/persist".directories = [
-      "/var/lib/nixos"
-      {
-        directory = "/var/lib/zoe";
-        user = "zoe";
-        group = "zoe";
-        mode = "0750";
-      }
+    imports = [
+      ./store.nix
+      ../machines/userborn.nix
     ];
-    users.users.zoe = {
-      isSystemUser = true;
-      group = "zoe";
-    };
-    users.groups.zoe = { };
-    specialisation.more.configuration = {
-      users.users.abe = {
-        isSystemUser = true;
-        group = "abe";
-      };
-      users.groups.abe = { };
-    };
   };
 
   testScript = ''

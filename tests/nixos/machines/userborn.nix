@@ -1,0 +1,13 @@
+# Users by userborn, their files on the store; and a user that sorts before them.
+{
+  imports = [ ./users.nix ];
+  services.userborn.enable = true;
+  services.userborn.passwordFilesLocation = "/var/lib/nixos";
+  specialisation.more.configuration = {
+    users.users.abe = {
+      isSystemUser = true;
+      group = "abe";
+    };
+    users.groups.abe = { };
+  };
+}
