@@ -164,9 +164,10 @@ fn bring(
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(failed(errno)),
     };
-    // The place of a mount or a guard that is gone.
-    let was_guarded = matches!(report.state(target), Some(State::Guarded | State::Skipped));
-    let has_mount = item.entry.method == Method::Bind || was_guarded;
+    // The place of a mount or a guard that is gone, unless a run has recorded it as a version.
+    let known = report.entry(target).filter(|entry| entry.versions.is_some());
+    let is_version = known.is_some_and(|entry| !matches!(entry.state, State::Guarded | State::Skipped));
+    let has_mount = item.entry.method == Method::Bind || !is_version;
     let is_empty_place = has_mount && stat.mode() == 0 && stat.size() == 0;
     if stat.is_mount_root() || is_empty_place {
         return Ok(());

@@ -22,6 +22,8 @@ use crate::walk;
 
 const DIRECTORY: &str = "/run/mount";
 const NAME: &str = "utab";
+/// The options of every mount by a run.
+const OPTIONS: &str = "x-initrd.mount";
 /// How long another writer is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -48,7 +50,7 @@ impl Line<'_> {
             text.write_all(name.as_bytes())?;
             text.write_all(escape(value).as_bytes())?;
         }
-        text.write_all(b" OPTS=x-initrd.mount")?;
+        write!(text, " OPTS={OPTIONS}")?;
         for (set, option) in [(self.hidden, ",x-gvfs-hide"), (self.trash, ",x-gvfs-trash")] {
             if set {
                 text.write_all(option.as_bytes())?;
@@ -130,11 +132,18 @@ fn merge<'a>(
         ours.sort_unstable();
         let is_one = |target: &str| ours.binary_search_by(|one| one.as_ref().cmp(target)).is_ok();
         // Of a mount by another program at the same target the options are other ones.
+        let is_options = |options: &[u8]| {
+            let more = options.strip_prefix(OPTIONS.as_bytes()).map(|more| more.split(|byte| *byte == b','));
+            more.is_some_and(|mut more| {
+                more.next() == Some(b"") && more.all(|option| option.starts_with(b"x-gvfs-"))
+            })
+        };
         let is_ours = |line: &[u8]| {
             let fields = line.trim_ascii_end().split(|byte| *byte == b' ');
             let target = fields.clone().find_map(|field| field.strip_prefix(b"TARGET="));
             target.and_then(|target| str::from_utf8(target).ok()).is_some_and(is_one)
-                && fields.clone().any(|field| field.starts_with(b"OPTS=x-initrd.mount"))
+                && line.starts_with(b"SRC=")
+                && fields.clone().filter_map(|field| field.strip_prefix(b"OPTS=")).any(is_options)
         };
         for line in old.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_ours(line)) {
             text.write_all(line)?;
@@ -185,7 +194,12 @@ mod tests {
         assert_eq!(without(cut), cut);
         assert_eq!(with(b""), ours);
         let other = b"ID=8 SRC=//nas/b TARGET=/a\\040b OPTS=_netdev,uhelper=nfs\n";
-        assert_eq!(with(other), [&other[..], ours].concat());
-        assert_eq!(without(&with(other)), other);
+        let fstab = b"SRC=/dev/vdb TARGET=/a\\040b ROOT=/ OPTS=x-initrd.mount,nofail\n";
+        let near = b"SRC=/dev/vdb TARGET=/a\\040b ROOT=/ OPTS=x-initrd.mountfoo\n";
+        let id = b"ID=9 SRC=/dev/vdb TARGET=/a\\040b ROOT=/ OPTS=x-initrd.mount\n";
+        for other in [&other[..], fstab, near, id] {
+            assert_eq!(with(other), [other, ours].concat());
+            assert_eq!(without(&with(other)), other);
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::judge;
 use super::worker::Worker;
+use super::{guard, judge};
 use crate::escape;
 use crate::manifest::AbsPath;
 use crate::manifest::coverage::PRIVATE;
@@ -93,9 +93,9 @@ impl Worker<'_, '_> {
 }
 
 impl Worker<'_, '_> {
-    /// Tells if a directory on the root holds nothing but sources of entries that are placed just there, and empty places that a run
-    /// made for their mounts. An error counts as something else.
-    pub(super) fn has_entries_only(&self, dir: BorrowedFd<'_>, path: &AbsPath) -> bool {
+    /// Tells if a directory on the root holds nothing but empty places that a run made for the mounts of entries, and, where they count,
+    /// `sources` of entries that are placed just there. An error counts as something else.
+    pub(super) fn has_entries_only(&self, dir: BorrowedFd<'_>, path: &AbsPath, sources: bool) -> bool {
         let Ok(names) = walk::names(dir, usize::MAX) else { return false };
         names.iter().all(|name| {
             let Ok(name) = name.to_str() else { return false };
@@ -108,9 +108,9 @@ impl Worker<'_, '_> {
             let Ok(stat) = walk::stat(fd.as_fd()) else { return false };
             if item.entry.target == path {
                 return item.action == Action::Place
-                    && (self.is_source(item, &stat) || is_place(fd.as_fd(), &stat));
+                    && (sources && self.is_source(item, &stat) || guard::is_place(fd.as_fd(), &stat));
             }
-            stat.is_dir() && self.has_entries_only(fd.as_fd(), &path)
+            stat.is_dir() && self.has_entries_only(fd.as_fd(), &path, sources)
         })
     }
 
@@ -121,15 +121,6 @@ impl Worker<'_, '_> {
             .and_then(|fd| walk::stat(fd.as_fd()))
             .is_ok_and(|source| source.identity() == stat.identity())
     }
-}
-
-/// Tells if something is an empty file or directory as a run makes it to mount on.
-pub(super) fn is_place(fd: BorrowedFd<'_>, stat: &Stat) -> bool {
-    let is_empty = || match walk::names(fd, 1) {
-        Ok(names) => names.is_empty(),
-        Err(_) => stat.is_file() && stat.size() == 0,
-    };
-    stat.mode() == 0 && !stat.is_mount_root() && is_empty()
 }
 
 /// Tells if a place below a root is on a file system of its own, and that is not in memory.

@@ -256,6 +256,10 @@ fn after_failure(report: &mut Report, entries: Vec<EntryReport>) {
             entry.state = State::Failed;
             "nothing is mounted, as something required failed".clone_into(&mut entry.why);
         }
+        // Links and copies stay where the run has placed them.
+        if matches!(entry.state, State::Linked | State::Copied) {
+            report.entries.retain(|old| old.target != entry.target);
+        }
         report.insert(entry);
     }
 }

@@ -1,22 +1,20 @@
 //! On a running system: what an earlier run put in place, and the manifest no longer names.
 
 use std::iter::successors;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::guard::Guard;
-use super::held::is_place;
+use super::guard;
 use super::kernel;
-use super::place::occupied;
 use super::worker::Worker;
 use crate::escape;
 use crate::manifest::{AbsPath, BindOptions, Kind};
 use crate::plan::{Action, Item, Plan};
 use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, Report, State};
-use crate::walk::{self, Mounts, Stat};
+use crate::walk::{self, Mounts};
 
 /// Something that was taken away.
 #[derive(Debug)]
@@ -84,92 +82,38 @@ pub fn remove(worker: &mut Worker<'_, '_>, unwanted: &[&EntryReport]) -> Vec<Rem
     gone
 }
 
-/// Takes away the guard of an earlier run at a target where something else than a mount comes, with the empty file or directory that
-/// it is, or was, mounted on.
-pub fn guard_and_place(worker: &mut Worker<'_, '_>, target: &AbsPath, what: &str) -> Result<()> {
-    if worker.tree.is_new() {
-        return Ok(());
-    }
-    // An error of this look comes up again, and is said, where the entry is placed.
-    let Ok(Some((dir, stat))) = worker.look(target) else { return Ok(()) };
-    if is_guard(worker, &stat) {
-        if let Some((_, place, stat)) = covered(dir.as_fd(), target.name())
-            && !is_place(place.as_fd(), &stat)
-        {
-            return Err(occupied(&stat, what));
-        }
-        guard(worker, target)?;
-    } else if !matches!(worker.previous.state(target), Some(State::Guarded | State::Skipped)) {
-        return Ok(());
-    }
-    worker.target.forget(target.as_str());
-    remove_placeholder(worker, target)
-}
-
-fn is_guard(worker: &Worker<'_, '_>, stat: &Stat) -> bool {
-    stat.is_mount_root() && worker.guard.identities().contains(&Some(stat.identity()))
-}
-
-/// The directory without the mounts in it, with the file or directory that a mount at `name` covers; none after an error.
-#[must_use]
-pub fn covered(dir: BorrowedFd<'_>, name: &str) -> Option<(OwnedFd, OwnedFd, Stat)> {
-    let dir = kernel::without_mounts(dir).ok()?;
-    let place = walk::look(dir.as_fd(), name, Mounts::Enter).ok()?;
-    let stat = walk::stat(place.as_fd()).ok()?;
-    Some((dir, place, stat))
-}
-
-/// Takes away the guard of an earlier run that is mounted at a target.
-pub fn guard(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
-    if worker.tree.is_new() {
-        return Ok(());
-    }
-    let failed = |errno| Problem::os("cannot take the guard away", errno);
-    while let Some((dir, stat)) = worker.look(target)? {
-        if !is_guard(worker, &stat) {
-            return Ok(());
-        }
-        worker.target.forget(target.as_str());
-        let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
-        kernel::detach(mount.as_fd()).map_err(failed)?;
-        worker.unguarded.push((target.clone(), stat.is_dir()));
-    }
-    Ok(())
-}
-
-/// Puts back what was taken away, guards among it, for a run that failed after it.
+/// Puts back what was taken away, guards among it, for a run that failed after it. A link or a copy that the run placed there comes from
+/// a store, and stays.
 pub fn restore(worker: &mut Worker<'_, '_>, removed: &[Removed]) {
+    let is_placed = |worker: &Worker<'_, '_>, target: &AbsPath| {
+        let placed = [State::Linked, State::Copied];
+        worker.entries.iter().any(|entry| entry.target == *target && placed.contains(&entry.state))
+    };
     for one in removed.iter().rev() {
+        let target = &one.entry.target;
         if let Some(options) = one.options
+            && !is_placed(worker, target)
             && let Err(problem) = put_back(worker, &one.entry, options)
         {
-            worker.warnings.push(problem.at(one.entry.target.to_string()));
-        }
-    }
-    for (target, directory) in std::mem::take(&mut worker.unguarded) {
-        if let Err(problem) = guard_again(worker, &target, directory) {
             worker.warnings.push(problem.at(target.to_string()));
         }
     }
-}
-
-/// Mounts a guard again. A link or a copy that was placed meanwhile comes from the store, and needs none.
-fn guard_again(worker: &mut Worker<'_, '_>, target: &AbsPath, directory: bool) -> Result<()> {
-    let failed = |errno| Problem::os("cannot put the guard back", errno);
-    if let Some((dir, stat)) = worker.look(target)? {
-        let found = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
-        if !is_place(found.as_fd(), &stat) {
-            return Ok(());
+    for (target, directory) in std::mem::take(&mut worker.unguarded) {
+        if !is_placed(worker, &target)
+            && let Err(problem) = guard::put_back(worker, &target, directory)
+        {
+            worker.warnings.push(problem.at(target.to_string()));
         }
     }
-    let node = walk::again(worker.guard.node(directory)?).map_err(failed)?;
-    mount_again(worker, (target, directory), node.as_fd(), Guard::OPTIONS)
 }
 
 fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptions) -> Result<()> {
     let target = &entry.target;
     let failed = |errno| Problem::os("cannot put it back", errno);
     let directory = entry.kind == Kind::Directory;
+    if matches!(entry.state, State::Guarded | State::Skipped) {
+        return guard::put_back(worker, target, directory);
+    }
     if entry.state == State::Linked {
         let above = target.parent().unwrap_or_else(AbsPath::root);
         let dirs = OFlags::PATH | OFlags::DIRECTORY;
@@ -177,27 +121,22 @@ fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptio
             .and_then(|dir| rustix::fs::symlinkat(entry.source.as_str(), dir, target.name()))
             .map_err(failed);
     }
-    let source = if matches!(entry.state, State::Guarded | State::Skipped) {
-        walk::again(worker.guard.node(directory)?.as_fd())
-    } else {
-        walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter)
-    };
+    // It never went away.
+    if worker.look(target)?.is_some_and(|(_, stat)| stat.is_mount_root()) {
+        return Ok(());
+    }
+    let source = walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter);
     mount_again(worker, (target, directory), source.map_err(failed)?.as_fd(), options)
 }
 
 /// Mounts at a target what was mounted there before.
-fn mount_again(
+pub fn mount_again(
     worker: &mut Worker<'_, '_>,
     (target, directory): (&AbsPath, bool),
     source: BorrowedFd<'_>,
     options: BindOptions,
 ) -> Result<()> {
     let failed = |errno| Problem::os("cannot put it back", errno);
-    match worker.look(target)? {
-        // It never went away.
-        Some((_, stat)) if stat.is_mount_root() => return Ok(()),
-        _ => {}
-    }
     let parent = target.parent().unwrap_or_else(AbsPath::root);
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
     let dir = match walk::open_below(worker.tree.root.as_fd(), &parent, dirs, Mounts::Enter) {
@@ -281,9 +220,9 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
 }
 
 /// What a mount was put on has mode 000 and nothing in it; anything else is not ours to remove.
-fn remove_placeholder(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
+pub fn remove_placeholder(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
     let Some((dir, stat)) = worker.look(target)? else { return Ok(()) };
-    if stat.mode() != 0 || stat.is_mount_root() || (stat.is_file() && stat.size() != 0) {
+    if !guard::may_be_place(&stat) {
         return Ok(());
     }
     let flags = if stat.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };

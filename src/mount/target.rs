@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::guard::Guard;
+use super::guard::{self, Guard};
 use super::held::{Comparison, Held, has_own_disk};
+use super::judge;
 use super::owner::{self, Wanted};
 use super::worker::{Worker, is_pattern};
-use super::{judge, removed};
 use crate::create::{self, Attributes};
 use crate::escape;
 use crate::manifest::parents::Said;
@@ -111,7 +111,7 @@ impl Worker<'_, '_> {
     ) -> Result<Spot> {
         let source = from.map(|(_, stat)| stat);
         let directory = item.entry.kind == Kind::Directory;
-        let guard = self.guard.identities();
+        let guards = self.guard.identities();
         let dir = self.parent(item, target)?;
         let name = target.name();
         let failed = |errno| {
@@ -130,14 +130,10 @@ impl Worker<'_, '_> {
             Err(Errno::EXIST) => walk::stat_at(dir, name).map_err(failed)?,
             Err(errno) => return Err(failed(errno)),
         };
-        let fits = if directory { stat.is_dir() } else { stat.is_file() };
-        if stat.is_symlink() || (source.is_some() && !fits) {
-            let wanted = if directory { "a directory" } else { "a regular file" };
-            return Err(walk::wrong_type(dir, target.as_str(), &stat, wanted));
-        }
+        fits(item, target, source, (dir, &stat))?;
         let place = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
         if stat.is_mount_root() {
-            let guarded = guard.contains(&Some(stat.identity()));
+            let guarded = guards.contains(&Some(stat.identity()));
             match source {
                 Some(source) if source.identity() == stat.identity() => return Ok(Spot::Done(place)),
                 // Another file system on a disk needs no guard.
@@ -172,21 +168,23 @@ impl Worker<'_, '_> {
         target: &AbsPath,
         from: Option<(&AbsPath, &Stat)>,
     ) -> Result<Spot> {
-        let covered = self.look(target)?.and_then(|(dir, _)| removed::covered(dir.as_fd(), target.name()));
-        let spot =
-            covered.map(|(dir, place, stat)| self.uncovered(item, target, from, place, (dir.as_fd(), &stat)));
+        let covered = self.look(target)?.and_then(|(dir, _)| guard::covered(dir.as_fd(), target.name()));
+        let spot = covered.map(|(dir, place, stat)| {
+            fits(item, target, from.map(|(_, stat)| stat), (dir.as_fd(), &stat))?;
+            self.uncovered(item, target, from, place, (dir.as_fd(), &stat))
+        });
         let spot = spot.transpose()?;
-        removed::guard(self, target)?;
-        match spot {
-            // In the mount where it was found nothing else can be mounted on it.
-            Some(Spot::Free(_)) => {
-                let parent = self.parent_again(target)?;
+        guard::remove(self, target)?;
+        let below = self.look(target)?.filter(|(_, stat)| !stat.is_mount_root());
+        match (spot, below) {
+            (Some(Spot::Free(_)), Some((parent, _))) => {
                 let place = walk::look(parent.as_fd(), target.name(), Mounts::Enter)
                     .map_err(|errno| Problem::os(format!("cannot look at {target}"), errno))?;
                 Ok(Spot::Free(place))
             }
-            Some(spot) => Ok(spot),
-            None => self.spot(item, target, from),
+            (Some(spot), Some(_)) => Ok(spot),
+            // Another mount was below the guard.
+            _ => self.spot(item, target, from),
         }
     }
 
@@ -206,7 +204,10 @@ impl Worker<'_, '_> {
         }
         let held = Held::at(dir, target.name(), stat)
             .map_err(|errno| Problem::os(format!("cannot look at {target}"), errno))?;
-        if let Some(held) = held.filter(|_| !(stat.is_dir() && self.has_entries_only(place.as_fd(), target)))
+        // Of a running system, a guard would hide entries that are in use.
+        let sources = source.is_some() || !live;
+        if let Some(held) =
+            held.filter(|_| !(stat.is_dir() && self.has_entries_only(place.as_fd(), target, sources)))
         {
             match from.map(|(path, source)| self.compare(item, (target, path), source, &held)) {
                 Some(Comparison::Stored) if live && held.is_written() => return Ok(Spot::Stands),
@@ -292,6 +293,22 @@ impl Worker<'_, '_> {
         }
         self.mount_guard(path, place.as_fd())
     }
+}
+
+/// Refuses something at a target that an entry, or for want of one a guard, cannot be mounted on.
+fn fits(
+    item: &Item<'_>,
+    target: &AbsPath,
+    source: Option<&Stat>,
+    (dir, stat): (BorrowedFd<'_>, &Stat),
+) -> Result<()> {
+    let directory = item.entry.kind == Kind::Directory;
+    let fits = if directory { stat.is_dir() } else { stat.is_file() };
+    if stat.is_symlink() || (source.is_some() && !fits) {
+        let wanted = if directory { "a directory" } else { "a regular file" };
+        return Err(walk::wrong_type(dir, target.as_str(), stat, wanted));
+    }
+    Ok(())
 }
 
 /// Whether this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until

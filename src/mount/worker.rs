@@ -4,9 +4,8 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use super::guard::Guard;
+use super::guard::{self, Guard};
 use super::kernel;
-use super::removed;
 use super::root::{Sysroot, Tree};
 use super::source::Source;
 use super::store::Opened;
@@ -225,9 +224,9 @@ impl Worker<'_, '_> {
     fn place_one(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<()> {
         let entry = item.entry;
         let found = self.source(item, source)?;
-        if entry.method != Method::Bind || matches!(found, Source::Link) {
+        if entry.method != Method::Bind || matches!(found, Source::Link | Source::Absent) {
             let what = if entry.method == Method::Copy { "the copy" } else { "the link" };
-            removed::guard_and_place(self, target, what)?;
+            guard::make_room(self, target, what)?;
         }
         let mut versions = self.left(&item.store.path, target, source);
         let is_in_place = self.is_in_place(item, target, source, &found)?;
