@@ -16,6 +16,14 @@ tests![
     none_hides_what_lies_below_it_at_last: Disk,
     none_is_mounted_over_a_tmpfs_with_data: Disk,
     the_place_of_one_is_no_version: Disk,
+    one_is_put_back_on_an_ordinary_place: Disk,
+    places_are_known_without_a_report: Disk,
+    what_a_failed_run_placed_is_recorded: Disk,
+    what_a_failed_run_placed_can_be_emptied: Disk,
+    a_file_on_a_store_is_no_place: Disk,
+    other_things_below_one_stay: Disk,
+    none_hides_entries_in_use: Disk,
+    one_goes_where_nothing_is_to_come: Disk,
 ];
 
 fn manifest(entries: &Value) -> Value {
@@ -52,10 +60,7 @@ fn one_gives_way_to_a_link_and_a_copy() {
         fs::write(machine.at("/late/etc").join(name), "kept").unwrap();
     }
     // A run that fails for another reason does not cover them again.
-    fs::write(machine.at("/persist/bad"), "a file").unwrap();
-    let mut more = entries.clone();
-    more.as_array_mut().unwrap().push(json!({ "directory": "/bad", "store": "/persist" }));
-    machine.manifest(&manifest(&more));
+    with_a_failure(&machine, &entries);
     for _ in 0..2 {
         let output = machine.run_live(&[]).expect(1);
         assert_eq!(output.stderr.matches("warning: ").count(), 0, "{output:?}");
@@ -152,4 +157,146 @@ fn the_place_of_one_is_no_version() {
     for name in ["copy", "symlink"] {
         assert_eq!(fs::read_to_string(machine.at("/late/etc").join(name)).unwrap(), "precious");
     }
+}
+
+/// A second manifest with one required entry more, whose source is a file.
+fn with_a_failure(machine: &Machine, entries: &Value) {
+    fs::write(machine.at("/persist/bad"), "a file").unwrap();
+    let mut more = entries.clone();
+    more.as_array_mut().unwrap().push(json!({ "directory": "/bad", "store": "/persist" }));
+    machine.manifest(&manifest(&more));
+}
+
+fn one_is_put_back_on_an_ordinary_place() {
+    let (machine, late) = without_late(&json!([]));
+    fs::create_dir(machine.at("/o")).unwrap();
+    fs::set_permissions(machine.at("/o"), fs::Permissions::from_mode(0o755)).unwrap();
+    let entries = json!([{ "directory": "/o", "store": "/late" }]);
+    machine.manifest(&manifest(&entries));
+    machine.run_live(&[]).ok();
+    assert!(machine.mount_at("/o").unwrap().has("ro"));
+    late.mount(machine.at("/late"));
+    with_a_failure(&machine, &entries);
+    machine.run_live(&[]).expect(1).says(&["/bad: "]);
+    assert!(machine.mount_at("/o").unwrap().has("ro"));
+    assert!(fs::write(machine.at("/o/lost"), "").is_err());
+}
+
+fn places_are_known_without_a_report() {
+    let entries = json!([
+        { "directory": "/setgid/d", "store": "/late", "method": "symlink" },
+        { "file": "/etc/s", "store": "/late", "method": "symlink" },
+        { "file": "/etc/c", "store": "/late", "method": "copy" },
+        { "file": "/etc/new", "store": "/late" },
+    ]);
+    let (machine, late) = without_late(&json!([]));
+    fs::create_dir(machine.at("/setgid")).unwrap();
+    fs::set_permissions(machine.at("/setgid"), fs::Permissions::from_mode(0o2755)).unwrap();
+    // A run that fails takes its guards away again, and their places stay.
+    with_a_failure(&machine, &entries);
+    machine.run_live(&[]).expect(1);
+    assert_eq!(stat(machine.at("/etc/c")).0 & 0o7777, 0);
+    fs::remove_file("/run/imp-mount/report.json").unwrap();
+    late.mount(machine.at("/late"));
+    fs::create_dir_all(machine.at("/late/etc")).unwrap();
+    fs::create_dir_all(machine.at("/late/setgid/d")).unwrap();
+    fs::write(machine.at("/late/etc/s"), "kept").unwrap();
+    fs::write(machine.at("/late/etc/c"), "kept").unwrap();
+    machine.manifest(&manifest(&entries));
+    machine.run_live(&["--adopt"]).ok();
+    machine.run_live(&[]).ok();
+    for path in ["/setgid/d", "/etc/s", "/etc/new"] {
+        assert_eq!(fs::read_link(machine.at(path)).unwrap().to_str(), Some(&*format!("/late{path}")));
+    }
+    assert_eq!(fs::read_to_string(machine.at("/etc/c")).unwrap(), "kept");
+    assert_eq!(fs::read_dir(machine.at("/late/etc")).unwrap().count(), 2);
+}
+
+fn failed_run_with_a_copy_changed_to(content: &str) {
+    let entries = json!([{ "file": "/etc/c", "store": "/late", "method": "copy" }]);
+    let (machine, late) = without_late(&entries);
+    late.mount(machine.at("/late"));
+    fs::create_dir(machine.at("/late/etc")).unwrap();
+    fs::write(machine.at("/late/etc/c"), "old").unwrap();
+    with_a_failure(&machine, &entries);
+    machine.run_live(&[]).expect(1);
+    assert_eq!(state("/etc/c"), "copied");
+    fs::write(machine.at("/etc/c"), content).unwrap();
+    fs::set_permissions(machine.at("/etc/c"), fs::Permissions::from_mode(0o0)).unwrap();
+    machine.run_live(&["--adopt"]).ok();
+    assert_eq!(fs::read_to_string(machine.at("/late/etc/c")).unwrap(), content);
+}
+
+fn what_a_failed_run_placed_is_recorded() {
+    failed_run_with_a_copy_changed_to("new");
+}
+
+fn what_a_failed_run_placed_can_be_emptied() {
+    failed_run_with_a_copy_changed_to("");
+}
+
+fn a_file_on_a_store_is_no_place() {
+    let entries = json!([
+        { "directory": "/a", "store": "/late" },
+        { "file": "/a/f", "store": "/persist", "method": "copy", "required": false },
+    ]);
+    let (machine, late) = without_late(&entries);
+    assert_eq!(state("/a/f"), "guarded");
+    late.mount(machine.at("/late"));
+    fs::create_dir_all(machine.at("/late/a")).unwrap();
+    fs::create_dir_all(machine.at("/persist/a")).unwrap();
+    fs::write(machine.at("/persist/a/f"), "other").unwrap();
+    fs::write(machine.at("/late/a/f"), "").unwrap();
+    fs::set_permissions(machine.at("/late/a/f"), fs::Permissions::from_mode(0o0)).unwrap();
+    let before = stat(machine.at("/late/a/f"));
+    machine.run_live(&[]).ok().says(&["/a/f: the target is a regular file already"]);
+    assert!(machine.mount_at("/a/f").unwrap().has("ro"));
+    detach(&machine.at("/a/f"));
+    assert_eq!((stat(machine.at("/late/a/f")), stat(machine.at("/a/f"))), (before, before));
+}
+
+fn other_things_below_one_stay() {
+    let (machine, _late) = without_late(&json!([]));
+    fs::write(machine.at("/persist/t"), "a file").unwrap();
+    fs::create_dir(machine.at("/persist/f")).unwrap();
+    fs::create_dir(machine.at("/t")).unwrap();
+    machine.run_inside(&["mount", "-t", "tmpfs", "tmpfs", "/t"]).ok();
+    fs::write(machine.at("/t/early"), "early").unwrap();
+    machine.run_inside(&["mkfifo", "/f"]).ok();
+    let entries = json!([
+        { "directory": "/t", "store": "/persist", "phase": "live" },
+        { "file": "/f", "store": "/persist", "phase": "live" },
+    ]);
+    machine.manifest(&manifest(&entries));
+    machine.run_live(&["--guard"]).ok();
+    fs::remove_file(machine.at("/persist/t")).unwrap();
+    fs::remove_dir(machine.at("/persist/f")).unwrap();
+    fs::write(machine.at("/persist/f"), "kept").unwrap();
+    let before = mounts().len();
+    let output = machine.run_live(&[]).expect(1);
+    output.says(&["/t: something else is mounted there"]).says(&["/f is a FIFO, not a regular file"]);
+    assert_eq!(mounts().len(), before);
+    for path in ["/t", "/f"] {
+        assert!(machine.mount_at(path).unwrap().has("ro"), "{path}");
+    }
+}
+
+fn none_hides_entries_in_use() {
+    let inner = json!({ "directory": "/a/b", "store": "/persist", "required": false });
+    let (machine, _late) = without_late(&json!([inner]));
+    fs::write(machine.at("/a/b/data"), "data").unwrap();
+    machine.manifest(&manifest(&json!([{ "directory": "/a", "store": "/late" }, inner])));
+    machine.run_live(&[]).ok().says(&["/a: the target holds `b`"]);
+    assert!(machine.mount_at("/a").is_none());
+    assert_eq!(fs::read_to_string(machine.at("/a/b/data")).unwrap(), "data");
+    assert_eq!(["/a", "/a/b"].map(state), ["failed", "mounted"]);
+}
+
+fn one_goes_where_nothing_is_to_come() {
+    let (machine, late) = without_late(&json!([{ "file": "/etc/k", "store": "/late", "missing": "skip" }]));
+    assert!(machine.mount_at("/etc/k").unwrap().has("ro"));
+    late.mount(machine.at("/late"));
+    machine.run_live(&[]).ok();
+    assert!(machine.mount_at("/etc/k").is_none() && !machine.at("/etc/k").exists());
+    machine.run_live(&["--check"]).ok();
 }
