@@ -2,6 +2,7 @@
 
 pub mod adopt;
 mod completions;
+pub mod known;
 mod line;
 mod lost;
 mod man;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::ctl::scan::rules::{Rule, Rules};
+use crate::ctl::known::known;
 use crate::ctl::system::System;
 use crate::escape;
 use crate::manifest::AbsPath;
@@ -29,8 +29,6 @@ pub struct Belongs {
     named: BTreeMap<String, BTreeSet<String>>,
     /// The units that run as a user.
     users: BTreeMap<String, BTreeSet<String>>,
-    /// What some places are, in words.
-    known: Vec<(Rules, &'static str)>,
 }
 
 impl Belongs {
@@ -58,12 +56,6 @@ impl Belongs {
                 .filter(|name| Path::new(name).extension().is_some_and(|it| it == "conf"))
             {
                 this.tmpfiles(&name, &text(system, &format!("{folder}/{name}")));
-            }
-        }
-        for (pattern, words) in include_str!("known").lines().filter_map(|line| line.split_once('\t')) {
-            let mut rules = Rules::default();
-            if rules.pattern(pattern, Rule::Kept).is_ok() {
-                this.known.push((rules, words));
             }
         }
         this
@@ -132,12 +124,6 @@ impl Belongs {
         }
     }
 
-    /// What a path is, in words; empty where that is not known.
-    #[must_use]
-    pub fn what(&self, path: &str) -> &'static str {
-        self.known.iter().find(|(rules, _)| rules.verdict_of(path).kept).map_or("", |(_, words)| words)
-    }
-
     /// Whom a path belongs to: units, or files of rules. The user is the one that owns it.
     #[must_use]
     pub fn to(&self, path: &str, user: &str) -> BTreeSet<String> {
@@ -197,10 +183,10 @@ fn claimants(claims: &BTreeMap<String, BTreeSet<String>>, path: &str) -> BTreeSe
     if !inside.is_empty() {
         return inside;
     }
-    let shared = ["/var/lib", "/var/lib/private", "/var/log", "/var/spool", "/var/db", "/var/cache"];
+    let is_shared = |path| known().shared.contains_key(path) || ["/var/log", "/var/cache"].contains(&path);
     let mut above = path;
     while let Some((parent, _)) = above.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
-        if let Some(found) = claims.get(parent).filter(|_| !shared.contains(&parent)) {
+        if let Some(found) = claims.get(parent).filter(|_| !is_shared(parent)) {
             return found.clone();
         }
         above = parent;

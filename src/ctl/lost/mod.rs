@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueHint};
 
+use super::known::known;
 use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
 use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Totals};
@@ -25,25 +26,6 @@ use crate::table;
 use belongs::Belongs;
 use keeper::Keeper;
 
-/// Directories that are shared by so many that one names what is in them.
-pub const SHARED: [&str; 16] = [
-    "/",
-    "/etc",
-    "/home",
-    "/media",
-    "/mnt",
-    "/opt",
-    "/srv",
-    "/var",
-    "/var/db",
-    "/var/lib",
-    "/var/lib/private",
-    "/var/opt",
-    "/var/spool",
-    "/.rw-etc",
-    "/.rw-etc/upper",
-    "/.rw-etc/upper/*",
-];
 /// So many single files of one directory get a line each in a configuration.
 const LINES: usize = 10_000;
 /// What links that the system makes at every boot point to.
@@ -204,7 +186,7 @@ fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Resu
         let refused = |reason| Failure::Unable(Problem::new(format!("{}: {reason}", escape::name(text))));
         rules.pattern(text, rule).map_err(refused)
     };
-    SHARED.iter().try_for_each(|shared| pattern(shared, Rule::Shared))?;
+    known().shared.keys().try_for_each(|shared| pattern(shared, Rule::Shared))?;
     pattern("/etc/imp-mount", Rule::System)?;
     if let Some(manifest) = manifest {
         kept(&mut rules, manifest);
@@ -314,7 +296,7 @@ fn describe(rows: &[Row], system: &System) -> Vec<Finding> {
             let packages = packages.get(path).into_iter().flatten();
             to.extend(packages.map(|package| format!("package {package}")));
         }
-        described.push(Finding { row: row.clone(), user, group, belongs: to, what: belongs.what(path) });
+        described.push(Finding { row: row.clone(), user, group, belongs: to, what: known().what(path) });
     }
     described
 }

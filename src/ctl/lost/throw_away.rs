@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use super::Options;
+use crate::ctl::known::known;
 use crate::ctl::output::Failure;
 use crate::ctl::scan::rules::{Rule, Rules};
 use crate::ctl::system::System;
 use crate::escape;
 use crate::problem::Problem;
 
-/// The list that is built in.
-pub const LIST: &str = include_str!("throw-away");
 /// Where a system's own list is.
 const FILE: &str = "/etc/imp-mount/throw-away";
 /// What NixOS's activation makes in a root that is empty at every boot; elsewhere these files may say what nothing else does.
@@ -19,7 +18,9 @@ const ACTIVATED: [&str; 6] =
 
 /// Adds all of it to the rules, what decides last.
 pub fn add(rules: &mut Rules, options: &Options, system: &System, built: bool) -> Result<(), Failure> {
-    lines(rules, LIST, "the built-in list")?;
+    for pattern in known().disposable.keys() {
+        line(rules, pattern, || "the built-in list".to_owned())?;
+    }
     if built && system.has("/etc/NIXOS") {
         lines(rules, &ACTIVATED.join("\n"), "the built-in list")?;
     }

@@ -4,26 +4,12 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::route;
+use crate::ctl::known::known;
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Manifest};
 use crate::problem::{Problem, Result};
 use crate::transfer::staging;
 use crate::walk::{self, Mounts};
-
-/// Made anew by every boot or build, or nobody's data.
-const THROW_AWAY: [&str; 11] = [
-    "/boot",
-    "/dev",
-    "/lost+found",
-    "/nix",
-    "/proc",
-    "/run",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/var/cache",
-    "/var/tmp",
-];
 
 /// What lies beside what the manifest names: what is in the directories above its entries. Links are left out, as most are
 /// made by the system, and so is imp-mount's own directory.
@@ -35,7 +21,9 @@ pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     let is_named = |path: &AbsPath, what: Type| {
         is_store(path)
             || above.contains(path.as_str())
-            || THROW_AWAY.contains(&path.as_str())
+            || path.as_str() == "/nix"
+            || known().is_system(path.as_str())
+            || known().is_disposable(path.as_str())
             || coverage.entry(path, what).is_some()
     };
     let mut rest = BTreeSet::new();

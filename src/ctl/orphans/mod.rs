@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use rustix::fs::OFlags;
 
-use super::lost::SHARED;
+use super::known::known;
 use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
 use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Subject, Totals};
@@ -26,28 +26,6 @@ use crate::walk::{self, Mounts};
 /// Where NixOS keeps its generations, and where in each the manifest is.
 const GENERATIONS: &str = "/nix/var/nix/profiles";
 const IN_GENERATION: &str = "etc/imp-mount/manifest";
-/// What a converted disk has from the system that was installed on it, and NixOS makes anew.
-const OLD_SYSTEM: [&str; 19] = [
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/proc",
-    "/run",
-    "/sbin",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/var/cache",
-    "/var/empty",
-    "/var/lock",
-    "/var/run",
-    "/var/tmp",
-    "/nix/var/nix/gcroots",
-];
 
 /// Say what lies on the stores and no entry names any more
 ///
@@ -255,7 +233,7 @@ impl<'m> Context<'m> {
     /// What entries keep on a store, and what else is used of it.
     fn rules(&self, index: usize, mount: &Mount) -> Rules {
         let mut rules = Rules::default();
-        for shared in SHARED {
+        for shared in known().shared.keys() {
             // Written by us, and tested.
             let _ = rules.pattern(shared, Rule::Shared);
         }
@@ -336,7 +314,7 @@ impl<'m> Context<'m> {
             remarks.push("a Nix store: leave it to nix".to_owned());
         } else if below.as_str() == "/lost+found" {
             remarks.push("what fsck found".to_owned());
-        } else if convert == Some(&store.path) && OLD_SYSTEM.into_iter().any(is_in) {
+        } else if convert == Some(&store.path) && is_old_system(below.as_str()) {
             remarks.push("of the system before it was converted".to_owned());
         }
         remarks
@@ -346,4 +324,10 @@ impl<'m> Context<'m> {
 /// A path of a walk, where it is text.
 fn path_of(bytes: &[u8]) -> Option<AbsPath> {
     AbsPath::parse(str::from_utf8(bytes).ok()?).ok()
+}
+
+/// Whether a converted disk has it from the system that was installed on it, and NixOS makes it anew.
+fn is_old_system(path: &str) -> bool {
+    let is_etc = path == "/etc" || path.starts_with("/etc/");
+    is_etc || known().is_system(path) || known().is_disposable(path)
 }

@@ -194,8 +194,8 @@ impl Rules {
     }
 
     /// What the rules say of one path, without what they say of those above it.
-    #[must_use]
-    pub fn verdict_of(&self, path: &str) -> Verdict {
+    #[cfg(test)]
+    fn verdict_of(&self, path: &str) -> Verdict {
         let (mut state, mut verdict) = self.start();
         for name in path.split('/').filter(|name| !name.is_empty()) {
             (state, verdict) = self.step(&state, name.as_bytes());

@@ -1,0 +1,213 @@
+//! What is known of paths: the one table that audits, presets of the NixOS module and looks at a system go by.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::pattern;
+
+const TEXT: &str = include_str!("paths.toml");
+
+/// Why something matters, the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// It opens something, or lets people in.
+    Key,
+    /// It cannot be had again.
+    #[default]
+    Data,
+    /// Others know the machine by it, or it knows others by it.
+    Identity,
+    /// What happened.
+    History,
+    /// Without it something has to be set or waited for once more.
+    Comfort,
+}
+
+/// One row of state.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct Row {
+    /// What it is, in words.
+    pub what: String,
+    /// Why it matters.
+    pub class: Class,
+    /// Whether it is a file.
+    pub file: bool,
+    /// Whose it has to be where it is created; root's if not said.
+    pub user: Option<String>,
+    /// The group.
+    pub group: Option<String>,
+    /// The mode; 0755 if not said.
+    pub mode: Option<String>,
+    /// Options of the mount.
+    pub options: Vec<String>,
+    /// The group of `imp-mount.persist` that keeps it.
+    pub preset: Option<String>,
+    /// The option of NixOS that brings it.
+    pub option: Option<String>,
+    /// Further options that have to be.
+    pub and: Vec<String>,
+    /// Options that must not be.
+    pub not: Vec<String>,
+    /// The option that says where it is.
+    pub follows: Option<String>,
+    /// Whether options say whose it is.
+    pub owners: bool,
+    /// The unit that brings it.
+    pub unit: Option<String>,
+    /// Whether it is on every system.
+    pub always: bool,
+    /// Whether systemd gives it to a dynamic user.
+    pub private: bool,
+}
+
+impl Row {
+    /// The unit that brings it: the one that is said, or the one that is called as the option is.
+    #[must_use]
+    pub fn unit(&self) -> Option<String> {
+        let called = |option: &String| Some(format!("{}.service", option.rsplit('.').next()?));
+        self.unit.clone().or_else(|| self.option.as_ref().and_then(called))
+    }
+
+    /// What it is, where that says more than the name of its unit.
+    fn words(&self) -> &str {
+        let is_name = self.option.as_ref().is_some_and(|option| option.ends_with(&self.what));
+        if is_name { "" } else { &self.what }
+    }
+}
+
+/// The table.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// May be lost at every boot.
+    pub disposable: BTreeMap<String, String>,
+    /// Comes with an installed system.
+    pub system: BTreeMap<String, String>,
+    /// Shared by many, so that what is in it is named.
+    pub shared: BTreeMap<String, String>,
+    /// State.
+    pub state: BTreeMap<String, Row>,
+}
+
+/// The table. It is part of the program, and a test reads it: what cannot be read here would be empty.
+#[must_use]
+pub fn known() -> &'static Known {
+    static KNOWN: LazyLock<Known> = LazyLock::new(|| toml::from_str(TEXT).unwrap_or_default());
+    &KNOWN
+}
+
+impl Known {
+    /// What is known of the state at a path: by the path itself, or by a pattern.
+    #[must_use]
+    pub fn state(&self, path: &str) -> Option<&Row> {
+        let by_pattern = || self.state.iter().find(|(known, _)| fits(known, path)).map(|(_, row)| row);
+        self.state.get(path).or_else(by_pattern)
+    }
+
+    /// What a path is, in words; empty where that is not known, or the name of its unit says it.
+    #[must_use]
+    pub fn what(&self, path: &str) -> &str {
+        let by_pattern = || self.shared.iter().find(|(known, _)| fits(known, path)).map(|(_, what)| what);
+        let others = || self.system.get(path).or_else(by_pattern).map_or("", String::as_str);
+        self.state(path).map_or_else(others, Row::words)
+    }
+
+    /// Whether a path, or one above it, may be lost.
+    #[must_use]
+    pub fn is_disposable(&self, path: &str) -> bool {
+        upwards(path).any(|above| {
+            let name = above.rsplit('/').next().unwrap_or_default();
+            self.disposable.contains_key(above)
+                || self.disposable.contains_key(name)
+                || self.disposable.keys().any(|known| fits(known, above))
+        })
+    }
+
+    /// Whether a path, or one above it, comes with an installed system.
+    #[must_use]
+    pub fn is_system(&self, path: &str) -> bool {
+        upwards(path).any(|above| self.system.contains_key(above))
+    }
+}
+
+/// Whether a key of the table that is a pattern means a path.
+fn fits(known: &str, path: &str) -> bool {
+    let is_pattern = known.contains(['*', '?', '[']);
+    is_pattern
+        && known.split('/').count() == path.split('/').count()
+        && known.split('/').zip(path.split('/')).all(|(known, name)| pattern::matches(known, name))
+}
+
+/// A path and those above it, without `/`.
+fn upwards(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
+        .filter(|path| !path.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ctl::scan::rules::{Rule, Rules};
+    use crate::manifest::{AbsPath, mode};
+
+    #[test]
+    fn the_table_can_be_read_and_holds_no_contradiction() {
+        let table: Known = toml::from_str(TEXT).unwrap();
+        assert!(!table.state.is_empty());
+        let mut rules = Rules::default();
+        for path in [&table.disposable, &table.system, &table.shared].into_iter().flat_map(BTreeMap::keys) {
+            rules.pattern(path, Rule::Kept).unwrap();
+        }
+        for (path, row) in &table.state {
+            rules.pattern(path, Rule::Kept).unwrap();
+            assert_eq!(AbsPath::parse(path).unwrap().as_str(), path, "in its normal form");
+            assert!(!row.what.is_empty(), "{path}: in no words");
+            assert!(
+                row.mode.as_ref().is_none_or(|text| mode::parse(text, !row.file).is_ok()),
+                "{path}: mode"
+            );
+            assert!(!row.private || path.starts_with("/var/lib/private/"), "{path}: private");
+            assert!(!row.file || row.options.is_empty(), "{path}: a file needs no options");
+            assert!(row.option.is_some() || (row.follows.is_none() && !row.owners), "{path}: no option");
+            assert!(
+                row.preset.is_none() || row.option.is_some() || row.always || row.class != Class::Data,
+                "{path}: nothing brings it"
+            );
+            assert!(!table.is_disposable(path) && !table.is_system(path), "{path}: disposable, and state");
+            assert!(!table.shared.contains_key(path), "{path}: shared, and state");
+        }
+        for path in table.disposable.keys() {
+            assert!(!table.system.contains_key(path) && !table.shared.contains_key(path), "{path}: twice");
+            // What lies in something disposable is disposable anyway.
+            let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+            assert!(!table.is_disposable(above), "{path}: said of a directory above it");
+        }
+        for path in table.system.keys() {
+            assert!(!table.shared.contains_key(path), "{path}: twice");
+        }
+    }
+
+    #[test]
+    fn paths_names_and_patterns() {
+        let table = known();
+        for path in
+            ["/var/cache/x", "/home/ada/.cache/x", "/root/.Xauthority", "/etc/resolv.conf.bak", "/tmp"]
+        {
+            assert!(table.is_disposable(path), "{path}");
+        }
+        for path in ["/var", "/home/ada", "/var/lib/systemd", "/etc"] {
+            assert!(!table.is_disposable(path), "{path}");
+        }
+        assert_eq!(table.what("/etc/ssh/ssh_host_rsa_key"), "a key that SSH clients know the machine by");
+        assert_eq!(table.what("/var/lib/plex"), "");
+        assert_eq!(table.state("/var/lib/plex").unwrap().unit().unwrap(), "plex.service");
+        assert_eq!(table.what("/usr"), "programs");
+        assert_eq!(table.what("/.rw-etc/upper/x"), table.what("/.rw-etc/upper/x/y"));
+    }
+}
