@@ -176,7 +176,7 @@ pub fn stat_at<N: Arg>(dir: BorrowedFd<'_>, name: N) -> Result<Stat, Errno> {
 
 /// What is open.
 pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
-    statx(fd, "", AtFlags::EMPTY_PATH).map(Stat)
+    statx(fd, c"", AtFlags::EMPTY_PATH).map(Stat)
 }
 
 fn statx<N: Arg>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Statx, Errno> {

@@ -59,7 +59,7 @@ pub fn store(
     before: Option<&StoreReport>,
 ) -> Vec<Finding> {
     let store = &plan.manifest.stores[index];
-    let fd = opened.attached();
+    let fd = opened.cursor.base();
     let mut findings: Vec<_> = volatile(fd, mount, before).into_iter().collect();
     findings.extend(writable_above((root, &store.path), fd, prefix));
     findings.extend(writable(fd, &prefix.join(&store.path)));

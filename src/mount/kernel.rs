@@ -91,20 +91,13 @@ impl Kernel {
         let mut flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         flags.set(OpenTreeFlags::AT_RECURSIVE, submounts);
-        let tree = rustix::mount::open_tree(source, "", flags)?;
+        let tree = rustix::mount::open_tree(source, c"", flags)?;
         // Private, or what is mounted on the clone later would be mounted on the store as well.
         let mut attr = attributes_to_set(options);
         attr.propagation = MS_PRIVATE.into();
         // Flags are set on the clone alone: mounts below keep their own.
         sys::mount_setattr(tree.as_fd(), false, &attr)?;
         Ok(tree)
-    }
-
-    /// A clone of a part of a mount that is attached nowhere, with its options (Linux 6.15; EINVAL before).
-    pub fn clone_again(self, source: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        rustix::mount::open_tree(source, "", flags)
     }
 
     /// Mounts `source`, a directory or file, on `target`, which is `name` in `parent`.
@@ -159,7 +152,7 @@ impl Kernel {
         if !self.descriptors {
             return Err(Errno::NOSYS);
         }
-        rustix::mount::move_mount(mount, "", top, "", empty_paths() | MOVE_MOUNT_BENEATH)
+        rustix::mount::move_mount(mount, c"", top, c"", empty_paths() | MOVE_MOUNT_BENEATH)
     }
 }
 
@@ -175,19 +168,19 @@ pub fn covering(source: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) 
 
 /// Attaches a detached mount to a name on a root that no other process can reach yet.
 pub fn attach_at(mount: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) -> Result<(), Errno> {
-    rustix::mount::move_mount(mount, "", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    rustix::mount::move_mount(mount, c"", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// A second mount of a directory, attached nowhere, without anything that is mounted in it: it shows what that covers.
 pub fn without_mounts(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    rustix::mount::open_tree(dir, "", flags)
+    rustix::mount::open_tree(dir, c"", flags)
 }
 
 /// Attaches a detached mount.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::mount::move_mount(mount, "", target, "", empty_paths())
+    rustix::mount::move_mount(mount, c"", target, c"", empty_paths())
 }
 
 fn empty_paths() -> MoveMountFlags {

@@ -390,7 +390,7 @@ fn describe(
 fn mounts_of(plan: &Plan<'_>, stores: &[Result<Opened>], done: &mut Done) -> Vec<Option<Mount>> {
     let mut mounts = Vec::new();
     for (store, opened) in plan.manifest.stores.iter().zip(stores) {
-        let mount = opened.as_ref().ok().map(|opened| table::of(opened.attached())).transpose();
+        let mount = opened.as_ref().ok().map(|opened| table::of(opened.cursor.base())).transpose();
         mounts.push(mount.unwrap_or_else(|problem| {
             done.warnings.push(problem.at(format!("store {}", store.path)).remedy(WITHOUT_UTAB));
             None

@@ -45,15 +45,13 @@ impl Worker<'_, '_> {
             Spot::Free(place) => {
                 let parent = self.parent_again(target)?;
                 let name = target.name();
-                let store = opened(&mut self.stores, item.entry)?;
-                let (preset, inherited) = (store.preset, store.options);
-                let (from, to, wanted) = (source.fd.as_fd(), place.as_fd(), entry.options);
-                if let Some(preset) = preset {
-                    let preset = Some((preset, preset.without(wanted).without(inherited)));
-                    self.tree.bind_preset(from, to, wanted, preset)?;
-                } else {
-                    self.tree.bind(from, (parent.as_fd(), name), to, wanted, false)?;
-                }
+                self.tree.bind(
+                    source.fd.as_fd(),
+                    (parent.as_fd(), name),
+                    place.as_fd(),
+                    entry.options,
+                    false,
+                )?;
                 self.mounted.push(target.clone());
                 self.target.forget(target.as_str());
                 verify((parent.as_fd(), name), &source.stat)?;
@@ -68,9 +66,7 @@ impl Worker<'_, '_> {
         if !self.tree.kernel().has_descriptors() {
             return Ok(false);
         }
-        let (wanted, name) = (item.entry.options, target.name());
-        let store = opened(&mut self.stores, item.entry)?;
-        let (preset, inherited) = (store.preset, store.options);
+        let name = target.name();
         let dir = self.parent(item, target)?;
         // Mode 000, so that it guards itself should the mount ever go away.
         let made = if item.entry.kind == Kind::Directory {
@@ -83,8 +79,7 @@ impl Worker<'_, '_> {
             made => made.map_err(|errno| walk::explain(dir, target.as_str(), errno, "a directory"))?,
         }
         let dir = self.target.opened(target.folder()).unwrap_or(self.target.base());
-        let preset = preset.map(|preset| (preset, preset.without(wanted).without(inherited)));
-        self.tree.bind_fresh(source.fd.as_fd(), (dir, name), wanted, preset)?;
+        self.tree.bind_fresh(source.fd.as_fd(), (dir, name), item.entry.options)?;
         Ok(true)
     }
 

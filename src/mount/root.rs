@@ -222,35 +222,15 @@ impl Tree {
         })
     }
 
-    /// Mounts a directory or file on a name that this process made on a root that no other can reach. `preset` are the options that a clone
-    /// of the source has from the start, and those of them to clear.
+    /// Mounts a directory or file on a name that this process made on a root that no other can reach.
     pub fn bind_fresh(
         &mut self,
         source: BorrowedFd<'_>,
         place: (BorrowedFd<'_>, &str),
         options: BindOptions,
-        preset: Option<(BindOptions, BindOptions)>,
     ) -> Result<(), Problem> {
         let kernel = self.kernel;
-        self.staged_if_needed(|| {
-            let clone = clone_preset(kernel, source, options, preset)?;
-            kernel::attach_at(clone.as_fd(), place)
-        })
-    }
-
-    /// The same on something that is open.
-    pub fn bind_preset(
-        &mut self,
-        source: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-        options: BindOptions,
-        preset: Option<(BindOptions, BindOptions)>,
-    ) -> Result<(), Problem> {
-        let kernel = self.kernel;
-        self.staged_if_needed(|| {
-            let clone = clone_preset(kernel, source, options, preset)?;
-            kernel::attach(clone.as_fd(), target)
-        })
+        self.staged_if_needed(|| kernel::attach_at(kernel.clone_of(source, options, false)?.as_fd(), place))
     }
 
     /// The mount calls.
@@ -371,24 +351,6 @@ impl Tree {
             }
         }
         Ok(())
-    }
-}
-
-/// A clone with these options; `preset` are those that it has from the start, and those of them to clear.
-fn clone_preset(
-    kernel: Kernel,
-    source: BorrowedFd<'_>,
-    options: BindOptions,
-    preset: Option<(BindOptions, BindOptions)>,
-) -> Result<OwnedFd, Errno> {
-    match preset {
-        Some((preset, _)) if preset == options => kernel.clone_again(source),
-        Some((_, clear)) => {
-            let clone = kernel.clone_again(source)?;
-            kernel.set_options(clone.as_fd(), options, clear)?;
-            Ok(clone)
-        }
-        None => kernel.clone_of(source, options, false),
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::io::Errno;
 
 use super::guard::Guard;
-use super::kernel::{self, Kernel};
+use super::kernel;
 use super::root::{Sysroot, Tree, is_volatile};
 use crate::create::{self, Attributes};
 use crate::escape;
@@ -29,42 +29,13 @@ pub struct Opened {
     pub cursor: Cursor,
     /// The options of its mount, which every bind mount inherits.
     pub options: BindOptions,
-    /// Its directory on the mount that others see, where the walk is on a clone.
-    attached: Option<OwnedFd>,
-    /// The options of the clone, which a clone of a part of it has from the start.
-    pub preset: Option<BindOptions>,
 }
 
 impl Opened {
     /// A store that is open, with the options of its mount.
     #[must_use]
     pub fn new(fd: OwnedFd, options: BindOptions) -> Self {
-        Self { cursor: Cursor::new(fd), options, attached: None, preset: None }
-    }
-
-    /// Its directory on the mount that others see.
-    #[must_use]
-    pub fn attached(&self) -> BorrowedFd<'_> {
-        self.attached.as_ref().map_or(self.cursor.base(), AsFd::as_fd)
-    }
-
-    /// Walks on a clone of the store's mount that has these options, and is private: a clone of a part of it needs no call to set them.
-    /// Before Linux 6.15 there are no clones of clones, and nothing changes.
-    pub fn preset(&mut self, kernel: Kernel, options: BindOptions) -> Result<(), Errno> {
-        if self.preset.is_some() || !kernel.has_descriptors() {
-            return Ok(());
-        }
-        // With the mounts below it, or what they cover would be taken for the store's.
-        let clone = kernel.clone_of(self.cursor.base(), options, true)?;
-        match kernel.clone_again(clone.as_fd()) {
-            Err(Errno::INVAL) => return Ok(()),
-            again => drop(again?),
-        }
-        let attached = walk::again(self.cursor.base())?;
-        self.attached = Some(attached);
-        self.cursor = Cursor::new(clone);
-        self.preset = Some(options);
-        Ok(())
+        Self { cursor: Cursor::new(fd), options }
     }
 }
 

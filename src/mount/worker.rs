@@ -13,7 +13,7 @@ use crate::manifest::{AbsPath, Entry, Kind, Method};
 use crate::matches::Matches;
 use crate::names::Names;
 use crate::plan::{Action, Item, Need, Plan};
-use crate::problem::{Problem, Result, describe};
+use crate::problem::{Problem, Result};
 use crate::report::{EntryReport, Pending, Report, State};
 use crate::versions::{self, Versions};
 use crate::walk::{self, Cursor, Mounts};
@@ -56,38 +56,7 @@ pub struct Worker<'w, 'm> {
     pub setgid: bool,
 }
 
-/// From so many bind mounts on, a clone of a store with their options costs fewer calls than it saves.
-const PRESET_FROM: usize = 4;
-
 impl Worker<'_, '_> {
-    /// Prepares each store for the options that most of its entries have.
-    fn preset_options(&mut self) {
-        for (number, store) in self.stores.iter_mut().enumerate() {
-            let Ok(store) = store else { continue };
-            let mut options: Vec<_> = self
-                .plan
-                .items
-                .iter()
-                .filter(|item| {
-                    usize::from(item.entry.store) == number
-                        && item.action == Action::Place
-                        && item.entry.method == Method::Bind
-                })
-                .map(|item| item.entry.options)
-                .collect();
-            if options.len() < PRESET_FROM {
-                continue;
-            }
-            options.sort_unstable();
-            let runs = options.chunk_by(|one, other| one == other);
-            let Some(most) = runs.max_by_key(|run| run.len()).map(|run| run[0]) else { continue };
-            // Without it every mount is given its options, as on older kernels.
-            if let Err(errno) = store.preset(self.tree.kernel(), most) {
-                log::debug!("options are set for each mount: {}", describe(errno));
-            }
-        }
-    }
-
     /// Guards the place of every store that the kernel command line leaves out, so that what uses it by its own path does not
     /// write to memory.
     pub fn guard_stores(&mut self) {
@@ -103,9 +72,6 @@ impl Worker<'_, '_> {
 
     /// Does every entry.
     pub fn entries(&mut self) {
-        if self.tree.is_new() {
-            self.preset_options();
-        }
         let mut guarded: Option<&AbsPath> = None;
         for item in &self.plan.items {
             let entry = item.entry;

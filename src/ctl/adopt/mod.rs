@@ -192,7 +192,7 @@ fn adopt_all(
             .at(format!("store {}", on.path))
             .remedy("see `dmesg` for errors, and remount it writable"));
     }
-    let mount = table::of(opened.attached()).unwrap_or_default();
+    let mount = table::of(opened.cursor.base()).unwrap_or_default();
     let report = Report::read().unwrap_or_default();
     let before = report.stores.iter().find(|before| before.path == on.path.as_str());
     let place = (sysroot.fd.as_fd(), &sysroot.path);
