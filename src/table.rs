@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::str::FromStr;
 
 use rustix::fs::{self, AtFlags, StatxFlags};
 
@@ -43,14 +44,14 @@ impl Mount {
 /// Every mount in this namespace, in the order in which the kernel lists them: since Linux 6.8 the oldest first, which is not
 /// the order in which they cover each other once something was mounted beneath another.
 pub fn all() -> Result<Vec<Mount>> {
-    Ok(String::from_utf8_lossy(&mountinfo()?).lines().filter_map(parse).collect())
+    Ok(mountinfo()?.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
 /// The mount that something open is on.
 pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
     let failed = |errno| Problem::os("cannot ask for a mount's id", errno);
     let flags = StatxFlags::BASIC_STATS | StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
-    let answer = fs::statx(fd, "", AtFlags::EMPTY_PATH, flags).map_err(failed)?;
+    let answer = fs::statx(fd, c"", AtFlags::EMPTY_PATH, flags).map_err(failed)?;
     if answer.stx_mask & STATX_MNT_ID_UNIQUE != 0
         && let Ok(mount) = sys::statmount(answer.stx_mnt_id)
     {
@@ -92,47 +93,50 @@ fn mountinfo() -> Result<Vec<u8>> {
 }
 
 /// One line of `proc_pid_mountinfo(5)`.
-fn parse(line: &str) -> Option<Mount> {
-    let mut fields = line.split(' ');
-    let id = fields.next()?.parse().ok()?;
+fn parse(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = number(fields.next()?)?;
     let mut fields = fields.skip(1);
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let device = fields.next()?;
+    let (major, minor) = device.split_at(device.iter().position(|byte| *byte == b':')?);
+    let device = (number(major)?, number(&minor[1..])?);
     let root = unescape(fields.next()?);
     let point = unescape(fields.next()?);
-    let mut fields = fields.skip_while(|field| *field != "-").skip(1);
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let fstype = unescape(fields.next()?);
     let source = unescape(fields.next()?);
-    let options = fields.next().unwrap_or_default().to_owned();
+    let options = String::from_utf8_lossy(fields.next().unwrap_or_default()).into_owned();
     Some(Mount { id, device, root, point, fstype, source, options })
+}
+
+fn number<N: FromStr>(digits: &[u8]) -> Option<N> {
+    str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Undoes the kernel's `\040` for space, tab, newline and backslash.
 #[must_use]
-pub fn unescape(field: &str) -> String {
-    if !field.contains('\\') {
-        return field.to_owned();
-    }
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let octal =
-            tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+pub fn unescape(field: &(impl AsRef<[u8]> + ?Sized)) -> String {
+    let mut rest = field.as_ref();
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        bytes.extend_from_slice(&rest[..at]);
+        let octal = rest.get(at + 1..at + 4).and_then(|digits| str::from_utf8(digits).ok());
         if let Some(value) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             bytes.push(value);
-            rest = &tail[3..];
+            rest = &rest[at + 4..];
         } else {
-            bytes.push(byte);
-            rest = tail;
+            bytes.push(b'\\');
+            rest = &rest[at + 1..];
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes.extend_from_slice(rest);
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Writes space, tab, newline and backslash as the kernel does in mountinfo, and libmount in /run/mount/utab.
 #[must_use]
 pub fn escape(field: &str) -> Cow<'_, str> {
-    if !field.contains([' ', '\t', '\n', '\\']) {
+    if !field.bytes().any(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\\')) {
         return field.into();
     }
     let mut text = String::with_capacity(field.len());
@@ -155,19 +159,19 @@ mod tests {
 
     #[test]
     fn a_line_with_optional_fields_and_spaces() {
-        let line = r"36 35 98:0 /a\040b /mnt/x\134y rw,noatime master:1 shared:7 - ext4 /dev/root rw,errors=continue";
+        let line = br"36 35 98:0 /a\040b /mnt/x\134y rw,noatime master:1 shared:7 - ext4 /dev/root rw,errors=continue";
         let mount = parse(line).unwrap();
         assert_eq!((mount.id, mount.device), (36, (98, 0)));
         assert_eq!((mount.root.as_str(), mount.point.as_str()), ("/a b", "/mnt/x\\y"));
         assert_eq!((mount.fstype.as_str(), mount.source.as_str()), ("ext4", "/dev/root"));
         assert_eq!(mount.options, "rw,errors=continue");
-        assert_eq!(parse("nonsense"), None);
+        assert_eq!(parse(b"nonsense"), None);
     }
 
     #[test]
     fn escapes_both_ways() {
         let text = "a b\tc\nd\\e \u{e9}";
-        assert_eq!(unescape(&escape(text)), text);
+        assert_eq!(unescape(&*escape(text)), text);
         assert_eq!(unescape("trailing\\0"), "trailing\\0");
     }
 
