@@ -584,7 +584,7 @@ fn hostile_names() {
     let samples = metrics::parse(&machine.impctl("status", &["--metrics"]).expect(1).stdout);
     for name in names {
         // As it is shown everywhere: what is alerted with it goes into mails and chats.
-        let shown = imp_mount::escape::name(name);
+        let shown = imp_mount::text::escape::name(name);
         let labels = [("path", &*shown), ("state", "not-mounted")];
         assert_eq!(metrics::value(&samples, "imp_mount_entry_problem", &labels), Some(1.0), "{name:?}");
     }

@@ -13,11 +13,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use imp_mount::boot::args::HELP;
 use imp_mount::check::entry::Status;
-use imp_mount::cli::HELP;
-use imp_mount::json::Object;
 use imp_mount::manifest::{Kind, Method, Phase};
-use imp_mount::report::{Outcome, Report, State};
+use imp_mount::runtime::report::{Outcome, Report, State};
+use imp_mount::text::json::Object;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

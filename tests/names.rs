@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use imp_mount::escape;
+use imp_mount::text::escape;
 use serde_json::{Value, json};
 
 use crate::ctl_lost::put;

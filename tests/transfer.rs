@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use imp_mount::transfer::attributes::{self, Unsupported};
+use imp_mount::sys::attributes::{self, Unsupported};
+use imp_mount::sys::walk;
 use imp_mount::transfer::file::Copier;
 use imp_mount::transfer::remove::remove;
 use imp_mount::transfer::seals;
 use imp_mount::transfer::staging::{Staging, Stagings};
 use imp_mount::transfer::tree::{self, Choice, Found, State, Transfer};
-use imp_mount::walk;
 use rustix::fs::{IFlags, Mode, OFlags, RenameFlags, XattrFlags, lsetxattr};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

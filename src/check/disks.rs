@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::table;
-use crate::walk;
+use crate::sys::mountinfo;
+use crate::sys::walk;
 
 /// A block device with a file system that people keep data on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,7 +30,7 @@ pub struct Disk {
 pub fn all() -> Vec<Disk> {
     let text = walk::content_at("/proc/partitions", u64::MAX).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let mounts = table::all().unwrap_or_default();
+    let mounts = mountinfo::all().unwrap_or_default();
     let disk = |(name, size): (&str, u64)| {
         let device = format!("/dev/{name}");
         let mut disk = look(&device, size);

@@ -6,22 +6,22 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::create;
-use crate::escape;
+use crate::ids::Names;
 use crate::manifest::{AbsPath, BindOptions, Entry, Kind, Method, Missing};
 use crate::mount::guard::Guard;
-use crate::mount::kernel;
 use crate::mount::place::{difference, words};
 use crate::mount::store::Opened;
 use crate::mount::target::is_first_id;
-use crate::names::Names;
 use crate::plan::{Action, Item, Plan};
-use crate::problem::{Problem, is_damage};
-use crate::report::{Report, State};
-use crate::table::{self, Mount};
+use crate::runtime::report::{Report, State};
+use crate::runtime::versions::{self, Decision, Version};
+use crate::sys::create;
+use crate::sys::mount_api;
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::walk::{self, Cursor, Identity, Mounts, Stat};
+use crate::text::escape;
+use crate::text::problem::{Problem, is_damage};
 use crate::transfer::file;
-use crate::versions::{self, Decision, Version};
-use crate::walk::{self, Cursor, Identity, Mounts, Stat};
 
 /// How an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -247,7 +247,7 @@ impl Checker<'_, '_> {
                     return Err(self.guarded(target));
                 }
                 let mount =
-                    walk::look(dir, name, Mounts::Enter).ok().and_then(|fd| table::of(fd.as_fd()).ok());
+                    walk::look(dir, name, Mounts::Enter).ok().and_then(|fd| mountinfo::of(fd.as_fd()).ok());
                 let mount = mount.unwrap_or_default();
                 if is_first_id(entry, &mount).unwrap_or(false) {
                     let detail = "until systemd-machine-id-commit.service has written it, the one that PID 1 made up is over it";
@@ -434,7 +434,7 @@ impl Checker<'_, '_> {
 
     fn options(&mut self, item: &Item<'_>, mount: &OwnedFd) -> Option<Verdict> {
         let inherited = self.stores[usize::from(item.entry.store)].as_ref()?.options;
-        let now = kernel::options_of(mount.as_fd()).ok()?;
+        let now = mount_api::options_of(mount.as_fd()).ok()?;
         let (lacks, has) = difference(now, inherited, item.entry.options);
         if (lacks, has) == (BindOptions::NONE, BindOptions::NONE) {
             return None;
@@ -558,7 +558,7 @@ impl Checker<'_, '_> {
 
     fn mounts(&mut self) -> &[Mount] {
         self.mounts.get_or_insert_with(|| {
-            let mut mounts = table::all().unwrap_or_default();
+            let mut mounts = mountinfo::all().unwrap_or_default();
             mounts.sort_by(|one, other| one.point.cmp(&other.point));
             mounts
         })

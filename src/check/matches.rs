@@ -1,12 +1,12 @@
 //! A pattern held against what is there: every file that it is for, on its store and on the root.
 
 use super::entry::{Checked, Checker, Status, Verdict};
-use crate::adopt;
 use crate::manifest::AbsPath;
-use crate::matches::Matches;
+use crate::mount::matches::Matches;
+use crate::mount::write_back;
 use crate::plan::Item;
-use crate::problem::Problem;
-use crate::walk::{self, Mounts};
+use crate::sys::walk::{self, Mounts};
+use crate::text::problem::Problem;
 
 impl Checker<'_, '_> {
     /// A line for every file that the pattern is for.
@@ -68,18 +68,18 @@ impl Checker<'_, '_> {
     /// Tells if a unit runs `--adopt` at shutdown.
     pub(super) fn is_brought(&mut self) -> bool {
         let base = self.target.base();
-        *self.brought_at_shutdown.get_or_insert_with(|| adopt::is_set_up(base))
+        *self.brought_at_shutdown.get_or_insert_with(|| write_back::is_set_up(base))
     }
 
     /// The verdict on a file, or on a version of one, that only the root has.
     pub(super) fn not_stored(&mut self) -> Verdict {
         if self.is_brought() {
-            let detail = format!("{} brings it to the store at shutdown", adopt::UNIT);
+            let detail = format!("{} brings it to the store at shutdown", write_back::UNIT);
             return (Status::NotYetStored, detail);
         }
         let detail = format!(
             "the next boot is without it: nothing here runs imp-mount --adopt at shutdown; run it, or enable {}",
-            adopt::UNIT
+            write_back::UNIT
         );
         (Status::RootOnly, detail)
     }

@@ -11,21 +11,21 @@ use std::os::fd::AsFd;
 
 use serde::Serialize;
 
-use crate::adopt;
-use crate::cmdline::Words;
-use crate::escape;
+use crate::ids::Names;
 use crate::manifest::AbsPath;
 use crate::manifest::coverage::Type;
+use crate::manifest::device::device_path;
 use crate::mount::Bases;
 use crate::mount::guard::Guard;
 use crate::mount::root::Sysroot;
-use crate::mount::store::device_path;
-use crate::names::Names;
+use crate::mount::write_back;
 use crate::plan::Plan;
-use crate::problem::{Problem, describe};
-use crate::report::{Outcome, Report, Run};
+use crate::plan::cmdline::Words;
 use crate::runtime;
-use crate::walk::{self, Cursor};
+use crate::runtime::report::{Outcome, Report, Run};
+use crate::sys::walk::{self, Cursor};
+use crate::text::escape;
+use crate::text::problem::{Problem, describe};
 
 use disks::Disk;
 use entry::{Checked, Checker, Status, unreached};
@@ -263,7 +263,7 @@ fn next(findings: &Findings) -> Vec<String> {
     }
     if has(Status::RootOnly) {
         say("run imp-mount --adopt before the next shutdown to bring what only the root has to the store");
-        say(&format!("for good: systemctl enable --now {}", adopt::UNIT));
+        say(&format!("for good: systemctl enable --now {}", write_back::UNIT));
     }
     if has(Status::Pending) {
         say("once users exist, run imp-mount --settle");

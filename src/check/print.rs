@@ -4,8 +4,8 @@ use super::Findings;
 use super::disks::Disk;
 use super::entry::Status;
 use super::store::Filesystem;
-use crate::escape::{self, Page};
-use crate::report::Outcome;
+use crate::runtime::report::Outcome;
+use crate::text::escape::{self, Page};
 
 /// The findings as text; with `quiet` only what is not as it should be.
 ///

@@ -5,21 +5,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
-use crate::capacity::{self, Capacity};
-use crate::escape;
-use crate::fstab;
+use crate::manifest::device::device_path;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
 use crate::mount::judge;
-use crate::mount::kernel;
 use crate::mount::root::{Sysroot, is_volatile};
-use crate::mount::store::{Opened, device_path};
+use crate::mount::store::Opened;
 use crate::plan::{Need, Plan};
-use crate::problem::describe;
-use crate::report::{Finding, Report};
-use crate::table::{self, Mount};
+use crate::runtime::report::{Finding, Report};
+use crate::sys::capacity::{self, Capacity};
+use crate::sys::fstab;
+use crate::sys::mount_api;
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::walk::{self, Mounts};
+use crate::text::escape;
+use crate::text::problem::describe;
 use crate::transfer::staging;
-use crate::walk::{self, Mounts};
 
 /// From here on a file system is nearly full: percent of its blocks or inodes.
 const NEARLY_FULL: u64 = 95;
@@ -127,7 +128,7 @@ pub fn store(
     } else {
         find(store, sysroot)
     };
-    let options = fd.as_ref().ok().and_then(|fd| kernel::options_of(fd.as_fd()).ok());
+    let options = fd.as_ref().ok().and_then(|fd| mount_api::options_of(fd.as_fd()).ok());
     match (fd, options) {
         (Ok(fd), Some(options)) => {
             let opened = Opened::new(fd, options);
@@ -171,7 +172,7 @@ pub fn store(
 #[must_use]
 pub fn has_stopped(fd: BorrowedFd<'_>) -> bool {
     let id = walk::mount_id(fd).ok();
-    let mounts = table::all().unwrap_or_default();
+    let mounts = mountinfo::all().unwrap_or_default();
     let mount = mounts.iter().find(|mount| Some(mount.id) == id);
     mount.is_some_and(|mount| mount.options.split(',').any(|option| option == "emergency_ro"))
 }
@@ -222,7 +223,7 @@ fn is_mount_root(fd: BorrowedFd<'_>) -> bool {
 }
 
 fn filesystem(path: &str, fd: BorrowedFd<'_>) -> Filesystem {
-    let mount = table::of(fd).unwrap_or_default();
+    let mount = mountinfo::of(fd).unwrap_or_default();
     let mut found = Filesystem {
         path: path.to_owned(),
         source: mount.source,

@@ -4,10 +4,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-use super::output::{self, Failure};
-use crate::cli::HELP;
-use crate::escape::Page;
+use crate::boot::args::HELP;
+use crate::ctl::ui::output::{self, Failure};
 use crate::manifest::Phase;
+use crate::text::escape::Page;
 
 /// Print what a shell needs to complete the command line of impctl or imp-mount
 ///

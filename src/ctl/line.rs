@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::lost::nix;
 use super::system::Names;
-use crate::escape;
 use crate::manifest::{AbsPath, Kind, Store, mode, pattern};
-use crate::walk::Stat;
+use crate::sys::walk::Stat;
+use crate::text::escape;
 
 /// The entry of a manifest that keeps a directory or file with the owner and mode that it has now.
 #[must_use]

@@ -7,7 +7,7 @@ use clap::{Args, Command, CommandFactory, ValueHint};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::output::Failure;
+use crate::ctl::ui::output::Failure;
 
 /// The pages that are written by hand: where they belong, and what is in them.
 const WRITTEN: [(&str, &str); 2] = [

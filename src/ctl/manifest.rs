@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 
-use super::output::{Failure, complain, print, replace};
-use crate::escape::{self, Page};
+use crate::ctl::ui::output::{Failure, complain, print, replace};
 use crate::manifest::{Manifest, show, text, wire};
-use crate::problem::Problem;
+use crate::text::escape::{self, Page};
+use crate::text::problem::Problem;
 
 /// Check a manifest, and write the form that the boot reads
 ///

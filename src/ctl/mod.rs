@@ -9,19 +9,18 @@ mod man;
 mod manifest;
 pub mod migrate;
 mod orphans;
-mod output;
-mod progress;
 mod scan;
 mod status;
 mod system;
-pub mod terminal;
+pub mod ui;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::output::Failure;
-use crate::escape;
+use self::ui::output::Failure;
+use self::ui::terminal;
+use crate::text::escape;
 
 /// Look after what persists on a system with a tmpfs root
 ///

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 
-use super::output::Failure;
-use crate::cli::MANIFEST;
-use crate::escape;
+use crate::boot::args::MANIFEST;
+use crate::ctl::ui::output::Failure;
+use crate::ids::{Table, passwd};
 use crate::manifest::{Manifest, text, wire};
-use crate::names::{Table, passwd};
-use crate::problem::Problem;
-use crate::table::{self, Mount};
-use crate::walk;
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::walk;
+use crate::text::escape;
+use crate::text::problem::Problem;
 
 /// File systems that hold nothing after a boot, or nothing at all.
 const IN_MEMORY: [&str; 19] = [
@@ -123,7 +123,7 @@ impl System {
     pub fn mounts(&self) -> Result<Vec<Mount>, Failure> {
         let place = self.place.to_string_lossy();
         let prefix = if self.is_running() { "" } else { &*place };
-        let mut mounts = table::all().map_err(Failure::Unable)?;
+        let mut mounts = mountinfo::all().map_err(Failure::Unable)?;
         mounts.retain_mut(|mount| match mount.point.strip_prefix(prefix) {
             Some(rest) if rest.starts_with('/') => {
                 mount.point = rest.to_owned();

@@ -13,8 +13,8 @@ use log::{LevelFilter, Log, Metadata, Record};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use syslog::Severity;
 
-use crate::escape;
-use crate::walk;
+use crate::sys::walk;
+use crate::text::escape;
 use format::{journal_line, kernel_record, plain_line, severity, syslog_record};
 
 /// What a log is made from.

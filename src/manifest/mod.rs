@@ -4,6 +4,7 @@
 //! All three know the types below and nothing of the system.
 
 pub mod coverage;
+pub mod device;
 pub mod mode;
 pub mod options;
 pub mod parents;

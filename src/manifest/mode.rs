@@ -21,7 +21,7 @@ pub fn parse(text: &str, directory: bool) -> Result<u16, String> {
     symbolic(text, directory).ok_or_else(|| {
         format!(
             "`{}` is no mode; write it in octal such as `0750`, or as chmod takes it, such as `u=rwx,g=rx,o=`",
-            crate::escape::name(text)
+            crate::text::escape::name(text)
         )
     })
 }

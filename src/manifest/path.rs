@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::escape;
+use crate::text::escape;
+use crate::text::json::{Take, Value};
 
 /// The longest path, and text of a symbolic link, that the kernel takes, without the NUL.
 pub const PATH_MAX: usize = 4095;
@@ -234,6 +235,12 @@ impl From<AbsPath> for String {
 impl Serialize for AbsPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
+    }
+}
+
+impl Take for AbsPath {
+    fn take(value: Value) -> Result<Self, String> {
+        String::take(value)?.try_into()
     }
 }
 

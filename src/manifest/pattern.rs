@@ -4,7 +4,7 @@
 //! before a backslash takes that away; before anything else it is a backslash, as in systemd's `\x2d`.
 
 use super::{AbsPath, Kind};
-use crate::escape;
+use crate::text::escape;
 
 /// Reads `file`: the path of one file, or a pattern, in which every backslash stands before the character it protects.
 ///

@@ -6,7 +6,7 @@ mod values;
 use super::parents::Parents;
 use super::path::{NAME_MAX, PATH_MAX};
 use super::{AbsPath, BindOptions, Entry, Kind, Manifest, Method, Missing, Owner, pattern};
-use crate::problem::Problem;
+use crate::text::problem::Problem;
 
 /// What a problem is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl Findings<'_> {
         }
         for clash in Parents::new(manifest).1 {
             let (other, directory) =
-                ((self.name)(Place::Entry(clash.other)), crate::escape::name(&clash.directory));
+                ((self.name)(Place::Entry(clash.other)), crate::text::escape::name(&clash.directory));
             self.say(
                 Place::Entry(clash.entry),
                 format!("its `parents` and those of {other} give {directory} different owners or modes"),

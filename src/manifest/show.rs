@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{AbsPath, Entry, Id, Kind, Manifest, Method, Missing, Owner, Parent, Phase, Root, Store};
 use super::{mode, pattern, text::VERSION};
-use crate::json::Value;
+use crate::text::json::Value;
 
 /// The manifest in its text form, with a line for every entry.
 #[must_use]

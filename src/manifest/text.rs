@@ -13,9 +13,9 @@ use super::{
     AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, Owner, Parent, Phase, Root, Store,
 };
 use super::{mode, pattern};
-use crate::escape;
-use crate::json::Value;
-use crate::problem::Problem;
+use crate::text::escape;
+use crate::text::json::Value;
+use crate::text::problem::Problem;
 
 /// The version of the text form that is read here.
 pub const VERSION: u32 = 1;

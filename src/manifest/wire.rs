@@ -7,7 +7,7 @@ use crc::{Crc, Table};
 
 use super::Manifest;
 use super::refuse::{place, problems};
-use crate::problem::{Problem, Result};
+use crate::text::problem::{Problem, Result};
 
 /// The format's number, raised whenever a type of the manifest changes.
 pub const FORMAT: u16 = 1;

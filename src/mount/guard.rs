@@ -7,13 +7,14 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::place::occupied;
+use super::removed;
 use super::worker::Worker;
-use super::{kernel, removed};
 use crate::manifest::AbsPath;
 use crate::manifest::options::BindOptions;
-use crate::problem::{Problem, Result};
 use crate::runtime;
-use crate::walk::{self, Identity, Mounts, Stat};
+use crate::sys::mount_api;
+use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::problem::{Problem, Result};
 
 /// The two that are mounted wherever a guard is needed. They are on /run, which survives switch-root.
 #[derive(Debug)]
@@ -107,7 +108,7 @@ pub fn is_place(fd: BorrowedFd<'_>, stat: &Stat) -> bool {
 /// The directory without the mounts in it, with the file or directory that mounts at `name` cover; none after an error.
 #[must_use]
 pub fn covered(dir: BorrowedFd<'_>, name: &str) -> Option<(OwnedFd, OwnedFd, Stat)> {
-    let dir = kernel::without_mounts(dir).ok()?;
+    let dir = mount_api::without_mounts(dir).ok()?;
     let place = walk::look(dir.as_fd(), name, Mounts::Enter).ok()?;
     let stat = walk::stat(place.as_fd()).ok()?;
     Some((dir, place, stat))
@@ -119,7 +120,7 @@ pub fn remove(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
     while let Some((dir, stat)) = worker.look(target)?.filter(|(_, stat)| is_one(worker, stat)) {
         worker.target.forget(target.as_str());
         let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
-        kernel::detach(mount.as_fd()).map_err(failed)?;
+        mount_api::detach(mount.as_fd()).map_err(failed)?;
         worker.unguarded.push((target.clone(), stat.is_dir()));
     }
     Ok(())

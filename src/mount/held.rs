@@ -7,14 +7,14 @@ use rustix::io::Errno;
 
 use super::worker::Worker;
 use super::{guard, judge};
-use crate::escape;
 use crate::manifest::AbsPath;
 use crate::manifest::coverage::PRIVATE;
 use crate::plan::{Action, Item};
-use crate::sys;
+use crate::runtime::versions::{self, Decision, Version};
+use crate::sys::raw;
+use crate::sys::walk::{self, Mounts, Stat};
+use crate::text::escape;
 use crate::transfer::file;
-use crate::versions::{self, Decision, Version};
-use crate::walk::{self, Mounts, Stat};
 
 /// Something at a target.
 pub(super) struct Held {
@@ -43,8 +43,8 @@ impl Held {
 
     /// Whether a program has it open for writing, or nobody knows: what that writes would be hidden with it.
     pub fn is_written(&self) -> bool {
-        sys::ignore_lease_breaks();
-        self.file.as_ref().is_none_or(|file| sys::is_written(file.as_fd()).unwrap_or(true))
+        raw::ignore_lease_breaks();
+        self.file.as_ref().is_none_or(|file| raw::is_written(file.as_fd()).unwrap_or(true))
     }
 }
 

@@ -10,15 +10,15 @@ use rustix::io::Errno;
 
 use super::root::{RAMFS_MAGIC, TMPFS_MAGIC, magic};
 use super::store::Opened;
-use crate::escape;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Method};
 use crate::plan::{Action, Plan};
-use crate::problem::{Problem, Result, describe};
-use crate::report::{Finding, FindingKind as Kind, StoreReport};
-use crate::sys::{self, LoopFile};
-use crate::table::{self, Mount};
-use crate::walk::{self, Mounts, Stat};
+use crate::runtime::report::{Finding, FindingKind as Kind, StoreReport};
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::raw::{self, LoopFile};
+use crate::sys::walk::{self, Mounts, Stat};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe};
 
 /// statfs(2)'s magic number of overlayfs.
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
@@ -259,7 +259,7 @@ fn overlay(fd: BorrowedFd<'_>, depth: usize) -> Result<Keeps> {
     let unknown = |what: &str| Ok(Keeps::Doubtful(format!("it is an overlay, and {what}")));
     let id = walk::mount_id(fd).map_err(|errno| Problem::os("cannot ask for its mount", errno))?;
     // statmount(2) does not tell the options.
-    let mounts = table::all()?;
+    let mounts = mountinfo::all()?;
     let Some(mount) = mounts.iter().find(|mount| mount.id == id) else {
         return unknown("its mount cannot be seen from here");
     };
@@ -268,7 +268,7 @@ fn overlay(fd: BorrowedFd<'_>, depth: usize) -> Result<Keeps> {
         // It is read-only.
         return Ok(Keeps::Disk);
     };
-    let upper = table::unescape(upper);
+    let upper = mountinfo::unescape(upper);
     let shown = escape::name(&upper);
     // A comma in it has a backslash before it, if it was mounted by mount(2).
     match walk::base(&upper).or_else(|_| walk::base(&upper.replace('\\', ""))) {
@@ -288,7 +288,7 @@ fn by_source(fd: BorrowedFd<'_>, mount: Option<&Mount>, depth: usize) -> Result<
     let mount = if let Some(mount) = mount {
         mount
     } else {
-        found = table::of(fd)?;
+        found = mountinfo::of(fd)?;
         &found
     };
     // bcachefs names all its devices.
@@ -416,7 +416,7 @@ fn loop_file(name: &str) -> Option<LoopFile> {
     let (major, minor) = stat.special();
     let is_it =
         stat.file_type() == FileType::BlockDevice && numbers == format!("{major}:{minor}\n").as_bytes();
-    is_it.then(|| sys::loop_file(device.as_fd()).ok()).flatten()
+    is_it.then(|| raw::loop_file(device.as_fd()).ok()).flatten()
 }
 
 /// A file that no path leads to, by the device that its file system is on. None where that is no block device, and no mount of it is
@@ -429,7 +429,7 @@ fn out_of_sight(file: LoopFile, depth: usize) -> Result<Option<Keeps>> {
     if device.0 != 0 {
         return block(device, depth).map(Some);
     }
-    for mount in table::all()? {
+    for mount in mountinfo::all()? {
         // Every subvolume of btrfs has a number of its own, which is not in mountinfo.
         if (mount.device == device || mount.fstype == "btrfs")
             && let Ok(dir) = walk::base(&mount.point)

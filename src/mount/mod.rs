@@ -3,7 +3,7 @@
 pub mod guard;
 mod held;
 pub mod judge;
-pub mod kernel;
+pub mod matches;
 pub mod owner;
 pub mod place;
 pub mod removed;
@@ -12,26 +12,27 @@ pub mod source;
 pub mod stage;
 pub mod store;
 pub mod target;
+pub mod utab;
 pub mod worker;
+pub mod write_back;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::cmdline::Words;
-use crate::lock::Lock;
+use crate::ids::{Files, Names, Place};
 use crate::manifest::{AbsPath, Kind, Manifest, Method, Phase, Store};
-use crate::names::{Files, Names, Place};
+use crate::plan::cmdline::Words;
 use crate::plan::{Need, Plan};
-use crate::problem::{Problem, Result};
-use crate::report::{self, Clock, EntryReport, Finding, Outcome, Report, Run, State, StoreReport};
-use crate::table::{self, Mount};
-use crate::utab;
-use crate::walk::{self, Mounts};
+use crate::runtime::lock::Lock;
+use crate::runtime::report::{self, Clock, EntryReport, Finding, Outcome, Report, Run, State, StoreReport};
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::walk::{self, Mounts};
+use crate::text::problem::{Problem, Result};
 
+use crate::sys::mount_api::Kernel;
 use guard::Guard;
-use kernel::Kernel;
 use removed::Removed;
 use root::{Found, Sysroot, Tree};
 use store::Opened;
@@ -390,7 +391,7 @@ fn describe(
 fn mounts_of(plan: &Plan<'_>, stores: &[Result<Opened>], done: &mut Done) -> Vec<Option<Mount>> {
     let mut mounts = Vec::new();
     for (store, opened) in plan.manifest.stores.iter().zip(stores) {
-        let mount = opened.as_ref().ok().map(|opened| table::of(opened.cursor.base())).transpose();
+        let mount = opened.as_ref().ok().map(|opened| mountinfo::of(opened.cursor.base())).transpose();
         mounts.push(mount.unwrap_or_else(|problem| {
             done.warnings.push(problem.at(format!("store {}", store.path)).remedy(WITHOUT_UTAB));
             None

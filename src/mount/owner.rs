@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::create::{self, Attributes, Node};
+use crate::ids::Names;
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Id, Kind};
-use crate::names::Names;
-use crate::report::Pending;
-use crate::walk::{self, Mounts, Stat};
+use crate::runtime::report::Pending;
+use crate::sys::create::{self, Attributes, Node};
+use crate::sys::walk::{self, Mounts, Stat};
 
 /// What something is given when it is created, in the manifest's words.
 #[derive(Debug, Clone, Copy)]

@@ -5,20 +5,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
-use super::kernel;
 use super::source::Source;
 use super::target::Spot;
 use super::worker::{Worker, opened};
-use crate::create::Node;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind};
 use crate::plan::Item;
-use crate::problem::{Problem, Result, describe};
-use crate::report::State;
-use crate::transfer::attributes::Unsupported;
+use crate::runtime::report::State;
+use crate::runtime::versions::{self, Version, Versions};
+use crate::sys::attributes::Unsupported;
+use crate::sys::create::Node;
+use crate::sys::mount_api;
+use crate::sys::walk::{self, Stat};
+use crate::text::problem::{Problem, Result, describe};
 use crate::transfer::file::{self, Copier};
-use crate::versions::{self, Version, Versions};
-use crate::walk::{self, Stat};
 
 impl Worker<'_, '_> {
     pub(super) fn bind(
@@ -87,7 +87,7 @@ impl Worker<'_, '_> {
     pub(super) fn adjust(&mut self, item: &Item<'_>, mount: &OwnedFd) -> Result<()> {
         let failed = |errno| Problem::os("cannot set its mount options", errno);
         let inherited = opened(&mut self.stores, item.entry)?.options;
-        let now = kernel::options_of(mount.as_fd()).map_err(failed)?;
+        let now = mount_api::options_of(mount.as_fd()).map_err(failed)?;
         let (set, clear) = difference(now, inherited, item.entry.options);
         if (set, clear) == (BindOptions::NONE, BindOptions::NONE) {
             return Ok(());

@@ -7,14 +7,14 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::guard;
-use super::kernel;
 use super::worker::Worker;
-use crate::escape;
 use crate::manifest::{AbsPath, BindOptions, Kind};
 use crate::plan::{Action, Item, Plan};
-use crate::problem::{Problem, Result};
-use crate::report::{EntryReport, Report, State};
-use crate::walk::{self, Mounts};
+use crate::runtime::report::{EntryReport, Report, State};
+use crate::sys::mount_api;
+use crate::sys::walk::{self, Mounts};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result};
 
 /// Something that was taken away.
 #[derive(Debug)]
@@ -212,9 +212,9 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
     };
     // Its descriptor is closed again before it is unmounted.
     let options = walk::look(dir, target.name(), Mounts::Enter)
-        .and_then(|mount| kernel::options_of(mount.as_fd()))
+        .and_then(|mount| mount_api::options_of(mount.as_fd()))
         .map_err(failed)?;
-    kernel::unmount_unused(dir, target.name()).map_err(failed)?;
+    mount_api::unmount_unused(dir, target.name()).map_err(failed)?;
     log::info!("{target}: unmounted, as {why}; its data stays at {}", entry.source);
     remove_placeholder(worker, target).map(|()| Some(options))
 }

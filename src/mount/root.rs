@@ -9,16 +9,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::kernel::{self, Kernel, SOURCE};
 use super::stage::{PATH, Stage};
-use crate::create::{self, Attributes};
-use crate::escape;
 use crate::manifest::options::{self, BindOptions, Parted};
 use crate::manifest::{AbsPath, Root};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result, describe};
-use crate::table::{self, Mount};
-use crate::walk::{self, Cursor, Mounts};
+use crate::sys::create::{self, Attributes};
+use crate::sys::mount_api::{self, Kernel, SOURCE};
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::walk::{self, Cursor, Mounts};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe};
 
 /// statfs(2)'s magic number of tmpfs.
 pub const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -117,7 +117,7 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
             return Tree::existing(sysroot, kernel).map(Found::Tree);
         }
         None if mounted => {
-            let mount = table::of(sysroot.fd.as_fd())?;
+            let mount = mountinfo::of(sysroot.fd.as_fd())?;
             return Err(Problem::new(format!(
                 "{} holds {}, but the manifest asks for a tmpfs",
                 sysroot.path,
@@ -162,12 +162,12 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
         fd
     } else {
         let stage = new.stage.insert(Stage::new(kernel)?);
-        kernel::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what).map_err(refused)?;
+        mount_api::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what).map_err(refused)?;
         stage.open_root()?
     };
     let mut tree = Tree { root: fd, kernel, shares: false, new: Some(new) };
     if let Some(store) = &root.convert {
-        kernel::make_writable(sysroot.fd.as_fd());
+        mount_api::make_writable(sysroot.fd.as_fd());
         tree.carry(plan, sysroot.fd.as_fd(), store, false)?;
         let old = walk::again(sysroot.fd.as_fd())
             .map_err(|errno| Problem::new(format!("cannot keep the old root: {}", describe(errno))))?;
@@ -185,7 +185,7 @@ impl Tree {
     pub fn existing(sysroot: &Sysroot, kernel: Kernel) -> Result<Self> {
         let root = walk::base(sysroot.path.as_str())
             .map_err(|errno| Problem::os("cannot open the sysroot again", errno))?;
-        let shares = !kernel.has_descriptors() && table::is_shared(root.as_fd())?;
+        let shares = !kernel.has_descriptors() && mountinfo::is_shared(root.as_fd())?;
         Ok(Self { root, kernel, shares, new: None })
     }
 
@@ -217,8 +217,9 @@ impl Tree {
             if !shares {
                 return Ok(());
             }
-            let mounted = kernel::covering(source, place)?;
-            kernel::make_shared(mounted.as_fd()).or_else(|errno| kernel::take_back(mounted.as_fd(), errno))
+            let mounted = mount_api::covering(source, place)?;
+            mount_api::make_shared(mounted.as_fd())
+                .or_else(|errno| mount_api::take_back(mounted.as_fd(), errno))
         })
     }
 
@@ -230,7 +231,9 @@ impl Tree {
         options: BindOptions,
     ) -> Result<(), Problem> {
         let kernel = self.kernel;
-        self.staged_if_needed(|| kernel::attach_at(kernel.clone_of(source, options, false)?.as_fd(), place))
+        self.staged_if_needed(|| {
+            mount_api::attach_at(kernel.clone_of(source, options, false)?.as_fd(), place)
+        })
     }
 
     /// The mount calls.
@@ -258,8 +261,8 @@ impl Tree {
         target: BorrowedFd<'_>,
     ) -> Result<(), Problem> {
         match self.kernel.new_filesystem(fstype, device, options, device)? {
-            Some(mount) => self.staged_if_needed(|| kernel::attach(mount.as_fd(), target)),
-            None => kernel::mount_filesystem(fstype, device, options, target, device),
+            Some(mount) => self.staged_if_needed(|| mount_api::attach(mount.as_fd(), target)),
+            None => mount_api::mount_filesystem(fstype, device, options, target, device),
         }
     }
 
@@ -319,7 +322,7 @@ impl Tree {
                 .publish(self.root.as_fd(), sysroot.fd.as_fd())
                 .map_err(|errno| failed("publish the new root", errno))?,
             Some(old) => match self.kernel.publish_beneath(self.root.as_fd(), old.as_fd()) {
-                Ok(()) => kernel::detach(old.as_fd()).map_err(|errno| {
+                Ok(()) => mount_api::detach(old.as_fd()).map_err(|errno| {
                     failed("take the old root away", errno)
                         .remedy("run again: the new root is ready beneath it")
                 })?,
@@ -328,7 +331,8 @@ impl Tree {
                     if let Some(stage) = &mut new.stage {
                         stage.holds_old = true;
                     }
-                    kernel::detach(old.as_fd()).map_err(|errno| failed("take the old root away", errno))?;
+                    mount_api::detach(old.as_fd())
+                        .map_err(|errno| failed("take the old root away", errno))?;
                     let below = walk::base(sysroot.path.as_str());
                     below
                         .and_then(|below| self.kernel.publish(self.root.as_fd(), below.as_fd()))
@@ -342,7 +346,7 @@ impl Tree {
         }
         for mount in &new.carried {
             // With the old root its submounts have gone already, which is EINVAL.
-            match kernel::detach(mount.as_fd()) {
+            match mount_api::detach(mount.as_fd()) {
                 Ok(()) | Err(Errno::INVAL) => {}
                 Err(errno) => log::warn!(
                     "a mount that has moved to the new root is still below it: {}",
@@ -361,7 +365,7 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
         AbsPath::normal(&mount.point).ok()?.below(&sysroot.path).filter(|path| !path.is_root())
     };
     let mut paths: Vec<AbsPath> = Vec::new();
-    for path in table::all()?.iter().filter_map(inside) {
+    for path in mountinfo::all()?.iter().filter_map(inside) {
         if !paths.iter().any(|kept| path.is_in(kept)) {
             paths.retain(|kept| !kept.is_in(&path));
             paths.push(path);
@@ -385,7 +389,7 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
     let top = walk::mount_id(sysroot.fd.as_fd())
         .map_err(|errno| Problem::os("cannot ask for the sysroot's mount id", errno))?;
     // The table's order tells nothing here: since Linux 6.8 it is by age, and what is beneath is the younger one.
-    let beneath = table::all()?.into_iter().any(|mount| {
+    let beneath = mountinfo::all()?.into_iter().any(|mount| {
         mount.point == sysroot.path.as_str()
             && mount.id != top
             && (mount.source.as_str(), mount.fstype.as_str()) == (SOURCE, "tmpfs")
@@ -394,7 +398,7 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
         return Ok(false);
     }
     log::info!("finishing what an interrupted run began: taking the old root at {} away", sysroot.path);
-    kernel::detach(sysroot.fd.as_fd())
+    mount_api::detach(sysroot.fd.as_fd())
         .map_err(|errno| Problem::os(format!("cannot take the old root at {} away", sysroot.path), errno))?;
     Ok(true)
 }

@@ -8,11 +8,11 @@ use rustix::io::Errno;
 use super::held::Held;
 use super::owner::{self, Wanted};
 use super::worker::{Worker, opened};
-use crate::create::{self, Attributes, Node};
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::Item;
-use crate::problem::{Problem, Result, describe};
-use crate::walk::{self, Mounts};
+use crate::sys::create::{self, Attributes, Node};
+use crate::sys::walk::{self, Mounts};
+use crate::text::problem::{Problem, Result, describe};
 
 /// What an entry finds on its store.
 #[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::kernel::{self, Kernel, SOURCE};
 use crate::manifest::AbsPath;
 use crate::manifest::options::Parted;
-use crate::problem::{Problem, Result, describe};
 use crate::runtime;
-use crate::table;
-use crate::walk::{self, Mounts};
+use crate::sys::mount_api::{self, Kernel, SOURCE};
+use crate::sys::mountinfo;
+use crate::sys::walk::{self, Mounts};
+use crate::text::problem::{Problem, Result, describe};
 
 /// The staging mount.
 pub const PATH: &str = "/run/imp-mount/stage";
@@ -40,13 +40,13 @@ impl Stage {
         let mode = "700".to_owned();
         let options = Parted { mount: None, filesystem: vec![("mode", Some(&mode))] };
         match kernel.new_filesystem("tmpfs", SOURCE, &options, PATH)? {
-            Some(mount) => kernel::attach(mount.as_fd(), dir.as_fd()).map_err(failed)?,
-            None => kernel::mount_filesystem("tmpfs", SOURCE, &options, dir.as_fd(), PATH)?,
+            Some(mount) => mount_api::attach(mount.as_fd(), dir.as_fd()).map_err(failed)?,
+            None => mount_api::mount_filesystem("tmpfs", SOURCE, &options, dir.as_fd(), PATH)?,
         }
         let mount = walk::base(PATH).map_err(failed)?;
-        kernel::make_private(mount.as_fd())
+        mount_api::make_private(mount.as_fd())
             .and_then(|()| rustix::fs::mkdirat(&mount, ROOT, Mode::from_raw_mode(0o700)))
-            .or_else(|errno| kernel::take_back(mount.as_fd(), errno))
+            .or_else(|errno| mount_api::take_back(mount.as_fd(), errno))
             .map_err(failed)?;
         let place = walk::directory(mount.as_fd(), ROOT, Mounts::Enter).map_err(failed)?;
         Ok(Self { mount, place, holds_old: false })
@@ -64,7 +64,7 @@ impl Stage {
         let Ok(mount) = walk::base(PATH) else { return Ok(None) };
         let Ok(root) = walk::directory(mount.as_fd(), ROOT, Mounts::Enter) else { return Ok(None) };
         let point = format!("{PATH}/{ROOT}{}", store.as_str());
-        let below = table::all()?.into_iter().any(|mount| mount.point == point);
+        let below = mountinfo::all()?.into_iter().any(|mount| mount.point == point);
         let place = walk::again(root.as_fd()).map_err(|errno| Problem::new(describe(errno)))?;
         Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
     }
@@ -77,7 +77,7 @@ impl Stage {
             if !walk::stat(left.as_fd()).map_err(failed)?.is_mount_root() {
                 break;
             }
-            kernel::detach(left.as_fd()).map_err(failed)?;
+            mount_api::detach(left.as_fd()).map_err(failed)?;
         }
         match rustix::fs::rmdir(PATH) {
             Err(Errno::NOENT) => Ok(()),
@@ -91,7 +91,7 @@ impl Drop for Stage {
         if self.holds_old {
             return log::warn!("the old root is kept at {PATH}; running again goes on from there");
         }
-        if let Err(errno) = kernel::detach(self.mount.as_fd()) {
+        if let Err(errno) = mount_api::detach(self.mount.as_fd()) {
             log::warn!("cannot unmount {PATH}: {}; the next run will", describe(errno));
         }
         if let Err(errno) = rustix::fs::rmdir(PATH) {

@@ -1,6 +1,5 @@
 //! The stores: found where they are mounted, or mounted from their device.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -8,15 +7,16 @@ use std::os::unix::fs::FileExt;
 use rustix::io::Errno;
 
 use super::guard::Guard;
-use super::kernel;
 use super::root::{Sysroot, Tree, is_volatile};
-use crate::create::{self, Attributes};
-use crate::escape;
+use crate::manifest::device::device_path;
 use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
-use crate::problem::{Problem, Result, describe, is_damage};
-use crate::walk::{self, Cursor, Mounts};
+use crate::sys::create::{self, Attributes};
+use crate::sys::mount_api;
+use crate::sys::walk::{self, Cursor, Mounts};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe, is_damage};
 
 /// What to do about a device that is not there.
 const NO_DEVICE: &str =
@@ -43,7 +43,7 @@ impl Opened {
 pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<Opened> {
     open_dir(plan, store, tree, sysroot)
         .and_then(|fd| {
-            let options = kernel::options_of(fd.as_fd()).map_err(|errno| Problem::os("cannot ask for its options", errno))?;
+            let options = mount_api::options_of(fd.as_fd()).map_err(|errno| Problem::os("cannot ask for its options", errno))?;
             if options.has(BindOptions::RO) && !store.options.iter().any(|option| option == "ro") {
                 log::warn!(
                     "store {}: it is mounted read-only, so nothing can be written to it; the disk may have errors: see \
@@ -142,37 +142,6 @@ fn advice(device: &str, fstype: &str) -> String {
     }
 }
 
-/// The path of a device that is named as in fstab(5). The links of udev(7) stand for tags.
-#[must_use]
-pub fn device_path(device: &str) -> String {
-    let tags = [
-        ("UUID=", "by-uuid"),
-        ("LABEL=", "by-label"),
-        ("PARTUUID=", "by-partuuid"),
-        ("PARTLABEL=", "by-partlabel"),
-    ];
-    for (tag, folder) in tags {
-        if let Some(value) = device.strip_prefix(tag) {
-            return format!("/dev/disk/{folder}/{}", udev_escape(value.trim_matches('"')));
-        }
-    }
-    device.to_owned()
-}
-
-/// udev(7) writes what is unusual in a name as `\x20`.
-fn udev_escape(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for c in value.chars() {
-        if c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c) || !c.is_ascii() {
-            text.push(c);
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\\x{:02x}", c as u32);
-        }
-    }
-    text
-}
-
 /// Which file system a device holds, by the magic numbers of those that people keep their data on.
 pub fn probe(device: &str) -> Result<&'static str> {
     let failed = |errno| {
@@ -211,13 +180,6 @@ fn fstype(read: &dyn Fn(u64, &mut [u8]) -> bool) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tags_become_links_of_udev() {
-        assert_eq!(device_path("/dev/vda2"), "/dev/vda2");
-        assert_eq!(device_path("LABEL=my disk"), "/dev/disk/by-label/my\\x20disk");
-        assert_eq!(device_path("UUID=\"0a-1b\""), "/dev/disk/by-uuid/0a-1b");
-    }
 
     #[test]
     fn a_disk_is_known_by_its_magic() {

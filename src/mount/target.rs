@@ -10,14 +10,14 @@ use super::held::{Comparison, Held, has_own_disk};
 use super::judge;
 use super::owner::{self, Wanted};
 use super::worker::{Worker, is_pattern};
-use crate::create::{self, Attributes};
-use crate::escape;
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::{Action, Item};
-use crate::problem::{Problem, Result, describe};
-use crate::table;
-use crate::walk::{self, Mounts, Stat};
+use crate::sys::create::{self, Attributes};
+use crate::sys::mountinfo;
+use crate::sys::walk::{self, Mounts, Stat};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe};
 
 /// What an entry finds at its target.
 pub(super) enum Spot {
@@ -141,7 +141,7 @@ impl Worker<'_, '_> {
                 _ => {}
             }
             if source.is_some() && !guarded {
-                let mount = table::of(place.as_fd()).unwrap_or_default();
+                let mount = mountinfo::of(place.as_fd()).unwrap_or_default();
                 if is_first_id(item.entry, &mount)? {
                     return Ok(Spot::BelowFirstId);
                 }
@@ -313,9 +313,9 @@ fn fits(
 
 /// Whether this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until
 /// systemd-machine-id-commit.service writes it to what is mounted below.
-pub fn is_first_id(entry: &Entry, mount: &table::Mount) -> Result<bool> {
+pub fn is_first_id(entry: &Entry, mount: &mountinfo::Mount) -> Result<bool> {
     if entry.missing != Missing::MachineId || mount.fstype != "tmpfs" || mount.root != "/machine-id" {
         return Ok(false);
     }
-    Ok(table::all()?.iter().any(|below| below.point == mount.point && below.id != mount.id))
+    Ok(mountinfo::all()?.iter().any(|below| below.point == mount.point && below.id != mount.id))
 }

@@ -5,18 +5,18 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::guard::{self, Guard};
-use super::kernel;
 use super::root::{Sysroot, Tree};
 use super::source::Source;
 use super::store::Opened;
+use crate::ids::Names;
 use crate::manifest::{AbsPath, Entry, Kind, Method};
-use crate::matches::Matches;
-use crate::names::Names;
+use crate::mount::matches::Matches;
 use crate::plan::{Action, Item, Need, Plan};
-use crate::problem::{Problem, Result};
-use crate::report::{EntryReport, Pending, Report, State};
-use crate::versions::{self, Versions};
-use crate::walk::{self, Cursor, Mounts};
+use crate::runtime::report::{EntryReport, Pending, Report, State};
+use crate::runtime::versions::{self, Versions};
+use crate::sys::mount_api;
+use crate::sys::walk::{self, Cursor, Mounts};
+use crate::text::problem::{Problem, Result};
 
 /// Does the entries of a plan, one after the other, and keeps what a report needs.
 pub struct Worker<'w, 'm> {
@@ -323,7 +323,7 @@ impl Worker<'_, '_> {
             self.target.forget(target.as_str());
             let undone = self.parent_again(&target).and_then(|dir| {
                 walk::look(dir.as_fd(), target.name(), Mounts::Enter)
-                    .and_then(|mount| kernel::detach(mount.as_fd()))
+                    .and_then(|mount| mount_api::detach(mount.as_fd()))
                     .map_err(|errno| Problem::os("cannot unmount it again", errno))
             });
             if let Err(problem) = undone {

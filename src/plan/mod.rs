@@ -1,11 +1,12 @@
 //! What to do, worked out from the manifest and the kernel's words alone: pure, and the same on every machine.
 
+pub mod cmdline;
 pub mod print;
 
-use crate::cmdline::Words;
 use crate::manifest::coverage::Coverage;
 use crate::manifest::parents::Parents;
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Phase, Root, Store};
+use cmdline::Words;
 
 /// A manifest made ready to be done, printed or checked.
 #[derive(Debug)]

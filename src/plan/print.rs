@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::{Action, Need, Plan};
-use crate::escape::{self, Page};
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Id, Kind, Method, Missing};
+use crate::text::escape::{self, Page};
 
 /// One line of a plan.
 #[derive(Debug, Serialize)]

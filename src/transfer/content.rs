@@ -9,8 +9,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{self, Advice, SeekFrom};
 use rustix::io::Errno;
 
-use crate::problem::os_error;
-use crate::walk::Stat;
+use crate::sys::walk::Stat;
+use crate::text::problem::os_error;
 
 /// The size of one read and write. Larger ones leave the processor's cache.
 const CHUNK: usize = 1 << 16;

@@ -10,13 +10,13 @@ use rustix::fs::{self, Advice, FileType, IFlags, Mode, OFlags, RawMode, RenameFl
 use rustix::io::Errno;
 
 use super::Name;
-use super::attributes::{self, Handle, Unsupported};
 use super::content::{self, Content, Digest};
 use super::level::AHEAD_BYTES;
 use super::remove::remove;
 use super::staging::{NEW, Staging};
-use super::unnamed::{Unnamed, rename};
-use crate::walk::{self, Mounts, Stat};
+use crate::sys::attributes::{self, Handle, Unsupported};
+use crate::sys::unnamed::{Unnamed, rename};
+use crate::sys::walk::{self, Mounts, Stat};
 
 /// Makes copies.
 #[derive(Debug)]

@@ -8,14 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{RenameFlags, syncfs};
 use rustix::io::Errno;
 
-use super::attributes;
 use super::file;
 use super::remove::remove;
 use super::staging::Stagings;
 use super::tree::show;
-use super::unnamed::rename;
-use crate::problem::{Problem, Result, os_error};
-use crate::walk::{self, Identity, Stat};
+use crate::sys::attributes;
+use crate::sys::unnamed::rename;
+use crate::sys::walk::{self, Identity, Stat};
+use crate::text::problem::{Problem, Result, os_error};
 
 /// Directories that are kept open until the copies are in their places.
 const PLACES: usize = 64;

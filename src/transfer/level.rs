@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::Name;
 use super::remove::parent;
-use crate::walk::{self, Identity, Mounts, Stat};
+use crate::sys::walk::{self, Identity, Mounts, Stat};
 
 /// Directories that are kept open on the way down.
 const OPEN: usize = 16;

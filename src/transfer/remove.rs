@@ -7,8 +7,8 @@ use rustix::fs::{self, AtFlags, IFlags, OFlags};
 use rustix::io::Errno;
 
 use super::Name;
-use super::attributes;
-use crate::walk::{self, Identity, Mounts};
+use crate::sys::attributes;
+use crate::sys::walk::{self, Identity, Mounts};
 
 /// Directories that are kept open on the way down; those above are opened again by `..`.
 const OPEN: usize = 16;

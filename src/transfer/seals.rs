@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{IFlags, OFlags};
 use rustix::io::Errno;
 
-use super::attributes;
 use super::tree::show;
-use crate::problem::{Problem, Result};
-use crate::walk::{self, Identity, Mounts};
+use crate::sys::attributes;
+use crate::sys::walk::{self, Identity, Mounts};
+use crate::text::problem::{Problem, Result};
 
 /// Opens what is at a path below an open directory, with `O_PATH`.
 pub fn descend(from: OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {

@@ -11,14 +11,14 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 
 use super::Name;
-use super::attributes::{self, Handle, OWN, Unsupported};
 use super::remove::remove;
 use super::tree::{Choice, Found, Transfer};
-use super::unnamed::rename;
 use crate::manifest::AbsPath;
 pub use crate::manifest::coverage::PRIVATE;
-use crate::problem::{Problem, Result, describe_io, os_error};
-use crate::walk::{self, Mounts, Stat};
+use crate::sys::attributes::{self, Handle, OWN, Unsupported};
+use crate::sys::unnamed::rename;
+use crate::sys::walk::{self, Mounts, Stat};
+use crate::text::problem::{Problem, Result, describe_io, os_error};
 
 /// The name in a staging directory of a single file that is being made.
 pub const NEW: &CStr = c"new";

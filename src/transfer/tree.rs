@@ -14,7 +14,6 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Name;
-use super::attributes::{self, Unsupported};
 use super::content::Digest;
 use super::file::{self, Alike, Copier, Ignore};
 use super::late::{Late, Times};
@@ -22,9 +21,10 @@ use super::level::{AHEAD, Held, Level, To, close_far, reopen};
 use super::remove::remove;
 use super::seals::{Seal, descend};
 use super::staging::Stagings;
-use super::unnamed;
-use crate::problem::{Problem, Result, os_error};
-use crate::walk::{self, Identity, Mounts, Stat};
+use crate::sys::attributes::{self, Unsupported};
+use crate::sys::unnamed;
+use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::problem::{Problem, Result, os_error};
 
 /// Starts the names of copies in a staging directory.
 const KEY: &str = "tree-";
@@ -746,5 +746,5 @@ fn give(from: Name<'_>, stat: &Stat, to: Name<'_>, there: &Stat) -> Result<(), E
 /// A path below a tree, for messages.
 #[must_use]
 pub fn show(path: &[u8]) -> String {
-    crate::escape::name(path).into_owned()
+    crate::text::escape::name(path).into_owned()
 }

@@ -27,7 +27,7 @@ fn expected() -> Vec<(String, String)> {
         all.push((format!("impctl {}", begun(name)), name.to_owned()));
         all.extend(options(&command).into_iter().map(|option| (format!("impctl {name} {option}"), option)));
     }
-    let help = imp_mount::cli::HELP;
+    let help = imp_mount::boot::args::HELP;
     let words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     all.extend(
         words

@@ -1,7 +1,7 @@
 //! When an entry is mounted that does not say so, and which one persists without being one.
 
 use imp_mount::manifest::{Phase, show, text};
-use imp_mount::problem::Problem;
+use imp_mount::text::problem::Problem;
 
 const LAYOUT: &str = r#"{ "filesystems": [
     { "path": "/", "fstype": "tmpfs", "in-initrd": true },

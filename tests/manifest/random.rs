@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use imp_mount::cmdline::Words;
-use imp_mount::json::Object;
 use imp_mount::manifest::{AbsPath, Kind, Phase, show, text, wire};
+use imp_mount::plan::cmdline::Words;
 use imp_mount::plan::{Action, Item, Need, Plan, print};
-use imp_mount::report::{EntryReport, Outcome, Pending, Report, Run, State};
 use imp_mount::runtime::Document;
+use imp_mount::runtime::report::{EntryReport, Outcome, Pending, Report, Run, State};
+use imp_mount::text::json::Object;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;

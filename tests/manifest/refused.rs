@@ -1,7 +1,7 @@
 //! Everything that is refused, with the words it is refused in.
 
 use imp_mount::manifest::{AbsPath, BindOptions, Kind, Manifest, Missing, text, wire};
-use imp_mount::problem::Problem;
+use imp_mount::text::problem::Problem;
 
 use crate::manifest;
 

@@ -8,8 +8,9 @@ use std::os::unix::fs::{chown, symlink};
 use std::process::Child;
 
 use clap::{ArgAction, Command, CommandFactory};
+use imp_mount::boot::args;
 use imp_mount::ctl::Cli;
-use imp_mount::{cli, escape};
+use imp_mount::text::escape;
 use serde_json::{Value, json};
 
 use super::{BROKEN, WORST, both_are_safe, configuration, holds, is_safe, longest, services};
@@ -269,7 +270,7 @@ fn left_behind() {
 
 /// Options of imp-mount by its own help: those that stand alone, and those that take a value.
 fn options() -> (Vec<String>, Vec<String>) {
-    let lines = cli::HELP.lines().map(str::trim_start);
+    let lines = args::HELP.lines().map(str::trim_start);
     let words = lines.filter_map(|line| line.strip_prefix("imp-mount ").unwrap_or(line).split_once("  "));
     let of_options = words.map(|(words, _)| words.trim()).filter(|words| words.starts_with('-'));
     let (values, flags): (Vec<_>, Vec<_>) = of_options

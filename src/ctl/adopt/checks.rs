@@ -15,16 +15,16 @@ use super::record;
 use super::refuse::restart;
 use super::survey::Survey;
 use super::views::{self, View};
-use crate::ctl::terminal;
-use crate::escape;
-use crate::lock::Lock;
+use crate::ctl::ui::terminal;
 use crate::manifest::AbsPath;
 use crate::mount::root::Tree;
-use crate::problem::{Problem, Result};
-use crate::transfer::attributes;
+use crate::runtime::lock::Lock;
+use crate::sys::attributes;
+use crate::sys::walk::Identity;
+use crate::text::escape;
+use crate::text::problem::{Problem, Result};
 use crate::transfer::file;
 use crate::transfer::tree::show;
-use crate::walk::Identity;
 
 /// So many changed files are named one by one on the terminal; JSON has them all.
 const NAMED: usize = 200;

@@ -9,16 +9,16 @@ use rustix::fs::{self, IFlags, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::inventory::{Inventory, Seen, nanoseconds};
-use crate::mount::kernel;
-use crate::problem::{Problem, Result};
-use crate::sys;
-use crate::transfer::attributes::{self, OWN};
+use crate::sys::attributes::{self, OWN};
+use crate::sys::mount_api;
+use crate::sys::raw;
+use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::problem::{Problem, Result};
 use crate::transfer::file::{self, Ignore};
 use crate::transfer::remove;
 use crate::transfer::seals::descend;
 use crate::transfer::tree::{Choice, Found, State, Transfer, show};
 use crate::transfer::{Name, content};
-use crate::walk::{self, Identity, Mounts, Stat};
 
 /// A directory or file that a mount covers.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Covered {
     /// Opens what is covered at a name in a directory.
     pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<Self> {
         let failed = |errno| Problem::os("cannot look at what the mount covers", errno);
-        let dir = kernel::without_mounts(dir).map_err(failed)?;
+        let dir = mount_api::without_mounts(dir).map_err(failed)?;
         let stat = walk::stat_at(dir.as_fd(), name).map_err(failed)?;
         Ok(Self { dir, name: name.to_owned(), stat })
     }
@@ -105,7 +105,7 @@ impl Covered {
 
     /// Compares it with what the last pass saw, and what differs with the copy.
     pub fn check(&self, seen: &Inventory, copy: Copy<'_>, progress: &mut dyn FnMut(u64)) -> Result<Findings> {
-        sys::ignore_lease_breaks();
+        raw::ignore_lease_breaks();
         let mut findings = Findings::default();
         let mut bytes = 0;
         let mut decide = |found: &Found<'_>| {
@@ -187,7 +187,7 @@ fn check(
     let (stat, state) = (found.stat, seen.seen(found.stat));
     if stat.is_file() {
         let file = File::from(file::open(found.from, stat)?.fd);
-        if sys::is_written(file.as_fd()) == Some(true) {
+        if raw::is_written(file.as_fd()) == Some(true) {
             findings.written.push((stat.inode(), found.path.to_owned()));
         }
         if let Seen::Same(wanted) = state
@@ -259,7 +259,7 @@ struct Counterpart {
 
 impl Counterpart {
     fn open(path: &[u8], like: &Stat, copy: Copy<'_>) -> Result<Self, Errno> {
-        let clone = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(crate::problem::os_error);
+        let clone = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(crate::text::problem::os_error);
         let (dir, name) = match path.iter().rposition(|byte| *byte == b'/') {
             _ if path.is_empty() && like.is_dir() => (clone(copy.top)?, c".".to_owned()),
             _ if path.is_empty() => (clone(copy.at.0)?, copy.at.1.to_owned()),

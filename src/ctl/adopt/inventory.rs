@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::walk::Stat;
+use crate::sys::walk::Stat;
 
 /// A change this soon before a pass may have left the same time of change as one during the pass: the time by which file systems
 /// date changes goes on in steps of 10 ms at most.
@@ -164,7 +164,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::walk;
+    use crate::sys::walk;
 
     fn look(path: &Path) -> Stat {
         let dir = walk::base(path.parent().unwrap().to_str().unwrap()).unwrap();

@@ -22,28 +22,31 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::line;
-use super::output::{self, Failure};
-use super::progress::Progress;
 use super::system::{Names, System};
-use super::terminal::{self, count};
-use crate::capacity::Capacity;
-use crate::cmdline::Words;
-use crate::escape::{self, Page};
-use crate::lock::Lock;
+use crate::ctl::ui::output::{self, Failure};
+use crate::ctl::ui::progress::Progress;
+use crate::ctl::ui::terminal::{self, count};
+use crate::logging;
 use crate::manifest::coverage::Type;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase, Store};
 use crate::mount::judge;
-use crate::mount::kernel::Kernel;
 use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
+use crate::mount::write_back;
 use crate::plan::Plan;
-use crate::problem::{Problem, Result, describe_io};
-use crate::report::Report;
-use crate::table;
+use crate::plan::cmdline::Words;
+use crate::runtime::lock;
+use crate::runtime::lock::Lock;
+use crate::runtime::report::Report;
+use crate::sys::capacity::Capacity;
+use crate::sys::mount_api::Kernel;
+use crate::sys::mountinfo;
+use crate::sys::privilege;
+use crate::sys::walk::{self, Mounts, Stat};
+use crate::text::escape::{self, Page};
+use crate::text::problem::{Problem, Result, describe_io};
 use crate::transfer::staging::{self, Stagings};
-use crate::walk::{self, Mounts, Stat};
-use crate::{adopt, lock, logging, privilege};
 use checks::{Checked, Mounted};
 use inventory::Inventory;
 use place::Place;
@@ -90,7 +93,7 @@ pub struct Adopt {
     #[arg(long)]
     open: bool,
     /// The manifest, compiled or as JSON
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = crate::cli::MANIFEST)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = crate::boot::args::MANIFEST)]
     manifest: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -192,7 +195,7 @@ fn adopt_all(
             .at(format!("store {}", on.path))
             .remedy("see `dmesg` for errors, and remount it writable"));
     }
-    let mount = table::of(opened.cursor.base()).unwrap_or_default();
+    let mount = mountinfo::of(opened.cursor.base()).unwrap_or_default();
     let report = Report::read().unwrap_or_default();
     let before = report.stores.iter().find(|before| before.path == on.path.as_str());
     let place = (sysroot.fd.as_fd(), &sysroot.path);
@@ -331,7 +334,7 @@ impl Run<'_> {
         let Survey { bytes, names, .. } = *survey;
         let above = target.parent().unwrap_or_else(AbsPath::root);
         let base = (&self.on.path, &mut self.opened);
-        let store = adopt::folder_on_store(base, &above, self.tree.root.as_fd(), &above)?;
+        let store = write_back::folder_on_store(base, &above, self.tree.root.as_fd(), &above)?;
         let store = readable(store.as_fd())?;
         let place = Place::new(target, dir.as_fd(), store.as_fd(), stagings)?;
         // Written once, read back once, and what it was copied from is read once more.

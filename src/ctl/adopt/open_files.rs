@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::survey::Inode;
-use crate::escape;
+use crate::text::escape;
 
 /// How often new processes are looked for: where there are always new ones, the last of them are not seen.
 const ROUNDS: usize = 20;

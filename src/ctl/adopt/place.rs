@@ -9,19 +9,20 @@ use rustix::fs::{self, AtFlags, CWD, IFlags, Mode, OFlags, RenameFlags, StatxFla
 use rustix::io::Errno;
 
 use super::inventory::{self, Inventory, Seen, nanoseconds};
-use crate::ctl::progress::Progress;
+use crate::ctl::ui::progress::Progress;
 use crate::manifest::AbsPath;
 use crate::manifest::options::BindOptions;
 use crate::mount::place::verify;
 use crate::mount::root::Tree;
-use crate::problem::{Problem, Result, os_error};
-use crate::transfer::attributes::{self, OWN};
+use crate::sys::attributes::{self, OWN};
+use crate::sys::unnamed;
+use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::problem::{Problem, Result, os_error};
 use crate::transfer::remove::remove;
 use crate::transfer::seals::{self, Seal};
 use crate::transfer::staging::Stagings;
 use crate::transfer::tree::{self, Choice, Found, State, Transfer, show};
-use crate::transfer::{Name, file, unnamed};
-use crate::walk::{self, Identity, Mounts, Stat};
+use crate::transfer::{Name, file};
 
 /// How often what changes while it is copied is copied again.
 const PASSES: usize = 8;

@@ -13,14 +13,15 @@ use serde::Serialize;
 
 use super::inventory::Inventory;
 use super::place;
-use crate::json::{Object, Take, Value};
-use crate::lock::Lock;
 use crate::manifest::{AbsPath, Kind};
-use crate::problem::{Problem, Result};
-use crate::report::Report;
+use crate::mount::utab;
+use crate::runtime::lock::Lock;
+use crate::runtime::report::Report;
 use crate::runtime::{self, Document};
-use crate::walk::{self, Mounts};
-use crate::{table, utab};
+use crate::sys::mountinfo;
+use crate::sys::walk::{self, Mounts};
+use crate::text::json::{Object, Take, Value};
+use crate::text::problem::{Problem, Result};
 
 /// Where it is kept.
 pub const PATH: &str = "/run/imp-mount/adopted.json";
@@ -151,7 +152,7 @@ pub fn keep(target: &AbsPath, lock: &Lock) -> Result<()> {
 
 /// Tells libmount of a mount, as a run does for its own.
 pub fn tell(target: &AbsPath, mount: BorrowedFd<'_>, lock: &Lock) -> Result<()> {
-    let mount = table::of(mount)?;
+    let mount = mountinfo::of(mount)?;
     let root = AbsPath::normal(&mount.root).map_err(Problem::new)?;
     let line =
         utab::Line { source: &mount.source, target: target.as_str(), root, hidden: false, trash: false };

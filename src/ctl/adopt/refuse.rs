@@ -6,14 +6,14 @@ use super::open_files::{Access, Process, User};
 use super::place::some;
 use super::survey::{Database, Survey};
 use super::views::View;
-use crate::escape;
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Missing, Owner, Phase, refuse};
 use crate::mount::root::Tree;
-use crate::problem::{Problem, Result, describe_io};
-use crate::table;
-use crate::walk::{self, Mounts, Stat};
+use crate::sys::mountinfo;
+use crate::sys::walk::{self, Mounts, Stat};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe_io};
 
 /// The entry that a path is to be.
 fn entry(target: &AbsPath, store: u16) -> Entry {
@@ -85,7 +85,7 @@ pub fn parent(tree: &Tree, target: &AbsPath) -> Result<OwnedFd> {
 }
 
 fn elsewhere(path: &AbsPath, dir: &OwnedFd) -> Problem {
-    let mount = table::of(dir.as_fd()).unwrap_or_default();
+    let mount = mountinfo::of(dir.as_fd()).unwrap_or_default();
     let what = format!("{path} is another file system, {}", mount.shown());
     if mount.fstype == "tmpfs" {
         return Problem::new(what).remedy("only what is on the root itself can be adopted");
@@ -111,10 +111,10 @@ pub fn kind(dir: &OwnedFd, target: &AbsPath, stat: &Stat) -> Result<Kind> {
 
 /// Other file systems below a path.
 pub fn mounts_below(target: &AbsPath) -> Result<()> {
-    let below = |mount: &table::Mount| {
+    let below = |mount: &mountinfo::Mount| {
         AbsPath::normal(&mount.point).ok().filter(|point| point.is_in(target) && point != target)
     };
-    let points: Vec<_> = table::all()?.iter().filter_map(below).map(|point| point.to_string()).collect();
+    let points: Vec<_> = mountinfo::all()?.iter().filter_map(below).map(|point| point.to_string()).collect();
     if points.is_empty() {
         return Ok(());
     }

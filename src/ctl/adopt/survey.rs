@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-use crate::problem::{Problem, Result};
+use crate::text::problem::{Problem, Result};
 use crate::transfer::Name;
 use crate::transfer::tree::{Choice, Found, State, Transfer, show};
 

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::open_files::{self, Process};
-use crate::escape;
 use crate::manifest::AbsPath;
 use crate::mount::root::Tree;
-use crate::problem::{Problem, Result};
-use crate::table;
-use crate::walk;
+use crate::sys::mountinfo;
+use crate::sys::walk;
+use crate::text::escape;
+use crate::text::problem::{Problem, Result};
 
 /// A mount that shows the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ struct Root {
 
 impl Root {
     fn of(tree: &Tree, target: &AbsPath) -> Result<Self> {
-        let mount = table::of(tree.root.as_fd())?;
+        let mount = mountinfo::of(tree.root.as_fd())?;
         let stat =
             walk::stat(tree.root.as_fd()).map_err(|errno| Problem::os("cannot look at the root", errno))?;
         let (major, minor) = stat.device();
@@ -225,9 +225,9 @@ fn parse(line: &str) -> Option<Line> {
     let mut own = own.split(' ');
     let (id, parent) = (own.next()?.parse().ok()?, own.next()?.parse().ok()?);
     let device = own.next()?.to_owned();
-    let (root, point) = (table::unescape(own.next()?), table::unescape(own.next()?));
+    let (root, point) = (mountinfo::unescape(own.next()?), mountinfo::unescape(own.next()?));
     let mut system = system.split(' ').skip(2);
-    let options = table::unescape(system.next().unwrap_or_default());
+    let options = mountinfo::unescape(system.next().unwrap_or_default());
     let read_only = |options: &str| options.split(',').any(|option| option == "ro");
     let is_read_only = read_only(own.next()?) || read_only(&options);
     let mut line = Line { id, parent, device, root, point, is_read_only, options, ..Line::default() };

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::ctl::known::known;
 use crate::ctl::system::System;
-use crate::escape;
 use crate::manifest::AbsPath;
+use crate::text::escape;
 
 /// Where units are; what the administrator says comes first.
 const UNITS: [&str; 4] =

@@ -5,15 +5,15 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::OFlags;
 
-use crate::adopt;
 use crate::ctl::scan::{Fate, Named};
 use crate::ctl::system::System;
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method};
-use crate::report::Report;
+use crate::mount::write_back;
+use crate::runtime::report::Report;
+use crate::runtime::versions::{self, Decision, Version};
+use crate::sys::walk::{self, Mounts};
 use crate::transfer::file;
-use crate::versions::{self, Decision, Version};
-use crate::walk::{self, Mounts};
 
 /// What decides whether a file that the manifest names outlives a boot.
 pub struct Keeper<'k> {
@@ -31,7 +31,7 @@ pub struct Keeper<'k> {
 impl<'k> Keeper<'k> {
     /// That of a system.
     pub fn new(system: &'k System, manifest: &'k Manifest, report: &'k Report, built: bool) -> Self {
-        let is_set_up = built && adopt::is_set_up(system.root());
+        let is_set_up = built && write_back::is_set_up(system.root());
         Self { system, manifest, coverage: Coverage::new(manifest), built, is_set_up, report }
     }
 

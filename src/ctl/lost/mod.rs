@@ -12,17 +12,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueHint};
 
 use super::known::known;
-use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
 use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Totals};
 use super::system::{System, outlives_a_boot};
-use super::terminal;
-use crate::escape;
+use crate::ctl::ui::output::{self, Failure};
+use crate::ctl::ui::terminal;
 use crate::manifest::coverage::PRIVATE;
 use crate::manifest::{AbsPath, Kind, Manifest};
-use crate::problem::Problem;
-use crate::report::{Report, State};
-use crate::table;
+use crate::runtime::report::{Report, State};
+use crate::sys::mountinfo;
+use crate::text::escape;
+use crate::text::problem::Problem;
 use belongs::Belongs;
 use keeper::Keeper;
 
@@ -175,7 +175,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Result<Findings, Failure> {
     let path = wanted(options.path.as_deref(), system)?;
-    let root = table::of(system.root()).map_err(Failure::Unable)?;
+    let root = mountinfo::of(system.root()).map_err(Failure::Unable)?;
     let report =
         if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
     // The root may be a disk that is emptied at every boot.

@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Finding, print};
 use crate::ctl::scan::Subject;
-use crate::ctl::terminal;
-use crate::escape::{self, Page};
+use crate::ctl::ui::terminal;
 use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind, mode};
+use crate::text::escape::{self, Page};
 
 /// Where systemd takes the users from that exist only while a service runs.
 pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{Finding, Findings, nix};
-use crate::ctl::output::{self, Failure};
 use crate::ctl::scan::{Row, Seen, Subject, Totals};
-use crate::ctl::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, size, styled};
-use crate::escape::{self, Page};
+use crate::ctl::ui::output::{self, Failure};
+use crate::ctl::ui::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, size, styled};
 use crate::manifest::mode;
+use crate::text::escape::{self, Page};
 
 /// So many places that could not be looked into are named.
 const UNREAD: usize = 10;
@@ -52,8 +52,11 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
     }
     if !findings.brought.is_empty() {
         let files = findings.brought.iter().map(|finding| finding.row.totals.files).sum();
-        let line =
-            format!("{} brings {} to a store at shutdown.", crate::adopt::UNIT, count(files, "more file"));
+        let line = format!(
+            "{} brings {} to a store at shutdown.",
+            crate::mount::write_back::UNIT,
+            count(files, "more file")
+        );
         page.append(&styled(FAINT, &line));
     }
     if seen.passed_over > 0 {
@@ -111,7 +114,7 @@ fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
 #[must_use]
 pub fn cells(row: &Row, owner: String, now: i64) -> Vec<String> {
     let changed = row.totals.newest.map_or_else(String::new, |(seconds, _)| age(seconds, now));
-    vec![size(row.totals.allocated), crate::ctl::terminal::number(row.totals.files), changed, owner]
+    vec![size(row.totals.allocated), crate::ctl::ui::terminal::number(row.totals.files), changed, owner]
 }
 
 /// A path as it is shown: of a directory with a slash at its end, of several files with a star.

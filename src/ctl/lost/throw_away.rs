@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::Options;
 use crate::ctl::known::known;
-use crate::ctl::output::Failure;
 use crate::ctl::scan::rules::{Rule, Rules};
 use crate::ctl::system::System;
-use crate::escape;
-use crate::problem::Problem;
+use crate::ctl::ui::output::Failure;
+use crate::text::escape;
+use crate::text::problem::Problem;
 
 /// Where a system's own list is.
 const FILE: &str = "/etc/imp-mount/throw-away";

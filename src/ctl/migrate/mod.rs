@@ -13,17 +13,19 @@ use clap::{Args, ValueHint};
 use rustix::fs::{Mode, syncfs};
 use serde::Serialize;
 
-use super::output::{self, Failure};
-use super::progress::Progress;
 use super::system::System;
-use super::terminal;
-use crate::escape;
+use crate::ctl::ui::output::{self, Failure};
+use crate::ctl::ui::progress::Progress;
+use crate::ctl::ui::terminal;
+use crate::logging;
 use crate::manifest::{AbsPath, Manifest};
-use crate::problem::{Problem, Result, describe_io};
+use crate::runtime::lock;
+use crate::sys::walk;
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe_io};
 use crate::transfer::seals;
 use crate::transfer::staging::{self, Stagings};
 use crate::transfer::tree::{Transfer, show};
-use crate::{lock, logging, walk};
 use route::Route;
 use side::{Left, Room, Side};
 use work::{Conflict, Ends, Rules, Seen, Standing};
@@ -63,7 +65,7 @@ pub struct Migrate {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store: Vec<String>,
     /// The manifest, compiled or as JSON
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = crate::cli::MANIFEST)]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = crate::boot::args::MANIFEST)]
     manifest: PathBuf,
     /// Only say what would be copied, and whether it fits
     #[arg(long)]

@@ -3,8 +3,8 @@
 use super::side::Left;
 use super::work::Standing;
 use super::{EntryOutcome, Outcome, StoreOutcome};
-use crate::ctl::terminal::{self, Column, Table, count, number, size};
-use crate::escape::{self, Page};
+use crate::ctl::ui::terminal::{self, Column, Table, count, number, size};
+use crate::text::escape::{self, Page};
 
 /// All of it, but for the problems.
 pub fn text(outcome: &Outcome) -> Page {

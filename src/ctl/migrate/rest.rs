@@ -7,9 +7,9 @@ use super::route;
 use crate::ctl::known::known;
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Manifest};
-use crate::problem::{Problem, Result};
+use crate::sys::walk::{self, Mounts};
+use crate::text::problem::{Problem, Result};
 use crate::transfer::staging;
-use crate::walk::{self, Mounts};
 
 /// What lies beside what the manifest names: what is in the directories above its entries. Links are left out, as most are
 /// made by the system, and so is imp-mount's own directory.

@@ -8,9 +8,9 @@ use rustix::io::Errno;
 
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Entry, Kind, Manifest};
-use crate::matches::Matches;
-use crate::problem::{Problem, Result};
-use crate::walk::{self, Mounts};
+use crate::mount::matches::Matches;
+use crate::sys::walk::{self, Mounts};
+use crate::text::problem::{Problem, Result};
 
 /// A directory or file, and where it goes.
 #[derive(Debug)]

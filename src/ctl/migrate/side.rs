@@ -8,22 +8,22 @@ use rustix::fs::{Mode, OFlags, ioctl_ficlone};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::capacity::Capacity;
-use crate::ctl::terminal::{self, count};
-use crate::escape;
+use crate::ctl::ui::terminal::{self, count};
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Manifest, Store};
 use crate::mount::judge;
-use crate::mount::kernel;
 use crate::mount::root::is_volatile;
 use crate::mount::store;
-use crate::problem::{Problem, Result};
-use crate::report::{Finding, Report};
-use crate::table;
+use crate::runtime::report::{Finding, Report};
+use crate::sys::capacity::Capacity;
+use crate::sys::mount_api;
+use crate::sys::mountinfo;
+use crate::sys::walk::{self, Mounts};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result};
 use crate::transfer::Name;
 use crate::transfer::staging::{self, Stagings};
 use crate::transfer::tree::{self, Found, Links};
-use crate::walk::{self, Mounts};
 
 /// A store, and where it is now.
 #[derive(Debug)]
@@ -136,12 +136,12 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
     if is_volatile(base.as_fd())? {
         return Err(Problem::new(format!("{shown} is in memory, and gone after a reboot")).remedy(away));
     }
-    let options = kernel::options_of(base.as_fd()).map_err(failed)?;
+    let options = mount_api::options_of(base.as_fd()).map_err(failed)?;
     if options.has(BindOptions::RO) {
         return Err(Problem::new(format!("{shown} is mounted read-only"))
             .remedy("see `dmesg` for errors on the disk, and remount it writable"));
     }
-    let mount = table::of(base.as_fd()).unwrap_or_default();
+    let mount = mountinfo::of(base.as_fd()).unwrap_or_default();
     // Mounted elsewhere, it is not the one that a run has seen.
     let report = if place.is_none() { Report::read().unwrap_or_default() } else { Report::default() };
     let before = report.stores.iter().find(|before| before.path == store.path.as_str());

@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::route::{self, Route};
 use super::side::Side;
-use crate::escape;
 use crate::manifest::{AbsPath, Kind, Method};
-use crate::problem::{Problem, Result};
+use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result};
 use crate::transfer::staging::{self, PRIVATE};
 use crate::transfer::tree::{Choice, Found, State, Transfer, show};
 use crate::transfer::{Name, file, tree};
-use crate::walk::{self, Identity, Mounts, Stat};
 
 /// How the path of an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

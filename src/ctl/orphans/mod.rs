@@ -10,18 +10,18 @@ use clap::{Args, ValueHint};
 use rustix::fs::OFlags;
 
 use super::known::known;
-use super::output::{self, Failure};
 use super::scan::rules::{Rule, Rules};
 use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Subject, Totals};
 use super::system::System;
-use super::terminal;
-use crate::escape;
+use crate::ctl::ui::output::{self, Failure};
+use crate::ctl::ui::terminal;
 use crate::manifest::coverage::{Coverage, PRIVATE, Type};
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Store, pattern, wire};
-use crate::problem::{Problem, describe};
-use crate::report::{Report, State};
-use crate::table::{self, Mount};
-use crate::walk::{self, Mounts};
+use crate::runtime::report::{Report, State};
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::walk::{self, Mounts};
+use crate::text::escape;
+use crate::text::problem::{Problem, describe};
 
 /// Where NixOS keeps its generations, and where in each the manifest is.
 const GENERATIONS: &str = "/nix/var/nix/profiles";
@@ -90,7 +90,8 @@ struct Orphan {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let system = System::open(&options.root)?;
     let manifest = system.manifest(options.manifest.as_deref())?.ok_or_else(|| {
-        let problem = Problem::new("there is no manifest, so there are no stores").at(crate::cli::MANIFEST);
+        let problem =
+            Problem::new("there is no manifest, so there are no stores").at(crate::boot::args::MANIFEST);
         Failure::Unable(problem.remedy("name one with --manifest"))
     })?;
     let wanted: Vec<_> = (0..manifest.stores.len())
@@ -199,7 +200,7 @@ impl<'m> Context<'m> {
         let failed = |errno| Problem::new(format!("it cannot be opened: {}", describe(errno)));
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let fd = walk::open_below(self.system.root(), &store.path, flags, Mounts::Enter).map_err(failed)?;
-        let mount = table::of(fd.as_fd())?;
+        let mount = mountinfo::of(fd.as_fd())?;
         if walk::mount_id(self.system.root()) == Ok(mount.id) {
             let converts =
                 self.manifest.root.as_ref().and_then(|root| root.convert.as_ref()) == Some(&store.path);
@@ -302,8 +303,9 @@ impl<'m> Context<'m> {
     fn remarks(&self, store: &Store, row: &Row) -> Vec<String> {
         let mut remarks = Vec::new();
         let Some(path) = path_of(&row.path) else { return remarks };
-        let busy =
-            |entry: &&crate::report::EntryReport| entry.state == State::Busy && entry.source.is_in(&path);
+        let busy = |entry: &&crate::runtime::report::EntryReport| {
+            entry.state == State::Busy && entry.source.is_in(&path)
+        };
         if let Some(entry) = self.report.entries.iter().find(busy) {
             remarks.push(format!("its entry was removed, but is in use at {}", entry.target));
         }

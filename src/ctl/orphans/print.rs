@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::{Found, Orphan};
 use crate::ctl::lost::print as lost;
-use crate::ctl::output::{self, Failure};
 use crate::ctl::scan::Totals;
 use crate::ctl::system::System;
-use crate::ctl::terminal::{ALERT, FAINT, HEADING, Table, count, size, styled};
-use crate::escape::Page;
+use crate::ctl::ui::output::{self, Failure};
+use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, size, styled};
+use crate::text::escape::Page;
 
 /// For a terminal of so many columns.
 pub fn text(found: &[Found<'_>], width: Option<usize>) -> Page {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::dir::{Dir, open};
 use super::group::Group;
-use crate::walk::{self, Identity};
+use crate::sys::walk::{self, Identity};
 
 /// Something to do in a directory.
 #[derive(Debug)]

@@ -23,8 +23,8 @@ use rules::Rules;
 
 use crate::manifest::AbsPath;
 use crate::manifest::coverage::Type;
-use crate::problem::Result;
-use crate::walk;
+use crate::sys::walk;
+use crate::text::problem::Result;
 
 /// What could not be looked into is named so many times, and then only counted.
 const UNREAD: usize = 1000;

@@ -11,10 +11,10 @@ use super::dir::{Dir, Place, group, join, look, open};
 use super::group::Group;
 use super::{Fate, Named, Results, Scan};
 use crate::ctl::system::outlives_a_boot;
-use crate::escape;
 use crate::manifest::AbsPath;
-use crate::problem::{Problem, Result};
-use crate::table;
+use crate::sys::mountinfo;
+use crate::text::escape;
+use crate::text::problem::{Problem, Result};
 
 /// Opens the path to start from. None where all of it is left out, for a reason that is told.
 pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Option<Dir>> {
@@ -79,7 +79,7 @@ pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Optio
 /// What is to be said of a name on another file system.
 fn mounted(dir: BorrowedFd<'_>, name: &CStr) -> String {
     let fd = fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-    match fd.ok().and_then(|fd| table::of(fd.as_fd()).ok()) {
+    match fd.ok().and_then(|fd| mountinfo::of(fd.as_fd()).ok()) {
         None => "it is on another file system".to_owned(),
         Some(mount) if outlives_a_boot(&mount.fstype) => {
             format!("it is on another file system, {}", mount.shown())

@@ -13,7 +13,7 @@ use super::group::{Group, Row, SINGLES, Subject, Totals};
 use super::jobs::{Job, Jobs};
 use super::pool::Pool;
 use super::{Fate, Named, Results, Scan};
-use crate::problem::describe;
+use crate::text::problem::describe;
 
 /// Names are read in pieces of this size.
 const BUFFER: usize = 64 * 1024;

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{Status, label};
 use crate::check::store::Filesystem;
-use crate::escape;
-use crate::report::{Outcome, PATH, Run};
+use crate::runtime::report::{Outcome, PATH, Run};
+use crate::text::escape;
 
 /// One thing that needs attention.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -113,7 +113,7 @@ pub fn is_about(message: &str, at: &str) -> bool {
     message.strip_prefix(&*escape::name(at)).is_some_and(|rest| rest.starts_with([':', ' ']))
 }
 
-fn owner(pending: &crate::report::Pending) -> String {
+fn owner(pending: &crate::runtime::report::Pending) -> String {
     let named = [("user", &pending.user), ("group", &pending.group)];
     let named = named.into_iter().filter_map(|(what, id)| Some(format!("the {what} {}", id.as_ref()?)));
     named.collect::<Vec<_>>().join(" and ")

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use super::{Standing, Status, label};
 use crate::check::entry::Status as Health;
-use crate::escape::{self, Page};
-use crate::report::Outcome;
+use crate::runtime::report::Outcome;
+use crate::text::escape::{self, Page};
 
 /// Every health that an entry can have: a state that nothing is in is a 0, so that an alert need not guess.
 const HEALTH: [Health; 15] = [

@@ -7,9 +7,9 @@ use unicode_width::UnicodeWidthStr;
 use super::attention::is_about;
 use super::{Boot, Standing, Status, Volume};
 use crate::check::entry::Status as Health;
-use crate::ctl::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, number, size, styled};
-use crate::escape::{self, Page};
-use crate::report::{self, Outcome, Run};
+use crate::ctl::ui::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, number, size, styled};
+use crate::runtime::report::{self, Outcome, Run};
+use crate::text::escape::{self, Page};
 
 /// So many things that need attention are named.
 const NAMED: usize = 20;

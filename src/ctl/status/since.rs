@@ -8,13 +8,13 @@ use serde::Serialize;
 use crate::check::entry::{Checked, Status};
 use crate::ctl::adopt::record;
 use crate::ctl::line;
-use crate::ctl::output::Failure;
 use crate::ctl::system::System;
+use crate::ctl::ui::output::Failure;
 use crate::manifest::coverage::Type;
 use crate::manifest::{AbsPath, Kind};
 use crate::plan::Plan;
-use crate::report::{Outcome, Report, Run, State};
-use crate::walk::{self, Mounts};
+use crate::runtime::report::{Outcome, Report, Run, State};
+use crate::sys::walk::{self, Mounts};
 
 /// What the boot came to: the runs before the system itself ran, in its initrd.
 #[derive(Debug, Serialize)]

@@ -7,11 +7,11 @@ use std::path::Path;
 use rustix::fs::{OFlags, StatVfsMountFlags, fstatvfs};
 use serde::Serialize;
 
-use crate::capacity::Capacity;
 use crate::check::store::{Filesystem, has_stopped};
 use crate::ctl::system::System;
 use crate::manifest::AbsPath;
-use crate::walk::{self, Mounts};
+use crate::sys::capacity::Capacity;
+use crate::sys::walk::{self, Mounts};
 
 /// The root or a store.
 #[derive(Debug, Serialize)]

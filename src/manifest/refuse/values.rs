@@ -2,9 +2,9 @@
 
 use super::super::options::part;
 use super::super::{AbsPath, Id, Ids, Owner, Root, Store, mode};
-use crate::escape;
-use crate::mount::store::device_path;
-use crate::problem::Problem;
+use crate::manifest::device::device_path;
+use crate::text::escape;
+use crate::text::problem::Problem;
 
 /// What chown(2) takes for "leave it as it is".
 const NO_ID: u32 = u32::MAX;

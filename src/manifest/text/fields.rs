@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::{AbsPath, Id, Owner, mode};
-use crate::escape;
-use crate::json::Value;
-use crate::problem::Problem;
+use crate::text::escape;
+use crate::text::json::Value;
+use crate::text::problem::Problem;
 
 /// How alike two keys must be (Jaro-Winkler) for the one to be taken for a misspelling of the other.
 const ALIKE: f64 = 0.8;

@@ -4,9 +4,9 @@
 
 use super::fields::{Fields, path};
 use super::owned;
-use crate::escape;
 use crate::manifest::{AbsPath, Entry, Phase};
-use crate::problem::Problem;
+use crate::text::escape;
+use crate::text::problem::Problem;
 
 /// Types of file systems on which nothing outlives a boot, or that do not tell whether it does (a bind mount is `none`).
 const VOLATILE: [&str; 5] = ["tmpfs", "ramfs", "devtmpfs", "overlay", "none"];

@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use imp_mount::cmdline::Words;
+use imp_mount::plan::cmdline::Words;
 use imp_mount::manifest::AbsPath;
-use imp_mount::names::{idmap, passwd};
+use imp_mount::ids::{idmap, passwd};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

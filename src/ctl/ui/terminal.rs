@@ -1,0 +1,252 @@
+//! What impctl writes for people: sizes and ages in few letters, tables that fit the terminal, and colour where it is
+//! wanted (on a terminal, and not with `NO_COLOR`).
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use anstyle::Style;
+use unicode_width::UnicodeWidthStr;
+
+use crate::ctl::ui::output::{Failure, written};
+use crate::text::escape::{self, Page};
+
+/// What stands above a table.
+pub const HEADING: Style = Style::new().bold();
+/// What need not be read.
+pub const FAINT: Style = Style::new().dimmed();
+/// What is meant to be seen.
+pub const ALERT: Style = anstyle::AnsiColor::Yellow.on_default();
+
+/// Writes text to standard output; its styles go only where they are wanted.
+#[expect(clippy::disallowed_methods, reason = "a page")]
+pub fn print(page: &Page) -> Result<(), Failure> {
+    let mut stdout = anstream::stdout().lock();
+    written(stdout.write_all(page.as_str().as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// A line in a style.
+#[must_use]
+pub fn styled(style: Style, line: &str) -> Page {
+    Page::made(in_style(style, line) + "\n")
+}
+
+fn in_style(style: Style, text: &str) -> String {
+    format!("{style}{}{style:#}", escape::line(text))
+}
+
+/// How many columns the terminal has: what `COLUMNS` says, else what the terminal does. None where nobody looks, so that nothing
+/// is left out in a pipe.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "nothing is written")]
+pub fn width() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    let said = env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let own = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
+    said.or_else(own).filter(|width| *width > 0)
+}
+
+/// A size in bytes as people read it: powers of 1024, rounded up, as du(1) and ls(1) have them with -h.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
+    if bytes < 1024 {
+        return bytes.to_string();
+    }
+    let mut unit = 1024_u64;
+    for (index, letter) in UNITS.iter().enumerate() {
+        let tenths = (u128::from(bytes) * 10).div_ceil(unit.into());
+        if tenths < 100 {
+            return format!("{}.{}{letter}", tenths / 10, tenths % 10);
+        }
+        let whole = bytes.div_ceil(unit);
+        if whole < 1024 || index + 1 == UNITS.len() {
+            return format!("{whole}{letter}");
+        }
+        unit *= 1024;
+    }
+    unreachable!("the last unit takes all that is left")
+}
+
+/// A number with a comma at every thousand.
+#[must_use]
+pub fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of things: `1 file`, `2,000 files`.
+#[must_use]
+pub fn count(value: u64, one: &str) -> String {
+    let plural = if value == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", number(value))
+}
+
+/// How long ago something was, from seconds since 1970: `now`, `3 min`, `5 h`, `2 days`, `7 months`, `3 years`.
+#[must_use]
+pub fn age(then: i64, now: i64) -> String {
+    const STEPS: [(i64, &str); 5] =
+        [(365 * 86_400, "year"), (30 * 86_400, "month"), (86_400, "day"), (3_600, " h"), (60, " min")];
+    let past = now.saturating_sub(then);
+    // A clock that was put back is no news.
+    let Some((length, unit)) = STEPS.into_iter().find(|(length, _)| past >= *length) else {
+        return "now".to_owned();
+    };
+    match (past / length, unit.strip_prefix(' ')) {
+        (number, Some(short)) => format!("{number} {short}"),
+        (number, None) => count(number.unsigned_abs(), unit),
+    }
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// What stands above it.
+    pub title: &'static str,
+    /// Whether it is a number.
+    pub right: bool,
+    /// Whether a narrow terminal does without it; the last such column goes first.
+    pub optional: bool,
+}
+
+/// A table whose last column is never cut: what can be copied from a line is whole. Beside it stands a remark, or below it
+/// where it does not fit.
+#[derive(Debug)]
+pub struct Table {
+    columns: Vec<Column>,
+    last: &'static str,
+    rows: Vec<(Vec<String>, String, String)>,
+}
+
+impl Table {
+    /// A table with some narrow columns and a wide one at their right.
+    #[must_use]
+    pub fn new(columns: &[Column], last: &'static str) -> Self {
+        Self { columns: columns.to_vec(), last, rows: Vec::new() }
+    }
+
+    /// Adds a row: its cells, its last cell, and a remark, which may be empty.
+    pub fn row(&mut self, cells: Vec<String>, last: String, remark: String) {
+        debug_assert_eq!(cells.len(), self.columns.len());
+        let one_line = |text: String| escape::line(&text).into_owned();
+        let cells = cells.into_iter().map(one_line).collect();
+        self.rows.push((cells, one_line(last), one_line(remark)));
+    }
+
+    /// The table as text with styles, for a terminal of so many columns.
+    #[must_use]
+    pub fn render(&self, width: Option<usize>) -> Page {
+        let mut shown: Vec<_> = (0..self.columns.len()).collect();
+        let wide = |index: usize| self.rows.iter().map(|row| row.0[index].width()).max().unwrap_or(0);
+        let widths: Vec<_> =
+            self.columns.iter().enumerate().map(|(index, it)| wide(index).max(it.title.width())).collect();
+        let taken = |shown: &[usize]| shown.iter().map(|index| widths[*index] + 2).sum::<usize>();
+        let usual = self.rows.iter().map(|row| row.1.width()).max().unwrap_or(0).clamp(self.last.width(), 40);
+        while width.is_some_and(|width| taken(&shown) + usual > width) {
+            let Some(place) = shown.iter().rposition(|index| self.columns[*index].optional) else { break };
+            shown.remove(place);
+        }
+        let left = taken(&shown);
+        // Remarks stand below each other, but for the few that a long path pushes aside.
+        let remarked = self.rows.iter().filter(|row| !row.2.is_empty());
+        let remark = remarked.map(|row| row.1.width()).filter(|width| *width <= 48).max().unwrap_or(0);
+
+        let mut text = String::new();
+        let line = |cells: &dyn Fn(usize) -> String| {
+            let mut line = String::new();
+            for index in &shown {
+                let cell = cells(*index);
+                let space = " ".repeat(widths[*index].saturating_sub(cell.width()));
+                line += &if self.columns[*index].right { space + &cell } else { cell + &space };
+                line += "  ";
+            }
+            line
+        };
+        let heading = line(&|index| self.columns[index].title.to_owned()) + self.last;
+        text += &in_style(HEADING, &heading);
+        text.push('\n');
+        for (cells, last, note) in &self.rows {
+            text += &line(&|index| cells[index].clone());
+            text += last;
+            if !note.is_empty() {
+                let column = remark.max(last.width()) + 2;
+                if width.is_some_and(|width| left + column + note.width() > width) {
+                    text.push('\n');
+                    text += &" ".repeat(left + 2);
+                } else {
+                    text += &" ".repeat(column - last.width());
+                }
+                text += &in_style(FAINT, note);
+            }
+            text.push('\n');
+        }
+        Page::made(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_du() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1.0K"),
+            (1025, "1.1K"),
+            (10 * 1024 - 1, "10K"),
+            (1024 * 1024 - 1, "1.0M"),
+            (1 << 30, "1.0G"),
+            (u64::MAX, "16E"),
+        ] {
+            assert_eq!(size(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_ages() {
+        assert_eq!(["0", "999", "1,000", "1,234,567"], [0, 999, 1000, 1_234_567].map(number));
+        assert_eq!((count(1, "file").as_str(), count(2000, "file").as_str()), ("1 file", "2,000 files"));
+        let now = 1_000_000_000;
+        for (past, text) in [
+            (-5, "now"),
+            (59, "now"),
+            (60, "1 min"),
+            (7200, "2 h"),
+            (86_400, "1 day"),
+            (40 * 86_400, "1 month"),
+            (800 * 86_400, "2 years"),
+        ] {
+            assert_eq!(age(now - past, now), text);
+        }
+    }
+
+    #[test]
+    fn a_table_fits() {
+        let columns = [
+            Column { title: "SIZE", right: true, optional: false },
+            Column { title: "OWNER", right: false, optional: true },
+        ];
+        let mut table = Table::new(&columns, "PATH");
+        table.row(vec!["1.0K".into(), "root".into()], "/var/lib/some-service".into(), "some.service".into());
+        table.row(vec!["12".into(), "\u{e9}\u{4e2d}".into()], "/a".into(), String::new());
+        let plain = |width| anstream::adapter::strip_str(table.render(width).as_str()).to_string();
+        assert_eq!(
+            plain(None),
+            "SIZE  OWNER  PATH\n1.0K  root   /var/lib/some-service  some.service\n  12  \u{e9}\u{4e2d}    /a\n"
+        );
+        assert_eq!(
+            plain(Some(30)),
+            "SIZE  PATH\n1.0K  /var/lib/some-service\n        some.service\n  12  /a\n"
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! The markers that NixOS keeps for systemd-sysusers: empty files, named like users or groups, that belong to them.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, FileType, statat};
+use rustix::io::Errno;
+
+use super::{Kind, trust};
+use crate::text::problem::{Problem, Result};
+
+/// A directory of markers in which only root can put any.
+pub struct Markers {
+    directory: OwnedFd,
+    kind: Kind,
+}
+
+impl Markers {
+    /// Takes a directory, `uid` or `gid`, whose markers may be believed.
+    pub fn new(directory: OwnedFd, kind: Kind) -> Result<Self> {
+        trust::directory(&directory)?;
+        Ok(Self { directory, kind })
+    }
+
+    /// The id that a marker gives to a name: a user's is its owner, a group's is its group, with root for an owner.
+    pub fn find(&self, name: &str) -> Result<Option<u32>> {
+        let stat = match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => return Ok(None),
+            Err(errno) => return Err(Problem::os(format!("cannot look at the marker `{name}`"), errno)),
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Problem::new(format!("the marker `{name}` is no file, so no id is taken from it"))
+                .remedy(
+                    "find out who put it there and move it away; it is made anew at the next activation",
+                ));
+        }
+        Ok(Some(match self.kind {
+            Kind::User => stat.st_uid,
+            Kind::Group => stat.st_gid,
+        }))
+    }
+}

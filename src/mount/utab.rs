@@ -1,0 +1,205 @@
+//! What the kernel does not keep of a mount, but libmount does: lines of /run/mount/utab, which `findmnt --mtab`, desktops and
+//! systemd read.
+//!
+//! A line counts only if SRC and ROOT are what /proc/self/mountinfo says and TARGET is where the mount is in the end, so
+//! the paths are those of the booted system, also in the initrd. `x-initrd.mount` tells systemd not to unmount it at
+//! shutdown, one by one: it goes with the root. `x-gvfs-hide` and `x-gvfs-trash` are for file managers.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::manifest::AbsPath;
+use crate::runtime;
+use crate::runtime::lock::Lock;
+use crate::sys::mountinfo::escape;
+use crate::sys::walk;
+use crate::text::problem::{Problem, Result, os_error};
+
+const DIRECTORY: &str = "/run/mount";
+const NAME: &str = "utab";
+/// The options of every mount by a run.
+const OPTIONS: &str = "x-initrd.mount";
+/// How long another writer is waited for.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// One mount's line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// The device, as mountinfo says it.
+    pub source: &'a str,
+    /// Where it is in the booted system.
+    pub target: &'a str,
+    /// Which directory of the file system is mounted.
+    pub root: AbsPath,
+    /// Whether file managers hide it.
+    pub hidden: bool,
+    /// Whether file managers may keep a trash folder on it.
+    pub trash: bool,
+}
+
+impl Line<'_> {
+    fn write(&self, text: &mut dyn Write) -> io::Result<()> {
+        for (name, value) in
+            [("SRC=", self.source), (" TARGET=", self.target), (" ROOT=", self.root.as_str())]
+        {
+            text.write_all(name.as_bytes())?;
+            text.write_all(escape(value).as_bytes())?;
+        }
+        write!(text, " OPTS={OPTIONS}")?;
+        for (set, option) in [(self.hidden, ",x-gvfs-hide"), (self.trash, ",x-gvfs-trash")] {
+            if set {
+                text.write_all(option.as_bytes())?;
+            }
+        }
+        text.write_all(b"\n")
+    }
+}
+
+/// Writes the lines of what is mounted, and drops those of targets that are gone; other lines stay byte for byte.
+pub fn update<'a>(
+    own: &Lock,
+    lines: &(impl Iterator<Item = Line<'a>> + Clone),
+    gone: &(impl Iterator<Item = &'a str> + Clone),
+) -> Result<()> {
+    if lines.clone().next().is_none() && gone.clone().next().is_none() {
+        return Ok(());
+    }
+    let failed = |errno| Problem::os(format!("cannot write {DIRECTORY}/{NAME}"), errno);
+    let dir = runtime::directory(DIRECTORY)?;
+    let _lock = lock(dir.as_fd())?;
+    let old = match open(dir.as_fd(), NAME, OFlags::RDONLY) {
+        Err(Errno::NOENT) => Vec::new(),
+        file => {
+            let file = file.map_err(failed)?;
+            walk::content(file.as_fd(), u64::MAX).map_err(failed)?
+        }
+    };
+    let merge = |text: &mut dyn Write| merge(&old, lines, gone, text);
+    if old.is_empty() {
+        runtime::replace_by(own, dir.as_fd(), NAME, &mut |file| merge(file))
+    } else {
+        let mut new = Vec::with_capacity(old.len());
+        match merge(&mut new) {
+            Ok(()) if new == old => return Ok(()),
+            Ok(()) => runtime::replace(own, dir.as_fd(), NAME, &new),
+            Err(error) => Err(os_error(error)),
+        }
+    }
+    .map_err(failed)?;
+    // By this systemd knows that there is something to read, since libmount 2.40. One that learns it late, in the midst of a
+    // shutdown, forgets what waits for the unmounting, and waits for ever.
+    open(dir.as_fd(), "utab.event", OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC).map(drop).map_err(failed)
+}
+
+fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644))
+}
+
+/// libmount's own lock, which everybody may read and so hold. What cannot be had in time is done without: the file is replaced
+/// whole.
+///
+/// Before 2.40 it is closing the lock, opened for reading, that tells others of the change.
+fn lock(dir: BorrowedFd<'_>) -> Result<Option<File>> {
+    let file = open(dir, "utab.lock", OFlags::RDONLY | OFlags::CREATE);
+    let file = file.map_err(|errno| Problem::os(format!("cannot open {DIRECTORY}/utab.lock"), errno))?;
+    let file = File::from(file);
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(Some(file));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(None)
+}
+
+fn merge<'a>(
+    old: &[u8],
+    lines: &(impl Iterator<Item = Line<'a>> + Clone),
+    gone: &(impl Iterator<Item = &'a str> + Clone),
+    text: &mut dyn Write,
+) -> io::Result<()> {
+    let mut is_cut = false;
+    if !old.is_empty() {
+        let mut ours: Vec<_> =
+            lines.clone().map(|line| line.target).chain(gone.clone()).map(escape).collect();
+        ours.sort_unstable();
+        let is_one = |target: &str| ours.binary_search_by(|one| one.as_ref().cmp(target)).is_ok();
+        // Of a mount by another program at the same target the options are other ones.
+        let is_options = |options: &[u8]| {
+            let more = options.strip_prefix(OPTIONS.as_bytes()).map(|more| more.split(|byte| *byte == b','));
+            more.is_some_and(|mut more| {
+                more.next() == Some(b"") && more.all(|option| option.starts_with(b"x-gvfs-"))
+            })
+        };
+        let is_ours = |line: &[u8]| {
+            let fields = line.trim_ascii_end().split(|byte| *byte == b' ');
+            let target = fields.clone().find_map(|field| field.strip_prefix(b"TARGET="));
+            target.and_then(|target| str::from_utf8(target).ok()).is_some_and(is_one)
+                && line.starts_with(b"SRC=")
+                && fields.clone().filter_map(|field| field.strip_prefix(b"OPTS=")).any(is_options)
+        };
+        for line in old.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_ours(line)) {
+            text.write_all(line)?;
+            is_cut = !line.ends_with(b"\n");
+        }
+    }
+    for (number, line) in lines.clone().enumerate() {
+        if number == 0 && is_cut {
+            text.write_all(b"\n")?;
+        }
+        line.write(text)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::slice;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_replaced_and_others_stay() {
+        let line = Line {
+            source: "/dev/vda2",
+            target: "/a b",
+            root: AbsPath::parse("/a b").unwrap(),
+            hidden: true,
+            trash: false,
+        };
+        let merged = |old: &[u8], lines: &[Line<'_>], gone: &[&str]| {
+            let mut text = Vec::new();
+            merge(old, &lines.iter().cloned(), &gone.iter().copied(), &mut text).unwrap();
+            text
+        };
+        let with = |old: &[u8]| merged(old, slice::from_ref(&line), &[]);
+        let without = |old: &[u8]| merged(old, &[], &["/a b"]);
+        // No UTF-8 text, and without an end.
+        let foreign = b"ID=7 SRC=//nas/\xff TARGET=/mnt OPTS=uid=0\n";
+        let cut = &foreign[..foreign.len() - 1];
+        let once = with(cut);
+        let ours = b"SRC=/dev/vda2 TARGET=/a\\040b ROOT=/a\\040b OPTS=x-initrd.mount,x-gvfs-hide\n";
+        assert_eq!(once, [&foreign[..], ours].concat());
+        assert_eq!(with(&once), once);
+        assert_eq!(without(&once), foreign);
+        assert_eq!(without(cut), cut);
+        assert_eq!(with(b""), ours);
+        let other = b"ID=8 SRC=//nas/b TARGET=/a\\040b OPTS=_netdev,uhelper=nfs\n";
+        let fstab = b"SRC=/dev/vdb TARGET=/a\\040b ROOT=/ OPTS=x-initrd.mount,nofail\n";
+        let near = b"SRC=/dev/vdb TARGET=/a\\040b ROOT=/ OPTS=x-initrd.mountfoo\n";
+        let id = b"ID=9 SRC=/dev/vdb TARGET=/a\\040b ROOT=/ OPTS=x-initrd.mount\n";
+        for other in [&other[..], fstab, near, id] {
+            assert_eq!(with(other), [other, ours].concat());
+            assert_eq!(without(&with(other)), other);
+        }
+    }
+}

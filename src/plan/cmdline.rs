@@ -1,0 +1,239 @@
+//! The kernel command line: the way to a system that boots when the manifest on it does not.
+
+use crate::manifest::AbsPath;
+use crate::text::escape;
+
+/// So many paths are named as what to leave out.
+const WAYS_OUT: usize = 8;
+
+/// What the kernel command line says to this program.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// `imp-mount=off`: mount nothing but what the boot needs.
+    pub off: bool,
+    /// `imp-mount.skip=PATH[,PATH]`: entries to leave out, guarded.
+    pub skip: Vec<AbsPath>,
+    /// `imp-mount.check`: check verbosely before mounting.
+    pub check: bool,
+    /// What is meant for this program and is none of these, each with the reason, for a warning.
+    pub unknown: Vec<String>,
+}
+
+impl Words {
+    /// Reads a command line as /proc/cmdline has it. Nothing fails: a boot must not depend on a spelling.
+    #[must_use]
+    pub fn parse(line: &str) -> Self {
+        let mut this = Self::default();
+        for (name, value) in words(line) {
+            // The kernel takes the two for the same in the names of its own parameters.
+            let canonical = name.replace('_', "-");
+            match (canonical.as_str(), value) {
+                ("imp-mount", Some("off")) => this.off = true,
+                ("imp-mount.check", None) => this.check = true,
+                ("imp-mount.skip", Some(paths)) => paths.split(',').for_each(|path| this.skip(path)),
+                ("imp-mount", _) => this.unknown(name, value, "write imp-mount=off"),
+                ("imp-mount.check", _) => this.unknown(name, value, "it takes no value"),
+                ("imp-mount.skip", _) => this.unknown(name, value, "write imp-mount.skip=PATH[,PATH]"),
+                (other, _) if other.starts_with("imp-mount") => {
+                    this.unknown(
+                        name,
+                        value,
+                        "known are imp-mount=off, imp-mount.skip=PATH[,PATH], imp-mount.check",
+                    );
+                }
+                _ => {}
+            }
+        }
+        this
+    }
+
+    /// The word that leaves out these paths, as it is typed; none where there is no path. In the place of a path with a character that
+    /// separates paths or words, or that cannot be seen, stands a directory above it.
+    #[must_use]
+    pub fn leaving_out<'p>(paths: impl Iterator<Item = &'p str>) -> Option<String> {
+        let is_plain =
+            |path: &str| path.len() > 1 && !path.contains([',', '"', '\\']) && *escape::name(path) == *path;
+        let mut named: Vec<&str> = Vec::new();
+        for mut path in paths {
+            while path.starts_with('/') && !is_plain(path) {
+                path = &path[..path.rfind('/').unwrap_or_default()];
+            }
+            if path.starts_with('/') && !named.contains(&path) {
+                named.push(path);
+            }
+        }
+        named.truncate(WAYS_OUT);
+        let list = named.join(",");
+        let quote = if list.contains(' ') { "\"" } else { "" };
+        (!list.is_empty()).then(|| format!("imp-mount.skip={quote}{list}{quote}"))
+    }
+
+    /// The words that are heeded, as they are on the kernel command line.
+    #[must_use]
+    pub fn heeded(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if self.off {
+            words.push("imp-mount=off".to_owned());
+        }
+        if self.check {
+            words.push("imp-mount.check".to_owned());
+        }
+        words.extend(self.skip.iter().map(|path| format!("imp-mount.skip={path}")));
+        words
+    }
+
+    fn skip(&mut self, text: &str) {
+        match AbsPath::parse(text) {
+            Ok(path) => self.skip.push(path),
+            Err(reason) => self.unknown("imp-mount.skip", Some(text), &reason),
+        }
+    }
+
+    fn unknown(&mut self, name: &str, value: Option<&str>, reason: &str) {
+        let (equals, value) = value.map_or(("", ""), |value| ("=", value));
+        self.unknown.push(format!(
+            "{}: {}",
+            escape::name(&format!("{name}{equals}{value}")),
+            escape::name(reason)
+        ));
+    }
+}
+
+/// Names and values up to `--`, after which they are init's; quoted as in the kernel's `next_arg` (lib/cmdline.c):
+/// quotes keep blanks together wherever they stand, and are taken off around a whole word and around a value.
+fn words(line: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches(blank);
+        let mut quoted = false;
+        let end = rest.find(|c| {
+            quoted ^= c == '"';
+            blank(c) && !quoted
+        });
+        let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = after;
+        (!word.is_empty()).then(|| split(word))
+    })
+    .take_while(|word| *word != ("--", None))
+}
+
+fn split(word: &str) -> (&str, Option<&str>) {
+    let word = unquote(word);
+    match word.split_once('=') {
+        Some((name, value)) if !name.is_empty() => (name, Some(unquote(value))),
+        _ => (word, None),
+    }
+}
+
+/// Takes off an opening quote, and the closing one if there is any.
+fn unquote(text: &str) -> &str {
+    text.strip_prefix('"').map_or(text, |inner| inner.strip_suffix('"').unwrap_or(inner))
+}
+
+/// C's isspace, as the kernel has it for ASCII.
+fn blank(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn skipped(line: &str) -> Vec<String> {
+        let words = Words::parse(line);
+        assert_eq!(words.unknown, [""; 0], "{line}");
+        words.skip.iter().map(|path| path.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_word_that_is_printed_works() {
+        for (paths, word) in [
+            (&["/srv", "/etc/a"][..], Some("imp-mount.skip=/srv,/etc/a")),
+            (&["/etc/a b", "/srv"], Some("imp-mount.skip=\"/etc/a b,/srv\"")),
+            (&["/etc/a,b", "/etc/c\"", "/etc/d\\"], Some("imp-mount.skip=/etc")),
+            (&["/a\n/b", "/", "root"], None),
+            (&[], None),
+        ] {
+            let made = Words::leaving_out(paths.iter().copied());
+            assert_eq!(made.as_deref(), word);
+            let read = Words::parse(&made.unwrap_or_default());
+            assert_eq!(read.unknown, [""; 0]);
+            assert_eq!(read.skip.is_empty(), word.is_none());
+        }
+    }
+
+    #[test]
+    fn what_others_say_is_not_ours() {
+        for line in [
+            "",
+            "\n",
+            "root=fstab loglevel=4 quiet",
+            "x=imp-mount=off off BOOT_IMAGE=/imp-mount",
+            "=imp-mount",
+        ] {
+            assert_eq!(Words::parse(line), Words::default(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_three_words() {
+        let words = Words::parse("quiet imp-mount=off imp-mount.check imp-mount.skip=/a root=LABEL=x\n");
+        assert!(words.off && words.check && words.unknown.is_empty());
+        assert_eq!(words.skip, [AbsPath::parse("/a").unwrap()]);
+        assert!(Words::parse("imp_mount=off").off && Words::parse("imp_mount.check").check);
+        assert_eq!(
+            skipped("imp_mount.skip=/var/lib/a_b-c"),
+            ["/var/lib/a_b-c"],
+            "only names are taken for alike"
+        );
+    }
+
+    #[test]
+    fn paths_to_skip() {
+        assert_eq!(skipped("imp-mount.skip=/a,/b imp-mount.skip=/c//d/"), ["/a", "/b", "/c/d"]);
+        assert_eq!(skipped(r#"imp-mount.skip="/My Files,/b" x"#), ["/My Files", "/b"]);
+        assert_eq!(skipped(r#""imp-mount.skip=/My Files" x"#), ["/My Files"]);
+        assert_eq!(skipped(r#"x="a b" imp-mount.skip=/a"#), ["/a"]);
+        assert_eq!(
+            skipped(r#"imp-mount.skip="/never closed imp-mount=off"#),
+            ["/never closed imp-mount=off"]
+        );
+        // Quotes inside a value keep blanks, and stay: so does the kernel.
+        assert_eq!(skipped(r#"imp-mount.skip=/a" "b"#), [r#"/a" "b"#]);
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_for_init() {
+        assert_eq!(Words::parse("quiet -- imp-mount=off imp-mount.check"), Words::default());
+        assert!(Words::parse("--x x=-- --=1 imp-mount=off").off);
+        assert!(
+            Words::parse(r#"imp-mount=off "--" imp-mount.check"#) == Words { off: true, ..Words::default() }
+        );
+    }
+
+    #[test]
+    fn what_nobody_knows_is_told() {
+        for (word, why) in [
+            ("imp-mount", "write imp-mount=off"),
+            ("imp-mount=of", "write imp-mount=off"),
+            ("imp-mount.of=1", "known are"),
+            ("imp-mount.chekc", "known are"),
+            ("imp_mountoff", "known are"),
+            ("imp-mount.check=1", "no value"),
+            ("imp-mount.skip", "PATH"),
+            ("imp-mount.skip=", "empty"),
+            ("imp-mount.skip=home", "relative"),
+            ("imp-mount.skip=/a/../b", "`..`"),
+        ] {
+            let words = Words::parse(&format!("a {word} b"));
+            assert_eq!(words.unknown.len(), 1, "{words:?}");
+            assert!(words.unknown[0].starts_with(word) && words.unknown[0].contains(why), "{words:?}");
+            assert_eq!(words, Words { unknown: words.unknown.clone(), ..Words::default() });
+        }
+        let words = Words::parse("imp-mount.skip=/a,b,/c");
+        assert_eq!((words.skip.len(), words.unknown.len()), (2, 1), "the rest of the list still counts");
+        assert!(!Words::parse("\"imp-mount.x\u{1b}[2J\nfoo\"").unknown[0].contains(char::is_control));
+    }
+}

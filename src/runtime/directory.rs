@@ -1,0 +1,40 @@
+//! Directories below /run that only root may write to.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::sys::walk::{self, Stat};
+use crate::text::problem::{Problem, Result};
+
+/// Where a run leaves what later ones need.
+pub const DIRECTORY: &str = "/run/imp-mount";
+
+/// Opens a directory that only root may write to, in a parent that exists. A missing one is created with mode 0755, whatever the
+/// umask.
+pub fn directory(path: &str) -> Result<OwnedFd> {
+    let failed = |errno| Problem::os(format!("cannot use {path}"), errno);
+    let made = match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(errno) => return Err(failed(errno)),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
+    if made {
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(failed)?;
+    }
+    let stat = walk::stat(fd.as_fd()).map_err(failed)?;
+    if !is_roots(&stat) {
+        return Err(Problem::new(format!("cannot use {path}: others than root can write to it"))
+            .remedy(format!("look who wrote there, then `chown root: {path}; chmod go-w {path}`")));
+    }
+    Ok(fd)
+}
+
+/// Whether only root may write to something that is no link.
+#[must_use]
+pub fn is_roots(stat: &Stat) -> bool {
+    stat.uid() == 0 && stat.mode() & 0o022 == 0 && stat.file_type() != FileType::Symlink
+}

@@ -1,0 +1,18 @@
+//! System calls and kernel interfaces: files by descriptor, mounts, privileges.
+
+pub mod attributes;
+pub mod capacity;
+pub mod create;
+pub mod fstab;
+pub mod mount_api;
+pub mod mountinfo;
+pub mod privilege;
+pub mod raw;
+pub mod unnamed;
+pub mod walk;
+
+use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
+
+/// A name in an open directory. It need not be UTF-8.
+pub type Name<'a> = (BorrowedFd<'a>, &'a CStr);

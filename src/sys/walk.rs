@@ -1,0 +1,517 @@
+//! From a directory to what lies below it, one component at a time and by descriptors only: no path is resolved twice, and
+//! no symbolic link is ever followed.
+
+use std::ffi::CString;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{
+    self, Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags,
+};
+use rustix::io::Errno;
+use rustix::path::Arg;
+
+use crate::manifest::AbsPath;
+use crate::manifest::coverage::Type;
+use crate::sys::raw;
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe};
+
+/// openat2(2) is Linux 5.6, and a sandbox may deny it, by ENOSYS or as it denies a file.
+static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
+/// openat2(2) gives EAGAIN when something is renamed meanwhile; as often as libpathrs tries.
+const TRIES: u32 = 128;
+
+/// Whether a walk may enter another mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounts {
+    /// No: what lies below a store is the store's.
+    Stay,
+    /// Yes: entries mounted earlier are on the way.
+    Enter,
+}
+
+/// Opens one component below `dir` with `O_PATH`; what it is has to be asked afterwards, but it is never behind a link.
+pub fn look<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, mounts: Mounts) -> Result<OwnedFd, Errno> {
+    open(dir, name, OFlags::PATH, mounts)
+}
+
+/// Opens one directory below `dir` with `O_PATH`.
+pub fn directory<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, mounts: Mounts) -> Result<OwnedFd, Errno> {
+    open(dir, name, OFlags::PATH | OFlags::DIRECTORY, mounts)
+}
+
+/// Opens one component below `dir`. Nothing that would block is waited for, and a terminal does not become ours.
+pub fn open<N: Arg + Copy>(
+    dir: BorrowedFd<'_>,
+    name: N,
+    flags: OFlags,
+    mounts: Mounts,
+) -> Result<OwnedFd, Errno> {
+    debug_assert!({
+        let name = name.to_string_lossy();
+        !name.contains('/') && !name.is_empty() && name != ".."
+    });
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // O_PATH takes no other flags than these.
+    let flags = if flags.contains(OFlags::PATH) { flags } else { flags | OFlags::NONBLOCK | OFlags::NOCTTY };
+    if !NO_OPENAT2.load(Ordering::Relaxed) {
+        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        if mounts == Mounts::Stay {
+            resolve |= ResolveFlags::NO_XDEV;
+        }
+        for _ in 0..TRIES {
+            match fs::openat2(dir, name, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) => {}
+                // Of these a file may be the cause as well.
+                Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) if !raw::has_openat2() => {
+                    NO_OPENAT2.store(true, Ordering::Relaxed);
+                    break;
+                }
+                // O_NOFOLLOW with O_DIRECTORY says ENOTDIR for a link; say what openat2 says elsewhere.
+                result => return result,
+            }
+        }
+    }
+    // A single component without `..` cannot leave the directory, and O_NOFOLLOW covers the only link that it can be.
+    let fd = fs::openat(dir, name, flags, Mode::empty())?;
+    if mounts == Mounts::Stay && mount_id(dir)? != mount_id(fd.as_fd())? {
+        return Err(Errno::XDEV);
+    }
+    Ok(fd)
+}
+
+/// Opens what is at `path` below a base, an absolute path seen from there.
+pub fn open_below(
+    base: BorrowedFd<'_>,
+    path: &AbsPath,
+    flags: OFlags,
+    mounts: Mounts,
+) -> Result<OwnedFd, Errno> {
+    let mut fd = None::<OwnedFd>;
+    let mut rest = path.components().peekable();
+    while let Some(name) = rest.next() {
+        let dir = fd.as_ref().map_or(base, OwnedFd::as_fd);
+        fd = Some(if rest.peek().is_some() {
+            directory(dir, name, mounts)?
+        } else {
+            open(dir, name, flags, mounts)?
+        });
+    }
+    fd.map_or_else(|| fs::openat(base, ".", flags | OFlags::CLOEXEC, Mode::empty()), Ok)
+}
+
+/// Opens the directory above `dir`. Its identity has to be compared afterwards: `dir` may have been moved.
+pub fn above(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    fs::openat(dir, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Opens what a system has at a path, as the system itself sees it: links are followed, and stay below its root.
+pub fn open_inside(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    // O_PATH takes no other flags than these.
+    let wait = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        // EAGAIN: something was renamed meanwhile.
+        match fs::openat2(root, path, flags | OFlags::CLOEXEC | wait, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Opens the directory from which a walk starts, by a path that the administrator gave: links in it are followed.
+pub fn base(path: &str) -> Result<OwnedFd, Errno> {
+    fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The content of something open, and no more than `most` bytes of it: what does not say beforehand how long it is, as in /proc, is
+/// read in few calls.
+pub fn content(fd: BorrowedFd<'_>, most: u64) -> Result<Vec<u8>, Errno> {
+    // On the stack, as musl maps memory for every large buffer anew.
+    let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+    let mut content = Vec::new();
+    loop {
+        match rustix::io::read(fd, &mut buffer) {
+            Ok(([], _)) => return Ok(content),
+            Ok((read, _)) => content.extend_from_slice(read),
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno),
+        }
+        if content.len() as u64 >= most {
+            content.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            return Ok(content);
+        }
+    }
+}
+
+/// The same of what is at a path, where links are followed.
+pub fn content_at(path: &str, most: u64) -> Result<Vec<u8>, Errno> {
+    content(open_at(path)?.as_fd(), most)
+}
+
+/// Opens what is at a path for reading, where links are followed.
+pub fn open_at(path: &str) -> Result<OwnedFd, Errno> {
+    fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Tells if something is at a path. Links are followed.
+#[must_use]
+pub fn exists(path: &str) -> bool {
+    fs::access(path, Access::EXISTS).is_ok()
+}
+
+/// A further descriptor of something open.
+pub fn again(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // As in the standard library: none of the three that programs take for standard input and outputs.
+    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+}
+
+/// What is at `name` below `dir`, seen through the mounts on it.
+pub fn stat_at<N: Arg>(dir: BorrowedFd<'_>, name: N) -> Result<Stat, Errno> {
+    statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).map(Stat)
+}
+
+/// What is open.
+pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
+    statx(fd, c"", AtFlags::EMPTY_PATH).map(Stat)
+}
+
+fn statx<N: Arg>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Statx, Errno> {
+    // STATX_MNT_ID is Linux 5.8.
+    fs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
+}
+
+/// The id of the mount that is open, as in /proc/self/mountinfo.
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    Ok(stat(fd)?.mount_id())
+}
+
+/// What statx(2) says of something.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat(Statx);
+
+impl Stat {
+    /// Its kind.
+    #[must_use]
+    pub fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.0.stx_mode.into())
+    }
+
+    /// The same, as far as entries tell it apart.
+    #[must_use]
+    pub fn what(&self) -> Type {
+        what(self.file_type())
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.file_type() == FileType::Directory
+    }
+
+    /// Whether it is a regular file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.file_type() == FileType::RegularFile
+    }
+
+    /// Whether it is a symbolic link.
+    #[must_use]
+    pub fn is_symlink(&self) -> bool {
+        self.file_type() == FileType::Symlink
+    }
+
+    /// Permission bits, with setuid, setgid and sticky.
+    #[must_use]
+    pub fn mode(&self) -> u16 {
+        self.0.stx_mode & 0o7777
+    }
+
+    /// The owner.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.0.stx_uid
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn gid(&self) -> u32 {
+        self.0.stx_gid
+    }
+
+    /// The number of names.
+    #[must_use]
+    pub fn links(&self) -> u32 {
+        self.0.stx_nlink
+    }
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.stx_size
+    }
+
+    /// The space that it takes, in bytes.
+    #[must_use]
+    pub fn allocated(&self) -> u64 {
+        self.0.stx_blocks * 512
+    }
+
+    /// Which device it is, as `major:minor`, if it is one.
+    #[must_use]
+    pub fn special(&self) -> (u32, u32) {
+        (self.0.stx_rdev_major, self.0.stx_rdev_minor)
+    }
+
+    /// When its content changed last: seconds and nanoseconds since 1970.
+    #[must_use]
+    pub fn modified(&self) -> (i64, u32) {
+        (self.0.stx_mtime.tv_sec, self.0.stx_mtime.tv_nsec)
+    }
+
+    /// When anything about it changed last, as [`Stat::modified`].
+    #[must_use]
+    pub fn changed(&self) -> (i64, u32) {
+        (self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec)
+    }
+
+    /// Whether `chattr +i` and `chattr +a` are set, each as far as the file system says.
+    #[must_use]
+    pub fn seals(&self) -> StatxAttributes {
+        self.0.stx_attributes.intersection(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND))
+    }
+
+    /// The part of [`Stat::seals`] that the file system can tell.
+    #[must_use]
+    pub fn known_seals(&self) -> StatxAttributes {
+        StatxAttributes::from_bits_retain(self.0.stx_attributes_mask.bits())
+            .intersection(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND))
+    }
+
+    /// Whether it is the root of a mount (Linux 5.8).
+    #[must_use]
+    pub fn is_mount_root(&self) -> bool {
+        self.0.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    }
+
+    /// The id of the mount it was reached through.
+    #[must_use]
+    pub fn mount_id(&self) -> u64 {
+        self.0.stx_mnt_id
+    }
+
+    /// The file system it is on, as `major:minor`.
+    #[must_use]
+    pub fn device(&self) -> (u32, u32) {
+        (self.0.stx_dev_major, self.0.stx_dev_minor)
+    }
+
+    /// Its inode number.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.0.stx_ino
+    }
+
+    /// What tells it from everything else that exists now.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity { device: self.device(), inode: self.0.stx_ino }
+    }
+}
+
+/// A file or directory, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    device: (u32, u32),
+    inode: u64,
+}
+
+/// `major:minor inode`.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device: (major, minor), inode } = self;
+        write!(f, "{major}:{minor} {inode}")
+    }
+}
+
+/// What something is, as far as entries tell it apart.
+#[must_use]
+pub fn what(file_type: FileType) -> Type {
+    match file_type {
+        FileType::RegularFile => Type::File,
+        FileType::Directory => Type::Directory,
+        FileType::Symlink => Type::Link,
+        _ => Type::Other,
+    }
+}
+
+/// What something is, in words.
+#[must_use]
+pub fn kind(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Unknown => "of an unknown type",
+    }
+}
+
+/// Why a component could not be opened as what it should be, as a problem of `path`, the path up to and including it.
+#[must_use]
+pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> Problem {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    let shown = escape::name(path);
+    if errno == Errno::XDEV {
+        return Problem::new(format!("{shown} is on another file system, mounted below the store"))
+            .remedy("name that file system as a store of its own");
+    }
+    if matches!(errno, Errno::NOTDIR | Errno::LOOP)
+        && let Ok(stat) = stat_at(dir, name)
+    {
+        return wrong_type(dir, path, &stat, wanted);
+    }
+    // These come from making what was not there.
+    let step = if matches!(errno, Errno::ROFS | Errno::NOSPC | Errno::DQUOT) { "create" } else { "open" };
+    Problem::os(format!("cannot {step} {shown}"), errno)
+}
+
+/// What is wrong with a component that exists, but is not what it should be.
+pub fn wrong_type(dir: BorrowedFd<'_>, path: &str, stat: &Stat, wanted: &str) -> Problem {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    let shown = escape::name(path);
+    if stat.is_symlink() {
+        let target = fs::readlinkat(dir, name, Vec::new());
+        let target = target.map_or_else(describe, |target| escape::name(target.to_bytes()).into_owned());
+        return Problem::new(format!("{shown} is a symbolic link to {target}, and links are never followed"))
+            .remedy(format!("put {wanted} in its place, or name the place that it points to"));
+    }
+    Problem::new(format!("{shown} is {}, not {wanted}", kind(stat.file_type())))
+        .remedy("move it away, or correct the entry")
+}
+
+/// Up to `most` names in a directory, in no order.
+pub fn names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<CString>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = fs::openat(dir, ".", flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::new(readable)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+            if names.len() == most {
+                break;
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Goes down to directories below a base, and keeps those on the way open: entries come in path order, so that the next
+/// one shares most of its way with the last.
+#[derive(Debug)]
+pub struct Cursor {
+    base: OwnedFd,
+    /// The directories that are open.
+    open: Vec<Open>,
+    path: String,
+}
+
+/// A directory that a [`Cursor`] keeps open.
+#[derive(Debug)]
+struct Open {
+    /// The end of its path in the cursor's.
+    end: usize,
+    fd: OwnedFd,
+    /// Its properties, where the step that opened it looked at it.
+    stat: Option<Stat>,
+}
+
+/// What to do about one step of a [`Cursor`]: open `name` in the directory, or make it. The last argument is its path.
+pub type Step<'s> = dyn FnMut(BorrowedFd<'_>, &str, &str) -> Result<OwnedFd> + 's;
+/// The same, with the properties of what was opened, where they were looked at.
+pub type LookingStep<'s> = dyn FnMut(BorrowedFd<'_>, &str, &str) -> Result<(OwnedFd, Option<Stat>)> + 's;
+
+impl Cursor {
+    /// A cursor at its base.
+    #[must_use]
+    pub fn new(base: OwnedFd) -> Self {
+        Self { base, open: Vec::new(), path: String::new() }
+    }
+
+    /// The directory where every walk begins.
+    #[must_use]
+    pub fn base(&self) -> BorrowedFd<'_> {
+        self.base.as_fd()
+    }
+
+    /// The directory at `path`, an absolute path seen from the base; `step` opens what is not open yet.
+    pub fn enter(&mut self, path: &str, step: &mut Step<'_>) -> Result<BorrowedFd<'_>> {
+        self.enter_looking(path, &mut |dir, name, path| step(dir, name, path).map(|fd| (fd, None)))
+    }
+
+    /// The same with a step that looks at what it opens, for [`Cursor::looked`].
+    pub fn enter_looking(&mut self, path: &str, step: &mut LookingStep<'_>) -> Result<BorrowedFd<'_>> {
+        let path = if path == "/" { "" } else { path };
+        while let Some(Open { end, .. }) = self.open.last() {
+            let kept = path.as_bytes().get(..*end) == Some(&self.path.as_bytes()[..*end])
+                && matches!(path.as_bytes().get(*end), None | Some(b'/'));
+            if kept {
+                break;
+            }
+            self.open.pop();
+        }
+        let done = self.end();
+        self.path.truncate(done);
+        for name in path[done..].split('/').skip(1) {
+            self.path.push('/');
+            self.path.push_str(name);
+            let dir = self.open.last().map_or(self.base.as_fd(), |open| open.fd.as_fd());
+            let (fd, stat) = match step(dir, name, &self.path) {
+                Ok(opened) => opened,
+                Err(problem) => {
+                    self.path.truncate(self.end());
+                    return Err(problem);
+                }
+            };
+            self.open.push(Open { end: self.path.len(), fd, stat });
+        }
+        Ok(self.open.last().map_or(self.base.as_fd(), |open| open.fd.as_fd()))
+    }
+
+    /// The end of the path of the deepest directory that is open.
+    fn end(&self) -> usize {
+        self.open.last().map_or(0, |open| open.end)
+    }
+
+    /// The directory at `path`, if it is open now.
+    #[must_use]
+    pub fn opened(&self, path: &str) -> Option<BorrowedFd<'_>> {
+        self.find(path).map(|open| open.fd.as_fd())
+    }
+
+    /// The properties of the directory at `path`, if it is open now: those that were seen when it was opened.
+    pub fn looked(&self, path: &str) -> Result<Option<Stat>, Errno> {
+        self.find(path).map(|open| open.stat.map_or_else(|| stat(open.fd.as_fd()), Ok)).transpose()
+    }
+
+    fn find(&self, path: &str) -> Option<&Open> {
+        self.open.iter().find(|open| open.end == path.len() && self.path.starts_with(path))
+    }
+
+    /// Closes what is open at or below `path`, because something has been mounted there.
+    pub fn forget(&mut self, path: &str) {
+        while self.open.last().is_some_and(|_| {
+            self.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }) {
+            self.open.pop();
+            self.path.truncate(self.end());
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Text for people and programs: problems, names of errors, escaping, JSON.
+
+pub mod errno;
+pub mod escape;
+pub mod json;
+pub mod problem;
