@@ -33,6 +33,8 @@
         default = imp-mount;
         imp-mount = pkgs.callPackage ./nixos-module/package.nix { };
         imp-mount-initrd = imp-mount.initrd;
+        # Smaller, of packages that few have built.
+        imp-mount-initrd-musl = (pkgs.pkgsStatic.callPackage ./nixos-module/package.nix { }).initrd;
       });
 
       checks = forSystems (

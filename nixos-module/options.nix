@@ -28,7 +28,12 @@ in
       type = types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalMD "the package that comes with the module";
-      description = "The package with `imp-mount` and `impctl` for the running system, and, as its attribute `initrd`, the static `imp-mount` for the initrd.";
+      example = lib.literalExpression "packages.imp-mount // { initrd = packages.imp-mount-initrd-musl; }";
+      description = ''
+        The package with `imp-mount` and `impctl` for the running system, and, as its attribute `initrd`, the static `imp-mount`
+        for the initrd. That has glibc's parts in it, 1.3 MB; the flake's package `imp-mount-initrd-musl` has 0.5 MB, and needs a
+        toolchain for musl to be built.
+      '';
     };
 
     root = mkOption {

@@ -1,11 +1,13 @@
 # imp-mount and impctl for the running system; `initrd` is the boot binary alone, static and small.
+#
+# It is linked to the C library of these packages: a second set of packages (pkgsStatic) takes more memory to evaluate than the
+# whole module. The smaller one with musl is `(pkgsStatic.callPackage ./package.nix { }).initrd`.
 {
   lib,
   stdenv,
   buildPackages,
   rustPlatform,
   installShellFiles,
-  pkgsStatic,
 }:
 let
   inherit (lib.importTOML ../Cargo.toml) package;
@@ -19,8 +21,6 @@ let
           ../Cargo.toml
           ../Cargo.lock
           ../src
-          # cargo looks for every test that Cargo.toml names.
-          (lib.fileset.difference ../tests ../tests/nixos)
         ]
         ++ more
       );
@@ -39,7 +39,11 @@ let
     };
   };
 
-  initrd = pkgsStatic.rustPlatform.buildRustPackage (
+  # glibc keeps the library for static programs apart; musl does not. Named to rustc for the program alone: among buildInputs
+  # the linker would also find it for build scripts and procedural macros, which are dynamic.
+  libc = lib.optional (stdenv.hostPlatform.libc == "glibc") "-Lnative=${stdenv.cc.libc.static}/lib";
+
+  initrd = rustPlatform.buildRustPackage (
     common
     // {
       pname = "imp-mount-initrd";
@@ -52,7 +56,9 @@ let
         "--bin"
         "imp-mount"
       ];
-      env.RUSTFLAGS = toString (lib.splitString "\n" (lib.fileContents ../initrd/rustflags));
+      env.RUSTFLAGS = toString (lib.splitString "\n" (lib.fileContents ../initrd/rustflags) ++ libc);
+      # Names of functions too, which is not the default.
+      stripAllList = [ "bin" ];
       doCheck = false;
       # An initrd has no libraries.
       doInstallCheck = true;
@@ -69,7 +75,12 @@ rustPlatform.buildRustPackage (
   common
   // {
     pname = package.name;
-    src = source [ ../docs ];
+    src = source [
+      ../docs
+      ../tests/golden
+      ../tests/manifest
+      ../tests/manifest.rs
+    ];
     nativeBuildInputs = [ installShellFiles ];
     # What mounts needs a kernel of its own: see ../tests/nixos.
     cargoTestFlags = [
