@@ -42,5 +42,34 @@
         { inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) imp-mount; }
         // import ./tests/nixos/vm { inherit pkgs; }
       );
+
+      # Every tool of tests/all and CONTRIBUTING.md.
+      devShells = forSystems (pkgs: {
+        default = pkgs.mkShell {
+          inputsFrom = [ self.packages.${pkgs.stdenv.hostPlatform.system}.imp-mount ];
+          packages = [
+            pkgs.acl
+            pkgs.btrfs-progs
+            pkgs.cargo-deny
+            pkgs.cargo-nextest
+            pkgs.clippy
+            pkgs.cpio
+            pkgs.e2fsprogs
+            pkgs.fish
+            pkgs.groff
+            pkgs.jq
+            pkgs.nixfmt
+            pkgs.rust-analyzer
+            pkgs.rustfmt
+            pkgs.shellcheck
+            pkgs.util-linux
+            pkgs.xfsprogs
+            pkgs.zsh
+            pkgs.zstd
+          ];
+        };
+      });
+
+      formatter = forSystems (pkgs: pkgs.nixfmt-tree);
     };
 }

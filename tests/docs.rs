@@ -290,9 +290,35 @@ fn the_readmes_manifest_works() {
 }
 
 #[test]
+fn the_map_of_the_code_has_every_folder_above_those_that_it_uses() {
+    let map = read("CONTRIBUTING.md");
+    let rows = map.lines().filter_map(|line| line.strip_prefix("| `src/")?.split('`').next());
+    let folders: Vec<_> = rows.collect();
+    let there: BTreeSet<_> = files("src", &["rs"])
+        .iter()
+        .filter_map(|path| Some(path.strip_prefix("src/")?.split_once('/')?.0.to_owned()))
+        .collect();
+    assert_eq!(folders.iter().map(|&folder| folder.to_owned()).collect::<BTreeSet<_>>(), there);
+    for (at, folder) in folders.iter().enumerate() {
+        for path in files(&format!("src/{folder}"), &["rs"]) {
+            let text = read(&path);
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let used = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for line in used {
+                for name in line.split("crate::").skip(1) {
+                    let name = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                    let below = folders[at..].contains(&name) || !there.contains(name);
+                    assert!(below, "{path} uses {name}, which is above it: {line}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_link_leads_somewhere() {
     let mut pages = files("docs", &["md"]);
-    pages.extend(["README.md", "CHANGELOG.md"].map(str::to_owned));
+    pages.extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned));
     for page in pages {
         let text = read(&page);
         let folder = at(&page).parent().unwrap().to_owned();
