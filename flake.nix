@@ -43,7 +43,7 @@
         // import ./tests/nixos/vm { inherit pkgs; }
       );
 
-      # Every tool of tests/all and CONTRIBUTING.md.
+      # Every tool of tests/run --full and CONTRIBUTING.md.
       devShells = forSystems (pkgs: {
         default = pkgs.mkShell {
           inputsFrom = [ self.packages.${pkgs.stdenv.hostPlatform.system}.imp-mount ];

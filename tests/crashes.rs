@@ -64,7 +64,7 @@ rows![
     migrate_errors_on_btrfs errors migrate Btrfs;
 ];
 
-/// Which of so many are taken: all where there is time for it, 25 in `tests/all`, and a sample in a developer's own runs. The variable
+/// Which of so many are taken: all where there is time for it, 25 in `tests/run --full`, and a sample in a developer's own runs. The variable
 /// `IMP_MOUNT_TEST_FAULTS` is `all`, `each` or nothing.
 fn sample(count: usize, own: usize) -> Vec<usize> {
     let most = match std::env::var("IMP_MOUNT_TEST_FAULTS").as_deref() {

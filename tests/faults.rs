@@ -42,7 +42,7 @@ tests![
     older_kernels_while_settling: Disk Inject,
 ];
 
-/// How many of the calls are taken: every one of them in `tests/all`, and each with every error where there is time for it;
+/// How many of the calls are taken: every one of them in `tests/run --full`, and each with every error where there is time for it;
 /// a sample in a developer's own runs. The variable `IMP_MOUNT_TEST_FAULTS` is `each`, `all` or nothing.
 #[derive(PartialEq, Eq)]
 enum Depth {

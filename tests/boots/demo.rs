@@ -1,9 +1,10 @@
-//! A machine to play with: it boots on the terminal, and leaves whoever started it in a shell on the tmpfs root.
+//! A machine to play with: it boots on the terminal, and leaves its user in a shell on the tmpfs root. tests/demo starts it.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,24 +15,30 @@ use crate::computer::{Computer, On, Running};
 
 tests![play: Asked];
 
-/// What a person would type, where there is nobody at the terminal: a boot, and what comes after a reboot.
-const LINES: [&str; 7] = [
+/// This test.
+pub const NAME: &str = "demo::play";
+/// Typed where there is no terminal: in the first boot, and in the one after the reboot.
+const LINES: [&str; 8] = [
     "findmnt --real --output TARGET,SOURCE,FSTYPE",
     "touch /home/alice/.config/kept /home/alice/lost",
     "imp-mount --check",
+    "impctl lost /home",
     "reboot",
     "ls -A /home/alice /home/alice/.config",
     "imp-mount --check",
     "exit",
 ];
-/// What the shell asks with.
+/// The shell's prompt.
 const PROMPT: &str = "demo# ";
+/// A machine that says nothing for so long does not go on.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn play() {
     let manifest = include_str!("../demo.json").parse().expect("it is JSON");
     let computer = Computer::new(On::Here);
     let boot = Boot::new(&manifest)
         .without("/")
+        .with_impctl()
         .cmdline("systemd.show_status=true")
         .in_etc("systemd/system/probe.service", UNIT)
         .in_etc("demo", include_str!("guest/demo"));
@@ -41,7 +48,9 @@ fn play() {
     loop {
         let mut machine = computer.start(&boot);
         if raw.is_some() {
-            relay(&mut machine);
+            if !relay(&mut machine) {
+                return;
+            }
         } else {
             said = type_lines(&mut machine, &mut lines);
         }
@@ -50,7 +59,6 @@ fn play() {
         }
     }
     if raw.is_none() {
-        // Nobody looked, so this does.
         let after = said.rsplit("ls -A").next().unwrap_or_default();
         assert!(lines.next().is_none() && after.contains("kept") && !after.contains("lost"), "{said}");
     }
@@ -61,8 +69,8 @@ fn is_reboot(status: ExitStatus) -> bool {
     status.signal() == Some(Signal::HUP.as_raw())
 }
 
-/// Passes on what is typed and what is said, until the machine is off.
-fn relay(machine: &mut Running) {
+/// Passes on what is typed and what is said, until the machine is off. False where the terminal is gone before.
+fn relay(machine: &mut Running) -> bool {
     let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
     let mut chunk = [0; 4096];
     loop {
@@ -71,13 +79,17 @@ fn relay(machine: &mut Running) {
         let [typed, told] = ready.map(|one| !one.revents().is_empty());
         if told {
             match machine.terminal.read(&mut chunk) {
-                Ok(0) | Err(_) => return,
-                Ok(length) => stdout.write_all(&chunk[..length]).and_then(|()| stdout.flush()).unwrap(),
+                Ok(0) | Err(_) => return true,
+                Ok(length) => {
+                    if stdout.write_all(&chunk[..length]).and_then(|()| stdout.flush()).is_err() {
+                        return false;
+                    }
+                }
             }
         }
         if typed {
             match stdin.read(&mut chunk) {
-                Ok(0) | Err(_) => return,
+                Ok(0) | Err(_) => return false,
                 Ok(length) => machine.terminal.write_all(&chunk[..length]).unwrap(),
             }
         }
@@ -86,20 +98,25 @@ fn relay(machine: &mut Running) {
 
 /// Types a line at each prompt, and shows what is said until the machine is off.
 fn type_lines<'a>(machine: &mut Running, lines: &mut impl Iterator<Item = &'a &'a str>) -> String {
-    let mut said = String::new();
+    let (mut said, mut answered) = (String::new(), 0);
     let mut chunk = [0; 4096];
     let mut terminal: &File = &machine.terminal;
+    let mut last = Instant::now();
     loop {
         // A shell throws away what is typed before it reads.
         let quiet = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
         if poll(&mut [PollFd::new(&terminal, PollFlags::IN)], Some(&quiet)).unwrap() == 0 {
-            if said.ends_with(PROMPT)
+            // A message of systemd may come after the prompt.
+            if said[answered..].contains(PROMPT)
                 && let Some(line) = lines.next()
             {
+                answered = said.len();
                 writeln!(terminal, "{line}").unwrap();
             }
+            assert!(last.elapsed() < PATIENCE, "the machine says nothing more:\n{said}");
             continue;
         }
+        last = Instant::now();
         let Ok(length @ 1..) = terminal.read(&mut chunk) else { return said };
         let text = String::from_utf8_lossy(&chunk[..length]);
         print!("{text}");
@@ -111,7 +128,7 @@ fn type_lines<'a>(machine: &mut Running, lines: &mut impl Iterator<Item = &'a &'
 struct Raw(Termios);
 
 impl Raw {
-    /// None where nobody is there to type.
+    /// None without a terminal.
     fn new() -> Option<Self> {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return None;
@@ -134,6 +151,8 @@ const UNIT: &str = "[Unit]
 Description=A Shell to Play with
 After=multi-user.target
 [Service]
+# Once all others have started, so that the shell's prompt is the last line.
+Type=idle
 ExecStart=/bin/bash /etc/demo
 StandardInput=tty-force
 StandardOutput=tty
@@ -141,7 +160,7 @@ StandardError=tty
 TTYPath=/dev/console
 Environment=HOME=/root TERM=linux
 WorkingDirectory=/root
-# A shell that somebody types in heeds no SIGTERM.
+# An interactive shell ignores SIGTERM.
 SendSIGHUP=yes
 TimeoutStopSec=5
 ";

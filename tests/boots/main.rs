@@ -42,6 +42,9 @@ use std::process::ExitCode;
 const PATIENCE: u32 = 1200;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("--demo") {
+        return support::runner::show(demo::NAME);
+    }
     let modules = [
         ("bench", bench::TESTS),
         ("demo", demo::TESTS),

@@ -12,7 +12,7 @@ pub mod medium;
 pub mod namespace;
 mod outcome;
 #[macro_use]
-mod runner;
+pub mod runner;
 mod scratch;
 pub mod trees;
 

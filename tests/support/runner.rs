@@ -109,6 +109,19 @@ pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
     conclusion.exit_code()
 }
 
+#[allow(dead_code, reason = "for the demonstration of the boots")]
+/// Runs one test on this terminal, without a word of the harness where it succeeds.
+pub fn show(name: &str) -> ExitCode {
+    scratch::sweep();
+    match outside(name, true) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("{name}: {}", failed.message().unwrap_or("failed"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Why no test can run here; none where they can.
 fn no_namespaces() -> Option<String> {
     let why = outside(PROBE, false).err()?;

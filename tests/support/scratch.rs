@@ -22,6 +22,10 @@ impl Scratch {
     /// Makes the folder of the test `name`.
     pub fn new(name: &str) -> io::Result<Self> {
         let path = home().join(format!("{}.{}", name.replace("::", "-"), process::id()));
+        // Left by a killed process that had the same id.
+        if path.exists() {
+            remove(&path);
+        }
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
