@@ -2,17 +2,10 @@
 { nixpkgs, host }:
 let
   lib = import (nixpkgs + "/lib");
-  eval = import (nixpkgs + "/nixos/lib/eval-config.nix") {
-    system = null;
-    modules = [
-      ../../nixos-module
+  inherit
+    (import ./host.nix { inherit nixpkgs; } [
       host
       {
-        nixpkgs.hostPlatform = "x86_64-linux";
-        nixpkgs.overlays = (import ./nixpkgs.nix nixpkgs).overlays;
-        system.stateVersion = "26.05";
-        # It has tests of its own, in audit/.
-        imp-mount.audit = "off";
         # Paths that are the same with every nixpkgs.
         imp-mount.package = {
           type = "derivation";
@@ -25,9 +18,9 @@ let
           };
         };
       }
-    ];
-  };
-  inherit (eval) config;
+    ])
+    config
+    ;
   cfg = config.imp-mount;
 
   section = title: text: "# ${title}\n\n${lib.trim text}\n\n";
@@ -44,7 +37,7 @@ let
   # Which ids NixOS's own users lack changes with nixpkgs.
   isNixosName = line: builtins.match " +[a-z][a-z0-9-]*" line != null && lib.trim line != "without";
   withoutNames = text: lines (lib.filter (line: !isNixosName line) (lib.splitString "\n" text));
-  bare = text: lib.replaceStrings [ (toString ./.) ] [ "tests/nixos" ] text;
+  bare = text: lib.replaceStrings [ "${toString ../..}/" ] [ "" ] text;
 
   manifest =
     let

@@ -6,19 +6,14 @@ let
   persists = throw "what persists was looked at";
   host =
     modules:
-    (import (nixpkgs + "/nixos/lib/eval-config.nix") {
-      system = null;
-      modules = [
-        ../../nixos-module
+    (import ./host.nix { inherit nixpkgs; } (
+      [
         ./home-manager.nix
         {
           imports = [
             ./hosts/common.nix
             ./hosts/store.nix
           ];
-          nixpkgs.hostPlatform = "x86_64-linux";
-          nixpkgs.overlays = (import ./nixpkgs.nix nixpkgs).overlays;
-          system.stateVersion = "26.05";
           fileSystems."/nix" = {
             device = "/dev/disk/by-label/nix";
             fsType = "ext4";
@@ -34,11 +29,12 @@ let
             serviceConfig.StateDirectory = "recorder";
           };
           home-manager.users.ada = { };
+          imp-mount.audit = "warn";
           imp-mount.metrics = "/var/lib/node-exporter/imp-mount.prom";
         }
       ]
-      ++ modules;
-    }).config;
+      ++ modules
+    )).config;
 
   ours = name: lib.hasPrefix "imp-mount" name || name == "systemd-machine-id-commit";
   # Values that people name paths by, or search for one.

@@ -2,21 +2,7 @@
 { nixpkgs }:
 let
   lib = import (nixpkgs + "/lib");
-  evaluate =
-    host:
-    (import (nixpkgs + "/nixos/lib/eval-config.nix") {
-      system = null;
-      modules = [
-        ../../nixos-module
-        host
-        {
-          nixpkgs.hostPlatform = "x86_64-linux";
-          nixpkgs.overlays = (import ./nixpkgs.nix nixpkgs).overlays;
-          system.stateVersion = "26.05";
-          imp-mount.audit = "off";
-        }
-      ];
-    }).config;
+  evaluate = host: (import ./host.nix { inherit nixpkgs; } [ host ]).config;
 
   # By name: a host, and facts of its machine.
   hosts = {

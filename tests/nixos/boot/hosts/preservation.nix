@@ -1,63 +1,10 @@
-# A configuration as it is written for nix-community/preservation.
+# A configuration for nix-community/preservation.
+{ product, ... }:
 {
-  imports = [ ./store.nix ];
-  fileSystems."/" = {
-    device = "none";
-    fsType = "tmpfs";
-    options = [ "mode=0755" ];
-  };
-  fileSystems."/persist".neededForBoot = true;
-  fileSystems."/nix" = {
-    device = "/persist/nix";
-    fsType = "none";
-    options = [ "bind" ];
-    depends = [ "/persist" ];
-    neededForBoot = true;
-  };
+  imports = [
+    product
+    ../nix/file-systems.nix
+    ../../machines/preservation.nix
+  ];
   services.openssh.enable = true;
-  preservation = {
-    enable = true;
-    preserveAt."/persist" = {
-      directories = [
-        {
-          directory = "/var/lib/nixos";
-          inInitrd = true;
-        }
-        {
-          directory = "/var/lib/app/data";
-          user = "ada";
-          group = "users";
-          mode = "0750";
-          configureParent = true;
-          parent.mode = "0711";
-        }
-      ];
-      files = [
-        {
-          file = "/etc/machine-id";
-          inInitrd = true;
-        }
-        {
-          file = "/etc/ssh/ssh_host_ed25519_key";
-          how = "symlink";
-          configureParent = true;
-        }
-      ];
-      users.ada = {
-        directories = [
-          "foo/bar/baz"
-          {
-            directory = ".ssh";
-            mode = "0700";
-          }
-        ];
-        files = [
-          {
-            file = ".config/foo";
-            mode = "0600";
-          }
-        ];
-      };
-    };
-  };
 }

@@ -1,0 +1,22 @@
+# All file systems in fileSystems: a tmpfs root, the disk that holds everything, and the Nix store on it.
+{
+  fileSystems = {
+    "/" = {
+      device = "none";
+      fsType = "tmpfs";
+      options = [ "mode=0755" ];
+    };
+    "/persist" = {
+      device = "/run/disks/persist";
+      fsType = "ext4";
+      neededForBoot = true;
+    };
+    "/nix" = {
+      device = "/persist/nix";
+      fsType = "none";
+      options = [ "bind" ];
+      depends = [ "/persist" ];
+      neededForBoot = true;
+    };
+  };
+}
