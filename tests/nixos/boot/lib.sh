@@ -8,6 +8,23 @@ fail() {
     failed=1
 }
 
+skipped() {
+    printf '\n********************************************************************\n'
+    printf '** SKIPPED: %s\n' "$@"
+    printf '********************************************************************\n\n'
+}
+
+# Whether sources of others are there, for a scenario that needs them: needs NAME...
+needs() {
+    local source
+    for source; do
+        [[ -d $NIXOS_SOURCES/$source ]] || {
+            skipped "there is no $NIXOS_SOURCES/$source:" "no boot of $name"
+            return 1
+        }
+    done
+}
+
 # Prints what this machine is, as far as a boot could change it: parameters, name, mounts, devices; of loop devices and control
 # groups those that machines of these tests make, as others come and go.
 state() {

@@ -6,7 +6,7 @@
   programs,
   binaries,
   # Sources of others that a few hosts need.
-  sources ? { },
+  sources ? "",
 }:
 let
   pkgs = import ./packages.nix { inherit nixpkgs debian programs; };

@@ -81,57 +81,44 @@ let
     in
     removeAttrs (lib.genAttrs names (empty final)) ofNixpkgs;
 
-  # Packages by what they have of Debian's programs.
-  ofDebian = {
-    acl = "getfacl setfacl";
-    attr = "getfattr setfattr";
-    bash = "bash sh";
-    bzip2 = "bzip2";
-    cpio = "cpio";
-    diffutils = "diff cmp";
-    dosfstools = "fsck.vfat mkfs.vfat";
-    e2fsprogs = "e2fsck fsck.ext4 fsck.ext2 fsck.ext3 mke2fs mkfs.ext4 mkfs.ext2 mkfs.ext3 tune2fs resize2fs chattr lsattr";
-    erofs-utils = "fsck.erofs mkfs.erofs dump.erofs";
-    findutils = "find xargs";
-    fuse = "";
-    fuse3 = "fusermount3";
-    gawk = "gawk awk";
-    getent = "getent";
-    gnugrep = "grep egrep fgrep";
-    gnupatch = "patch";
-    gnused = "sed";
-    gnutar = "tar";
-    gzip = "gzip gunzip";
-    inetutils = "hostname";
-    iproute2 = "ip ss";
-    iputils = "";
-    jq = "jq";
-    kbd = "loadkeys setfont";
-    kmod = "kmod modprobe lsmod insmod rmmod modinfo depmod";
-    less = "less";
-    libcap = "setcap getcap capsh";
-    libxcrypt = "";
-    libxml2 = "xmllint";
-    libxslt = "xsltproc";
-    logrotate = "logrotate";
-    mkpasswd = "";
-    nano = "";
-    net-tools = "hostname";
-    netcat = "";
-    composefs = "mkcomposefs";
-    procps = "ps free sysctl pgrep pkill uptime";
-    rsync = "rsync";
-    strace = "strace";
-    sudo = "sudo visudo";
-    which = "which";
-    xz = "xz";
-    zstd = "zstd";
-    coreutils = "[ b2sum base64 basename cat chgrp chmod chown chroot cksum comm cp csplit cut date dd df dirname du echo env expand "
-      + "expr factor false fold head id install join link ln logname ls md5sum mkdir mkfifo mknod mktemp mv nice nl nohup nproc "
-      + "numfmt od paste pathchk pr printenv printf pwd readlink realpath rm rmdir seq sha1sum sha256sum sha512sum shred shuf "
-      + "sleep sort split stat stdbuf stty sum sync tac tail tee test timeout touch tr true truncate tsort tty uname unexpand "
-      + "uniq unlink users vdir wc who whoami yes";
-  };
+  # Packages that have the program of their name, packages that have nothing, and others by what they have of Debian's programs.
+  ofDebian =
+    lib.genAttrs (lib.splitString " " "bzip2 cpio getent jq less logrotate rsync strace which xz zstd") lib.id
+    // lib.genAttrs (lib.splitString " " "fuse iputils libxcrypt mkpasswd nano netcat") (_: "")
+    // {
+      acl = "getfacl setfacl";
+      attr = "getfattr setfattr";
+      bash = "bash sh";
+      composefs = "mkcomposefs";
+      diffutils = "diff cmp";
+      dosfstools = "fsck.vfat mkfs.vfat";
+      e2fsprogs = "e2fsck fsck.ext4 fsck.ext2 fsck.ext3 mke2fs mkfs.ext4 mkfs.ext2 mkfs.ext3 tune2fs resize2fs chattr lsattr";
+      erofs-utils = "fsck.erofs mkfs.erofs dump.erofs";
+      findutils = "find xargs";
+      fuse3 = "fusermount3";
+      gawk = "gawk awk";
+      gettext = "gettext gettext.sh envsubst";
+      gnugrep = "grep egrep fgrep";
+      gnupatch = "patch";
+      gnused = "sed";
+      gnutar = "tar";
+      gzip = "gzip gunzip";
+      inetutils = "hostname";
+      iproute2 = "ip ss";
+      kbd = "loadkeys setfont";
+      kmod = "kmod modprobe lsmod insmod rmmod modinfo depmod";
+      libcap = "setcap getcap capsh";
+      libxml2 = "xmllint";
+      libxslt = "xsltproc";
+      net-tools = "hostname";
+      procps = "ps free sysctl pgrep pkill uptime";
+      sudo = "sudo visudo";
+      coreutils = "[ b2sum base64 basename cat chgrp chmod chown chroot cksum comm cp csplit cut date dd df dirname du echo env expand "
+        + "expr factor false fold head id install join link ln logname ls md5sum mkdir mkfifo mknod mktemp mv nice nl nohup nproc "
+        + "numfmt od paste pathchk pr printenv printf pwd readlink realpath rm rmdir seq sha1sum sha256sum sha512sum shred shuf "
+        + "sleep sort split stat stdbuf stty sum sync tac tail tee test timeout touch tr true truncate tsort tty uname unexpand "
+        + "uniq unlink users vdir wc who whoami yes";
+    };
 
   overlay =
     final: prev:
