@@ -3,15 +3,18 @@ tree:
 let
   lib = import (tree + "/lib");
 
-  # A slim tree comes without the list that ShellCheck is built from; NixOS's own scripts are held against it.
+  # A slim tree comes without the list that programs in Haskell are built from: ShellCheck, against which NixOS's own scripts are
+  # held, and Pandoc, which makes manuals.
   isWhole = builtins.pathExists (tree + "/pkgs/development/haskell-modules/hackage-packages.nix");
-  noShellcheck = final: _: {
-    shellcheck-minimal = final.writeScriptBin "shellcheck" "" // {
-      compiler.bootstrapAvailable = false;
-    };
-    shellcheck = final.shellcheck-minimal;
-  };
-  overlays = lib.optional (!isWhole) noShellcheck;
+  noHaskell =
+    final: _:
+    let
+      nothing = final.writeScriptBin "nothing" "" // {
+        compiler.bootstrapAvailable = false;
+      };
+    in
+    lib.genAttrs [ "pandoc" "shellcheck" "shellcheck-minimal" ] (_: nothing);
+  overlays = lib.optional (!isWhole) noHaskell;
 in
 {
   inherit lib isWhole overlays;

@@ -24,6 +24,8 @@
     { directory = "/var/lib/postgresql"; user = "postgres"; group = "postgres"; mode = "0750"; }
     { directory = "/var/lib/mysql"; user = "mysql"; group = "mysql"; }
     { directory = "/var/lib/sonarr"; user = "sonarr"; group = "sonarr"; }
+    # The user in a container has a number, and no name on the host.
+    { directory = "/srv/homepage"; user = "568"; group = "568"; mode = "0750"; }
   ];
   # ... and what may go:
   imp-mount.auditIgnore = [
@@ -44,13 +46,43 @@
   virtualisation.podman.enable = true;
   virtualisation.oci-containers.containers.homepage = {
     image = "ghcr.io/gethomepage/homepage:latest";
-    volumes = [ "/srv/homepage:/app/config" ];
+    user = "568:568";
+    volumes = [
+      "/srv/homepage:/app/config"
+      "/srv/icons:/app/public/icons"
+    ];
   };
 
-  # Films and series are on a disk of their own: they persist anyway.
-  fileSystems."/mnt/data" = {
-    device = "/dev/disk/by-label/data";
-    fsType = "ext4";
+  # Films and series are on disks of their own, seen as one by mergerfs: they persist anyway, and no entry lies below them.
+  environment.systemPackages = [ pkgs.mergerfs ];
+  fileSystems = {
+    "/mnt/disk1" = {
+      device = "/dev/disk/by-label/disk1";
+      fsType = "ext4";
+    };
+    "/mnt/disk2" = {
+      device = "/dev/disk/by-label/disk2";
+      fsType = "ext4";
+    };
+    "/mnt/data" = {
+      device = "/mnt/disk1:/mnt/disk2";
+      fsType = "fuse.mergerfs";
+      depends = [ "/mnt/disk1" "/mnt/disk2" ];
+      options = [ "category.create=mfs" "minfreespace=50G" "fsname=data" ];
+    };
+  };
+
+  # A machine without a screen needs no emergency shell. Where a late mount fails, the entries below it are guarded.
+  systemd.enableEmergencyMode = false;
+
+  system.autoUpgrade = {
+    enable = true;
+    flake = "github:cassie/hosts#cassie-box";
+    # For the next boot: a path that is in use cannot be unmounted under a running system.
+    operation = "boot";
+    dates = "04:00";
+    allowReboot = true;
+    rebootWindow = { lower = "03:00"; upper = "05:00"; };
   };
 
   users = {

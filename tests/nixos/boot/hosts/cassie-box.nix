@@ -1,4 +1,5 @@
-# The example host on disks of the tests. Its services are configured and not started, as their programs are not here.
+# The example host on disks of the tests, with mergerfs as Debian has it. Its services are configured and not started, as their
+# programs are not here.
 {
   lib,
   pkgs,
@@ -21,7 +22,11 @@
     depends = [ "/persist" ];
     neededForBoot = true;
   };
-  fileSystems."/mnt/data".device = lib.mkForce "/run/disks/data";
+  fileSystems."/mnt/disk1".device = lib.mkForce "/run/disks/disk1";
+  fileSystems."/mnt/disk2".device = lib.mkForce "/run/disks/disk2";
+  fileSystems."/mnt/data".options = lib.mkAfter [ "minfreespace=1M" ];
+  # There is no Nix.
+  system.autoUpgrade.enable = lib.mkForce false;
   nixpkgs.config = lib.mkForce { };
   # Podman needs a compiler for Rust.
   virtualisation.podman.enable = lib.mkForce false;

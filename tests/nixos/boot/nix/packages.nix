@@ -271,6 +271,8 @@ let
         #define UNSECURE_ENVVARS "LD_PRELOAD\0LD_LIBRARY_PATH\0LD_AUDIT\0"
       '';
 
+      mergerfs = farm "mergerfs" "mergerfs" "ln -s mergerfs $out/bin/mount.fuse.mergerfs" { };
+
       dbus = farm "dbus" "dbus-daemon dbus-send dbus-uuidgen dbus-run-session dbus-update-activation-environment dbus-monitor" ''
         cp -r --no-preserve=mode $debian/usr/share/dbus-1 $out/share/
         (cd $out/share/dbus-1 && rm -rf system-services system.d services session.d)
