@@ -11,8 +11,8 @@ use imp_mount::sys::walk;
 use imp_mount::transfer::file::Copier;
 use imp_mount::transfer::remove::remove;
 use imp_mount::transfer::seals;
-use imp_mount::transfer::staging::{Staging, Stagings};
-use imp_mount::transfer::tree::{self, Choice, Found, State, Transfer};
+use imp_mount::transfer::staging::{self, Staging, Stagings};
+use imp_mount::transfer::tree::{Choice, Found, State, Transfer};
 use rustix::fs::{IFlags, Mode, OFlags, RenameFlags, XattrFlags, lsetxattr};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -67,7 +67,7 @@ fn transfer(to: &str) -> Vec<String> {
         if found.state == State::Same {
             return Ok(Choice::Pass);
         }
-        made.push(tree::show(found.path));
+        made.push(imp_mount::text::escape::name(found.path).into_owned());
         Ok(Choice::Make)
     };
     let from = open("/tmp");
@@ -152,7 +152,7 @@ fn an_unfinished_tree_is_gone_on_with() {
         fs::set_permissions(at(dir), fs::Permissions::from_mode(0o700)).unwrap();
     }
     lsetxattr(at(".imp-mount"), "trusted.imp-mount.private", b"", XattrFlags::empty()).unwrap();
-    let key = tree::key(b"to");
+    let key = staging::key(b"to");
     let staged = at(".imp-mount/staging").join(key.to_str().unwrap());
     fs::rename(at("to"), &staged).unwrap();
     fs::write(staged.join("plain"), "half").unwrap();

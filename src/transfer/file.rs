@@ -377,3 +377,10 @@ pub fn seals(from: Name<'_>, stat: &Stat) -> Result<IFlags, Errno> {
     }
     Ok(attributes::flags(open(from, stat)?.as_fd()).intersection(attributes::SEALS))
 }
+
+/// Gives a directory that is there the owner, attributes and mode of another.
+pub fn give(from: Name<'_>, stat: &Stat, to: Name<'_>, there: &Stat) -> Result<(), Errno> {
+    let (source, target) = (open(from, stat)?, open(to, there)?);
+    let now = walk::stat(target.as_fd())?;
+    attributes::give(&source, stat, (&target, &now), Unsupported::Refuse)
+}

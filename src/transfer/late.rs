@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use super::file;
 use super::remove::remove;
 use super::staging::Stagings;
-use super::tree::show;
 use crate::sys::attributes;
 use crate::sys::unnamed::rename;
 use crate::sys::walk::{self, Identity, Stat};
+use crate::text::escape;
 use crate::text::problem::{Problem, Result, os_error};
 
 /// Directories that are kept open until the copies are in their places.
@@ -156,8 +156,10 @@ impl Late {
                 if matches!(errno, Errno::EXIST | Errno::NOENT | Errno::ISDIR | Errno::NOTDIR) {
                     let _ = remove(from);
                 }
-                let problem =
-                    Problem::os(format!("cannot move the copy of {} to its place", show(&copy.path)), errno);
+                let problem = Problem::os(
+                    format!("cannot move the copy of {} to its place", escape::name(&copy.path)),
+                    errno,
+                );
                 result = result.and(Err(problem));
             }
         }

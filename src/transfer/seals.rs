@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{IFlags, OFlags};
 use rustix::io::Errno;
 
-use super::tree::show;
 use crate::sys::attributes;
 use crate::sys::walk::{self, Identity, Mounts};
+use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
 /// Opens what is at a path below an open directory, with `O_PATH`.
@@ -35,7 +35,8 @@ pub struct Seal {
 pub fn set(base: BorrowedFd<'_>, seals: &[Seal]) -> Result<()> {
     // The deepest first: an immutable directory takes no changes.
     for Seal { path, identity, flags } in seals.iter().rev() {
-        let failed = |errno| Problem::os(format!("cannot set the inode flags of {}", show(path)), errno);
+        let failed =
+            |errno| Problem::os(format!("cannot set the inode flags of {}", escape::name(path)), errno);
         let base = walk::open(base, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay).map_err(failed)?;
         let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
             Some(at) => (&path[..at], &path[at + 1..]),

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
+use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, XattrFlags};
@@ -12,7 +13,6 @@ use rustix::path::Arg;
 
 use super::Name;
 use super::remove::remove;
-use super::tree::{Choice, Found, Transfer};
 use crate::manifest::AbsPath;
 pub use crate::manifest::coverage::PRIVATE;
 use crate::sys::attributes::{self, Handle, OWN, Unsupported};
@@ -22,6 +22,8 @@ use crate::text::problem::{Problem, Result, describe_io, os_error};
 
 /// The name in a staging directory of a single file that is being made.
 pub const NEW: &CStr = c"new";
+/// Starts the names of copies of trees.
+const KEY: &str = "tree-";
 /// The part of it that holds unfinished copies.
 const STAGING: &str = "staging";
 
@@ -233,6 +235,22 @@ impl Stagings {
     }
 }
 
+/// The name in a staging directory of the directory with this path.
+#[must_use]
+pub fn key(path: &[u8]) -> CString {
+    let crc = crc::Crc::<u64>::new(&crc::CRC_64_XZ);
+    let mut text = String::from(KEY);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{:016x}", crc.checksum(path));
+    CString::new(text).unwrap_or_default()
+}
+
+/// Whether a name in a staging directory is one of a copy that [`Transfer`](super::tree::Transfer) made.
+#[must_use]
+pub fn is_key(name: &CStr) -> bool {
+    name.to_bytes().starts_with(KEY.as_bytes())
+}
+
 /// Whether a directory is one that imp-mount created for itself. It is only looked at.
 #[must_use]
 pub fn is_private((dir, name): Name<'_>, stat: &Stat) -> bool {
@@ -268,18 +286,6 @@ pub fn existing(top: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         Some(private) => open(private.as_fd(), STAGING),
         None => Ok(None),
     }
-}
-
-/// The bytes and the names of a file, or of a directory with everything in it, as they are on the disk.
-pub fn usage(name: Name<'_>) -> Result<(u64, u64)> {
-    let (mut bytes, mut names) = (0, 0);
-    let mut add = |found: &Found<'_>| {
-        bytes += found.stat.allocated();
-        names += 1;
-        Ok(Choice::Pass)
-    };
-    Transfer::default().run(name, None, &mut add, &mut |_| ())?;
-    Ok((bytes, names))
 }
 
 /// Opens STORE/.imp-mount, created where it is missing. A directory that another than root can enter, or that imp-mount did not create, is

@@ -4,80 +4,36 @@
 //! single file. No link is followed, no other file system is entered, and no depth is too deep: of a deep path only the last
 //! directories are kept open.
 
-use std::collections::{HashMap, VecDeque};
-use std::ffi::{CStr, CString};
-use std::fmt::Write as _;
+mod ahead;
+mod found;
+mod make;
+
+use std::collections::VecDeque;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Name;
 use super::content::Digest;
-use super::file::{self, Alike, Copier, Ignore};
+use super::file::{self, Copier, Ignore};
 use super::late::{Late, Times};
-use super::level::{AHEAD, Held, Level, To, close_far, reopen};
+use super::level::{Held, Level, To, close_far, reopen};
 use super::remove::remove;
-use super::seals::{Seal, descend};
-use super::staging::Stagings;
+use super::seals::Seal;
+use super::staging::{Stagings, key};
 use crate::sys::attributes::{self, Unsupported};
-use crate::sys::unnamed;
 use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::escape;
 use crate::text::problem::{Problem, Result, os_error};
 
-/// Starts the names of copies in a staging directory.
-const KEY: &str = "tree-";
+use ahead::Ahead;
+pub use found::{Choice, Decide, Found, Links, State};
+use make::Made;
+
 /// A transfer that goes on after failures gives up after so many.
 const FAILURES: usize = 100;
-
-/// The state of a file at the destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It is missing.
-    Missing,
-    /// It is the same.
-    Same,
-    /// Another one is there, and the first property in which it differs.
-    Differs(&'static str),
-    /// Another file system is mounted at the source. It is not entered.
-    Foreign,
-}
-
-/// A file of the tree.
-#[derive(Debug)]
-pub struct Found<'f> {
-    /// Its path below the top of the tree; empty for the top itself.
-    pub path: &'f [u8],
-    /// Its properties.
-    pub stat: &'f Stat,
-    /// Those of the file at the destination, if there is one.
-    pub there: Option<&'f Stat>,
-    /// How it stands there.
-    pub state: State,
-    /// Whether it is missing there, and another hard link of it is not.
-    pub linked: bool,
-    /// Whether it is a directory, and the one at the destination shows what is in it to others than this one does.
-    pub exposed: bool,
-    /// The file.
-    pub from: Name<'f>,
-    /// The digest of its content, where it is a file that is the same at the destination and the content was compared.
-    pub digest: Option<u64>,
-}
-
-/// Hard links at the destination: for a file of the source the identity of its copy, and the path of that below [`Transfer::base`].
-pub type Links = HashMap<Identity, (Identity, Vec<u8>)>;
-
-/// What is done about a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
-    /// Nothing; of a directory the content is not looked at.
-    Skip,
-    /// Nothing; of a directory the content is looked at.
-    Pass,
-    /// It is copied, or replaced by a copy.
-    Make,
-}
 
 /// How a tree is transferred; by default it is only looked at.
 #[derive(Debug)]
@@ -136,9 +92,6 @@ impl Default for Transfer<'_> {
     }
 }
 
-/// Decides what is done about each file.
-pub type Decide<'d> = dyn FnMut(&Found<'_>) -> Result<Choice> + 'd;
-
 /// One transfer under way.
 struct Walk<'w, 't> {
     transfer: &'w mut Transfer<'t>,
@@ -154,15 +107,6 @@ struct Walk<'w, 't> {
     is_broken: bool,
 }
 
-/// A file that is read ahead of the comparison of its content.
-struct Ahead {
-    alike: Alike,
-    from: (Rc<OwnedFd>, CString),
-    stat: Stat,
-    there: Stat,
-    path: Vec<u8>,
-}
-
 /// A tree that is being made in a staging directory.
 struct Staged {
     /// The number of the staging directory, which is open, and the name of the tree in it.
@@ -171,14 +115,6 @@ struct Staged {
     key: CString,
     /// The path of the tree below the base.
     path: Vec<u8>,
-}
-
-/// A copy that was made, or gone on with.
-struct Made {
-    /// The open staging directory, and the name in it, of one that is not in its place yet.
-    staged: Option<(OwnedFd, CString)>,
-    /// Whether this run made it.
-    fresh: bool,
 }
 
 impl<'t> Transfer<'t> {
@@ -262,7 +198,8 @@ impl<'t> Transfer<'t> {
 
 impl Walk<'_, '_> {
     fn failed(&self, step: &str, errno: Errno) -> Problem {
-        let shown = if self.path.is_empty() { "it".to_owned() } else { show(&self.path) };
+        let shown =
+            if self.path.is_empty() { "it".to_owned() } else { escape::name(&self.path).into_owned() };
         Problem::os(format!("cannot {step} {shown}"), errno)
     }
 
@@ -347,43 +284,6 @@ impl Walk<'_, '_> {
         Ok(level.map(|level| Level { staged, name, end, ..level }))
     }
 
-    /// Compares a file but for its content, and has the kernel read that. False where there is nothing to wait for.
-    fn begins_ahead(&mut self, dir: &Held, from: Name<'_>, to: Option<To<'_>>) -> Result<bool> {
-        let (true, Some(to), Some(dir)) = (self.transfer.ahead, to, dir.share()) else {
-            return Ok(false);
-        };
-        let (Ok(stat), Ok(there)) = (walk::stat_at(from.0, from.1), walk::stat_at(to.name.0, to.name.1))
-        else {
-            return Ok(false);
-        };
-        let is_linked = stat.links() > 1 || there.links() > 1;
-        if !stat.is_file() || stat.size() == 0 || is_linked || stat.mount_id() != self.mount {
-            return Ok(false);
-        }
-        // What differs, and what cannot be compared, is found once more and said.
-        let ignore = Ignore { seals: to.private };
-        let Ok(Ok(alike)) = Alike::new((from, &stat), (to.name, &there), ignore) else { return Ok(false) };
-        alike.read_ahead();
-        let from = (dir, from.1.to_owned());
-        self.ahead.push_back(Ahead { alike, from, stat, there, path: self.path.clone() });
-        if self.ahead.len() > AHEAD {
-            self.ends_ahead()?;
-        }
-        Ok(true)
-    }
-
-    /// Compares the content of the file that waits longest for that. False where none does.
-    fn ends_ahead(&mut self) -> Result<bool> {
-        let Some(Ahead { alike, from, stat, there, path }) = self.ahead.pop_front() else { return Ok(false) };
-        let compared = alike.finish(Some(self.progress), None);
-        let failed = |errno| Problem::os(format!("cannot compare {}", show(&path)), errno);
-        let state = compared.map_err(failed)?.map_or(State::Same, State::Differs);
-        let from = (from.0.as_fd(), from.1.as_c_str());
-        let (there, linked, exposed, digest) = (Some(&there), false, false, None);
-        let found = Found { path: &path, stat: &stat, there, state, linked, exposed, from, digest };
-        (self.decide)(&found).map(|_| true)
-    }
-
     /// Removes from an unfinished copy what is not to be in it.
     fn leave_out(&self, to: Option<To<'_>>) -> Result<()> {
         match to {
@@ -451,150 +351,6 @@ impl Walk<'_, '_> {
         let difference = file::difference(from, (to.name, there), ignore, read, sum.as_mut())?;
         *digest = sum.filter(|_| from.1.is_file() && difference.is_none()).map(|sum| sum.value());
         Ok(difference.map_or(State::Same, State::Differs))
-    }
-
-    /// Copies one file, or makes a directory.
-    fn make(
-        &mut self,
-        (from, stat): (Name<'_>, &Stat),
-        (to, there): (To<'_>, Option<&Stat>),
-    ) -> Result<Made, Errno> {
-        if let Some(there) = there {
-            if stat.is_dir() && there.is_dir() {
-                give(from, stat, to.name, there)?;
-                return Ok(Made { staged: None, fresh: false });
-            }
-            if to.private {
-                remove(to.name)?;
-            } else if stat.is_dir() || there.is_dir() {
-                return Err(Errno::EXIST);
-            }
-        }
-        if to.private {
-            self.copy((from, stat), to.name)?;
-            return Ok(Made { staged: None, fresh: true });
-        }
-        self.stage((from, stat), (to, there.is_some()))
-    }
-
-    /// Makes a copy in a staging directory, or goes on with the unfinished one of an earlier run. It comes to its place later.
-    fn stage(
-        &mut self,
-        (from, stat): (Name<'_>, &Stat),
-        (to, replaces): (To<'_>, bool),
-    ) -> Result<Made, Errno> {
-        let path = self.below_base();
-        let stagings = self.transfer.stagings.as_mut().ok_or(Errno::INVAL)?;
-        let number = stagings.number_near(to.name.0).map_err(|problem| problem.errno.unwrap_or(Errno::IO))?;
-        let dir = stagings.get(number).dir().try_clone_to_owned().map_err(os_error)?;
-        let key = key(&path);
-        let left = if stagings.get(number).has_left(&key) {
-            walk::stat_at(dir.as_fd(), key.as_c_str()).map(Some).or_else(|errno| match errno {
-                Errno::NOENT => Ok(None),
-                errno => Err(errno),
-            })?
-        } else {
-            None
-        };
-        let at = (dir.as_fd(), key.as_c_str());
-        let fresh = match left {
-            Some(left) if stat.is_dir() && left.is_dir() => {
-                give(from, stat, at, &left)?;
-                false
-            }
-            Some(left) if !stat.is_dir() && self.is_whole((from, stat), (at, &left))? => false,
-            left => {
-                if left.is_some() {
-                    remove(at)?;
-                }
-                self.copy((from, stat), at)?;
-                true
-            }
-        };
-        if stat.is_dir() {
-            let dir = dir.try_clone().map_err(os_error)?;
-            self.staged = Some(Staged { number, dir, key: key.clone(), path });
-        } else {
-            self.transfer.late.add(
-                (number, key.clone()),
-                (to.name.0, to.name.1.to_owned()),
-                replaces,
-                path,
-            )?;
-        }
-        Ok(Made { staged: Some((dir, key)), fresh })
-    }
-
-    /// Whether the copy that an earlier run left is complete. What it has may not have reached the disk: all of it is compared.
-    fn is_whole(&mut self, from: (Name<'_>, &Stat), left: (Name<'_>, &Stat)) -> Result<bool, Errno> {
-        if self.transfer.links.contains_key(&from.1.identity()) || left.1.links() > 1 {
-            return Ok(false);
-        }
-        Ok(file::difference(from, left, Ignore { seals: true }, Some(self.progress), None)?.is_none())
-    }
-
-    /// Makes a copy at a free name in a directory that only root can enter; a hard link of one that was made before.
-    fn copy(&mut self, (from, stat): (Name<'_>, &Stat), to: Name<'_>) -> Result<(), Errno> {
-        if !stat.is_dir()
-            && let Some(first) = self.transfer.links.get(&stat.identity())
-        {
-            match self.link(first, to) {
-                // The first one was removed, is on another subvolume, or has as many as it can have.
-                Err(Errno::NOENT | Errno::STALE | Errno::XDEV | Errno::MLINK) => {
-                    self.transfer.links.remove(&stat.identity());
-                }
-                result => return result,
-            }
-        }
-        if let Err(errno) = self.transfer.copier.make(from, stat, to, self.progress) {
-            // Half a file must not come to its place with the rest.
-            self.is_broken |= remove(to).is_err();
-            return Err(errno);
-        }
-        if self.transfer.copier.was_unsteady() {
-            self.transfer.unsteady.push(self.path.clone());
-        }
-        Ok(())
-    }
-
-    /// The path of the current file below the base.
-    fn below_base(&self) -> Vec<u8> {
-        let mut path = self.transfer.base.as_ref().map_or_else(Vec::new, |(_, path)| path.clone());
-        if !self.path.is_empty() {
-            path.push(b'/');
-            path.extend(&self.path);
-        }
-        path
-    }
-
-    /// Gives a copy that was made under another hard link one more name.
-    fn link(&self, (identity, path): &(Identity, Vec<u8>), to: Name<'_>) -> Result<(), Errno> {
-        let fd = self.open_copy(path)?;
-        if walk::stat(fd.as_fd())?.identity() != *identity {
-            return Err(Errno::STALE);
-        }
-        unnamed::link(fd.as_fd(), to)
-    }
-
-    /// Opens a file at the destination, by its path below the base: also one that is not in its place yet.
-    fn open_copy(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        if let Some(staged) = &self.staged
-            && let Some(rest) = path
-                .strip_prefix(staged.path.as_slice())
-                .filter(|rest| rest.first().is_none_or(|it| *it == b'/'))
-        {
-            let top = walk::look(staged.dir.as_fd(), staged.key.as_c_str(), Mounts::Stay)?;
-            return descend(top, rest);
-        }
-        if let (Some((number, key, rest)), Some(stagings)) =
-            (self.transfer.late.find(path), &self.transfer.stagings)
-        {
-            let top = walk::look(stagings.get(number).dir(), key.as_c_str(), Mounts::Stay)?;
-            return descend(top, rest);
-        }
-        let (base, _) = self.transfer.base.as_ref().ok_or(Errno::NOENT)?;
-        let base = walk::open(*base, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay)?;
-        descend(base, path)
     }
 
     /// Keeps in mind the copy of a file that has several hard links, or flags that are set in the end.
@@ -720,31 +476,14 @@ impl Walk<'_, '_> {
     }
 }
 
-/// The name in a staging directory of the directory with this path.
-#[must_use]
-pub fn key(path: &[u8]) -> CString {
-    let crc = crc::Crc::<u64>::new(&crc::CRC_64_XZ);
-    let mut text = String::from(KEY);
-    // Writing to a String cannot fail.
-    let _ = write!(text, "{:016x}", crc.checksum(path));
-    CString::new(text).unwrap_or_default()
-}
-
-/// Whether a name in a staging directory is one of a copy that [`Transfer`] made.
-#[must_use]
-pub fn is_key(name: &CStr) -> bool {
-    name.to_bytes().starts_with(KEY.as_bytes())
-}
-
-/// Gives a directory that is there the owner, attributes and mode of another.
-fn give(from: Name<'_>, stat: &Stat, to: Name<'_>, there: &Stat) -> Result<(), Errno> {
-    let (source, target) = (file::open(from, stat)?, file::open(to, there)?);
-    let now = walk::stat(target.as_fd())?;
-    attributes::give(&source, stat, (&target, &now), Unsupported::Refuse)
-}
-
-/// A path below a tree, for messages.
-#[must_use]
-pub fn show(path: &[u8]) -> String {
-    crate::text::escape::name(path).into_owned()
+/// The bytes and the names of a file, or of a directory with everything in it, as they are on the disk.
+pub fn usage(name: Name<'_>) -> Result<(u64, u64)> {
+    let (mut bytes, mut names) = (0, 0);
+    let mut add = |found: &Found<'_>| {
+        bytes += found.stat.allocated();
+        names += 1;
+        Ok(Choice::Pass)
+    };
+    Transfer::default().run(name, None, &mut add, &mut |_| ())?;
+    Ok((bytes, names))
 }

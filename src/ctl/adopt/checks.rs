@@ -24,7 +24,6 @@ use crate::sys::walk::Identity;
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 use crate::transfer::file;
-use crate::transfer::tree::show;
 
 /// So many changed files are named one by one on the terminal; JSON has them all.
 const NAMED: usize = 200;
@@ -185,7 +184,11 @@ impl Mounted<'_> {
 
     /// The whole path of a file in the tree, for messages.
     fn full(&self, path: &[u8]) -> String {
-        if path.is_empty() { self.target.to_string() } else { format!("{}/{}", self.target, show(path)) }
+        if path.is_empty() {
+            self.target.to_string()
+        } else {
+            format!("{}/{}", self.target, escape::name(path))
+        }
     }
 }
 

@@ -13,11 +13,12 @@ use crate::sys::attributes::{self, OWN};
 use crate::sys::mount_api;
 use crate::sys::raw;
 use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 use crate::transfer::file::{self, Ignore};
 use crate::transfer::remove;
 use crate::transfer::seals::descend;
-use crate::transfer::tree::{Choice, Found, State, Transfer, show};
+use crate::transfer::tree::{Choice, Found, State, Transfer};
 use crate::transfer::{Name, content};
 
 /// A directory or file that a mount covers.
@@ -110,7 +111,10 @@ impl Covered {
         let mut bytes = 0;
         let mut decide = |found: &Found<'_>| {
             if found.state == State::Foreign {
-                return Err(Problem::new(format!("something was mounted on {} meanwhile", show(found.path))));
+                return Err(Problem::new(format!(
+                    "something was mounted on {} meanwhile",
+                    escape::name(found.path)
+                )));
             }
             let failed = |errno| Problem::os(format!("cannot compare {}", shown(found.path)), errno);
             match check(found, seen, copy, &mut findings, &mut |more| bytes += more) {
@@ -173,7 +177,7 @@ fn magic(fd: BorrowedFd<'_>) -> String {
 
 /// A path below the tree, for messages.
 fn shown(path: &[u8]) -> String {
-    if path.is_empty() { "it".to_owned() } else { show(path) }
+    if path.is_empty() { "it".to_owned() } else { escape::name(path).into_owned() }
 }
 
 /// Compares one file of the covered tree.

@@ -17,11 +17,13 @@ use crate::mount::root::Tree;
 use crate::sys::attributes::{self, OWN};
 use crate::sys::unnamed;
 use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::escape;
 use crate::text::problem::{Problem, Result, os_error};
 use crate::transfer::remove::remove;
 use crate::transfer::seals::{self, Seal};
+use crate::transfer::staging;
 use crate::transfer::staging::Stagings;
-use crate::transfer::tree::{self, Choice, Found, State, Transfer, show};
+use crate::transfer::tree::{Choice, Found, State, Transfer};
 use crate::transfer::{Name, file};
 
 /// How often what changes while it is copied is copied again.
@@ -30,7 +32,7 @@ const PASSES: usize = 8;
 /// The name in a staging directory under which a path is copied: the same in every run, which goes on with what is there.
 #[must_use]
 pub fn key(target: &AbsPath) -> CString {
-    tree::key(target.as_str().trim_start_matches('/').as_bytes())
+    staging::key(target.as_str().trim_start_matches('/').as_bytes())
 }
 
 /// A path that is adopted.
@@ -392,7 +394,7 @@ impl Mark {
 
 /// A path below the one that is adopted.
 fn path(found: &Found<'_>) -> String {
-    if found.path.is_empty() { "itself".to_owned() } else { show(found.path) }
+    if found.path.is_empty() { "itself".to_owned() } else { escape::name(found.path).into_owned() }
 }
 
 /// The same, and what is with it.
@@ -405,7 +407,7 @@ fn worded(found: &Found<'_>) -> String {
 }
 
 fn foreign(found: &Found<'_>) -> Problem {
-    Problem::new(format!("another file system is mounted at {}", show(found.path)))
+    Problem::new(format!("another file system is mounted at {}", escape::name(found.path)))
 }
 
 fn replaced(place: &str) -> Problem {

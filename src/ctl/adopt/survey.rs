@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
+use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 use crate::transfer::Name;
-use crate::transfer::tree::{Choice, Found, State, Transfer, show};
+use crate::transfer::tree::{Choice, Found, State, Transfer};
 
 /// A file or directory: its device and its number.
 pub type Inode = ((u32, u32), u64);
@@ -44,8 +45,11 @@ impl Survey {
         let mut decide = |found: &Found<'_>| {
             let mut survey = survey.borrow_mut();
             if found.state == State::Foreign {
-                return Err(Problem::new(format!("another file system is mounted at {}", show(found.path)))
-                    .remedy("unmount it, or adopt what lies beside it"));
+                return Err(Problem::new(format!(
+                    "another file system is mounted at {}",
+                    escape::name(found.path)
+                ))
+                .remedy("unmount it, or adopt what lies beside it"));
             }
             survey.names += 1;
             let stat = found.stat;
@@ -93,7 +97,7 @@ fn is_telling(name: &[u8]) -> bool {
 }
 
 fn databases(folder: &[u8], files: &Folder) -> Vec<Database> {
-    let path = |name: &[u8]| show(&[folder, name].concat());
+    let path = |name: &[u8]| escape::name(&[folder, name].concat()).into_owned();
     let mut found = Vec::new();
     if files.contains_key(&b"PG_VERSION"[..]) {
         let open = files.contains_key(&b"postmaster.pid"[..]).then(|| path(b"postmaster.pid"));

@@ -25,7 +25,7 @@ use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe_io};
 use crate::transfer::seals;
 use crate::transfer::staging::{self, Stagings};
-use crate::transfer::tree::{Transfer, show};
+use crate::transfer::tree::Transfer;
 use route::Route;
 use side::{Left, Room, Side};
 use work::{Conflict, Ends, Rules, Seen, Standing};
@@ -281,7 +281,7 @@ impl<'m> Migration<'m> {
             let mut failures: Vec<_> = transfer.failures.as_mut().map(std::mem::take).unwrap_or_default();
             if self.options.no_verify {
                 failures.extend(transfer.unsteady.iter().map(|path| {
-                    let path = show(&work::full(&route.from, path));
+                    let path = escape::name(&work::full(&route.from, path)).into_owned();
                     Problem::new("it changed while it was copied")
                         .at(path)
                         .remedy("run again with --force and this path")

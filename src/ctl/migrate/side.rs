@@ -153,7 +153,7 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
     let fd =
         walk::open(base.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay).map_err(failed)?;
     let need = Room { bytes: 0, inodes: Some(0) };
-    let left = unfinished(&fd)?.into_iter().filter(|(name, _)| tree::is_key(name));
+    let left = unfinished(&fd)?.into_iter().filter(|(name, _)| staging::is_key(name));
     let left = left.map(|(name, left)| (name, (left, false))).collect();
     Ok(Side {
         store,
@@ -173,7 +173,7 @@ fn unfinished(store: &OwnedFd) -> Result<Vec<(CString, Left)>> {
     let names = walk::names(dir.as_fd(), usize::MAX)
         .map_err(|errno| Problem::os("cannot look for unfinished copies on the store", errno))?;
     let measure = |name: CString| {
-        let (bytes, files) = staging::usage((dir.as_fd(), &name))?;
+        let (bytes, files) = tree::usage((dir.as_fd(), &name))?;
         Ok((name, Left { copies: 1, files, bytes }))
     };
     names.into_iter().map(measure).collect()
@@ -214,7 +214,7 @@ impl Side<'_> {
     /// Removes unfinished copies of earlier runs that this one does not need.
     pub fn clear(&self, stagings: &Stagings) -> Result<()> {
         let is_kept =
-            |name: &CStr| !tree::is_key(name) || self.left.get(name).is_some_and(|(_, needed)| *needed);
+            |name: &CStr| !staging::is_key(name) || self.left.get(name).is_some_and(|(_, needed)| *needed);
         let cleared = stagings.main().clear(&is_kept);
         cleared.map_err(|errno| Problem::os("cannot remove unfinished copies of an earlier run", errno))
     }

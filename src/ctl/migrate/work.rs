@@ -16,8 +16,8 @@ use crate::sys::walk::{self, Identity, Mounts, Stat};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 use crate::transfer::staging::{self, PRIVATE};
-use crate::transfer::tree::{Choice, Found, State, Transfer, show};
-use crate::transfer::{Name, file, tree};
+use crate::transfer::tree::{Choice, Found, State, Transfer};
+use crate::transfer::{Name, file};
 
 /// How the path of an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -366,7 +366,7 @@ pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen>
         if matches!(verdict, Verdict::Missing | Verdict::Replaced(_)) && !found.linked {
             seen.missing_bytes += bytes;
             side.needs(found);
-            side.goes_on_with(&tree::key(&below(&route.to, found.path)));
+            side.goes_on_with(&staging::key(&below(&route.to, found.path)));
         }
         Ok(if rules.enters(found) { Choice::Pass } else { Choice::Skip })
     };
@@ -426,7 +426,7 @@ pub fn verify(
         match verdict {
             Verdict::LeftOut | Verdict::Foreign | Verdict::Device => return Ok(Choice::Skip),
             Verdict::Missing => {
-                let problem = Problem::new("it is not on the store").at(show(&rules.path(found)));
+                let problem = Problem::new("it is not on the store").at(escape::name(&rules.path(found)));
                 problems.push(problem.remedy("if it has just been made on the system, run again"));
             }
             Verdict::Flags | Verdict::Replaced(_) | Verdict::Kept(_) if !seen.kept.contains(found.path) => {
@@ -437,7 +437,7 @@ pub fn verify(
                 } else {
                     "move the store's away"
                 };
-                problems.push(problem.at(show(&rules.path(found))).remedy(format!(
+                problems.push(problem.at(escape::name(&rules.path(found))).remedy(format!(
                     "if something writes to it, stop that and run again; otherwise compare the two, and {how}"
                 )));
             }
