@@ -3,10 +3,10 @@
 use crate::manifest::Phase;
 use crate::text::escape;
 
-/// Where the manifest is unless it is said.
+/// Default path of the manifest.
 pub const MANIFEST: &str = "/etc/imp-mount/manifest";
 
-/// What `--help` prints.
+/// Text of `--help`.
 pub const HELP: &str = "\
 Mount what persists over a tmpfs root: see imp-mount(8).
 
@@ -35,7 +35,7 @@ Exit status: 0 done, or nothing to report; 1 something required failed, --check 
 something waiting, or --adopt left something behind; 2 it could not run (usage, manifest, privilege).
 ";
 
-/// What is asked for.
+/// The action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verb {
     /// Build the root, or bring the system in line.
@@ -59,7 +59,7 @@ pub enum Verb {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Cli {
-    /// What to do.
+    /// The action.
     pub verb: Verb,
     /// The compiled manifest.
     pub manifest: Option<String>,
@@ -67,15 +67,15 @@ pub struct Cli {
     pub sysroot: Option<String>,
     /// The last phase.
     pub phase: Option<Phase>,
-    /// What stands in for /proc/cmdline.
+    /// File in place of /proc/cmdline.
     pub cmdline: Option<String>,
     /// Guards required entries that fail, as optional ones are.
     pub guard: bool,
-    /// Whether to print JSON.
+    /// True if to print JSON.
     pub json: bool,
-    /// Whether to say more.
+    /// True if to say more.
     pub verbose: bool,
-    /// Whether to say only what is wrong.
+    /// True if to say only what is wrong.
     pub quiet: bool,
 }
 
@@ -83,7 +83,7 @@ impl Cli {
     /// Reads the arguments after the program's name.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Errors in them.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut this = Self::default();
         let mut verb = None;

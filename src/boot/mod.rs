@@ -118,7 +118,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     change(cli, &lock)
 }
 
-/// What the command line and the files that it names say.
+/// Values of the command line and of the files that it names.
 struct Asked<'c> {
     words: Words,
     sysroot: &'c str,
@@ -135,7 +135,7 @@ impl<'c> Asked<'c> {
     }
 }
 
-/// What changes nothing.
+/// Actions that change nothing: `--check` and `--plan`.
 fn look(cli: &Cli) -> Result<ExitCode> {
     let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
     let manifest = match manifest {
@@ -160,7 +160,7 @@ fn look(cli: &Cli) -> Result<ExitCode> {
     print(&print::text(&plan))
 }
 
-/// What changes something.
+/// Actions that change the system.
 fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
     let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
     let manifest = match manifest {
@@ -215,7 +215,7 @@ fn json(value: &impl serde::Serialize) -> Result<Page> {
     escape::json(value).map_err(|error| Problem::new(error.to_string()))
 }
 
-/// What the kernel command line says to us; a boot does not depend on being able to read it.
+/// Arguments of imp-mount on the kernel command line. A boot goes on without them if they cannot be read.
 fn words(cli: &Cli) -> Words {
     let path = cli.cmdline.as_deref().unwrap_or("/proc/cmdline");
     match walk::content_at(path, u64::MAX) {

@@ -17,7 +17,7 @@ use crate::sys::mount_api::Kernel;
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result};
 
-/// What became of something that waited.
+/// Result for a path that waited for its owner.
 enum Settled {
     /// It has its owner, now or since a run that knew it already.
     Given,

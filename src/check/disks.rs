@@ -18,9 +18,9 @@ pub struct Disk {
     pub label: String,
     /// The file system's UUID.
     pub uuid: String,
-    /// Where it is mounted; empty where it is not.
+    /// Its mount point; empty if it is not mounted.
     pub mounted: String,
-    /// What the file system says of itself where it is not mounted: `clean`, `errors` or `not cleanly unmounted`; empty
+    /// State in the superblock if it is not mounted: `clean`, `errors` or `not cleanly unmounted`; empty
     /// where it does not. `not readable` for a device that is not ours to read.
     pub state: String,
 }
@@ -65,7 +65,7 @@ fn look(device: &str, size: u64) -> Disk {
     disk
 }
 
-/// What the first bytes of a device say.
+/// Contents of the superblock of a device.
 fn describe(head: &[u8]) -> Disk {
     let at = |from: usize, length: usize| head.get(from..from + length).unwrap_or_default();
     let text = |bytes: &[u8]| {

@@ -23,7 +23,7 @@ use crate::text::escape;
 use crate::text::problem::{Problem, is_damage};
 use crate::transfer::file;
 
-/// How an entry stands.
+/// State of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -90,23 +90,23 @@ impl Status {
     }
 }
 
-/// How one path stands.
+/// State of one path.
 #[derive(Debug, Clone, Serialize)]
 pub struct Checked {
     /// The path, seen from the booted system.
     pub target: AbsPath,
-    /// Where it is kept, seen from the booted system.
+    /// Its path on the store, in the booted system.
     pub source: AbsPath,
-    /// How it stands.
+    /// Its state.
     pub status: Status,
-    /// Whether a boot without it stops.
+    /// True if a boot without it stops.
     pub required: bool,
-    /// What is wrong, or worth knowing.
+    /// Problem or note.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
-/// What entries are held against.
+/// The system that entries are compared with.
 pub struct Checker<'c, 'm> {
     /// The plan.
     pub plan: &'c Plan<'m>,
@@ -116,9 +116,9 @@ pub struct Checker<'c, 'm> {
     pub stores: Vec<Option<Opened>>,
     /// Names and ids.
     pub names: Names<'c>,
-    /// What the last run left.
+    /// Report of the last run.
     pub report: &'c Report,
-    /// What guards look like.
+    /// Form of guards.
     pub guard: Guard,
     /// Notes: facts that are no problem of an entry.
     pub notes: Vec<String>,
@@ -316,7 +316,7 @@ impl Checker<'_, '_> {
         Some((Status::Conflict, detail))
     }
 
-    /// What the store holds; none where it holds nothing. Nothing is created.
+    /// The source on the store, if it exists. Nothing is created.
     fn source(&mut self, item: &Item<'_>, path: &AbsPath) -> Result<Option<Stat>, Verdict> {
         let entry = item.entry;
         let Some(store) = &mut self.stores[usize::from(entry.store)] else {
@@ -485,7 +485,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Whether something carries the mark of what waits for its owner: where a report is lost, only that tells.
+    /// True if something carries the mark of what waits for its owner: where a report is lost, only that tells.
     fn is_marked(&self, item: &Item<'_>, source: &AbsPath, stat: &Stat) -> bool {
         let waiting = if stat.is_dir() { 0o700 } else { 0o600 };
         if (stat.uid(), stat.gid(), stat.mode()) != (0, 0, waiting) || !(stat.is_dir() || stat.is_file()) {
@@ -578,7 +578,7 @@ fn wrong(problem: &Problem) -> Verdict {
     (if damage { Status::NotMounted } else { Status::WrongSource }, problem.to_string())
 }
 
-/// Whether a file on the root is the same as the store's.
+/// True if a file on the root is the same as the store's.
 fn same_as_store(store: Option<&Opened>, (dir, name): (BorrowedFd<'_>, &str), source: &AbsPath) -> bool {
     let parent = source.parent().zip(store);
     let store = parent.and_then(|(parent, store)| {

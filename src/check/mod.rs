@@ -36,11 +36,11 @@ use store::Filesystem;
 pub struct Findings {
     /// The version of this form.
     pub version: u32,
-    /// Where the root is, seen from here.
+    /// Path of the root, seen from this process.
     pub sysroot: String,
-    /// What is wrong with the manifest; empty where it can be read.
+    /// Problem of the manifest; empty if it can be read.
     pub manifest: String,
-    /// What is wrong with the report of earlier runs; empty where it can be read, or there is none.
+    /// Problem of the report of earlier runs; empty if it can be read, or there is none.
     pub report: String,
     /// The root.
     pub root: Option<Filesystem>,
@@ -50,13 +50,13 @@ pub struct Findings {
     pub entries: Vec<Checked>,
     /// The disks that are there, where a store or the manifest is not.
     pub disks: Vec<Disk>,
-    /// What is no problem, but should be known.
+    /// Notes.
     pub notes: Vec<String>,
     /// The last run since the boot.
     pub last_run: Option<Run>,
-    /// How many problems there are.
+    /// Number of problems.
     pub problems: usize,
-    /// What to do next.
+    /// Next steps.
     pub next: Vec<String>,
 }
 
@@ -105,7 +105,7 @@ pub fn hold(plan: &Plan<'_>, sysroot: &str, report: &Report) -> Findings {
     findings
 }
 
-/// What can be said without a manifest.
+/// Findings without a manifest.
 #[must_use]
 pub fn without_manifest(problem: &Problem, sysroot: &str) -> Findings {
     let (report, unread) = report();
@@ -171,7 +171,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
     findings.notes.extend(checker.names.warnings().iter().map(ToString::to_string));
 }
 
-/// What nearly every system should keep, and no entry names.
+/// Paths that nearly every system should keep, without an entry.
 fn essentials(plan: &Plan<'_>) -> Vec<String> {
     let needed = [
         (
@@ -210,7 +210,7 @@ pub fn conclude(findings: &mut Findings) {
     findings.next = next(findings);
 }
 
-/// What to do, in the order in which to do it.
+/// Next steps, in order.
 fn next(findings: &Findings) -> Vec<String> {
     let mut next = Vec::new();
     let mut say = |words: &str| next.push(words.to_owned());

@@ -1,4 +1,4 @@
-//! What `--check` prints.
+//! Text output of `--check`.
 
 use super::Findings;
 use super::disks::Disk;
@@ -9,7 +9,7 @@ use crate::text::escape::{self, Page};
 
 /// The findings as text; with `quiet` only what is not as it should be.
 ///
-/// What is well comes first and what is wrong last, the gravest of it at the very end: a screen shows the end.
+/// Problems come last, the gravest at the very end: a screen shows the end.
 #[must_use]
 pub fn text(findings: &Findings, quiet: bool) -> Page {
     let mut out = Page::default();

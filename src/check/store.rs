@@ -28,23 +28,23 @@ const NEARLY_FULL: u64 = 95;
 /// A file system: the root's or a store's.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Filesystem {
-    /// Where it is, seen from the booted system.
+    /// Its path in the booted system.
     pub path: String,
-    /// What it is mounted from; empty where it is not.
+    /// Source of its mount; empty if it is not mounted.
     pub source: String,
-    /// What should be mounted there, by the manifest or else by fstab(5); empty where neither says.
+    /// Device to mount there, by the manifest or else by fstab(5); empty if neither has one.
     pub device: String,
     /// Its type.
     pub fstype: String,
     /// Its size in bytes.
     pub size: u64,
-    /// How much of that is used.
+    /// Used bytes.
     pub used: u64,
     /// Its inodes; 0 where it has no fixed number.
     pub inodes: u64,
-    /// How many of them are used.
+    /// Used inodes.
     pub inodes_used: u64,
-    /// What is wrong with it; empty where nothing is.
+    /// Its problem; empty if there is none.
     pub problem: String,
     /// Problems of the file system as a place for what persists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -52,7 +52,7 @@ pub struct Filesystem {
     /// Why it is no fault that it is not there; empty where it is, or is needed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub spared: String,
-    /// Whether the boot needs it.
+    /// True if the boot needs it.
     pub required: bool,
 }
 
@@ -87,7 +87,7 @@ pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
     let mut root = if mounted || as_wanted {
         filesystem("/", sysroot.fd.as_fd())
     } else {
-        // What can be seen there is the initrd's own.
+        // The file system there is the initrd's own.
         Filesystem { path: "/".to_owned(), ..Filesystem::default() }
     };
     root.required = true;
@@ -168,7 +168,7 @@ pub fn store(
     }
 }
 
-/// Whether ext4 lets nothing be written after an error. Since Linux 6.15 only its options tell, and the mount looks writable.
+/// True if ext4 lets nothing be written after an error. Since Linux 6.15 only its options tell, and the mount looks writable.
 #[must_use]
 pub fn has_stopped(fd: BorrowedFd<'_>) -> bool {
     let id = walk::mount_id(fd).ok();
@@ -193,7 +193,7 @@ fn find(store: &Store, sysroot: &Sysroot) -> Result<OwnedFd, String> {
     }
 }
 
-/// Who says what should be mounted there: the manifest, or else fstab(5).
+/// Origin of the device to mount there: the manifest, or else fstab(5).
 fn expected(store: &Store, sysroot: &Sysroot) -> Option<(&'static str, String)> {
     let by_manifest = store.device.as_ref().map(|device| ("the manifest", device.clone()));
     by_manifest.or_else(|| by_fstab(&store.path, sysroot))

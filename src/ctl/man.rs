@@ -57,7 +57,7 @@ fn generated() -> Vec<(String, String)> {
     shown.chain([&all]).map(|command| (format!("man8/{}.8", name(command)), page(command))).collect()
 }
 
-/// What the page of a command is called: `impctl-lost`.
+/// Name of a command's page: `impctl-lost`.
 fn name(command: &Command) -> &str {
     command.get_display_name().unwrap_or_else(|| command.get_name())
 }

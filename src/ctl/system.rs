@@ -44,7 +44,7 @@ const IN_MEMORY: [&str; 19] = [
 #[derive(Debug)]
 pub struct System {
     root: OwnedFd,
-    /// Where it is, seen from here, without links.
+    /// Its path seen from this process, without links.
     pub place: PathBuf,
 }
 
@@ -64,7 +64,7 @@ impl System {
         self.root.as_fd()
     }
 
-    /// Whether it is the system that this runs on.
+    /// True if it is the system that this runs on.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.place == Path::new("/")
@@ -74,7 +74,7 @@ impl System {
         walk::open_inside(self.root(), path, flags)
     }
 
-    /// Whether something is there.
+    /// True if something is there.
     #[must_use]
     pub fn has(&self, path: &str) -> bool {
         self.find(path, OFlags::PATH).is_ok()
@@ -119,7 +119,7 @@ impl System {
         bytes.map(|bytes| read_manifest(&shown, &bytes)).transpose()
     }
 
-    /// What is mounted below the root, with its mount points seen from there, the oldest first.
+    /// Mounts below the root, with their mount points seen from there, the oldest first.
     pub fn mounts(&self) -> Result<Vec<Mount>, Failure> {
         let place = self.place.to_string_lossy();
         let prefix = if self.is_running() { "" } else { &*place };
@@ -163,7 +163,7 @@ fn read_manifest(file: &Path, bytes: &[u8]) -> Result<Manifest, Failure> {
     })
 }
 
-/// Whether what is on a file system outlives a boot.
+/// True if what is on a file system outlives a boot.
 #[must_use]
 pub fn outlives_a_boot(fstype: &str) -> bool {
     !IN_MEMORY.contains(&fstype)

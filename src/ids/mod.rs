@@ -23,7 +23,7 @@ use sysusers::Markers;
 /// Names and their ids.
 pub type Table = BTreeMap<String, u32>;
 
-/// Where a file is looked for.
+/// Places in which a file is looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A path on the running system.
@@ -50,14 +50,14 @@ pub struct Names<'m> {
     warnings: Vec<Problem>,
 }
 
-/// Whether a user or a group is meant: they are numbered apart.
+/// Users and groups, which are numbered apart.
 #[derive(Clone, Copy)]
 enum Kind {
     User,
     Group,
 }
 
-/// What is known of one kind of names.
+/// Known ids of users, or of groups.
 struct Database<'m> {
     known: &'m Table,
     /// In the order in which they are asked.
@@ -105,7 +105,7 @@ impl<'m> Names<'m> {
         self.look_up(Kind::Group, id)
     }
 
-    /// What was not believed since this was last asked, and why.
+    /// Files that were ignored since the last call, and why.
     pub fn warnings(&mut self) -> Vec<Problem> {
         std::mem::take(&mut self.warnings)
     }
@@ -226,7 +226,7 @@ impl Place {
     }
 }
 
-/// Where on a store a path of the system persists, by the deepest entry that holds it; none where it does not persist.
+/// Path on a store of a persistent path, by the deepest entry that holds it; none if it does not persist.
 ///
 /// Patterns do not count: they name what programs make up, and the files that are looked for here have fixed names.
 #[must_use]

@@ -1,4 +1,4 @@
-//! Whether a file may be believed when it says who has which id.
+//! Trust in files that map names to ids.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,7 +9,7 @@ use crate::text::problem::{Problem, Result};
 
 /// No system has that many users; a larger file is no map of names.
 pub const MAX_SIZE: u64 = 4 << 20;
-/// What chown(2) takes for "leave it", and so nobody's id.
+/// Id that chown(2) reads as "unchanged", so that it names no user.
 const NO_ID: u32 = u32::MAX;
 /// The permission bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -40,7 +40,7 @@ pub fn id(name: &str, id: u32) -> Result<u32> {
     }
 }
 
-/// Who may have written what is believed: root. Tests believe whoever runs them, so that they need no privilege.
+/// Trusted owner of these files: root; in tests the user that runs them, so that they need no privilege.
 fn owner() -> u32 {
     if cfg!(test) { rustix::process::geteuid().as_raw() } else { 0 }
 }

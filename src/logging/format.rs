@@ -1,14 +1,14 @@
-//! How a record looks in each of the logs.
+//! Form of a record in each of the logs.
 
 use log::Level;
 use syslog::{Facility, Severity};
 
 /// The longest record for /dev/kmsg in bytes: the kernel refuses what does not fit its own line of about 1,000.
 const KMSG_MAX: usize = 900;
-/// What a record that was cut ends in.
+/// End of a record that was cut.
 const CUT: &str = " [cut]";
 
-/// How bad a record is, in syslog's numbers.
+/// Priority of a record, by syslog(3).
 pub fn severity(level: Level) -> Severity {
     match level {
         Level::Error => Severity::LOG_ERR,

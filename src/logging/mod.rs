@@ -1,4 +1,4 @@
-//! Where the words go: the journal, a terminal, or stderr and the log of the system; see sd-daemon(3) for `<N>`.
+//! Destinations of log records: the journal, a terminal, or stderr and the log of the system; see sd-daemon(3) for `<N>`.
 //!
 //! A record that cannot be written is lost without a word, on purpose: no mount may fail or wait because of its log.
 
@@ -17,7 +17,7 @@ use crate::sys::walk;
 use crate::text::escape;
 use format::{journal_line, kernel_record, plain_line, severity, syslog_record};
 
-/// What a log is made from.
+/// Options of a log.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// The program's name.
@@ -26,7 +26,7 @@ pub struct Options {
     pub quiet: bool,
     /// Every step.
     pub verbose: bool,
-    /// Whether the log of the system is written to where stderr is neither the journal nor a terminal.
+    /// True if the log of the system is written to where stderr is neither the journal nor a terminal.
     pub system: bool,
 }
 
@@ -51,7 +51,7 @@ impl Options {
     }
 }
 
-/// What is at the other end of stderr.
+/// Receiver of stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Journal,
@@ -59,7 +59,7 @@ enum Stderr {
     Other,
 }
 
-/// How a line on stderr looks.
+/// Form of a line on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     /// `<N>text`; the journal knows the name.
@@ -98,7 +98,7 @@ fn stderr_is(stderr: &(impl AsFd + IsTerminal)) -> Stderr {
     }
 }
 
-/// Whether `JOURNAL_STREAM` names this file. It is inherited by children whose stderr leads elsewhere, so it alone says
+/// True if `JOURNAL_STREAM` names this file. It is inherited by children whose stderr leads elsewhere, so it alone says
 /// nothing; see systemd.exec(5).
 fn is_stream(variable: &str, device: u64, inode: u64) -> bool {
     variable == format!("{device}:{inode}")
@@ -164,7 +164,7 @@ where
         if !self.enabled(record.metadata()) {
             return;
         }
-        // What a name holds can begin no record of its own.
+        // A line break in a name must not begin a record.
         let text = record.args().to_string();
         let line = escape::line(&text);
         let text = match self.style {

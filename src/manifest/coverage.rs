@@ -21,7 +21,7 @@ pub enum Type {
 }
 
 impl Entry {
-    /// Whether something of a type is what an entry for files brings: regular files, and by copying also symbolic links.
+    /// True if something of a type is what an entry for files brings: regular files, and by copying also symbolic links.
     #[must_use]
     pub fn takes(&self, what: Type) -> bool {
         what == Type::File || (what == Type::Link && self.method == Method::Copy)
@@ -103,7 +103,7 @@ impl<'m> Coverage<'m> {
         entries.binary_search_by(|entry| entry.target.cmp(path)).ok().map(|index| &entries[index])
     }
 
-    /// Whether a path is, or lies above, what another entry or a store has on the root or on this store; or is no place for an
+    /// True if a path is, or lies above, what another entry or a store has on the root or on this store; or is no place for an
     /// entry at all.
     fn is_taken(&self, path: &AbsPath, store: u16) -> bool {
         let entries = &self.manifest.entries;

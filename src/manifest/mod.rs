@@ -1,4 +1,4 @@
-//! What is wanted: the manifest, as it is once it has been compiled.
+//! The compiled manifest.
 //!
 //! The text form (JSON) is read by [`text`], refused or accepted by [`refuse`], and kept in the binary form of [`wire`].
 //! All three know the types below and nothing of the system.
@@ -30,11 +30,11 @@ pub use path::AbsPath;
 pub struct Manifest {
     /// The root to build; none where it is mounted already.
     pub root: Option<Root>,
-    /// Where persistent data lives, in path order.
+    /// Stores of persistent data, in path order.
     pub stores: Vec<Store>,
     /// Directories that are no entries, but whose owner and mode are known (homes, mostly), in path order.
     pub parents: Vec<Parent>,
-    /// What persists, in path order: a directory comes before everything below it.
+    /// Persistent paths, in order: a directory comes before everything below it.
     pub entries: Vec<Entry>,
     /// Ids known when the manifest was written.
     pub ids: Ids,
@@ -43,7 +43,7 @@ pub struct Manifest {
 /// A tmpfs root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// Where the file system that is mounted at the sysroot now goes: an existing installation turned over in place.
+    /// New path of the file system that is mounted at the sysroot: conversion of an existing installation in place.
     pub convert: Option<AbsPath>,
     /// tmpfs(5)'s `size`: bytes, with a suffix k, m, g or %.
     pub size: Option<String>,
@@ -58,9 +58,9 @@ pub struct Root {
 /// A place on a real disk that holds what persists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Store {
-    /// Where it is, seen from the booted system.
+    /// Its path in the booted system.
     pub path: AbsPath,
-    /// Whether a boot without it stops; otherwise its entries are guarded.
+    /// True if a boot without it stops; otherwise its entries are guarded.
     pub required: bool,
     /// The device to mount it from, unless it is mounted there already: a path, or `UUID=` and the like.
     pub device: Option<String>,
@@ -84,38 +84,38 @@ pub struct Parent {
 // Each is a key of its own, and none excludes another.
 #[allow(clippy::struct_excessive_bools)]
 pub struct Entry {
-    /// Where it appears, seen from the booted system.
+    /// Its path in the booted system.
     pub target: AbsPath,
-    /// Whether it is a directory, a file, or files by pattern.
+    /// A directory, a file, or files by pattern.
     pub kind: Kind,
     /// Which of [`Manifest::stores`] holds it.
     pub store: u16,
-    /// Where it is below the store, when not at the target's own path.
+    /// Its path below the store, if that is not the target's path.
     pub source: Option<AbsPath>,
     /// Owner and mode, given when it is created.
     pub owner: Owner,
     /// Owner and mode of the directories above it that nothing else decides, given when they are created.
     pub parents: Option<Box<Owner>>,
-    /// How it gets from the store to the target.
+    /// Bind mount, symbolic link or copy.
     pub method: Method,
-    /// What to do about a file that the store does not hold.
+    /// Action for a file that is missing on the store.
     pub missing: Missing,
     /// Options of the bind mount.
     pub options: BindOptions,
-    /// Whether a boot without it stops; otherwise its target is guarded.
+    /// True if a boot without it stops; otherwise its target is guarded.
     pub required: bool,
-    /// Whether an existing source is given the owner and mode as well.
+    /// True if an existing source is given the owner and mode as well.
     pub enforce: bool,
-    /// Whether file managers are told to hide the mount.
+    /// True if file managers are told to hide the mount.
     pub hidden: bool,
-    /// Whether file managers may keep a trash folder on the mount.
+    /// True if file managers may keep a trash folder on the mount.
     pub trash: bool,
     /// When it is mounted.
     pub phase: Phase,
 }
 
 impl Entry {
-    /// Where it is below its store.
+    /// Its path below its store.
     #[must_use]
     pub fn source(&self) -> &AbsPath {
         self.source.as_ref().unwrap_or(&self.target)
@@ -126,14 +126,14 @@ impl Entry {
     pub fn mode(&self) -> u16 {
         self.owner.mode.unwrap_or(match (self.kind, self.missing) {
             (Kind::Directory, _) => 0o755,
-            // What systemd gives it.
+            // systemd's default.
             (_, Missing::MachineId) => 0o444,
             _ => 0o644,
         })
     }
 }
 
-/// What an entry is.
+/// Type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -174,7 +174,7 @@ impl fmt::Display for Id {
     }
 }
 
-/// How an entry gets from the store to its target.
+/// Method by which an entry comes from the store to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
@@ -199,7 +199,7 @@ impl Method {
     }
 }
 
-/// What to do about a file that the store does not hold.
+/// Action for a file that is missing on the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Missing {
@@ -277,7 +277,7 @@ pub struct Ids {
     pub users: BTreeMap<String, u32>,
     /// Groups by name.
     pub groups: BTreeMap<String, u32>,
-    /// Whether every name must stand in the two tables.
+    /// True if every name must stand in the two tables.
     pub strict: bool,
 }
 

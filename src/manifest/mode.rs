@@ -69,7 +69,7 @@ fn symbolic(text: &str, directory: bool) -> Option<u16> {
     Some(mode)
 }
 
-/// What the letters after an operator stand for, in every class of users, and which bits they name.
+/// Permission letters after an operator: bits in every class of users, and bits named.
 fn bits(letters: &str, mode: u16, directory: bool) -> Option<(u16, u16)> {
     let copied = match letters {
         "u" => Some(mode >> 6),
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// What people write, and what comes of it for a directory and for a file.
+    /// A mode as written, and its result for a directory and for a file.
     const FORMS: [(&str, u16, u16); 28] = [
         ("7", 0o007, 0o007),
         ("750", 0o750, 0o750),

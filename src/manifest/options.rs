@@ -39,10 +39,10 @@ impl BindOptions {
         (Self::NOSYMFOLLOW, "nosymfollow", "symfollow"),
     ];
 
-    /// What an entry's mount gets unless its options say otherwise.
+    /// Default options of an entry's mount.
     pub const DEFAULT: Self = Self(Self::NOSUID.0 | Self::NODEV.0);
 
-    /// Whether every option of `other` is set.
+    /// True if every option of `other` is set.
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -108,7 +108,7 @@ impl BindOptions {
         words.flatten()
     }
 
-    /// Whether the bits are ones that this version knows.
+    /// True if the bits are ones that this version knows.
     #[must_use]
     pub fn is_known(self) -> bool {
         self.0 < 1 << Self::NAMES.len()
@@ -118,9 +118,9 @@ impl BindOptions {
 /// A file system's mount options, parted as the kernel wants them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Parted<'a> {
-    /// What the mount is given, whatever the file system.
+    /// Options of the mount, for any file system.
     pub mount: Option<BindOptions>,
-    /// What the file system reads: a name, and its value where there is one.
+    /// Options of the file system: a name, and a value if there is one.
     pub filesystem: Vec<(&'a str, Option<&'a str>)>,
 }
 

@@ -1,4 +1,4 @@
-//! Who decides the owner and mode of a directory that is no entry, but has to be there for one.
+//! Owner and mode of directories above entries.
 //!
 //! From strongest to weakest: an entry of that very path; the manifest's own table (homes, mostly); the file system
 //! hierarchy that every system shares; what entries below it say with `parents`; root, 0755. What an entry says reaches
@@ -51,7 +51,7 @@ pub struct Parents<'m> {
     said: Vec<(&'m str, Voice)>,
 }
 
-/// What is said of one directory.
+/// Owner and mode given for one directory.
 #[derive(Debug)]
 struct Voice {
     owner: Owner,
@@ -114,7 +114,7 @@ impl<'m> Parents<'m> {
         for parent in &manifest.parents {
             let path = parent.path.as_str();
             let mut owner = parent.owner.clone();
-            // What an entry leaves open may stand in the table.
+            // The table may have values that an entry leaves open.
             if let Some(entry) = this.entry(path) {
                 let own = entry.owner.clone();
                 owner = Owner {
@@ -186,7 +186,7 @@ impl<'m> Parents<'m> {
     }
 }
 
-/// What is said first stands; something else said later is a clash.
+/// The first value is kept; a different one later is a conflict.
 fn merge<T: PartialEq + Clone>(first: &mut Option<T>, later: Option<&T>) -> Option<()> {
     let later = later?;
     match first {

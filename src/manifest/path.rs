@@ -93,7 +93,7 @@ impl AbsPath {
         &self.0[1..]
     }
 
-    /// Whether this is `/`.
+    /// True if this is `/`.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.0 == "/"
@@ -138,7 +138,7 @@ impl AbsPath {
         })
     }
 
-    /// Whether this path is `above` or lies below it.
+    /// True if this path is `above` or lies below it.
     #[must_use]
     pub fn is_in(&self, above: &Self) -> bool {
         self.below(above).is_some()

@@ -1,4 +1,4 @@
-//! How a manifest's `file` is written: its last component may be a pattern, as in glob(7).
+//! Patterns in a manifest's `file`: the last component may be a pattern, as in glob(7).
 //!
 //! `*`, `?` and `[…]` (with `!` in front of what is not meant) are special. A backslash before one of them, before `]` or
 //! before a backslash takes that away; before anything else it is a backslash, as in systemd's `\x2d`.
@@ -53,13 +53,13 @@ pub fn write(target: &AbsPath, kind: Kind) -> String {
     }
 }
 
-/// Whether a target's last component is a pattern in the form that [`read`] gives it.
+/// True if a target's last component is a pattern in the form that [`read`] gives it.
 #[must_use]
 pub fn is_pattern(name: &str) -> bool {
     Component::read(name).is_ok_and(|component| component.special && component.pattern == name)
 }
 
-/// Whether a file name matches a pattern in the form that [`read`] gives it. As in a shell, a dot at the beginning of a name
+/// True if a file name matches a pattern in the form that [`read`] gives it. As in a shell, a dot at the beginning of a name
 /// must be matched by a dot.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
@@ -67,7 +67,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
         return false;
     }
     let (mut pattern, mut name) = (pattern, name);
-    // Where to go on if what follows the last star does not fit here: one letter further.
+    // Next start if the text after the last star does not fit here: one letter further.
     let mut again: Option<(&str, &str)> = None;
     loop {
         if let Some(rest) = pattern.strip_prefix('*') {
@@ -91,7 +91,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// What is left of a pattern if its first element, which is no star, matches a letter.
+/// Rest of a pattern if its first element, which is no star, matches a letter.
 fn one_letter(pattern: &str, letter: char) -> Option<&str> {
     let mut letters = pattern.chars();
     match letters.next()? {
@@ -133,11 +133,11 @@ fn in_set(set: &str, letter: char) -> Option<&str> {
 
 #[derive(Default)]
 struct Component {
-    /// What it says, if nothing in it is special.
+    /// Literal name, if nothing in the pattern is special.
     literal: String,
-    /// What it says as a pattern.
+    /// The pattern.
     pattern: String,
-    /// Whether something in it is special.
+    /// True if something in it is special.
     special: bool,
 }
 

@@ -8,7 +8,7 @@ use super::path::{NAME_MAX, PATH_MAX};
 use super::{AbsPath, BindOptions, Entry, Kind, Manifest, Method, Missing, Owner, pattern};
 use crate::text::problem::Problem;
 
-/// What a problem is about.
+/// Subject of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// The manifest as a whole.
@@ -25,7 +25,7 @@ pub enum Place {
     Entry(usize),
 }
 
-/// How deep a path may go. A run keeps the directories above a source and a target open, and 1,024 files may be.
+/// Most components of a path. A run keeps the directories above a source and a target open, and 1,024 files may be.
 const DEPTH_MAX: usize = 256;
 /// Targets that make no sense, themselves and everything below, and why.
 const FORBIDDEN: [(&str, &str); 5] = [
@@ -226,7 +226,7 @@ impl Findings<'_> {
         }
     }
 
-    /// What is wrong with an entry whatever the others are.
+    /// Errors in a single entry.
     fn entry(&mut self, index: usize, entry: &Entry) {
         let place = Place::Entry(index);
         self.owner(place, "", &entry.owner);

@@ -56,7 +56,7 @@ fn syntax(error: &serde_json::Error) -> Problem {
     ))
 }
 
-/// Where everything stands in the text.
+/// Positions in the text.
 #[derive(Default)]
 struct Places {
     stores: Vec<String>,
@@ -141,7 +141,7 @@ fn store(fields: &mut Fields<'_, '_>) -> Option<Store> {
     let path = fields.need("path", path);
     let required = fields.flag("required", true);
     let device = fields.read("device", owned);
-    // What mount(8) calls a type that is to be found out.
+    // mount(8)'s type for "detect it".
     let fstype = fields.read("fstype", owned).filter(|fstype| fstype != "auto");
     let options = fields.texts("options");
     Some(Store { path: path?, required, device, fstype, options })
@@ -195,7 +195,7 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
     (this.target, this.kind) = directory.or(file)?;
     this.source = source.filter(|source| *source != this.target);
     (this.store, this.method) = (store?, method?);
-    // What is wrong about it has been said.
+    // Its errors were reported before.
     this.missing = if is_directory { Missing::default() } else { missing? };
     let phase = phase?;
     Some((this, says_when.then_some(phase)))

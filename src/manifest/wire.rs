@@ -102,7 +102,7 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Whether bytes look like a manifest's text form.
+/// True if bytes look like a manifest's text form.
 #[must_use]
 pub fn is_text(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"{")

@@ -1,4 +1,4 @@
-//! What stands for something that is missing: a directory or file with mode 000, mounted read-only, so that a service fails
+//! Guards: each stands for a missing entry. A directory or file with mode 000, mounted read-only, so that a service fails
 //! loudly and writes nothing to memory.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,11 +24,11 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// How it is mounted.
+    /// Options of its mount.
     pub const OPTIONS: BindOptions =
         BindOptions::RO.and(BindOptions::NOSUID).and(BindOptions::NODEV).and(BindOptions::NOEXEC);
 
-    /// What earlier runs have made.
+    /// Guards of earlier runs.
     pub fn find() -> Result<Self> {
         let open = |name| {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

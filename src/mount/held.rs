@@ -1,4 +1,4 @@
-//! What a target holds already, and a mount would hide.
+//! Data at a target that a mount would hide.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -26,7 +26,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// What is at a name; none for an empty directory or file.
+    /// Data at a name; none for an empty directory or file.
     pub fn at(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<Self>, Errno> {
         if stat.is_dir() {
             let words = names(dir, name)?;
@@ -41,14 +41,14 @@ impl Held {
         Ok(Some(Self { words, file: is_it.then_some(fd), stat: *stat }))
     }
 
-    /// Whether a program has it open for writing, or nobody knows: what that writes would be hidden with it.
+    /// True if a program has it open for writing, or nobody knows: what that writes would be hidden with it.
     pub fn is_written(&self) -> bool {
         raw::ignore_lease_breaks();
         self.file.as_ref().is_none_or(|file| raw::is_written(file.as_fd()).unwrap_or(true))
     }
 }
 
-/// What a target holds, against what the store has.
+/// Data at a target, compared with the store's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
     /// The store has the same, or a newer version of it: a mount hides nothing.
@@ -77,7 +77,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Whether both are the same file for a program. What cannot be compared is taken for different.
+    /// True if both are the same file for a program. What cannot be compared is taken for different.
     fn is_same(&self, item: &Item<'_>, path: &AbsPath, source: &Stat, held: &Held) -> bool {
         let same = || {
             let store = self.stores[usize::from(item.entry.store)].as_ref().ok()?;
@@ -114,7 +114,7 @@ impl Worker<'_, '_> {
         })
     }
 
-    /// Whether something is what an entry brings from its store.
+    /// True if something is what an entry brings from its store.
     fn is_source(&self, item: &Item<'_>, stat: &Stat) -> bool {
         let Ok(store) = &self.stores[usize::from(item.entry.store)] else { return false };
         walk::open_below(store.cursor.base(), item.entry.source(), OFlags::PATH, Mounts::Stay)

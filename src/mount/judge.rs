@@ -1,4 +1,4 @@
-//! Whether a directory can be relied on as a store, or as the root: whether what is written to it outlives a boot, who can write
+//! Checks of a directory as a store, or as the root: durability of what is written to it, who can write
 //! to it, and whether its mount takes away what entries ask for.
 //!
 //! Nothing found here stops a boot. A store that is a tmpfs itself does; see [`super::store`].
@@ -24,7 +24,7 @@ use crate::text::problem::{Problem, Result, describe};
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
 /// Devices made of devices made of devices are followed so far.
 const DEPTH: usize = 8;
-/// What is on such a directory is run, so `noexec` takes away what it is there for.
+/// Programs in such a directory are run, so `noexec` breaks it.
 const PROGRAMS: [&str; 8] = [
     "/nix",
     "/opt",
@@ -36,7 +36,7 @@ const PROGRAMS: [&str; 8] = [
     "/var/lib/portables",
 ];
 
-/// Where what is written to a file system ends up.
+/// Final medium of data on a file system.
 #[derive(Debug, PartialEq, Eq)]
 enum Keeps {
     /// As far as can be seen, not in memory.
@@ -106,7 +106,7 @@ fn unjudged(place: &AbsPath, errno: Errno) -> Finding {
     }
 }
 
-/// Whether others than root can put something into a directory. The sticky bit keeps nobody from that, and with an ACL the mode's
+/// Finds users other than root who can create files in a directory. The sticky bit keeps nobody from that, and with an ACL the mode's
 /// group bits are its mask.
 #[must_use]
 pub fn writable(dir: BorrowedFd<'_>, place: &AbsPath) -> Option<Finding> {
@@ -135,7 +135,7 @@ pub fn writable(dir: BorrowedFd<'_>, place: &AbsPath) -> Option<Finding> {
 }
 
 fn has_acl(dir: BorrowedFd<'_>) -> bool {
-    // What is open as a mere place has no attributes but by its path.
+    // An `O_PATH` descriptor has attributes by its path only.
     let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
     let size = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 0][..]);
     !matches!(size, Err(Errno::NODATA | Errno::OPNOTSUPP))
@@ -195,7 +195,7 @@ fn some(paths: &[String]) -> String {
     }
 }
 
-/// Whether what is written to a store outlives a boot; `mount` is the one that it is on. The initrd sees more than the running
+/// Finds a store whose data does not outlive a boot; `mount` is the one that it is on. The initrd sees more than the running
 /// system: where it has to be, `before` is believed, which is what an earlier run found.
 #[must_use]
 pub fn volatile(fd: BorrowedFd<'_>, mount: &Mount, before: Option<&StoreReport>) -> Option<Finding> {
@@ -234,7 +234,7 @@ pub fn volatile(fd: BorrowedFd<'_>, mount: &Mount, before: Option<&StoreReport>)
     Some(Finding { kind, what, remedy: remedy.to_owned() })
 }
 
-/// Whether what is written to a root may be gone after a reboot: a tmpfs, or something that lies in memory.
+/// True if what is written to a root may be gone after a reboot: a tmpfs, or something that lies in memory.
 #[must_use]
 pub fn is_in_memory(fd: BorrowedFd<'_>) -> bool {
     !matches!(keeps(fd, None, DEPTH), Ok(Keeps::Disk | Keeps::Unseen(_)))

@@ -75,7 +75,7 @@ impl Matches {
         Ok(Self { names, links, problems })
     }
 
-    /// What is to be said of the links in a directory of a store.
+    /// Problems of the links in a directory of a store.
     #[must_use]
     pub fn left_out(&self, dir: BorrowedFd<'_>, shown: &AbsPath) -> Vec<Problem> {
         let say = |name: &String| {

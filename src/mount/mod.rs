@@ -38,17 +38,17 @@ use root::{Found, Sysroot, Tree};
 use store::Opened;
 use worker::Worker;
 
-/// What follows where libmount is not told of a mount.
+/// Consequence of a mount without a line in utab.
 const WITHOUT_UTAB: &str = "mounts may be shown by file managers, and be unmounted one by one at shutdown";
 
-/// What a run is asked for.
+/// Request for a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What is wanted.
+    /// The manifest.
     pub manifest: &'a Manifest,
-    /// What the kernel command line says.
+    /// Arguments on the kernel command line.
     pub words: &'a Words,
-    /// Where the root is, or is to be.
+    /// Path of the root.
     pub sysroot: &'a str,
     /// The last phase that it is for.
     pub upto: Phase,
@@ -119,7 +119,7 @@ fn say_way_out(failures: &[Problem], stores: &[Store]) {
     }
 }
 
-/// What a run has come to.
+/// Result of a run.
 struct Done {
     started: u64,
     outcome: Outcome,
@@ -150,7 +150,7 @@ fn work(
     done: &mut Done,
     clock: &mut Clock,
 ) -> Result<()> {
-    // What is created gets the mode that it is given, and no less.
+    // New files get exactly the mode that is given.
     rustix::process::umask(rustix::fs::Mode::empty());
     let sysroot = Sysroot::open(request.sysroot)?;
     if plan.off {
@@ -247,7 +247,7 @@ fn work(
     Ok(())
 }
 
-/// What earlier runs have put in place still is, and nothing that this one mounted.
+/// Entries of earlier runs are still in place; those of this run are not.
 fn after_failure(report: &mut Report, entries: Vec<EntryReport>) {
     report
         .entries
@@ -285,7 +285,7 @@ fn resting(item: &crate::plan::Item<'_>, state: State, why: &str) -> EntryReport
     }
 }
 
-/// What waited before still does, unless this run found it again or no entry of the manifest needs it.
+/// Keeps paths that waited before, unless this run found them again or no entry of the manifest needs them.
 fn merge_pending(report: &mut Report, new: Vec<report::Pending>, plan: &Plan<'_>) {
     report.pending.retain(|old| {
         let known = old.base.is_root() || plan.manifest.stores.iter().any(|store| store.path == old.base);
@@ -331,7 +331,7 @@ fn open_stores(
     stores
 }
 
-/// What became of each store, and what is wrong with it, which is warned about once.
+/// State of each store; a flaw of it is a warning, once.
 fn describe(
     (plan, sysroot): (&Plan<'_>, &Sysroot),
     stores: &[Result<Opened>],
@@ -387,7 +387,7 @@ fn describe(
     described
 }
 
-/// Where each store is mounted.
+/// Mount of each store.
 fn mounts_of(plan: &Plan<'_>, stores: &[Result<Opened>], done: &mut Done) -> Vec<Option<Mount>> {
     let mut mounts = Vec::new();
     for (store, opened) in plan.manifest.stores.iter().zip(stores) {
@@ -430,7 +430,7 @@ fn write_utab(
     (entries, gone): (&[EntryReport], &[Removed]),
     lock: &Lock,
 ) -> Result<()> {
-    // Where each store's own directory is below its file system.
+    // Path of each store's directory below its file system.
     let roots: Vec<Option<(String, AbsPath)>> = plan
         .manifest
         .stores
@@ -455,13 +455,13 @@ fn write_utab(
             trash: item.entry.trash,
         })
     });
-    // What was announced and came to nothing is gone, too.
+    // Announced mounts that failed are removed as well.
     let vain = entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy));
     let gone = gone.iter().map(|one| &one.entry).chain(vain).map(|entry| entry.target.as_str());
     utab::update(lock, &lines, &gone)
 }
 
-/// Where names are looked up.
+/// Files in which names are looked up.
 pub struct Bases {
     root: OwnedFd,
     stores: Vec<Option<OwnedFd>>,

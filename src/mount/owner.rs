@@ -12,7 +12,7 @@ use crate::runtime::report::Pending;
 use crate::sys::create::{self, Attributes, Node};
 use crate::sys::walk::{self, Mounts, Stat};
 
-/// What something is given when it is created, in the manifest's words.
+/// Owner and mode of a new file, as in the manifest.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     user: Option<&'a Id>,
@@ -23,7 +23,7 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// What an entry asks for.
+    /// Owner and mode of an entry.
     #[must_use]
     pub fn of_entry(entry: &'a Entry) -> Self {
         let waiting = if entry.kind == Kind::Directory { 0o700 } else { 0o600 };
@@ -35,7 +35,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// What is said of a directory above an entry.
+    /// Owner and mode of a directory above an entry.
     #[must_use]
     pub fn of_parent(said: &'a Said<'_>) -> Self {
         Self { user: said.user(), group: said.group(), mode: said.mode(), waiting: 0o700 }
@@ -55,7 +55,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Whether a user or group has to be looked up.
+    /// True if a user or group has to be looked up.
     #[must_use]
     pub fn has_names(&self) -> bool {
         [self.user, self.group].into_iter().any(|id| matches!(id, Some(Id::Name(name)) if name != "root"))

@@ -1,4 +1,4 @@
-//! How an entry gets from its store to its target: by mount, by link, or by copy.
+//! Methods that bring an entry from its store to its target: mount, link, copy.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -96,7 +96,7 @@ impl Worker<'_, '_> {
         self.tree.set_options(mount.as_fd(), set, clear).map_err(failed)
     }
 
-    /// Whether a link stands for a file that the store did not hold. On a running system it stays, as programs may have the
+    /// True if a link stands for a file that the store did not hold. On a running system it stays, as programs may have the
     /// file open through it; at boot it gives way to the mount.
     pub(super) fn is_linked(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<bool> {
         if item.entry.kind == Kind::Directory {

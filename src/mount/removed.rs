@@ -19,13 +19,13 @@ use crate::text::problem::{Problem, Result};
 /// Something that was taken away.
 #[derive(Debug)]
 pub struct Removed {
-    /// What it was.
+    /// Its entry in the report.
     pub entry: EntryReport,
-    /// How it was mounted; none where it had gone before.
+    /// Options of its mount; none if it had gone before.
     options: Option<BindOptions>,
 }
 
-/// What is no longer named: what is in the way of something that is, and the rest, for which there is time until nothing can
+/// Entries that are no longer named: those in the way of a named one, and the rest, for which there is time until nothing can
 /// fail any more. Both in path order.
 #[must_use]
 pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r EntryReport>; 2] {
@@ -38,7 +38,7 @@ pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r En
     let mut parts = [Vec::new(), Vec::new()];
     let mut top: Option<&AbsPath> = None;
     for entry in previous.entries.iter().filter(|entry| !is_wanted(plan, entry)) {
-        // What has to go takes with it what is below it, and comes next.
+        // Mounts below a removed one go with it, and come next.
         let goes_with = top.is_some_and(|top| entry.target.is_in(top));
         let goes = goes_with || is_near(&entry.target);
         if goes && !goes_with {
@@ -49,7 +49,7 @@ pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r En
     parts
 }
 
-/// Whether the plan still has it just so, or does not say.
+/// True if the plan still has it just so, or does not say.
 fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
     if !matches!(entry.state, State::Mounted | State::Linked | State::Guarded | State::Busy) {
         return true;
@@ -219,7 +219,7 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
     remove_placeholder(worker, target).map(|()| Some(options))
 }
 
-/// What a mount was put on has mode 000 and nothing in it; anything else is not ours to remove.
+/// A mount point that a run made is empty and has mode 000; any other is left.
 pub fn remove_placeholder(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
     let Some((dir, stat)) = worker.look(target)? else { return Ok(()) };
     if !guard::may_be_place(&stat) {

@@ -51,7 +51,7 @@ impl Sysroot {
         Ok(Self { path: real, fd })
     }
 
-    /// Whether it is the root of the running system.
+    /// True if it is the root of the running system.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.path.is_root()
@@ -64,22 +64,22 @@ pub struct Tree {
     /// Its top directory.
     pub root: OwnedFd,
     kernel: Kernel,
-    /// Whether what is mounted on it has to be made shared, as the kernel does where it has descriptors.
+    /// True if what is mounted on it has to be made shared, as the kernel does where it has descriptors.
     shares: bool,
     new: Option<New>,
 }
 
-/// What a root that is not published yet still needs.
+/// State of a root that is not published yet.
 #[derive(Debug, Default)]
 struct New {
     stage: Option<Stage>,
-    /// What is mounted at the sysroot now, and goes away.
+    /// The mount at the sysroot, which goes away.
     old: Option<OwnedFd>,
-    /// What is mounted below the sysroot now and has come along.
+    /// Mounts below the sysroot that were moved to the new root.
     carried: Vec<OwnedFd>,
 }
 
-/// What a run finds at the sysroot.
+/// The sysroot as a run finds it.
 #[derive(Debug)]
 pub enum Found {
     /// A root to work on.
@@ -189,7 +189,7 @@ impl Tree {
         Ok(Self { root, kernel, shares, new: None })
     }
 
-    /// Whether nobody can see it yet.
+    /// True if nobody can see it yet.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.new.is_some()
@@ -358,7 +358,7 @@ impl Tree {
     }
 }
 
-/// What is mounted below the sysroot and would be hidden by a new root: path and root of each mount, but none that is
+/// Mounts below the sysroot that a new root would hide: path and root of each mount, but none that is
 /// mounted below another one.
 fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
     let inside = |mount: &Mount| {
@@ -403,18 +403,18 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether something open is the root of a mount.
+/// True if something open is the root of a mount.
 fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(walk::stat(fd).map_err(|errno| Problem::os("cannot look at the sysroot", errno))?.is_mount_root())
 }
 
-/// Whether something is on a file system that is memory itself. For one that only lies in memory see [`super::judge`].
+/// True if something is on a file system that is memory itself. For one that only lies in memory see [`super::judge`].
 pub fn is_volatile(fd: BorrowedFd<'_>) -> Result<bool> {
     let magic = magic(fd).map_err(|errno| Problem::os("cannot ask for the file system", errno))?;
     Ok(magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)
 }
 
-/// What statfs(2) calls the type of a file system.
+/// Magic number of a file system, by statfs(2).
 pub fn magic(fd: BorrowedFd<'_>) -> Result<i64, Errno> {
     let magic = rustix::fs::fstatfs(fd)?.f_type;
     #[allow(clippy::unnecessary_cast, reason = "the type differs by architecture")]

@@ -1,4 +1,4 @@
-//! What an entry brings: what its store holds, created where that is asked for.
+//! Sources of entries on their stores, created if the entry asks for that.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -14,7 +14,7 @@ use crate::sys::create::{self, Attributes, Node};
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result, describe};
 
-/// What an entry finds on its store.
+/// The source of an entry.
 #[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 pub(super) enum Source {
     /// It is there.
@@ -61,7 +61,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// What the store holds, created if that is asked for.
+    /// Opens the source, created if the entry asks for that.
     pub(super) fn source(&mut self, item: &Item<'_>, path: &AbsPath) -> Result<Source> {
         let entry = item.entry;
         self.must_not_be_there(item, path)?;

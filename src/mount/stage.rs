@@ -1,4 +1,4 @@
-//! Where a root is built on kernels that mount nothing on what is attached nowhere.
+//! Staging mount for the root, on kernels that cannot mount on a detached tree.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -26,7 +26,7 @@ pub struct Stage {
     mount: OwnedFd,
     /// The directory on which the root is mounted.
     pub place: OwnedFd,
-    /// Whether the old root is mounted nowhere else, so that the stage must outlive a failure.
+    /// True if the old root is mounted nowhere else, so that the stage must outlive a failure.
     pub holds_old: bool,
 }
 
@@ -58,7 +58,7 @@ impl Stage {
             .map_err(|errno| Problem::os(format!("cannot open {PATH}/{ROOT}"), errno))
     }
 
-    /// What a run left that was stopped between taking the old root away and publishing the new one: the new root, with
+    /// Leftover of a run that was killed between unmounting the old root and publishing the new one: the new root, with
     /// the old one as its store, is then the only place where the old one is still mounted.
     pub fn resume(store: &AbsPath) -> Result<Option<(Self, OwnedFd)>> {
         let Ok(mount) = walk::base(PATH) else { return Ok(None) };

@@ -18,7 +18,7 @@ use crate::sys::walk::{self, Cursor, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe, is_damage};
 
-/// What to do about a device that is not there.
+/// Remedy for a missing device.
 const NO_DEVICE: &str =
     "is the disk connected, and its driver in the initrd? `imp-mount --check` shows those that are there";
 
@@ -94,7 +94,7 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
     Ok(dir)
 }
 
-/// Whether a directory is on the mount of the root, where it is only a path: what is written to it is not on the store's disk.
+/// True if a directory is on the mount of the root, where it is only a path: what is written to it is not on the store's disk.
 pub fn is_on(dir: BorrowedFd<'_>, root_mount: u64) -> Result<bool> {
     let id = walk::mount_id(dir).map_err(|errno| Problem::os("cannot ask for its mount id", errno))?;
     Ok(id == root_mount)

@@ -1,4 +1,4 @@
-//! Where an entry goes: its target and the directories above it, and what stands in the way there.
+//! Targets of entries: the path, the directories above it, and obstacles there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -19,13 +19,13 @@ use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
 
-/// What an entry finds at its target.
+/// State of a target before an entry is placed.
 pub(super) enum Spot {
     /// A place to mount on.
     Free(OwnedFd),
-    /// What should be there is there, as the root of this mount.
+    /// The entry is in place, as the root of this mount.
     Done(OwnedFd),
-    /// What should be there is there, below the machine id that PID 1 made up.
+    /// The entry is in place, below the machine id that PID 1 made up.
     BelowFirstId,
     /// A file is there that `--adopt` brings to the store once more, if need be.
     Stands,
@@ -42,7 +42,7 @@ impl Worker<'_, '_> {
         self.target.enter(target.folder(), &mut |dir, name, path| {
             let said = plan.parents.of(path);
             let wanted = Wanted::of_parent(&said);
-            // What the store holds at the same path shows how it should look; but what is the same on every system is not
+            // The directory at the same path on the store is the model; but one that is the same on every system is not
             // the store's to say.
             let model = store.filter(|_| !matches!(said, Said::System(_)));
             let model = model
@@ -87,7 +87,7 @@ impl Worker<'_, '_> {
             .map_err(|errno| Problem::new(format!("cannot keep a directory open: {}", describe(errno))))
     }
 
-    /// What is at a path below the root, and the directory that holds it; none where nothing is.
+    /// The file at a path below the root, and its directory; none if there is no file.
     pub fn look(&mut self, path: &AbsPath) -> Result<Option<(OwnedFd, Stat)>> {
         let failed = |errno| Problem::os(format!("cannot look at {path}"), errno);
         let parent = path.parent().unwrap_or_else(AbsPath::root);
@@ -101,7 +101,7 @@ impl Worker<'_, '_> {
         }
     }
 
-    /// Where to mount: what is at the target, created if nothing is. `from` is what comes there, by its path on the store; none for
+    /// Opens the mount point at the target, created if it is missing. `from` is the source, by its path on the store; none for
     /// a guard.
     pub(super) fn spot(
         &mut self,
@@ -285,7 +285,7 @@ impl Worker<'_, '_> {
         if !is_on_root(place.as_fd()).map_err(failed)? {
             return Ok(());
         }
-        // What is there already would be hidden.
+        // Existing data would be hidden.
         if let Some(name) = walk::names(place.as_fd(), 1).map_err(failed)?.first() {
             let shown = escape::name(name.as_bytes());
             return Err(Problem::new(format!("it is not guarded, as it holds `{shown}`"))
@@ -311,7 +311,7 @@ fn fits(
     Ok(())
 }
 
-/// Whether this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until
+/// True if this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until
 /// systemd-machine-id-commit.service writes it to what is mounted below.
 pub fn is_first_id(entry: &Entry, mount: &mountinfo::Mount) -> Result<bool> {
     if entry.missing != Missing::MachineId || mount.fstype != "tmpfs" || mount.root != "/machine-id" {

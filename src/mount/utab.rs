@@ -1,4 +1,4 @@
-//! What the kernel does not keep of a mount, but libmount does: lines of /run/mount/utab, which `findmnt --mtab`, desktops and
+//! Properties of mounts that libmount keeps: lines of /run/mount/utab, which `findmnt --mtab`, desktops and
 //! systemd read.
 //!
 //! A line counts only if SRC and ROOT are what /proc/self/mountinfo says and TARGET is where the mount is in the end, so
@@ -24,7 +24,7 @@ const DIRECTORY: &str = "/run/mount";
 const NAME: &str = "utab";
 /// The options of every mount by a run.
 const OPTIONS: &str = "x-initrd.mount";
-/// How long another writer is waited for.
+/// Time to wait for another writer.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// One mount's line.
@@ -32,13 +32,13 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub struct Line<'a> {
     /// The device, as mountinfo says it.
     pub source: &'a str,
-    /// Where it is in the booted system.
+    /// Its path in the booted system.
     pub target: &'a str,
     /// Which directory of the file system is mounted.
     pub root: AbsPath,
-    /// Whether file managers hide it.
+    /// True if file managers hide it.
     pub hidden: bool,
-    /// Whether file managers may keep a trash folder on it.
+    /// True if file managers may keep a trash folder on it.
     pub trash: bool,
 }
 

@@ -20,9 +20,9 @@ use crate::text::problem::{Problem, Result};
 
 /// Does the entries of a plan, one after the other, and keeps what a report needs.
 pub struct Worker<'w, 'm> {
-    /// What is done.
+    /// The plan.
     pub plan: &'w Plan<'m>,
-    /// Where it is done.
+    /// The sysroot.
     pub sysroot: &'w Sysroot,
     /// The root.
     pub tree: Tree,
@@ -36,23 +36,23 @@ pub struct Worker<'w, 'm> {
     pub guard: Guard,
     /// Guards required entries that fail, too: see [`Request::guard`](super::Request::guard).
     pub guards_required: bool,
-    /// What the runs before have left.
+    /// Report of earlier runs.
     pub previous: &'w Report,
-    /// What waits for its owner.
+    /// Paths that wait for their owner.
     pub pending: Vec<Pending>,
-    /// What became of each entry.
+    /// State of each entry.
     pub entries: Vec<EntryReport>,
-    /// What this run has mounted, in order.
+    /// Mounts of this run, in order.
     pub mounted: Vec<AbsPath>,
-    /// What failed although it is required.
+    /// Failures of required entries.
     pub failures: Vec<Problem>,
-    /// What else should be known.
+    /// Warnings.
     pub warnings: Vec<Problem>,
     /// Guards that this run took away, each with whether it is a directory.
     pub unguarded: Vec<(AbsPath, bool)>,
-    /// How many entries were in place already.
+    /// Number of entries that were in place before.
     pub unchanged: usize,
-    /// Whether a directory of a new root has the setgid bit, and passes its group on.
+    /// True if a directory of a new root has the setgid bit, and passes its group on.
     pub setgid: bool,
 }
 
@@ -127,12 +127,12 @@ impl Worker<'_, '_> {
         covered: bool,
     ) {
         let entry = item.entry;
-        // What a pattern would have matched has no names that could be guarded.
+        // The files of a pattern have no known names to guard.
         let guards = self.guards_required && !is_pattern(entry, target);
         let required = entry.required && item.store.required && item.action != Action::Skip && !guards;
         let mut state = State::Failed;
         let why = problem.to_string();
-        // What is wrong with a store is said once, and not for every entry.
+        // A problem of a store is reported once, not for every entry.
         let told = self.stores[usize::from(entry.store)].is_err();
         if !told || (required && self.guards_required) {
             if required { &mut self.failures } else { &mut self.warnings }.push(problem);
@@ -143,7 +143,7 @@ impl Worker<'_, '_> {
                 // Nor has what an optional one would have matched.
                 Ok(()) if is_pattern(entry, target) => {}
                 Ok(()) => state = State::Guarded,
-                // What runs already has written to memory before, and would lose sight of it.
+                // On a live system a guard would hide data that services wrote to memory.
                 Err(worse) if self.sysroot.is_live() && !self.guards_required => {
                     // Most often the same stands in the way of both.
                     if !why.contains(&worse.what) {
@@ -165,7 +165,7 @@ impl Worker<'_, '_> {
             method: entry.method,
             state,
             why,
-            // What an earlier run left, unless this one knows better.
+            // Versions of an earlier run, unless this one has newer ones.
             versions: self.left(store, target, source).map(Box::new),
         });
     }
@@ -241,7 +241,7 @@ impl Worker<'_, '_> {
         Ok(())
     }
 
-    /// Whether a link at the target would be in the place of what it points to, as the directory comes from the store.
+    /// True if a link at the target would be in the place of what it points to, as the directory comes from the store.
     fn is_in_place(
         &mut self,
         item: &Item<'_>,
@@ -333,12 +333,12 @@ impl Worker<'_, '_> {
     }
 }
 
-/// Whether a target is an entry's pattern itself, and not a file that it matched.
+/// True if a target is an entry's pattern itself, and not a file that it matched.
 pub(super) fn is_pattern(entry: &Entry, target: &AbsPath) -> bool {
     entry.kind == Kind::Glob && entry.target == *target
 }
 
-/// What an entry that is not placed is in the report.
+/// State in the report of an entry that is not placed.
 fn resting(action: Action) -> State {
     match action {
         Action::Off => State::Off,

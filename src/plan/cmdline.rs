@@ -6,7 +6,7 @@ use crate::text::escape;
 /// So many paths are named as what to leave out.
 const WAYS_OUT: usize = 8;
 
-/// What the kernel command line says to this program.
+/// Arguments of imp-mount on the kernel command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Words {
     /// `imp-mount=off`: mount nothing but what the boot needs.
@@ -15,7 +15,7 @@ pub struct Words {
     pub skip: Vec<AbsPath>,
     /// `imp-mount.check`: check verbosely before mounting.
     pub check: bool,
-    /// What is meant for this program and is none of these, each with the reason, for a warning.
+    /// Unknown arguments of imp-mount, each with the reason, for a warning.
     pub unknown: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What to do, worked out from the manifest and the kernel's words alone: pure, and the same on every machine.
+//! The plan: actions derived from the manifest and the kernel command line alone. Pure, and the same on every machine.
 
 pub mod cmdline;
 pub mod print;
@@ -11,21 +11,21 @@ use cmdline::Words;
 /// A manifest made ready to be done, printed or checked.
 #[derive(Debug)]
 pub struct Plan<'m> {
-    /// What is wanted.
+    /// The manifest.
     pub manifest: &'m Manifest,
     /// The root to build; none where it is mounted already, or is to be left as it is.
     pub root: Option<&'m Root>,
-    /// Whether nothing but what the boot needs is done.
+    /// True if nothing but what the boot needs is done.
     pub off: bool,
     /// The last phase that this run is for.
     pub upto: Phase,
-    /// Who says what of the directories above the entries.
+    /// Owners and modes of the directories above the entries.
     pub parents: Parents<'m>,
     /// Which entry a path belongs to.
     pub coverage: Coverage<'m>,
     /// The entries, a directory before everything below it.
     pub items: Vec<Item<'m>>,
-    /// What the run needs of each store, in the manifest's order.
+    /// The run's need of each store, in the manifest's order.
     pub needs: Vec<Need>,
     /// Words of the kernel command line that led to nothing, each with the reason.
     pub idle: Vec<String>,
@@ -38,11 +38,11 @@ pub struct Item<'m> {
     pub entry: &'m Entry,
     /// Its store.
     pub store: &'m Store,
-    /// What becomes of it in this run.
+    /// Its action in this run.
     pub action: Action,
 }
 
-/// What becomes of an entry in a run.
+/// Action for an entry in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// It is put in place.
@@ -55,7 +55,7 @@ pub enum Action {
     Off,
 }
 
-/// What a run needs of a store.
+/// A run's need of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// Something of it is put in place, or it has no entry and is wanted for itself.
@@ -81,7 +81,7 @@ impl Need {
         }
     }
 
-    /// Whether the kernel command line is the reason.
+    /// True if the kernel command line is the reason.
     #[must_use]
     pub fn is_by_words(self) -> bool {
         matches!(self, Self::Spared(_) | Self::LeftOut)
@@ -144,7 +144,7 @@ impl<'m> Plan<'m> {
         self.manifest.stores.iter().zip(self.needs.iter().copied())
     }
 
-    /// Whether the whole run has nothing to do, because the system is to boot as it did before it was converted.
+    /// True if the whole run has nothing to do, because the system is to boot as it did before it was converted.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.off && self.manifest.root.is_some() && self.root.is_none()

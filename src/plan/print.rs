@@ -10,9 +10,9 @@ use crate::text::escape::{self, Page};
 /// One line of a plan.
 #[derive(Debug, Serialize)]
 pub struct Line {
-    /// What is done: `root`, `store`, `bind`, `symlink`, `copy`, `guard`, `later` or `off`.
+    /// Action: `root`, `store`, `bind`, `symlink`, `copy`, `guard`, `later` or `off`.
     pub does: &'static str,
-    /// Where, seen from the booted system.
+    /// Path in the booted system.
     pub target: String,
     /// From where, where that makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]

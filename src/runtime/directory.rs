@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::sys::walk::{self, Stat};
 use crate::text::problem::{Problem, Result};
 
-/// Where a run leaves what later ones need.
+/// Directory of the state that runs leave for later ones.
 pub const DIRECTORY: &str = "/run/imp-mount";
 
 /// Opens a directory that only root may write to, in a parent that exists. A missing one is created with mode 0755, whatever the
@@ -33,7 +33,7 @@ pub fn directory(path: &str) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Whether only root may write to something that is no link.
+/// True if only root may write to something that is no link.
 #[must_use]
 pub fn is_roots(stat: &Stat) -> bool {
     stat.uid() == 0 && stat.mode() & 0o022 == 0 && stat.file_type() != FileType::Symlink

@@ -20,7 +20,7 @@ use crate::text::problem::{Problem, Result, describe, os_error};
 pub const LIMIT: u64 = 1 << 30;
 /// The bytes of one write(2).
 const BUFFER: usize = 64 << 10;
-/// What follows the name of a document that could not be used.
+/// Suffix of documents that could not be used.
 const ASIDE: &str = ".unreadable";
 
 /// Replaces a file in one step: a reader finds the old one or the whole new one. The lock makes this process the only one that

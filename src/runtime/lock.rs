@@ -20,7 +20,7 @@ use crate::text::problem::{Problem, Result};
 const NAME: &str = "lock";
 /// After so long a wait is announced.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How much is read of what the holder wrote.
+/// Bytes read of the holder's text.
 const SHOWN: usize = 100;
 
 /// The lock, held until this is dropped.
@@ -96,7 +96,7 @@ fn wait(file: &File, told: &mut bool) -> Result<(), Errno> {
     }
 }
 
-/// Who holds the lock, by the holder's own words, of which none may be there yet.
+/// Name of the lock's holder as the holder wrote it; it may not have done so yet.
 fn holder(file: &File) -> String {
     let mut text = [0; SHOWN];
     let length = file.read_at(&mut text, 0).unwrap_or(0);

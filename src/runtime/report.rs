@@ -1,4 +1,4 @@
-//! What a run did, as it is left in /run/imp-mount: read by `--check`, by later runs, by impctl and by monitoring.
+//! Report of the runs since the boot, in /run/imp-mount: read by `--check`, by later runs, by impctl and by monitoring.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use crate::text::problem::{Problem, Result};
 
 /// The report's path.
 pub const PATH: &str = "/run/imp-mount/report.json";
-/// What follows for a run where the report cannot be used.
+/// Consequence for a run that cannot use the report.
 const UNKNOWN: &str = "what earlier runs mounted and the manifest no longer names stays until the next boot, and what waits for its owner \
 is known only by the mark that it carries on its file system";
-/// How many runs are remembered; the first ones, of the boot, always are.
+/// Number of runs that are kept; the first ones, of the boot, always are.
 const RUNS: usize = 64;
 const BOOT_RUNS: usize = 8;
 
-/// What is in place, and what every run since the boot did.
+/// Stores and entries in place, and every run since the boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Report {
     /// The version of this form.
@@ -34,7 +34,7 @@ pub struct Report {
     pub stores: Vec<StoreReport>,
     /// Every entry, and every file that a pattern matched, in path order.
     pub entries: Vec<EntryReport>,
-    /// What waits for its owner to exist.
+    /// Files and directories whose owner does not exist yet.
     pub pending: Vec<Pending>,
 }
 
@@ -59,21 +59,21 @@ pub struct Run {
     pub phase: Phase,
     /// The root that it worked on, seen from where it ran.
     pub sysroot: String,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Microseconds from the start of the system to its own start.
     pub started: u64,
-    /// How long each step took, in microseconds, in the order in which they were done.
+    /// Microseconds of each step, in order.
     pub steps: Vec<(String, u64)>,
-    /// How many entries it put in place.
+    /// Number of entries that it put in place.
     pub placed: usize,
-    /// How many were in place already.
+    /// Number of entries that were in place before.
     pub unchanged: usize,
-    /// What failed, in the words of the log.
+    /// Failures, as logged.
     pub failures: Vec<String>,
-    /// What did not stop it, but should be known.
+    /// Warnings, as logged.
     pub warnings: Vec<String>,
-    /// What it heeded on the kernel command line; left out where that was nothing.
+    /// Kernel arguments that it followed; left out if there were none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<String>,
 }
@@ -107,7 +107,7 @@ impl Take for Step {
     }
 }
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -124,7 +124,7 @@ pub enum Outcome {
 /// One store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoreReport {
-    /// Where it is.
+    /// Its path.
     pub path: String,
     /// The device it is on; empty where it is not there.
     pub device: String,
@@ -135,7 +135,7 @@ pub struct StoreReport {
     /// Why that is no fault, where nothing of it was needed; left out otherwise.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub spared: String,
-    /// What is wrong with it where it is used; left out where nothing is.
+    /// Its flaw where it is used; left out if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
 }
@@ -205,15 +205,15 @@ pub enum FindingKind {
 /// One entry, or one file that a pattern matched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryReport {
-    /// Where it is, seen from the booted system.
+    /// Its path in the booted system.
     pub target: AbsPath,
-    /// Where it is kept, seen from the booted system.
+    /// Its path on the store, in the booted system.
     pub source: AbsPath,
     /// Its kind.
     pub kind: Kind,
-    /// How it gets there.
+    /// Bind mount, symbolic link or copy.
     pub method: Method,
-    /// What became of it.
+    /// Its state.
     pub state: State,
     /// Why, where it is not simply in place.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -238,7 +238,7 @@ impl Take for EntryReport {
     }
 }
 
-/// What became of an entry.
+/// State of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
@@ -269,7 +269,7 @@ pub enum State {
 pub struct Pending {
     /// The store's path, or `/` for the root.
     pub base: AbsPath,
-    /// Where it is below that.
+    /// Its path below that.
     pub path: AbsPath,
     /// The user it waits for.
     #[serde(serialize_with = "id")]
@@ -282,7 +282,7 @@ pub struct Pending {
     pub mode: u16,
     /// Its inode number, by which it is known again.
     pub inode: u64,
-    /// What it is to the run that found it, which may come across it by several paths.
+    /// Its identity for the run that found it, which may reach it by several paths.
     #[serde(skip)]
     pub identity: Option<Identity>,
 }

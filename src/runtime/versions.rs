@@ -104,7 +104,7 @@ pub fn decide(left: Option<&Versions>, store: Option<Version>, root: Version) ->
     }
 }
 
-/// Whether a name is one under which write-back keeps a second version.
+/// True if a name is one under which write-back keeps a second version.
 #[must_use]
 pub fn is_conflict(name: &str) -> bool {
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -41,7 +41,7 @@ pub enum Unsupported {
 pub struct Handle {
     /// The file.
     pub fd: OwnedFd,
-    /// Whether it was opened with `O_PATH`, which the calls for attributes do not take.
+    /// True if it was opened with `O_PATH`, which the calls for attributes do not take.
     pub path_only: bool,
 }
 
@@ -235,14 +235,14 @@ fn is_kept(name: &[u8]) -> bool {
         && [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"].iter().any(has_prefix)
 }
 
-/// Whether two files have the same extended attributes, labels that a security module gave the second by itself left out.
+/// True if two files have the same extended attributes, labels that a security module gave the second by itself left out.
 pub fn same_extended(source: &Handle, target: &Handle) -> Result<bool, Errno> {
     let (wanted, found) = (extended(source)?, extended(target)?);
     let surplus = |(name, _): &&(CString, Vec<u8>)| is_label(name) && !wanted.iter().any(|it| it.0 == *name);
     Ok(found.iter().filter(|it| !surplus(it)).eq(&wanted))
 }
 
-/// Whether an attribute is one that a security module gives every file by itself.
+/// True if an attribute is one that a security module gives every file by itself.
 fn is_label(name: &CStr) -> bool {
     name.to_bytes().starts_with(b"security.") && name != c"security.capability"
 }

@@ -1,4 +1,4 @@
-//! How much a file system holds. Its numbers come from the file system itself, which may be any program behind FUSE, so that no
+//! Capacity of a file system. Its numbers come from the file system itself, which may be any program behind FUSE, so that no
 //! arithmetic relies on them.
 
 use std::os::fd::AsFd;
@@ -56,7 +56,7 @@ impl From<&StatVfs> for Capacity {
     }
 }
 
-/// How many of a hundred parts are used; 0 of nothing.
+/// Used share in percent; 0 of nothing.
 #[must_use]
 pub fn percent(used: u64, all: u64) -> u64 {
     let parts = (u128::from(used) * 100).checked_div(all.into()).unwrap_or(0);

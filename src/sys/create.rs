@@ -20,7 +20,7 @@ use crate::text::problem::os_error;
 /// Marks, on the store, what waits for its owner to exist. Only a privileged process can set or forge it.
 const PENDING: &str = "trusted.imp-mount.pending";
 
-/// What something that is created is given.
+/// Owner and mode of a new file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributes {
     /// The owner.
@@ -29,7 +29,7 @@ pub struct Attributes {
     pub gid: u32,
     /// Permission bits.
     pub mode: u16,
-    /// Whether this is only until the owner's name can be resolved.
+    /// True if this is only until the owner's name can be resolved.
     pub pending: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct Node {
     pub fd: OwnedFd,
     /// Its attributes.
     pub stat: Stat,
-    /// Whether this run made it, or finished making it.
+    /// True if this run made it, or finished making it.
     pub made: bool,
 }
 
@@ -216,7 +216,7 @@ fn give_mode(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
     fs::fchmod(fd, Mode::from_raw_mode(RawMode::from(attributes.mode)))
 }
 
-/// Whether something that is open for reading was made by an earlier run, and still waits for its owner.
+/// True if something that is open for reading was made by an earlier run, and still waits for its owner.
 #[must_use]
 pub fn is_pending(fd: BorrowedFd<'_>) -> bool {
     fs::fgetxattr(fd, PENDING, &mut [0_u8; 0][..]).is_ok()

@@ -10,7 +10,7 @@ const VARIABLE: &str = "SYSTEMD_SYSROOT_FSTAB";
 pub struct Line {
     /// The device, or another source.
     pub device: String,
-    /// Where.
+    /// Mount point.
     pub point: String,
 }
 

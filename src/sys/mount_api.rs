@@ -22,7 +22,7 @@ use crate::sys::raw::{self, MountAttr};
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result, describe};
 
-/// What findmnt(8) shows as the source of a tmpfs that is mounted here.
+/// Source of a tmpfs that is mounted here, as findmnt(8) shows it.
 pub const SOURCE: &str = "imp-mount";
 /// `move_mount(2)`'s flag to mount below what is mounted there already (Linux 6.5).
 const MOVE_MOUNT_BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
@@ -40,7 +40,7 @@ impl Kernel {
         Self { descriptors: raw::has_descriptor_mounts() }
     }
 
-    /// Whether mounts can exist without being attached.
+    /// True if mounts can exist without being attached.
     #[must_use]
     pub fn has_descriptors(self) -> bool {
         self.descriptors

@@ -1,4 +1,4 @@
-//! What is mounted: /proc/self/mountinfo, and statmount(2) for a single mount where the kernel has it.
+//! Mounts: /proc/self/mountinfo, and statmount(2) for a single mount where the kernel has it.
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,7 +23,7 @@ pub struct Mount {
     pub device: (u32, u32),
     /// Which directory of the file system is mounted.
     pub root: String,
-    /// Where, seen from this process.
+    /// Mount point, seen from this process.
     pub point: String,
     /// The file system's type.
     pub fstype: String,
@@ -34,7 +34,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// What is mounted, for messages: its source and type. Any user may have chosen both, for a FUSE file system.
+    /// Source and type, for messages. Any user may have chosen both, for a FUSE file system.
     #[must_use]
     pub fn shown(&self) -> String {
         format!("{} ({})", escape::name(&self.source), escape::name(&self.fstype))
@@ -75,7 +75,7 @@ pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
     })
 }
 
-/// Whether the mount that something open is on passes on what is mounted on it.
+/// True if the mount that something open is on passes on what is mounted on it.
 pub fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
     let id =
         crate::sys::walk::mount_id(fd).map_err(|errno| Problem::os("cannot ask for a mount's id", errno))?;

@@ -28,7 +28,7 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> R
     check(result).map(drop)
 }
 
-/// Whether the kernel has `openat2(2)` (5.6), and no sandbox denies it: asked with a size that it refuses before it looks at
+/// True if the kernel has `openat2(2)` (5.6), and no sandbox denies it: asked with a size that it refuses before it looks at
 /// anything.
 #[must_use]
 pub fn has_openat2() -> bool {
@@ -38,7 +38,7 @@ pub fn has_openat2() -> bool {
     check(result) == Err(Errno::INVAL)
 }
 
-/// Whether the kernel has `open_tree(2)`, `move_mount(2)` (5.2) and `mount_setattr(2)` (5.12), and no sandbox denies them:
+/// True if the kernel has `open_tree(2)`, `move_mount(2)` (5.2) and `mount_setattr(2)` (5.12), and no sandbox denies them:
 /// asked with arguments that it refuses before it looks at anything.
 #[must_use]
 pub fn has_descriptor_mounts() -> bool {
@@ -61,7 +61,7 @@ pub fn has_descriptor_mounts() -> bool {
     }
 }
 
-/// What statmount(2) tells of one mount; an empty text where the kernel does not tell it.
+/// Fields of statmount(2) for one mount; empty where the kernel does not fill one.
 #[derive(Debug, Default)]
 pub struct StatMount {
     /// The mount's id in /proc/self/mountinfo.
@@ -72,16 +72,16 @@ pub struct StatMount {
     pub fstype: Vec<u8>,
     /// Which directory of the file system is mounted.
     pub root: Vec<u8>,
-    /// Where it is mounted, seen from this process.
+    /// Mount point, seen from this process.
     pub point: Vec<u8>,
-    /// What it is mounted from (Linux 6.14).
+    /// Source (Linux 6.14).
     pub source: Vec<u8>,
 }
 
 /// The call's number, which libc lacks.
 #[allow(clippy::cast_lossless, clippy::cast_possible_wrap, reason = "the type differs by architecture")]
 const STATMOUNT: libc::c_long = raw::__NR_statmount as libc::c_long;
-/// What is asked of statmount(2).
+/// Requested fields of statmount(2).
 const WANTED: u32 = raw::STATMOUNT_SB_BASIC
     | raw::STATMOUNT_MNT_BASIC
     | raw::STATMOUNT_MNT_ROOT
@@ -144,7 +144,7 @@ pub fn loop_file(device: BorrowedFd<'_>) -> Result<LoopFile> {
     Ok(LoopFile { device, inode, special })
 }
 
-/// Whether a regular file, which is open for reading here, is open for writing anywhere, or mapped from such a descriptor. The kernel
+/// True if a regular file, which is open for reading here, is open for writing anywhere, or mapped from such a descriptor. The kernel
 /// grants no read lease then. None where it grants none of this file system.
 #[must_use]
 pub fn is_written(file: BorrowedFd<'_>) -> Option<bool> {

@@ -24,7 +24,7 @@ static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 /// openat2(2) gives EAGAIN when something is renamed meanwhile; as often as libpathrs tries.
 const TRIES: u32 = 128;
 
-/// Whether a walk may enter another mount.
+/// Handling of mount points by a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mounts {
     /// No: what lies below a store is the store's.
@@ -169,12 +169,12 @@ pub fn again(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, 3)
 }
 
-/// What is at `name` below `dir`, seen through the mounts on it.
+/// Properties of `name` in `dir`; of the topmost mount there, if it is a mount point.
 pub fn stat_at<N: Arg>(dir: BorrowedFd<'_>, name: N) -> Result<Stat, Errno> {
     statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).map(Stat)
 }
 
-/// What is open.
+/// Properties of an open file.
 pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
     statx(fd, c"", AtFlags::EMPTY_PATH).map(Stat)
 }
@@ -189,7 +189,7 @@ pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     Ok(stat(fd)?.mount_id())
 }
 
-/// What statx(2) says of something.
+/// Properties of a file, by statx(2).
 #[derive(Debug, Clone, Copy)]
 pub struct Stat(Statx);
 
@@ -206,19 +206,19 @@ impl Stat {
         what(self.file_type())
     }
 
-    /// Whether it is a directory.
+    /// True if it is a directory.
     #[must_use]
     pub fn is_dir(&self) -> bool {
         self.file_type() == FileType::Directory
     }
 
-    /// Whether it is a regular file.
+    /// True if it is a regular file.
     #[must_use]
     pub fn is_file(&self) -> bool {
         self.file_type() == FileType::RegularFile
     }
 
-    /// Whether it is a symbolic link.
+    /// True if it is a symbolic link.
     #[must_use]
     pub fn is_symlink(&self) -> bool {
         self.file_type() == FileType::Symlink
@@ -278,7 +278,7 @@ impl Stat {
         (self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec)
     }
 
-    /// Whether `chattr +i` and `chattr +a` are set, each as far as the file system says.
+    /// `chattr +i` and `chattr +a`, each as far as the file system reports it.
     #[must_use]
     pub fn seals(&self) -> StatxAttributes {
         self.0.stx_attributes.intersection(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND))
@@ -291,7 +291,7 @@ impl Stat {
             .intersection(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND))
     }
 
-    /// Whether it is the root of a mount (Linux 5.8).
+    /// True if it is the root of a mount (Linux 5.8).
     #[must_use]
     pub fn is_mount_root(&self) -> bool {
         self.0.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
@@ -315,7 +315,7 @@ impl Stat {
         self.0.stx_ino
     }
 
-    /// What tells it from everything else that exists now.
+    /// Identity among all files that exist now.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity { device: self.device(), inode: self.0.stx_ino }
@@ -337,7 +337,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// What something is, as far as entries tell it apart.
+/// Type of a file, as far as entries distinguish it.
 #[must_use]
 pub fn what(file_type: FileType) -> Type {
     match file_type {
@@ -348,7 +348,7 @@ pub fn what(file_type: FileType) -> Type {
     }
 }
 
-/// What something is, in words.
+/// Name of a file type, with its article.
 #[must_use]
 pub fn kind(file_type: FileType) -> &'static str {
     match file_type {
@@ -382,7 +382,7 @@ pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> P
     Problem::os(format!("cannot {step} {shown}"), errno)
 }
 
-/// What is wrong with a component that exists, but is not what it should be.
+/// Problem of a component that has another type than expected.
 pub fn wrong_type(dir: BorrowedFd<'_>, path: &str, stat: &Stat, wanted: &str) -> Problem {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     let shown = escape::name(path);
@@ -433,7 +433,7 @@ struct Open {
     stat: Option<Stat>,
 }
 
-/// What to do about one step of a [`Cursor`]: open `name` in the directory, or make it. The last argument is its path.
+/// One step of a [`Cursor`]: open `name` in the directory, or make it. The last argument is its path.
 pub type Step<'s> = dyn FnMut(BorrowedFd<'_>, &str, &str) -> Result<OwnedFd> + 's;
 /// The same, with the properties of what was opened, where they were looked at.
 pub type LookingStep<'s> = dyn FnMut(BorrowedFd<'_>, &str, &str) -> Result<(OwnedFd, Option<Stat>)> + 's;

@@ -11,7 +11,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-/// Whether a character is written as an escape.
+/// True if a character is written as an escape.
 ///
 /// These are the control characters, what Unicode says to ignore where it is not known (zero-width characters, variation
 /// selectors, tags), what changes the direction of text, the separators of lines and paragraphs, spaces that look like the
@@ -234,7 +234,7 @@ fn unicode(c: char) -> String {
     text
 }
 
-/// What a program prints on standard output. Only whole lines can be added: what is put into one can begin no other.
+/// A page for standard output. Only whole lines can be added: what is put into one can begin no other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page(String);
 

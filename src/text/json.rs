@@ -206,7 +206,7 @@ impl<T: Take> Take for Option<T> {
     }
 }
 
-/// How deep lists and objects go over several lines; what is in them takes one line each.
+/// Depth to which lists and objects span several lines; deeper values take one line each.
 const DEEP: usize = 2;
 
 impl Value {

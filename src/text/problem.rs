@@ -1,4 +1,4 @@
-//! What went wrong, where, and what to do about it: the one error type.
+//! The error type: place, cause and remedy.
 
 use std::fmt::{self, Write};
 use std::ops::{Deref, DerefMut};
@@ -14,11 +14,11 @@ pub struct Problem(Box<Parts>);
 /// The parts of a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
-    /// What it is about: an entry's target, a store, a place in the manifest. Empty where there is no such thing.
+    /// Its place: an entry's target, a store, a place in the manifest. Empty if there is none.
     pub at: String,
-    /// What is wrong: the step, the path component, and the kernel's reason.
+    /// Its cause: the step, the path component, and the kernel's reason.
     pub what: String,
-    /// What to do next; empty where nothing sensible can be said.
+    /// Its remedy; empty if there is none.
     pub remedy: String,
     /// The system call's error, where one is the cause.
     pub errno: Option<Errno>,
@@ -128,7 +128,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Whether this is how the kernel says that a disk, or the file system on it, is damaged.
+/// True if this is how the kernel says that a disk, or the file system on it, is damaged.
 #[must_use]
 pub fn is_damage(errno: Errno) -> bool {
     matches!(errno, Errno::IO | Errno::UCLEAN | Errno::BADMSG)

@@ -155,7 +155,7 @@ pub fn digest(file: &File, size: u64, progress: &mut dyn FnMut(u64)) -> Result<u
     Ok(digest.value())
 }
 
-/// Whether two files of this size have the same content. A part that is a hole in both is not read. What is read of the first is added
+/// True if two files of this size have the same content. A part that is a hole in both is not read. What is read of the first is added
 /// to a digest.
 pub fn same(
     one: &File,
@@ -187,7 +187,7 @@ pub fn same(
     Ok(true)
 }
 
-/// Where the next block begins that is not a hole in all of the files, or their end.
+/// Start of the next block that is not a hole in all of the files, or their end.
 fn next(files: &[&File], at: u64, size: u64, progress: &mut dyn FnMut(u64)) -> Result<u64, Errno> {
     if size <= SMALL {
         return Ok(at);

@@ -33,7 +33,7 @@ impl Copier {
         Self { content: Content::default(), unsupported, unsteady: false }
     }
 
-    /// Whether the source of a copy changed since it was looked at. Asking clears it.
+    /// True if the source of a copy changed since it was looked at. Asking clears it.
     pub fn was_unsteady(&mut self) -> bool {
         std::mem::take(&mut self.unsteady)
     }
@@ -304,7 +304,7 @@ pub fn difference(
     }
 }
 
-/// Whether a directory shows what is in it to others than another directory does, or its owner could have it do so.
+/// True if a directory shows what is in it to others than another directory does, or its owner could have it do so.
 pub fn exposes((from, one): (Name<'_>, &Stat), (to, other): (Name<'_>, &Stat)) -> Result<bool, Errno> {
     const LOOK: u16 = 0o055;
     if !one.is_dir() || !other.is_dir() {
@@ -331,7 +331,7 @@ pub fn exposes((from, one): (Name<'_>, &Stat), (to, other): (Name<'_>, &Stat)) -
     Ok(!is_owner || own != others || other.mode() & LOOK & !allowed != 0)
 }
 
-/// Whether two regular files, or two symbolic links, are the same for a program: in type, owner, mode and content. Times and attributes
+/// True if two regular files, or two symbolic links, are the same for a program: in type, owner, mode and content. Times and attributes
 /// are left out.
 pub fn same(a: Name<'_>, b: Name<'_>) -> Result<bool, Errno> {
     let (one, other) = (walk::stat_at(a.0, a.1)?, walk::stat_at(b.0, b.1)?);
@@ -354,7 +354,7 @@ pub fn same_open(one: (OwnedFd, &Stat), other: (OwnedFd, &Stat)) -> Result<bool,
     if alike(one.1, other.1) { content() } else { Ok(false) }
 }
 
-/// Whether two regular files may be the same, by all but their content.
+/// True if two regular files may be the same, by all but their content.
 fn alike(one: &Stat, other: &Stat) -> bool {
     let look = |stat: &Stat| (stat.uid(), stat.gid(), stat.mode(), stat.size());
     one.is_file() && other.is_file() && look(one) == look(other)

@@ -41,7 +41,7 @@ struct Waiting {
     staged: (usize, CString),
     /// The number of its directory, and its name there.
     place: (usize, CString),
-    /// Whether it takes the place of another file.
+    /// True if it takes the place of another file.
     replaces: bool,
     path: Vec<u8>,
 }
@@ -53,7 +53,7 @@ pub struct Times {
     pub dir: OwnedFd,
     /// The properties of the source.
     pub stat: Stat,
-    /// How many names the source has.
+    /// Number of names in the source.
     pub names: usize,
 }
 
@@ -75,19 +75,19 @@ impl Times {
 }
 
 impl Late {
-    /// Whether nothing waits.
+    /// True if nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.copies.is_empty() && self.times.is_empty()
     }
 
-    /// Whether no more can wait.
+    /// True if no more can wait.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.copies.len() >= COPIES || self.places.len() + self.times.len() >= PLACES
     }
 
-    /// Whether a copy waits under this name in a staging directory. Two paths can have the same name there, though not by chance.
+    /// True if a copy waits under this name in a staging directory. Two paths can have the same name there, though not by chance.
     #[must_use]
     pub fn has(&self, staged: &(usize, CString)) -> bool {
         self.keys.contains(staged)
@@ -152,7 +152,7 @@ impl Late {
                 moved => moved,
             };
             if let Err(errno) = moved {
-                // Where another process took the place, or removed it, the copy is of no use. One that cannot be removed is a leftover.
+                // If another process took the place, or removed it, the copy is of no use. One that cannot be removed is a leftover.
                 if matches!(errno, Errno::EXIST | Errno::NOENT | Errno::ISDIR | Errno::NOTDIR) {
                     let _ = remove(from);
                 }

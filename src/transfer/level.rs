@@ -59,11 +59,11 @@ pub struct Level {
     pub source: Held,
     /// Its counterpart, if there is one.
     pub target: Option<Held>,
-    /// Whether the counterpart is in a staging directory or otherwise private.
+    /// True if the counterpart is in a staging directory or otherwise private.
     pub private: bool,
-    /// Whether this run made the counterpart.
+    /// True if this run made the counterpart.
     pub fresh: bool,
-    /// Whether it is the top of a copy in a staging directory, which comes to its place once it is complete.
+    /// True if it is the top of a copy in a staging directory, which comes to its place once it is complete.
     pub staged: bool,
     /// Its properties.
     pub stat: Stat,
@@ -71,7 +71,7 @@ pub struct Level {
     pub name: CString,
     /// The names in it that are still to be done.
     pub names: std::vec::IntoIter<CString>,
-    /// How many names are in it.
+    /// Number of names in it.
     pub count: usize,
     /// The length of the path above it.
     pub end: usize,
@@ -110,9 +110,9 @@ fn read_ahead((dir, name): Name<'_>) {
 pub struct To<'t> {
     /// Its directory and name.
     pub name: Name<'t>,
-    /// Whether only this process can reach the directory.
+    /// True if only this process can reach the directory.
     pub private: bool,
-    /// Whether the directory was empty when this run came to it.
+    /// True if the directory was empty when this run came to it.
     pub fresh: bool,
 }
 

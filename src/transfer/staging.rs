@@ -63,7 +63,7 @@ impl Staging {
         Ok(Self { top, private, dir, device, left })
     }
 
-    /// Whether an earlier run left an unfinished copy of this name.
+    /// True if an earlier run left an unfinished copy of this name.
     #[must_use]
     pub fn has_left(&self, name: &CStr) -> bool {
         self.left.contains(name)
@@ -245,13 +245,13 @@ pub fn key(path: &[u8]) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// Whether a name in a staging directory is one of a copy that [`Transfer`](super::tree::Transfer) made.
+/// True if a name in a staging directory is one of a copy that [`Transfer`](super::tree::Transfer) made.
 #[must_use]
 pub fn is_key(name: &CStr) -> bool {
     name.to_bytes().starts_with(KEY.as_bytes())
 }
 
-/// Whether a directory is one that imp-mount created for itself. It is only looked at.
+/// True if a directory is one that imp-mount created for itself. It is only looked at.
 #[must_use]
 pub fn is_private((dir, name): Name<'_>, stat: &Stat) -> bool {
     let is_roots = stat.is_dir() && stat.uid() == 0 && stat.mode() & 0o777 == 0o700;
@@ -318,13 +318,13 @@ fn directory<N: Arg + Copy>(parent: BorrowedFd<'_>, name: N) -> Result<OwnedFd, 
     Ok(dir)
 }
 
-/// Whether only root can enter a directory.
+/// True if only root can enter a directory.
 fn is_closed(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     let stat = walk::stat(dir)?;
     Ok(stat.uid() == rustix::process::geteuid().as_raw() && stat.mode() & 0o777 == 0o700)
 }
 
-/// Whether imp-mount created a directory; an empty one is marked as such.
+/// True if imp-mount created a directory; an empty one is marked as such.
 fn is_marked(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     match fs::fgetxattr(dir, mark(), &mut [0_u8; 0][..]) {
         // A file system without such attributes, or a user namespace: the owner and the mode must do.

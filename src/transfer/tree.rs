@@ -35,23 +35,23 @@ use make::Made;
 /// A transfer that goes on after failures gives up after so many.
 const FAILURES: usize = 100;
 
-/// How a tree is transferred; by default it is only looked at.
+/// Options and state of a transfer; by default the tree is only compared.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an independent choice of the caller")]
 pub struct Transfer<'t> {
     /// The directory from which [`Links`] have their paths, and the path of the destination below it.
     pub base: Option<(BorrowedFd<'t>, Vec<u8>)>,
-    /// Where copies are made; none where nothing is changed.
+    /// Staging directories for copies; none if nothing is changed.
     pub stagings: Option<&'t mut Stagings>,
-    /// Whether the destination is a private directory: files are made in place, and what the source does not have is removed.
+    /// True if the destination is a private directory: files are made in place, and what the source does not have is removed.
     pub mirror: bool,
-    /// Whether directories are given their times in the end.
+    /// True if directories are given their times in the end.
     pub times: bool,
-    /// Whether the content of files is compared.
+    /// True if the content of files is compared.
     pub read: bool,
-    /// Whether [`Found::digest`] is wanted.
+    /// True if [`Found::digest`] is wanted.
     pub digest: bool,
-    /// Whether the kernel reads several files before their content is compared, with [`Transfer::read`] and where nothing is changed. A
+    /// True if the kernel reads several files before their content is compared, with [`Transfer::read`] and where nothing is changed. A
     /// decision about a file comes later than some about others then, and has no [`Found::digest`].
     pub ahead: bool,
     /// Hard links that earlier transfers found, and those of this one.
@@ -61,11 +61,11 @@ pub struct Transfer<'t> {
     pub seals: Vec<Seal>,
     /// Makes the copies.
     pub copier: Copier,
-    /// Whether copies are left for [`Transfer::publish`] by the end of a run.
+    /// True if copies are left for [`Transfer::publish`] by the end of a run.
     pub batch: bool,
     /// The copies that wait for that.
     pub late: Late,
-    /// Where failures with single files are kept, and the rest is transferred. Without it the first one ends a run.
+    /// Failures with single files, after which the rest is transferred. Without it the first one ends a run.
     pub failures: Option<Vec<Problem>>,
     /// Files that changed while they were copied: their paths below the top of the tree.
     pub unsteady: Vec<Vec<u8>>,
@@ -103,7 +103,7 @@ struct Walk<'w, 't> {
     staged: Option<Staged>,
     /// Files whose content is compared later.
     ahead: VecDeque<Ahead>,
-    /// Whether an unfinished file could not be removed.
+    /// True if an unfinished file could not be removed.
     is_broken: bool,
 }
 
@@ -263,7 +263,7 @@ impl Walk<'_, '_> {
                 Err(errno) => return self.fail("copy", errno).map(|()| None),
             };
         }
-        // Where the copy is now.
+        // Current place of the copy.
         let at = match &made {
             Some(Made { staged: Some((dir, key)), fresh }) => {
                 Some(To { name: (dir.as_fd(), key), private: true, fresh: *fresh })
@@ -470,7 +470,7 @@ impl Walk<'_, '_> {
         if self.transfer.late.is_empty() {
             return times.give().map_err(|errno| failed(self, errno));
         }
-        // What comes to its place in the directory changes its time.
+        // A rename into the directory changes its time.
         self.transfer.late.add_times(times);
         if self.transfer.late.is_full() { self.transfer.publish() } else { Ok(()) }
     }

@@ -1,4 +1,4 @@
-//! What is looked at once a path is mounted: whether anything still uses what the mount covers, whether anything in it is not in the
+//! Checks once a path is mounted: processes that still use the covered tree, files in it that are not in the
 //! copy, and then, on a root in memory, its removal.
 
 use std::ffi::CStr;
@@ -30,14 +30,14 @@ const NAMED: usize = 200;
 /// A free place at which what is covered can be shown.
 const BELOW: &str = "/run/below";
 
-/// What was found, and done.
+/// Findings and changes.
 #[derive(Debug, Default, Serialize)]
 pub struct Checked {
     /// The memory that was given back, in bytes; none where what is covered stays until the reboot.
     pub freed: Option<u64>,
     /// Why it stays.
     pub kept: Option<String>,
-    /// What is in the covered tree and not in the copy.
+    /// Files in the covered tree that the copy does not have.
     pub changes: Vec<Changed>,
     #[serde(skip)]
     pub problems: Vec<Problem>,
@@ -48,7 +48,7 @@ pub struct Checked {
 pub struct Changed {
     /// Its path; what is no UTF-8 in it is replaced.
     path: String,
-    /// What became of it.
+    /// Its state.
     change: &'static str,
 }
 
@@ -61,13 +61,13 @@ pub struct Mounted<'m> {
     pub dir: BorrowedFd<'m>,
     /// Its name there.
     pub name: &'m CStr,
-    /// What must be covered, where that is known.
+    /// The tree that must be covered, if it is known.
     pub covers: Option<Identity>,
     /// The copy that is mounted.
     pub copy: Copy<'m>,
-    /// What the last pass saw of what is covered.
+    /// The covered tree as the last pass saw it.
     pub seen: &'m Inventory,
-    /// Whether all of the copy is on the disk.
+    /// True if all of the copy is on the disk.
     pub is_durable: bool,
     /// For what is kept for later runs.
     pub lock: &'m Lock,
@@ -192,7 +192,7 @@ impl Mounted<'_> {
     }
 }
 
-/// How to see what is covered, and to copy it.
+/// Commands to mount and copy the covered tree.
 fn remedy(target: &AbsPath) -> String {
     format!(
         "`mkdir -p {BELOW} && mount --bind / {BELOW}` shows it at {}: copy from there what is wanted, remove it there, \

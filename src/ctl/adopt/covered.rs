@@ -40,7 +40,7 @@ pub struct Change {
     pub what: &'static str,
 }
 
-/// What was found out about a covered tree.
+/// Findings in a covered tree.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// In the order of the tree.
@@ -83,7 +83,7 @@ impl Covered {
         (self.dir.as_fd(), &self.name)
     }
 
-    /// Whether nothing is in it that anybody could miss: it is a mere mount point.
+    /// True if nothing is in it that anybody could miss: it is a mere mount point.
     #[must_use]
     pub fn is_placeholder(&self) -> bool {
         let is_empty = || {
@@ -94,7 +94,7 @@ impl Covered {
         self.stat.mode() == 0 && if self.stat.is_dir() { is_empty() } else { self.stat.size() == 0 }
     }
 
-    /// Whether a run was stopped while it removed what is in it.
+    /// True if a run was stopped while it removed what is in it.
     pub fn is_released(&self) -> Result<bool, Errno> {
         let top = walk::look(self.dir.as_fd(), &*self.name, Mounts::Stay)?;
         match fs::getxattr(magic(top.as_fd()), released(), &mut [0_u8; 0][..]) {
@@ -247,7 +247,7 @@ fn removed(
     for name in walk::names(source.as_fd(), usize::MAX)? {
         names.remove(&name);
     }
-    // What was made since is in nobody's way.
+    // Files made since are left alone.
     names.retain(|name| {
         walk::stat_at(copy.as_fd(), &**name).is_ok_and(|stat| nanoseconds(stat.changed()) < mounted)
     });

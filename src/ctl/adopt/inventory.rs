@@ -14,7 +14,7 @@ const STEP: u128 = 20_000_000;
 /// The bytes of an entry.
 const ENTRY: usize = 24;
 
-/// What a pass saw.
+/// Files that a pass saw.
 #[derive(Debug)]
 pub struct Inventory {
     /// In order of the inodes once the pass is done.
@@ -32,7 +32,7 @@ struct Entry {
     properties: u64,
 }
 
-/// How a file stands to what the pass saw.
+/// A file compared with the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// Its properties are the same, and its content has this digest if that is the same, too; 0 for anything but a regular file.
@@ -76,7 +76,7 @@ impl Inventory {
         *self = Self::begin();
     }
 
-    /// How a file stands to it.
+    /// Compares a file with it.
     #[must_use]
     pub fn seen(&self, stat: &Stat) -> Seen {
         let Ok(at) = self.entries.binary_search_by_key(&stat.inode(), |entry| entry.inode) else {
@@ -193,7 +193,7 @@ mod tests {
         let again = Inventory::from_bytes(&inventory.to_bytes());
         assert_eq!(again.entries, inventory.entries);
         assert_eq!(again.seen(&look(&path("a"))), Seen::Changed);
-        // What changed at about the time when the pass began may have changed since.
+        // A file that changed at about the time when the pass began may have changed since.
         fs::write(path("a"), "").unwrap();
         let mut inventory = Inventory::begin();
         inventory.add(&look(&path("a")), Some(1));

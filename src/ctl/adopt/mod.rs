@@ -100,12 +100,12 @@ pub struct Adopt {
     json: bool,
 }
 
-/// What became of one path.
+/// Result for one path.
 #[derive(Debug, Serialize)]
 struct Done {
     target: AbsPath,
     source: AbsPath,
-    /// Whether it was mounted before.
+    /// True if it was mounted before.
     was_in_place: bool,
     files: u64,
     bytes: u64,
@@ -113,7 +113,7 @@ struct Done {
     nix: String,
     /// The manifest's entry.
     entry: Value,
-    /// What was found out about what it covers.
+    /// Findings in the tree that it covers.
     #[serde(flatten)]
     checked: Checked,
 }
@@ -174,7 +174,7 @@ fn adopt_all(
 ) -> Result<(Vec<Done>, Vec<Problem>)> {
     let words = Words::default();
     let plan = Plan::new(manifest, &words, Phase::Live);
-    // What is created gets the mode that it is given, and no less.
+    // New files get exactly the mode that is given.
     rustix::process::umask(Mode::empty());
     let sysroot = Sysroot::open("/")?;
     if !judge::is_in_memory(sysroot.fd.as_fd()) {
@@ -182,7 +182,7 @@ fn adopt_all(
             "to prepare a machine for a tmpfs root, bring what its manifest names to a store with `impctl migrate`",
         ));
     }
-    // What could not be written down in the end is not begun.
+    // A record that cannot be written stops the command before any change.
     let (adopted, unread) = Adopted::read_or_set_aside(lock)?;
     if let Some(problem) = unread {
         log::warn!("{problem}");
@@ -258,7 +258,7 @@ fn choose<'m>(manifest: &'m Manifest, asked: Option<&Path>) -> Result<(u16, &'m 
     })
 }
 
-/// What all paths have in common.
+/// Common state of all paths.
 struct Run<'r> {
     options: &'r Adopt,
     manifest: &'r Manifest,
@@ -379,7 +379,7 @@ impl Run<'_> {
         let store =
             walk::open_below(self.opened.cursor.base(), &above, flags, Mounts::Stay).map_err(failed)?;
         let name = CString::new(target.name()).map_err(|error| Problem::new(error.to_string()))?;
-        // What was removed in what is covered was told by the run that kept this.
+        // The run that kept this has reported files that were removed from the covered tree.
         let kept = record::inventory(target);
         let since = if kept.is_some() { 0 } else { inventory::coarse_time() };
         let seen = kept.unwrap_or_else(Inventory::begin);
@@ -415,7 +415,7 @@ impl Run<'_> {
         )
     }
 
-    /// Whether there is room for it, beside what an earlier run has copied already.
+    /// Checks the free space for it, less the part that an earlier run has copied.
     fn fits(&self, survey: &Survey, begun: &Survey) -> Result<()> {
         let failed = |errno| Problem::os("cannot ask how much room there is", errno);
         let space = survey.space.saturating_sub(begun.space);
@@ -437,7 +437,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What became of a path; `amount` is how many files and bytes were copied.
+    /// Result for a path; `amount` is the number of files and bytes copied.
     fn done(&self, target: &AbsPath, stat: &Stat, checked: Checked, amount: Option<(u64, u64)>) -> Done {
         if let Some(kept) = &checked.kept {
             let again = escape::shell(target.as_str());

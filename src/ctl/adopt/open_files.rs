@@ -12,10 +12,10 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use super::survey::Inode;
 use crate::text::escape;
 
-/// How often new processes are looked for: where there are always new ones, the last of them are not seen.
+/// Number of scans for new processes: if new ones start all the time, the last of them are missed.
 const ROUNDS: usize = 20;
 
-/// How a tree is used, the least first.
+/// Uses of a tree, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// A file is read.
@@ -63,7 +63,7 @@ impl fmt::Display for Process {
 pub struct User {
     /// The process.
     pub process: Process,
-    /// How it uses the tree.
+    /// Its use of the tree.
     pub access: Access,
     /// The same in words: `writes to PATH`.
     pub does: String,
@@ -84,7 +84,7 @@ pub struct OpenFiles {
     pub written: HashSet<Inode>,
 }
 
-/// What is looked for in the tables of processes.
+/// Identity to look for in /proc.
 struct Tree<'t> {
     inodes: &'t HashSet<Inode>,
     sockets: HashSet<u64>,
@@ -121,7 +121,7 @@ pub fn pids() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Where the kernel describes a process.
+/// Directory of a process in /proc.
 #[must_use]
 pub fn home(pid: u32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
@@ -203,7 +203,7 @@ fn is_socket(link: &Path) -> bool {
     fs::read_link(link).is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"socket:["))
 }
 
-/// Whether a descriptor is open for writing.
+/// True if a descriptor is open for writing.
 fn is_written(info: &Path) -> bool {
     // O_WRONLY or O_RDWR, and not O_PATH.
     const ACCESS: u32 = 3;
@@ -258,7 +258,7 @@ fn sockets(path: &str) -> HashSet<u64> {
     text.lines().skip(1).filter_map(number).collect()
 }
 
-/// Whether a path is another one, or below it.
+/// True if a path is another one, or below it.
 fn is_at_or_below(path: &str, top: &str) -> bool {
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

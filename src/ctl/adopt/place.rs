@@ -26,7 +26,7 @@ use crate::transfer::staging::Stagings;
 use crate::transfer::tree::{Choice, Found, State, Transfer};
 use crate::transfer::{Name, file};
 
-/// How often what changes while it is copied is copied again.
+/// Number of tries for a file that changes while it is copied.
 const PASSES: usize = 8;
 
 /// The name in a staging directory under which a path is copied: the same in every run, which goes on with what is there.
@@ -55,11 +55,11 @@ pub struct Copied {
     stat: Stat,
     /// The top of what was copied.
     pub source: Identity,
-    /// What was copied.
+    /// The copied tree.
     pub seen: Inventory,
     /// `chattr +i` and `+a` of the top, which are set last.
     seals: IFlags,
-    /// Whether this run made it.
+    /// True if this run made it.
     is_new: bool,
 }
 
@@ -145,7 +145,7 @@ impl<'p> Place<'p> {
             let to = Some(self.staged());
             transfer.run(self.from(), to, &mut decide, &mut |bytes| progress.add(bytes))?;
             let seals = std::mem::take(&mut transfer.seals);
-            // What could not be written is said here, and what is read back comes from the disk.
+            // Write errors are reported here, and later reads come from the disk.
             syncfs(&self.staging)
                 .map_err(|errno| Problem::os("cannot write all of it to the store", errno))?;
             progress.say("verifying");

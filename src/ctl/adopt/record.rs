@@ -1,4 +1,4 @@
-//! What was adopted since the boot and may not be in the configuration yet.
+//! Paths that were adopted since the boot and may not be in the configuration yet.
 //!
 //! It is kept beside the report and not in it: a run takes away what the report has and the manifest has not, and under this
 //! mount there is an old state. A mount that nobody told it of is left alone, and is in place once the manifest names it.
@@ -23,9 +23,9 @@ use crate::sys::walk::{self, Mounts};
 use crate::text::json::{Object, Take, Value};
 use crate::text::problem::{Problem, Result};
 
-/// Where it is kept.
+/// Its path on the store.
 pub const PATH: &str = "/run/imp-mount/adopted.json";
-/// What follows where it cannot be used.
+/// Consequence of a record that cannot be used.
 const UNKNOWN: &str =
     "what was adopted before stays mounted, and `impctl status` no longer lists it; its data is on the store";
 
@@ -34,18 +34,18 @@ const UNKNOWN: &str =
 pub struct Adopted {
     /// The version of this form.
     pub version: u32,
-    /// What was adopted, in path order.
+    /// Adopted paths, in order.
     pub entries: Vec<Entry>,
 }
 
 /// One path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// Where it is.
+    /// Its path.
     pub target: AbsPath,
-    /// Where it is kept.
+    /// Its path on the store.
     pub source: AbsPath,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
 }
 
@@ -65,7 +65,7 @@ impl Take for Entry {
 }
 
 impl Adopted {
-    /// What was adopted since the boot; nothing where nothing was.
+    /// Paths that were adopted since the boot.
     ///
     /// # Errors
     /// It cannot be read, so nothing is known of what was adopted.
@@ -115,7 +115,7 @@ pub fn keep_inventory(target: &AbsPath, seen: &Inventory, lock: &Lock) -> Result
         .map_err(|errno| Problem::os(format!("cannot write {}/{name}", runtime::DIRECTORY), errno))
 }
 
-/// What [`keep_inventory`] kept; none where it cannot be read. Then everything is compared.
+/// Inventory of [`keep_inventory`]; none if it cannot be read. Then everything is compared.
 #[must_use]
 pub fn inventory(target: &AbsPath) -> Option<Inventory> {
     let dir = runtime::directory(runtime::DIRECTORY).ok()?;

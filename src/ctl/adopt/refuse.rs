@@ -1,4 +1,4 @@
-//! What cannot be adopted, each with the reason and what to do instead.
+//! Refusals of `impctl adopt`, each with reason and remedy.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -93,7 +93,7 @@ fn elsewhere(path: &AbsPath, dir: &OwnedFd) -> Problem {
     Problem::new(what).remedy("what is on it persists already, or is its own affair")
 }
 
-/// Whether what is at a path is something that can be mounted.
+/// Kind of mount for the file at a path; a refusal for other types.
 pub fn kind(dir: &OwnedFd, target: &AbsPath, stat: &Stat) -> Result<Kind> {
     if stat.is_dir() {
         return Ok(Kind::Directory);
@@ -151,12 +151,12 @@ pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User], views: &[View])
     .remedy(format!("start and stop its service once, {OVERRIDE}")))
 }
 
-/// What stops these.
+/// Command that stops these.
 fn stop<'p>(processes: impl IntoIterator<Item = &'p Process>) -> String {
     by_unit("stop", &|_| true, processes)
 }
 
-/// What starts these again, so that they open what is mounted.
+/// Command that starts these again, so that they open the mounted files.
 #[must_use]
 pub fn restart(process: &Process) -> String {
     // Of a user's session only the process itself.

@@ -1,4 +1,4 @@
-//! What a tree is made of, before it is copied: how much it takes, which files it has, and whether they are a database.
+//! Survey of a tree before it is copied: size, files, databases.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -11,25 +11,25 @@ use crate::transfer::tree::{Choice, Found, State, Transfer};
 /// A file or directory: its device and its number.
 pub type Inode = ((u32, u32), u64);
 
-/// What a tree is made of.
+/// Contents of a tree.
 #[derive(Debug, Default)]
 pub struct Survey {
     /// Everything in it.
     pub inodes: HashSet<Inode>,
-    /// How much space it takes, in bytes.
+    /// Its allocated bytes.
     pub space: u64,
     /// The bytes of its files, each read once.
     pub bytes: u64,
-    /// How many names there are in it.
+    /// Number of names in it.
     pub names: u64,
-    /// What databases it holds.
+    /// Databases in it.
     pub databases: Vec<Database>,
 }
 
 /// A database that is known by its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
-    /// What it is.
+    /// Its kind.
     pub what: &'static str,
     /// The file that says so, below the tree.
     pub file: String,
@@ -87,7 +87,7 @@ impl Survey {
 /// The telling files of one directory, with their sizes.
 type Folder = HashMap<Vec<u8>, u64>;
 
-/// What `SQLite` puts behind the name of a database that is open, or was not closed.
+/// Suffixes of `SQLite` for a database that is open, or was not closed.
 const SQLITE: [&[u8]; 2] = [b"-wal", b"-journal"];
 
 fn is_telling(name: &[u8]) -> bool {

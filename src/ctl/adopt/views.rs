@@ -24,7 +24,7 @@ pub struct View {
     pub process: Option<Process>,
     /// The mount point, or the path of the tree below it.
     pub path: String,
-    /// Whether programs may write through it to what they take for the tree.
+    /// True if programs may write through it to what they take for the tree.
     pub is_written: bool,
 }
 
@@ -105,7 +105,7 @@ impl Root {
         let mut known = BTreeSet::new();
         for Namespace { name, pid, lines } in namespaces {
             for line in lines {
-                // What is mounted over the tree hides it here, now or in a moment.
+                // A mount over the tree hides it here, now or soon.
                 if !known.insert((name, line.id)) || (pid.is_none() && line.id == self.id) {
                     continue;
                 }
@@ -127,7 +127,7 @@ impl Root {
         views
     }
 
-    /// Where a mount shows the tree, if it does, and whether it shows nothing else.
+    /// Path at which a mount shows the tree, if it does, and true if it shows nothing else.
     fn shown(&self, line: &Line, lines: &[Line]) -> Option<(String, bool)> {
         if line.device != self.device {
             return self.layered(line);

@@ -1,4 +1,4 @@
-//! What is known of paths: the one table that audits, presets of the NixOS module and looks at a system go by.
+//! Table of known paths, for audits, presets of the NixOS module and `impctl lost`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -20,7 +20,7 @@ pub enum Class {
     Data,
     /// Others know the machine by it, or it knows others by it.
     Identity,
-    /// What happened.
+    /// Subject of the failure.
     History,
     /// Without it something has to be set or waited for once more.
     Comfort,
@@ -31,11 +31,11 @@ pub enum Class {
 #[serde(deny_unknown_fields, default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Row {
-    /// What it is, in words.
+    /// Its description.
     pub what: String,
     /// Why it matters.
     pub class: Class,
-    /// Whether it is a file.
+    /// True if it is a file.
     pub file: bool,
     /// Whose it has to be where it is created; root's if not said.
     pub user: Option<String>,
@@ -55,13 +55,13 @@ pub struct Row {
     pub not: Vec<String>,
     /// The option that says where it is.
     pub follows: Option<String>,
-    /// Whether options say whose it is.
+    /// True if options say whose it is.
     pub owners: bool,
     /// The unit that brings it.
     pub unit: Option<String>,
-    /// Whether it is on every system.
+    /// True if it is on every system.
     pub always: bool,
-    /// Whether systemd gives it to a dynamic user.
+    /// True if systemd gives it to a dynamic user.
     pub private: bool,
 }
 
@@ -73,7 +73,7 @@ impl Row {
         self.unit.clone().or_else(|| self.option.as_ref().and_then(called))
     }
 
-    /// What it is, where that says more than the name of its unit.
+    /// Its description, if that says more than the name of its unit.
     fn words(&self) -> &str {
         let is_name = self.option.as_ref().is_some_and(|option| option.ends_with(&self.what));
         if is_name { "" } else { &self.what }
@@ -102,14 +102,14 @@ pub fn known() -> &'static Known {
 }
 
 impl Known {
-    /// What is known of the state at a path: by the path itself, or by a pattern.
+    /// Known facts of a path, by the path itself or by a pattern.
     #[must_use]
     pub fn state(&self, path: &str) -> Option<&Row> {
         let by_pattern = || self.state.iter().find(|(known, _)| fits(known, path)).map(|(_, row)| row);
         self.state.get(path).or_else(by_pattern)
     }
 
-    /// What a path is, in words; empty where that is not known, or the name of its unit says it.
+    /// Description of a path; empty if it is not known, or the name of its unit says it.
     #[must_use]
     pub fn what(&self, path: &str) -> &str {
         let by_pattern = || self.shared.iter().find(|(known, _)| fits(known, path)).map(|(_, what)| what);
@@ -117,7 +117,7 @@ impl Known {
         self.state(path).map_or_else(others, Row::words)
     }
 
-    /// Whether a path, or one above it, may be lost.
+    /// True if a path, or one above it, may be lost.
     #[must_use]
     pub fn is_disposable(&self, path: &str) -> bool {
         upwards(path).any(|above| {
@@ -128,14 +128,14 @@ impl Known {
         })
     }
 
-    /// Whether a path, or one above it, comes with an installed system.
+    /// True if a path, or one above it, comes with an installed system.
     #[must_use]
     pub fn is_system(&self, path: &str) -> bool {
         upwards(path).any(|above| self.system.contains_key(above))
     }
 }
 
-/// Whether a key of the table that is a pattern means a path.
+/// True if a key of the table that is a pattern means a path.
 fn fits(known: &str, path: &str) -> bool {
     let is_pattern = known.contains(['*', '?', '[']);
     is_pattern
@@ -184,7 +184,7 @@ mod tests {
         }
         for path in table.disposable.keys() {
             assert!(!table.system.contains_key(path) && !table.shared.contains_key(path), "{path}: twice");
-            // What lies in something disposable is disposable anyway.
+            // Everything below a disposable path is disposable.
             let above = path.rsplit_once('/').map_or("", |(above, _)| above);
             assert!(!table.is_disposable(above), "{path}: said of a directory above it");
         }

@@ -8,19 +8,19 @@ use crate::ctl::system::System;
 use crate::manifest::AbsPath;
 use crate::text::escape;
 
-/// Where units are; what the administrator says comes first.
+/// Directories of units; the administrator's come first.
 const UNITS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
-/// Where Debian keeps the names of what each package put there.
+/// dpkg's lists of the files of each package.
 const DPKG: &str = "/var/lib/dpkg/info";
-/// What is named in every second unit, and says nothing.
+/// Paths that many units name, and that identify none of them.
 const NOBODYS: [&str; 10] =
     ["/bin", "/dev", "/nix/store", "/proc", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var/tmp"];
 /// So many are named at most.
 const MOST: usize = 2;
 
-/// Who says that a path is theirs.
+/// Owner of a path: a unit, a package or a user.
 #[derive(Debug, Default)]
 pub struct Belongs {
     /// Directories that systemd makes for a unit.
@@ -102,7 +102,7 @@ impl Belongs {
                     }
                 }
             } else {
-                // What follows a colon is the name of a link to it.
+                // The name after a colon is a link to it.
                 for word in value.split_whitespace().filter_map(|word| resolve(word.split(':').next()?)) {
                     claim(&mut self.own, &format!("{base}/{word}"), unit);
                     // There a dynamic user has it.
@@ -169,7 +169,7 @@ fn claim(claims: &mut BTreeMap<String, BTreeSet<String>>, path: &str, who: &str)
     claims.entry(path.into()).or_default().insert(who.to_owned());
 }
 
-/// Who claims a path; else who claims something in it; else who claims what it lies in.
+/// Owner of a path; else of a path in it; else of a directory above it.
 fn claimants(claims: &BTreeMap<String, BTreeSet<String>>, path: &str) -> BTreeSet<String> {
     if let Some(found) = claims.get(path) {
         return found.clone();
@@ -206,7 +206,7 @@ pub fn packages(system: &System, paths: &[&str]) -> BTreeMap<String, BTreeSet<St
             found.entry(path.to_owned()).or_default().insert(package.to_owned());
         }
     }
-    // What many share belongs to nobody.
+    // A path with many owners is attributed to none.
     found.retain(|_, packages| packages.len() <= 3);
     found
 }

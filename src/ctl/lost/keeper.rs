@@ -15,7 +15,7 @@ use crate::runtime::versions::{self, Decision, Version};
 use crate::sys::walk::{self, Mounts};
 use crate::transfer::file;
 
-/// What decides whether a file that the manifest names outlives a boot.
+/// Facts that decide if a file of an entry outlives a boot.
 pub struct Keeper<'k> {
     system: &'k System,
     manifest: &'k Manifest,
@@ -35,7 +35,7 @@ impl<'k> Keeper<'k> {
         Self { system, manifest, coverage: Coverage::new(manifest), built, is_set_up, report }
     }
 
-    /// What becomes of something that is on the root itself, and not mounted there.
+    /// Fate of a file on the root itself, below no mount.
     pub fn fate(&self, found: &Named<'_>) -> Fate {
         let Some(path) = found.text() else { return Fate::Unkept };
         let what = found.what();

@@ -28,7 +28,7 @@ use keeper::Keeper;
 
 /// So many single files of one directory get a line each in a configuration.
 const LINES: usize = 10_000;
-/// What links that the system makes at every boot point to.
+/// Targets of links that the system makes at every boot.
 const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
 
 /// Say what on the root would be gone after the next boot
@@ -95,7 +95,7 @@ Exit status: 0 nothing would be lost; 1 something would, or could not be looked 
 /// Something that would be gone.
 #[derive(Debug)]
 pub struct Finding {
-    /// What was found.
+    /// Findings.
     pub row: Row,
     /// Its user, by name where it has one.
     pub user: String,
@@ -103,12 +103,12 @@ pub struct Finding {
     pub group: String,
     /// Whom it belongs to: units, files of tmpfiles.d, packages.
     pub belongs: Vec<String>,
-    /// What it is; empty where that is not known.
+    /// Its description; empty if it is not known.
     pub what: &'static str,
 }
 
 impl Finding {
-    /// What it is and whom it belongs to, in few words.
+    /// Short description and owner.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
         let what = Some(self.what.to_owned()).filter(|what| !what.is_empty());
@@ -127,22 +127,22 @@ impl Finding {
 pub struct Findings {
     /// The root, seen from here.
     pub root: PathBuf,
-    /// What was looked at.
+    /// Scope of the search.
     pub path: AbsPath,
-    /// Whether the root is one that the next boot empties.
+    /// True if the root is one that the next boot empties.
     pub built: bool,
-    /// Whether there is a manifest, and where it turns the root over to.
+    /// True if there is a manifest, and where it turns the root over to.
     pub manifest: bool,
     pub convert: Option<AbsPath>,
     /// The largest first.
     pub lost: Vec<Finding>,
     /// Files that are brought to a store at shutdown.
     pub brought: Vec<Finding>,
-    /// Where it was asked for.
+    /// The requested path.
     pub throw_away: Vec<Finding>,
     /// The sum of what would be lost.
     pub totals: Totals,
-    /// What could not be looked into, and the like.
+    /// Paths that could not be read, and other warnings.
     pub seen: Seen,
 }
 
@@ -191,7 +191,7 @@ fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Resu
     if let Some(manifest) = manifest {
         kept(&mut rules, manifest);
     }
-    // What NixOS copied to /etc, relative to it.
+    // Files that NixOS copied to /etc, relative to it.
     let copied = system.read("/etc/.clean").ok().flatten().unwrap_or_default();
     for path in String::from_utf8_lossy(&copied)
         .lines()
@@ -259,7 +259,7 @@ fn wanted(path: Option<&Path>, system: &System) -> Result<AbsPath, Failure> {
     AbsPath::parse(text).map_err(|reason| Failure::Unable(Problem::new(reason).at(escape::path(path))))
 }
 
-/// What the manifest keeps.
+/// Paths that the manifest keeps.
 fn kept(rules: &mut Rules, manifest: &Manifest) {
     for store in &manifest.stores {
         rules.path(&store.path, Rule::Mounted);

@@ -9,7 +9,7 @@ use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind, mode};
 use crate::text::escape::{self, Page};
 
-/// Where systemd takes the users from that exist only while a service runs.
+/// Ids of systemd's dynamic users.
 pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 /// The entry of a manifest that keeps something; none where none can.
@@ -55,7 +55,7 @@ pub fn entry(finding: &Finding) -> Option<Map<String, Value>> {
     Some(entry)
 }
 
-/// What to write in the NixOS configuration, the largest first.
+/// Lines for the NixOS configuration, the largest path first.
 #[must_use]
 pub fn text(findings: &[Finding], store: &str) -> Page {
     let mut page = Page::default();

@@ -1,4 +1,4 @@
-//! What `impctl lost` prints, for people and as JSON.
+//! Text and JSON output of `impctl lost`.
 
 use serde_json::{Value, json};
 
@@ -136,7 +136,7 @@ pub fn owner(row: &Row, user: &str, group: &str) -> String {
     format!("{}{others}", escape::name(&format!("{user}{group}")))
 }
 
-/// What could not be looked into, for people.
+/// Paths that could not be read, as text.
 #[must_use]
 pub fn unread(seen: &Seen) -> Vec<String> {
     if seen.unread_count == 0 {
@@ -190,7 +190,7 @@ fn finding(finding: &Finding) -> Value {
     value
 }
 
-/// What every list of paths says of each.
+/// Members of a path in every list.
 #[must_use]
 pub fn row(row: &Row, user: &str, group: &str) -> Value {
     let kind = match row.subject {
@@ -224,7 +224,7 @@ fn bytes(value: &mut Value, path: &[u8]) {
     }
 }
 
-/// How much of something there is.
+/// Bytes and files.
 #[must_use]
 pub fn totals(totals: &Totals) -> Value {
     json!({
@@ -235,7 +235,7 @@ pub fn totals(totals: &Totals) -> Value {
     })
 }
 
-/// What could not be looked into.
+/// Paths that could not be read.
 #[must_use]
 pub fn unread_json(seen: &Seen) -> Value {
     let one = |(path, why): &(Vec<u8>, String)| {

@@ -1,4 +1,4 @@
-//! What may be lost by definition: the list that is built in, and what a system's administrator adds to it or takes out of it.
+//! Disposable paths: the built-in list, and the administrator's changes to it.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use crate::ctl::ui::output::Failure;
 use crate::text::escape;
 use crate::text::problem::Problem;
 
-/// Where a system's own list is.
+/// The administrator's list.
 const FILE: &str = "/etc/imp-mount/throw-away";
-/// What NixOS's activation makes in a root that is empty at every boot; elsewhere these files may say what nothing else does.
+/// Files that NixOS's activation makes in an empty root; on another root they may be the only copy.
 const ACTIVATED: [&str; 6] =
     ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"];
 

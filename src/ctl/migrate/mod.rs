@@ -84,13 +84,13 @@ pub struct Migrate {
     json: bool,
 }
 
-/// What was found and done.
+/// Findings and changes.
 #[derive(Debug, Serialize)]
 struct Outcome {
     version: u32,
     from: String,
     dry_run: bool,
-    /// Whether everything was compared in the end.
+    /// True if everything was compared in the end.
     verified: bool,
     stores: Vec<StoreOutcome>,
     entries: Vec<EntryOutcome>,
@@ -99,7 +99,7 @@ struct Outcome {
     mounts: Vec<String>,
     /// Device nodes, which were left out.
     devices: Vec<String>,
-    /// What lies beside what is named.
+    /// Paths that the manifest does not name.
     not_named: Vec<String>,
     problems: Vec<String>,
 }
@@ -109,7 +109,7 @@ struct Outcome {
 struct StoreOutcome {
     path: AbsPath,
     at: String,
-    /// Whether content is shared with the system that is brought.
+    /// True if content is shared with the system that is brought.
     shared: bool,
     needed: Room,
     free: Room,
@@ -133,7 +133,7 @@ struct EntryOutcome {
     bytes: u64,
     missing: u64,
     missing_bytes: u64,
-    /// How many files differ, and stay as the store has them.
+    /// Number of different files that stay as the store has them.
     differing: u64,
     required: bool,
 }
@@ -184,7 +184,7 @@ struct Migration<'m> {
 
 impl<'m> Migration<'m> {
     fn prepare(options: &'m Migrate, manifest: &'m Manifest) -> Result<Self> {
-        // What is created gets the mode that it is given, and no less.
+        // New files get exactly the mode that is given.
         rustix::process::umask(Mode::empty());
         let force = options.force.iter().map(|path| {
             AbsPath::parse(path)
@@ -226,7 +226,7 @@ impl<'m> Migration<'m> {
         }
     }
 
-    /// Whether there is room for all of it. Nothing has been written yet.
+    /// True if there is room for all of it. Nothing has been written yet.
     fn fits(&mut self) -> Result<bool> {
         let mut fits = true;
         for side in self.sides.iter_mut().flatten() {
@@ -417,7 +417,7 @@ fn rules<'r>(
     Ok(Rules { route, store: store.identity(), devices: options.devices, force })
 }
 
-/// Whether nothing else can be copied after this error either.
+/// True if nothing else can be copied after this error either.
 fn is_final(errno: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::ROFS)

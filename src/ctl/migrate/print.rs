@@ -1,4 +1,4 @@
-//! What became of a migration, for people.
+//! Text output of `impctl migrate`.
 
 use super::side::Left;
 use super::work::Standing;
@@ -67,7 +67,7 @@ fn differing(state: String, entry: &EntryOutcome) -> String {
     if state.is_empty() { differ } else { format!("{state}, {differ}") }
 }
 
-/// What there is to do on a store, or what was done.
+/// Changes to a store, planned or made.
 fn room(store: &StoreOutcome, outcome: &Outcome) -> String {
     let inodes = |inodes: Option<u64>| {
         inodes.map_or(String::new(), |inodes| format!(" and {}", count(inodes, "inode")))

@@ -1,4 +1,4 @@
-//! What a system has and the manifest does not name, as far as can be seen beside what it names: `impctl lost` says all.
+//! Paths of a system that the manifest does not name, in the directories above its entries. `impctl lost` lists all.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result};
 use crate::transfer::staging;
 
-/// What lies beside what the manifest names: what is in the directories above its entries. Links are left out, as most are
+/// Paths in the directories above the manifest's entries. Links are left out, as most are
 /// made by the system, and so is imp-mount's own directory.
 pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     let above: BTreeSet<&str> =
@@ -31,7 +31,7 @@ pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
         if coverage.entry(&folder, Type::Directory).is_some() {
             continue;
         }
-        // What cannot be opened is no directory; entries below it have said so.
+        // A path that cannot be opened is no directory; entries below it have reported that.
         let Ok(Some(dir)) = route::open(root, &folder, Mounts::Enter) else { continue };
         let names = walk::names(dir.as_fd(), usize::MAX)
             .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;

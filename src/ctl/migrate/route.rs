@@ -19,16 +19,16 @@ pub struct Route<'m> {
     pub entry: &'m Entry,
     /// The number of its store.
     pub store: usize,
-    /// Where it is on the system.
+    /// Its path on the system.
     pub from: AbsPath,
-    /// Where it goes, below the store.
+    /// Its destination below the store.
     pub to: AbsPath,
     /// Which entry something in it belongs to; none where no other entry has something in it.
     others: Option<Rc<Coverage<'m>>>,
 }
 
 impl Route<'_> {
-    /// Whether something below it is another entry's, by its path there.
+    /// True if something below it is another entry's, by its path there.
     #[must_use]
     pub fn leaves(&self, path: &[u8], what: Type) -> bool {
         let Some(coverage) = &self.others else { return false };
@@ -72,7 +72,7 @@ pub fn all<'m>(manifest: &'m Manifest, root: BorrowedFd<'_>) -> (Vec<Route<'m>>,
     (routes, problems)
 }
 
-/// Whether an entry comes along with a directory above it, at its own place.
+/// True if an entry comes along with a directory above it, at its own place.
 fn holds(above: &Entry, entry: &Entry) -> bool {
     let below = entry.target.below(&above.target).filter(|below| !below.is_root());
     above.kind == Kind::Directory

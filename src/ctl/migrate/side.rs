@@ -30,13 +30,13 @@ use crate::transfer::tree::{self, Found, Links};
 pub struct Side<'m> {
     /// The manifest's.
     pub store: &'m Store,
-    /// Where it is mounted now.
+    /// Its current mount point.
     pub at: String,
     /// Its top directory, open for reading.
     pub fd: OwnedFd,
-    /// Whether it can share content with the system that is brought; none while nobody asked.
+    /// True if it can share extents with the system that is copied; none until that was tried.
     pub shares: Option<bool>,
-    /// What is to come there.
+    /// Data to transfer there.
     pub need: Room,
     /// The room that it has before.
     pub free: Room,
@@ -49,7 +49,7 @@ pub struct Side<'m> {
 /// Copies that are not in their places.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Left {
-    /// How many.
+    /// Number of files.
     pub copies: u64,
     /// Their files and directories.
     pub files: u64,
@@ -92,7 +92,7 @@ fn converts(manifest: &Manifest) -> Option<&AbsPath> {
     manifest.root.as_ref()?.convert.as_ref()
 }
 
-/// Where each store was said to be: `DIR` for the only one, `STORE=DIR` for one of several.
+/// Directory of each store by the command line: `DIR` for the only one, `STORE=DIR` for one of several.
 fn places(manifest: &Manifest, said: &[String]) -> Result<Vec<Option<String>>> {
     let stores = &manifest.stores;
     let mut places = vec![None; stores.len()];
@@ -224,7 +224,7 @@ impl Side<'_> {
         Ok(Left::sum(unfinished(&self.fd)?.into_iter().map(|(_, left)| left)))
     }
 
-    /// Whether it can share the content of this file, tried once. Nothing is left of that.
+    /// True if it can share the content of this file, tried once. Nothing is left of that.
     pub fn may_share(&mut self, file: Name<'_>) -> bool {
         let fd = self.fd.as_fd();
         *self.shares.get_or_insert_with(|| {
@@ -239,7 +239,7 @@ impl Side<'_> {
         })
     }
 
-    /// How much room there is.
+    /// Free space.
     pub fn room(&self) -> Result<Room> {
         let room = Capacity::of(&self.fd);
         let room = room.map_err(|errno| Problem::os("cannot ask how much room there is", errno))?;
@@ -251,7 +251,7 @@ impl Side<'_> {
         // Unfinished copies are gone on with, or removed before anything is copied.
         let (used, unused) = (self.left(true), self.left(false));
         let free = self.free.bytes.saturating_add(unused.bytes);
-        // What is shared takes no room of its own, but for what describes it.
+        // Shared extents take no space, except for metadata.
         let bytes = if self.shares == Some(true) { 0 } else { self.need.bytes.saturating_sub(used.bytes) };
         let needed = self.need.inodes.unwrap_or(0).saturating_sub(used.files);
         let inodes =

@@ -19,7 +19,7 @@ use crate::transfer::staging::{self, PRIVATE};
 use crate::transfer::tree::{Choice, Found, State, Transfer};
 use crate::transfer::{Name, file};
 
-/// How the path of an entry stands.
+/// State of the path of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
@@ -48,7 +48,7 @@ pub struct Conflict {
     pub what: &'static str,
     /// When the store's was changed.
     pub store_is: Age,
-    /// Whether it is replaced, as was asked for.
+    /// True if it is replaced, as was asked for.
     pub forced: bool,
     /// True for a directory whose content is left out: the store's directory would show it to others.
     pub left_out: bool,
@@ -92,13 +92,13 @@ impl Age {
 /// The result of a look at a route.
 #[derive(Debug)]
 pub struct Seen {
-    /// How it stands.
+    /// Its state.
     pub standing: Standing,
-    /// How many files, directories and others the system has.
+    /// Number of files, directories and others on the system.
     pub names: u64,
     /// The bytes of its files.
     pub bytes: u64,
-    /// How many names are missing on the store, or are to be replaced there.
+    /// Number of names that are missing on the store, or replaced there.
     pub missing: u64,
     /// The bytes of those.
     pub missing_bytes: u64,
@@ -132,13 +132,13 @@ impl Seen {
         }
     }
 
-    /// How many files differ and stay as the store has them.
+    /// Number of different files that stay as the store has them.
     #[must_use]
     pub fn differing(&self) -> u64 {
         self.kept.len() as u64
     }
 
-    /// How it stands once all of it was brought.
+    /// Its state after a complete transfer.
     #[must_use]
     pub fn done(&self) -> Standing {
         match (self.kept.is_empty(), self.left_out) {
@@ -190,7 +190,7 @@ impl Ends {
         self.to.as_ref().map(|(dir, name)| (dir.as_fd(), name.as_c_str()))
     }
 
-    /// How the top of it stands, where that is all there is to say.
+    /// State of the top, if nothing else is to be reported.
     fn standing(&self, route: &Route<'_>, side: &Side<'_>) -> Result<Option<Standing>> {
         let (dir, name) = self.from();
         let failed = |errno| Problem::os("cannot look at it", errno);
@@ -219,7 +219,7 @@ impl Ends {
     }
 }
 
-/// What is to become of a file.
+/// Action for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     /// It belongs to another entry, or to imp-mount itself.
@@ -240,13 +240,13 @@ enum Verdict {
     Kept(&'static str),
 }
 
-/// What all passes over a route go by.
+/// Rules of all passes over a route.
 pub struct Rules<'r> {
     /// The route.
     pub route: &'r Route<'r>,
     /// The store's own directory.
     pub store: Identity,
-    /// Whether device nodes are brought.
+    /// True if device nodes are brought.
     pub devices: bool,
     /// Paths at and below which the store's files are replaced.
     pub force: &'r [AbsPath],
@@ -296,7 +296,7 @@ impl Rules<'_> {
         full(&self.route.from, found.path)
     }
 
-    /// Whether forced paths make it necessary to read what has the same size and time.
+    /// True if forced paths make it necessary to read what has the same size and time.
     fn reads(&self) -> bool {
         let from = &self.route.from;
         self.force.iter().any(|path| path.is_in(from) || from.is_in(path))

@@ -23,7 +23,7 @@ use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, describe};
 
-/// Where NixOS keeps its generations, and where in each the manifest is.
+/// NixOS's generations, and the manifest's path in each.
 const GENERATIONS: &str = "/nix/var/nix/profiles";
 const IN_GENERATION: &str = "etc/imp-mount/manifest";
 
@@ -80,7 +80,7 @@ struct Orphan {
     row: Row,
     user: String,
     group: String,
-    /// What is known of it.
+    /// Its description.
     remarks: Vec<String>,
     /// The last generation whose manifest names it.
     generation: Option<u64>,
@@ -123,7 +123,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if found.iter().all(is_clean) { Ok(()) } else { Err(Failure::Found) }
 }
 
-/// What is known of the system.
+/// Known facts of the system.
 struct Context<'m> {
     system: &'m System,
     manifest: &'m Manifest,
@@ -231,7 +231,7 @@ impl<'m> Context<'m> {
         scan.run(&AbsPath::root())
     }
 
-    /// What entries keep on a store, and what else is used of it.
+    /// Paths of entries on a store, and other paths in use there.
     fn rules(&self, index: usize, mount: &Mount) -> Rules {
         let mut rules = Rules::default();
         for shared in known().shared.keys() {
@@ -267,7 +267,7 @@ impl<'m> Context<'m> {
                 .iter()
                 .any(|entry| entry.state == State::Busy && entry.target.as_str() == point)
         };
-        // What another file system is mounted on, and what is mounted elsewhere without an entry.
+        // Mount points of other file systems, and paths that are mounted elsewhere without an entry.
         for other in
             self.mounts.iter().filter(|other| other.source == mount.source && other.fstype == mount.fstype)
         {
@@ -328,7 +328,7 @@ fn path_of(bytes: &[u8]) -> Option<AbsPath> {
     AbsPath::parse(str::from_utf8(bytes).ok()?).ok()
 }
 
-/// Whether a converted disk has it from the system that was installed on it, and NixOS makes it anew.
+/// True if a converted disk has it from the system that was installed on it, and NixOS makes it anew.
 fn is_old_system(path: &str) -> bool {
     let is_etc = path == "/etc" || path.starts_with("/etc/");
     is_etc || known().is_system(path) || known().is_disposable(path)

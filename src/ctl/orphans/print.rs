@@ -1,4 +1,4 @@
-//! What `impctl orphans` prints, for people and as JSON.
+//! Text and JSON output of `impctl orphans`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

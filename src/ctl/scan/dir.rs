@@ -14,13 +14,13 @@ use super::rules::{State, Verdict};
 #[derive(Debug)]
 pub struct Dir<F = OwnedFd> {
     pub fd: F,
-    /// How many levels it is below the one where the walk starts.
+    /// Number of levels below the start of the walk.
     pub depth: usize,
-    /// What it adds up to.
+    /// Its totals.
     pub group: Arc<Group>,
-    /// Whether it is the group's own directory, and not one below it.
+    /// True if it is the group's own directory, and not one below it.
     pub own: bool,
-    /// Whether it is throw-away.
+    /// True if it is throw-away.
     pub throw_away: bool,
     /// The mount that the walk stays on.
     pub mount: u64,
@@ -29,7 +29,7 @@ pub struct Dir<F = OwnedFd> {
 }
 
 impl Dir {
-    /// Whether each directory in it is a group of its own, and each file a line.
+    /// True if each directory in it is a group of its own, and each file a line.
     pub fn is_split(&self) -> bool {
         self.own && self.group.is_split()
     }
@@ -52,15 +52,15 @@ pub fn join(mut path: Vec<u8>, name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Where a group is.
+/// Path of a group.
 pub struct Place {
     /// Its path.
     pub path: Vec<u8>,
     /// The group that it adds up to.
     pub parent: Option<Arc<Group>>,
-    /// Whether it is throw-away.
+    /// True if it is throw-away.
     pub throw_away: bool,
-    /// Whether it is in /etc.
+    /// True if it is in /etc.
     pub etc: bool,
 }
 
@@ -95,7 +95,7 @@ pub fn row(path: Vec<u8>, subject: Subject, stat: &Statx, throw_away: bool) -> R
     }
 }
 
-/// What one file adds.
+/// Amount of one file.
 pub fn totals(stat: &Statx) -> Totals {
     Totals {
         files: 1,
@@ -105,7 +105,7 @@ pub fn totals(stat: &Statx) -> Totals {
     }
 }
 
-/// What is at a name.
+/// The file at a name.
 pub fn look(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Statx, Errno> {
     // STATX_MNT_ID is Linux 5.8. A device number is no help: a bind mount of the same disk has the same.
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
@@ -122,7 +122,7 @@ pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Where something open is, seen from this process; empty for `/`.
+/// Path of an open file, seen from this process; empty for `/`.
 pub fn place(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let path =
         fs::readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()?.into_bytes();

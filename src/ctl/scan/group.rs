@@ -1,4 +1,4 @@
-//! How files become lines: a directory is named as a whole where all of it is found, and in parts where something in it is
+//! Files become lines: a directory is named as a whole where all of it is found, and in parts where something in it is
 //! not, or where it is shared by many.
 
 use std::mem::take;
@@ -15,7 +15,7 @@ pub const SINGLES: usize = 100;
 /// So many single files that are throw-away, or that the manifest names and are not on a store yet.
 const APART: usize = 10;
 
-/// How much of something there is.
+/// Bytes and files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Files of any type but directories.
@@ -49,7 +49,7 @@ pub struct Owner {
     pub mode: u16,
 }
 
-/// What a line is about.
+/// Subject of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// A directory with all that is found in it.
@@ -70,19 +70,19 @@ pub enum Subject {
 pub struct Row {
     /// The path; of several files that of their directory.
     pub path: Vec<u8>,
-    /// What it is about.
+    /// Its subject.
     pub subject: Subject,
-    /// How much of it there is.
+    /// Its bytes and files.
     pub totals: Totals,
     /// Whose it is.
     pub owner: Owner,
-    /// Whether some of it belongs to somebody else.
+    /// True if some of it belongs to somebody else.
     pub others: bool,
-    /// Whether something in it is kept, and not counted.
+    /// True if something in it is kept, and not counted.
     pub partly: bool,
-    /// Whether it is throw-away.
+    /// True if it is throw-away.
     pub throw_away: bool,
-    /// Whether the manifest names it, but it is not mounted.
+    /// True if the manifest names it, but it is not mounted.
     pub unmounted: bool,
     /// True where it is brought to a store at shutdown.
     pub brought: bool,
@@ -97,39 +97,39 @@ pub struct Group {
     pub parent: Option<Arc<Group>>,
     /// Its path.
     pub path: Vec<u8>,
-    /// What the rules know of what lies below.
+    /// Rules for the paths below.
     pub state: State,
-    /// Whether it is shared by many.
+    /// True if it is shared by many.
     pub shared: bool,
-    /// Whether it lies in /etc, where what comes from the system counts as kept.
+    /// True if it lies in /etc, where what comes from the system counts as kept.
     pub etc: bool,
-    /// What its line would say.
+    /// Its line.
     pub row: Row,
-    /// What was found in it until now.
+    /// Findings in it until now.
     pub found: Mutex<Found>,
 }
 
-/// What was found in a group.
+/// Findings in a group.
 #[derive(Debug, Default)]
 pub struct Found {
     /// All of it.
     pub totals: Totals,
-    /// Whether something in it is kept.
+    /// True if something in it is kept.
     pub kept: bool,
-    /// Whether something in it belongs to somebody else.
+    /// True if something in it belongs to somebody else.
     pub others: bool,
     /// The lines of what lies below.
     rows: Vec<Row>,
     /// Single files.
     files: Vec<Row>,
-    /// What has no line, because there are too many of them: below it, and in it.
+    /// Paths without a line, as there are too many: below it, and in it.
     rest: Totals,
     more: Totals,
     /// Single files in it that are throw-away, while it is not.
     thrown: Vec<Row>,
     /// Single files in it that the manifest names, and are not on a store yet.
     named: Vec<Row>,
-    /// Whether a pattern `*` would bring more of what is in it than the single files, or not all of these.
+    /// True if a pattern `*` would bring more of what is in it than the single files, or not all of these.
     pub mixed: bool,
 }
 
@@ -159,7 +159,7 @@ impl Found {
         apart(&mut self.named, row, directory);
     }
 
-    /// What one below it came to.
+    /// Result of one below it.
     fn part(&mut self, rows: Vec<Row>, totals: &Totals, kept: bool, most: usize) {
         self.totals.add(totals);
         self.kept |= kept;
@@ -186,7 +186,7 @@ fn apart(rows: &mut Vec<Row>, row: Row, directory: &[u8]) {
 }
 
 impl Group {
-    /// Whether each directory in it is a group of its own.
+    /// True if each directory in it is a group of its own.
     pub fn is_split(&self) -> bool {
         self.shared || self.etc || !self.state.is_empty()
     }

@@ -21,7 +21,7 @@ pub struct Job {
     pub dir: Arc<Dir>,
     /// The directories in it that are to be entered first: their names, each with its NUL.
     pub below: Vec<u8>,
-    /// Whether it has names that were not read.
+    /// True if it has names that were not read.
     pub unread: bool,
 }
 
@@ -40,7 +40,7 @@ struct Closed {
     unread: bool,
 }
 
-/// What a directory is recognised by, and up to where it was read.
+/// Identity of a directory, and the position up to which it was read.
 #[derive(Debug)]
 struct Place {
     identity: Identity,
@@ -55,7 +55,7 @@ pub struct Jobs {
     closed: Vec<Closed>,
     /// The newest ones.
     last: VecDeque<Job>,
-    /// How many are open at either end.
+    /// Number of open ones at either end.
     open: usize,
     /// The directory that was done last, and its depth, where the next one is closed.
     done: Option<(OwnedFd, usize)>,
@@ -67,7 +67,7 @@ impl Jobs {
         Self { first: VecDeque::new(), closed: Vec::new(), last: VecDeque::new(), open, done: None }
     }
 
-    /// Whether there is nothing to do.
+    /// True if there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.last.is_empty() && self.closed.is_empty() && self.first.is_empty()
     }

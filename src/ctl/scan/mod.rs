@@ -26,7 +26,7 @@ use crate::manifest::coverage::Type;
 use crate::sys::walk;
 use crate::text::problem::Result;
 
-/// What could not be looked into is named so many times, and then only counted.
+/// Most paths that could not be read and are listed; further ones are counted.
 const UNREAD: usize = 1000;
 
 /// A name that [`rules::Rule::Named`] is about, and is no directory.
@@ -68,23 +68,23 @@ pub enum Fate {
     Unkept,
 }
 
-/// What to look at, and how.
+/// Scope and options of a scan.
 pub struct Scan<'a> {
     /// The root that the rules' paths begin at.
     pub root: BorrowedFd<'a>,
-    /// How paths are shown: what stands before them.
+    /// Prefix of paths in output.
     pub prefix: &'a str,
     /// The rules.
     pub rules: &'a Rules,
-    /// Whether what is throw-away is listed, too.
+    /// True if what is throw-away is listed, too.
     pub all: bool,
-    /// Whether entries count only where they are mounted: on a root that the next boot empties.
+    /// True if entries count only where they are mounted: on a root that the next boot empties.
     pub built: bool,
     /// So many single files of a directory that is shared by many get lines of their own, where no pattern is for all of them.
     pub singles: usize,
-    /// Whether empty lock files are throw-away.
+    /// True if empty lock files are throw-away.
     pub locks: bool,
-    /// What symbolic links of the system begin with.
+    /// Prefixes of the targets of the system's symbolic links.
     pub system_links: &'a [&'a str],
     /// Decides about what [`rules::Rule::Named`] is about.
     pub named: &'a (dyn Fn(&Named<'_>) -> Fate + Sync),
@@ -99,22 +99,22 @@ impl fmt::Debug for Scan<'_> {
     }
 }
 
-/// What was found.
+/// Findings.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// The lines, in no order.
     pub rows: Vec<Row>,
-    /// What could not be looked into, and why.
+    /// Paths that could not be read, and why.
     pub unread: Vec<(Vec<u8>, String)>,
-    /// How many of these there are.
+    /// Number of these.
     pub unread_count: u64,
-    /// How many throw-away places were passed over.
+    /// Number of disposable paths that were passed over.
     pub passed_over: u64,
     /// Why nothing of the path that was asked for is listed; empty where it was looked at.
     pub elsewhere: String,
 }
 
-/// What all threads add to.
+/// Common results of all threads.
 #[derive(Debug, Default)]
 struct Results {
     seen: Mutex<Seen>,
@@ -142,7 +142,7 @@ impl Results {
         change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether this is the first name of a file that has several.
+    /// True if this is the first name of a file that has several.
     fn is_first(&self, device: u64, inode: u64, names: u32) -> bool {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rest) = links.get_mut(&(device, inode)) {
@@ -157,21 +157,21 @@ impl Results {
     }
 }
 
-/// How many files this process may have open: as many as it is allowed to allow itself.
+/// Limit of open files: the soft limit is raised to the hard one.
 fn descriptors() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Where that is denied, the limit stays as it was.
+    // If that is denied, the limit stays as it was.
     let _ = setrlimit(Resource::Nofile, limit);
     let limit = getrlimit(Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// How many threads work, and how many directories each may have open at either end of its way down.
+/// Number of threads, and of directories that each may have open at either end of its way down.
 fn share(descriptors: usize) -> (usize, usize) {
-    /// What is open beside directories of the walk.
+    /// Open files besides directories of the walk.
     const OTHERS: usize = 16;
-    /// What each thread has open beside its way: the directory that it reads, one in it, the last one, one that it gives away.
+    /// Open files of each thread besides its way: the directory that it reads, one in it, the last one, one that it gives away.
     const AT_WORK: usize = 5;
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let free = descriptors.saturating_sub(OTHERS);

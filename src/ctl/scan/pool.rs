@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 pub struct Pool<T> {
     queue: Mutex<Queue<T>>,
     wake: Condvar,
-    /// How many wait for work, less what is there for them.
+    /// Number of waiting threads, less the jobs that are there for them.
     hungry: AtomicUsize,
     workers: usize,
 }
@@ -32,7 +32,7 @@ pub fn run<T: Send>(workers: usize, first: T, work: impl Fn(&Pool<T>) + Sync) {
 }
 
 impl<T> Pool<T> {
-    /// Whether somebody waits for work.
+    /// True if somebody waits for work.
     pub fn is_hungry(&self) -> bool {
         self.hungry.load(Ordering::Relaxed) > 0
     }

@@ -1,11 +1,11 @@
-//! What is known of paths before a walk, in a form that a walk follows one name at a time.
+//! Rules for paths, in a form that a walk follows one name at a time.
 
 use std::collections::BTreeMap;
 
 use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind};
 
-/// What a rule says of a path.
+/// Verdict of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// It is shared by many, so that one names what is in it, and never itself.
@@ -26,7 +26,7 @@ pub enum Rule {
     Disk,
 }
 
-/// What all rules together say of one path.
+/// Verdict of all rules on one path.
 #[derive(Debug, Clone, Copy, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "several rules may speak of one path")]
 pub struct Verdict {
@@ -42,11 +42,11 @@ pub struct Verdict {
     pub system: bool,
     /// [`Rule::Disk`]
     pub disk: bool,
-    /// Whether it is throw-away; none where no rule says so or otherwise.
+    /// True if it is disposable; none if no rule decides.
     pub throw_away: Option<bool>,
 }
 
-/// Where a walk is among the rules: those that may still say something of what lies below.
+/// Rules that may apply below the current directory of a walk.
 pub type State = Box<[usize]>;
 
 /// The rules.
@@ -59,7 +59,7 @@ pub struct Rules {
     count: usize,
 }
 
-/// What is known of a directory, or of several that a pattern matches.
+/// Rules of a directory, or of several that a pattern matches.
 #[derive(Debug, Default)]
 struct Branch {
     names: BTreeMap<Box<[u8]>, usize>,
@@ -174,13 +174,13 @@ impl Rules {
         self.count += 1;
     }
 
-    /// Where a walk of `/` begins.
+    /// Start of a walk of `/`.
     #[must_use]
     pub fn start(&self) -> (State, Verdict) {
         (Box::new([0]), self.verdict(&[0], b""))
     }
 
-    /// What is known of a name in a directory, and of what lies below it.
+    /// Verdict on a name in a directory, and rules for the paths below it.
     #[must_use]
     pub fn step(&self, state: &[usize], name: &[u8]) -> (State, Verdict) {
         let mut next = Vec::new();
@@ -193,7 +193,7 @@ impl Rules {
         (next.into(), verdict)
     }
 
-    /// What the rules say of one path, without what they say of those above it.
+    /// Verdict of the rules on one path, without those on the paths above it.
     #[cfg(test)]
     fn verdict_of(&self, path: &str) -> Verdict {
         let (mut state, mut verdict) = self.start();

@@ -1,4 +1,4 @@
-//! Where a walk starts: the path that was asked for, unless all of it is left out.
+//! Start of a walk: the requested path, unless all of it is left out.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -71,12 +71,12 @@ pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Optio
     }
     let place = Place { path: if at.is_empty() { b"/".to_vec() } else { at }, parent: None, throw_away, etc };
     let group = group(place, state, verdict, &stat);
-    // What is in the path that was asked for is wanted in parts.
+    // The contents of the requested path are wanted in parts.
     let group = Arc::new(Group { shared: true, ..group });
     Ok(Some(Dir { fd, depth: 0, group, own: true, throw_away, mount, only }))
 }
 
-/// What is to be said of a name on another file system.
+/// Warning for a name on another file system.
 fn mounted(dir: BorrowedFd<'_>, name: &CStr) -> String {
     let fd = fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
     match fd.ok().and_then(|fd| mountinfo::of(fd.as_fd()).ok()) {

@@ -25,7 +25,7 @@ pub struct Worker<'a> {
     pool: &'a Pool<Job>,
     jobs: Jobs,
     buffer: Vec<MaybeUninit<u8>>,
-    /// Where the root is, seen from this process.
+    /// Path of the root, seen from this process.
     home: Vec<u8>,
 }
 
@@ -218,9 +218,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Whether a name, which the manifest has for files, is an entry's. What is on no store yet gets a row.
+    /// True if a name, which the manifest has for files, is an entry's. What is on no store yet gets a row.
     fn is_kept(&self, dir: &Dir, name: &CStr) -> bool {
-        // What cannot be looked at is told with everything else.
+        // Paths that cannot be read are reported with all others.
         let Ok(stat) = look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
         if stat.stx_mnt_id != dir.mount {
             return true;
@@ -238,7 +238,7 @@ impl<'a> Worker<'a> {
         fate != Fate::Unkept
     }
 
-    /// Whether a link is one that the system made.
+    /// True if a link is one that the system made.
     fn is_systems(&self, dir: &Dir, name: &CStr) -> bool {
         let mut target = [MaybeUninit::<u8>::uninit(); 64];
         // As much of the target as fits, which is enough.
@@ -284,7 +284,7 @@ impl<'a> Worker<'a> {
             return if above.etc { kept() } else { None };
         }
         let throw_away = verdict.throw_away.unwrap_or(dir.throw_away);
-        // What is not throw-away may lie in what is.
+        // A path to keep may lie in a disposable one.
         if throw_away && !self.scan.all {
             self.results.with(|seen| seen.passed_over += u64::from(!dir.throw_away));
             if state.is_empty() {
@@ -348,19 +348,19 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Whether an empty file of this name is a lock.
+/// True if an empty file of this name is a lock.
 fn is_lock(name: &[u8]) -> bool {
     matches!(name, b"lock" | b"LOCK") || name.ends_with(b".lock") || name.ends_with(b".lck")
 }
 
-/// What one look at a directory came to.
+/// Result of reading a directory.
 #[derive(Default)]
 struct Sum {
     totals: Totals,
     singles: Vec<Row>,
     kept: bool,
     others: bool,
-    /// Whether a pattern `*` would bring something else, or not all of it.
+    /// True if a pattern `*` would bring something else, or not all of it.
     mixed: bool,
     passed_over: u64,
 }

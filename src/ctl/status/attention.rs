@@ -1,4 +1,4 @@
-//! What needs attention, the gravest first, and what to do about it.
+//! Problems by severity, and their remedies.
 
 use serde::Serialize;
 
@@ -10,11 +10,11 @@ use crate::text::escape;
 /// One thing that needs attention.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Concern {
-    /// What kind of thing it is, or how an entry stands.
+    /// Kind of the subject, or state of an entry.
     pub kind: String,
-    /// What it is about.
+    /// Its subject.
     pub at: String,
-    /// What is wrong with it.
+    /// Its cause.
     pub what: String,
 }
 
@@ -83,7 +83,7 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
             format!("it is root's alone, and waits for {}", owner(pending)),
         ));
     }
-    // What is named is an entry.
+    // The subject is an entry.
     for one in status.since.adopted.iter().filter(|one| !one.named) {
         let what = if one.mounted {
             "the configuration does not name it, so the next boot is without it"
@@ -95,7 +95,7 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
     all
 }
 
-/// What to do about the errors that a file system has recorded.
+/// Remedy for errors that a file system has recorded.
 fn remedy(found: &Filesystem) -> String {
     match found.fstype.as_str() {
         // It is checked while it is mounted, and counts on until it is told to begin anew.
@@ -107,7 +107,7 @@ fn remedy(found: &Filesystem) -> String {
     }
 }
 
-/// Whether a message of a run begins with what it is about.
+/// True if a message of a run begins with what it is about.
 pub fn is_about(message: &str, at: &str) -> bool {
     let message = message.strip_prefix("store ").unwrap_or(message);
     message.strip_prefix(&*escape::name(at)).is_some_and(|rest| rest.starts_with([':', ' ']))
@@ -119,7 +119,7 @@ fn owner(pending: &crate::runtime::report::Pending) -> String {
     named.collect::<Vec<_>>().join(" and ")
 }
 
-/// What to do, in the order in which to do it. `checked` is what `--check` says.
+/// Remedies in the order to follow. `checked` has those of `--check`.
 pub fn next(status: &Status, last: Option<&Run>, checked: &[String]) -> Vec<String> {
     let mut next = Vec::new();
     let mut say = |words: &str| {

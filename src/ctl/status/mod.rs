@@ -78,7 +78,7 @@ Files:
 
 Exit status: 0 all is well; 1 something needs attention, also where the system was not booted with imp-mount; 2 it could not look: there is no manifest to go by, or nothing that this user may see";
 
-/// How all of it stands.
+/// Overall state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Standing {
@@ -95,21 +95,21 @@ enum Standing {
 pub struct Status {
     /// The version of this form.
     version: u32,
-    /// Where the root is, seen from here.
+    /// Path of the root, seen from this process.
     sysroot: String,
-    /// How all of it stands.
+    /// Overall state.
     standing: Standing,
     /// Why that is not known; empty where it is.
     unknown: String,
-    /// What needs attention, the gravest first.
+    /// Problems, the gravest first.
     attention: Vec<Concern>,
-    /// What to do, in the order in which to do it.
+    /// Remedies, in the order to follow.
     next: Vec<String>,
-    /// What runs heeded on the kernel command line, until the next boot.
+    /// Kernel arguments that runs followed, until the next boot.
     words: Vec<String>,
-    /// What the boot came to.
+    /// Result of the boot.
     boot: Option<Boot>,
-    /// What changed since.
+    /// Changes since then.
     since: Since,
     /// The root.
     root: Option<Volume>,
@@ -119,9 +119,9 @@ pub struct Status {
     entries: Vec<Checked>,
     /// Those of them, and those stores, that this user may not look at.
     unseen: Vec<AbsPath>,
-    /// What waits for its owner to exist.
+    /// Files and directories whose owner does not exist yet.
     pending: Vec<Pending>,
-    /// What is no problem, but should be known.
+    /// Notes.
     notes: Vec<String>,
 }
 
@@ -223,7 +223,7 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
     Ok((status, blind))
 }
 
-/// What a problem is about, and the rest of it.
+/// Subject of a problem, and the rest of its text.
 fn without_place(mut problem: Problem) -> (String, String) {
     let at = std::mem::take(&mut problem.at);
     (at, problem.to_string())
@@ -245,7 +245,7 @@ fn manifest(
     Ok((None, Some(problem.remedy("name a manifest with --manifest"))))
 }
 
-/// What the kernel command line says to us.
+/// Arguments of imp-mount on the kernel command line.
 fn words(options: &Options, notes: &mut Vec<String>) -> Words {
     match std::fs::read(&options.cmdline) {
         Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
@@ -280,7 +280,7 @@ fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
     stores.chain(entries).collect()
 }
 
-/// How an entry stands, as JSON has it.
+/// State of an entry, as in JSON.
 fn label(health: Health) -> String {
     let value = serde_json::to_value(health).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! What `impctl status` prints for people: what is wrong first, with what to do; then the rest in few lines.
+//! Text output of `impctl status`: problems with their remedies, then the rest in few lines.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::text::escape::{self, Page};
 
 /// So many things that need attention are named.
 const NAMED: usize = 20;
-/// Where the words after a heading begin.
+/// Column of the text after a heading.
 const INDENT: usize = 9;
 
 /// For a terminal of so many columns.
@@ -37,7 +37,7 @@ pub fn text(status: &Status, width: Option<usize>) -> Page {
         fact("words", &format!("{}, until the next boot", status.words.join(" ")));
     }
     for warning in status.boot.iter().flat_map(|boot| &boot.warnings) {
-        // What it came to is said already.
+        // The result is printed above.
         if !status.attention.iter().any(|one| is_about(warning, &one.at)) {
             fact("warning", warning);
         }
@@ -135,7 +135,7 @@ fn took(microseconds: u64) -> String {
     }
 }
 
-/// How long ago something was, from microseconds since the start of the system.
+/// Age of a time in microseconds since the start of the system.
 fn ago(started: u64) -> String {
     let seconds = |microseconds: u64| (microseconds / 1_000_000).cast_signed();
     match age(seconds(started), seconds(report::uptime())) {
@@ -183,7 +183,7 @@ fn table_of(volumes: &[&Volume]) -> Table {
     table
 }
 
-/// What happened since the boot; none where nothing did.
+/// Changes since the boot, if there are any.
 fn since(status: &Status) -> Option<Table> {
     let columns = [Column { title: "WHEN", right: true, optional: true }];
     let mut table = Table::new(&columns, "SINCE THE BOOT");

@@ -1,4 +1,4 @@
-//! What changed since the boot: later runs, what was adopted, and what stands otherwise than the last run left it.
+//! Changes since the boot: later runs, adopted paths, and entries in another state than the last run left.
 
 use std::os::fd::AsFd;
 
@@ -16,20 +16,20 @@ use crate::plan::Plan;
 use crate::runtime::report::{Outcome, Report, Run, State};
 use crate::sys::walk::{self, Mounts};
 
-/// What the boot came to: the runs before the system itself ran, in its initrd.
+/// Result of the boot: the runs in the initrd.
 #[derive(Debug, Serialize)]
 pub struct Boot {
-    /// How the last of them ended.
+    /// Outcome of the last of them.
     pub outcome: Outcome,
     /// Microseconds from the start of the system to that of the first.
     pub started: u64,
-    /// How many microseconds they took, all together.
+    /// Microseconds of all of them.
     pub duration: u64,
-    /// How many entries and guards they put in place.
+    /// Number of entries and guards that they put in place.
     pub placed: usize,
-    /// What failed in the last of them.
+    /// Failures of the last of them.
     pub failures: Vec<String>,
-    /// What else should be known of them.
+    /// Warnings of them.
     pub warnings: Vec<String>,
 }
 
@@ -51,31 +51,31 @@ impl Boot {
     }
 }
 
-/// What changed since the boot.
+/// Changes since the boot.
 #[derive(Debug, Default, Serialize)]
 pub struct Since {
     /// The runs on the running system, oldest first.
     pub runs: Vec<Run>,
-    /// What `impctl adopt` brought.
+    /// Paths that `impctl adopt` copied.
     pub adopted: Vec<Adopted>,
-    /// What the manifest names, and no run has heard of.
+    /// Entries of the manifest that no run knew.
     pub added: Vec<AbsPath>,
-    /// What a run put in place, and the manifest names no more.
+    /// Entries in place that the manifest has no more.
     pub removed: Vec<Removed>,
-    /// What stands otherwise than the last run left it.
+    /// Entries in another state than the last run left.
     pub changed: Vec<Changed>,
 }
 
 /// Something that was adopted.
 #[derive(Debug, Serialize)]
 pub struct Adopted {
-    /// Where it is.
+    /// Its path.
     pub target: AbsPath,
-    /// Where it is kept.
+    /// Its path on the store.
     pub source: AbsPath,
-    /// Whether it is still mounted.
+    /// True if it is still mounted.
     pub mounted: bool,
-    /// Whether the manifest names it by now.
+    /// True if the manifest names it by now.
     pub named: bool,
     /// The line of NixOS that keeps it; empty where it cannot be looked at.
     pub nix: String,
@@ -84,7 +84,7 @@ pub struct Adopted {
 /// Something that is no longer named.
 #[derive(Debug, Serialize)]
 pub struct Removed {
-    /// Where it is.
+    /// Its path.
     pub target: AbsPath,
     /// Why it is still there, as far as a run knows.
     pub why: String,
@@ -93,11 +93,11 @@ pub struct Removed {
 /// Something that is otherwise now.
 #[derive(Debug, Serialize)]
 pub struct Changed {
-    /// Where it is.
+    /// Its path.
     pub target: AbsPath,
-    /// What the last run made of it.
+    /// Its state after the last run.
     pub was: State,
-    /// How it stands.
+    /// Its state now.
     pub is: Status,
 }
 
@@ -141,7 +141,7 @@ impl Since {
             let (there, kept) = (look(&target), look(&source));
             let mounted = match (&there, &kept) {
                 (Some(there), Some(kept)) => there.identity() == kept.identity(),
-                // Where one of them cannot be looked at.
+                // If one of them cannot be read.
                 _ => mounts.iter().any(|mount| mount.point == target.as_str()),
             };
             let stores = plan.map(|plan| plan.manifest.stores.as_slice()).unwrap_or_default();
@@ -162,7 +162,7 @@ impl Since {
     }
 }
 
-/// Whether the manifest names a path, or a directory which has in it what is kept at `source`.
+/// True if the manifest names a path, or a directory which has in it what is kept at `source`.
 fn keeps(plan: &Plan<'_>, target: &AbsPath, kind: Kind, source: &AbsPath) -> bool {
     let what = if kind == Kind::Directory { Type::Directory } else { Type::File };
     plan.item_for(target, kind).is_some()
@@ -172,7 +172,7 @@ fn keeps(plan: &Plan<'_>, target: &AbsPath, kind: Kind, source: &AbsPath) -> boo
         })
 }
 
-/// Whether an entry still stands as a run left it. Whose its source is, and its mode, may have been so before the run.
+/// True if an entry still stands as a run left it. Whose its source is, and its mode, may have been so before the run.
 fn agree(was: State, is: Status) -> bool {
     match was {
         State::Mounted | State::Linked | State::Copied | State::Absent => {

@@ -1,4 +1,4 @@
-//! How much is left of a file system, and whether it is well.
+//! Free space and recorded errors of a file system.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -16,14 +16,14 @@ use crate::sys::walk::{self, Mounts};
 /// The root or a store.
 #[derive(Debug, Serialize)]
 pub struct Volume {
-    /// What `--check` finds of it.
+    /// Finding of `--check`.
     #[serde(flatten)]
     pub filesystem: Filesystem,
-    /// How many bytes more a user may write.
+    /// Bytes available to users.
     pub available: u64,
-    /// Whether nothing can be written to it.
+    /// True if nothing can be written to it.
     pub read_only: bool,
-    /// How many errors it has recorded; none where the file system keeps no count, or it cannot be read.
+    /// Number of errors that it has recorded; none where the file system keeps no count, or it cannot be read.
     pub errors: Option<u64>,
 }
 
@@ -47,13 +47,13 @@ impl Volume {
         volume
     }
 
-    /// Whether it is there.
+    /// True if it is there.
     pub fn is_mounted(&self) -> bool {
         !self.filesystem.source.is_empty()
     }
 }
 
-/// What the kernel's file system says in /sys: ext4 since its last fsck, btrfs for each of its devices since they were reset.
+/// Error counters in /sys: ext4 since its last fsck, btrfs for each of its devices since they were reset.
 fn errors(filesystem: &Filesystem) -> Option<u64> {
     let device = fs::canonicalize(&filesystem.source).ok()?;
     let device = device.file_name()?;

@@ -1,4 +1,4 @@
-//! How impctl ends, and how it writes.
+//! Exit status and output of impctl.
 
 use std::fs::Permissions;
 use std::io::{self, ErrorKind, Write};
@@ -14,11 +14,11 @@ use crate::text::problem::{Problem, describe_io};
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
 pub enum Failure {
-    /// What was asked for cannot be; said in full.
+    /// The request was refused; the reason was printed.
     Refused(Vec<Problem>),
     /// It could not even be tried.
     Unable(Problem),
-    /// What was looked for is there, and was said.
+    /// Findings exist, and were printed.
     Found,
 }
 
@@ -66,7 +66,7 @@ pub fn json(value: &impl Serialize) -> Result<Page, Failure> {
     escape::json(value).map_err(|error| Failure::Unable(Problem::new(error.to_string())))
 }
 
-/// What became of writing to standard output. Whoever closes the pipe has seen enough; the exit code tells the rest.
+/// Result of writing to standard output. A closed pipe is no failure; the exit status tells the rest.
 pub fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -24,7 +24,7 @@ impl Progress {
         self.0.inc(bytes);
     }
 
-    /// What is done now.
+    /// The current step.
     pub fn say(&self, what: &str) {
         self.0.set_message(what.to_owned());
     }

@@ -1,4 +1,4 @@
-//! What impctl writes for people: sizes and ages in few letters, tables that fit the terminal, and colour where it is
+//! Text for people: sizes and ages in few letters, tables that fit the terminal, and colour where it is
 //! wanted (on a terminal, and not with `NO_COLOR`).
 
 use std::env;
@@ -10,11 +10,11 @@ use unicode_width::UnicodeWidthStr;
 use crate::ctl::ui::output::{Failure, written};
 use crate::text::escape::{self, Page};
 
-/// What stands above a table.
+/// Heading of a table.
 pub const HEADING: Style = Style::new().bold();
-/// What need not be read.
+/// Details.
 pub const FAINT: Style = Style::new().dimmed();
-/// What is meant to be seen.
+/// Emphasis.
 pub const ALERT: Style = anstyle::AnsiColor::Yellow.on_default();
 
 /// Writes text to standard output; its styles go only where they are wanted.
@@ -34,7 +34,7 @@ fn in_style(style: Style, text: &str) -> String {
     format!("{style}{}{style:#}", escape::line(text))
 }
 
-/// How many columns the terminal has: what `COLUMNS` says, else what the terminal does. None where nobody looks, so that nothing
+/// Columns of the terminal: `COLUMNS`, else the terminal's answer. None without a terminal, so that nothing
 /// is left out in a pipe.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "nothing is written")]
@@ -90,7 +90,7 @@ pub fn count(value: u64, one: &str) -> String {
     format!("{} {one}{plural}", number(value))
 }
 
-/// How long ago something was, from seconds since 1970: `now`, `3 min`, `5 h`, `2 days`, `7 months`, `3 years`.
+/// Age of a time in seconds since 1970: `now`, `3 min`, `5 h`, `2 days`, `7 months`, `3 years`.
 #[must_use]
 pub fn age(then: i64, now: i64) -> String {
     const STEPS: [(i64, &str); 5] =
@@ -109,11 +109,11 @@ pub fn age(then: i64, now: i64) -> String {
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
-    /// What stands above it.
+    /// Its heading.
     pub title: &'static str,
-    /// Whether it is a number.
+    /// True if it is a number.
     pub right: bool,
-    /// Whether a narrow terminal does without it; the last such column goes first.
+    /// True if a narrow terminal does without it; the last such column goes first.
     pub optional: bool,
 }
 

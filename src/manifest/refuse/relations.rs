@@ -1,10 +1,10 @@
-//! What cannot be beside something else: targets, sources and stores that are in each other's way.
+//! Conflicts between targets, sources and stores.
 
 use super::super::{AbsPath, Kind, Manifest, Method, Store};
 use super::{Findings, Place, forbidden};
 
 impl Findings<'_> {
-    /// Where the targets are in each other's way, or in that of a store. They are in path order.
+    /// Conflicts between targets, or between a target and a store. They are in path order.
     pub fn targets(&mut self) {
         let entries = &self.manifest.entries;
         // The entries that are above the one looked at.
@@ -54,7 +54,7 @@ impl Findings<'_> {
         self.say(Place::Entry(index), what, remedy);
     }
 
-    /// Whether something can be mounted at a target at all.
+    /// Targets on which nothing can be mounted.
     fn target(&mut self, place: Place, target: &AbsPath) {
         if target.is_root() {
             self.say(place, "/ itself cannot be an entry", "name the directories below it that persist");

@@ -6,7 +6,7 @@ use crate::manifest::device::device_path;
 use crate::text::escape;
 use crate::text::problem::Problem;
 
-/// What chown(2) takes for "leave it as it is".
+/// Id that chown(2) reads as "unchanged".
 const NO_ID: u32 = u32::MAX;
 /// No system fits into less: the suffix was forgotten.
 const LEAST_BYTES: u64 = 1 << 20;
@@ -14,7 +14,7 @@ const LEAST_BYTES: u64 = 1 << 20;
 const LEAST_INODES: u64 = 1000;
 /// The longest text that fsconfig(2) takes.
 const FSCONFIG_MAX: usize = 255;
-/// What stands in front of a device's name when it is no path.
+/// Prefixes of device tags, as in fstab(5).
 const TAGS: [&str; 4] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="];
 
 /// Options of the root's file system that are no mount flags: tmpfs(5), as of Linux 6.18, and what every file system has.
@@ -49,7 +49,7 @@ fn problem(what: impl Into<String>, remedy: &str) -> Problem {
     Problem::new(what).remedy(remedy)
 }
 
-/// What is wrong with a root.
+/// Errors in a root.
 pub fn root(root: &Root) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(size) = &root.size {
@@ -123,7 +123,7 @@ fn amount(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// What is wrong with a store, other than its path.
+/// Errors in a store, except for its path.
 pub fn store(store: &Store) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(device) = &store.device {
@@ -187,7 +187,7 @@ fn long_options(options: &[String]) -> Vec<Problem> {
     problems
 }
 
-/// What is wrong with an owner; `prefix` stands before its keys.
+/// Errors in an owner; `prefix` precedes its keys.
 pub fn owner(prefix: &str, owner: &Owner, ids: &Ids) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (key, id, table) in [("user", &owner.user, &ids.users), ("group", &owner.group, &ids.groups)] {
@@ -221,7 +221,7 @@ fn bits(prefix: &str, mode: u16) -> Option<Problem> {
         .then(|| problem(format!("`{prefix}mode`: {mode:o} is above 07777, the highest mode"), ""))
 }
 
-/// What is wrong with a line of a table of ids.
+/// Errors in a line of a table of ids.
 pub fn table_line(table: &str, name: &str, number: u32) -> Vec<Problem> {
     let shown = escape::name(name);
     let why = self::name(name).map(|why| format!("`{table}`: `{shown}` is no name: it {why}"));

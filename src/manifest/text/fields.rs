@@ -7,14 +7,14 @@ use crate::text::escape;
 use crate::text::json::Value;
 use crate::text::problem::Problem;
 
-/// How alike two keys must be (Jaro-Winkler) for the one to be taken for a misspelling of the other.
+/// Least similarity (Jaro-Winkler) at which a key is suggested for an unknown one.
 const ALIKE: f64 = 0.8;
 
 /// An object that is being read.
 pub struct Fields<'v, 'p> {
     /// The place in the manifest, for messages.
     at: String,
-    /// What the keys are preceded by in messages, such as `parents.`.
+    /// Prefix of the keys in messages, such as `parents.`.
     prefix: &'static str,
     members: &'v [(String, Value)],
     /// Every key that was read so far: the ones that may be there.
@@ -74,7 +74,7 @@ impl<'v, 'p> Fields<'v, 'p> {
             .filter(|value| **value != Value::Null)
     }
 
-    /// Whether a key is there, and not null.
+    /// True if a key is there, and not null.
     pub fn has(&self, key: &str) -> bool {
         self.members.iter().any(|(name, value)| name == key && *value != Value::Null)
     }
@@ -154,7 +154,7 @@ impl<'v, 'p> Fields<'v, 'p> {
         list.unwrap_or_default()
     }
 
-    /// How many values a key's list has, whatever they are.
+    /// Number of values in a key's list, of any type.
     pub fn length(&self, key: &str) -> usize {
         let list = self.members.iter().find(|(name, _)| name == key);
         if let Some((_, Value::List(values))) = list { values.len() } else { 0 }

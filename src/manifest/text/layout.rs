@@ -1,4 +1,4 @@
-//! Where the system's own file systems are: what an entry that does not say when it is mounted is told by.
+//! File systems of the host; they give an entry its default `phase`.
 //!
 //! Only the text form has it. The compiled one says of each entry what follows from it.
 
@@ -21,7 +21,7 @@ pub struct Layout {
 struct FileSystem {
     path: AbsPath,
     fstype: Option<String>,
-    /// Whether the initrd mounts it, and not the running system.
+    /// True if the initrd mounts it, and not the running system.
     in_initrd: bool,
 }
 
@@ -47,7 +47,7 @@ impl Layout {
         } else if self.etc_overlay && target.as_str().starts_with("/etc/") {
             Phase::Etc
         } else if target.as_str() == "/nix" {
-            // What is to be booted is in /nix/store.
+            // The system to boot is in /nix/store.
             Phase::Early
         } else {
             Phase::Boot

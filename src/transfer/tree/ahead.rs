@@ -36,7 +36,7 @@ impl Walk<'_, '_> {
         if !stat.is_file() || stat.size() == 0 || is_linked || stat.mount_id() != self.mount {
             return Ok(false);
         }
-        // What differs, and what cannot be compared, is found once more and said.
+        // Differences, and failures to compare, are found once more and reported then.
         let ignore = Ignore { seals: to.private };
         let Ok(Ok(alike)) = Alike::new((from, &stat), (to.name, &there), ignore) else { return Ok(false) };
         alike.read_ahead();

@@ -28,11 +28,11 @@ pub struct Found<'f> {
     pub stat: &'f Stat,
     /// Those of the file at the destination, if there is one.
     pub there: Option<&'f Stat>,
-    /// How it stands there.
+    /// Its state there.
     pub state: State,
-    /// Whether it is missing there, and another hard link of it is not.
+    /// True if it is missing there, and another hard link of it is not.
     pub linked: bool,
-    /// Whether it is a directory, and the one at the destination shows what is in it to others than this one does.
+    /// True if it is a directory, and the one at the destination shows what is in it to others than this one does.
     pub exposed: bool,
     /// The file.
     pub from: Name<'f>,
@@ -43,7 +43,7 @@ pub struct Found<'f> {
 /// Hard links at the destination: for a file of the source the identity of its copy, and the path of that below [`Transfer::base`](super::Transfer::base).
 pub type Links = HashMap<Identity, (Identity, Vec<u8>)>;
 
-/// What is done about a file.
+/// Action for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// Nothing; of a directory the content is not looked at.

@@ -21,7 +21,7 @@ use crate::transfer::staging::key;
 pub(super) struct Made {
     /// The open staging directory, and the name in it, of one that is not in its place yet.
     pub(super) staged: Option<(OwnedFd, CString)>,
-    /// Whether this run made it.
+    /// True if this run made it.
     pub(super) fresh: bool,
 }
 
@@ -98,7 +98,7 @@ impl Walk<'_, '_> {
         Ok(Made { staged: Some((dir, key)), fresh })
     }
 
-    /// Whether the copy that an earlier run left is complete. What it has may not have reached the disk: all of it is compared.
+    /// True if the copy that an earlier run left is complete. What it has may not have reached the disk: all of it is compared.
     fn is_whole(&mut self, from: (Name<'_>, &Stat), left: (Name<'_>, &Stat)) -> Result<bool, Errno> {
         if self.transfer.links.contains_key(&from.1.identity()) || left.1.links() > 1 {
             return Ok(false);
