@@ -1,0 +1,18 @@
+# What `nixos-anywhere --vm-test` runs for the example host: the name of the system that it installs, with all that this system is
+# made of. `disko` is its source. The machine that installs is not looked at, as it has nothing of this module.
+{ nixpkgs, disko }:
+let
+  example = ../../nixos-module/examples/cassie-box;
+  inherit
+    (import ./host.nix { inherit nixpkgs; } [
+      (disko + "/module.nix")
+      example
+      (example + "/disko.nix")
+    ])
+    config
+    ;
+  script = config.system.build.installTest.config.testScript {
+    nodes = throw "the machine that installs was looked at";
+  };
+in
+builtins.head (builtins.match ".*--set [^ ]*/[a-z0-9]*-(nixos-system-[a-z-]*)-.*" script)
