@@ -6,10 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::place::occupied;
-use super::removed;
-use super::worker::Worker;
-use crate::manifest::AbsPath;
 use crate::manifest::options::BindOptions;
 use crate::runtime;
 use crate::sys::mount_api;
@@ -85,12 +81,6 @@ fn path(name: &str) -> String {
     format!("{}/guard/{name}", runtime::DIRECTORY)
 }
 
-/// Tells if a mount is a guard.
-#[must_use]
-pub fn is_one(worker: &Worker<'_, '_>, stat: &Stat) -> bool {
-    stat.is_mount_root() && worker.guard.identities().contains(&Some(stat.identity()))
-}
-
 /// Tells if something may be an empty file or directory as a run makes it to mount on: mode 000 guards it should the mount go away. A
 /// setgid directory above passes that one bit on.
 #[must_use]
@@ -112,52 +102,4 @@ pub fn covered(dir: BorrowedFd<'_>, name: &str) -> Option<(OwnedFd, OwnedFd, Sta
     let place = walk::look(dir.as_fd(), name, Mounts::Enter).ok()?;
     let stat = walk::stat(place.as_fd()).ok()?;
     Some((dir, place, stat))
-}
-
-/// Takes away the guard of an earlier run that is mounted at a target.
-pub fn remove(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
-    let failed = |errno| Problem::os("cannot take the guard away", errno);
-    while let Some((dir, stat)) = worker.look(target)?.filter(|(_, stat)| is_one(worker, stat)) {
-        worker.target.forget(target.as_str());
-        let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
-        mount_api::detach(mount.as_fd()).map_err(failed)?;
-        worker.unguarded.push((target.clone(), stat.is_dir()));
-    }
-    Ok(())
-}
-
-/// Makes room for a link or a copy, or for nothing at all: takes away a guard and the empty place that it is, or was, mounted on. A place
-/// without a guard counts only on the root itself, where no run has recorded a version of it.
-pub fn make_room(worker: &mut Worker<'_, '_>, target: &AbsPath, what: &str) -> Result<()> {
-    if worker.tree.is_new() {
-        return Ok(());
-    }
-    // An error of this look comes up again, and is said, where the entry is placed.
-    let Ok(Some((dir, stat))) = worker.look(target) else { return Ok(()) };
-    if is_one(worker, &stat) {
-        if let Some((_, place, stat)) = covered(dir.as_fd(), target.name())
-            && !is_place(place.as_fd(), &stat)
-        {
-            return Err(occupied(&stat, what));
-        }
-        remove(worker, target)?;
-    } else {
-        let is_known = worker.previous.entry(target).is_some_and(|entry| entry.versions.is_some());
-        let is_on_root = worker.tree.mount_id()? == stat.mount_id();
-        if is_known || !is_on_root || stat.uid() != 0 {
-            return Ok(());
-        }
-    }
-    worker.target.forget(target.as_str());
-    removed::remove_placeholder(worker, target)
-}
-
-/// Mounts the guard again that was taken away from a target.
-pub fn put_back(worker: &mut Worker<'_, '_>, target: &AbsPath, directory: bool) -> Result<()> {
-    if worker.look(target)?.is_some_and(|(_, stat)| is_one(worker, &stat)) {
-        return Ok(());
-    }
-    let node = walk::again(worker.guard.node(directory)?)
-        .map_err(|errno| Problem::os("cannot put the guard back", errno))?;
-    removed::mount_again(worker, (target, directory), node.as_fd(), Guard::OPTIONS)
 }

@@ -1,11 +1,13 @@
 //! Doing a plan: the root, the stores, the entries, and the report of it all.
 
+mod entries;
 pub mod guard;
 mod held;
 pub mod judge;
 pub mod matches;
 pub mod owner;
 pub mod place;
+pub mod placeholder;
 pub mod removed;
 pub mod root;
 pub mod source;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
+use super::placeholder::occupied;
 use super::source::Source;
 use super::target::Spot;
 use super::worker::{Worker, opened};
@@ -252,18 +253,6 @@ pub fn verify((dir, name): (BorrowedFd<'_>, &str), source: &Stat) -> Result<()> 
         return Ok(());
     }
     Err(Problem::new("it was mounted, but something else is seen there").remedy("run `imp-mount --check`"))
-}
-
-pub(super) fn occupied(stat: &Stat, what: &str) -> Problem {
-    let found = walk::kind(stat.file_type());
-    let problem = Problem::new(format!("the target is {found} already, so {what} cannot be placed"));
-    if stat.is_file() {
-        problem.remedy(
-            "`imp-mount --adopt` brings it to the store, or keeps it there beside another version; then move it away",
-        )
-    } else {
-        problem.remedy("copy it to the store first, then move it away")
-    }
 }
 
 /// The options to set and to clear on a mount, given those that it has and those that it inherits from the store.

@@ -1,12 +1,12 @@
 //! On a running system: what an earlier run put in place, and the manifest no longer names.
 
 use std::iter::successors;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
-use super::guard;
+use super::placeholder::{self, mount_again, remove_placeholder};
 use super::worker::Worker;
 use crate::manifest::{AbsPath, BindOptions, Kind};
 use crate::plan::{Action, Item, Plan};
@@ -100,7 +100,7 @@ pub fn restore(worker: &mut Worker<'_, '_>, removed: &[Removed]) {
     }
     for (target, directory) in std::mem::take(&mut worker.unguarded) {
         if !is_placed(worker, &target)
-            && let Err(problem) = guard::put_back(worker, &target, directory)
+            && let Err(problem) = placeholder::put_back(worker, &target, directory)
         {
             worker.warnings.push(problem.at(target.to_string()));
         }
@@ -112,7 +112,7 @@ fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptio
     let failed = |errno| Problem::os("cannot put it back", errno);
     let directory = entry.kind == Kind::Directory;
     if matches!(entry.state, State::Guarded | State::Skipped) {
-        return guard::put_back(worker, target, directory);
+        return placeholder::put_back(worker, target, directory);
     }
     if entry.state == State::Linked {
         let above = target.parent().unwrap_or_else(AbsPath::root);
@@ -127,36 +127,6 @@ fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptio
     }
     let source = walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter);
     mount_again(worker, (target, directory), source.map_err(failed)?.as_fd(), options)
-}
-
-/// Mounts at a target what was mounted there before.
-pub fn mount_again(
-    worker: &mut Worker<'_, '_>,
-    (target, directory): (&AbsPath, bool),
-    source: BorrowedFd<'_>,
-    options: BindOptions,
-) -> Result<()> {
-    let failed = |errno| Problem::os("cannot put it back", errno);
-    let parent = target.parent().unwrap_or_else(AbsPath::root);
-    let dirs = OFlags::PATH | OFlags::DIRECTORY;
-    let dir = match walk::open_below(worker.tree.root.as_fd(), &parent, dirs, Mounts::Enter) {
-        // A guard above it stands for it.
-        Err(Errno::NOENT) => return Ok(()),
-        dir => dir.map_err(failed)?,
-    };
-    let (dir, name) = (dir.as_fd(), target.name());
-    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = if directory {
-        rustix::fs::mkdirat(dir, name, Mode::empty())
-    } else {
-        rustix::fs::openat(dir, name, new, Mode::empty()).map(drop)
-    };
-    match made {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(failed(errno)),
-    }
-    let place = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
-    worker.tree.bind(source, (dir, name), place.as_fd(), options, false)
 }
 
 /// Takes one away; the options that it was mounted with, or none where nothing of ours was there.
@@ -217,17 +187,4 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
     mount_api::unmount_unused(dir, target.name()).map_err(failed)?;
     log::info!("{target}: unmounted, as {why}; its data stays at {}", entry.source);
     remove_placeholder(worker, target).map(|()| Some(options))
-}
-
-/// A mount point that a run made is empty and has mode 000; any other is left.
-pub fn remove_placeholder(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
-    let Some((dir, stat)) = worker.look(target)? else { return Ok(()) };
-    if !guard::may_be_place(&stat) {
-        return Ok(());
-    }
-    let flags = if stat.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-    match rustix::fs::unlinkat(&dir, target.name(), flags) {
-        Ok(()) | Err(Errno::NOTEMPTY | Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Problem::os("cannot remove what it was mounted on", errno)),
-    }
 }

@@ -9,6 +9,7 @@ use super::guard::{self, Guard};
 use super::held::{Comparison, Held, has_own_disk};
 use super::judge;
 use super::owner::{self, Wanted};
+use super::placeholder;
 use super::worker::{Worker, is_pattern};
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
@@ -42,8 +43,8 @@ impl Worker<'_, '_> {
         self.target.enter(target.folder(), &mut |dir, name, path| {
             let said = plan.parents.of(path);
             let wanted = Wanted::of_parent(&said);
-            // The directory at the same path on the store is the model; but one that is the same on every system is not
-            // the store's to say.
+            // The directory at the same path on the store is the model; but one that is the same on every system
+            // does not follow the store.
             let model = store.filter(|_| !matches!(said, Said::System(_)));
             let model = model
                 .map_or(Ok(None), |store| store.cursor.looked(path))
@@ -75,30 +76,6 @@ impl Worker<'_, '_> {
                 .map_err(|errno| Problem::os(format!("cannot look at {}", escape::name(path)), errno))?;
             Ok(node.fd)
         })
-    }
-
-    /// The same directory once more, without creating anything.
-    pub(super) fn parent_again(&mut self, target: &AbsPath) -> Result<OwnedFd> {
-        let dir = self.target.enter(target.folder(), &mut |dir, name, path| {
-            walk::directory(dir, name, Mounts::Enter)
-                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
-        })?;
-        walk::again(dir)
-            .map_err(|errno| Problem::new(format!("cannot keep a directory open: {}", describe(errno))))
-    }
-
-    /// The file at a path below the root, and its directory; none if there is no file.
-    pub fn look(&mut self, path: &AbsPath) -> Result<Option<(OwnedFd, Stat)>> {
-        let failed = |errno| Problem::os(format!("cannot look at {path}"), errno);
-        let parent = path.parent().unwrap_or_else(AbsPath::root);
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let looked = walk::open_below(self.tree.root.as_fd(), &parent, flags, Mounts::Enter)
-            .and_then(|dir| walk::stat_at(dir.as_fd(), path.name()).map(|stat| (dir, stat)));
-        match looked {
-            Ok(found) => Ok(Some(found)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(failed(errno)),
-        }
     }
 
     /// Opens the mount point at the target, created if it is missing. `from` is the source, by its path on the store; none for
@@ -174,7 +151,7 @@ impl Worker<'_, '_> {
             self.uncovered(item, target, from, place, (dir.as_fd(), &stat))
         });
         let spot = spot.transpose()?;
-        guard::remove(self, target)?;
+        placeholder::remove(self, target)?;
         let below = self.look(target)?.filter(|(_, stat)| !stat.is_mount_root());
         match (spot, below) {
             (Some(Spot::Free(_)), Some((parent, _))) => {
