@@ -171,6 +171,7 @@ pub fn store(
 /// True if ext4 lets nothing be written after an error. Since Linux 6.15 only its options tell, and the mount looks writable.
 #[must_use]
 pub fn has_stopped(fd: BorrowedFd<'_>) -> bool {
+    // Without the table of mounts the state is unknown; a run that writes reports the error itself.
     let id = walk::mount_id(fd).ok();
     let mounts = mountinfo::all().unwrap_or_default();
     let mount = mounts.iter().find(|mount| Some(mount.id) == id);

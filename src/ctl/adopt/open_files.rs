@@ -117,6 +117,7 @@ pub fn of(inodes: &HashSet<Inode>, path: &str) -> OpenFiles {
 /// The processes that there are.
 #[must_use]
 pub fn pids() -> Vec<u32> {
+    // Processes end while /proc is listed: their entries are errors then.
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
@@ -244,6 +245,7 @@ fn mapped(line: &str, tree: &HashSet<Inode>) -> Option<(Inode, Access)> {
 
 /// The numbers of the sockets at and below a path, from /proc/net/unix.
 fn sockets(path: &str) -> HashSet<u64> {
+    // A kernel without UNIX sockets has no such file; in a sandbox that hides it, no socket is found.
     let text = fs::read("/proc/net/unix").unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     // Number, RefCount, Protocol, Flags, Type, State, Inode, and the path, which may hold spaces.
@@ -265,6 +267,7 @@ fn is_at_or_below(path: &str, top: &str) -> bool {
 
 /// Loop devices whose files are at or below a path: the kernel has those open.
 fn loop_devices(path: &str) -> Vec<User> {
+    // Without /sys no loop device is found.
     let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     let user = |device: fs::DirEntry| {
         let file = fs::read(device.path().join("loop/backing_file")).ok()?;

@@ -130,7 +130,7 @@ pub fn inventory(target: &AbsPath) -> Option<Inventory> {
 
 /// Removes it: nothing is covered any more.
 pub fn forget_inventory(target: &AbsPath) {
-    // There is none for most paths, and one that stays only takes some memory.
+    // Most paths have no inventory, and one that remains takes some memory in /run and no more.
     let _ = std::fs::remove_file(format!("{}/{}", runtime::DIRECTORY, inventory_name(target)));
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::io::Errno;
+
 use super::route;
 use crate::ctl::known::known;
 use crate::manifest::coverage::{Coverage, Type};
@@ -36,11 +38,17 @@ pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
         let names = walk::names(dir.as_fd(), usize::MAX)
             .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
         for name in names {
-            let stat = walk::stat_at(dir.as_fd(), name.as_c_str()).ok();
-            let is_left = stat
-                .is_some_and(|stat| stat.is_symlink() || staging::is_private((dir.as_fd(), &name), &stat));
-            let what = stat.map_or(Type::Other, |stat| stat.what());
-            let is_known = name.to_str().is_ok_and(|name| is_named(&folder.child(name), what));
+            let stat = match walk::stat_at(dir.as_fd(), name.as_c_str()) {
+                Ok(stat) => stat,
+                // It went away since the directory was listed.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => {
+                    let path = folder.child(&name.to_string_lossy());
+                    return Err(Problem::os(format!("cannot look at {path}"), errno));
+                }
+            };
+            let is_left = stat.is_symlink() || staging::is_private((dir.as_fd(), &name), &stat);
+            let is_known = name.to_str().is_ok_and(|name| is_named(&folder.child(name), stat.what()));
             if !is_left && !is_known {
                 rest.insert(folder.child(&name.to_string_lossy()).as_str().to_owned());
             }

@@ -48,7 +48,7 @@ impl Failure {
     }
 }
 
-/// Writes a line to standard error. When nobody reads that either, the exit code still tells.
+/// Writes a line to standard error. If standard error is closed, the exit status still tells.
 #[expect(clippy::disallowed_methods, reason = "a line, escaped here")]
 pub fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape::line(line));
