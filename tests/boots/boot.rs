@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::run;
-use crate::units;
+use crate::{nixos, units};
 
 /// A file system that the initrd mounts, as a line of its fstab.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Boot {
     early: bool,
     /// Whether an entry is mounted on the running system only.
     live: bool,
+    /// The host of NixOS whose units it has, in place of those that are made here.
+    host: Option<&'static str>,
     pub fstab: Vec<Line>,
     /// The manifest's stores, which the running system's units wait for; those of the initrd for what is mounted there.
     stores: Vec<String>,
@@ -87,6 +89,7 @@ impl Boot {
             root: Value::Null,
             early: true,
             live: false,
+            host: None,
             fstab: vec![],
             stores: vec![],
             cmdline: String::new(),
@@ -105,6 +108,11 @@ impl Boot {
     /// Without the early unit, as the NixOS module has it where nothing needs it.
     pub fn late(self) -> Self {
         Self { early: false, ..self }
+    }
+
+    /// With the units of a host of `tests/nixos/order`.
+    pub fn of_nixos(self, host: &'static str) -> Self {
+        Self { host: Some(host), ..self }
     }
 
     /// Lets systemd mount a file system in the initrd, in place of what was at this path.
@@ -216,7 +224,6 @@ impl Boot {
 
         put("etc/systemd/system.conf", MANAGER);
         put("etc/systemd/system/initrd-parse-etc.service.d/fstab.conf", PARSE_ETC);
-        put("etc/systemd/system/initrd-switch-root.service.d/nixos.conf", SWITCH_ROOT);
         if let Some(commands) = &self.emergency {
             put("boot/emergency", &format!("{EMERGENCY}{commands}\n{EMERGENCY_END}"));
             let dropin = "etc/systemd/system/emergency.service.d/test.conf";
@@ -226,10 +233,10 @@ impl Boot {
         put("boot/activate", include_str!("guest/activate"));
         put("boot/probe", &probe_script(&self.probe, self.end));
 
-        put(&format!("{units}/sysroot-run.mount"), RUN_MOUNT);
-        link("sysroot-run.mount", "initrd-fs.target.requires");
-        put(&format!("{units}/initrd-nixos-activation.service"), ACTIVATION);
-        link("initrd-nixos-activation.service", "initrd-switch-root.service.requires");
+        match self.host {
+            Some(host) => nixos::write_units(to, host),
+            None => write_nixos(&put, &link),
+        }
         put("boot/etc/systemd/system/probe.service", &probe_unit("/run/boot/probe"));
         put("boot/etc/systemd/system/multi-user.target.d/probe.conf", "[Unit]\nWants=probe.service\n");
 
@@ -269,6 +276,8 @@ impl Boot {
                 fs::create_dir_all(to.join(folder)).unwrap();
                 fs::write(to.join(folder).join("manifest"), manifest).unwrap();
             }
+        }
+        if self.program && self.host.is_none() {
             put(&format!("boot/{units}/systemd-machine-id-commit.service.d/first.conf"), MACHINE_ID_COMMIT);
             let mounted = |at: &String| self.fstab.iter().any(|line| line.at == *at);
             let stores: Vec<_> = self.stores.iter().filter(|at| mounted(at)).cloned().collect();
@@ -304,6 +313,16 @@ impl Boot {
             put(&format!("boot/etc/{path}"), text);
         }
     }
+}
+
+/// Writes units that stand for those of NixOS's initrd.
+fn write_nixos(put: &dyn Fn(&str, &str), link: &dyn Fn(&str, &str)) {
+    let units = "etc/systemd/system";
+    put(&format!("{units}/initrd-switch-root.service.d/nixos.conf"), SWITCH_ROOT);
+    put(&format!("{units}/sysroot-run.mount"), RUN_MOUNT);
+    link("sysroot-run.mount", "initrd-fs.target.requires");
+    put(&format!("{units}/initrd-nixos-activation.service"), ACTIVATION);
+    link("initrd-nixos-activation.service", "initrd-switch-root.service.requires");
 }
 
 /// Makes the program systemd's generator, in the initrd and in the system.

@@ -91,7 +91,7 @@ impl Computer {
         self.drives.iter().find(|drive| drive.label == label).expect("it has this disk")
     }
 
-    fn part(suite: Suite, name: &str) -> PathBuf {
+    pub fn part(suite: Suite, name: &str) -> PathBuf {
         prepared().join(if suite == Suite::Stable { "stable" } else { "testing" }).join(name)
     }
 

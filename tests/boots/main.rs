@@ -30,6 +30,7 @@ mod kernels;
 mod machines;
 mod mishaps;
 mod names;
+mod nixos;
 mod roots;
 mod running;
 mod shutdown;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         ("mishaps::shell", mishaps::shell::TESTS),
         ("mishaps::stores", mishaps::stores::TESTS),
         ("names", names::TESTS),
+        ("nixos", nixos::TESTS),
         ("roots", roots::TESTS),
         ("running", running::TESTS),
         ("shutdown", shutdown::TESTS),

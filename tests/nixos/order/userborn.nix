@@ -1,0 +1,5 @@
+# Users that a service of the running system makes.
+{
+  imports = [ ./plain.nix ];
+  services.userborn.enable = true;
+}
