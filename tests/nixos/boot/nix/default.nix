@@ -65,3 +65,24 @@ lib.mapAttrs' (file: _: {
   name = lib.removeSuffix ".nix" file;
   value = host (../hosts + "/${file}");
 }) (lib.filterAttrs (file: _: lib.hasSuffix ".nix" file) (builtins.readDir ../hosts))
+# For the scenario compare: `imp-mount-100` and so on.
+// lib.listToAttrs (
+  lib.mapCartesianProduct
+    (it: {
+      name = "${it.who}-${toString it.count}";
+      value = host (import ./compare.nix it);
+    })
+    {
+      who = [
+        "nothing"
+        "imp-mount"
+        "impermanence"
+        "preservation"
+      ];
+      count = [
+        20
+        100
+        1000
+      ];
+    }
+)
