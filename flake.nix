@@ -39,7 +39,9 @@
 
       checks = forSystems (
         pkgs:
-        { inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) imp-mount; }
+        {
+          inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) imp-mount;
+        }
         // import ./tests/nixos/vm { inherit pkgs; }
       );
 

@@ -17,9 +17,22 @@ in
     lib.mkMerge [
       (lib.mkIf immutable {
         environment.etc =
-          lib.listToAttrs (map (it: lib.nameValuePair (name it) (weak { text = ""; mode = "0600"; })) files)
+          lib.listToAttrs (
+            map (
+              it:
+              lib.nameValuePair (name it) (weak {
+                text = "";
+                mode = "0600";
+              })
+            ) files
+          )
           // lib.listToAttrs (
-            map (it: lib.nameValuePair "${name it}/.imp-mount" (weak { text = ""; })) directories
+            map (
+              it:
+              lib.nameValuePair "${name it}/.imp-mount" (weak {
+                text = "";
+              })
+            ) directories
           );
       })
       {

@@ -29,9 +29,7 @@ let
     && fs.mountPoint != "/"
     && (
       lib.any (paths.isIn fs.mountPoint) cfg.plan.storePaths
-      || (
-        fs.fsType == "tmpfs" && lib.any (entry: paths.isIn fs.mountPoint entry.target) cfg.entries
-      )
+      || (fs.fsType == "tmpfs" && lib.any (entry: paths.isIn fs.mountPoint entry.target) cfg.entries)
     );
 
   # The disk that is converted is the root for the initrd alone. The system remounts whatever its root is by this line: a tmpfs

@@ -13,7 +13,8 @@ let
 
   inSysroot = path: if path == "/" then "/sysroot" else "/sysroot${path}";
   mountUnit = fs: "${utils.escapeSystemdPath (inSysroot fs.mountPoint)}.mount";
-  line = key: values: lib.optionalString (values != [ ]) "${key}=${lib.concatStringsSep " " values}\n";
+  line =
+    key: values: lib.optionalString (values != [ ]) "${key}=${lib.concatStringsSep " " values}\n";
 
   # Wanted, not required: if a store is missing, imp-mount itself says so, and what to do.
   after = stores: line "WantsMountsFor" (map (store: paths.quote (inSysroot store.path)) stores);
@@ -25,9 +26,9 @@ let
   before =
     let
       holdsStore = fs: lib.any (store: paths.isIn fs.mountPoint store.path) plan.stores;
-      others = lib.filter (
-        fs: fs.mountPoint != "/" && utils.fsNeededForBoot fs && !holdsStore fs
-      ) (lib.attrValues config.fileSystems);
+      others = lib.filter (fs: fs.mountPoint != "/" && utils.fsNeededForBoot fs && !holdsStore fs) (
+        lib.attrValues config.fileSystems
+      );
     in
     lib.optionalString (cfg.convert != null || plan.buildsRoot) (
       line "Before" (map mountUnit others ++ [ "sysroot-run.mount" ])

@@ -34,7 +34,10 @@ let
               options = owner level.user mode // {
                 inherit mountOptions;
                 ${kind} = mkOption { type = types.str; };
-                how = value (types.enum [ "bindmount" "symlink" ]) "bindmount";
+                how = value (types.enum [
+                  "bindmount"
+                  "symlink"
+                ]) "bindmount";
                 createLinkTarget = flag;
                 configureParent = flag;
                 parent = owner level.user "0755";
@@ -71,21 +74,26 @@ let
           { defaultPerms = parent; }
         else
           {
-            parentDirectory = parent // { defaultPerms = between; };
+            parentDirectory = parent // {
+              defaultPerms = between;
+            };
             missing = if it.createLinkTarget then "create" else null;
           };
       # A file that is linked to is made by what writes it, with the owner and mode of that: a key has no default mode.
       isOthers = kind == "file" && it.how == "symlink" && !it.createLinkTarget;
       owner = lib.optionalAttrs (!isOthers) { inherit (it) user group mode; };
-      more = folders // owner // {
-        method = if it.how == "symlink" then "symlink" else "auto";
-        # At every boot; of a link only what it was told to create.
-        enforce = it.how == "bindmount" || it.createLinkTarget;
-        hideMount = lib.elem "x-gvfs-hide" words;
-        allowTrash = lib.elem "x-gvfs-trash" words;
-        # Other words for programs do not reach a mount.
-        mountOptions = lib.filter (word: !lib.hasPrefix "x-" (lib.toLower word)) words;
-      };
+      more =
+        folders
+        // owner
+        // {
+          method = if it.how == "symlink" then "symlink" else "auto";
+          # At every boot; of a link only what it was told to create.
+          enforce = it.how == "bindmount" || it.createLinkTarget;
+          hideMount = lib.elem "x-gvfs-hide" words;
+          allowTrash = lib.elem "x-gvfs-trash" words;
+          # Other words for programs do not reach a mount.
+          mountOptions = lib.filter (word: !lib.hasPrefix "x-" (lib.toLower word)) words;
+        };
     in
     # A machine id needs no recipe.
     lib.optionalAttrs (it.${kind} != "/etc/machine-id") more

@@ -179,11 +179,7 @@ in
         })
         # Where it makes the users, their ids have to be there.
         (lib.mkIf
-          (
-            !config.boot.initrd.enable
-            && !config.services.userborn.enable
-            && !config.systemd.sysusers.enable
-          )
+          (!config.boot.initrd.enable && !config.services.userborn.enable && !config.systemd.sysusers.enable)
           {
             users.deps = [ "imp-mount" ];
           }

@@ -28,9 +28,7 @@ let
   # Without a definition of the root on the host it is the one that this module makes.
   rootIsTmpfs =
     cfg.convert == null
-    && (
-      if host ? "/" then isInMemory host."/" else cfg.root != null || cfg.enable == true
-    );
+    && (if host ? "/" then isInMemory host."/" else cfg.root != null || cfg.enable == true);
 
   # File systems that qemu-vm.nix brings, or that a machine without a boot loader does not need.
   isGiven =

@@ -21,15 +21,36 @@
   };
   # ... and one by one, where a line says more than a group:
   environment.persistence.${config.mySystem.persistentFolder}.directories = [
-    { directory = "/var/lib/postgresql"; user = "postgres"; group = "postgres"; mode = "0750"; }
-    { directory = "/var/lib/mysql"; user = "mysql"; group = "mysql"; }
-    { directory = "/var/lib/sonarr"; user = "sonarr"; group = "sonarr"; }
+    {
+      directory = "/var/lib/postgresql";
+      user = "postgres";
+      group = "postgres";
+      mode = "0750";
+    }
+    {
+      directory = "/var/lib/mysql";
+      user = "mysql";
+      group = "mysql";
+    }
+    {
+      directory = "/var/lib/sonarr";
+      user = "sonarr";
+      group = "sonarr";
+    }
     # The user in a container has a number, and no name on the host.
-    { directory = "/srv/homepage"; user = "568"; group = "568"; mode = "0750"; }
+    {
+      directory = "/srv/homepage";
+      user = "568";
+      group = "568";
+      mode = "0750";
+    }
   ];
   # ... and what may go:
   imp-mount.auditIgnore = [
-    { path = "/var/lib/fail2ban"; reason = "bans may end with a reboot"; }
+    {
+      path = "/var/lib/fail2ban";
+      reason = "bans may end with a reboot";
+    }
   ];
 
   nixpkgs.config.allowUnfreePredicate = package: package.pname or "" == "plexmediaserver";
@@ -67,8 +88,15 @@
     "/mnt/data" = {
       device = "/mnt/disk1:/mnt/disk2";
       fsType = "fuse.mergerfs";
-      depends = [ "/mnt/disk1" "/mnt/disk2" ];
-      options = [ "category.create=mfs" "minfreespace=50G" "fsname=data" ];
+      depends = [
+        "/mnt/disk1"
+        "/mnt/disk2"
+      ];
+      options = [
+        "category.create=mfs"
+        "minfreespace=50G"
+        "fsname=data"
+      ];
     };
   };
 
@@ -82,7 +110,10 @@
     operation = "boot";
     dates = "04:00";
     allowReboot = true;
-    rebootWindow = { lower = "03:00"; upper = "05:00"; };
+    rebootWindow = {
+      lower = "03:00";
+      upper = "05:00";
+    };
   };
 
   users = {

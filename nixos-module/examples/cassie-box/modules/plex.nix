@@ -20,7 +20,11 @@ in
       lib.mkIf config.mySystem.system.impermanence.enable
         {
           directories = [
-            { directory = appFolder; inherit user group; mode = "750"; }
+            {
+              directory = appFolder;
+              inherit user group;
+              mode = "750";
+            }
           ];
         };
   };
