@@ -20,13 +20,13 @@ in
         } args
       )
     );
-    description = "What persists in this home, by the store that holds it: paths are relative to the home.";
+    description = "Persistent paths of this home, by store: paths are relative to the home.";
   };
   options.home._nixosModuleImported = mkOption {
     type = types.bool;
     default = false;
     internal = true;
-    description = "Set by the NixOS module, and by nobody else.";
+    description = "Set by the NixOS module only.";
   };
 
   config.assertions = [

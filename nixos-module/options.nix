@@ -17,7 +17,7 @@ in
       default = null;
       example = true;
       description = ''
-        Whether the paths of `environment.persistence` are mounted over a root that is empty at every boot.
+        Mount the paths of `environment.persistence` over a root that is empty at every boot.
 
         `true` makes the root a tmpfs unless `fileSystems."/"` or `imp-mount.convert` says what it is; `null` leaves the root to
         `fileSystems` and does nothing while `environment.persistence` has no store; `false` does nothing at all.
@@ -69,7 +69,7 @@ in
       example = "/persist";
       description = ''
         The disk that `fileSystems."/"` names becomes the store at this path, and a tmpfs becomes the root: an existing
-        installation is turned over at its next boot without copying a byte. Earlier generations still boot from it as before.
+        installation is converted at its next boot without copying a byte. Earlier generations still boot from it as before.
       '';
     };
 
@@ -98,7 +98,7 @@ in
       type = types.bool;
       readOnly = true;
       internal = true;
-      description = "Whether anything is done. What defines `environment.persistence` must not depend on it.";
+      description = "True if the module does anything. A definition of `environment.persistence` must not depend on it.";
     };
   };
 }

@@ -49,7 +49,7 @@ in
                     };
                   }
                 '';
-                description = "What persists in the homes of users: paths are relative to `users.users.<name>.home`.";
+                description = "Persistent paths in the homes of users: paths are relative to `users.users.<name>.home`.";
               };
             }
           )
@@ -66,7 +66,7 @@ in
       }
     '';
     description = ''
-      What persists, by the store that holds it. The interface is that of nix-community/impermanence, and more.
+      Persistent paths, by store. The interface is that of nix-community/impermanence, and more.
     '';
   };
 }

@@ -140,7 +140,7 @@ in
   options.preservation.enable = lib.mkEnableOption "what `preservation.preserveAt` says";
   options.preservation.preserveAt = value (types.attrsOf (types.submodule store)) { } // {
     visible = "shallow";
-    description = "What persists, in the words of nix-community/preservation.";
+    description = "Persistent paths, in the form of nix-community/preservation.";
   };
 
   config.environment.persistence = lib.mkIf cfg.enable (

@@ -79,13 +79,13 @@ in
       defaultText = lib.literalMD "whether it has the Nix store of its host, so that no entry brings one";
       internal = true;
       readOnly = true;
-      description = "Whether this is a virtual machine that has its host's Nix store.";
+      description = "True in a virtual machine that has its host's Nix store.";
     };
     diskSize = lib.mkOption {
       type = lib.types.ints.positive;
       default = 4096;
       description = ''
-        How large each disk of the virtual machine is that stands for a store or another file system, in MiB
+        Size in MiB of each disk of the virtual machine that stands for a store or another file system
         (`nixos-rebuild build-vm`). It takes what is written to it.
       '';
     };

@@ -23,7 +23,7 @@ let
       type = types.str;
       default = user;
       defaultText = lib.literalMD "`root`, or the user whose home it is in";
-      description = "Who owns the directory when it is created: a name or a number.";
+      description = "Owner of the directory when it is created: a name or a number.";
     };
     group = mkOption {
       type = types.nullOr types.str;
@@ -51,14 +51,14 @@ let
       default = store.hideMounts;
       defaultText = lib.literalMD "the store's `hideMounts`";
       example = true;
-      description = "Whether file managers are told to hide the mount.";
+      description = "Hide the mount from file managers.";
     };
     allowTrash = mkOption {
       type = types.bool;
       default = store.allowTrash;
       defaultText = lib.literalMD "the store's `allowTrash`";
       example = true;
-      description = "Whether file managers may keep a trash folder on the mount.";
+      description = "Let file managers keep a trash folder on the mount.";
     };
     home = mkOption {
       type = types.nullOr types.path;
@@ -92,14 +92,14 @@ let
       type = types.bool;
       default = true;
       description = ''
-        Whether a boot without it stops in the emergency shell. Otherwise its place is guarded, so that nothing is written to
+        Stop a boot without it in the emergency shell. Otherwise its place is guarded, so that nothing is written to
         memory.
       '';
     };
     enforce = mkOption {
       type = types.bool;
       default = false;
-      description = "Whether owner and mode are given to what exists already, too.";
+      description = "Set owner and mode of existing files and directories as well.";
     };
     phase = mkOption {
       type = types.nullOr (
@@ -159,7 +159,7 @@ let
                 method is deprecated. `bind' and `symlink' are what there is.
           '';
           description = ''
-            How it gets from the store to its place: `auto` or `bind`, a mount, or `symlink`, a symbolic link into the store. By
+            Method from the store to its place: `auto` or `bind`, a mount, or `symlink`, a symbolic link into the store. By
             default a mount.
           '';
         })
@@ -171,7 +171,7 @@ let
           from = mkOption {
             type = types.str;
             internal = true;
-            description = "Where it was defined.";
+            description = "Position of its definition.";
           };
         };
       config = {
@@ -207,7 +207,7 @@ let
             ];
             default = "auto";
             description = ''
-              How it gets from the store to its place: `auto` or `bind`, a mount; `symlink`, a symbolic link into the store; `copy`, a
+              Method from the store to its place: `auto` or `bind`, a mount; `symlink`, a symbolic link into the store; `copy`, a
               copy that is brought back at shutdown when it has changed, for programs that replace the file.
             '';
           };
@@ -224,7 +224,7 @@ let
             default = null;
             defaultText = lib.literalMD "`link`; `machine-id` for /etc/machine-id";
             description = ''
-              What to do when the store does not hold it: place a symbolic link, so that what a program creates lands on the store;
+              Action for a file that is missing on the store: place a symbolic link, so that what a program creates lands on the store;
               create it empty; leave it out; fail; or make this a first boot for systemd.
             '';
           };
@@ -232,7 +232,7 @@ let
             type = types.nullOr types.str;
             default = if home == null then null else user;
             defaultText = lib.literalMD "`root`, or the user whose home it is in";
-            description = "Who owns the file when it is created: a name or a number.";
+            description = "Owner of the file when it is created: a name or a number.";
           };
           group = mkOption {
             type = types.nullOr types.str;
@@ -254,7 +254,7 @@ let
           from = mkOption {
             type = types.str;
             internal = true;
-            description = "Where it was defined.";
+            description = "Position of its definition.";
           };
         };
       config =

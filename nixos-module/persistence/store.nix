@@ -88,19 +88,19 @@ in
         enable = mkOption {
           type = types.bool;
           default = true;
-          description = "Whether this store is used. Otherwise it contributes nothing, nor do its users.";
+          description = "Use this store. Otherwise neither it nor its users contribute anything.";
         };
         persistentStoragePath = mkOption {
           type = types.path;
           default = name;
           defaultText = "‹name›";
-          description = "Where the store is on the running system.";
+          description = "Path of the store on the running system.";
         };
         required = mkOption {
           type = types.bool;
           default = true;
           description = ''
-            Whether a boot without the store stops in the emergency shell. Otherwise its entries are guarded, so that nothing is
+            Stop a boot without the store in the emergency shell. Otherwise its entries are guarded, so that nothing is
             written to memory.
           '';
         };
@@ -108,13 +108,13 @@ in
           type = types.bool;
           default = false;
           example = true;
-          description = "Whether file managers are told to hide the mounts.";
+          description = "Hide the mounts from file managers.";
         };
         allowTrash = mkOption {
           type = types.bool;
           default = false;
           example = true;
-          description = "Whether file managers may keep a trash folder on the mounts.";
+          description = "Let file managers keep a trash folder on the mounts.";
         };
         enableDebugging = mkOption {
           type = types.bool;
@@ -125,7 +125,7 @@ in
         enableWarnings = mkOption {
           type = types.bool;
           default = true;
-          description = "Whether to warn of what is not wrong, but probably not meant.";
+          description = "Warn of settings that are valid, but probably unintended.";
         };
       };
     };
