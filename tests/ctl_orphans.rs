@@ -164,8 +164,8 @@ fn what_a_removed_entry_left_in_use() {
         inside(&machine, &format!("cd /srv/used; exec 3>>log 4>>/etc/app.conf; {{ {wait}; {write}; }} & :"));
     machine.manifest(&live::manifest(json!([])));
     let output = machine.run_live(&[]).ok();
-    for path in ["/srv/used", "/etc/app.conf"] {
-        let who = format!("fuser -vm {path}");
+    for (path, lsof) in [("/srv/used", "lsof +D"), ("/etc/app.conf", "lsof")] {
+        let who = format!("`{lsof} {path}`");
         output.clone().says_in_one_line(&[
             &format!("warning: {path}: it is no longer named, but in use"),
             &who,

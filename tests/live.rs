@@ -159,7 +159,7 @@ fn a_busy_one_stays_until_it_is_free() {
     let mut users = [inside(&machine, "cd /cwd"), inside(&machine, "exec 3>/open/file")];
     machine.manifest(&manifest(json!([])));
     let output = machine.run_live(&[]).ok();
-    output.says(&["/cwd: it is no longer named, but in use", "/open: it is", "fuser -vm /cwd"]);
+    output.says(&["/cwd: it is no longer named, but in use", "/open: it is", "lsof +D /cwd"]);
     assert!(machine.mount_at("/cwd").is_some() && machine.mount_at("/open").is_some());
     assert!(machine.mount_at("/free").is_none());
     assert_eq!((state("/cwd"), state("/open")), ("busy".to_owned(), "busy".to_owned()));
@@ -215,7 +215,7 @@ fn a_source_changes() {
     machine.manifest(&manifest(json!([{ "directory": "/srv" }, { "directory": "/kept" }])));
     let output = machine.run_live(&[]);
     assert_eq!(machine.mount_at("/srv").unwrap().root, Path::new("/other"), "{output:?}");
-    output.says(&["/srv: ", "in use", "fuser -vm /srv"]);
+    output.says(&["/srv: ", "in use", "lsof +D /srv"]);
     user.kill().unwrap();
     user.wait().unwrap();
     machine.run_live(&[]).ok();

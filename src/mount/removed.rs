@@ -173,8 +173,10 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
     }
     let failed = |errno| match errno {
         Errno::BUSY => {
+            // fuser(1) -m would list what uses the store's file system.
+            let lsof = if entry.kind == Kind::Directory { "lsof +D" } else { "lsof" };
             Problem::new(format!("{why}, but in use, and stays until nothing uses it")).remedy(format!(
-                "see what does with `fuser -vm {}`; the next boot leaves it out",
+                "list its users with `{lsof} {}`; the next boot leaves it out",
                 escape::shell(target.as_str())
             ))
         }

@@ -332,7 +332,7 @@ pub fn every_verb_of_imp_mount() {
     machine.manifest(&manifest(json!(rest)));
     let output = machine.run_live(&[]);
     both_are_safe("a removed entry", &output);
-    output.says(&["fuser -vm $'/opt/busy "]);
+    output.says(&["lsof +D $'/opt/busy "]);
     both_are_safe("a removed entry", &machine.impctl("status", &[]));
     left_behind();
     // A report that holds them as they are, which this version writes none of.
