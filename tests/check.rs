@@ -243,6 +243,9 @@ fn secrets_and_essentials() {
         { "file": "/etc/ssh/ssh_host_ed25519_key", "missing": "create" },
         { "directory": "/home/you/.gnupg", "mode": "0700" },
     ]));
+    assert!(!lines(&check(&machine, 0)["notes"]).contains("nixos"), "this is no NixOS");
+    fs::create_dir_all(machine.at("/nix/var/nix/profiles")).unwrap();
+    symlink("system-1-link", machine.at("/nix/var/nix/profiles/system")).unwrap();
     let notes = lines(&check(&machine, 0)["notes"]);
     for words in [
         "/persist/home/me/.ssh",

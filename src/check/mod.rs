@@ -9,6 +9,7 @@ pub mod store;
 
 use std::os::fd::AsFd;
 
+use rustix::fs::CWD;
 use serde::Serialize;
 
 use crate::ids::Names;
@@ -100,7 +101,7 @@ pub fn hold(plan: &Plan<'_>, sysroot: &str, report: &Report) -> Findings {
             findings.entries = plan.items.iter().map(unreached).collect();
         }
     }
-    findings.notes.extend(essentials(plan));
+    findings.notes.extend(essentials(plan, sysroot));
     findings.notes.extend(plan.idle.iter().cloned());
     findings
 }
@@ -172,7 +173,10 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
 }
 
 /// Paths that nearly every system should keep, without an entry.
-fn essentials(plan: &Plan<'_>) -> Vec<String> {
+fn essentials(plan: &Plan<'_>, sysroot: &str) -> Vec<String> {
+    let has = |path: &str| walk::stat_at(CWD, &*format!("{}{path}", sysroot.trim_end_matches('/'))).is_ok();
+    // A new root has no /etc yet.
+    let nixos = has("/etc/NIXOS") || has("/nix/var/nix/profiles/system");
     let needed = [
         (
             "/var/lib/nixos",
@@ -186,11 +190,12 @@ fn essentials(plan: &Plan<'_>) -> Vec<String> {
             "if sshd makes its own host keys, they change at every boot",
         ),
     ];
+    let is_known = |(path, _, _): &(&str, Type, &str)| nixos || *path != "/var/lib/nixos";
     let is_lost = |(path, what, _): &(&str, Type, &str)| {
         AbsPath::parse(path).is_ok_and(|path| plan.coverage.entry(&path, *what).is_none())
     };
     let note = |(path, _, why): (&str, Type, &str)| format!("{path} is not persisted: {why}");
-    needed.into_iter().filter(is_lost).map(note).collect()
+    needed.into_iter().filter(is_known).filter(is_lost).map(note).collect()
 }
 
 /// Counts the problems, shows the disks where one may be missing, and says what to do.
@@ -220,7 +225,7 @@ fn next(findings: &Findings) -> Vec<String> {
         say("run it as root, who may look at everything");
     }
     if !findings.manifest.is_empty() {
-        say("boot an earlier generation from the boot menu; its initrd has a manifest that worked");
+        say("boot an earlier generation or kernel from the boot menu; its initrd has a manifest that worked");
         say("or put imp-mount=off on the kernel command line, and mount what is needed by hand");
     }
     if findings.manifest.is_empty()

@@ -18,7 +18,7 @@ fn unreadable(bytes: Option<Vec<u8>>, words: &str) {
         "imp-mount-early.service",
         &[
             &format!("manifest            /etc/imp-mount/manifest: {words}"),
-            "-> boot an earlier generation from the boot menu; its initrd has a manifest that worked",
+            "-> boot an earlier generation or kernel from the boot menu; its initrd has a manifest that worked",
             "-> or put imp-mount=off on the kernel command line, and mount what is needed by hand",
             "EXIT 2",
         ],
