@@ -404,7 +404,7 @@ fn what_never_rests_is_left_alone() {
     let writer = inside(&machine, "exec 3>>/srv/busy/log; echo ready; while :; do echo x >&3; done");
     let before = mounts();
     let output = machine.impctl("adopt", &["--open", "/srv/busy"]).expect(1);
-    output.says(&["/srv/busy: it changes as fast as it is copied: log", "stop what writes to it"]);
+    output.says(&["/srv/busy: files keep changing during the copy: log", "stop what writes to it"]);
     end(writer);
     assert_eq!(mounts(), before);
     is_tidy(&machine);

@@ -526,14 +526,10 @@ fn as_somebody_else() {
     assert_eq!(found["unseen"], json!(["/root/.keys-*", "/root/.ssh"]), "{found:#}");
     assert_eq!(found["entries"].as_array().unwrap().len(), 2, "{found:#}");
     let text = ask(&nobody, "--root=/").ok().stdout;
-    assert!(text.starts_with("All that this user may look at is well.\n"), "{text}");
+    assert!(text.starts_with("OK, except for entries that only root can read.\n"), "{text}");
     says(
         &text,
-        &[
-            "2 ok, 2 paths not seen\n",
-            "not seen /root/.ssh\n",
-            "-> run it as root, who may look at everything\n",
-        ],
+        &["2 ok, 2 paths not seen\n", "not seen /root/.ssh\n", "-> run it as root to see everything\n"],
     );
     // What is seen to be wrong is no better for it.
     umount2(&machine.at("/srv"), MntFlags::empty()).unwrap();
@@ -566,7 +562,7 @@ fn a_store_that_only_root_may_look_at() {
     let found = agree(&ask("--json").ok(), &ask("--metrics").ok());
     assert_eq!(found["unseen"], json!(["/mnt/persist", "/b"]), "{found:#}");
     assert_eq!(found["stores"].as_array().unwrap().len(), 1, "{found:#}");
-    assert_eq!(found["next"], json!(["run it as root, who may look at everything"]));
+    assert_eq!(found["next"], json!(["run it as root to see everything"]));
     says(&ask("--root=/").ok().stdout, &["entries  1 ok, 2 paths not seen\n", "not seen /mnt/persist\n"]);
 }
 

@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
     });
     // The last line of the unit that stops a boot.
     if cli.verb == Verb::Mount && code != ExitCode::SUCCESS {
-        log::info!("nothing is mounted by this run; `imp-mount --check` says what is there and what to do");
+        log::info!("nothing was mounted; run `imp-mount --check` for the state and the next steps");
     }
     code
 }
@@ -222,7 +222,7 @@ fn words(cli: &Cli) -> Words {
         Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
         Err(errno) => {
             log::warn!(
-                "cannot read the kernel command line from {}: {}; none of its words is heeded",
+                "cannot read the kernel command line from {}: {}; imp-mount's arguments on it are ignored",
                 escape::name(path),
                 describe(errno)
             );

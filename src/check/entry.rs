@@ -592,7 +592,7 @@ fn same_as_store(store: Option<&Opened>, (dir, name): (BorrowedFd<'_>, &str), so
 
 /// Only root sees everything.
 fn not_allowed() -> Verdict {
-    (Status::NotMounted, "as far as this user may look".to_owned())
+    (Status::NotMounted, "permission denied; run as root".to_owned())
 }
 
 /// Neither a file nor the link that stands for one.

@@ -222,7 +222,7 @@ fn next(findings: &Findings) -> Vec<String> {
     let has = |status: Status| findings.entries.iter().any(|one| one.status == status);
     let live = findings.sysroot == "/";
     if findings.problems > 0 && !rustix::process::geteuid().is_root() {
-        say("run it as root, who may look at everything");
+        say("run it as root to see everything");
     }
     if !findings.manifest.is_empty() {
         say("boot an earlier generation or kernel from the boot menu; its initrd has a manifest that worked");

@@ -10,7 +10,7 @@ use crate::text::problem::{Problem, Result};
 pub fn parse(bytes: &[u8]) -> Result<Table> {
     let read = serde_json::from_slice::<Object>(bytes).map_err(|error| error.to_string());
     read.and_then(table).map_err(|error| {
-        Problem::new(format!("is no map of names to ids ({error}), so no id is taken from it"))
+        Problem::new(format!("is no map of names to ids ({error}), so it is ignored"))
             .remedy("restore it from a backup, or move it away; it is written anew at the next activation")
     })
 }

@@ -9,7 +9,7 @@ use crate::text::problem::{Problem, Result};
 /// is what a file system may leave of one that was being written when the power went.
 pub fn parse(bytes: &[u8]) -> Result<Table> {
     if bytes.contains(&0) {
-        return Err(Problem::new("holds NUL bytes, as after a crash, so no id is taken from it")
+        return Err(Problem::new("holds NUL bytes, as after a crash, so it is ignored")
             .remedy("restore it from a backup, or move it away; it is written anew at the next activation"));
     }
     let mut table = Table::new();

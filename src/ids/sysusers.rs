@@ -29,10 +29,9 @@ impl Markers {
             Err(errno) => return Err(Problem::os(format!("cannot look at the marker `{name}`"), errno)),
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Problem::new(format!("the marker `{name}` is no file, so no id is taken from it"))
-                .remedy(
-                    "find out who put it there and move it away; it is made anew at the next activation",
-                ));
+            return Err(Problem::new(format!("the marker `{name}` is no file, so it is ignored")).remedy(
+                "find out who put it there and move it away; it is made anew at the next activation",
+            ));
         }
         Ok(Some(match self.kind {
             Kind::User => stat.st_uid,

@@ -52,21 +52,18 @@ fn stat(fd: impl AsFd) -> Result<Stat> {
 fn believable(stat: &Stat, wanted: FileType, owner: u32) -> Result<()> {
     if FileType::from_raw_mode(stat.st_mode) != wanted {
         let (wanted, is) = (kind(wanted), kind(FileType::from_raw_mode(stat.st_mode)));
-        return Err(Problem::new(format!("is {is} in place of {wanted}, so no id is taken from it")).remedy(
+        return Err(Problem::new(format!("is {is} in place of {wanted}, so it is ignored")).remedy(
             "find out who put it there and move it away; it is written anew at the next activation",
         ));
     }
     if stat.st_uid != owner {
-        return Err(Problem::new(format!(
-            "belongs to uid {}, not to root, so no id is taken from it",
-            stat.st_uid
-        ))
-        .remedy("find out why, and once its content is right, `chown root` it"));
+        return Err(Problem::new(format!("belongs to uid {}, not to root, so it is ignored", stat.st_uid))
+            .remedy("find out why, and once its content is right, `chown root` it"));
     }
     if stat.st_mode & WRITABLE_BY_OTHERS != 0 {
         let mode = stat.st_mode & 0o7777;
         return Err(Problem::new(format!(
-            "can be written by others than root (mode {mode:04o}), so no id is taken from it"
+            "can be written by others than root (mode {mode:04o}), so it is ignored"
         ))
         .remedy("find out why, and once its content is right, `chmod go-w` it"));
     }
@@ -78,7 +75,7 @@ fn believable(stat: &Stat, wanted: FileType, owner: u32) -> Result<()> {
 }
 
 fn too_large() -> Problem {
-    Problem::new(format!("is larger than {} MiB, so no id is taken from it", MAX_SIZE >> 20))
+    Problem::new(format!("is larger than {} MiB, so it is ignored", MAX_SIZE >> 20))
         .remedy("find out what it is and move it away; it is written anew at the next activation")
 }
 

@@ -493,7 +493,7 @@ impl Files for Bases {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno @ Errno::LOOP) => Err(Problem::new(
-                "is, or lies behind, a symbolic link, so no id is taken from it",
+                "is, or lies behind, a symbolic link, so it is ignored",
             )
             .caused_by(errno)
             .remedy("find out who put it there and move it away; it is written anew at the next activation")),

@@ -369,7 +369,7 @@ impl Run<'_> {
         let source = source.and_then(|fd| Ok((walk::stat(fd.as_fd())?.identity(), fd)));
         let Some((_, top)) = source.ok().filter(|(identity, _)| *identity == stat.identity()) else {
             return Err(Problem::new("another file system is mounted there")
-                .remedy("what is on it persists already, or is its own affair"));
+                .remedy("another file system persists already, or is not managed by imp-mount"));
         };
         let failed = |errno| Problem::os("cannot open it", errno);
         let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;

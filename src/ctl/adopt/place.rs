@@ -416,7 +416,7 @@ fn replaced(place: &str) -> Problem {
 
 fn restless(changed: &[String]) -> Problem {
     let what = if changed.is_empty() { String::new() } else { format!(": {}", some(changed)) };
-    Problem::new(format!("it changes as fast as it is copied{what}"))
+    Problem::new(format!("files keep changing during the copy{what}"))
         .remedy("stop what writes to it, then run again; nothing was changed")
 }
 

@@ -90,7 +90,7 @@ fn elsewhere(path: &AbsPath, dir: &OwnedFd) -> Problem {
     if mount.fstype == "tmpfs" {
         return Problem::new(what).remedy("only what is on the root itself can be adopted");
     }
-    Problem::new(what).remedy("what is on it persists already, or is its own affair")
+    Problem::new(what).remedy("another file system persists already, or is not managed by imp-mount")
 }
 
 /// Kind of mount for the file at a path; a refusal for other types.
@@ -105,7 +105,7 @@ pub fn kind(dir: &OwnedFd, target: &AbsPath, stat: &Stat) -> Result<Kind> {
     Err(problem.remedy(if stat.is_symlink() {
         "what comes from the configuration need not persist; otherwise adopt the place that it points to"
     } else {
-        "who uses it makes it anew"
+        "its program creates it again"
     }))
 }
 

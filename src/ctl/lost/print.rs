@@ -153,7 +153,7 @@ pub fn unread(seen: &Seen) -> Vec<String> {
         lines.push(format!("not looked into: {} more", count(more, "place")));
     }
     if !rustix::process::geteuid().is_root() {
-        lines.push("-> run it as root, who may look at everything".to_owned());
+        lines.push("-> run it as root to see everything".to_owned());
     }
     lines
 }

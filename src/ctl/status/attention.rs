@@ -147,7 +147,7 @@ pub fn next(status: &Status, last: Option<&Run>, checked: &[String]) -> Vec<Stri
         say(&format!("add to the configuration: {line}"));
     }
     if !status.unseen.is_empty() {
-        say("run it as root, who may look at everything");
+        say("run it as root to see everything");
     }
     next
 }

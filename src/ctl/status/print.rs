@@ -67,7 +67,9 @@ fn attention(page: &mut Page, status: &Status, width: Option<usize>) {
     let concerns = &status.attention;
     match (status.standing, concerns.len()) {
         (Standing::Well, _) if status.unseen.is_empty() => page.append(&styled(HEADING, "All is well.")),
-        (Standing::Well, _) => page.append(&styled(HEADING, "All that this user may look at is well.")),
+        (Standing::Well, _) => {
+            page.append(&styled(HEADING, "OK, except for entries that only root can read."));
+        }
         (_, 0) => {}
         (_, 1) => page.append(&styled(ALERT, "1 thing needs attention.")),
         (_, many) => page.append(&styled(ALERT, &format!("{} things need attention.", number(many as u64)))),

@@ -48,7 +48,7 @@ impl<'v, 'p> Fields<'v, 'p> {
             let shown = escape::name(key);
             if self.members[..index].iter().any(|(earlier, _)| earlier == key) {
                 self.problems.push(
-                    Problem::new(format!("the key `{}{shown}` stands here twice", self.prefix))
+                    Problem::new(format!("duplicate key `{}{shown}`", self.prefix))
                         .at(self.at.as_str())
                         .remedy("keep one of the two"),
                 );
@@ -198,10 +198,7 @@ impl<'v, 'p> Fields<'v, 'p> {
             let shown = escape::name(name);
             match number(value) {
                 _ if ids.contains_key(name) => {
-                    self.wrong(
-                        format!("`{}{key}`: `{shown}` stands here twice", self.prefix),
-                        "keep one of the two",
-                    );
+                    self.wrong(format!("`{}{key}`: duplicate `{shown}`", self.prefix), "keep one of the two");
                 }
                 Ok(number) => _ = ids.insert(name.clone(), number),
                 Err(why) => self.wrong_key(key, &format!("`{shown}`: {why}")),

@@ -16,8 +16,7 @@ use crate::console::Console;
 use crate::support::Snapshot;
 
 /// What every run that failed says last.
-pub const LAST: &str =
-    "nothing is mounted by this run; `imp-mount --check` says what is there and what to do";
+pub const LAST: &str = "nothing was mounted; run `imp-mount --check` for the state and the next steps";
 
 /// These entries, on one store.
 fn manifest(entries: &Value) -> Value {
