@@ -1,4 +1,4 @@
-//! What somebody who owned a directory below the store, or below the root, may have left there: nothing of it is followed,
+//! Files that the owner of a directory below the store, or below the root, may have left there: nothing of it is followed,
 //! nothing outside is touched, and the words say where it is.
 
 use std::fs::{self, Permissions};
@@ -38,7 +38,7 @@ const VICTIM: &str = "/tmp/victim";
 struct Attack {
     entry: Value,
     target: String,
-    /// What the message must name, beside the entry.
+    /// Text that the message must have, besides the entry.
     words: Vec<String>,
 }
 

@@ -34,7 +34,7 @@ pub fn check(machine: &Machine, code: i32) -> Value {
     json
 }
 
-/// What it printed, held against the schema.
+/// Its output, validated against the schema.
 #[track_caller]
 pub fn findings(output: &Output) -> Value {
     let schema: Value = serde_json::from_str(include_str!("../docs/check.schema.json")).unwrap();

@@ -1,4 +1,4 @@
-//! How impctl is asked: its manual, what shells complete, and what it says to those who ask wrongly. What is to be there comes
+//! Command line of impctl: its manual, what shells complete, and what it says to those who ask wrongly. What is to be there comes
 //! from the definition of the command line, so that a new command or option is asked for without another line here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -47,7 +47,7 @@ fn run(program: &str, arguments: &[impl AsRef<OsStr>]) -> Output {
     command.output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
-/// What a program printed, which must have succeeded without another word.
+/// Output of a program, which must have succeeded with an empty stderr.
 #[track_caller]
 fn ok(program: &str, arguments: &[impl AsRef<OsStr>]) -> String {
     let output = run(program, arguments);
@@ -55,7 +55,7 @@ fn ok(program: &str, arguments: &[impl AsRef<OsStr>]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether a program is here; without it a test is skipped, and says so.
+/// True if a program is here; without it a test is skipped, and says so.
 fn has(program: &str, test: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists()) {

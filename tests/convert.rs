@@ -55,7 +55,7 @@ fn is_converted(machine: &Machine, fs: Fs) {
     assert_eq!(fs::read_to_string(machine.at("/home/me/letter")).unwrap(), "dear");
     assert_eq!(fs::read_to_string(machine.at("/persist/var/log/old")).unwrap(), "log");
     assert!(!machine.at("/etc/passwd").exists() && !machine.at("/var/log").exists());
-    // What existed keeps its owner and mode.
+    // Existing files keep owner and mode.
     assert_eq!(stat(machine.at("/var/lib/a")), (0o040_711, 0, 0));
     assert_eq!(stat(machine.at("/home/me")), (0o040_755, 1000, 100));
     assert_eq!(mounts_below(&machine.at("")).len(), 6, "the root, the store and four entries");

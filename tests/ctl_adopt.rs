@@ -102,7 +102,7 @@ fn a_file_is_adopted() {
     assert_eq!(fs::read_to_string(&place).unwrap(), "time");
     fs::write(&place, "later").unwrap();
     assert_eq!(machine.disk().snapshot().line("etc/adjtime").unwrap().split(' ').nth(2), Some("5"));
-    // What was printed is what a manifest takes.
+    // A manifest accepts the printed line.
     machine.manifest(&manifest(json!([{ "directory": "/var/lib/named" }, said["adopted"][0]["entry"]])));
     machine.run_live(&["--check"]).ok();
     machine.reboot().ok();

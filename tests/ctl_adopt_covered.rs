@@ -1,4 +1,4 @@
-//! What `impctl adopt` covers: its space comes back once nothing of it is needed, and whatever stands against that is named.
+//! Trees that `impctl adopt` covers: their space comes back once nothing of it is needed, and whatever stands against that is named.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -42,7 +42,7 @@ fn put(machine: &Machine, path: &str, size: usize) {
     fs::write(place, vec![b'x'; size]).unwrap();
 }
 
-/// What is covered at a path, seen at another one.
+/// The tree covered at a path, mounted at another one.
 fn below(machine: &Machine, look: impl FnOnce(&Path)) {
     machine.run_inside(&["sh", "-c", "mkdir -p /mnt/below && mount --bind / /mnt/below"]).ok();
     look(&machine.at("/mnt/below"));

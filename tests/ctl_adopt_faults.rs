@@ -75,7 +75,7 @@ impl Case {
         self.machine.trace_impctl(faults, "adopt", WORDS)
     }
 
-    /// What is seen, whether it is mounted, and everything on the store.
+    /// The path, its mount, and everything on the store.
     fn state(&self) -> State {
         let place = self.machine.at("/srv/app");
         let store = self.machine.disk().snapshot().news(&Snapshot::default());
@@ -208,7 +208,7 @@ fn stops(case: &Case, words: &[&str]) -> Vec<Call> {
     calls
 }
 
-/// Whether two calls of different runs are the same. Of those that look at processes there are more or fewer.
+/// True if two calls of different runs are the same. Of those that look at processes there are more or fewer.
 fn is(one: Call, other: Call) -> bool {
     (one.name, one.nth) == (other.name, other.nth)
 }

@@ -60,7 +60,7 @@ fn lost(root: &Path, words: &[&str]) -> Value {
     found
 }
 
-/// What it printed, held against a schema.
+/// Its output, validated against a schema.
 #[track_caller]
 pub fn fits(output: &Output, schema: &str) -> Value {
     let schema: Value = serde_json::from_str(schema).unwrap();
@@ -112,12 +112,12 @@ fn manifest_of(entries: Value) -> String {
     path
 }
 
-/// What du(1) says of a directory, in bytes on the disk.
+/// Bytes of a directory on the disk, by du(1).
 pub fn du(path: &Path) -> u64 {
     sh_on("du -s -B1", &[path]).split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// How many files find(1) finds of any type but directories, without crossing to other file systems.
+/// Number of files on one file system, without directories, by find(1).
 fn count(path: &Path) -> u64 {
     let output = run(&[
         "find".as_ref(),

@@ -43,7 +43,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");
 const SCHEMA: &str = include_str!("../docs/status.schema.json");
 const INSIDE: &str = "/run/machine/impctl";
 
-/// What it says of the started system: JSON, text and metrics must agree, and nothing may have changed.
+/// Output for the started system: JSON, text and metrics must agree, and nothing may have changed.
 #[track_caller]
 fn status(machine: &Machine, code: i32) -> (Value, String) {
     let look = || (mounts(), Snapshot::of(&machine.at("")), Snapshot::of(Path::new("/run/imp-mount")));
@@ -98,7 +98,7 @@ fn agree(json: &Output, numbers: &Output) -> Value {
     found
 }
 
-/// What needs attention, as `kind at`.
+/// Problems, as `kind at`.
 fn concerns(found: &Value) -> Vec<String> {
     let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
     let all = found["attention"].as_array().unwrap().iter();
@@ -191,7 +191,7 @@ fn something_is_unmounted() {
         umount2(&machine.at(path), MntFlags::empty()).unwrap();
     }
     let (found, text) = status(&machine, 1);
-    // What a boot would stop for comes first.
+    // Problems that would stop a boot come first.
     assert_eq!(concerns(&found), ["not-mounted /c", "not-mounted /b"]);
     let changed = |target| json!({ "target": target, "was": "mounted", "is": "not-mounted" });
     assert_eq!(found["since"]["changed"], json!([changed("/b"), changed("/c")]));

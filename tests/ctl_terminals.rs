@@ -19,17 +19,17 @@ tests![
     nobody_reads: Disk,
 ];
 
-/// What each command is asked for here.
+/// Arguments of each command.
 struct Case {
     name: String,
     words: String,
     /// Its exit code.
     code: i32,
-    /// Whether what it prints has styles.
+    /// True if what it prints has styles.
     styled: bool,
-    /// Whether it shows how far it is.
+    /// True if it shows how far it is.
     long: bool,
-    /// Whether it has a `--json`.
+    /// True if it has a `--json`.
     json: bool,
 }
 
@@ -76,7 +76,7 @@ impl Running {
     /// Runs a line of bash(1) in which `impctl` is a command as it is asked here.
     fn run(&self, case: &Case, line: &str) -> Output {
         let machine = &self.0;
-        // What was done is not done again.
+        // Finished work is not repeated.
         machine.run_inside(&["umount", "-q", "/var/lib/new"]);
         machine.run_inside(&[
             "rm",
@@ -99,7 +99,7 @@ impl Running {
     }
 }
 
-/// Whether something in a text has a colour or another style; the cursor may be moved.
+/// True if something in a text has a colour or another style; the cursor may be moved.
 fn has_colours(text: &str) -> bool {
     let codes = text.split("\x1b[").skip(1);
     codes

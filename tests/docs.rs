@@ -1,4 +1,4 @@
-//! What is written for people holds: the pages name what the program has, and the program has what they name.
+//! Documentation is correct: the pages name what the program has, and the program has what they name.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(
     clippy::disallowed_methods,
@@ -57,7 +57,7 @@ fn section(name: &str) -> String {
     found.unwrap_or_else(|| panic!("no section {name}")).to_owned()
 }
 
-/// What each item of a section is called: the line after `.TP`.
+/// Names of the items of a section: the line after `.TP`.
 fn items(section: &str) -> Vec<String> {
     let lines: Vec<_> = section.lines().collect();
     lines.windows(2).filter(|pair| pair[0] == ".TP").map(|pair| pair[1].to_owned()).collect()
@@ -336,7 +336,7 @@ fn every_link_leads_somewhere() {
     }
 }
 
-/// What a heading is called in a link to it.
+/// Anchor of a heading.
 fn anchor(line: &str) -> Option<String> {
     let heading = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));

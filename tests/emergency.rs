@@ -70,7 +70,7 @@ fn without_any_store() {
     );
     assert!(text.contains("failed, and nothing was changed"), "{text}");
 
-    // What it says is what helps.
+    // The remedy helps.
     disk.mount(machine.at("/persist"));
     machine.build().ok();
     check(&machine, 0);

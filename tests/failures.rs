@@ -1,4 +1,4 @@
-//! What goes wrong: one clear line, the right exit code, and nothing lost.
+//! Failures: one clear line, the right exit code, and nothing lost.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -61,7 +61,7 @@ impl Depth {
         }
     }
 
-    /// Whether the call of this number is taken: in a sample one of 17, which meets each error, as there are four.
+    /// True if the call of this number is taken: in a sample one of 17, which meets each error, as there are four.
     fn takes(&self, number: usize) -> bool {
         *self != Self::Sample || number.is_multiple_of(17)
     }

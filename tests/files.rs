@@ -270,7 +270,7 @@ fn an_explicit_entry_beside_a_pattern() {
     assert_eq!(stat(machine.at("/etc/ssh/key_d")), (0o100_600, 0, 0));
 }
 
-/// What a file may be called.
+/// Names of files.
 fn names() -> Vec<String> {
     let mut names: Vec<String> = [
         " ",

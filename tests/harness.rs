@@ -85,7 +85,7 @@ fn a_bind_is_seen_with_its_options() {
     assert_eq!(Snapshot::of(to).line("file"), Snapshot::of(from).line("file"));
 }
 
-/// What the program does, in two lines of coreutils and mount(8).
+/// The program in two lines of coreutils and mount(8).
 fn bind_by_hand(machine: &Machine, path: &str) {
     let (store, root) = (machine.at(&format!("/persist{path}")), machine.at(path));
     sh(format!("mkdir -p -m 0750 {} {}", store.display(), root.display()));
@@ -130,7 +130,7 @@ fn a_started_system_sees_its_own_root() {
     machine.switch_root();
     let inside = machine.run_inside(&["cat", "/proc/self/mountinfo"]).ok().stdout;
     assert_eq!(inside.matches("/srv /srv ").count(), 1, "{inside}");
-    // What it mounts is seen from out here.
+    // Its mounts are visible outside of it.
     machine.run_inside(&["mkdir", "/new"]).ok();
     machine.run_inside(&["mount", "-t", "tmpfs", "none", "/new"]).ok();
     assert_eq!(machine.mount_at("/new").unwrap().fstype, "tmpfs");

@@ -69,7 +69,7 @@ fn is_bad(machine: &Machine, kind: &str, words: &[&str]) {
     assert!(words.iter().all(|word| line.contains(word)) && found.contains("1 problem\n"), "{found}");
 }
 
-/// What --check and the status find.
+/// Findings of --check and of the status.
 #[track_caller]
 fn is_found(machine: &Machine, kind: &str, words: &[&str]) {
     let found = check(machine, 1);
@@ -347,7 +347,7 @@ fn a_directory_that_others_may_write_to() {
     boot(&is_well);
     disk.visit(|root| drop(sh_on("setfacl -m u:1000:rwx", &[root])));
     boot(&|machine| is_bad(machine, "writable", &["(owner 0:0, mode 0775, with an ACL)"]));
-    // What is said to be done about it helps.
+    // The remedy helps.
     disk.mount(machine.at("/persist"));
     let found = check(&machine, 1);
     let remedy = found["stores"][0]["findings"][0]["remedy"].as_str().unwrap();
@@ -421,7 +421,7 @@ fn options_that_entries_ask_not_to_have() {
             "remount,suid,dev,exec ",
         ];
         is_bad(machine, "options", &words);
-        // What it says to do is enough.
+        // The remedy is enough.
         sh_on("mount -o remount,suid,dev,exec", &[&machine.at("/persist")]);
         assert_eq!(check(machine, 1)["stores"][0].get("findings"), None);
         machine.build().ok();

@@ -1,4 +1,4 @@
-//! What just compiles: the longest paths and names that the kernel takes, through a boot and the life of the system after it.
+//! Limits that still compile: the longest paths and names that the kernel takes, through a boot and the life of the system after it.
 
 use std::fs;
 

@@ -42,12 +42,12 @@ pub fn started(entries: Value) -> Machine {
     machine
 }
 
-/// What the last run left for others to read.
+/// Report of the last run.
 pub fn report() -> Value {
     serde_json::from_slice(&fs::read("/run/imp-mount/report.json").unwrap()).unwrap()
 }
 
-/// What the report says became of an entry.
+/// State of an entry in the report.
 pub fn state(target: &str) -> String {
     let report = report();
     let entries = report["entries"].as_array().unwrap();

@@ -70,7 +70,7 @@ fn is_whole(machine: &Machine, paths: &[String]) {
     assert_eq!(leftovers(), [] as [&str; 0]);
 }
 
-/// What is in /run/imp-mount and should not be.
+/// Unexpected files in /run/imp-mount.
 fn leftovers() -> Vec<String> {
     let names =
         fs::read_dir("/run/imp-mount").unwrap().map(|one| one.unwrap().file_name().into_string().unwrap());
@@ -98,7 +98,7 @@ fn all_succeed(running: Vec<Running>) {
     }
 }
 
-/// How often something is done that chance decides.
+/// Repetitions of a test that depends on chance.
 fn rounds(most: u32) -> u32 {
     if is_thorough() { most } else { 4 }
 }

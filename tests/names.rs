@@ -80,7 +80,7 @@ fn both_are_safe(what: &str, output: &Output) {
     }
 }
 
-/// Whether a string somewhere in a value, or a key, holds a text.
+/// True if a string somewhere in a value, or a key, holds a text.
 fn holds(value: &Value, text: &str) -> bool {
     match value {
         Value::String(string) => string.contains(text),

@@ -1,4 +1,4 @@
-//! Who owns what, and with which mode: decided by the most explicit word, given to what is created and to nothing else, and
+//! Owner and mode: decided by the most explicit word, given to what is created and to nothing else, and
 //! caught up on once users exist.
 
 use std::fs::{self, Permissions};
@@ -74,7 +74,7 @@ fn explicit_beats_implicit() {
     machine.disk().erase();
     machine.power_on();
 
-    // What every system has alike needs no word, and cannot be talked out of it by what is below.
+    // Directories that every system has keep their owner and mode, whatever is below.
     machine.manifest(&manifest(&json!([]), &[child, json!({ "directory": "/root/x", "parents": loud })]));
     machine.build().ok();
     is_on_both(&machine, "/var/lib/private", 0o700, 0, 0);
@@ -561,7 +561,7 @@ fn enforcing_is_asked_for() {
     is_on_both(&machine, "/asked", 0o2710, 193, 194);
     is_on_both(&machine, "/not-asked", 0o755, 5, 6);
     is_on_both(&machine, "/unknown", 0o755, 5, 6);
-    // What lies in it is nobody's business.
+    // Its content is left alone.
     is_on_both(&machine, "/asked/below", 0o755, 5, 6);
 }
 

@@ -99,7 +99,7 @@ fn a_pattern_at_the_top_of_a_store() {
     put(&store, ".imp-mount/x", "x");
     fs::set_permissions(store.join(".imp-mount"), Permissions::from_mode(0o700)).unwrap();
     put(&store, "file", "kept");
-    // What no entry could be at, whatever it is.
+    // Paths at which no entry can be.
     for name in ["run", "proc", "sys", "dev", "persist", "srv.bak"] {
         put(&store, name, "x");
     }
@@ -387,7 +387,7 @@ fn other_commands_leave_directories_alone() {
     let output = impctl("lost", &["--root", at, "--json"]).expect(1);
     are(&fits(&output, include_str!("../docs/lost.schema.json"))["lost"], &["directory /etc/other"]);
 
-    // What a system that is not converted has.
+    // Files of a system that is not converted.
     fs::remove_dir_all(store.join(".imp-mount")).unwrap();
     let from = Path::new("/tmp/from");
     put(from, "etc/key", "x");

@@ -69,7 +69,7 @@ fn limit(all: usize, sample: usize) -> usize {
     }
 }
 
-/// Where names are exchanged.
+/// Directories in which names are exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Root,
@@ -117,9 +117,9 @@ struct Row {
     scene: Scene,
     before: World,
     reference: World,
-    /// How many calls of the reference use each name as a part of a path.
+    /// Number of calls of the reference that use each name in a path.
     uses: BTreeMap<Vec<u8>, usize>,
-    /// How many calls list a directory.
+    /// Number of calls that list a directory.
     lists: usize,
 }
 
@@ -134,7 +134,7 @@ impl World {
     fn of(scene: &Scene) -> Self {
         let machine = &scene.machine;
         let homes = scene.homes();
-        // What is mounted on the host meanwhile is its own affair.
+        // Mounts of the host meanwhile are left out.
         let (own, top) = (Path::new("/run"), machine.at(""));
         let outside = |target: &Path| {
             (target.starts_with(own) || target.starts_with(&top))
@@ -151,7 +151,7 @@ impl World {
     }
 }
 
-/// Whether a path is for others to judge: what the user owns, and what root alone can reach.
+/// True if a path is for others to judge: what the user owns, and what root alone can reach.
 fn is_left_out(path: &Path) -> bool {
     path.starts_with(HOME) || path.starts_with(".imp-mount") && path != Path::new(".imp-mount")
 }
@@ -192,7 +192,7 @@ fn secrets(dir: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Whether a call uses one of these names as a part of a path, or lists a directory.
+/// True if a call uses one of these names as a part of a path, or lists a directory.
 fn uses(entry: &Entry, names: &[&OsStr]) -> bool {
     entry.call.name.is_any(&["getdents64"])
         || parts(entry).iter().any(|part| names.iter().any(|name| name.as_bytes() == part))
@@ -365,7 +365,7 @@ impl Row {
     }
 }
 
-/// What the attacker does before each call.
+/// Actions of the attacker before each call.
 fn act<'a>(
     attacker: &'a mut Attacker,
     moves: &'a [Move],

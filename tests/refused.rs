@@ -1,4 +1,4 @@
-//! What a started system does not let happen: files hidden, mounts of others taken away, a half-done change.
+//! Refusals on a started system: files hidden, mounts of others taken away, a half-done change.
 
 use std::fs;
 use std::os::unix::fs::symlink;

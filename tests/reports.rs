@@ -1,4 +1,4 @@
-//! What runs leave in /run, damaged: it is never taken for empty. It is kept, it is said, and nothing is lost or overwritten for
+//! Damaged state in /run: it is never taken for empty. It is kept, it is said, and nothing is lost or overwritten for
 //! want of it.
 
 use std::fs::{self, File, Permissions};
@@ -61,7 +61,7 @@ const DAMAGES: [(&str, Damage); 14] = [
     ("No such device or address", |path, _| drop(UnixListener::bind(path).unwrap())),
 ];
 
-/// What is where a document should be, or was: its mode, owner, size and, if it is short, content.
+/// The file in place of a document: its mode, owner, size and, if it is short, content.
 fn look(path: &Path) -> (u32, u32, u64, Vec<u8>) {
     let found = fs::symlink_metadata(path).unwrap();
     let short = found.is_file() && found.len() < 1 << 20;

@@ -35,7 +35,7 @@ pub fn manifest(root: Value, entries: Value) -> Value {
     json!({ "version": 1, "root": root, "stores": [{ "path": "/persist" }], "entries": entries })
 }
 
-/// What every mount below the sysroot shows, by where it is: all that should not depend on how it came about.
+/// Properties of every mount below the sysroot, by path: all that should not depend on how it came about.
 pub fn shown(machine: &Machine) -> BTreeMap<PathBuf, (PathBuf, String, String)> {
     mounts_below(&machine.at(""))
         .into_iter()
@@ -200,7 +200,7 @@ fn phases_add_up() {
     assert_eq!(machine.disk().snapshot(), disk);
 }
 
-/// What can be seen at the sysroot at one moment: which of these paths are mounts, by one descriptor of the root.
+/// State of the sysroot at one moment: which of these paths are mounts, by one descriptor of the root.
 fn moment(sysroot: &Path, paths: &[String]) -> (u64, usize) {
     use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
     let root = openat(rustix::fs::CWD, sysroot, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();

@@ -1,4 +1,4 @@
-//! What the kernel command line says is done, and the report tells what was.
+//! Arguments on the kernel command line are followed, and the report names them.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -170,7 +170,7 @@ fn with_media(device: Value) -> Machine {
     machine
 }
 
-/// What --check says of the store.
+/// Finding of --check on the store.
 #[track_caller]
 fn spared(machine: &Machine, words: &str) {
     let found = check(machine, 0);

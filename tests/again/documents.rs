@@ -161,7 +161,7 @@ pub fn every_manifest_that_is_written_down_4() {
     part(3);
 }
 
-/// What the module makes of its hosts, presets among them.
+/// Manifests of the module's hosts, presets among them.
 pub fn the_manifests_of_the_module() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nixos/golden");
     let (mut files, mut count) = (Vec::new(), 0);

@@ -73,7 +73,7 @@ fn add(path: &Path, device: u64, rest: &mut BTreeMap<PathBuf, String>) {
     }
 }
 
-/// What is mounted at and below a folder, in path order, one line each.
+/// Mounts at and below a folder, in path order, one line each.
 pub fn mounts_of(root: &Path, identities: Identities) -> Vec<String> {
     let line = |mount: crate::support::Mount| {
         let ids = match identities {

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::thrice;
 use crate::support::{Disk, Fs, Machine, Root, is_thorough};
 
-/// How many manifests each of the tests tries, unless so many are asked for.
+/// Default number of manifests for each of the tests.
 const CASES: [u32; 2] = [3, 60];
 const ASKED_FOR: &str = "IMP_MOUNT_TEST_CASES";
 

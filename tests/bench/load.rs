@@ -1,4 +1,4 @@
-//! How busy the machine is with other things.
+//! Other load of the machine.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ impl Load {
     }
 }
 
-/// What the kernel says of the last 1, 5 and 15 minutes.
+/// Load averages of 1, 5 and 15 minutes.
 pub fn averages() -> String {
     let line = fs::read_to_string("/proc/loadavg").unwrap();
     line.split(' ').take(3).collect::<Vec<_>>().join(" ")

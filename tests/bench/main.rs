@@ -22,7 +22,7 @@ use sample::{Pairs, Sample, measure};
 use serde_json::json;
 use table::{Limit, Table};
 
-/// Where everything is: made by tests/bench/run.
+/// Directory that tests/bench/run made.
 struct Place {
     /// `measure`, and what is measured.
     bin: PathBuf,
@@ -34,7 +34,7 @@ struct Place {
     short: bool,
 }
 
-/// What the store holds when a run starts.
+/// Content of the store when a run starts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Store {
     /// All sources: every boot but the first.
@@ -193,7 +193,7 @@ impl Place {
         })
     }
 
-    /// How many rounds are worth the time.
+    /// Most rounds.
     fn most(&self, entries: usize) -> usize {
         let most = match entries {
             20 => 600,
@@ -249,7 +249,7 @@ impl Place {
     }
 }
 
-/// What people persist: mostly state of services, some of it deep, some in homes.
+/// Typical entries: mostly state of services, some of it deep, some in homes.
 fn path(number: usize) -> String {
     match number % 10 {
         0 => format!("/home/user{}/.config/app{number:05}", number / 100),

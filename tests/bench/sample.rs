@@ -9,7 +9,7 @@ const AT_LEAST: usize = 11;
 /// The width of a stable ratio's confidence interval, as a part of the ratio.
 const STABLE: f64 = 0.03;
 
-/// What measure.c says of a program.
+/// Result of measure.c for a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     /// From start to end, in nanoseconds.
@@ -60,7 +60,7 @@ fn parse(line: &str) -> Sample {
 /// Runs of two programs, in pairs: both of a pair ran under the same load.
 pub struct Pairs(Vec<(Sample, Sample)>);
 
-/// How many times as long the first of two programs takes.
+/// Ratio of the times of two programs.
 pub struct Ratio {
     /// The median of the ratios of all pairs.
     pub median: f64,

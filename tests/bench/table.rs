@@ -2,7 +2,7 @@
 
 use crate::sample::Pairs;
 
-/// What a row is held to.
+/// Limit of a row.
 #[derive(Clone, Copy)]
 pub enum Limit {
     /// Nothing: it is there to be seen.
@@ -75,7 +75,7 @@ impl Table {
         line(cells);
     }
 
-    /// Whether every limit was measured, and kept.
+    /// True if every limit was measured, and kept.
     pub fn sum_up(&self) -> bool {
         println!(
             "{} of the limits missed, {} of the ratios held to one not stable",

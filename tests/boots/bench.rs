@@ -1,4 +1,4 @@
-//! What persisting paths costs a boot and a shutdown, by imp-mount, by mount units, and by tmpfiles with mount units.
+//! Cost of persistent paths for a boot and a shutdown: imp-mount, mount units, and tmpfiles with mount units.
 //!
 //! PID 1 makes a unit of every mount that it sees, whoever made it. What that costs alone is measured, too: by a script that calls
 //! mount(8) where imp-mount runs, and does nothing else. Less can nobody take of PID 1.
@@ -15,7 +15,7 @@ use crate::support::Fs;
 
 tests![boots: Asked];
 
-/// How paths are put in place.
+/// Method by which paths are put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// None are: what everything else is compared with.
@@ -29,7 +29,7 @@ enum Way {
     Tmpfiles,
 }
 
-/// What a boot took, in milliseconds.
+/// Milliseconds of a boot.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cost {
     /// From the first program of the initrd until nothing is left to start.
@@ -38,7 +38,7 @@ struct Cost {
     pid1: f64,
     /// From `systemctl poweroff` until it is off.
     off: f64,
-    /// What the runs of imp-mount say themselves.
+    /// Times that the runs of imp-mount report.
     report: f64,
 }
 

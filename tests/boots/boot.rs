@@ -23,7 +23,7 @@ pub struct Line {
 /// A boot, described.
 #[derive(Debug, Clone)]
 pub struct Boot {
-    /// Whether there is an imp-mount in it.
+    /// True if there is an imp-mount in it.
     program: bool,
     /// The impctl on the running system.
     impctl: Option<&'static Path>,
@@ -31,9 +31,9 @@ pub struct Boot {
     manifest: Option<Vec<u8>>,
     /// The manifest's root: whether it is built, and from what.
     root: Value,
-    /// Whether the unit for what the boot needs to find the system is there.
+    /// True if the unit for what the boot needs to find the system is there.
     early: bool,
-    /// Whether an entry is mounted on the running system only.
+    /// True if an entry is mounted on the running system only.
     live: bool,
     /// The host of NixOS whose units it has, in place of those that are made here.
     host: Option<&'static str>,
@@ -44,9 +44,9 @@ pub struct Boot {
     probe: String,
     /// What stands for a person in the emergency shell; none where the shell itself is to be seen.
     emergency: Option<String>,
-    /// What is typed, each once something has been said on the console.
+    /// Input, each line after some text on the console.
     pub typed: Vec<(String, String)>,
-    /// How it ends, a word for systemctl.
+    /// Its end, a verb of systemctl.
     end: &'static str,
     initrd: Vec<(String, String)>,
     system: Vec<(String, String)>,

@@ -15,7 +15,7 @@ use crate::console::Console;
 use crate::drive::{Attached, Drive, attach};
 use crate::support::{Fs, mounts, namespace, scratch};
 
-/// What a machine is made of.
+/// Parts of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     /// Namespaces of this kernel: everything but devices is real, and a boot takes a second.
@@ -64,7 +64,7 @@ impl Running {
     }
 }
 
-/// Where `tests/boots/prepare` has put everything.
+/// Directory of the files of `tests/boots/prepare`.
 pub fn prepared() -> PathBuf {
     let folder = std::env::var_os("IMP_MOUNT_BOOTS").expect("start this with tests/boots/run");
     folder.into()
@@ -131,7 +131,7 @@ impl Computer {
         let disks: Vec<Attached> = self.drives.iter().map(Drive::attach).collect();
         let group = Group::new();
         let terminal = openpty(None, None).unwrap();
-        // What is written arrives as it is.
+        // Input arrives unchanged.
         let mut modes = tcgetattr(&terminal.slave).unwrap();
         modes.output_flags.remove(OutputFlags::OPOST);
         tcsetattr(&terminal.slave, SetArg::TCSANOW, &modes).unwrap();
@@ -315,7 +315,7 @@ fn newer_libraries() -> &'static str {
     NEWER
 }
 
-/// What the names of control groups begin with; the process that made them follows.
+/// Prefix of the names of control groups, before the id of the process that made them.
 const GROUP: &str = "imp-mount-boot.";
 
 /// A control group for one machine.
@@ -326,7 +326,7 @@ impl Group {
     fn new() -> Self {
         let mounts = mounts();
         let root = mounts.iter().find(|mount| mount.fstype == "cgroup2").expect("there are control groups");
-        // What killed runs left.
+        // Leftovers of killed runs.
         for folder in fs::read_dir(&root.target).unwrap().flatten() {
             let name = folder.file_name();
             let owner = name.to_str().and_then(|name| name.strip_prefix(GROUP));

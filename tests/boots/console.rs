@@ -1,4 +1,4 @@
-//! What a machine said on its console.
+//! Console output of a machine.
 
 use std::fmt;
 use std::fs::File;
@@ -14,7 +14,7 @@ pub struct Console {
     pub took: Duration,
     timed_out: bool,
     raw: Vec<u8>,
-    /// How many bytes had been said when.
+    /// Number of bytes by time.
     times: Vec<(usize, Duration)>,
 }
 
@@ -128,7 +128,7 @@ impl Console {
         self
     }
 
-    /// How long it ran after it had said this.
+    /// Time from this line to its end.
     pub fn since(&self, word: &str) -> Duration {
         let place = self.raw.windows(word.len()).position(|bytes| bytes == word.as_bytes()).unwrap();
         let said = self.times.iter().find(|(length, _)| *length >= place + word.len()).unwrap().1;
@@ -144,13 +144,13 @@ impl Console {
         self
     }
 
-    /// What the probe told under a name.
+    /// The probe's result for a name.
     pub fn told(&self, name: &str) -> Vec<&str> {
         let start = format!("TOLD {name}: ");
         self.text.lines().filter_map(|line| line.strip_prefix(start.as_str())).collect()
     }
 
-    /// What stands behind a word at the beginning of lines.
+    /// Text after a word at the beginning of lines.
     pub fn lines<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a str> {
         self.text.lines().filter_map(move |line| line.strip_prefix(start))
     }

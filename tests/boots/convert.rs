@@ -60,7 +60,7 @@ fn converted() -> Boot {
     Boot::new(&manifest).converts("LABEL=root")
 }
 
-/// What must be in a system with the converted root.
+/// Files of a system with the converted root.
 const CONVERTED: &str = r#"
     well
     fact "root's type" tmpfs "$(findmnt --noheadings --output FSTYPE /)"

@@ -104,7 +104,7 @@ fn manifest() -> Value {
     manifest
 }
 
-/// What must be in the system whenever it runs on the disk as its store.
+/// Files of the system when it runs on the disk as its store.
 fn converted() -> String {
     let mut commands = String::from(
         r#"
@@ -140,7 +140,7 @@ const UNITS: [(&str, &str); 2] = [
     ("imp-mount-settle.service", include_str!("../../initrd/dracut/system/imp-mount-settle.service")),
 ];
 
-/// What is said last in dracut's emergency.
+/// Last line of dracut's emergency shell.
 const OFF: &str = "EMERGENCY is over";
 
 impl Debian {

@@ -18,7 +18,7 @@ fn one_first_boot_with_the_systemd_of_testing() {
     first_boot(Suite::Testing);
 }
 
-/// What is to be done once in the life of a machine.
+/// Steps that happen once in the life of a machine.
 const FIRST: &str = "[Unit]
 ConditionFirstBoot=true
 Wants=first-boot-complete.target

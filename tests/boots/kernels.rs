@@ -67,7 +67,7 @@ struct Kernel {
     /// The imp-mount for its processor.
     program: PathBuf,
     release: &'static str,
-    /// How many runs of each kind are killed, at most.
+    /// Most runs of each kind that are killed.
     kills: usize,
 }
 

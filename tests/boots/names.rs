@@ -11,7 +11,7 @@ use crate::support::Snapshot;
 
 tests![names_that_wait_for_their_users, names_that_a_run_of_the_live_phase_finds, names_that_the_store_knows];
 
-/// What is there before the running system makes its users.
+/// Files before the running system makes its users.
 const LOOK: &str = r#"[Unit]
 DefaultDependencies=no
 Before=systemd-sysusers.service

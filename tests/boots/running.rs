@@ -19,7 +19,7 @@ tests![
     hidden_mounts
 ];
 
-/// What holds in every running system.
+/// Properties of every running system.
 pub const SOUND: &str = r#"
 fact "state, failed: $(systemctl --failed --no-legend --plain)" running "$(systemctl is-system-running)"
 holds check imp-mount --check

@@ -153,7 +153,7 @@ fn store_and_root_of_a_new_kernel_that_are_ours() {
     let both = Boot::new(&own_store(&format!("UUID={uuid}"), json!({ "size": "64M" })))
         .without("/persist")
         .without("/")
-        // What whoever installs the units has to say: the disk may come later than others.
+        // Setting of the installer: the disk may come later than others.
         .in_initrd("etc/systemd/system/imp-mount-early.service.d/disk.conf", &{
             let device = format!(r"dev-disk-by\x2duuid-{}.device", uuid.replace('-', r"\x2d"));
             format!("[Unit]\nWants={device}\nAfter={device}\n")

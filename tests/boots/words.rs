@@ -29,7 +29,7 @@ tests![
     a_store_that_is_well,
 ];
 
-/// What is the matter with the disk of the second store.
+/// State of the disk of the second store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Disk {
     Well,

@@ -1,4 +1,4 @@
-//! What `impctl completions` prints, in the shells that it is for.
+//! Output of `impctl completions`, in its shells.
 
 use std::fmt::Write;
 use std::fs;
@@ -19,7 +19,7 @@ fn scripts(shell: &str) -> TempDir {
     folder
 }
 
-/// What is typed, and what the shell is to offer then.
+/// Input, and the expected completions.
 fn expected() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for command in commands() {
@@ -129,7 +129,7 @@ fn zsh_loads_them() {
     assert!(all.iter().all(|option| text.contains(option.as_str())), "{text}");
 }
 
-/// What takes a path is completed as one.
+/// Arguments that are paths are completed as paths.
 #[test]
 fn every_path_is_known_as_one() {
     use clap::ValueHint::{AnyPath, DirPath, FilePath};

@@ -1,4 +1,4 @@
-//! What is said to those who ask wrongly: what is wrong, and what to do.
+//! Messages for wrong usage: cause and remedy.
 
 use clap::Arg;
 

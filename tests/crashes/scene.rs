@@ -22,19 +22,19 @@ pub struct Scene {
     words: &'static [&'static str],
     /// The manifest of the boot, and the one of the run: compiled.
     manifests: [Vec<u8>; 2],
-    /// What the store holds before.
+    /// Content of the store before.
     seed: fn(&Path),
-    /// What happens on the system before the run. It is the same after each boot.
+    /// Events on the system before the run. It is the same after each boot.
     before: fn(&Machine),
-    /// What the run brings: paths of the system.
+    /// Paths of the system that the run copies.
     pub sources: &'static [&'static str],
     /// Trees and files that appear on the store in one step.
     pub whole: &'static [&'static str],
-    /// Whether the run removes the sources once it has brought them; each is one of those trees and files then.
+    /// True if the run removes the sources once it has brought them; each is one of those trees and files then.
     pub removes: bool,
-    /// Whether it leaves out of a tree what it cannot copy.
+    /// True if it leaves out of a tree what it cannot copy.
     pub leaves_out: bool,
-    /// How the run ends.
+    /// End of the run.
     pub code: i32,
     initial: Option<Image>,
 }
@@ -230,7 +230,7 @@ impl Scene {
         }
     }
 
-    /// What is on the disk of the store, whatever is mounted over it.
+    /// Content of the store's disk, below any mount.
     pub fn state(&self) -> State {
         let mut state = None;
         self.machine.disk().visit(|store| {
@@ -272,7 +272,7 @@ impl Sources {
 }
 
 impl State {
-    /// What is neither as it was nor as it is to be.
+    /// Files that are neither in the old nor in the new state.
     pub fn half_done(&self, before: &Self, after: &Self, whole: &[&str]) -> Vec<String> {
         let mut found = Vec::new();
         let is_private = |path: &Path| path.starts_with(".imp-mount");

@@ -1,4 +1,4 @@
-//! What a file has beside its content, and what is left out.
+//! Properties of a file besides its content, and those that are left out.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -73,7 +73,7 @@ pub fn inode_flags_are_kept() {
     migrate(&["--force", "/etc/fixed"]).ok();
     assert_eq!(fs::read_to_string(new("etc/fixed")).unwrap(), "another");
     assert_eq!(flags(NEW), flags(OLD));
-    // What only the store protects is a difference.
+    // Protection on the store alone is a difference.
     sh_on("chattr -i", &[&old("etc/fixed")]);
     migrate(&[]).expect(1).says_in_one_line(&["/etc/fixed: ", "differs in inode flags", "has the same time"]);
     sealed(NEW, "-");

@@ -12,17 +12,17 @@ use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root};
 /// A run that can be done again and again from the same beginning.
 pub struct Scenario {
     pub name: &'static str,
-    /// Where the folders of the stores are.
+    /// Paths of the folders of the stores.
     _disk: Disk,
     machine: Machine,
     words: &'static [&'static str],
-    /// Whether the system has been started.
+    /// True if the system has been started.
     live: bool,
-    /// What the disks hold: the stores', in order.
+    /// Content of the disks: the stores', in order.
     seed: fn(&Path, &Path),
     /// The manifest that it was booted with, and the one of the run: compiled.
     manifests: [Vec<u8>; 2],
-    /// What happened since the machine was switched on.
+    /// Events since the machine was switched on.
     before: fn(&Machine),
 }
 
@@ -195,7 +195,7 @@ fn entries() -> Value {
     entries
 }
 
-/// What earlier boots left on the disks.
+/// State of earlier boots on the disks.
 fn used(persist: &Path, data: &Path) {
     for folder in ["var/lib/plex", "home/a", "etc/ssh", "srv/other"] {
         fs::create_dir_all(persist.join(folder)).unwrap();

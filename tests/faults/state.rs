@@ -1,4 +1,4 @@
-//! What a run leaves behind: everything that another run could find, but for numbers that differ by chance.
+//! State after a run: everything that another run could find, but for numbers that differ by chance.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,20 +8,20 @@ use serde_json::Value;
 
 use crate::support::{Machine, Mount, Snapshot, mounts};
 
-/// What there is after a run.
+/// State after a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// Everything that is mounted anywhere.
     pub mounts: Vec<String>,
-    /// Whether the place where older kernels build a root is there.
+    /// True if the place where older kernels build a root is there.
     pub stage: bool,
-    /// What lies on the root itself.
+    /// Files on the root itself.
     pub root: Snapshot,
-    /// What lies on the disks.
+    /// Files on the disks.
     pub disks: Vec<Snapshot>,
     /// The report's entries, stores and what waits.
     pub report: Value,
-    /// What libmount is told.
+    /// Lines of utab.
     pub utab: String,
 }
 

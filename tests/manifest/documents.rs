@@ -69,7 +69,7 @@ fn schema() -> (Value, Validator) {
     (schema, validator)
 }
 
-/// What a refusal lists after these words.
+/// Words before the list in a refusal.
 fn listed(json: &str, after: &str) -> BTreeSet<String> {
     let problems = text::parse(json).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:?}");
@@ -135,7 +135,7 @@ fn the_schema_accepts_what_the_reader_accepts() {
 fn the_schema_refuses_what_it_can() {
     let (_, validator) = schema();
     for case in cases() {
-        // What is no JSON has no schema.
+        // A text that is no JSON has no schema.
         if let Ok(value) = serde_json::from_str(case.json) {
             assert_eq!(validator.is_valid(&value), case.beyond_schema, "{}", case.json);
         }

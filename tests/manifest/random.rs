@@ -198,7 +198,7 @@ prop_compose! {
     }
 }
 
-/// How many manifests are made: `PROPTEST_CASES` has fewer where they are read slowly.
+/// Number of manifests: `PROPTEST_CASES` has fewer where they are read slowly.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").map_or(128, |cases| cases.parse().unwrap())
 }

@@ -9,9 +9,9 @@ use crate::manifest;
 pub struct Case {
     /// Its text.
     pub json: &'static str,
-    /// What is said about it, line by line.
+    /// The messages about it, line by line.
     pub problems: Vec<&'static str>,
-    /// Whether the schema alone cannot see what is wrong.
+    /// True if the schema alone cannot see what is wrong.
     pub beyond_schema: bool,
 }
 

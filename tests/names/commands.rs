@@ -70,7 +70,7 @@ fn hostile() -> Machine {
     boot.ok().says(&["FORGED"]);
     machine.switch_root();
     let root = machine.at("");
-    // What would be lost.
+    // Files that would be lost.
     for name in [WORST.as_bytes(), BROKEN, longest().as_bytes()] {
         let folder = root.join("var/lib").join(OsStr::from_bytes(name));
         fs::create_dir_all(&folder).unwrap();

@@ -14,7 +14,7 @@ pub fn bindings(text: &str) -> Value {
     Value::Object(found)
 }
 
-/// What one string means.
+/// Value of one string.
 #[track_caller]
 pub fn string(text: &str) -> String {
     let mut reader = Reader { rest: text.chars().peekable(), text };

@@ -1,4 +1,4 @@
-//! What root runs, and the system that it runs on: with a home of an unprivileged user's on the root and on the store.
+//! Programs of root, and their system: with a home of an unprivileged user's on the root and on the store.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
@@ -14,7 +14,7 @@ use crate::support::{Disk, Fs, Machine, Output, Root, namespace};
 /// The user's home, on the root and on the store.
 pub const HOME: &str = "home/u";
 
-/// What is run.
+/// The program.
 #[derive(Debug, Clone, Copy)]
 pub enum Program {
     /// imp-mount from outside of the system, as at a boot.
@@ -34,15 +34,15 @@ pub struct Scene {
     /// The manifest that the system was booted with, if it was, and the one of the run: compiled.
     booted: Option<Vec<u8>>,
     manifest: Vec<u8>,
-    /// What the user's home holds beside decoys, on the store and on the root.
+    /// Content of the user's home besides decoys, on the store and on the root.
     store: fn(&Path),
     root: fn(&Path),
     /// Below the home: what is exchanged for other things.
     pub directories: &'static [&'static str],
     pub files: &'static [&'static str],
-    /// How it ends where nobody attacks.
+    /// End without an attack.
     pub code: i32,
-    /// Whether what is made in the homes inherits an ACL that lets the user read it.
+    /// True if what is made in the homes inherits an ACL that lets the user read it.
     pub inherits: bool,
 }
 
@@ -267,7 +267,7 @@ fn entries() -> Value {
     entries
 }
 
-/// What earlier boots left in the home on the store.
+/// Files of earlier boots in the home on the store.
 fn stored(home: &Path) {
     for name in ["dir/mine", "hollow", "keys", "sym"] {
         directory(&home.join(name));
@@ -279,7 +279,7 @@ fn stored(home: &Path) {
     link("plain", &home.join("carried"));
 }
 
-/// What the root has where the entries go.
+/// Files of the root at the targets.
 fn targets(home: &Path) {
     for name in ["dir/mine", "hollow", "keys", "waits"] {
         directory(&home.join(name));
@@ -287,7 +287,7 @@ fn targets(home: &Path) {
     owned(&home.join("keys/k1"), "key", 0o600, (UID, UID));
 }
 
-/// What programs have done since the boot.
+/// Changes by programs since the boot.
 fn changed(home: &Path) {
     directory(&home.join("keys"));
     let new = format!("new: {LETTER}");
@@ -311,7 +311,7 @@ fn mail(home: &Path) {
     mknodat(CWD, home.join("Mail/c"), FileType::Fifo, Mode::RUSR, 0).unwrap();
 }
 
-/// What the user exchanges other things for.
+/// Files that the user exchanges others for.
 fn decoys(dir: &Path, up: &Path) {
     directory(&dir.join("other/mine"));
     owned(&dir.join("other/x"), "mine", 0o644, (UID, UID));

@@ -27,7 +27,7 @@ pub const LETTER: &str = "root's letter";
 pub const ROOT_FILE: &str = "rootfile";
 pub const ROOT_DIRECTORY: &str = "rootdir";
 
-/// What the attacker does when asked.
+/// Actions of the attacker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Move {
     /// Exchanges two names.
@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-/// What a name is exchanged for.
+/// The file that a name is exchanged for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decoy {
     Directory,
@@ -178,7 +178,7 @@ struct Work<'w> {
     /// Tells when something changes in the directories.
     changes: OwnedFd,
     made: usize,
-    /// Whether something has changed since it was last opened.
+    /// True if something has changed since it was last opened.
     is_new: bool,
     held: Vec<Held>,
 }
@@ -423,7 +423,7 @@ fn open(path: &Path, writing: bool) -> Option<File> {
     File::options().read(true).write(writing).custom_flags(flags.bits().cast_signed()).open(path).ok()
 }
 
-/// Whether a file holds what is not for the attacker's eyes, at its beginning.
+/// True if a file holds what is not for the attacker's eyes, at its beginning.
 fn reads(file: &mut File) -> bool {
     let mut bytes = Vec::new();
     let _ = file.take(4096).read_to_end(&mut bytes);

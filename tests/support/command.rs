@@ -25,7 +25,7 @@ pub fn imp_mount() -> &'static str {
     &CHOSEN
 }
 
-/// What a program did.
+/// Result of a program.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Output {
     line: String,
@@ -124,7 +124,7 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
-    /// What it has said on stderr so far.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&content(&self.stderr)).into_owned()
     }
@@ -173,7 +173,7 @@ pub fn line(words: impl AsRef<str>, paths: &[&Path]) -> Vec<OsString> {
     words.chain(paths.iter().map(Into::into)).collect()
 }
 
-/// Whether a program is on PATH, or where only root has it.
+/// True if a program is on PATH, or where only root has it.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists())

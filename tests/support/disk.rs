@@ -15,7 +15,7 @@ use super::command::{line, sh, sh_on};
 use super::look::{Snapshot, mounts_below};
 use super::{namespace, run, scratch};
 
-/// What a disk is formatted with.
+/// File system of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fs {
     Ext4,
@@ -209,7 +209,7 @@ impl Disk {
         });
     }
 
-    /// What is on it, whatever is mounted over it just now.
+    /// Its content, below any mount.
     pub fn snapshot(&self) -> Snapshot {
         let mut taken = None;
         self.visit(|root| taken = Some(Snapshot::of(root)));

@@ -54,12 +54,12 @@ pub const CHANGES: &[&str] = &[
 pub struct Call {
     pub index: usize,
     pub name: Name,
-    /// How many of its name were made before it.
+    /// Number of earlier calls of the same name.
     pub nth: usize,
 }
 
 impl Call {
-    /// Whether it is one of these.
+    /// True if it is one of these.
     pub fn is_one_of(&self, names: &[&str]) -> bool {
         names.iter().any(|name| Name::of(name) == self.name)
     }
@@ -123,7 +123,7 @@ pub struct Entry {
     pub(super) arguments: [u64; 5],
 }
 
-/// What happens to it.
+/// Its fault.
 pub(super) enum Verdict {
     Made,
     Fails(Errno),
@@ -131,7 +131,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// What one of these faults makes of a call.
+    /// Effect of a fault on a call.
     pub(super) fn of(faults: &[Injected], entry: &Entry) -> Self {
         let verdicts = faults.iter().map(|fault| fault.verdict(entry));
         verdicts.fold(Self::Made, |one, other| if matches!(one, Self::Made) { other } else { one })
@@ -157,7 +157,7 @@ impl Injected {
     }
 }
 
-/// Whether a descriptor of a process is on a mount that is attached nowhere.
+/// True if a descriptor of a process is on a mount that is attached nowhere.
 fn is_detached(pid: Pid, descriptor: u64) -> bool {
     let Ok(info) = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")) else { return false };
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim).unwrap();
@@ -316,7 +316,7 @@ fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<C
     }
 }
 
-/// Where the architecture keeps the number, the arguments and the result of a system call.
+/// Registers of the number, the arguments and the result of a system call.
 #[cfg(target_arch = "x86_64")]
 pub(super) mod registers {
     use super::{Call, Entry, Errno, Name, Pid, ptrace};
@@ -358,7 +358,7 @@ macro_rules! names {
     ($($name:literal $number:ident),* $(,)?) => { &[$(($name, libc::$number)),*] };
 }
 
-/// What the program calls; others are known by their number.
+/// System calls by name; others are known by their number.
 const NAMES: &[(&str, i64)] = names![
     "brk" SYS_brk, "capget" SYS_capget, "capset" SYS_capset, "clock_gettime" SYS_clock_gettime, "clone3" SYS_clone3,
     "close" SYS_close, "connect" SYS_connect, "copy_file_range" SYS_copy_file_range, "exit_group" SYS_exit_group,
@@ -392,7 +392,7 @@ impl Name {
         Self(found.unwrap_or_else(|| panic!("no number is known here for {name}")).1)
     }
 
-    /// Whether it is one of these.
+    /// True if it is one of these.
     pub fn is_any(self, names: &[&str]) -> bool {
         names.iter().any(|name| self == Self::of(name))
     }

@@ -26,7 +26,7 @@ impl Machine {
             } else if from.exists() {
                 fs::create_dir_all(&to).unwrap();
                 namespace::bind_all(&from, &to);
-                // What the system mounts there is its own affair.
+                // Mounts of the system there are left out.
                 namespace::propagate(&to, MsFlags::MS_REC | MsFlags::MS_SLAVE);
             }
         }

@@ -50,7 +50,7 @@ impl Mount {
         })
     }
 
-    /// Whether it has this option, its own or its file system's.
+    /// True if it has this option, its own or its file system's.
     pub fn has(&self, option: &str) -> bool {
         self.options.split(',').chain(self.super_options.split(',')).any(|one| one == option)
     }
@@ -74,7 +74,7 @@ pub fn mounts() -> Vec<Mount> {
     text.lines().map(|line| Mount::parse(line).unwrap_or_else(|| panic!("mountinfo: {line}"))).collect()
 }
 
-/// What is mounted at a folder and below it.
+/// Mounts at a folder and below it.
 pub fn mounts_below(path: &Path) -> Vec<Mount> {
     mounts().into_iter().filter(|mount| mount.target.starts_with(path)).collect()
 }
@@ -84,7 +84,7 @@ pub fn mount_at(path: impl AsRef<Path>) -> Option<Mount> {
     mounts().into_iter().rfind(|mount| mount.target == path.as_ref())
 }
 
-/// What lies in a tree, one line for each file: type and mode, owner, size, content and extended attributes.
+/// Files of a tree, one line for each file: type and mode, owner, size, content and extended attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot(BTreeMap<PathBuf, String>);
 
@@ -134,7 +134,7 @@ impl Snapshot {
         self.0.iter().map(|(path, line)| (path.as_path(), line.as_str()))
     }
 
-    /// What is gone or different in a later snapshot; what is new there is not named.
+    /// Files that are gone or different in a later snapshot; new ones are left out.
     pub fn losses(&self, later: &Self) -> Vec<String> {
         let differs = |(path, line): &(&PathBuf, &String)| later.0.get(*path) != Some(*line);
         let word = |(path, line): (&PathBuf, &String)| {
@@ -143,7 +143,7 @@ impl Snapshot {
         self.0.iter().filter(differs).map(word).collect()
     }
 
-    /// What is there and was not in an earlier snapshot.
+    /// Files that an earlier snapshot did not have.
     pub fn news(&self, earlier: &Self) -> Vec<String> {
         let new = |(path, _): &(&PathBuf, &String)| !earlier.0.contains_key(*path);
         self.0.iter().filter(new).map(|(path, line)| format!("/{}: {line}", path.display())).collect()

@@ -11,7 +11,7 @@ use super::disk::detach;
 use super::inject::trace;
 use super::{Call, Disk, Injected, Mount, Output, mount_at, namespace, run};
 
-/// What is at the sysroot before the program runs.
+/// State of the sysroot before the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Root {
     /// Nothing: the program mounts the tmpfs.
@@ -57,12 +57,12 @@ impl Machine {
         self.stores.iter().map(|(_, disk)| disk)
     }
 
-    /// Where a path of the booted machine is, seen from here: an absolute path below the sysroot.
+    /// Path of a file of the booted machine, seen from the test: an absolute path below the sysroot.
     pub fn at(&self, path: &str) -> PathBuf {
         self.home().join("sysroot").join(path.trim_start_matches('/'))
     }
 
-    /// Where its manifest (`manifest`) and its kernel's command line (`cmdline`) are.
+    /// Directory of its manifest (`manifest`) and kernel command line (`cmdline`).
     #[allow(clippy::unused_self, reason = "there is one machine, and this reads as a question to it")]
     pub fn home(&self) -> &'static Path {
         Path::new(HOME)

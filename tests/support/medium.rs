@@ -18,7 +18,7 @@ const CHUNK: usize = 1 << 16;
 pub struct Image(Vec<Option<Rc<[u8]>>>);
 
 impl Disk {
-    /// What is on the medium now. What only the kernel has in memory stays there, and is no part of it.
+    /// Content of the medium now, without dirty pages of the kernel.
     pub fn freeze(&self, earlier: Option<&Image>) -> Image {
         let file = File::open(self.backing()).unwrap();
         let mut chunk = vec![0; CHUNK];
@@ -60,7 +60,7 @@ impl Disk {
         forget();
     }
 
-    /// How many writes the medium has seen.
+    /// Number of writes to the medium.
     pub fn writes(&self) -> String {
         let name = self.device.file_name().unwrap().to_str().unwrap();
         let counts = fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap();
@@ -74,7 +74,7 @@ fn chunks(file: &File) -> usize {
     usize::try_from(file.metadata().unwrap().len()).unwrap().div_ceil(CHUNK)
 }
 
-/// Whether anything of a chunk was ever written.
+/// True if anything of a chunk was ever written.
 fn has_data(file: &File, at: usize) -> bool {
     let place = (at * CHUNK) as u64;
     match seek(file, SeekFrom::Data(place)) {

@@ -1,4 +1,4 @@
-//! What the tests stand on: a namespace for each, disks to break, a machine to boot, and other eyes to look with.
+//! Toolbox of the tests: a namespace for each, disks to break, a machine to boot, and other eyes to look with.
 
 pub mod attacker;
 pub mod attend;

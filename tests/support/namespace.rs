@@ -27,7 +27,7 @@ pub fn enter() {
     propagate("/", MsFlags::MS_REC | MsFlags::MS_SHARED);
     empty("/tmp");
     empty_run();
-    // What the program logs must not end up in the host's log.
+    // Log records of the program must not reach the host's log.
     for log in ["/dev/kmsg", "/dev/log"] {
         if fs::metadata(log).is_ok() {
             bind("/dev/null", log);
@@ -37,7 +37,7 @@ pub fn enter() {
     rustix::process::chdir("/tmp").unwrap();
 }
 
-/// Where [`few_processes`] mounts its /proc.
+/// Mount point of the /proc of [`few_processes`].
 pub const PROC: &str = "/tmp/proc";
 
 /// Has every process that is started from here on see itself and the others of these only, in a /proc at [`PROC`]: to look at

@@ -1,4 +1,4 @@
-//! What a run left: its report, and the guards in place of what failed.
+//! State after a run: its report, and the guards in place of what failed.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;

@@ -27,7 +27,7 @@ pub struct Test {
     pub run: fn(),
 }
 
-/// What a test needs beyond a mount namespace. Without it the test is skipped, loudly.
+/// Needs of a test beyond a mount namespace. Without them the test is skipped, and named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// The real root: owners other than one's own, attributes, devices.
@@ -186,7 +186,7 @@ fn outside(name: &str, shown: bool) -> Result<(), Failed> {
     }
 }
 
-/// Whether everything is to be tried, and not a developer's sample.
+/// True if everything is to be tried, and not a developer's sample.
 pub fn is_thorough() -> bool {
     env::var_os("IMP_MOUNT_TEST_FAULTS").is_some()
 }

@@ -61,7 +61,7 @@ pub fn sweep() {
     }
 }
 
-/// Whether the process that a folder is named after is gone.
+/// True if the process that a folder is named after is gone.
 fn is_stale(folder: &OsStr) -> bool {
     let pid = Path::new(folder).extension().unwrap_or_default();
     !Path::new("/proc").join(pid).join("exe").exists()

@@ -16,7 +16,7 @@ use rustix::fs::{
 use super::command::sh_on;
 use super::look::Snapshot;
 
-/// How deep the deep part is: more than a path can say.
+/// Depth of the deep part: more than a path can have.
 const DEPTH: u32 = 1200;
 
 /// Makes a tree with one of everything.
@@ -82,7 +82,7 @@ pub fn make_deep(root: &Path) {
     rustix::io::write(file, b"deep").unwrap();
 }
 
-/// What is in the file at the bottom.
+/// Content of the file at the bottom.
 pub fn bottom(root: &Path) -> String {
     let mut dir = open(root, OFlags::RDONLY, Mode::empty()).unwrap();
     for _ in 0..DEPTH {

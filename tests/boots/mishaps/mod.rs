@@ -1,4 +1,4 @@
-//! What goes wrong ends in a shell that explains itself, with nothing lost.
+//! A failure ends in a shell with an explanation, and nothing is lost.
 
 pub mod entries;
 pub mod manifests;
@@ -15,7 +15,7 @@ use crate::computer::Computer;
 use crate::console::Console;
 use crate::support::Snapshot;
 
-/// What every run that failed says last.
+/// Last line of a run that failed.
 pub const LAST: &str = "nothing was mounted; run `imp-mount --check` for the state and the next steps";
 
 /// These entries, on one store.
@@ -44,7 +44,7 @@ fn explains(console: Console, unit: &str, lines: &[&str]) -> Console {
     console
 }
 
-/// What is on the store before is on it, and the same, after.
+/// The content of the store is the same before and after.
 #[track_caller]
 fn unharmed<T>(computer: &Computer, boot: impl FnOnce() -> T) -> T {
     let store = computer.drive("persist");

@@ -29,7 +29,7 @@ const SLOWLY: (&str, &str) = (
 /// How many frozen images are booted of those from while the entries were made, and of the others.
 const AMONG: usize = 16;
 const AROUND: usize = 5;
-/// How many are looked at for that.
+/// Number of images that are examined for that.
 const SEEN: usize = 45;
 
 /// Directories and files, of many users and of one who is not known before the system runs.
@@ -52,14 +52,14 @@ fn many() -> Value {
     manifest(&json!(entries))
 }
 
-/// What the store has to hold of one of them in the end.
+/// Content of one of them on the store in the end.
 fn wanted(n: usize) -> String {
     let mode = ["040755", "040700", "042770", "040750"][n / 2 % 4];
     match n % 10 {
         0..5 => format!("{mode} {}:100", 3000 + n),
         5..8 => format!("100640 {}:0 0", 4000 + n),
         8 => format!("{mode} 1000:100"),
-        // What is above the entry.
+        // The directory above the entry.
         _ => format!("040755 {}:0", 5000 + n),
     }
 }

@@ -1,4 +1,4 @@
-//! What a person sees in the emergency shell and does there.
+//! Output of the emergency shell, and input there.
 
 use serde_json::{Value, json};
 

@@ -71,7 +71,7 @@ const WHOLE: &str = r#"
     holds check imp-mount --check
 "#;
 
-/// What follows the repair in an emergency shell.
+/// Steps after a repair in an emergency shell.
 const GO_ON: &str = "imp-mount || exit\necho 'EMERGENCY mended'\nexec systemctl default\n";
 
 const NOT_THERE: &str =
@@ -166,7 +166,7 @@ fn the_superblock_is_damaged() {
 fn the_superblock_is_gone() {
     let computer = computer(On::Uml, "-b 1024");
     scribble(&computer, 1024, &[0; 1024]);
-    // What the copies are for.
+    // Purpose of the copies.
     let boot = Boot::new(&entries())
         .store("/dev/ubdb", "/persist", "ext4", "")
         .in_emergency(&format!("fsck.ext4 -b 8193 -y /dev/ubdb\nmount /dev/ubdb /sysroot/persist\n{GO_ON}"))
