@@ -41,7 +41,20 @@ let
       hidden = unless false it.hidden;
       trash = unless false it.trash;
     }
-    // (if it.kind == "directory" then owner it else owner it // said { inherit (it) mode; });
+    // (
+      if it.kind == "directory" then owner (ofHome it) else owner it // said { inherit (it) mode; }
+    );
+
+  # A home that persists as a whole: its owner and mode are the home's, unless others are said.
+  ofHome =
+    it:
+    let
+      home = homes.${it.target} or { };
+    in
+    if home == { } || it.mode != "0755" || !lib.elem it.user [ "root" home.user ] then
+      it
+    else
+      it // { inherit (home) mode; } // lib.optionalAttrs (it.user == "root") { inherit (home) user group; };
 
   # Homes that lie above an entry, or are one: their owner and mode are known.
   homes =
