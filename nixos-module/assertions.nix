@@ -81,6 +81,43 @@ let
       "9p"
     ];
 
+  # What outlives a boot.
+  keeps = (import ./audit/kept.nix { inherit lib; }).kept {
+    inherit entries fileSystems;
+    links = import ./audit/links.nix { inherit config lib; };
+  };
+  isEmptied = isTmpfs || cfg.convert != null;
+  swapFiles = lib.filter (
+    path: lib.hasPrefix "/" path && !paths.isIn "/dev" path && !keeps.file (paths.join [ path ])
+  ) (map (swap: swap.device) config.swapDevices);
+
+  # Files of the configuration that a directory would hide, as it is mounted over the overlay that has them.
+  hidden =
+    let
+      names = lib.attrNames (lib.filterAttrs (_: it: it.enable) config.environment.etc);
+      below = it: lib.filter (name: lib.hasPrefix "${it.target}/" "/etc/${name}" && baseNameOf name != ".imp-mount") names;
+      isNamed = name: lib.any (it: it.kind == "file" && it.target == "/etc/${name}") entries;
+      of = it: lib.filter (name: !isNamed name) (below it);
+    in
+    lib.filter (it: it.names != [ ]) (
+      map (it: it // { names = of it; }) (
+        lib.filter (it: it.kind == "directory" && lib.hasPrefix "/etc/" it.target) entries
+      )
+    );
+  some =
+    names:
+    lib.concatStringsSep ", " (map (name: "/etc/${name}") (lib.take 3 names))
+    + lib.optionalString (lib.length names > 3) " and ${toString (lib.length names - 3)} more";
+
+  # In the initrd units may mount it, too.
+  unmounted = lib.filter (
+    store:
+    !lib.any (fs: fs.mountPoint != "/" && paths.isIn (paths.join [ fs.mountPoint ]) store.path) fileSystems
+    && !lib.any (mount: lib.hasSuffix store.path mount.where) (
+      config.boot.initrd.systemd.mounts ++ config.systemd.mounts
+    )
+  ) cfg.plan.stores;
+
   assertions =
     forwarded
     ++ [
@@ -128,6 +165,25 @@ let
         '';
       }
       {
+        assertion = !isEmptied || swapFiles == [ ];
+        message = ''
+          imp-mount: swapDevices:
+              The root is emptied at every boot, and a swap file on it would lie in memory, where it cannot be used. Put it on a store:
+                ${lib.concatMapStringsSep "\n      " (
+                  path: "${path} -> ${(lib.head (cfg.plan.stores ++ [ { path = "/persist"; } ])).path}${path}"
+                ) swapFiles}
+        '';
+      }
+      {
+        assertion = !config.system.etc.overlay.enable || hidden == [ ];
+        message = ''
+          environment.persistence:
+              These directories are mounted over the overlay on /etc, and would hide what the configuration has there. Name the
+              files in them that persist one by one:
+                ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from}) hides ${some it.names}") hidden}
+        '';
+      }
+      {
         assertion = !lib.any isNetwork cfg.plan.later;
         message = ''
           environment.persistence:
@@ -138,6 +194,14 @@ let
       }
     ]
     # A container's store comes from its host.
+    ++ lib.optional (cfg.convert == null && config.boot.initrd.enable && isTmpfs) {
+      assertion = unmounted == [ ];
+      message = ''
+        environment.persistence:
+            These stores would be on the tmpfs that is the root, as no file system is mounted where they are. Mount the disks:
+              ${lib.concatMapStringsSep "\n      " (store: "fileSystems.\"${store.path}\"") unmounted}
+      '';
+    }
     ++ lib.optional (cfg.convert == null && config.boot.initrd.enable && isTmpfs) {
       assertion = hasNix;
       message = ''
@@ -213,6 +277,16 @@ let
       lib.filter (it: is.directory it.target) entries
     );
 
+  # Containers take `nosuid` and `nodev` over from the mount that their root is on.
+  known = import ./known.nix;
+  restricted = lib.filter (
+    it:
+    it.kind == "directory"
+    && known.state.${it.target}.options or [ ] != [ ]
+    && lib.subtractLists it.options known.state.${it.target}.options != [ ]
+    && !lib.elem "nosuid" it.options
+  ) entries;
+
   openRoot =
     root != null && root.fsType == "tmpfs" && !lib.any (lib.hasPrefix "mode=") root.options;
 
@@ -232,6 +306,13 @@ in
           fileSystems."/" is a tmpfs whose options do not say its mode, so everybody could create files in it. Add "mode=0755".
     ''
     ++ lib.optionals (lib.any (store: store.enableWarnings) (system ++ homes)) (
+      lib.optional (restricted != [ ]) ''
+        environment.persistence:
+            Programs with set user id, such as sudo, and devices do not work in containers that have their root on a mount that is
+            nosuid and nodev, as every mount is unless it is said. Add mountOptions = [ "suid" "dev" ]:
+              ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from})") restricted}
+      ''
+      ++
       lib.optional (elsewhere != { }) ''
         environment.persistence:
             These lie on file systems of their own, and persist already. A mount from the store would hide what is there.

@@ -15,6 +15,7 @@ let
   is = kept {
     inherit (cfg) entries;
     fileSystems = lib.attrValues config.fileSystems ++ map ofMount config.systemd.mounts;
+    links = import ./audit/links.nix { inherit config lib; };
   };
   ofMount = mount: {
     mountPoint = mount.where;
@@ -22,7 +23,7 @@ let
     # Where no type is said it is the kernel's guess, as for fileSystems.
     fsType = if mount.type == "" then "auto" else mount.type;
   };
-  isKept = row: if row ? directory then is.directory row.directory else is.file row.file;
+  isKept = row: if row ? directory then is.directory (row.data or row.directory) else is.file row.file;
   isChosen = row: row.chosen or false && is.chosen row.directory;
   isIgnored = path: lib.any (it: matches it.path path) cfg.auditIgnore;
 
@@ -30,8 +31,8 @@ let
   ofTable =
     preset: row:
     let
-      found = path: why: {
-        inherit path why;
+      found = path: why: class: {
+        inherit path why class;
         fix = { inherit preset; };
       };
       missing = lib.filter (part: !is.directory part.path && !is.file part.path) row.parts;
@@ -39,23 +40,25 @@ let
     if isKept row || isChosen row then
       [ ]
     else if row ? parts && lib.length missing < lib.length row.parts then
-      map (part: found part.path part.why) missing
+      map (part: found part.path part.why part.class) missing
     else
-      lib.optional (row.audited or true) (found (row.directory or row.file) row.why);
+      lib.optional (row.audited or true) (found (row.directory or row.file) row.why (row.class or "data"));
 
   ofUnit =
     row:
     let
       # Where systemd puts a link to the directory of a dynamic user.
-      link = "/var/lib/${lib.removePrefix "/var/lib/private/" row.directory}";
+      path = row.directory or row.file;
+      link = "/var/lib/${lib.removePrefix "/var/lib/private/" path}";
       misplaced = lib.any (entry: entry.target == link) cfg.entries;
     in
-    lib.optional (!isKept row) {
-      path = row.directory;
+    lib.optional (!isKept row && !moved ? ${path}) {
+      inherit path;
+      class = row.class or "data";
       why =
         row.why
         + lib.optionalString (
-          lib.hasPrefix "/var/lib/private/" row.directory && misplaced
+          lib.hasPrefix "/var/lib/private/" path && misplaced
         ) ", which has a dynamic user and cannot start with ${link}";
       fix = { inherit row; };
     };
@@ -75,10 +78,13 @@ let
         ]
         && user.openssh.authorizedKeys.keys == [ ]
         && user.openssh.authorizedKeys.keyFiles == [ ];
+      userborn = config.services.userborn;
+      folder = if userborn.enable then userborn.passwordFilesLocation or "/etc" else "/etc";
       users = map (user: user.name) (lib.filter unsaid (lib.attrValues config.users.users));
     in
-    lib.optional (config.users.mutableUsers && users != [ ] && !is.file "/etc/shadow") {
+    lib.optional (config.users.mutableUsers && users != [ ] && !is.file "${folder}/shadow") {
       path = "/etc/shadow";
+      class = "key";
       why = "the only place where passwords are of ${lib.concatStringsSep ", " users}";
       fix.text = "users.users.${lib.head users}.hashedPasswordFile = \"...\";";
     };
@@ -89,17 +95,24 @@ let
   chosen = lib.genAttrs (map (row: row.directory) (
     lib.filter isChosen (lib.concatLists (lib.attrValues state))
   )) (_: true);
+  units = import ./audit/units.nix { inherit config lib; };
+  # Directories of services whose data is kept below, where an option says.
+  moved = lib.genAttrs (map (row: row.directory) (
+    lib.filter (row: row ? data && isKept row) (lib.concatLists (lib.attrValues state))
+  )) (_: true);
   found = lib.filter (it: !isIgnored it.path) (
-    fromTables ++ passwords ++ lib.concatMap ofUnit (import ./audit/units.nix { inherit config lib; })
+    fromTables ++ passwords ++ lib.concatMap ofUnit units
   );
 
   # One finding a path, and none below another or below what somebody has chosen from; the tables come first.
   byPath = lib.mapAttrs (_: lib.head) (lib.groupBy (it: it.path) found);
-  findings = lib.filter (
-    it:
-    lib.all (above: !byPath ? ${above} && !chosen ? ${above}) (paths.ancestors it.path)
-    && !(chosen ? ${it.path})
-  ) (lib.attrValues byPath);
+  findings = import ./audit/siblings.nix { inherit lib; } (
+    lib.filter (
+      it:
+      lib.all (above: !byPath ? ${above} && !chosen ? ${above}) (paths.ancestors it.path)
+      && !(chosen ? ${it.path})
+    ) (lib.attrValues byPath)
+  );
 
   text = message {
     inherit findings;
@@ -162,7 +175,7 @@ in
       internal = true;
       default = findings;
       defaultText = "what the audit finds";
-      description = "What would be lost: a list of `{ path, why, fix }`.";
+      description = "What would be lost: a list of `{ path, class, why, fix }`.";
     };
   };
 

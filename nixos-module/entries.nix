@@ -85,12 +85,30 @@ let
   # What a preset adds yields to what somebody wrote, and to a disk that is there anyway. Of `fileSystems` only mountPoint,
   # fsType and device may be read here: neededForBoot, and through it the options, depend on the entries.
   inherit (config.imp-mount) presets;
-  kept = (import ./audit/kept.nix { inherit lib; }).kept {
-    entries = said;
+  keptBy = entries: (import ./audit/kept.nix { inherit lib; }).kept {
+    inherit entries;
     stores = lib.optional presets.enable presets.persistentStoragePath;
     fileSystems = lib.attrValues config.fileSystems;
+    links = lib.optionalAttrs linksAreKnown (import ./audit/links.nix { inherit config lib; });
   };
-  added = lib.filter (entry: !kept.${entry.kind} entry.target) (rows (lib.optional presets.enable presets));
+  # Which links there are depends on the entries where a tmpfs is `neededForBoot` because an entry lies on it, and where an immutable
+  # /etc has places for them.
+  linksAreKnown =
+    presets.enable
+    && !(config.system.etc.overlay.enable && !config.system.etc.overlay.mutable)
+    && !lib.any (fs: fs.mountPoint != "/" && fs.fsType == "tmpfs") (lib.attrValues config.fileSystems);
+  preset = lib.groupBy (entry: entry.kind) (rows (lib.optional presets.enable presets));
+  directories =
+    let
+      is = keptBy said;
+    in
+    lib.filter (entry: !is.directory entry.target) (preset.directory or [ ]);
+  # One preset may keep what another one names a file in.
+  added =
+    let
+      is = keptBy (said ++ directories);
+    in
+    directories ++ lib.filter (entry: !is.file entry.target) (preset.file or [ ]);
 in
 {
   imp-mount.entries = lib.filter (

@@ -27,6 +27,24 @@ let
   unique =
     key: rows: map lib.head (lib.attrValues (lib.groupBy (row: row.${key}) (lib.filter (row: row ? ${key}) rows)));
   only = names: lib.filterAttrs (name: _: lib.elem name names);
+  # The directories of a file in a home belong to whom the home belongs to, and are that user's alone.
+  file =
+    row:
+    let
+      owner = only [ "user" "group" ] row;
+    in
+    only [
+      "file"
+      "user"
+      "group"
+      "mode"
+      "from"
+    ] row
+    // lib.optionalAttrs (row ? home) {
+      inherit (row) home;
+      file = lib.removePrefix "${row.home}/" row.file;
+      parentDirectory = owner // { mode = "0700"; defaultPerms = owner // { mode = "0700"; }; };
+    };
 
   # Only names are read, and not what is in the stores.
   stores = lib.unique (
@@ -87,12 +105,10 @@ in
         "user"
         "group"
         "mode"
+        "mountOptions"
         "from"
       ]) (unique "directory" rows);
-      files = map (only [
-        "file"
-        "from"
-      ]) (unique "file" rows);
+      files = map file (unique "file" rows);
     };
 
     assertions = [

@@ -28,12 +28,14 @@ in
   # Whether one path is what a pattern means, or lies below it.
   matches = text: path: builtins.match "${pattern text}(/.*)?" path != null;
 
-  # `entries` as in imp-mount.entries, `fileSystems` a list as in the configuration, `stores` beside those of the entries.
+  # `entries` as in imp-mount.entries, `fileSystems` a list as in the configuration, `stores` beside those of the entries, `links`
+  # where symbolic links point to that the system makes, by their paths.
   kept =
     {
       entries,
       fileSystems,
       stores ? [ ],
+      links ? { },
     }:
     let
       byKind = kind: lib.filter (entry: entry.kind == kind) entries;
@@ -65,13 +67,19 @@ in
       directory =
         path:
         let
-          at = firstOf (at: directories.${at} or mounts.${at} or null) path;
+          at = firstOf (at: directories.${at} or mounts.${at} or links.${at} or null) path;
         in
         at != null
         && (
           directories ? ${at}
           || (
-            !lib.elem mounts.${at}.fsType inMemory
+            !mounts ? ${at}
+            && links ? ${at}
+            && (paths.isIn builtins.storeDir links.${at} || (!paths.isIn path links.${at} && directory links.${at}))
+          )
+          || (
+            mounts ? ${at}
+            && !lib.elem mounts.${at}.fsType inMemory
             && (isBind mounts.${at} -> mounts.${at}.device != path && directory mounts.${at}.device)
           )
         );

@@ -1,7 +1,7 @@
 # The text of the audit.
 { lib }:
 {
-  # What would be lost: { path, why, fix }, where `fix` is { preset = "services"; }, { row = ROW; } or { text = "..."; }.
+  # What would be lost: { path, class, why, fix }, where `fix` is { preset = "services"; }, { row = ROW; } or { text = "..."; }.
   findings,
   # The store that a line would stand under.
   store,
@@ -20,19 +20,33 @@ let
   line =
     row:
     let
+      isFile = row ? file;
+      path = row.directory or row.file;
       said =
         lib.optional (row.user or "root" != "root") "user = \"${row.user}\";"
         ++ lib.optional (row.group or "root" != "root") "group = \"${row.group}\";"
         ++ lib.optional (!lib.elem (row.mode or "0755") [ "0755" "755" ]) "mode = \"${row.mode}\";";
     in
     if said == [ ] then
-      "\"${row.directory}\""
+      "\"${path}\""
     else
-      "{ directory = \"${row.directory}\"; ${lib.concatStringsSep " " said} }";
+      "{ ${if isFile then "file" else "directory"} = \"${path}\"; ${lib.concatStringsSep " " said} }";
 
-  by = kind: lib.filter (it: it.fix ? ${kind}) findings;
-  presets = lib.groupBy (it: it.fix.preset) (by "preset");
+  ofKind = kind: lib.filter (it: it.fix ? ${kind});
+  list =
+    name: key: found:
+    let
+      rows = lib.filter (it: it.fix.row ? ${key}) (ofKind "row" found);
+    in
+    lib.optional (rows != [ ]) ''
+      ${"  "}environment.persistence."${store}".${name} = [
+      ${table "# " (it: line it.fix.row) rows}  ];
+    '';
   sections =
+    found:
+    let
+      presets = lib.groupBy (it: it.fix.preset) (ofKind "preset" found);
+    in
     map (preset: "  imp-mount.persist.${preset} = true;\n${table "" (it: it.path) presets.${preset}}") (
       lib.filter (preset: presets ? ${preset}) [
         "essentials"
@@ -42,11 +56,31 @@ let
         "containers"
       ]
     )
-    ++ lib.optional (by "row" != [ ]) ''
-      ${"  "}environment.persistence."${store}".directories = [
-      ${table "# " (it: line it.fix.row) (by "row")}  ];
-    ''
-    ++ map (it: "  ${it.fix.text}\n${table "" (it: it.path) [ it ]}") (by "text");
+    ++ list "directories" "directory" found
+    ++ list "files" "file" found
+    ++ map (it: "  ${it.fix.text}\n${table "" (it: it.path) [ it ]}") (ofKind "text" found);
+
+  # The gravest first.
+  parts = map (part: part // { found = lib.filter (it: lib.elem (it.class or "data") part.classes) findings; }) [
+    {
+      title = "Data, keys and ways in:";
+      classes = [
+        "key"
+        "data"
+      ];
+    }
+    {
+      title = "What this machine and others know each other by:";
+      classes = [ "identity" ];
+    }
+    {
+      title = "History and comfort:";
+      classes = [
+        "history"
+        "comfort"
+      ];
+    }
+  ];
   count = lib.length findings;
 in
 ''
@@ -54,4 +88,6 @@ in
     imp-mount.auditIgnore = [ { path = "${(lib.head findings).path}"; reason = "..."; } ];
 
 ''
-+ lib.concatStrings sections
++ lib.concatMapStrings (
+  part: lib.optionalString (part.found != [ ]) "${part.title}\n${lib.concatStrings (sections part.found)}"
+) parts

@@ -1,10 +1,11 @@
 # What units, tmpfiles rules and the homes of system users say of state: what no table has to know.
 #
-# A row is { directory, user, group, mode, why }, as in ../state. Caches (CacheDirectory=, /var/cache) are throw-away by what they
+# A row is { directory | file, user, group, mode, why }, as in ../state. Caches (CacheDirectory=, /var/cache) are throw-away by what they
 # are, and left out. So are template units whose directory depends on the instance.
 { config, lib }:
 let
   paths = import ../paths.nix;
+  known = import ../known.nix;
   isTrue =
     value:
     lib.elem value [
@@ -20,40 +21,26 @@ let
   words =
     value: lib.filter (word: word != "") (lib.concatMap (it: lib.splitString " " (toString it)) (lib.toList value));
 
-  # Directories that hold nothing of their own, and what is made anew at every boot.
-  throwAway = [
-    "/bin"
-    "/dev"
-    "/etc"
-    "/home"
-    "/lib64"
-    "/nix"
-    "/proc"
+  # Directories that hold nothing of their own, and what is made anew at every boot. Of root's home what units name is state.
+  throwAway =
+    lib.filter (lib.hasPrefix "/") (lib.attrNames known.disposable)
+    ++ lib.attrNames known.system
+    ++ [
+      "/home"
+      "/nix"
+    ];
+  tooWide = lib.attrNames known.shared ++ [
     "/root"
-    "/run"
-    "/sys"
-    "/tmp"
-    "/usr"
-    "/var/cache"
-    "/var/empty"
-    "/var/lock"
-    "/var/run"
-    "/var/tmp"
-    "/var/lib/misc"
-    # The module of the users' linger makes it from the configuration.
-    "/var/lib/systemd/linger"
+    "/var/log"
   ];
-  tooWide = [
-    "/"
-    "/opt"
-    "/srv"
-    "/var"
-    "/var/db"
-    "/var/lib"
-    "/var/lib/private"
-    "/var/spool"
-  ];
-  isState = row: !lib.elem row.directory tooWide && !lib.any (above: paths.isIn above row.directory) throwAway;
+  isBelow = above: path: lib.any (above: paths.isIn above path) above;
+  isState =
+    row:
+    !lib.elem row.directory tooWide && !isBelow ([ "/etc" ] ++ throwAway) row.directory;
+  # The configuration's own files are looked at by name alone: to make one may take as long as a system.
+  isSecret =
+    row:
+    !isBelow throwAway row.file && !config.environment.etc ? ${lib.removePrefix "/etc/" row.file};
 
   # One service: its own directories (`own`), or what it is let write to, needs mounted, or works in.
   ofService =
@@ -74,6 +61,24 @@ let
       user = said "User" "root";
       dynamic = isTrue (set.DynamicUser or false);
       private = lib.optionalString dynamic "/private";
+      secrets =
+        let
+          ofCredential = word: lib.last (lib.splitString ":" word);
+          files =
+            map ofCredential (
+              lib.concatMap (key: map toString (lib.toList (set.${key} or [ ]))) [
+                "LoadCredential"
+                "LoadCredentialEncrypted"
+              ]
+            )
+            ++ map (lib.removePrefix "-") (words (set.EnvironmentFile or [ ]));
+        in
+        map (file: {
+          file = paths.join [ (resolve file) ];
+          mode = "0600";
+          why = "read by ${name}.service";
+          class = "key";
+        }) (lib.filter (file: lib.hasPrefix "/" file && builtins.match ".*[*?[].*" file == null) files);
       row = directory: {
         directory = behind (paths.join [ directory ]);
         # A dynamic user is given the directory whenever the service starts, in a parent that is root's alone.
@@ -103,8 +108,9 @@ let
       # "-" and "+" before a path say what to do where it is missing, and which root it is in.
       writable = map (word: lib.head (builtins.match "[-+]*(.*)" word)) (words (set.ReadWritePaths or [ ]));
     in
-    lib.filter (it: !lib.hasInfix "%" it.directory) (
-      map (directory: row (resolve directory)) (
+    lib.filter (it: !lib.hasInfix "%" (it.directory or it.file)) (
+      lib.optionals (!own) secrets
+      ++ map (directory: row (resolve directory)) (
         if own then
           below "/var/lib${private}" "StateDirectory" ++ below "/var/log${private}" "LogsDirectory"
         else
@@ -114,10 +120,12 @@ let
       )
     );
 
-  groupOf = user: config.users.users.${user}.group or "root";
-  orRoot = name: if name == "-" || name == "" then "root" else name;
+  # By the name that one logs in with, which need not be the name of the option.
+  logins = lib.mapAttrs' (_: user: lib.nameValuePair user.name user.group) config.users.users;
+  groupOf = user: logins.${user} or "root";
+  orRoot = name: if name == "-" || name == "" then "root" else unquoted name;
   # ":" and "~" before a mode, ":" before an owner: only for what is created, and masked.
-  plain = text: if text == "-" || text == "" then "0755" else lib.head (builtins.match "[:~]*(.*)" text);
+  plain = text: if text == "-" || text == "" then "0755" else lib.head (builtins.match "[:~]*(.*)" (unquoted text));
 
   unquoted = text: lib.replaceStrings [ "'" "\"" ] [ "" "" ] text;
   ofTmpfile =
@@ -140,8 +148,8 @@ let
       )
       {
         directory = paths.join [ (unquoted path) ];
-        user = orRoot (lib.removePrefix ":" user);
-        group = orRoot (lib.removePrefix ":" group);
+        user = orRoot (lib.removePrefix ":" (unquoted user));
+        group = orRoot (lib.removePrefix ":" (unquoted group));
         mode = plain mode;
         why = "tmpfiles";
       };
@@ -206,4 +214,8 @@ let
     in
     lib.head rows // { why = if units == [ ] then (lib.head rows).why else lib.concatStringsSep ", " units; };
 in
-lib.mapAttrsToList (_: merge) (lib.groupBy (row: row.directory) (lib.filter isState all))
+lib.mapAttrsToList (_: merge) (
+  lib.groupBy (row: row.directory or row.file) (
+    lib.filter (row: if row ? directory then isState row else isSecret row) all
+  )
+)

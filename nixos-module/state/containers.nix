@@ -1,7 +1,11 @@
 # Containers and virtual machines: images, volumes, and what is bind-mounted into them.
-{ config, lib }:
+{
+  config,
+  lib,
+  known,
+}:
 let
-  inherit (config) services virtualisation;
+  inherit (config) virtualisation;
   oci = virtualisation.oci-containers;
   uses = backend: oci.containers != { } && oci.backend == backend;
 
@@ -10,16 +14,9 @@ let
   containersRoot = if graphRoot == "/var/lib/containers/storage" then dirOf graphRoot else graphRoot;
 
   # The host's side of "host:container[:options]", where it is a directory of state.
-  throwAway = [
-    "/dev"
+  throwAway = lib.attrNames known.disposable ++ [
     "/etc"
     "/nix"
-    "/proc"
-    "/run"
-    "/sys"
-    "/tmp"
-    "/var/cache"
-    "/var/run"
   ];
   paths = import ../paths.nix;
   hostPaths =
@@ -41,7 +38,14 @@ let
 
   lasting = lib.filterAttrs (_: container: !container.ephemeral) config.containers;
 
-  at = enabled: directory: mode: why: lib.optional enabled { inherit directory mode why; };
+  # Programs with set user id, and devices, are in the images.
+  at = enabled: directory: mode: why: lib.optional enabled {
+    inherit directory mode why;
+    mountOptions = [
+      "suid"
+      "dev"
+    ];
+  };
 in
 at (virtualisation.podman.enable || uses "podman" || virtualisation.cri-o.enable) containersRoot "0755"
   "images, containers and volumes of podman"
@@ -50,14 +54,6 @@ at (virtualisation.podman.enable || uses "podman" || virtualisation.cri-o.enable
     (virtualisation.docker.daemon.settings.data-root or "/var/lib/docker")
     "0710"
     "images, containers and volumes of docker"
-++ at virtualisation.containerd.enable "/var/lib/containerd" "0711" "images and containers of containerd"
-++ at virtualisation.libvirtd.enable "/var/lib/libvirt" "0755" "virtual machines"
-++ at virtualisation.incus.enable "/var/lib/incus" "0711" "containers and virtual machines of incus"
-++ at virtualisation.lxc.enable "/var/lib/lxc" "0755" "containers of lxc"
-++ at virtualisation.waydroid.enable "/var/lib/waydroid" "0755" "Android"
-++ at services.k3s.enable "/var/lib/rancher" "0755" "the cluster of k3s"
-++ at services.k3s.enable "/etc/rancher" "0755" "how to join and use the cluster of k3s"
-++ at services.k3s.enable "/var/lib/kubelet" "0755" "volumes of the pods of k3s"
 ++ at (lasting != { })
   "/var/lib/${lib.optionalString (lib.versionAtLeast config.system.stateVersion "22.05") "nixos-"}containers"
   "0755"

@@ -1,22 +1,104 @@
-# What makes a machine the same machine after a boot.
-{ config, lib }:
+# What makes a machine the same machine after a boot, as far as the values of options say it.
+{
+  config,
+  lib,
+  known,
+}:
 let
   inherit (config) networking services users;
+  paths = import ../paths.nix;
   ssh = services.openssh;
-  # The files of secrets that are decrypted before anything else runs; sops-nix and agenix need not be there.
-  keys = lib.unique (
+
+  # A file that has to outlive a boot: neither made at every boot nor in the Nix store.
+  isOwn =
+    file:
+    builtins.isString file
+    && lib.hasPrefix "/" file
+    && !lib.any (above: paths.isIn above file) [
+      builtins.storeDir
+      "/run"
+      "/dev"
+      "/proc"
+      "/sys"
+      "/tmp"
+    ];
+  own = files: lib.unique (lib.filter isOwn files);
+
+  homes = lib.filter (user: user.isNormalUser && user.enable or true) (lib.attrValues users.users);
+  # A file in a home belongs to that user, and so do the directories above it.
+  inHome =
+    file:
+    let
+      user = lib.findFirst (user: paths.isIn user.home file) null homes;
+    in
+    if user != null then
+      {
+        inherit (user) home group;
+        user = user.name;
+      }
+    else
+      lib.optionalAttrs (paths.isIn "/root" file) {
+        home = "/root";
+        user = "root";
+        group = "root";
+      };
+  secret =
+    why: file:
+    {
+      inherit file why;
+      class = "key";
+      mode = "0600";
+    }
+    // inHome file;
+
+  # sops-nix and agenix need not be there.
+  keys = own (
     lib.optional (config.sops.age.keyFile or null != null) config.sops.age.keyFile
     ++ config.sops.age.sshKeyPaths or [ ]
+    ++ config.sops.gnupg.sshKeyPaths or [ ]
     ++ config.age.identityPaths or [ ]
   );
+  gnupg = config.sops.gnupg.home or null;
   hostKeys = lib.optionals (ssh.enable && ssh.generateHostKeys or true) (map (key: key.path) ssh.hostKeys);
 
-  network = lib.optional networking.dhcpcd.enable {
-    directory = "/var/lib/dhcpcd";
-    user = "dhcpcd";
-    group = "dhcpcd";
-    why = "what DHCP servers know the machine by";
-  };
+  # Read by every nixos-rebuild, which puts them into the initrd.
+  initrd = config.boot.initrd;
+  ofInitrd = own (
+    lib.filter (it: it != null) (lib.attrValues initrd.secrets)
+    ++ lib.optionals (initrd.network.enable && initrd.network.ssh.enable) initrd.network.ssh.hostKeys
+  );
+  wireguard = lib.attrValues networking.wireguard.interfaces ++ lib.attrValues networking.wg-quick.interfaces;
+  ofWireguard = own (
+    lib.concatMap (
+      it:
+      [ (it.privateKeyFile or null) ] ++ map (peer: peer.presharedKeyFile or null) (it.peers or [ ])
+    ) wireguard
+    ++ map (it: it.wireguardConfig.PrivateKeyFile or null) (lib.attrValues config.systemd.network.netdevs)
+  );
+  ofNix = own (
+    lib.toList (config.nix.settings.secret-key-files or [ ])
+    ++ lib.optionals config.nix.distributedBuilds (map (it: it.sshKey) config.nix.buildMachines)
+  );
+  passwords =
+    let
+      byFile = lib.groupBy (user: toString user.hashedPasswordFile) (
+        lib.filter (user: user.enable or true && isOwn user.hashedPasswordFile) (lib.attrValues users.users)
+      );
+    in
+    lib.mapAttrsToList (
+      file: all:
+      secret "the password of ${lib.concatMapStringsSep ", " (user: user.name) all}, who cannot log in without it" file
+    ) byFile;
+
+  # The only copy of the configuration, where channels are used.
+  configurations = lib.unique (
+    lib.filter (path: paths.isIn "/etc" path) (
+      map (entry: dirOf (lib.removePrefix "nixos-config=" entry)) (
+        lib.filter (entry: lib.hasPrefix "nixos-config=/" entry) config.nix.nixPath
+      )
+    )
+  );
+
   persistentTimers = lib.filterAttrs (
     _: timer:
     lib.elem (timer.timerConfig.Persistent or false) [
@@ -25,85 +107,73 @@ let
       "yes"
     ]
   ) config.systemd.timers;
+  part = path: { inherit path; why = known.state.${path}.what; };
 in
 lib.optional (!config.fileSystems ? "/nix/store") {
   directory = "/nix";
-  why = "the Nix store: the system itself";
+  why = known.state."/nix".what;
 }
 ++ [
   {
     directory = "/var/lib/nixos";
-    why = "which number each user and group has";
+    why = known.state."/var/lib/nixos".what;
+    class = "identity";
   }
   {
     directory = "/var/lib/systemd";
-    why = "the random seed, when timers last ran, the key of credentials";
+    why = known.state."/var/lib/systemd".what;
+    class = "identity";
     parts = [
-      {
-        path = "/var/lib/systemd/random-seed";
-        why = "the random seed";
-      }
+      (part "/var/lib/systemd/random-seed" // { class = "identity"; })
+      (part "/var/lib/systemd/credential.secret" // { class = "key"; })
     ]
     ++ lib.optional (persistentTimers != { }) {
       path = "/var/lib/systemd/timers";
       why = "when timers last ran: ${lib.concatStringsSep ", " (lib.attrNames persistentTimers)}";
+      class = "history";
     }
-    ++ lib.optional services.timesyncd.enable {
-      path = "/var/lib/systemd/timesync";
-      why = "the time, where the machine has no clock";
-    };
+    ++ lib.optional services.timesyncd.enable (
+      part "/var/lib/systemd/timesync" // { class = "comfort"; }
+    )
+    ++ lib.optional (services.homed.enable or false) (
+      part "/var/lib/systemd/home" // { class = "key"; }
+    );
   }
   {
     file = "/etc/machine-id";
-    why = "what the journal and DHCP know the machine by";
+    why = known.state."/etc/machine-id".what;
+    class = "identity";
   }
 ]
 ++ map (file: {
   inherit file;
   why = "the key that SSH clients know the machine by";
+  class = "identity";
 }) hostKeys
 ++ map (file: {
   file = "${file}.pub";
   why = "the public half of a host key";
   audited = false;
 }) hostKeys
-++ map (file: {
-  inherit file;
+++ map (secret "the key that secrets are decrypted with") (lib.subtractLists hostKeys keys)
+++ lib.optional (isOwn gnupg) {
+  directory = gnupg;
+  mode = "0700";
   why = "the key that secrets are decrypted with";
-}) (lib.subtractLists hostKeys keys)
-++ lib.optional (config.boot.lanzaboote.enable or false) {
-  directory = config.boot.lanzaboote.pkiBundle;
-  mode = "0700";
-  why = "the keys of Secure Boot";
+  class = "key";
 }
-++ network
-++ lib.optionals networking.networkmanager.enable [
-  {
-    directory = "/etc/NetworkManager/system-connections";
-    mode = "0700";
-    why = "the networks that NetworkManager knows";
-  }
-  {
-    directory = "/var/lib/NetworkManager";
-    why = "what NetworkManager knows of its networks";
-  }
-]
-++ lib.optional networking.wireless.iwd.enable {
-  directory = "/var/lib/iwd";
-  mode = "0700";
-  why = "the networks that iwd knows";
-}
-++ lib.optional config.hardware.bluetooth.enable {
-  directory = "/var/lib/bluetooth";
-  mode = "0700";
-  why = "paired devices";
-}
-++ lib.optional (config.hardware.alsa.enablePersistence or false) {
-  directory = "/var/lib/alsa";
-  why = "the volume of sound cards";
-}
+++ map (secret "read by every nixos-rebuild, which puts it into the initrd") ofInitrd
+++ map (secret "a key of WireGuard") ofWireguard
+++ map (secret "a key of Nix") ofNix
+++ passwords
+++ map (directory: {
+  inherit directory;
+  why = "the configuration: NIX_PATH names it";
+  chosen = true;
+}) configurations
 ++ lib.optional (config.security.sudo.enable && !lib.hasInfix "lecture" config.security.sudo.extraConfig) {
   directory = "/var/db/sudo/lectured";
   mode = "0700";
-  why = "whom sudo has lectured";
+  why = known.state."/var/db/sudo/lectured".what;
+  class = "comfort";
 }

@@ -1,5 +1,5 @@
 # The homes of those who log in.
-{ config, lib }:
+{ config, lib, ... }:
 map
   (user: {
     directory = user.home;
@@ -10,3 +10,17 @@ map
     chosen = true;
   })
   (lib.filter (user: user.isNormalUser && user.enable or true) (lib.attrValues config.users.users))
+++ [
+  {
+    directory = config.users.users.root.home;
+    mode = "0700";
+    why = "the home of root";
+    chosen = true;
+    # Named are the paths in it that units and options speak of.
+    audited = false;
+  }
+]
+++ lib.optional (config.services.homed.enable or false) {
+  directory = "/home";
+  why = "the homes that systemd-homed manages";
+}

@@ -17,6 +17,7 @@
   };
   users.mutableUsers = lib.mkDefault false;
   users.allowNoPasswordLogin = true;
+  nix.channel.enable = lib.mkDefault false;
   networking.dhcpcd.enable = lib.mkDefault false;
   security.sudo.enable = lib.mkDefault false;
 }

@@ -18,12 +18,14 @@ let
       warned = lib.filter isOurs config.warnings;
     in
     {
-      text =
+      # The same wherever this checkout is.
+      text = lib.replaceStrings [ (toString ./.) ] [ "tests/nixos/audit" ] (
         lib.concatMapStrings (text: "refused: ${text}\n") failed
         + lib.concatMapStrings (text: "warning: ${text}\n") warned
         + lib.concatMapStrings (
           it: "added: ${it.target} ${it.user}:${toString it.group} ${toString it.mode}\n"
-        ) (lib.filter (it: lib.hasPrefix "imp-mount.persist." it.from) config.imp-mount.entries);
+        ) (lib.filter (it: lib.hasPrefix "imp-mount.persist." it.from) config.imp-mount.entries)
+      );
       paths = map (it: it.path) config.imp-mount.auditFindings;
     };
 in

@@ -1,0 +1,24 @@
+# Links into the store count as kept, also for presets; what NixOS itself writes to /etc is declared.
+{
+  imports = [ ../common.nix ];
+  hardware.bluetooth.enable = true;
+  networking.networkmanager.enable = true;
+  environment.etc = {
+    "machine-id".source = "/persist/etc/machine-id";
+    "NetworkManager/system-connections".source = "/persist/etc/NetworkManager/system-connections/";
+    "lost".source = "/srv/lost";
+  };
+  systemd.tmpfiles.rules = [ "L+ '/var/lib/bluetooth' - - - - /persist/var/lib/bluetooth" ];
+  systemd.tmpfiles.settings.own."/var/lib/NetworkManager"."L+".argument = "/persist/networks";
+  systemd.services.reads.serviceConfig = {
+    ExecStart = "/bin/true";
+    LoadCredential = [
+      "a:/etc/lost/key"
+      "b:/etc/own.key"
+      "c:/run/secrets/c"
+    ];
+    EnvironmentFile = "-/root/reads.env";
+  };
+  imp-mount.persist.store = "/persist";
+  imp-mount.persist.essentials = true;
+}
