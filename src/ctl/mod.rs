@@ -1,6 +1,7 @@
 //! impctl: everything that a person or a build does, and the boot does not.
 
 pub mod adopt;
+mod audit;
 mod completions;
 pub mod known;
 mod line;
@@ -63,6 +64,7 @@ enum Command {
     Status(status::Options),
     Lost(lost::Options),
     Orphans(orphans::Options),
+    Audit(audit::Options),
     Adopt(adopt::Adopt),
     Migrate(migrate::Migrate),
     Completions(completions::Options),
@@ -89,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Lost(options) => lost::run(&options),
         Command::Orphans(options) => orphans::run(&options),
+        Command::Audit(options) => audit::run(&options),
         Command::Adopt(options) => adopt::run(&options),
         Command::Migrate(options) => migrate::run(&options),
         Command::Completions(options) => completions::run(&options),

@@ -104,19 +104,18 @@ impl System {
         names
     }
 
+    /// The compiled manifest at a path in that system; none where there is none.
+    pub fn manifest_at(&self, path: &str) -> Result<Option<Manifest>, Failure> {
+        let shown = self.place.join(path.trim_start_matches('/'));
+        let bytes = self.read(path).map_err(|error| Failure::io("reading", &shown, &error))?;
+        bytes.map(|bytes| read_manifest(&shown, &bytes)).transpose()
+    }
+
     /// The manifest, from a file or from where it usually is in that system; none where there is none.
     pub fn manifest(&self, file: Option<&Path>) -> Result<Option<Manifest>, Failure> {
-        let (shown, bytes) = if let Some(file) = file {
-            (
-                file.to_owned(),
-                Some(std::fs::read(file).map_err(|error| Failure::io("reading", file, &error))?),
-            )
-        } else {
-            let shown = self.place.join(MANIFEST.trim_start_matches('/'));
-            let bytes = self.read(MANIFEST).map_err(|error| Failure::io("reading", &shown, &error))?;
-            (shown, bytes)
-        };
-        bytes.map(|bytes| read_manifest(&shown, &bytes)).transpose()
+        let Some(file) = file else { return self.manifest_at(MANIFEST) };
+        let bytes = std::fs::read(file).map_err(|error| Failure::io("reading", file, &error))?;
+        read_manifest(file, &bytes).map(Some)
     }
 
     /// Mounts below the root, with their mount points seen from there, the oldest first.

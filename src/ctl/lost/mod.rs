@@ -1,10 +1,10 @@
 //! `impctl lost`: what of the root would be gone after the next boot.
 
-mod belongs;
+pub mod belongs;
 mod keeper;
 pub mod nix;
 pub mod print;
-mod throw_away;
+pub mod throw_away;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -24,14 +24,27 @@ pub fn add(rules: &mut Rules, options: &Options, system: &System, built: bool) -
     if built && system.has("/etc/NIXOS") {
         lines(rules, &ACTIVATED.join("\n"), "the built-in list")?;
     }
-    if let Some(file) = &options.throw_away_from {
+    own(rules, &options.throw_away, options.throw_away_from.as_deref(), system, "")
+}
+
+/// Adds what an administrator says: a list in a file, or the one in the system, whose /etc is behind `prefix`, then single patterns.
+pub fn own(
+    rules: &mut Rules,
+    patterns: &[String],
+    from: Option<&Path>,
+    system: &System,
+    prefix: &str,
+) -> Result<(), Failure> {
+    if let Some(file) = from {
         let text = std::fs::read_to_string(file).map_err(|error| Failure::io("reading", file, &error))?;
         lines(rules, &text, &escape::path(file))?;
     } else {
-        let text = system.read(FILE).map_err(|error| Failure::io("reading", Path::new(FILE), &error))?;
+        let text = system
+            .read(&format!("{prefix}{FILE}"))
+            .map_err(|error| Failure::io("reading", Path::new(FILE), &error))?;
         lines(rules, &String::from_utf8_lossy(&text.unwrap_or_default()), FILE)?;
     }
-    options.throw_away.iter().try_for_each(|pattern| line(rules, pattern, || "--throw-away".to_owned()))
+    patterns.iter().try_for_each(|pattern| line(rules, pattern, || "--throw-away".to_owned()))
 }
 
 /// One pattern a line; empty lines and comments are passed over.

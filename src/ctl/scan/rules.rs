@@ -203,6 +203,18 @@ impl Rules {
         verdict
     }
 
+    /// Whether the rules say of a path, or of one that it lies in, that it is throw-away; the nearest that says something decides.
+    #[must_use]
+    pub fn is_throw_away(&self, path: &str) -> bool {
+        let (mut state, mut verdict) = self.start();
+        let mut says = verdict.throw_away;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            (state, verdict) = self.step(&state, name.as_bytes());
+            says = verdict.throw_away.or(says);
+        }
+        says == Some(true)
+    }
+
     fn verdict(&self, at: &[usize], name: &[u8]) -> Verdict {
         let mut verdict = Verdict::default();
         let mut says = self.names.get(name).copied();

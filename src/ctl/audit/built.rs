@@ -1,0 +1,369 @@
+//! A system that is built, and need not have been booted: what its files say of state.
+
+use std::collections::BTreeMap;
+
+use rustix::fs::OFlags;
+
+use super::unit::{self, Unit, unquoted};
+use crate::ctl::system::System;
+use crate::sys::walk;
+
+/// Where units are; what the administrator says comes first.
+const UNITS: [&str; 4] =
+    ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+const UNIT_TYPES: [&str; 5] = ["service", "socket", "mount", "swap", "timer"];
+const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
+/// A script is no longer than this.
+const SCRIPT: usize = 256 << 10;
+
+/// One line of tmpfiles.d.
+#[derive(Debug, Default)]
+pub struct Rule {
+    /// What it makes.
+    pub kind: char,
+    /// Its path.
+    pub path: String,
+    /// Mode, user and group, as far as they are said.
+    pub mode: Option<String>,
+    /// The user.
+    pub user: Option<String>,
+    /// The group.
+    pub group: Option<String>,
+    /// What a link points to.
+    pub argument: Option<String>,
+}
+
+/// A user of passwd(5).
+#[derive(Debug)]
+pub struct User {
+    /// The name that one logs in with.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its group, by number.
+    pub gid: u32,
+    /// Its home.
+    pub home: String,
+    /// Its shell.
+    pub shell: String,
+}
+
+/// A file system of fstab(5) or of a mount unit.
+#[derive(Debug)]
+pub struct Filesystem {
+    /// What is mounted.
+    pub what: String,
+    /// Where.
+    pub path: String,
+    /// Its type.
+    pub fstype: String,
+}
+
+/// What a system says of itself.
+#[derive(Debug, Default)]
+pub struct Built {
+    /// Units by name.
+    pub units: BTreeMap<String, Unit>,
+    /// Texts of scripts that units run, by unit.
+    pub scripts: Vec<(String, String)>,
+    /// tmpfiles.d.
+    pub rules: Vec<Rule>,
+    /// passwd(5).
+    pub users: Vec<User>,
+    /// Names of groups by number.
+    pub groups: BTreeMap<u32, String>,
+    /// fstab(5) and mount units.
+    pub filesystems: Vec<Filesystem>,
+    /// Swap areas.
+    pub swaps: Vec<String>,
+    /// Links in /etc that lead out of what is built: where to, by path.
+    pub links: BTreeMap<String, String>,
+    /// SSH host keys.
+    pub host_keys: Vec<String>,
+    /// Files that crypttab(5) reads keys from.
+    pub crypt_keys: Vec<String>,
+    /// Texts that name paths, by what they are: PAM, cron, D-Bus.
+    pub texts: Vec<(String, String)>,
+    /// All of /etc that is a file or a link, as far as it lies below what is asked.
+    pub etc: Vec<String>,
+    /// Whether it is a NixOS, which keeps its programs in /nix/store.
+    pub nixos: bool,
+}
+
+/// The root, and where in it /etc is: of a NixOS that is built, in the store.
+pub struct Place<'a> {
+    system: &'a System,
+    prefix: String,
+}
+
+impl<'a> Place<'a> {
+    /// `prefix` comes before /etc alone.
+    pub fn new(system: &'a System, prefix: String) -> Self {
+        Self { system, prefix }
+    }
+
+    fn at(&self, path: &str) -> String {
+        if path == "/etc" || path.starts_with("/etc/") { self.prefix.clone() + path } else { path.to_owned() }
+    }
+
+    /// The folders that belong to the system: of what Nix built it is those in /etc, and the others are of the machine that builds.
+    fn own<'b>(&self, folders: &'b [&'b str]) -> &'b [&'b str] {
+        if self.prefix.is_empty() { folders } else { &folders[..1] }
+    }
+
+    fn list(&self, path: &str) -> Vec<String> {
+        self.system.list(&self.at(path))
+    }
+
+    /// A text. What is not there, is no text, or may not be read says nothing.
+    fn text(&self, path: &str) -> String {
+        let bytes = self.system.read(&self.at(path)).ok().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Whether it is a directory, where links are followed.
+    fn is_directory(&self, path: &str) -> bool {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        walk::open_inside(self.system.root(), &self.at(path), flags).is_ok()
+    }
+
+    /// Where a link points to; none for everything else.
+    fn link(&self, path: &str) -> Option<String> {
+        let (folder, name) = path.rsplit_once('/')?;
+        let dir =
+            walk::open_inside(self.system.root(), &self.at(folder), OFlags::PATH | OFlags::DIRECTORY).ok()?;
+        let target = rustix::fs::readlinkat(dir, name, Vec::new()).ok()?;
+        target.into_string().ok()
+    }
+
+    /// Reads everything.
+    #[must_use]
+    pub fn read(&self) -> Built {
+        let mut built =
+            Built { nixos: !self.prefix.is_empty() || self.system.has("/etc/NIXOS"), ..Built::default() };
+        self.read_units(&mut built);
+        self.read_rules(&mut built);
+        self.read_users(&mut built);
+        self.read_mounts(&mut built);
+        self.read_etc("/etc", 0, &mut built);
+        let config = self.text("/etc/ssh/sshd_config");
+        let keys = config.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            words.next().filter(|word| word.eq_ignore_ascii_case("hostkey"))?;
+            words.next().map(|word| unquoted(word).to_owned())
+        });
+        built.host_keys = keys.filter(|path| path.starts_with('/')).collect();
+        for line in self.text("/etc/crypttab").lines().filter(|line| !line.trim_start().starts_with('#')) {
+            built.crypt_keys.extend(
+                line.split_whitespace().nth(2).filter(|path| path.starts_with('/')).map(str::to_owned),
+            );
+        }
+        for (folder, what) in
+            [("/etc/pam.d", "PAM"), ("/etc/cron.d", "cron"), ("/etc/dbus-1/system.d", "D-Bus")]
+        {
+            for name in self.list(folder) {
+                built.texts.push((format!("{what}: {name}"), self.text(&format!("{folder}/{name}"))));
+            }
+        }
+        built.texts.push(("cron".to_owned(), self.text("/etc/crontab")));
+        built
+    }
+
+    fn read_units(&self, built: &mut Built) {
+        let is_unit = |name: &str| UNIT_TYPES.iter().any(|kind| is_a(name, kind));
+        let mut drop_ins: BTreeMap<(String, String), String> = BTreeMap::new();
+        for folder in self.own(&UNITS) {
+            for name in self.list(folder) {
+                let path = format!("{folder}/{name}");
+                if is_unit(&name) {
+                    // The name on the bus, and other aliases, are links to the unit in the same folder.
+                    let is_alias = self.link(&path).is_some_and(|to| !to.contains('/') && to != name);
+                    if !built.units.contains_key(&name) && !is_alias {
+                        let text = self.text(&path);
+                        if !text.is_empty() {
+                            let mut unit = Unit::default();
+                            unit.add(&text);
+                            built.units.insert(name, unit);
+                        }
+                    }
+                } else if let Some(unit) = name.strip_suffix(".d").filter(|unit| is_unit(unit)) {
+                    for file in self.list(&path).into_iter().filter(|file| is_a(file, "conf")) {
+                        let text = self.text(&format!("{path}/{file}"));
+                        drop_ins.entry((unit.to_owned(), file)).or_insert(text);
+                    }
+                }
+            }
+        }
+        for ((unit, _), text) in drop_ins {
+            if let Some(unit) = built.units.get_mut(&unit) {
+                unit.add(&text);
+            }
+        }
+        for (name, unit) in &built.units {
+            for word in unit.commands() {
+                let path = unquoted(word).trim_start_matches(['-', '+', '!', '@', ':']);
+                let is_own = self.prefix.is_empty() && path.starts_with("/usr/");
+                if is_own || path.starts_with("/nix/store/") || path.starts_with("/etc/") {
+                    built.scripts.extend(self.script(path).map(|text| (name.clone(), text)));
+                }
+            }
+        }
+    }
+
+    /// The text of a script.
+    fn script(&self, path: &str) -> Option<String> {
+        let fd = walk::open_inside(self.system.root(), &self.at(path), OFlags::RDONLY).ok()?;
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+        if !is_file || usize::try_from(stat.st_size).ok()? > SCRIPT {
+            return None;
+        }
+        let bytes = walk::content(std::os::fd::AsFd::as_fd(&fd), SCRIPT as u64).ok()?;
+        bytes.starts_with(b"#!").then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn read_rules(&self, built: &mut Built) {
+        let mut seen = Vec::new();
+        for folder in self.own(&TMPFILES) {
+            for name in self.list(folder).into_iter().filter(|name| is_a(name, "conf")) {
+                // A file hides those of its name in later folders.
+                if seen.contains(&name) {
+                    continue;
+                }
+                let text = self.text(&format!("{folder}/{name}"));
+                built.rules.extend(text.lines().filter_map(rule));
+                seen.push(name);
+            }
+        }
+    }
+
+    fn read_users(&self, built: &mut Built) {
+        for line in self.text("/etc/passwd").lines() {
+            let fields: Vec<_> = line.split(':').collect();
+            if let [name, _, uid, gid, _, home, shell] = fields[..]
+                && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
+            {
+                let (name, home, shell) = (name.to_owned(), home.to_owned(), shell.to_owned());
+                built.users.push(User { name, uid, gid, home, shell });
+            }
+        }
+        for line in self.text("/etc/group").lines() {
+            let mut fields = line.split(':');
+            if let (Some(name), Some(gid)) = (fields.next(), fields.nth(1).and_then(|gid| gid.parse().ok())) {
+                built.groups.insert(gid, name.to_owned());
+            }
+        }
+    }
+
+    fn read_mounts(&self, built: &mut Built) {
+        let plain = |word: &str| word.replace("\\040", " ");
+        for line in self.text("/etc/fstab").lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let fields: Vec<_> = line.split_whitespace().map(plain).collect();
+            if let [what, path, fstype, ..] = &fields[..] {
+                if fstype == "swap" {
+                    built.swaps.push(what.clone());
+                } else {
+                    let (what, path, fstype) = (what.clone(), path.clone(), fstype.clone());
+                    built.filesystems.push(Filesystem { what, path, fstype });
+                }
+            }
+        }
+        for (name, unit) in &built.units {
+            let said = |key| unit.last(key).unwrap_or_default().to_owned();
+            if is_a(name, "swap") {
+                built.swaps.push(said("What"));
+            } else if is_a(name, "mount") && unit.last("Where").is_some() {
+                let (what, path) = (said("What"), said("Where"));
+                let fstype = said("Type");
+                built.filesystems.push(Filesystem { what, path, fstype });
+            }
+        }
+    }
+
+    /// The names in /etc, and links that lead out of what is built.
+    fn read_etc(&self, folder: &str, depth: usize, built: &mut Built) {
+        for name in self.list(folder) {
+            let path = format!("{folder}/{name}");
+            match self.link(&path) {
+                Some(to)
+                    if to.starts_with('/') && !to.starts_with("/nix/store/") && !to.starts_with("/etc/") =>
+                {
+                    built.links.insert(path.clone(), to);
+                    built.etc.push(path);
+                }
+                // NixOS links every file on its own. What is behind a link to a directory has no further links.
+                None if depth < 4 && self.is_directory(&path) => self.read_etc(&path, depth + 1, built),
+                Some(_) | None => built.etc.push(path),
+            }
+        }
+    }
+}
+
+/// Whether a file is of a kind, which its name ends in.
+fn is_a(name: &str, kind: &str) -> bool {
+    name.strip_suffix(kind).is_some_and(|stem| stem.ends_with('.'))
+}
+
+/// One line of tmpfiles.d.
+fn rule(line: &str) -> Option<Rule> {
+    let words = quoted_words(line);
+    let said = |index: usize| {
+        words
+            .get(index)
+            .map(|word| word.trim_start_matches([':', '~']))
+            .filter(|word| !matches!(*word, "" | "-"))
+    };
+    let kind = words.first()?.chars().next().filter(char::is_ascii_alphabetic)?;
+    let path = words.get(1).filter(|path| path.starts_with('/') && !path.contains('%'))?.clone();
+    let own = |index| said(index).map(str::to_owned);
+    Some(Rule { kind, path, mode: own(2), user: own(3), group: own(4), argument: own(6) })
+}
+
+/// Words as systemd reads them: quotes are around what holds spaces, and around what does not.
+fn quoted_words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut word, mut quote, mut inside) = (String::new(), None, false);
+    for c in line.trim().chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if matches!(c, '"' | '\'') => (quote, inside) = (Some(c), true),
+            None if c.is_whitespace() => {
+                if inside {
+                    words.push(std::mem::take(&mut word));
+                }
+                inside = false;
+            }
+            _ => {
+                word.push(c);
+                inside = true;
+            }
+        }
+    }
+    if inside {
+        words.push(word);
+    }
+    words
+}
+
+/// The paths that a script or another text names.
+pub fn named(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(unit::paths_in)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn rules_of_tmpfiles() {
+        let found = rule("d '/srv/a b' :0750 'ada' - -").unwrap();
+        assert_eq!((found.kind, &*found.path), ('d', "/srv/a b"));
+        assert_eq!(
+            (found.mode.as_deref(), found.user.as_deref(), found.group),
+            (Some("0750"), Some("ada"), None)
+        );
+        assert_eq!(rule("L+ /a - - - - /b").unwrap().argument.unwrap(), "/b");
+        assert!(rule("# d /x").is_none() && rule("d %h/x").is_none() && rule("").is_none());
+    }
+}

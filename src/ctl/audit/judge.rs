@@ -1,0 +1,507 @@
+//! Holds what a system says of its state against the manifest and its file systems.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::built::{Built, User, named};
+use super::unit::{Said, Unit};
+use crate::ctl::known::{Class, Known, Row};
+use crate::ctl::system::outlives_a_boot;
+use crate::manifest::coverage::{Coverage, Type};
+use crate::manifest::{AbsPath, Kind, Manifest, Phase};
+
+/// Something that would be lost.
+#[derive(Debug, Clone, Default)]
+pub struct Finding {
+    /// Its path.
+    pub path: String,
+    /// Whether it is a file.
+    pub file: bool,
+    /// Why it matters.
+    pub class: Class,
+    /// What it is, in words; empty where that is not known.
+    pub what: String,
+    /// Units and files that speak of it.
+    pub by: BTreeSet<String>,
+    /// Whose it has to be; root's where it is not said.
+    pub user: Option<String>,
+    /// The group.
+    pub group: Option<String>,
+    /// The mode.
+    pub mode: Option<String>,
+    /// Options of the mount.
+    pub options: Vec<String>,
+    /// Whether something that is named inside is enough.
+    chosen: bool,
+}
+
+/// Something that cannot work.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What it is about.
+    pub at: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// All that is wrong.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// What cannot work.
+    pub faults: Vec<Fault>,
+    /// What would be lost, the gravest first.
+    pub lost: Vec<Finding>,
+}
+
+/// Judges a system. `is_let_go` tells if somebody has said that a path may be lost.
+#[must_use]
+pub fn judge(
+    built: &Built,
+    manifest: Option<&Manifest>,
+    known: &Known,
+    is_let_go: &dyn Fn(&str) -> bool,
+) -> Judgement {
+    let kept = Kept::new(built, manifest);
+    let mut claims = Claims { built, known, all: BTreeMap::new() };
+    claims.collect();
+    let claims = claims.all;
+    let is_lost = |claim: &Finding| {
+        let is_chosen = || claim.chosen && kept.has_below(&claim.path);
+        // Of a service's directory the part that holds the data may be kept.
+        let is_kept_in_part = || {
+            let below = format!("{}/", claim.path);
+            kept.has_below(&claim.path)
+                && claims
+                    .range(below.clone()..)
+                    .take_while(|(path, _)| path.starts_with(&below))
+                    .any(|(path, it)| kept.keeps(path, it.file))
+        };
+        !known.is_disposable(&claim.path)
+            && !is_let_go(&claim.path)
+            && !kept.keeps(&claim.path, claim.file)
+            && !is_chosen()
+            && !is_kept_in_part()
+    };
+    let lost: BTreeMap<_, _> = claims.iter().filter(|(_, claim)| is_lost(claim)).collect();
+    let is_below = |path: &str| above(path).any(|above| lost.contains_key(&above.to_owned()));
+    let top = lost.iter().filter(|(path, _)| !is_below(path)).map(|(_, claim)| (*claim).clone());
+    let mut lost = united(top);
+    lost.sort_by(|a, b| (a.class, &a.path).cmp(&(b.class, &b.path)));
+    Judgement { faults: faults(built, manifest, &kept), lost }
+}
+
+/// One finding in place of several in one directory below /var/lib.
+fn united(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
+    let mut groups: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
+    for finding in findings {
+        groups
+            .entry(service_directory(&finding.path).unwrap_or_else(|| finding.path.clone()))
+            .or_default()
+            .push(finding);
+    }
+    groups
+        .into_iter()
+        .map(|(path, mut all)| {
+            if all.len() == 1 {
+                return all.swap_remove(0);
+            }
+            let mut one = Finding { path, class: Class::Comfort, ..Finding::default() };
+            let agreed = |get: &dyn Fn(&Finding) -> &Option<String>| {
+                let first = get(&all[0]);
+                all.iter().all(|it| !it.file && get(it) == first).then(|| first.clone()).flatten()
+            };
+            (one.user, one.group, one.mode) =
+                (agreed(&|it| &it.user), agreed(&|it| &it.group), agreed(&|it| &it.mode));
+            let mut words = Vec::new();
+            for finding in all {
+                one.class = one.class.min(finding.class);
+                one.by.extend(finding.by);
+                if !finding.what.is_empty() && !words.contains(&finding.what) {
+                    words.push(finding.what);
+                }
+            }
+            one.what = words.join(", ");
+            one
+        })
+        .collect()
+}
+
+/// The directory of a service that a path lies in: /var/lib/NAME.
+fn service_directory(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/var/lib/")?;
+    let (base, rest) =
+        rest.strip_prefix("private/").map_or(("/var/lib", rest), |rest| ("/var/lib/private", rest));
+    let (name, _) = rest.split_once('/')?;
+    Some(format!("{base}/{name}"))
+}
+
+/// The directories above a path, without `/`, the nearest first.
+fn above(path: &str) -> impl Iterator<Item = &str> {
+    fn up(path: &str) -> Option<&str> {
+        path.rsplit_once('/').map(|(above, _)| above)
+    }
+    std::iter::successors(up(path), |path| up(path)).filter(|path| !path.is_empty())
+}
+
+/// What outlives a boot.
+struct Kept<'a> {
+    manifest: Option<&'a Manifest>,
+    coverage: Option<Coverage<'a>>,
+    directories: BTreeSet<&'a str>,
+    filesystems: BTreeMap<&'a str, (&'a str, &'a str)>,
+    links: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Kept<'a> {
+    fn new(built: &'a Built, manifest: Option<&'a Manifest>) -> Self {
+        let entries = manifest.map(|it| &it.entries).into_iter().flatten();
+        let mut directories: BTreeSet<_> =
+            entries.filter(|it| it.kind == Kind::Directory).map(|it| it.target.as_str()).collect();
+        directories.extend(manifest.map(|it| &it.stores).into_iter().flatten().map(|it| it.path.as_str()));
+        if let Some(root) = manifest.and_then(|it| it.root.as_ref()) {
+            directories.extend(root.convert.as_ref().map(AbsPath::as_str));
+        }
+        let filesystems = built
+            .filesystems
+            .iter()
+            .filter(|it| it.path.starts_with('/') && it.path != "/")
+            .map(|it| (it.path.trim_end_matches('/'), (it.what.as_str(), it.fstype.as_str())));
+        let mut links: BTreeMap<_, _> =
+            built.links.iter().map(|(path, to)| (path.as_str(), to.as_str())).collect();
+        let rules = built.rules.iter().filter(|rule| rule.kind == 'L');
+        links.extend(rules.filter_map(|rule| Some((rule.path.as_str(), rule.argument.as_deref()?))));
+        Self {
+            manifest,
+            coverage: manifest.map(Coverage::new),
+            directories,
+            filesystems: filesystems.collect(),
+            links,
+        }
+    }
+
+    fn keeps(&self, path: &str, file: bool) -> bool {
+        let is_named = |path: &str| {
+            let what = if file { Type::File } else { Type::Directory };
+            let path = AbsPath::parse(path).ok();
+            path.is_some_and(|path| self.coverage.as_ref().is_some_and(|it| it.entry(&path, what).is_some()))
+        };
+        for at in std::iter::once(path).chain(above(path)) {
+            if self.directories.contains(at) {
+                return true;
+            }
+            if let Some((what, fstype)) = self.filesystems.get(at) {
+                let is_bind = what.starts_with('/') && !what.starts_with("/dev/");
+                let is_kept =
+                    || *what != at && !what.starts_with(&format!("{at}/")) && self.keeps(what, false);
+                return outlives_a_boot(fstype) && (!is_bind || is_kept());
+            }
+            if let Some(to) = self.links.get(at) {
+                let to = to.trim_end_matches('/');
+                let is_inside = to == at || to.starts_with(&format!("{at}/"));
+                return to.starts_with("/nix/store/") || (!is_inside && self.keeps(to, file));
+            }
+        }
+        is_named(path)
+    }
+
+    /// Whether an entry lies below a path.
+    fn has_below(&self, path: &str) -> bool {
+        let entries = self.manifest.map(|it| &it.entries).into_iter().flatten();
+        let below = format!("{path}/");
+        entries.into_iter().any(|entry| entry.target.as_str().starts_with(&below))
+    }
+
+    /// Whether a boot empties the root.
+    fn root_is_emptied(&self, built: &Built) -> bool {
+        let is_memory = |fstype: &str| !outlives_a_boot(fstype);
+        self.manifest.is_some_and(|it| it.root.is_some())
+            || built.filesystems.iter().any(|it| it.path == "/" && is_memory(&it.fstype))
+    }
+}
+
+/// What cannot work.
+fn faults(built: &Built, manifest: Option<&Manifest>, kept: &Kept<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut say = |at: &str, what: &str, remedy: String| {
+        faults.push(Fault { at: at.to_owned(), what: what.to_owned(), remedy });
+    };
+    let store = manifest.and_then(|it| it.stores.first()).map_or("/persist", |it| it.path.as_str());
+    let is_emptied = kept.root_is_emptied(built);
+    for swap in built.swaps.iter().filter(|path| path.starts_with('/') && !path.starts_with("/dev/")) {
+        if is_emptied && !kept.keeps(swap, true) {
+            let what = "the swap file would lie in memory, where it fills the root and cannot be used";
+            say(swap, what, format!("put it on a store: {store}{swap}"));
+        }
+    }
+    if is_emptied && built.nixos && !kept.keeps("/nix/store", false) {
+        let what = "the Nix store would be on the root, and gone at the next boot with every generation";
+        say("/nix", what, "give it a file system of its own, or let it persist".to_owned());
+    }
+    let Some(manifest) = manifest else { return faults };
+    let converts =
+        |path: &AbsPath| manifest.root.as_ref().is_some_and(|it| it.convert.as_ref() == Some(path));
+    for store in manifest.stores.iter().filter(|it| it.device.is_none() && !converts(&it.path)) {
+        let path = store.path.as_str();
+        let is_mounted = |at: &str| kept.filesystems.contains_key(at);
+        if is_emptied && !std::iter::once(path).chain(above(path)).any(is_mounted) {
+            let what = "no file system is mounted where the store is, so it would be on the root";
+            say(path, what, "mount its disk there, or give the store a device".to_owned());
+        }
+    }
+    for entry in &manifest.entries {
+        let path = entry.target.as_str();
+        if entry.kind == Kind::Directory && entry.phase == Phase::Etc {
+            let below = format!("{path}/");
+            let is_named =
+                |name: &&String| manifest.entries.iter().any(|it| it.target.as_str() == name.as_str());
+            let hidden: Vec<_> = built
+                .etc
+                .iter()
+                .filter(|name| name.starts_with(&below) && !name.ends_with("/.imp-mount"))
+                .filter(|name| !is_named(name))
+                .collect();
+            if let Some(first) = hidden.first() {
+                let more =
+                    if hidden.len() > 1 { format!(" and {} more", hidden.len() - 1) } else { String::new() };
+                let what = format!("mounted over the overlay on /etc, it hides {first}{more}");
+                say(path, &what, "name the files in it that persist one by one".to_owned());
+            }
+        }
+        let source = entry.source.as_ref().unwrap_or(&entry.target);
+        let source = manifest.store(entry).path.join(source);
+        if kept.filesystems.get(path).is_some_and(|(what, _)| *what == source.as_str()) {
+            let what = "fstab mounts the same from the store once more";
+            say(path, what, "take it out of the file systems".to_owned());
+        }
+    }
+    faults
+}
+
+/// What a system says of its state, by path.
+struct Claims<'a> {
+    built: &'a Built,
+    known: &'a Known,
+    all: BTreeMap<String, Finding>,
+}
+
+impl Claims<'_> {
+    fn collect(&mut self) {
+        let built = self.built;
+        for (path, row) in &self.known.state {
+            if self.is_here(path, row) {
+                let by = row.unit().filter(|unit| built.units.contains_key(unit));
+                self.add(Finding { path: path.clone(), ..of_row(row) }, by);
+            }
+        }
+        let paths: Vec<_> = built.units.iter().map(|(name, unit)| (name, unit, unit.paths(name))).collect();
+        for said in [Said::Own, Said::Uses] {
+            if said == Said::Uses {
+                self.users();
+                self.rules();
+            }
+            for (name, unit, all) in &paths {
+                for (_, path) in all.iter().filter(|it| it.0 == said) {
+                    self.directory(name, unit, path);
+                }
+            }
+        }
+        for (name, _, all) in &paths {
+            for (_, path) in all.iter().filter(|it| it.0 == Said::Reads) {
+                if self.is_secret(path) {
+                    self.secret(path, name);
+                }
+            }
+        }
+        let names = paths.iter().flat_map(|(name, _, all)| {
+            all.iter().filter(|it| it.0 == Said::Names).map(|it| ((*name).clone(), it.1.clone()))
+        });
+        let texts = built.scripts.iter().chain(&built.texts);
+        let in_texts = texts.flat_map(|(by, text)| named(text).map(|path| (by.clone(), path.to_owned())));
+        for (by, path) in names.chain(in_texts) {
+            self.name(&by, &path);
+        }
+        for path in &built.crypt_keys {
+            self.secret(path, "crypttab");
+        }
+        let has = |name: &str| built.units.contains_key(name);
+        if has("sshd.service") || has("ssh.service") || has("sshd@.service") {
+            let usual = ["/etc/ssh/ssh_host_ed25519_key".to_owned(), "/etc/ssh/ssh_host_rsa_key".to_owned()];
+            let keys = if built.host_keys.is_empty() { &usual[..] } else { &built.host_keys };
+            for path in keys {
+                let row = self.known.state.get("/etc/ssh/ssh_host_*").map(of_row).unwrap_or_default();
+                self.add(Finding { path: path.clone(), ..row }, Some("sshd.service".to_owned()));
+            }
+        }
+    }
+
+    /// Whether a row of the table is about this system.
+    fn is_here(&self, path: &str, row: &Row) -> bool {
+        let of_nixos = ["/var/lib/nixos"].contains(&path) && self.built.nixos;
+        if row.always || of_nixos || path == "/var/log" {
+            return true;
+        }
+        let Some((name, unit)) = row.unit().and_then(|name| self.built.units.get_key_value(&name)) else {
+            return false;
+        };
+        // What an option moved is elsewhere.
+        let public = path.replace("/var/lib/private/", "/var/lib/");
+        let is_in = |it: &str| it == path || it == public || it.starts_with(&format!("{path}/"));
+        let scripts = self.built.scripts.iter().filter(|it| it.0 == *name).flat_map(|it| named(&it.1));
+        let mut said = unit.paths(name);
+        said.extend(scripts.map(|path| (Said::Names, path.to_owned())));
+        said.retain(|(said, path)| *said != Said::Reads && self.is_state(path));
+        said.is_empty() || said.iter().any(|(_, path)| is_in(path))
+    }
+
+    /// Whether a path can be a service's state.
+    fn is_state(&self, path: &str) -> bool {
+        let elsewhere = ["/etc", "/home", "/nix"];
+        let is_wide = self.known.shared.contains_key(path) || ["/root", "/var/log", "/"].contains(&path);
+        !is_wide
+            && !self.known.is_disposable(path)
+            && !self.known.is_system(path)
+            && !std::iter::once(path).chain(above(path)).any(|at| elsewhere.contains(&at))
+    }
+
+    /// Whether a file is one that somebody has to bring, and not a part of what is built.
+    fn is_secret(&self, path: &str) -> bool {
+        let is_built = || {
+            let below = |it: &String| path == it || path.starts_with(&format!("{it}/"));
+            self.built.etc.iter().any(below) && !self.built.links.keys().any(below)
+        };
+        !self.known.is_disposable(path)
+            && !self.known.is_system(path)
+            && !path.starts_with("/nix/")
+            && !path.contains(['*', '?', '['])
+            && !is_built()
+    }
+
+    fn users(&mut self) {
+        let built = self.built;
+        for user in &built.users {
+            let is_person = (1000..60000).contains(&user.uid)
+                && !user.shell.ends_with("nologin")
+                && !user.shell.ends_with("/false");
+            if is_person || (user.uid != 0 && user.home.starts_with("/var/lib/") && self.is_state(&user.home))
+            {
+                let home = user.home.trim_end_matches('/').to_owned();
+                let (what, mode) = (format!("the home of {}", user.name), Some("0700".to_owned()));
+                let group = self.group_of(user);
+                let owner = (Some(user.name.clone()), group);
+                let finding = Finding { path: home, what, mode, chosen: is_person, ..Finding::default() };
+                self.add(Finding { user: owner.0, group: owner.1, ..finding }, None);
+            }
+        }
+    }
+
+    fn group_of(&self, user: &User) -> Option<String> {
+        self.built.groups.get(&user.gid).cloned().or_else(|| Some(user.gid.to_string()))
+    }
+
+    fn rules(&mut self) {
+        let built = self.built;
+        for rule in built.rules.iter().filter(|rule| "dvqQ".contains(rule.kind)) {
+            if !self.is_state(&rule.path) {
+                continue;
+            }
+            let finding = Finding {
+                path: rule.path.trim_end_matches('/').to_owned(),
+                user: rule.user.clone(),
+                group: rule.group.clone(),
+                mode: rule.mode.clone(),
+                ..Finding::default()
+            };
+            self.add(finding, Some("tmpfiles.d".to_owned()));
+        }
+    }
+
+    /// A directory that a unit has, or works in.
+    fn directory(&mut self, name: &str, unit: &Unit, path: &str) {
+        let path = path.trim_end_matches('/');
+        if path.is_empty() || !self.is_state(path) {
+            return;
+        }
+        let mut path = path.to_owned();
+        let user = if unit.is("DynamicUser") { None } else { unit.last("User").map(str::to_owned) };
+        if unit.is("DynamicUser") && !path.starts_with("/var/lib/private/") {
+            // What a dynamic user's unit calls /var/lib/NAME is a link to its directory.
+            let private = path.replacen("/var/lib/", "/var/lib/private/", 1);
+            let is_own = |own: &str| private == own || private.starts_with(&format!("{own}/"));
+            let own = unit.paths(name);
+            if own.iter().any(|it| it.0 == Said::Own && is_own(&it.1)) {
+                path = private;
+            }
+        }
+        let group = user.as_ref().and_then(|user| {
+            let said = unit.last("Group").map(str::to_owned);
+            said.or_else(|| self.group_of(self.built.users.iter().find(|it| it.name == *user)?))
+        });
+        let mode = unit.last("StateDirectoryMode").map(str::to_owned);
+        let mode = mode.or_else(|| path.starts_with("/root/").then(|| "0700".to_owned()));
+        self.add(Finding { path, user, group, mode, ..Finding::default() }, Some(name.to_owned()));
+    }
+
+    fn secret(&mut self, path: &str, by: &str) {
+        let mode = Some("0600".to_owned());
+        let finding =
+            Finding { path: path.to_owned(), file: true, class: Class::Key, mode, ..Finding::default() };
+        self.add(finding, Some(by.to_owned()));
+    }
+
+    /// A path that stands in a command or a script: it is state where services have theirs.
+    fn name(&mut self, by: &str, path: &str) {
+        let places = ["/var/lib/", "/var/db/", "/var/spool/", "/var/opt/", "/srv/", "/root/"];
+        let Some(place) = places.into_iter().find(|place| path.starts_with(place)) else { return };
+        if !self.is_state(path) || path.starts_with("/var/lib/systemd/") {
+            return;
+        }
+        let is_claimed = |at: &str| self.all.contains_key(at);
+        if let Some(at) = std::iter::once(path).chain(above(path)).find(|at| is_claimed(at)) {
+            let at = at.to_owned();
+            self.add(Finding { path: at, ..Finding::default() }, Some(by.to_owned()));
+            return;
+        }
+        let row = self.known.state.get(path).map(of_row);
+        let base = path[place.len()..].strip_prefix("private/").map_or(place.len(), |_| place.len() + 8);
+        let end = path[base..].find('/').map_or(path.len(), |end| base + end);
+        // In root's home it is the directory of what is named that is root's alone.
+        let mode = (place == "/root/").then(|| "0700".to_owned());
+        let path = if row.is_some() { path } else { &path[..end] };
+        let finding = row.unwrap_or(Finding { mode, ..Finding::default() });
+        self.add(Finding { path: path.to_owned(), ..finding }, Some(by.to_owned()));
+    }
+
+    /// The first that speaks of a path decides whose it is; everybody that does is named.
+    fn add(&mut self, finding: Finding, by: Option<String>) {
+        let known = self.known.state(&finding.path);
+        let one = self.all.entry(finding.path.clone()).or_insert_with(|| {
+            let mut finding = finding;
+            if let Some(row) = known {
+                let row = of_row(row);
+                finding.class = row.class;
+                finding.options = row.options;
+                if finding.what.is_empty() {
+                    finding.what = row.what;
+                }
+                finding.mode = finding.mode.or(row.mode);
+            }
+            finding.chosen |= ["/var/log", "/root"].contains(&finding.path.as_str());
+            finding
+        });
+        one.by.extend(by);
+    }
+}
+
+fn of_row(row: &Row) -> Finding {
+    Finding {
+        file: row.file,
+        class: row.class,
+        what: row.what.clone(),
+        user: row.user.clone(),
+        group: row.group.clone(),
+        mode: row.mode.clone(),
+        options: row.options.clone(),
+        ..Finding::default()
+    }
+}
