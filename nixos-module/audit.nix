@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  pkgs,
   ...
 }:
 let
@@ -119,6 +120,31 @@ let
     store = cfg.presets.persistentStoragePath;
   };
   on = cfg.active && cfg.audit != "off" && findings != [ ];
+
+  # What the units, scripts and files say that are built. What the evaluation has named already is not named again.
+  letGo = map (it: it.path) (cfg.auditIgnore ++ findings);
+  built =
+    pkgs.runCommand "imp-mount-audit"
+      {
+        letGo = lib.concatMapStrings (path: path + "\n") letGo;
+        passAsFile = [ "letGo" ];
+        nativeBuildInputs = [ (import ./tool.nix { inherit pkgs cfg; }) ];
+      }
+      ''
+        status=0
+        impctl audit --root ${config.system.build.etc} --manifest ${cfg.compiled} --throw-away-from "$letGoPath" > found || status=$?
+        if [ $status = 0 ]; then
+          touch $out
+        elif [ $status = 1 ]; then
+          {
+            echo "imp-mount: what is built says more of what the next boot would lose. Keep it, or let it go by imp-mount.auditIgnore."
+            cat found
+          } > report
+          ${if cfg.audit == "error" then "cat report >&2; exit 1" else "cp report $out"}
+        else
+          exit $status
+        fi
+      '';
 in
 {
   options.imp-mount = {
@@ -134,8 +160,9 @@ in
         nothing.
 
         Looked at are the directories of units (`StateDirectory`, `LogsDirectory`, `ReadWritePaths`), of tmpfiles rules and of
-        system users, and what is known of services that do not say. Caches are throw-away, and not looked at. It cannot see what
-        programs write elsewhere.
+        system users, files of keys and passwords that options name, and what is known of services that do not say. Then the build
+        looks at what is built (`impctl audit`): units of packages, commands, scripts. What only that finds is said before a
+        switch, or fails the build. Caches are throw-away, and not looked at.
       '';
     };
 
@@ -187,5 +214,11 @@ in
         message = text;
       }
     ];
+    system = lib.mkIf (cfg.active && cfg.audit != "off") (
+      if cfg.audit == "error" then
+        { checks = [ built ]; }
+      else
+        { preSwitchChecks.imp-mount-audit = "cat ${built}"; }
+    );
   };
 }

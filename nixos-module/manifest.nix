@@ -151,14 +151,7 @@ in
       {
         json = builtins.toJSON cfg.manifest;
         passAsFile = [ "json" ];
-        nativeBuildInputs = [
-          (
-            if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
-              cfg.package
-            else
-              pkgs.buildPackages.callPackage ./package.nix { }
-          )
-        ];
+        nativeBuildInputs = [ (import ./tool.nix { inherit pkgs cfg; }) ];
       }
       ''
         impctl compile "$jsonPath" -o "$out"

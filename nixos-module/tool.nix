@@ -1,0 +1,6 @@
+# impctl for the machine that builds.
+{ pkgs, cfg }:
+if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+  cfg.package
+else
+  pkgs.buildPackages.callPackage ./package.nix { }
