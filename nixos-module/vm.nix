@@ -135,7 +135,8 @@ in
         wantedBy = [ "multi-user.target" ];
         after = [ "multi-user.target" ];
         serviceConfig = {
-          Type = "idle";
+          # Of all types only this one may have more than one command.
+          Type = "oneshot";
           StandardOutput = "journal+console";
           # Their exit status is 1 where something needs attention.
           ExecStart = map (command: "-${cfg.package}/bin/${command}") [

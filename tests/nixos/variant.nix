@@ -27,6 +27,8 @@ let
         nix = !lib.any (it: it.target == "/nix") vm.imp-mount.entries;
         entries = lib.any (it: it.target == "/var/log") vm.imp-mount.entries;
         phases = map (fs: fs.mountPoint) vm.imp-mount.plan.later == [ "/data" ];
+        # systemd refuses more than one command in a service of another type.
+        look = vm.systemd.services.imp-mount-look.serviceConfig.Type == "oneshot";
       };
     };
     # As it is written for nix-community/impermanence, with other stores.
