@@ -155,7 +155,7 @@ fn no_manifest() {
             let run = usize::from(verb.is_empty());
             assert_eq!(output.stderr.lines().count(), 1 + run, "{output:?}");
             let last = output.stderr.lines().last().unwrap_or_default();
-            assert_eq!(last.contains("`imp-mount --check` says"), verb.is_empty(), "{output:?}");
+            assert_eq!(last.contains("run `imp-mount --check`"), verb.is_empty(), "{output:?}");
         }
         // The way back works without one, too.
         machine.cmdline("imp-mount=off");
@@ -186,7 +186,10 @@ fn no_proc() {
     let script = format!("mount -t tmpfs none /proc && {line}; code=$?; umount /proc; exit $code");
     let output = run(&["sh", "-c", &script]);
     assert_eq!(output.code, Some(1), "{output:?}");
-    one_line(&output, &["cannot read the kernel command line from /proc/cmdline", "none of its words"]);
+    one_line(
+        &output,
+        &["cannot read the kernel command line from /proc/cmdline", "arguments on it are ignored"],
+    );
     one_line(&output, &["error: ", "/proc", "mount /proc"]);
     assert_eq!(mounts(), before);
 }

@@ -117,7 +117,7 @@ fn case(command: &str) -> Vec<String> {
         "compile" => "/run/machine/manifest.json -o /tmp/compiled".to_owned(),
         "show" => "/run/machine/manifest".to_owned(),
         "status" => format!("{manifest} --cmdline /run/machine/cmdline"),
-        "lost" | "orphans" => manifest.to_owned(),
+        "lost" | "orphans" | "audit" => manifest.to_owned(),
         "adopt" => {
             return [
                 manifest.split(' ').map(str::to_owned).collect(),

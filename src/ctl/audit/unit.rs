@@ -97,7 +97,7 @@ impl Unit {
         let commands = self.settings.iter().filter(|(key, _)| key.starts_with("Exec")).flat_map(|it| it.1);
         let arguments = commands.flat_map(|value| value.split_whitespace().skip(1));
         for word in arguments.chain(self.environment()) {
-            paths_in(word).for_each(|path| say(Said::Names, path));
+            paths_in(&directories(word)).for_each(|path| say(Said::Names, path));
         }
         found
     }
@@ -107,12 +107,17 @@ impl Unit {
     }
 }
 
+/// A text with the directories of the system's services in place of their specifiers.
+fn directories(text: &str) -> String {
+    text.replace("%S", "/var/lib").replace("%L", "/var/log").replace("%h", "/root")
+}
+
 /// A path with the unit's name in place of specifiers; none where one depends on the boot or the instance.
 fn resolve(path: &str, name: &str) -> Option<String> {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let (prefix, instance) = stem.split_once('@').unwrap_or((stem, ""));
     let mut path = path.replace("%%", "\0").replace("%n", name).replace("%N", stem).replace("%p", prefix);
-    path = path.replace("%S", "/var/lib").replace("%L", "/var/log").replace("%h", "/root");
+    path = directories(&path);
     if !instance.is_empty() {
         path = path.replace("%i", instance).replace("%I", instance);
     }
