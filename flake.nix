@@ -64,6 +64,7 @@
             pkgs.rust-analyzer
             pkgs.rustfmt
             pkgs.shellcheck
+            pkgs.tmux
             pkgs.util-linux
             pkgs.xfsprogs
             pkgs.zsh

@@ -44,6 +44,7 @@ fn cases() -> Vec<Case> {
             "status" => ("--manifest /run/machine/manifest --cmdline /dev/null", 0, true, false),
             "lost" => ("--manifest /run/machine/manifest /var/lib", 1, true, false),
             "orphans" | "audit" => ("--manifest /run/machine/manifest", 1, true, false),
+            "review" => ("--dry-run --answers /tmp/answers --nix /tmp/persist.nix /var/lib", 0, false, false),
             "adopt" => ("--manifest /run/machine/manifest /var/lib/new", 0, false, true),
             "migrate" => ("--manifest /run/machine/manifest --from /tmp/old", 0, true, true),
             "completions" => ("bash", 0, false, false),
@@ -69,6 +70,7 @@ impl Running {
         machine.impctl("lost", &[]);
         put(&machine.at(""), "/tmp/manifest.json", r#"{ "version": 1, "entries": [] }"#);
         put(&machine.at(""), "/var/lib/lost/x", "x");
+        put(&machine.at(""), "/tmp/answers", "keep /var/lib/lost  # to stay\n");
         put(&machine.at("/persist"), "/srv/orphan/x", "x");
         Self(machine)
     }

@@ -10,6 +10,7 @@ mod man;
 mod manifest;
 pub mod migrate;
 mod orphans;
+mod review;
 mod scan;
 mod status;
 mod system;
@@ -63,6 +64,7 @@ enum Command {
     Show(manifest::Show),
     Status(status::Options),
     Lost(lost::Options),
+    Review(review::Options),
     Orphans(orphans::Options),
     Audit(audit::Options),
     Adopt(adopt::Adopt),
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Show(options) => manifest::show(&options),
         Command::Status(options) => status::run(&options),
         Command::Lost(options) => lost::run(&options),
+        Command::Review(options) => review::run(&options),
         Command::Orphans(options) => orphans::run(&options),
         Command::Audit(options) => audit::run(&options),
         Command::Adopt(options) => adopt::run(&options),

@@ -129,11 +129,11 @@ fn zsh_loads_them() {
     assert!(all.iter().all(|option| text.contains(option.as_str())), "{text}");
 }
 
-/// Arguments that are paths are completed as paths.
+/// Arguments that are paths are completed as paths, and the others as names of users.
 #[test]
 fn every_path_is_known_as_one() {
-    use clap::ValueHint::{AnyPath, DirPath, FilePath};
-    let is_path = |it: &clap::Arg| matches!(it.get_value_hint(), AnyPath | DirPath | FilePath);
+    use clap::ValueHint::{AnyPath, DirPath, FilePath, Username};
+    let is_path = |it: &clap::Arg| matches!(it.get_value_hint(), AnyPath | DirPath | FilePath | Username);
     let values = |command: &Command| {
         let all = command.get_arguments().filter(|it| it.get_action().takes_values());
         all.filter(|it| it.get_possible_values().is_empty()).cloned().collect::<Vec<_>>()

@@ -104,6 +104,7 @@ fn hostile() -> Machine {
     put(&root, &format!("/tmp/old{}/x", paths()[1]), "other");
     put(&root, &format!("/tmp/old/srv/not named {WORST}"), "x");
     put(&root, &format!("/persist/from{}/x", paths()[0]), "x");
+    put(&root, "/tmp/answers", format!("look-into {}\n", json!(format!("/var/lib/{WORST}"))));
     for name in ["var/lib/new", "var/lib/open"] {
         put(&root, &format!("/{name} {WORST}/x"), "x");
     }
@@ -126,6 +127,7 @@ fn case(command: &str) -> Vec<String> {
             .concat();
         }
         "migrate" => format!("{manifest} --from /tmp/old"),
+        "review" => format!("{manifest} --answers /tmp/answers --nix /tmp/persist.nix"),
         "completions" => "bash".to_owned(),
         "man" => "/tmp/man".to_owned(),
         other => {
@@ -220,7 +222,13 @@ fn outputs(machine: &Machine, command: &Command) {
             metrics::parse(&output.stdout);
         }
     }
-    if ["compile", "completions", "man"].contains(&name) {
+    if name == "review" {
+        // The names are in its file.
+        let written = fs::read_to_string(machine.at("/tmp/persist.nix")).unwrap();
+        is_safe("review", &written);
+        assert!(written.contains("FORGED"), "{written}");
+    }
+    if ["compile", "completions", "man", "review"].contains(&name) {
         assert_eq!(printed, BTreeSet::new(), "{name}: it prints names by now");
     } else {
         assert_eq!(printed, flags, "{name}: the names are not seen");

@@ -40,6 +40,8 @@ pub enum Need {
     Asked,
     /// script(1), which gives a program a terminal.
     Script,
+    /// tmux(1), which is a terminal that can be read.
+    Tmux,
 }
 
 impl Need {
@@ -55,6 +57,7 @@ impl Need {
                 return Some("injects faults on x86_64 only".into());
             }
             Self::Script => &["script"],
+            Self::Tmux => &["tmux"],
             Self::Root | Self::Inject | Self::Asked => &[],
         };
         tools.iter().find(|tool| !command::installed(tool)).map(|tool| format!("needs {tool}"))

@@ -98,6 +98,18 @@ pub struct Adopt {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// True where the configuration has the lines already.
+    #[arg(skip)]
+    is_written: bool,
+}
+
+impl Adopt {
+    /// Adopts paths whose lines are written already; the default of `manifest` is the option's.
+    #[must_use]
+    pub fn of(paths: Vec<PathBuf>, store: &str, manifest: Option<PathBuf>) -> Self {
+        let manifest = manifest.unwrap_or_else(|| crate::boot::args::MANIFEST.into());
+        Self { paths, store: Some(store.into()), open: false, manifest, json: false, is_written: true }
+    }
 }
 
 /// Result for one path.
@@ -132,12 +144,12 @@ pub fn run(options: &Adopt) -> Result<(), Failure> {
         let json = serde_json::json!({ "version": 1, "adopted": done, "problems": problems });
         output::print(&output::json(&json)?)?;
     } else {
-        terminal::print(&text(&done))?;
+        terminal::print(&text(&done, options.is_written))?;
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }
 
-fn text(done: &[Done]) -> Page {
+fn text(done: &[Done], is_written: bool) -> Page {
     let mut page = Page::default();
     for one in done {
         let (target, source) = (&one.target, &one.source);
@@ -151,7 +163,7 @@ fn text(done: &[Done]) -> Page {
             page.line(format_args!("  {} of the root's memory are free again", terminal::size(freed)));
         }
     }
-    if done.is_empty() {
+    if done.is_empty() || is_written {
         return page;
     }
     page.line("");

@@ -45,23 +45,11 @@ const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/"
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]
 pub struct Options {
-    /// Look only at this path, as the system has it
-    path: Option<PathBuf>,
-    /// The root to look at, of this system or of another
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
-    root: PathBuf,
-    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root, if it is there]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    manifest: Option<PathBuf>,
+    #[command(flatten)]
+    scope: Scope,
     /// Show what is throw-away, too
     #[arg(long)]
     all: bool,
-    /// What is throw-away besides: a path or a name, which may be a pattern; with `!` in front, what is not
-    #[arg(long, value_name = "PATTERN", value_hint = ValueHint::AnyPath)]
-    throw_away: Vec<String>,
-    /// A file of such patterns, one a line [default: /etc/imp-mount/throw-away in that root, if it is there]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    throw_away_from: Option<PathBuf>,
     /// Print the lines for a NixOS configuration that would keep it
     #[arg(long, conflicts_with = "json")]
     nix: bool,
@@ -71,6 +59,41 @@ pub struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// The system to look at, and what of it.
+#[derive(Debug, Args)]
+pub struct Scope {
+    /// Look only at this path, as the system has it
+    path: Option<PathBuf>,
+    /// The root to look at, of this system or of another
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
+    pub root: PathBuf,
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root, if it is there]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub manifest: Option<PathBuf>,
+    /// What is throw-away besides: a path or a name, which may be a pattern; with `!` in front, what is not
+    #[arg(long, value_name = "PATTERN", value_hint = ValueHint::AnyPath)]
+    throw_away: Vec<String>,
+    /// A file of such patterns, one a line [default: /etc/imp-mount/throw-away in that root, if it is there]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    throw_away_from: Option<PathBuf>,
+}
+
+impl Scope {
+    /// The path that was asked for, as the system has it.
+    pub fn path(&self, system: &System) -> Result<AbsPath, Failure> {
+        wanted(self.path.as_deref(), system)
+    }
+}
+
+/// How much is listed.
+#[derive(Debug, Clone, Copy)]
+pub struct Detail {
+    /// True where what is throw-away is listed, too.
+    pub all: bool,
+    /// True where single files of one directory get a line each, up to [`LINES`].
+    pub lines: bool,
 }
 
 const MORE: &str = "\
@@ -148,9 +171,11 @@ pub struct Findings {
 
 /// Looks, and says what it found.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let system = System::open(&options.root)?;
-    let manifest = system.manifest(options.manifest.as_deref())?;
-    let findings = look(options, &system, manifest.as_ref())?;
+    let system = System::open(&options.scope.root)?;
+    let manifest = system.manifest(options.scope.manifest.as_deref())?;
+    let path = options.scope.path(&system)?;
+    let detail = Detail { all: options.all, lines: options.nix };
+    let findings = look(path, &options.scope, detail, &system, manifest.as_ref())?;
     if options.json {
         output::print(&print::json(&findings)?)?;
     } else if options.nix {
@@ -173,8 +198,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if findings.lost.is_empty() && findings.seen.unread_count == 0 { Ok(()) } else { Err(Failure::Found) }
 }
 
-fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Result<Findings, Failure> {
-    let path = wanted(options.path.as_deref(), system)?;
+/// Looks at a path and what lies below it.
+pub fn look(
+    path: AbsPath,
+    scope: &Scope,
+    detail: Detail,
+    system: &System,
+    manifest: Option<&Manifest>,
+) -> Result<Findings, Failure> {
     let root = mountinfo::of(system.root()).map_err(Failure::Unable)?;
     let report =
         if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
@@ -204,16 +235,16 @@ fn look(options: &Options, system: &System, manifest: Option<&Manifest>) -> Resu
             rules.path(&path, Rule::Disk);
         }
     }
-    throw_away::add(&mut rules, options, system, built)?;
+    throw_away::add(&mut rules, scope, system, built)?;
     let keeper = manifest.map(|manifest| Keeper::new(system, manifest, &report, built));
     let named = |found: &Named<'_>| keeper.as_ref().map_or(Fate::Unkept, |keeper| keeper.fate(found));
     let scan = Scan {
         root: system.root(),
         prefix: "",
         rules: &rules,
-        all: options.all,
+        all: detail.all,
         built,
-        singles: if options.nix { LINES } else { SINGLES },
+        singles: if detail.lines { LINES } else { SINGLES },
         locks: true,
         system_links: &SYSTEM_LINKS,
         named: &named,

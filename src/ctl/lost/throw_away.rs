@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Options;
+use super::Scope;
 use crate::ctl::known::known;
 use crate::ctl::scan::rules::{Rule, Rules};
 use crate::ctl::system::System;
@@ -17,14 +17,14 @@ const ACTIVATED: [&str; 6] =
     ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"];
 
 /// Adds all of it to the rules, what decides last.
-pub fn add(rules: &mut Rules, options: &Options, system: &System, built: bool) -> Result<(), Failure> {
+pub fn add(rules: &mut Rules, scope: &Scope, system: &System, built: bool) -> Result<(), Failure> {
     for pattern in known().disposable.keys() {
         line(rules, pattern, || "the built-in list".to_owned())?;
     }
     if built && system.has("/etc/NIXOS") {
         lines(rules, &ACTIVATED.join("\n"), "the built-in list")?;
     }
-    own(rules, &options.throw_away, options.throw_away_from.as_deref(), system, "")
+    own(rules, &scope.throw_away, scope.throw_away_from.as_deref(), system, "")
 }
 
 /// Adds what an administrator says: a list in a file, or the one in the system, whose /etc is behind `prefix`, then single patterns.

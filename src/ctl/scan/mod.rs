@@ -18,6 +18,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{FileType, Statx};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+#[cfg(test)]
+pub use group::Owner;
 pub use group::{Row, SINGLES, Subject, Totals};
 use rules::Rules;
 

@@ -1,11 +1,13 @@
 //! Exit status and output of impctl.
 
-use std::fs::Permissions;
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::text::escape::{self, Page};
@@ -79,20 +81,72 @@ pub fn written(result: io::Result<()>) -> Result<(), Failure> {
 /// Writes a file that everybody may read, so that there is only ever the old one or the whole new one. In /dev what is no file is
 /// written to, such as /dev/null. Elsewhere that is refused, as it may be anybody's, and a link is replaced.
 pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
-        if file.starts_with("/dev") && std::fs::metadata(file).is_ok_and(|found| !found.is_file()) {
-            return std::fs::write(file, bytes);
+        if file.starts_with("/dev") && fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+            return fs::write(file, bytes);
         }
-        if std::fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
+        if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
             return Err(io::Error::other("it is there, and no regular file"));
         }
-        let mut new =
-            tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(directory)?;
-        new.write_all(bytes)?;
-        new.as_file().sync_all()?;
-        new.persist(file)?;
-        Ok(())
+        put(file, bytes, None)
     };
     write().map_err(|error| Failure::io("writing", file, &error))
+}
+
+/// Writes a file that people have, in the same way: one that is there keeps its owner and mode, and must still hold what was read.
+pub fn update(file: &Path, old: Option<&[u8]>, bytes: &[u8]) -> Result<(), Failure> {
+    let write = || {
+        let found = found(file)?;
+        if found.as_ref().map(|(_, text)| text.as_slice()) != old {
+            return Err(io::Error::other("it was changed meanwhile, and is left as it is; try again"));
+        }
+        put(file, bytes, found.map(|(it, _)| it).as_ref())
+    };
+    write().map_err(|error| Failure::io("writing", file, &error))
+}
+
+/// Reads a file that [`update`] is to write; none where there is none.
+pub fn read(file: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let found = found(file).map_err(|error| Failure::io("reading", file, &error))?;
+    Ok(found.map(|(_, bytes)| bytes))
+}
+
+/// A regular file's attributes and what it holds.
+fn found(file: &Path) -> io::Result<Option<(Metadata, Vec<u8>)>> {
+    // A FIFO is not waited for, and a link would stay a link to the old file.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut opened = match rustix::fs::open(file, OFlags::RDONLY | flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(io::Error::other("it is a link: name the file that it points to")),
+        Err(errno) => return Err(errno.into()),
+    };
+    let metadata = opened.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is there, and no regular file"));
+    }
+    let mut bytes = Vec::new();
+    opened.read_to_end(&mut bytes)?;
+    Ok(Some((metadata, bytes)))
+}
+
+/// Writes a new file beside the old one, with its owner and mode, and renames it.
+fn put(file: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A private one until it has its owner.
+    let mode = if like.is_some() { 0o600 } else { 0o644 };
+    let mut new =
+        tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
+    new.write_all(bytes)?;
+    if let Some(old) = like {
+        let now = new.as_file().metadata()?;
+        if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
+            std::os::unix::fs::fchown(new.as_file(), Some(old.uid()), Some(old.gid()))?;
+        }
+        // After the owner, whose change takes set-id bits away.
+        new.as_file().set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+    }
+    new.as_file().sync_all()?;
+    new.persist(file)?;
+    File::open(directory)?.sync_all()
 }

@@ -1,0 +1,384 @@
+//! The two forms of a file of decisions: a module of NixOS, and a piece of a manifest in JSON. A file is read only as it would be
+//! written again, so that nothing that stands in it can be lost.
+
+use serde_json::{Map, Value, json};
+
+use super::record::{Choice, Decision, Origin, Record};
+use crate::ctl::lost::nix;
+use crate::text::escape;
+use crate::text::json;
+use crate::text::problem::Problem;
+
+const HEAD: &str = "# Written by `impctl review`, which keeps every line, and refuses the file where it holds anything else.";
+const THROW_AWAY: &str =
+    r#"  environment.etc."imp-mount/throw-away".text = builtins.concatStringsSep "\n" ["#;
+const LOOK_INTO: &str = "  # To look into:";
+
+/// A form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A module of NixOS.
+    Nix,
+    /// Entries of a manifest, with the answers beside them.
+    Json,
+}
+
+impl Form {
+    /// Decisions as a file has them.
+    #[must_use]
+    pub fn write(self, record: &Record) -> String {
+        match self {
+            Self::Nix => write_nix(record),
+            Self::Json => write_json(record),
+        }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It holds something that would not be written again just so.
+    pub fn read(self, bytes: &[u8]) -> Result<Record, Problem> {
+        let text = str::from_utf8(bytes).map_err(|error| {
+            let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+            unknown(self, line, "it is no UTF-8 text")
+        })?;
+        if text.is_empty() {
+            return Ok(Record::default());
+        }
+        let record = match self {
+            Self::Nix => read_nix(text).map_err(|line| unknown(self, line, shown(text, line)))?,
+            Self::Json => read_json(text)?,
+        };
+        let again = self.write(&record);
+        if again == text {
+            return Ok(record);
+        }
+        let same = text.split('\n').zip(again.split('\n')).take_while(|(old, new)| old == new).count();
+        Err(unknown(self, same + 1, shown(text, same + 1)))
+    }
+}
+
+fn shown(text: &str, line: usize) -> &str {
+    text.lines().nth(line - 1).map_or("its end", str::trim)
+}
+
+fn unknown(form: Form, line: usize, found: &str) -> Problem {
+    let option = if form == Form::Nix { "--nix" } else { "--fragment" };
+    Problem::new(format!("impctl review did not write this, or not there: {}", escape::name(found)))
+        .at(format!("line {line}"))
+        .remedy(format!(
+            "nothing was written; keep what is written by hand in a file of its own, or name another one with {option}"
+        ))
+}
+
+fn write_nix(record: &Record) -> String {
+    let mut text = format!("{HEAD}\n{{\n");
+    let mut line = |line: &str| {
+        text += line;
+        text.push('\n');
+    };
+    for store in record.stores() {
+        line(&format!("  environment.persistence.{} = {{", escape::nix(store)));
+        for (list, key) in [("directories", "directory"), ("files", "file")] {
+            let kept = record.all(Choice::Keep).filter(|it| it.store == store && it.entry.contains_key(key));
+            let lines: Vec<_> = kept
+                .map(|it| format!("      {}  # kept {}", nix::line(&it.entry, key), it.origin.words()))
+                .collect();
+            if !lines.is_empty() {
+                line(&format!("    {list} = ["));
+                for kept in &lines {
+                    line(kept);
+                }
+                line("    ];");
+            }
+        }
+        line("  };");
+    }
+    for (choice, begin, indent, end) in
+        [(Choice::ThrowAway, THROW_AWAY, "    ", "  ];"), (Choice::LookInto, LOOK_INTO, "  #   ", "")]
+    {
+        let mut lines = record.all(choice).peekable();
+        if lines.peek().is_none() {
+            continue;
+        }
+        line(begin);
+        for it in lines {
+            line(&format!("{indent}{}  # {}", escape::nix(&it.pattern()), it.origin.words()));
+        }
+        if !end.is_empty() {
+            line(end);
+        }
+    }
+    line("}");
+    text
+}
+
+/// Reads what [`write_nix`] writes, or says in which line something else stands. What it lets pass is found by writing it again.
+fn read_nix(text: &str) -> Result<Record, usize> {
+    let mut record = Record::default();
+    let (mut store, mut key, mut choice) = (String::new(), "", Choice::Keep);
+    for (index, line) in text.lines().enumerate() {
+        let number = index + 1;
+        match line {
+            HEAD | "{" | "}" | "    ];" | "  ];" | "  };" => {}
+            "    directories = [" => key = "directory",
+            "    files = [" => key = "file",
+            THROW_AWAY => choice = Choice::ThrowAway,
+            LOOK_INTO => choice = Choice::LookInto,
+            _ => {
+                if let Some(rest) = line.strip_prefix("  environment.persistence.") {
+                    store = string(rest).ok_or(number)?.0;
+                    continue;
+                }
+                let rest = line.trim_start_matches([' ', '#']);
+                let found = match choice {
+                    Choice::Keep => kept(rest, key, &store),
+                    _ => string(rest).and_then(|(path, rest)| {
+                        Decision::of_pattern(choice, &path, Origin::read(rest.strip_prefix("  # ")?)?)
+                    }),
+                };
+                record.add(found.ok_or(number)?);
+            }
+        }
+    }
+    Ok(record)
+}
+
+/// A line of something that is kept.
+fn kept(line: &str, key: &str, store: &str) -> Option<Decision> {
+    let mut entry = Map::new();
+    let rest = if let Some(mut rest) = line.strip_prefix("{ ") {
+        while !rest.starts_with('}') {
+            let (key, after) = rest.split_once(" = ")?;
+            let (value, after) = string(after)?;
+            entry.insert(key.to_owned(), value.into());
+            rest = after.strip_prefix("; ")?;
+        }
+        &rest[1..]
+    } else {
+        let (value, rest) = string(line)?;
+        entry.insert(key.to_owned(), value.into());
+        rest
+    };
+    Decision::of_entry(entry, store, Origin::read(rest.strip_prefix("  # kept ")?)?)
+}
+
+/// A string of Nix as [`escape::nix`] writes it, and what follows it.
+fn string(text: &str) -> Option<(String, &str)> {
+    const HIDDEN: &str = r#"${builtins.fromJSON "\""#;
+    let mut value = String::new();
+    let mut rest = text.strip_prefix('"')?;
+    loop {
+        if let Some(after) = rest.strip_prefix(HIDDEN) {
+            let (escape, after) = after.split_once(r#"\""}"#)?;
+            value += &serde_json::from_str::<String>(&format!("\"{}\"", escape.replace(r"\\", r"\"))).ok()?;
+            rest = after;
+            continue;
+        }
+        let mut letters = rest.chars();
+        match letters.next()? {
+            '"' => return Some((value, letters.as_str())),
+            '\\' => value.push(match letters.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                other => other,
+            }),
+            other => value.push(other),
+        }
+        rest = letters.as_str();
+    }
+}
+
+const WORDS: [(Choice, &str); 3] =
+    [(Choice::Keep, "keep"), (Choice::ThrowAway, "throw-away"), (Choice::LookInto, "look-into")];
+
+fn write_json(record: &Record) -> String {
+    let entries: Vec<_> = record
+        .all(Choice::Keep)
+        .map(|it| {
+            let mut entry = it.entry.clone();
+            entry.insert("store".to_owned(), json!(it.store));
+            Value::Object(entry)
+        })
+        .collect();
+    let answer = |(choice, word): (Choice, &'static str)| {
+        record.all(choice).map(move |it| {
+            let Origin { on, by, why } = &it.origin;
+            json!({ "path": it.pattern(), "answer": word, "on": on, "by": by, "why": why })
+        })
+    };
+    let answers: Vec<_> = WORDS.into_iter().flat_map(answer).collect();
+    let parts = [("version", json!(1)), ("entries", entries.into()), ("answers", answers.into())];
+    let part = |(key, value): (&str, Value)| Some((key.to_owned(), serde_json::from_value(value).ok()?));
+    json::Value::Object(parts.into_iter().filter_map(part).collect()).to_json()
+}
+
+fn read_json(text: &str) -> Result<Record, Problem> {
+    let document: Value = serde_json::from_str(text)
+        .map_err(|error| unknown(Form::Json, error.line().max(1), &error.to_string()))?;
+    let list = |key: &str| document[key].as_array().cloned().unwrap_or_default();
+    let mut record = Record::default();
+    let mut entries = list("entries").into_iter();
+    for answer in list("answers") {
+        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+        let origin = Origin { on: text("on"), by: text("by"), why: text("why") };
+        let Some((choice, _)) = WORDS.into_iter().find(|(_, word)| *word == text("answer")) else { continue };
+        let decision = if choice == Choice::Keep {
+            // Both lists are in the same order.
+            entries.next().and_then(|entry| {
+                let Value::Object(mut entry) = entry else { return None };
+                let store = entry.remove("store")?;
+                Decision::of_entry(entry, store.as_str()?, origin)
+            })
+        } else {
+            Decision::of_pattern(choice, &text("path"), origin)
+        };
+        // What is passed over is missing when it is written again.
+        if let Some(decision) = decision {
+            record.add(decision);
+        }
+    }
+    Ok(record)
+}
+
+/// What changes from one text to another, with `-` and `+` before the lines. Both have their lines in the same order.
+#[must_use]
+pub fn difference(old: &str, new: &str) -> Vec<String> {
+    let mut left = std::collections::HashMap::<_, usize>::new();
+    new.lines().for_each(|line| *left.entry(line).or_default() += 1);
+    let mut lines = Vec::new();
+    let mut old = old.lines().peekable();
+    for line in new.lines() {
+        // What the rest of the new text has no more was taken out.
+        while let Some(gone) = old.next_if(|it| *it != line && left.get(it).is_none_or(|count| *count == 0)) {
+            lines.push(format!("- {gone}"));
+        }
+        if old.next_if_eq(&line).is_none() {
+            lines.push(format!("+ {line}"));
+        }
+        left.entry(line).and_modify(|count| *count -= 1);
+    }
+    lines.extend(old.map(|gone| format!("- {gone}")));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::manifest::AbsPath;
+
+    fn origin(why: &str) -> Origin {
+        Origin { on: "2026-11-27".to_owned(), by: "ada".to_owned(), why: why.to_owned() }
+    }
+
+    fn keep(record: &mut Record, entry: Value, store: &str, why: &str) {
+        let Value::Object(entry) = entry else { panic!("no object") };
+        record.add(Decision::of_entry(entry, store, origin(why)).unwrap());
+    }
+
+    fn example() -> Record {
+        let mut record = Record::default();
+        keep(
+            &mut record,
+            json!({ "directory": "/var/lib/plex", "user": "plex", "mode": "0700" }),
+            "/persist",
+            "films: all",
+        );
+        keep(&mut record, json!({ "directory": "/srv/\u{202e}${x} \"\\" }), "/data", "");
+        keep(&mut record, json!({ "file": "/etc/a\\*b" }), "/persist", "");
+        keep(&mut record, json!({ "file": "/etc/keys/*" }), "/persist", "several");
+        for (choice, path) in [(Choice::ThrowAway, "/var/lib/x\\[1]"), (Choice::LookInto, "/srv/y  # z")] {
+            record.add(Decision::of_pattern(choice, path, origin("is \"made\" anew")).unwrap());
+        }
+        record
+    }
+
+    #[test]
+    fn both_forms_are_read_as_they_are_written() {
+        let record = example();
+        for form in [Form::Nix, Form::Json] {
+            let text = form.write(&record);
+            assert_eq!(form.read(text.as_bytes()).unwrap(), record, "{text}");
+            let nothing = form.write(&Record::default());
+            assert_eq!(form.read(nothing.as_bytes()).unwrap(), Record::default(), "{nothing}");
+        }
+        assert_eq!(
+            Form::Nix.write(&record),
+            format!(
+                "{HEAD}\n{{\n  environment.persistence.\"/data\" = {{\n    directories = [\n      \
+                 \"/srv/${{builtins.fromJSON \"\\\"\\\\u202e\\\"\"}}\\${{x}} \\\"\\\\\"  # kept 2026-11-27 by ada\n    ];\n  }};\n  \
+                 environment.persistence.\"/persist\" = {{\n    directories = [\n      {{ directory = \"/var/lib/plex\"; user = \"plex\"; \
+                 mode = \"0700\"; }}  # kept 2026-11-27 by ada: films: all\n    ];\n    files = [\n      \
+                 \"/etc/a\\\\*b\"  # kept 2026-11-27 by ada\n      \"/etc/keys/*\"  # kept 2026-11-27 by ada: several\n    ];\n  }};\n\
+                 {THROW_AWAY}\n    \"/var/lib/x\\\\[1]\"  # 2026-11-27 by ada: is \"made\" anew\n  ];\n{LOOK_INTO}\n  #   \
+                 \"/srv/y  # z\"  # 2026-11-27 by ada: is \"made\" anew\n}}\n"
+            )
+        );
+    }
+
+    #[test]
+    fn nothing_else_is_read() {
+        for form in [Form::Nix, Form::Json] {
+            let text = form.write(&example());
+            let lines: Vec<_> = text.lines().collect();
+            for index in 0..lines.len() {
+                for strange in ["  services.x.enable = true;", "# a remark", "", "  \"x\": 1,", lines[index]]
+                {
+                    let mut changed = lines.clone();
+                    changed.insert(index, strange);
+                    let changed = changed.join("\n") + "\n";
+                    let problem = form.read(changed.as_bytes()).unwrap_err();
+                    assert!(problem.at.starts_with("line ") && !problem.remedy.is_empty(), "{problem}");
+                }
+                let changed = text.replacen(lines[index], &format!(" {}", lines[index]), 1);
+                form.read(changed.as_bytes()).unwrap_err();
+            }
+            form.read(format!("{text}x").as_bytes()).unwrap_err();
+            form.read(text.replace('\n', "\r\n").as_bytes()).unwrap_err();
+            assert!(form.read(b"\n\xff").unwrap_err().at.ends_with('2'));
+        }
+        let text = Form::Nix.write(&example()).replace("  };\n", "  };\n  services.x.enable = true;\n");
+        let problem = Form::Nix.read(text.as_bytes()).unwrap_err();
+        assert_eq!(problem.at, "line 8");
+        assert!(problem.what.contains("services.x.enable = true;"), "{problem}");
+        // A second time the same path.
+        let text = Form::Nix.write(&example());
+        let line = text.lines().find(|line| line.contains("/etc/keys")).unwrap();
+        let twice = text.replace(line, &format!("{line}\n{line}"));
+        Form::Nix.read(twice.as_bytes()).unwrap_err();
+    }
+
+    #[test]
+    fn a_line_that_is_taken_out_by_hand_is_gone() {
+        let text = Form::Nix.write(&example());
+        let line = text.lines().find(|line| line.contains("/etc/keys")).unwrap();
+        let without = text.replace(&format!("{line}\n"), "");
+        assert_eq!(Form::Nix.write(&Form::Nix.read(without.as_bytes()).unwrap()), without);
+        assert_eq!(difference(&without, &text), [format!("+ {line}")]);
+        assert_eq!(difference(&text, &without), [format!("- {line}")]);
+    }
+
+    #[test]
+    fn decisions_are_added_and_changed() {
+        let mut record = example();
+        let before = record.clone();
+        // The same again, later and by somebody else.
+        let later = Origin { on: "2027-01-01".to_owned(), by: "bob".to_owned(), why: String::new() };
+        record.add(Decision::of_pattern(Choice::ThrowAway, "/var/lib/x\\[1]", later).unwrap());
+        assert_eq!(record, before);
+        // Another answer takes the place of the first.
+        record.add(Decision::of_pattern(Choice::LookInto, "/var/lib/x\\[1]", origin("why?")).unwrap());
+        assert_eq!(record.all(Choice::ThrowAway).count(), 0);
+        assert_eq!(record.all(Choice::LookInto).count(), 2);
+        // All files of a directory, and one that is called `*`, are not the same.
+        let count = record.all(Choice::Keep).count();
+        keep(&mut record, json!({ "file": "/etc/keys/\\*" }), "/persist", "");
+        assert_eq!(record.all(Choice::Keep).count(), count + 1);
+        let path = AbsPath::parse("/var/lib/plex/db").unwrap();
+        assert_eq!(record.above(&path, Choice::Keep).unwrap().target.as_str(), "/var/lib/plex");
+        assert!(record.above(&path, Choice::ThrowAway).is_none());
+    }
+}

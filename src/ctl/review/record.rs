@@ -1,0 +1,237 @@
+//! What was decided of paths, as a file keeps it: one decision for a path, in path order.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::ctl::lost::{Finding, nix};
+use crate::ctl::scan::Subject;
+use crate::manifest::{AbsPath, Kind, pattern};
+use crate::text::escape;
+
+/// An answer as it stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// It persists.
+    Keep,
+    /// It may be lost.
+    ThrowAway,
+    /// To be looked into.
+    LookInto,
+}
+
+/// An answer as it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It persists from the next boot on.
+    Keep,
+    /// The same, and it is adopted at once.
+    KeepNow,
+    /// It may be lost.
+    ThrowAway,
+    /// To be looked into.
+    LookInto,
+}
+
+impl Answer {
+    /// Every answer, with its word in a file of answers and its mark in the list.
+    pub const ALL: [(Self, &'static str, &'static str); 4] = [
+        (Self::Keep, "keep", "keep"),
+        (Self::KeepNow, "keep-now", "now"),
+        (Self::ThrowAway, "throw-away", "away"),
+        (Self::LookInto, "look-into", "look"),
+    ];
+
+    /// What stays of it.
+    #[must_use]
+    pub fn choice(self) -> Choice {
+        match self {
+            Self::Keep | Self::KeepNow => Choice::Keep,
+            Self::ThrowAway => Choice::ThrowAway,
+            Self::LookInto => Choice::LookInto,
+        }
+    }
+
+    /// Its word in a file of answers.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(answer, ..)| *answer == self).map_or("", |(_, word, _)| word)
+    }
+
+    /// Its mark in the list.
+    #[must_use]
+    pub fn mark(self) -> &'static str {
+        Self::ALL.iter().find(|(answer, ..)| *answer == self).map_or("", |(.., mark)| mark)
+    }
+}
+
+/// Who decided, when, and why. The texts stand in comments: they have no hidden characters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The day, as `2026-11-27`.
+    pub on: String,
+    /// The user's name.
+    pub by: String,
+    /// The reason; may be empty.
+    pub why: String,
+}
+
+impl Origin {
+    /// As a comment has it.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let end = if self.why.is_empty() { String::new() } else { format!(": {}", self.why) };
+        format!("{} by {}{end}", self.on, self.by)
+    }
+
+    /// Reads such words.
+    #[must_use]
+    pub fn read(words: &str) -> Option<Self> {
+        let (on, rest) = words.split_once(" by ")?;
+        let (by, why) = rest.split_once(": ").unwrap_or((rest, ""));
+        Some(Self { on: on.to_owned(), by: by.to_owned(), why: why.to_owned() })
+    }
+}
+
+/// A text as comments have it: on one line, with single spaces between its words.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    escape::line(&words.join(" ")).into_owned()
+}
+
+/// What was decided of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The decision.
+    pub choice: Choice,
+    /// The path, with `*` as its last name where it is of several files.
+    pub target: AbsPath,
+    /// [`Kind::Glob`] for several files; else what it is where it is kept.
+    pub kind: Kind,
+    /// Of what is kept: the entry of the manifest, without its store.
+    pub entry: Map<String, Value>,
+    /// Of what is kept: the store.
+    pub store: String,
+    /// Its origin.
+    pub origin: Origin,
+}
+
+/// Paths are told apart by what they mean: a file called `*` is not all files of its directory.
+type Key = (AbsPath, bool);
+
+impl Decision {
+    fn key(&self) -> Key {
+        (self.target.clone(), self.kind == Kind::Glob)
+    }
+
+    /// The path as throw-away lists and manifests have it, with a backslash before what is no pattern.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        pattern::write(&self.target, if self.kind == Kind::Glob { Kind::Glob } else { Kind::File })
+    }
+
+    /// A decision about what a pattern is for.
+    #[must_use]
+    pub fn of_pattern(choice: Choice, text: &str, origin: Origin) -> Option<Self> {
+        let (target, kind) = pattern::read(text).ok()?;
+        Some(Self { choice, target, kind, entry: Map::new(), store: String::new(), origin })
+    }
+
+    /// A decision to keep what an entry is for.
+    #[must_use]
+    pub fn of_entry(entry: Map<String, Value>, store: &str, origin: Origin) -> Option<Self> {
+        let (target, kind) = match (entry.get("directory"), entry.get("file")) {
+            (Some(path), None) => (AbsPath::parse(path.as_str()?).ok()?, Kind::Directory),
+            (None, Some(path)) => pattern::read(path.as_str()?).ok()?,
+            _ => return None,
+        };
+        Some(Self { choice: Choice::Keep, target, kind, entry, store: store.to_owned(), origin })
+    }
+
+    /// An answer about a finding; why there can be none.
+    pub fn new(finding: &Finding, answer: Answer, store: &str, origin: Origin) -> Result<Self, String> {
+        let text = finding.text().ok_or("its name is no UTF-8 text, which a manifest is: rename it first")?;
+        let path = AbsPath::parse(text)?;
+        let row = &finding.row;
+        if row.unmounted || row.brought {
+            return Err(
+                "the manifest has it already, but it is not in place: see imp-mount --check".to_owned()
+            );
+        }
+        if answer.choice() == Choice::Keep {
+            let none = || match row.subject {
+                Subject::Special => "a device or FIFO cannot be kept".to_owned(),
+                _ => "no pattern is for these files and nothing else".to_owned(),
+            };
+            let entry = nix::entry(finding).ok_or_else(none)?;
+            return Self::of_entry(entry, store, origin).ok_or_else(|| "no line can keep it".to_owned());
+        }
+        let (target, kind) = match row.subject {
+            Subject::Files if !row.pattern => {
+                return Err("no pattern is for these files and nothing else".to_owned());
+            }
+            Subject::Files => (path.child("*"), Kind::Glob),
+            Subject::Directory => (path, Kind::Directory),
+            _ => (path, Kind::File),
+        };
+        let made =
+            Self { choice: answer.choice(), target, kind, entry: Map::new(), store: String::new(), origin };
+        let pattern = made.pattern();
+        // The list has a pattern a line, without the spaces around it.
+        if made.choice == Choice::ThrowAway && (pattern.contains('\n') || pattern.trim() != pattern) {
+            return Err("its name has a line end, or a space at its end: the throw-away list cannot have it"
+                .to_owned());
+        }
+        Ok(made)
+    }
+
+    /// Whether it says the same as another one, whoever said it when. A new one without a reason has no other reason.
+    fn is_as(&self, new: &Self) -> bool {
+        (self.choice, &self.entry, &self.store) == (new.choice, &new.entry, &new.store)
+            && (new.origin.why.is_empty() || self.origin.why == new.origin.why)
+    }
+}
+
+/// All of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record(BTreeMap<Key, Decision>);
+
+impl Record {
+    /// Adds a decision, in the place of what was decided of that path before. One that says the same stays as it is.
+    pub fn add(&mut self, decision: Decision) {
+        let key = decision.key();
+        if self.0.get(&key).is_none_or(|before| !before.is_as(&decision)) {
+            self.0.insert(key, decision);
+        }
+    }
+
+    /// Every decision of a kind, in path order.
+    pub fn all(&self, choice: Choice) -> impl Iterator<Item = &Decision> {
+        self.0.values().filter(move |decision| decision.choice == choice)
+    }
+
+    /// What was decided of a path.
+    #[must_use]
+    pub fn of(&self, path: &AbsPath, is_glob: bool) -> Option<&Decision> {
+        self.0.get(&(path.clone(), is_glob))
+    }
+
+    /// The directory that is kept, or thrown away, with a path in it.
+    #[must_use]
+    pub fn above(&self, path: &AbsPath, choice: Choice) -> Option<&Decision> {
+        let above = path.ancestors().filter_map(|above| AbsPath::parse(above).ok());
+        above
+            .filter(|above| above != path)
+            .find_map(|above| self.of(&above, false).filter(|it| it.choice == choice))
+    }
+
+    /// The stores that something is kept on, in order.
+    #[must_use]
+    pub fn stores(&self) -> Vec<&str> {
+        let mut stores: Vec<_> = self.all(Choice::Keep).map(|decision| decision.store.as_str()).collect();
+        stores.sort_unstable();
+        stores.dedup();
+        stores
+    }
+}

@@ -1,0 +1,558 @@
+//! The review on a terminal without the terminal: what each key does, and what the screen shows then.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::answers::Book;
+use super::record::{Answer, Choice};
+use super::tree::{Order, Tree};
+use crate::ctl::lost::{nix, print};
+use crate::ctl::ui::terminal::{age, count, size};
+use crate::manifest::mode;
+use crate::text::escape;
+
+/// A key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is called as it is on a keyboard")]
+pub enum Key {
+    Char(char),
+    Up,
+    Down,
+    Left,
+    Right,
+    PageUp,
+    PageDown,
+    Home,
+    End,
+    Enter,
+    Escape,
+    Backspace,
+    /// Ctrl-C.
+    Interrupt,
+    /// One that means nothing here.
+    Other,
+}
+
+/// What is to be done after a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Todo {
+    /// Show the screen, and wait for the next key.
+    Nothing,
+    /// Look into a directory of the tree.
+    Load(usize),
+    /// Write the answers, and end.
+    Write,
+    /// End without them.
+    Leave,
+}
+
+/// A line of the screen.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Its text, which fits.
+    pub text: String,
+    /// Whether the cursor is on it.
+    pub selected: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Mode {
+    List,
+    /// A reason is typed.
+    Why(Answer, String),
+    /// All that is known of a path.
+    About,
+    Help,
+    /// Answers would be lost.
+    Leave,
+}
+
+const KEYS: &str = "k keep n now t throw away l look into b about u undo w write q quit ? help";
+const HELP: [&str; 19] = [
+    "k  keep it from the next boot on, with the configuration that has its line",
+    "n  keep it now: the same, and adopt it when all is written",
+    "t  throw it away: it may be lost; asks for the reason",
+    "l  look into it later; asks for a reason, which may be empty",
+    "r  give the answer another reason",
+    "d  take the answer to this path back",
+    "u  undo the last step",
+    "b  about it: whom it belongs to, its owner, the line that keeps it",
+    "",
+    "Up, Down, Page Up, Page Down, Home, End    go through the list",
+    "Ctrl-P, Ctrl-N, Space                      the same without such keys",
+    "Right or +, Left or -, Enter               open and close a directory",
+    "o  order: the largest or the newest first",
+    "",
+    "w  write the answers, and end",
+    "q  end without writing; asks first",
+    "",
+    "A directory holds its answer for all that is in it. Open it to answer in",
+    "parts. In lists `+` stands before what can be opened.",
+];
+
+/// Everything that a key may change.
+#[derive(Debug)]
+pub struct State {
+    /// What was found.
+    pub tree: Tree,
+    /// The answers.
+    pub book: Book,
+    /// What there is to say.
+    pub message: String,
+    /// The place of the cursor among what is visible, and of the first line that is shown.
+    cursor: usize,
+    top: usize,
+    /// How many lines of the list the last screen had.
+    page: usize,
+    mode: Mode,
+    /// Seconds since 1970, from which ages are told.
+    now: i64,
+}
+
+impl State {
+    /// The beginning.
+    #[must_use]
+    pub fn new(tree: Tree, book: Book, now: i64) -> Self {
+        Self { tree, book, message: String::new(), cursor: 0, top: 0, page: 10, mode: Mode::List, now }
+    }
+
+    /// The node at the cursor.
+    fn here(&self) -> Option<usize> {
+        self.tree.visible().get(self.cursor).copied()
+    }
+
+    /// Puts the cursor on a node that is visible.
+    fn go_to(&mut self, node: usize) {
+        if let Some(place) = self.tree.visible().iter().position(|it| *it == node) {
+            self.cursor = place;
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        text.clone_into(&mut self.message);
+    }
+
+    /// Opens a directory that was looked into.
+    pub fn open(&mut self, node: usize) {
+        self.tree.nodes[node].open = true;
+        if self.tree.nodes[node].below.is_empty() {
+            self.say("nothing in it would be gone by itself");
+        }
+    }
+
+    /// Does what a key is for.
+    pub fn key(&mut self, key: Key) -> Todo {
+        self.message.clear();
+        match &mut self.mode {
+            Mode::Why(answer, text) => {
+                let answer = *answer;
+                match key {
+                    Key::Char('\u{15}') => text.clear(),
+                    Key::Char(c) if !escape::is_hidden(c) => text.push(c),
+                    Key::Backspace => drop(text.pop()),
+                    Key::Enter => {
+                        let why = std::mem::take(text);
+                        self.give(answer, &why);
+                    }
+                    Key::Escape | Key::Interrupt => self.mode = Mode::List,
+                    _ => {}
+                }
+                Todo::Nothing
+            }
+            Mode::About | Mode::Help => {
+                self.mode = Mode::List;
+                Todo::Nothing
+            }
+            Mode::Leave => {
+                self.mode = Mode::List;
+                match key {
+                    Key::Char('w') => Todo::Write,
+                    Key::Char('d') => Todo::Leave,
+                    _ => Todo::Nothing,
+                }
+            }
+            Mode::List => self.list(key),
+        }
+    }
+
+    fn list(&mut self, key: Key) -> Todo {
+        let last = self.tree.visible().len().saturating_sub(1);
+        let to = |place: usize| place.min(last);
+        match key {
+            Key::Up | Key::Char('\u{10}') => self.cursor = self.cursor.saturating_sub(1),
+            Key::Down | Key::Char('\u{e}') => self.cursor = to(self.cursor + 1),
+            Key::PageUp => self.cursor = self.cursor.saturating_sub(self.page),
+            Key::PageDown | Key::Char(' ') => self.cursor = to(self.cursor + self.page),
+            Key::Home => self.cursor = 0,
+            Key::End => self.cursor = last,
+            Key::Char('?' | 'h') => self.mode = Mode::Help,
+            Key::Char('w') => return Todo::Write,
+            Key::Char('q') | Key::Interrupt if self.book.len() == 0 => return Todo::Leave,
+            Key::Char('q') | Key::Interrupt => self.mode = Mode::Leave,
+            Key::Char('u') => {
+                let text = if self.book.undo() { "" } else { "there is nothing to undo" };
+                self.say(text);
+            }
+            Key::Char('o') => {
+                let order = if self.tree.order() == Order::Size { Order::Time } else { Order::Size };
+                let here = self.here();
+                self.tree.sort(order);
+                if let Some(node) = here {
+                    self.go_to(node);
+                }
+            }
+            _ => return self.here().map_or(Todo::Nothing, |node| self.at(node, key)),
+        }
+        Todo::Nothing
+    }
+
+    /// A key that is about the node at the cursor.
+    fn at(&mut self, node: usize, key: Key) -> Todo {
+        let it = &self.tree.nodes[node];
+        let (open, loaded, is_directory) = (it.open, it.loaded, it.is_directory());
+        match key {
+            Key::Right | Key::Char('+') | Key::Enter if is_directory && !open => {
+                if !loaded {
+                    return Todo::Load(node);
+                }
+                self.open(node);
+            }
+            Key::Right if open => self.cursor += usize::from(!it.below.is_empty()),
+            Key::Left | Key::Char('-') | Key::Enter if open => self.tree.nodes[node].open = false,
+            Key::Left | Key::Char('-') => it.above.map_or((), |above| self.go_to(above)),
+            Key::Char('k') => self.ask(node, Answer::Keep),
+            Key::Char('n') => self.ask(node, Answer::KeepNow),
+            Key::Char('t') => self.ask(node, Answer::ThrowAway),
+            Key::Char('l') => self.ask(node, Answer::LookInto),
+            Key::Char('r') => match self.book.of(node) {
+                Some(given) => self.mode = Mode::Why(given.answer, given.why.clone()),
+                None => self.say("it has no answer yet"),
+            },
+            Key::Char('d') => {
+                let text = if self.book.take_back(node) { "" } else { "it has no answer to take back" };
+                self.say(text);
+            }
+            Key::Char('b') => self.mode = Mode::About,
+            _ => {}
+        }
+        Todo::Nothing
+    }
+
+    /// An answer, for which a reason may have to be typed.
+    fn ask(&mut self, node: usize, answer: Answer) {
+        if let Some(why) = self.book.obstacle(&self.tree, node, answer) {
+            self.message = why;
+        } else if answer.choice() == Choice::Keep {
+            self.give(answer, "");
+        } else {
+            self.mode = Mode::Why(answer, String::new());
+        }
+    }
+
+    fn give(&mut self, answer: Answer, why: &str) {
+        let Some(node) = self.here() else { return };
+        match self.book.give(&self.tree, node, answer, why) {
+            Ok(()) => {
+                self.mode = Mode::List;
+                self.cursor = (self.cursor + 1).min(self.tree.visible().len().saturating_sub(1));
+            }
+            Err(why) => self.message = why,
+        }
+    }
+
+    /// The lines of a screen of that size.
+    pub fn screen(&mut self, width: usize, height: usize) -> Vec<Line> {
+        let visible = self.tree.visible();
+        let (mut lines, plain) = (Vec::new(), |text: String| Line { text, selected: false });
+        let sum: u64 = self.tree.top.iter().map(|node| self.tree.nodes[*node].totals.allocated).sum();
+        let order = if self.tree.order() == Order::Size { "largest" } else { "newest" };
+        lines.push(plain(format!(
+            "impctl review: {} would be gone, {order} first; {}",
+            size(sum),
+            count(self.book.len() as u64, "answer")
+        )));
+        self.page = height.saturating_sub(5).max(1);
+        match &self.mode {
+            Mode::Help => lines.extend(HELP.iter().map(|text| plain((*text).to_owned()))),
+            Mode::About => {
+                let about = self.here().map_or_else(Vec::new, |node| self.about(node));
+                lines.extend(about.iter().flat_map(|text| wrap(text, width)).map(plain));
+            }
+            _ => {
+                lines.push(plain("  ANSWER   SIZE   CHANGED  WOULD BE GONE".to_owned()));
+                self.cursor = self.cursor.min(visible.len().saturating_sub(1));
+                self.top = self.top.clamp((self.cursor + 1).saturating_sub(self.page), self.cursor);
+                let shown = visible.iter().enumerate().skip(self.top).take(self.page);
+                for (place, node) in shown {
+                    let selected = place == self.cursor;
+                    lines.push(Line { text: self.row(*node, selected), selected });
+                }
+                if visible.is_empty() {
+                    lines.push(plain("  Nothing would be gone after the next boot.".to_owned()));
+                }
+            }
+        }
+        lines.truncate(height.saturating_sub(3).max(2));
+        lines.resize_with(height.saturating_sub(3), Line::default);
+        let path = self.here().map_or_else(String::new, |node| self.tree.nodes[node].shown());
+        lines.push(plain(keep_end(&path, width)));
+        let message = match &self.mode {
+            Mode::Why(answer, text) => {
+                let question = if *answer == Answer::ThrowAway { "Why may it be lost? " } else { "Why? " };
+                format!("{question}{}_", keep_end(text, width.saturating_sub(question.len() + 1)))
+            }
+            Mode::Leave => {
+                "Answers are not written. w write them, d discard them, any other key goes on".to_owned()
+            }
+            _ => self.message.clone(),
+        };
+        lines.push(plain(message));
+        lines.push(plain(match self.mode {
+            Mode::Help | Mode::About => "any key goes back".to_owned(),
+            Mode::Why(..) => "Enter done  Esc go back  Ctrl-U empty".to_owned(),
+            _ => KEYS.to_owned(),
+        }));
+        lines.truncate(height);
+        for line in &mut lines {
+            line.text = cut(&escape::line(&line.text), width);
+        }
+        lines
+    }
+
+    fn row(&self, node: usize, selected: bool) -> String {
+        let it = &self.tree.nodes[node];
+        let before = self.book.decided(&self.tree, node).map(|decision| match decision.choice {
+            Choice::Keep => "(keep)",
+            Choice::ThrowAway => "(away)",
+            Choice::LookInto => "(look)",
+        });
+        let answer = self.book.of(node).map(|given| given.answer.mark()).or(before).unwrap_or_default();
+        let changed = it.totals.newest.map_or_else(String::new, |(seconds, _)| age(seconds, self.now));
+        let sign = if !it.is_directory() {
+            ' '
+        } else if it.open {
+            '-'
+        } else {
+            '+'
+        };
+        let whole = it.shown();
+        // What lies in a directory is named from there.
+        let above = it.above.map_or_else(String::new, |above| self.tree.nodes[above].shown());
+        let path = whole.strip_prefix(&above).filter(|rest| !rest.is_empty()).unwrap_or(&whole);
+        let words = it.finding.as_ref().map_or_else(String::new, |finding| finding.words().join(", "));
+        let words = if words.is_empty() { words } else { format!("  {words}") };
+        // As deep as the screen is wide, the indent would leave no room for names.
+        let indent = "  ".repeat(it.depth.min(10));
+        let cursor = if selected { '>' } else { ' ' };
+        format!(
+            "{cursor} {answer:<6} {:>6} {changed:>9}  {indent}{sign} {path}{words}",
+            size(it.totals.allocated)
+        )
+    }
+
+    /// All that is known of a node.
+    fn about(&self, node: usize) -> Vec<String> {
+        let it = &self.tree.nodes[node];
+        let mut lines = vec![it.shown()];
+        let Some(finding) = &it.finding else {
+            lines.push(format!("It holds {} that would be gone.", count(it.below.len() as u64, "path")));
+            return lines;
+        };
+        let row = &finding.row;
+        let mut say = |title: &str, text: String| {
+            if !text.is_empty() {
+                lines.push(format!("{title:<12}{text}"));
+            }
+        };
+        let belongs: Vec<_> = finding.belongs.iter().map(|name| escape::name(name).into_owned()).collect();
+        say("belongs to", if belongs.is_empty() { "not known".to_owned() } else { belongs.join(", ") });
+        say("what it is", finding.what.to_owned());
+        say(
+            "owner",
+            format!(
+                "{}, mode {}",
+                print::owner(row, &finding.user, &finding.group),
+                mode::show(row.owner.mode)
+            ),
+        );
+        say("size", format!("{} in {}", size(row.totals.allocated), count(row.totals.files, "file")));
+        say("changed", row.totals.newest.map_or_else(String::new, |(seconds, _)| age(seconds, self.now)));
+        if row.partly {
+            say("beside", "something in it persists, and is not counted".to_owned());
+        }
+        let entry = nix::entry(finding).and_then(|entry| {
+            let key = if entry.contains_key("directory") { "directory" } else { "file" };
+            self.book.obstacle(&self.tree, node, Answer::Keep).is_none().then(|| nix::line(&entry, key))
+        });
+        say("to keep it", entry.unwrap_or_default());
+        say("no line", self.book.obstacle(&self.tree, node, Answer::Keep).unwrap_or_default());
+        if let Some(given) = self.book.of(node) {
+            say("answer", format!("{} {}", given.answer.word(), given.why));
+        }
+        if let Some(before) = self.book.decided(&self.tree, node) {
+            let what = match before.choice {
+                Choice::Keep => "keep",
+                Choice::ThrowAway => "throw away",
+                Choice::LookInto => "look into",
+            };
+            say("the file", format!("{what}, {}", before.origin.words()));
+        }
+        lines
+    }
+}
+
+/// As much of the beginning of a text as fits.
+fn cut(text: &str, width: usize) -> String {
+    let mut taken = 0;
+    let fits = |c: &char| {
+        taken += c.width().unwrap_or(0);
+        taken <= width
+    };
+    text.chars().take_while(fits).collect()
+}
+
+/// As much of the end of a text as fits, where not all of it does.
+fn keep_end(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let backwards: String = text.chars().rev().collect();
+    let end = cut(&backwards, width.saturating_sub(3));
+    format!("...{}", end.chars().rev().collect::<String>())
+}
+
+/// A text on several lines.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    loop {
+        let line = cut(rest, width.max(20));
+        rest = &rest[line.len()..];
+        lines.push(line);
+        if rest.is_empty() {
+            return lines;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::tree::tests::finding;
+    use super::*;
+
+    const NOW: i64 = 1_000_000;
+
+    fn state() -> State {
+        let list = vec![
+            finding("/var/lib/plex/", 3 << 20, NOW - 7200),
+            finding("/var/lib/y/", 9 << 20, NOW - 86_400),
+            finding("/etc/x\u{1b}[31m.conf", 4096, NOW),
+        ];
+        State::new(Tree::new(list, Order::Size), Book::default(), NOW)
+    }
+
+    fn text(state: &mut State, width: usize, height: usize) -> Vec<String> {
+        state.screen(width, height).into_iter().map(|line| line.text).collect()
+    }
+
+    fn keys(state: &mut State, keys: &str) -> Todo {
+        keys.chars().map(|c| state.key(if c == '\n' { Key::Enter } else { Key::Char(c) })).last().unwrap()
+    }
+
+    #[test]
+    fn the_screen_at_80_columns() {
+        let mut state = state();
+        let lines = text(&mut state, 80, 12);
+        assert_eq!(
+            lines,
+            [
+                "impctl review: 13M would be gone, largest first; 0 answers",
+                "  ANSWER   SIZE   CHANGED  WOULD BE GONE",
+                ">           12M       2 h  - /var/lib/",
+                "           9.0M     1 day    + y/  x.service",
+                "           3.0M       2 h    + plex/  x.service",
+                "           4.0K       now    /etc/x\\u{1b}[31m.conf  x.service",
+                "",
+                "",
+                "",
+                "/var/lib/",
+                "",
+                &KEYS[..KEYS.len().min(80)],
+            ]
+        );
+        for (width, height) in [(80, 24), (40, 10), (1, 1), (0, 0), (20, 3), (300, 100)] {
+            for mode in ["", "?", "b", "k", "\u{e}t"] {
+                keys(&mut state, &format!("\u{10}{mode}"));
+                let lines = text(&mut state, width, height);
+                assert_eq!(lines.len(), height, "{width} {height} {mode:?}");
+                assert!(lines.iter().all(|line| line.width() <= width && !line.contains(escape::is_hidden)));
+                state.key(Key::Escape);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_give_answers() {
+        let mut state = state();
+        assert_eq!(keys(&mut state, "k"), Todo::Nothing);
+        assert!(state.message.contains("open it"));
+        keys(&mut state, "\u{e}tcache \u{1b}x");
+        assert!(text(&mut state, 80, 12)[10].starts_with("Why may it be lost? cache x_"));
+        state.key(Key::Backspace);
+        state.key(Key::Enter);
+        keys(&mut state, "k");
+        let lines = text(&mut state, 80, 12);
+        assert!(lines[3].starts_with("  away     9.0M"), "{lines:?}");
+        assert!(lines[4].starts_with("  keep     3.0M"), "{lines:?}");
+        assert!(lines[5].starts_with(">          4.0K"), "{lines:?}");
+        assert!(lines[0].ends_with("2 answers"));
+        // A reason is needed.
+        keys(&mut state, "\u{10}\u{10}t\n");
+        assert!(text(&mut state, 80, 12)[10].starts_with("Why may it be lost?"));
+        state.key(Key::Escape);
+        keys(&mut state, "u");
+        assert_eq!(state.book.len(), 1);
+        keys(&mut state, "d");
+        assert_eq!(state.book.len(), 0);
+        keys(&mut state, "uu");
+        keys(&mut state, "u");
+        assert_eq!(state.message, "there is nothing to undo");
+    }
+
+    #[test]
+    fn keys_open_order_and_leave() {
+        let mut state = state();
+        assert_eq!(state.key(Key::Left), Todo::Nothing);
+        assert_eq!(state.tree.visible().len(), 2);
+        state.key(Key::Right);
+        state.key(Key::Right);
+        let y = state.here().unwrap();
+        assert_eq!(state.key(Key::Right), Todo::Load(y));
+        state.tree.load(y, vec![finding("/var/lib/y/a", 1, 1), finding("/var/lib/y/b/", 2, 1)]);
+        state.open(y);
+        assert_eq!(state.tree.visible().len(), 6);
+        state.key(Key::End);
+        state.key(Key::Home);
+        state.key(Key::Down);
+        keys(&mut state, "o");
+        assert_eq!(state.here(), Some(y), "the cursor stays where it was");
+        assert!(text(&mut state, 80, 24)[0].contains("newest first"));
+        assert_eq!(keys(&mut state, "q"), Todo::Leave);
+        keys(&mut state, "k");
+        assert_eq!(keys(&mut state, "q"), Todo::Nothing);
+        assert!(text(&mut state, 80, 24)[22].starts_with("Answers are not written."), "asked first");
+        assert_eq!(keys(&mut state, "x"), Todo::Nothing);
+        assert_eq!(
+            (keys(&mut state, "qw"), keys(&mut state, "qd"), keys(&mut state, "w")),
+            (Todo::Write, Todo::Leave, Todo::Write)
+        );
+    }
+
+    #[test]
+    fn texts_that_do_not_fit() {
+        assert_eq!(cut("\u{4e2d}\u{4e2d}", 3), "\u{4e2d}");
+        assert_eq!(keep_end("/a/long/path", 8), ".../path");
+        assert_eq!(wrap("abcdefghijklmnopqrstuvwxyz", 20), ["abcdefghijklmnopqrst", "uvwxyz"]);
+    }
+}

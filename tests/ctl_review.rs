@@ -1,0 +1,501 @@
+//! `impctl review`: what the answers make of a file, without a terminal and on a real one.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::ctl_lost::put;
+use crate::live::started;
+use crate::roots::manifest;
+use crate::support::command::installed;
+use crate::support::namespace::tmpfs;
+use crate::support::{Output, Snapshot, run};
+
+tests![
+    answers_make_a_file: Root,
+    a_fragment_of_a_manifest: Root,
+    a_file_that_holds_anything_else_is_refused: Root,
+    what_cannot_be_answered,
+    the_file_keeps_its_owner_and_mode: Root,
+    kept_and_thrown_away_is_lost_no_more: Root,
+    what_is_kept_now: Disk,
+    on_a_terminal: Root Tmux,
+    a_terminal_of_another_size: Root Tmux,
+    a_terminal_that_goes_away: Root Tmux,
+    without_a_terminal,
+];
+
+const SOCKET: &str = "/tmp/tmux";
+const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");
+
+/// A root on a tmpfs where something would be lost.
+fn root() -> PathBuf {
+    let root = PathBuf::from("/tmp/root");
+    fs::create_dir_all(&root).unwrap();
+    tmpfs(&root, "mode=0755");
+    put(&root, "/etc/passwd", "root:x:0:0::/:/bin/sh\nplex:x:193:193::/:/bin/sh\n");
+    put(&root, "/etc/group", "root:x:0:\nplex:x:193:\n");
+    put(&root, "/etc/imp-mount/throw-away", "/etc/passwd\n/etc/group\n");
+    put(&root, "/etc/systemd/system/plex.service", "[Service]\nStateDirectory=plex\n");
+    put(&root, "/etc/imp-mount/throw-away", "/etc/passwd\n/etc/group\n/etc/systemd\n");
+    put(&root, "/var/lib/plex/db/a", "x".repeat(30_000));
+    put(&root, "/var/lib/plex/cache/b", "x".repeat(50_000));
+    put(&root, "/etc/odd \"${name}", "x");
+    put(&root, "/etc/key", "x");
+    put(&root, "/srv/old/x", "x".repeat(9000));
+    chown(root.join("var/lib/plex"), Some(193), Some(193)).ok();
+    root
+}
+
+/// Runs it on that root with answers.
+fn review(root: &Path, answers: &str, words: &[&str]) -> Output {
+    fs::write("/tmp/answers", answers).unwrap();
+    let mut line = words_of(root);
+    line.extend(["--answers", "/tmp/answers", "--by", "ada"].map(OsString::from));
+    line.extend(words.iter().map(OsString::from));
+    run(&line)
+}
+
+fn words_of(root: &Path) -> Vec<OsString> {
+    vec![PROGRAM.into(), "review".into(), "--root".into(), root.into()]
+}
+
+/// What is said on standard output.
+trait Prints {
+    fn prints(self, words: &[&str]) -> Self;
+}
+
+impl Prints for Output {
+    #[track_caller]
+    fn prints(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.stdout.contains(word), "no {word:?} in {self:?}");
+        }
+        self
+    }
+}
+
+/// Today, as date(1) has it.
+fn today() -> String {
+    run(&["date", "-u", "+%F"]).ok().stdout.trim().to_owned()
+}
+
+const ANSWERS: &str = "\
+# of mine
+keep /var/lib/plex  # films
+keep \"/etc/odd \\\"${name}\"
+throw-away /srv/old  # from last year
+look-into /etc/key  # whose?
+";
+
+fn expected() -> String {
+    let on = today();
+    format!(
+        "# Written by `impctl review`, which keeps every line, and refuses the file where it holds anything else.
+{{
+  environment.persistence.\"/persist\" = {{
+    directories = [
+      {{ directory = \"/var/lib/plex\"; user = \"plex\"; group = \"plex\"; }}  # kept {on} by ada: films
+    ];
+    files = [
+      \"/etc/odd \\\"\\${{name}}\"  # kept {on} by ada
+    ];
+  }};
+  environment.etc.\"imp-mount/throw-away\".text = builtins.concatStringsSep \"\\n\" [
+    \"/srv/old\"  # {on} by ada: from last year
+  ];
+  # To look into:
+  #   \"/etc/key\"  # {on} by ada: whose?
+}}
+"
+    )
+}
+
+fn answers_make_a_file() {
+    let root = root();
+    let file = "/tmp/persist.nix";
+    let nix = ["--nix", file];
+    let before = Snapshot::of(&root);
+    let dry = review(&root, ANSWERS, &[&nix[..], &["--dry-run"]].concat()).ok();
+    assert!(!Path::new(file).exists());
+    let shown: Vec<_> = dry.stdout.lines().skip(1).map(|line| line.strip_prefix("+ ").unwrap()).collect();
+    assert_eq!(shown.join("\n") + "\n", expected());
+
+    review(&root, ANSWERS, &nix)
+        .ok()
+        .prints(&["16 lines added, 0 taken out", "imports = [ ./persist.nix ];"]);
+    assert_eq!(fs::read_to_string(file).unwrap(), expected());
+    assert_eq!(fs::metadata(file).unwrap().mode() & 0o7777, 0o644);
+    // The same again, by another hand and in another order, is the same file.
+    let mut lines: Vec<_> = ANSWERS.lines().collect();
+    lines.reverse();
+    let inode = fs::metadata(file).unwrap().ino();
+    review(&root, &lines.join("\n"), &[&nix[..], &["--by", "bob"]].concat()[..2])
+        .ok()
+        .prints(&["nothing changes"]);
+    assert_eq!(fs::metadata(file).unwrap().ino(), inode, "not written at all");
+
+    // One more, found by opening a directory that was thrown away, and another answer.
+    let more = "keep /srv/old/x\nkeep /etc/key  # mine\nundo /srv/old/x\nkeep /srv/old/x  # but this\n";
+    let dry = review(&root, more, &[&nix[..], &["--dry-run"]].concat()).ok().stdout;
+    let on = today();
+    let changes = [
+        format!("+       \"/etc/key\"  # kept {on} by ada: mine"),
+        format!("+       \"/srv/old/x\"  # kept {on} by ada: but this"),
+        "-   # To look into:".to_owned(),
+        format!("-   #   \"/etc/key\"  # {on} by ada: whose?"),
+    ];
+    assert_eq!(dry.lines().skip(1).collect::<Vec<_>>(), changes);
+    review(&root, more, &nix).ok();
+    let text = fs::read_to_string(file).unwrap();
+    for line in expected().lines().filter(|line| !line.contains("look into") && !line.contains("whose?")) {
+        assert!(text.contains(line) || line.contains("To look"), "{line} is lost: {text}");
+    }
+    assert_eq!(Snapshot::of(&root), before, "it changed something");
+    if installed("nix-instantiate") {
+        run(&["nix-instantiate", "--parse", file]).ok();
+    }
+}
+
+fn a_fragment_of_a_manifest() {
+    let root = root();
+    let file = "/tmp/persist.json";
+    let words = ["--fragment", file, "--store", "/data"];
+    review(&root, ANSWERS, &words).ok();
+    let text = fs::read_to_string(file).unwrap();
+    let found: Value = serde_json::from_str(&text).unwrap();
+    let on = today();
+    let answer = |path: &str, answer: &str, why: &str| json!({ "path": path, "answer": answer, "on": on, "by": "ada", "why": why });
+    assert_eq!(
+        found,
+        json!({
+            "version": 1,
+            "entries": [
+                { "file": "/etc/odd \"${name}", "store": "/data" },
+                { "directory": "/var/lib/plex", "user": "plex", "group": "plex", "store": "/data" },
+            ],
+            "answers": [
+                answer("/etc/odd \"${name}", "keep", ""),
+                answer("/var/lib/plex", "keep", "films"),
+                answer("/srv/old", "throw-away", "from last year"),
+                answer("/etc/key", "look-into", "whose?"),
+            ],
+        })
+    );
+    // Its entries are those of a manifest.
+    let whole = json!({ "version": 1, "stores": [{ "path": "/data" }], "entries": found["entries"] });
+    fs::write("/tmp/whole.json", whole.to_string()).unwrap();
+    run(&[PROGRAM, "compile", "/tmp/whole.json", "-o", "/tmp/whole"]).ok();
+    review(&root, ANSWERS, &words).ok().prints(&["nothing changes"]);
+    fs::write(file, text.replace("\"version\": 1,", "\"version\": 1,\n  \"more\": 1,")).unwrap();
+    let left = fs::read(file).unwrap();
+    review(&root, ANSWERS, &words).expect(1).says(&["persist.json, line 3", "more", "--fragment"]);
+    assert_eq!(fs::read(file).unwrap(), left);
+}
+
+fn a_file_that_holds_anything_else_is_refused() {
+    let root = root();
+    let file = Path::new("/tmp/persist.nix");
+    let words = ["--nix", "/tmp/persist.nix"];
+    let text = expected();
+    for (strange, place) in [
+        (text.replacen("{\n", "{ config, ... }:\n{\n", 1), "line 2"),
+        (text.replacen("    files = [\n", "    files = [\n      ./x\n", 1), "line 8"),
+        (text.replacen("  };\n", "  };\n  services.x.enable = true;\n", 1), "line 11"),
+        (text.replacen("  # kept", " # kept", 1), "line 5"),
+        (text.clone() + "# mine\n", "line 17"),
+        ("{ }\n".to_owned(), "line 1"),
+    ] {
+        fs::write(file, &strange).unwrap();
+        let before = fs::metadata(file).unwrap();
+        let refused = review(&root, "keep /etc/key\n", &words).expect(1);
+        let refused = refused.says(&[&format!("persist.nix, {place}:"), "nothing was written", "--nix"]);
+        assert_eq!(refused.stdout, "");
+        assert_eq!(fs::read_to_string(file).unwrap(), strange);
+        let after = fs::metadata(file).unwrap();
+        assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
+    }
+    fs::write(file, b"{\n  \xff\n}\n").unwrap();
+    review(&root, "keep /etc/key\n", &words).expect(1).says(&["line 2", "no UTF-8"]);
+    fs::remove_file(file).unwrap();
+    fs::write("/tmp/other", "").unwrap();
+    symlink("/tmp/other", file).unwrap();
+    review(&root, "keep /etc/key\n", &words).expect(2).says(&["it is a link"]);
+    fs::remove_file(file).unwrap();
+    fs::create_dir(file).unwrap();
+    review(&root, "keep /etc/key\n", &words).expect(2).says(&["no regular file"]);
+    fs::remove_dir(file).unwrap();
+    // An empty file is as good as none.
+    fs::write(file, "").unwrap();
+    review(&root, ANSWERS, &words).ok();
+    assert_eq!(fs::read_to_string(file).unwrap(), text);
+}
+
+fn what_cannot_be_answered() {
+    let root = root();
+    fs::write(root.join(OsStr::from_bytes(b"etc/\xff\x1b[31m")), "x").unwrap();
+    put(&root, "/etc/two\nlines", "x");
+    let words = ["--nix", "/tmp/persist.nix"];
+    for (answers, told) in [
+        ("burn /etc/key", "line 1: `burn` is no answer"),
+        ("keep", "there is no path"),
+        ("keep etc/key", "no absolute path"),
+        ("\nthrow-away /srv/old", "line 2: /srv/old: what is thrown away needs a reason"),
+        ("keep /nowhere", "nothing would be gone there"),
+        ("keep /tmp/x", "nothing would be gone there"),
+        ("undo /etc/key", "no answer was given"),
+        ("keep-now /etc/key", "only the running system"),
+        ("throw-away \"/etc/two\\nlines\"  # x", "/etc/two\\nlines: its name has a line end"),
+        (
+            "keep /srv/old\nthrow-away /srv/old/x  # x",
+            "line 2: /srv/old/x: /srv/old/ is kept, and this with it",
+        ),
+    ] {
+        review(&root, answers, &words).expect(1).says(&["/tmp/answers, line", told]);
+        assert!(!Path::new("/tmp/persist.nix").exists(), "{answers}");
+    }
+    // What is right beside what is wrong is not written either, and every line is told.
+    let refused = review(&root, "keep /etc/key\nkeep /a\nkeep /b\n", &words).expect(1);
+    refused.says(&["line 2: /a", "line 3: /b", "2 problems"]);
+    let mut line = words_of(&root);
+    line.extend(["--answers", "/nowhere"].map(OsString::from));
+    run(&line).expect(2).says(&["/nowhere"]);
+    review(&root, "keep /etc/key", &["--by", "a:b"][..0]).ok();
+    fs::remove_file("persist.nix").unwrap();
+}
+
+fn the_file_keeps_its_owner_and_mode() {
+    let root = root();
+    let file = Path::new("/tmp/persist.nix");
+    fs::write(file, "").unwrap();
+    chown(file, Some(1234), Some(4321)).unwrap();
+    fs::set_permissions(file, PermissionsExt::from_mode(0o640)).unwrap();
+    review(&root, ANSWERS, &["--nix", "/tmp/persist.nix"]).ok();
+    let stat = run(&["stat", "-c", "%u:%g %a", "/tmp/persist.nix"]).ok().stdout;
+    assert_eq!(stat, "1234:4321 640\n");
+    assert_eq!(fs::read_to_string(file).unwrap(), expected());
+    let left: Vec<_> =
+        fs::read_dir("/tmp").unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!left.iter().any(|name| name.starts_with(".tmp")), "{left:?}");
+}
+
+/// What was answered is no more asked once a configuration has it.
+fn kept_and_thrown_away_is_lost_no_more() {
+    let root = root();
+    review(&root, ANSWERS, &["--fragment", "/tmp/persist.json"]).ok();
+    let found: Value = serde_json::from_slice(&fs::read("/tmp/persist.json").unwrap()).unwrap();
+    let mut whole = manifest(Value::Null, found["entries"].clone());
+    whole["ids"] = json!({ "users": { "plex": 193 }, "groups": { "plex": 193 } });
+    fs::write("/tmp/manifest.json", whole.to_string()).unwrap();
+    let patterns: Vec<_> =
+        found["answers"].as_array().unwrap().iter().filter(|it| it["answer"] == "throw-away").collect();
+    fs::write("/tmp/throw-away", patterns[0]["path"].as_str().unwrap()).unwrap();
+    let text = run(&[
+        PROGRAM,
+        "lost",
+        "--json",
+        "--root",
+        "/tmp/root",
+        "--manifest",
+        "/tmp/manifest.json",
+        "--throw-away-from",
+        "/tmp/throw-away",
+    ]);
+    let lost: Value = serde_json::from_str(&text.stdout).unwrap();
+    let paths: Vec<_> =
+        lost["lost"].as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap()).collect();
+    assert!(!paths.contains(&"/srv/old"), "{paths:?}");
+    assert!(paths.contains(&"/etc/key"), "{paths:?}");
+}
+
+/// Adopted besides, and nothing in a dry run.
+fn what_is_kept_now() {
+    let machine = started(json!([{ "directory": "/var/lib/plex" }]));
+    put(&machine.at(""), "/var/lib/new/x", "content");
+    put(&machine.at(""), "/tmp/answers", "keep-now /var/lib/new  # now\n");
+    let words = ["--answers", "/tmp/answers", "--nix", "/tmp/persist.nix"];
+    let dry = machine.impctl("review", &[&words[..], &["--dry-run"]].concat()).ok();
+    dry.prints(&["would adopt /var/lib/new"]);
+    assert!(!machine.at("/persist/var/lib/new").exists() && !machine.at("/tmp/persist.nix").exists());
+    let done =
+        machine.impctl("review", &words).ok().prints(&["/var/lib/new: mounted from /persist/var/lib/new"]);
+    assert!(!done.stdout.contains("add to the configuration"), "its line is there: {done:?}");
+    assert_eq!(fs::read_to_string(machine.at("/persist/var/lib/new/x")).unwrap(), "content");
+    let text = fs::read_to_string(machine.at("/tmp/persist.nix")).unwrap();
+    assert!(text.contains("\"/var/lib/new\"  # kept ") && text.contains(": now\n"), "{text}");
+}
+
+/// A terminal that tmux(1) is, with the program on it. The server is a child, so that it ends with the test.
+struct Screen(Child);
+
+impl Screen {
+    fn start(size: (u32, u32), words: &[&str]) -> Self {
+        let server = Command::new("tmux")
+            .args(["-S", SOCKET, "-D", "-f", "/dev/null"])
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .spawn();
+        let this = Self(server.unwrap());
+        while !Path::new(SOCKET).exists() {
+            sleep(Duration::from_millis(20));
+        }
+        let (width, height) = (size.0.to_string(), size.1.to_string());
+        // What it says at its end stays, with its exit status.
+        let line =
+            format!("TERM=vt100 {PROGRAM} review --by ada {}; echo ended: $?; exec cat", words.join(" "));
+        this.tmux(&["new-session", "-d", "-x", &width, "-y", &height, "--", "sh", "-c", &line]);
+        this
+    }
+
+    #[expect(clippy::unused_self, reason = "its server must be there")]
+    fn tmux(&self, words: &[&str]) -> String {
+        let output =
+            Command::new("tmux").args(["-S", SOCKET]).args(words).env("LC_ALL", "C.UTF-8").output().unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Types keys, as tmux(1) calls them.
+    fn keys(&self, keys: &[&str]) {
+        for key in keys {
+            self.tmux(&["send-keys", key]);
+        }
+    }
+
+    fn text(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// Waits until the screen shows something, and gives all of it.
+    #[track_caller]
+    fn await_text(&self, words: &str) -> String {
+        loop {
+            let text = self.text();
+            if text.contains(words) {
+                return text;
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // What it runs gets SIGHUP.
+        self.tmux(&["kill-server"]);
+        self.0.wait().unwrap();
+        let _ = fs::remove_file(SOCKET);
+    }
+}
+
+fn on_a_terminal() {
+    let root = root();
+    fs::write(root.join(OsStr::from_bytes(b"etc/\xff\x1b[31m")), "x").unwrap();
+    let nix = "/tmp/persist.nix";
+    let screen = Screen::start((80, 24), &["--root", "/tmp/root", "--nix", nix]);
+    let text = screen.await_text("q quit");
+    let lines: Vec<_> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("impctl review: ") && lines[0].ends_with("largest first; 0 answers"),
+        "{text}"
+    );
+    assert_eq!(lines[1], "  ANSWER   SIZE   CHANGED  WOULD BE GONE");
+    assert!(lines[2].starts_with('>') && lines[2].ends_with("+ /var/lib/plex/  plex.service"), "{text}");
+    assert!(text.contains("+ /srv/old/"), "{text}");
+    assert!(text.contains("\\xff\\u{1b}[31m"), "{text}");
+    assert_eq!(lines[21], "/var/lib/plex/", "{text}");
+
+    // It is opened, looked at, and one half of it kept.
+    screen.keys(&["Right"]);
+    screen.await_text("+ cache/");
+    screen.keys(&["Down", "b"]);
+    let about = screen.await_text("any key goes back");
+    assert!(
+        about.contains("belongs to  plex.service") && about.contains("to keep it  \"/var/lib/plex/cache\""),
+        "{about}"
+    );
+    screen.keys(&["x", "t"]);
+    screen.await_text("Why may it be lost? _");
+    screen.keys(&["Enter"]);
+    screen.await_text("Why may it be lost? _");
+    screen.keys(&["made anew", "Enter"]);
+    let text = screen.await_text("; 1 answer\n");
+    assert!(text.lines().any(|line| line.starts_with("  away ") && line.contains("+ cache/")), "{text}");
+    screen.keys(&["k"]);
+    screen.await_text("2 answers");
+    screen.keys(&["u"]);
+    screen.await_text("1 answer\n");
+    screen.keys(&["Up", "k", "n"]);
+    screen.await_text("2 answers");
+    screen.keys(&["q"]);
+    screen.await_text("Answers are not written.");
+    screen.keys(&["w"]);
+    let text = screen.await_text("ended: 0");
+    assert!(text.contains("added, 0 taken out") && !text.contains("q quit"), "{text}");
+    let text = fs::read_to_string(nix).unwrap();
+    let on = today();
+    assert!(text.contains(&format!("\"/var/lib/plex/cache\"  # {on} by ada: made anew")), "{text}");
+    assert!(text.contains(&format!("\"/var/lib/plex/db\"  # kept {on} by ada")), "{text}");
+    assert!(!Path::new("/tmp/persist.nix.answers").exists());
+}
+
+fn a_terminal_of_another_size() {
+    let _root = root();
+    let screen = Screen::start((80, 24), &["--root", "/tmp/root", "--nix", "/tmp/persist.nix"]);
+    screen.await_text("q quit");
+    for (width, height) in [("40", "10"), ("120", "40"), ("20", "4"), ("80", "24")] {
+        screen.tmux(&["resize-window", "-x", width, "-y", height]);
+        let last = height.parse::<usize>().unwrap() - 1;
+        loop {
+            let text = screen.text();
+            let lines: Vec<_> = text.lines().collect();
+            let is_last = lines.get(last).is_some_and(|line| line.starts_with("k keep n now"));
+            if is_last && lines[0].starts_with("impctl review") {
+                break;
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+    screen.keys(&["q"]);
+    screen.await_text("ended: 0");
+    assert!(!Path::new("/tmp/persist.nix").exists());
+}
+
+fn a_terminal_that_goes_away() {
+    let _root = root();
+    let words = ["--root", "/tmp/root", "--nix", "/tmp/persist.nix"];
+    let screen = Screen::start((80, 24), &words);
+    screen.await_text("q quit");
+    screen.keys(&["k"]);
+    screen.await_text("1 answer\n");
+    drop(screen);
+    let left = Path::new("/tmp/persist.nix.answers");
+    while fs::read_to_string(left).unwrap_or_default().is_empty() {
+        sleep(Duration::from_millis(20));
+    }
+    assert_eq!(fs::read_to_string(left).unwrap(), "keep /var/lib/plex\n");
+    assert!(!Path::new("/tmp/persist.nix").exists(), "nothing was written");
+    // The next one goes on with it.
+    let screen = Screen::start((80, 24), &words);
+    let text = screen.await_text("1 answer of a review that was cut off");
+    assert!(text.contains("keep"), "{text}");
+    screen.keys(&["w"]);
+    screen.await_text("ended: 0");
+    assert!(fs::read_to_string("/tmp/persist.nix").unwrap().contains("/var/lib/plex"));
+    assert!(!left.exists());
+}
+
+fn without_a_terminal() {
+    let root = root();
+    let mut line = words_of(&root);
+    line.extend(["--nix", "/tmp/persist.nix"].map(OsString::from));
+    let refused = run(&line).expect(2).says(&["no terminal", "--answers FILE"]);
+    assert_eq!(refused.stdout, "");
+}
