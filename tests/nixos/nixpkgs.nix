@@ -4,7 +4,7 @@ let
   lib = import (tree + "/lib");
 
   # A slim tree comes without the list that programs in Haskell are built from: ShellCheck, against which NixOS's own scripts are
-  # held, and Pandoc, which makes manuals.
+  # held, Pandoc, which makes manuals, and nixfmt.
   isWhole = builtins.pathExists (tree + "/pkgs/development/haskell-modules/hackage-packages.nix");
   noHaskell =
     final: _:
@@ -13,7 +13,7 @@ let
         compiler.bootstrapAvailable = false;
       };
     in
-    lib.genAttrs [ "pandoc" "shellcheck" "shellcheck-minimal" ] (_: nothing);
+    lib.genAttrs [ "nixfmt" "pandoc" "shellcheck" "shellcheck-minimal" ] (_: nothing);
   overlays = lib.optional (!isWhole) noHaskell;
 in
 {
