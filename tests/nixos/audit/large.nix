@@ -21,7 +21,9 @@ let
   state = lib.concatLists (lib.attrValues (import ../../../nixos-module/state { inherit config lib; }));
   units = lib.listToAttrs (
     map (row: lib.nameValuePair row.directory row) (
-      import ../../../nixos-module/audit/units.nix { inherit config lib; }
+      lib.filter (row: row ? directory) (
+        import ../../../nixos-module/audit/units.nix { inherit config lib; }
+      )
     )
   );
   owner =
