@@ -13,6 +13,7 @@ use clap::{Args, ValueHint};
 
 use super::known::known;
 use super::scan::rules::{Rule, Rules};
+use super::scan::show;
 use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Totals};
 use super::system::{System, outlives_a_boot};
 use crate::ctl::ui::output::{self, Failure};
@@ -188,7 +189,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 "in the manifest, but on the root only: {path}; see imp-mount --check"
             ));
         }
-        for line in print::unread(&findings.seen) {
+        for line in show::unread(&findings.seen) {
             output::complain(&line);
         }
     } else {

@@ -2,15 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Finding, print};
+use super::Finding;
+use crate::ctl::line::{self, Owner};
 use crate::ctl::scan::Subject;
+use crate::ctl::scan::show;
 use crate::ctl::ui::terminal;
 use crate::manifest::pattern;
-use crate::manifest::{AbsPath, Kind, mode};
+use crate::manifest::{AbsPath, Kind};
 use crate::text::escape::{self, Page};
-
-/// Ids of systemd's dynamic users.
-pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 /// The entry of a manifest that keeps something; none where none can.
 #[must_use]
@@ -42,16 +41,10 @@ pub fn entry(finding: &Finding) -> Option<Map<String, Value>> {
         }
         Subject::Files | Subject::Special => return None,
     };
-    if !DYNAMIC.contains(&row.owner.uid) {
-        for (key, name) in [("user", &finding.user), ("group", &finding.group)] {
-            if name != "root" {
-                entry.insert(key.to_owned(), json!(name));
-            }
-        }
-    }
-    if row.owner.mode != usual && row.subject != Subject::Link {
-        entry.insert("mode".to_owned(), json!(mode::show(row.owner.mode)));
-    }
+    // The mode of a link is always the same.
+    let mode = if row.subject == Subject::Link { usual } else { row.owner.mode };
+    let owner = Owner { user: (row.owner.uid, &finding.user), group: (row.owner.gid, &finding.group), mode };
+    line::own(&mut entry, &owner, usual);
     Some(entry)
 }
 
@@ -72,7 +65,7 @@ pub fn text(findings: &[Finding], store: &str) -> Page {
         }
         page.line(format_args!("  {list} = ["));
         for (finding, entry) in lines {
-            page.line(format_args!("    {}  # {}", line(&entry, key), remark(finding)));
+            page.line(format_args!("    {}  # {}", line::item(&entry, key), remark(finding)));
         }
         page.line("  ];");
     }
@@ -80,7 +73,7 @@ pub fn text(findings: &[Finding], store: &str) -> Page {
     for finding in findings.iter().filter(|finding| !finding.row.unmounted && entry(finding).is_none()) {
         let row = &finding.row;
         if row.subject == Subject::Files {
-            let (files, path) = (terminal::count(row.totals.files, "file"), print::path(row));
+            let (files, path) = (terminal::count(row.totals.files, "file"), show::path(row));
             page.line(format_args!(
                 "# no line can keep {path} ({files}), and nothing else: name them one by one"
             ));
@@ -89,18 +82,6 @@ pub fn text(findings: &[Finding], store: &str) -> Page {
         }
     }
     page
-}
-
-/// An entry as an element of a list in a NixOS configuration; `key` is the one that names its path.
-#[must_use]
-pub fn line(entry: &Map<String, Value>, key: &str) -> String {
-    let value = |value: &Value| escape::nix(value.as_str().unwrap_or_default());
-    if entry.len() == 1 {
-        return value(&entry[key]);
-    }
-    let said = |key: &str| entry.get(key).map(|it| format!("{key} = {};", value(it)));
-    let keys = [key, "user", "group", "mode", "method"];
-    format!("{{ {} }}", keys.into_iter().filter_map(said).collect::<Vec<_>>().join(" "))
 }
 
 fn remark(finding: &Finding) -> String {

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::{Found, Orphan};
-use crate::ctl::lost::print as lost;
 use crate::ctl::scan::Totals;
+use crate::ctl::scan::show;
 use crate::ctl::system::System;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, size, styled};
@@ -31,7 +31,7 @@ pub fn text(found: &[Found<'_>], width: Option<usize>) -> Page {
             page.append(&table(one, now).render(width));
             page.line("");
         }
-        for line in lost::unread(&one.seen) {
+        for line in show::unread(&one.seen) {
             page.append(&styled(ALERT, &line));
         }
     }
@@ -50,12 +50,12 @@ pub fn text(found: &[Found<'_>], width: Option<usize>) -> Page {
 }
 
 fn table(found: &Found<'_>, now: i64) -> Table {
-    let mut table = Table::new(&lost::COLUMNS, "NAMED BY NO ENTRY");
+    let mut table = Table::new(&show::COLUMNS, "NAMED BY NO ENTRY");
     for orphan in &found.orphans {
         let mut remarks = orphan.remarks.clone();
         remarks.extend(orphan.generation.map(|number| format!("named by generation {number}")));
-        let owner = lost::owner(&orphan.row, &orphan.user, &orphan.group);
-        table.row(lost::cells(&orphan.row, owner, now), lost::path(&orphan.row), remarks.join(", "));
+        let owner = show::owner(&orphan.row, &orphan.user, &orphan.group);
+        table.row(show::cells(&orphan.row, owner, now), show::path(&orphan.row), remarks.join(", "));
     }
     table
 }
@@ -63,7 +63,7 @@ fn table(found: &Found<'_>, now: i64) -> Table {
 /// As JSON.
 pub fn json(system: &System, found: &[Found<'_>]) -> Result<Page, Failure> {
     let orphan = |orphan: &Orphan| {
-        let mut value = lost::row(&orphan.row, &orphan.user, &orphan.group);
+        let mut value = show::row(&orphan.row, &orphan.user, &orphan.group);
         value["remarks"] = json!(orphan.remarks);
         value["generation"] = json!(orphan.generation);
         value
@@ -73,8 +73,8 @@ pub fn json(system: &System, found: &[Found<'_>]) -> Result<Page, Failure> {
             "path": one.store.path.as_str(),
             "failure": one.failure,
             "orphans": one.orphans.iter().map(orphan).collect::<Vec<Value>>(),
-            "totals": lost::totals(&one.totals),
-            "unread": lost::unread_json(&one.seen),
+            "totals": show::totals(&one.totals),
+            "unread": show::unread_json(&one.seen),
             "unread_count": one.seen.unread_count,
         })
     };

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::record::{Choice, Decision, Origin, Record};
-use crate::ctl::lost::nix;
+use crate::ctl::line;
 use crate::text::escape;
 use crate::text::json;
 use crate::text::problem::Problem;
@@ -82,7 +82,7 @@ fn write_nix(record: &Record) -> String {
         for (list, key) in [("directories", "directory"), ("files", "file")] {
             let kept = record.all(Choice::Keep).filter(|it| it.store == store && it.entry.contains_key(key));
             let lines: Vec<_> = kept
-                .map(|it| format!("      {}  # kept {}", nix::line(&it.entry, key), it.origin.words()))
+                .map(|it| format!("      {}  # kept {}", line::item(&it.entry, key), it.origin.words()))
                 .collect();
             if !lines.is_empty() {
                 line(&format!("    {list} = ["));

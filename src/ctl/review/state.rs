@@ -5,7 +5,9 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::answers::Book;
 use super::record::{Answer, Choice};
 use super::tree::{Order, Tree};
-use crate::ctl::lost::{nix, print};
+use crate::ctl::line;
+use crate::ctl::lost::nix;
+use crate::ctl::scan::show;
 use crate::ctl::ui::terminal::{age, count, size};
 use crate::manifest::mode;
 use crate::text::escape;
@@ -370,7 +372,7 @@ impl State {
             "owner",
             format!(
                 "{}, mode {}",
-                print::owner(row, &finding.user, &finding.group),
+                show::owner(row, &finding.user, &finding.group),
                 mode::show(row.owner.mode)
             ),
         );
@@ -381,7 +383,7 @@ impl State {
         }
         let entry = nix::entry(finding).and_then(|entry| {
             let key = if entry.contains_key("directory") { "directory" } else { "file" };
-            self.book.obstacle(&self.tree, node, Answer::Keep).is_none().then(|| nix::line(&entry, key))
+            self.book.obstacle(&self.tree, node, Answer::Keep).is_none().then(|| line::item(&entry, key))
         });
         say("to keep it", entry.unwrap_or_default());
         say("no line", self.book.obstacle(&self.tree, node, Answer::Keep).unwrap_or_default());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ctl::lost::Finding;
-use crate::ctl::lost::print;
+use crate::ctl::scan::show;
 use crate::ctl::scan::{Subject, Totals};
 
 /// Groups of so many or more begin closed.
@@ -50,7 +50,7 @@ impl Node {
     #[must_use]
     pub fn shown(&self) -> String {
         let directory = || crate::text::escape::name(&self.path).trim_end_matches('/').to_owned() + "/";
-        self.finding.as_ref().map_or_else(directory, |finding| print::path(&finding.row))
+        self.finding.as_ref().map_or_else(directory, |finding| show::path(&finding.row))
     }
 
     /// The path by which answers name it: of several files with a star, as of their directory otherwise.

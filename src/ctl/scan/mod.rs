@@ -6,6 +6,7 @@ mod group;
 mod jobs;
 mod pool;
 pub mod rules;
+pub mod show;
 mod start;
 mod walker;
 
