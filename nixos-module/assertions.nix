@@ -1,4 +1,4 @@
-# What NixOS refuses or warns of. What the manifest alone shows to be wrong is impctl's to refuse, when it is built.
+# Refusals and warnings of the evaluation. Faults that the manifest alone shows are refused by impctl when it compiles it.
 { config, lib, utils, ... }:
 let
   cfg = config.imp-mount;
@@ -31,7 +31,7 @@ let
     );
   hasNix = at "/nix" != null || at "/nix/store" != null || lib.any (it: it.target == "/nix") entries;
 
-  # What is there twice, with every place that says so.
+  # Paths that are named twice, with every place that names them.
   twice =
     kind:
     lib.mapAttrsToList (path: all: ''
@@ -81,7 +81,7 @@ let
       "9p"
     ];
 
-  # What outlives a boot.
+  # File systems that outlive a boot.
   keeps = (import ./audit/kept.nix { inherit lib; }).kept {
     inherit entries fileSystems;
     links = import ./audit/links.nix { inherit config lib; };

@@ -21,7 +21,7 @@ let
   ofMount = mount: {
     mountPoint = mount.where;
     device = mount.what;
-    # Where no type is said it is the kernel's guess, as for fileSystems.
+    # Without a type the kernel probes it, as for fileSystems.
     fsType = if mount.type == "" then "auto" else mount.type;
   };
   isKept = row: if row ? directory then is.directory (row.data or row.directory) else is.file row.file;
@@ -48,7 +48,7 @@ let
   ofUnit =
     row:
     let
-      # Where systemd puts a link to the directory of a dynamic user.
+      # systemd puts a link to the directory of a dynamic user there.
       path = row.directory or row.file;
       link = "/var/lib/${lib.removePrefix "/var/lib/private/" path}";
       misplaced = lib.any (entry: entry.target == link) cfg.entries;
@@ -121,7 +121,7 @@ let
   };
   on = cfg.active && cfg.audit != "off" && findings != [ ];
 
-  # What the units, scripts and files say that are built. What the evaluation has named already is not named again.
+  # `impctl audit` over the built units, scripts and files. Paths that the evaluation has named are not named again.
   letGo = map (it: it.path) (cfg.auditIgnore ++ findings);
   built =
     pkgs.runCommand "imp-mount-audit"

@@ -2,7 +2,7 @@
 { lib, options, ... }:
 {
   imports = [
-    # What people write ...
+    # Options that people set ...
     ./options.nix
     ./persistence.nix
     ./preservation.nix

@@ -82,7 +82,7 @@ let
     map directory (lib.concatMap (it: it.directories) stores)
     ++ map file (lib.concatMap (it: it.files) stores);
   said = rows all;
-  # What a preset adds yields to what somebody wrote, and to a disk that is there anyway. Of `fileSystems` only mountPoint,
+  # A preset's entry yields to one that is written, and to a disk that is mounted there anyway. Of `fileSystems` only mountPoint,
   # fsType and device may be read here: neededForBoot, and through it the options, depend on the entries.
   inherit (config.imp-mount) presets;
   keptBy = entries: (import ./audit/kept.nix { inherit lib; }).kept {

@@ -13,7 +13,7 @@ let
   weak = 1400;
   mkWeak = lib.mkOverride weak;
 
-  # Whether the root is in fileSystems, and nobody else has to say what it is.
+  # True if the root is in fileSystems.
   isOurs =
     cfg.active
     && (cfg.root != null || cfg.enable == true)

@@ -18,7 +18,7 @@ let
 
   # Wanted, not required: if a store is missing, imp-mount itself says so, and what to do.
   after = stores: line "WantsMountsFor" (map (store: paths.quote (inSysroot store.path)) stores);
-  # What is converted has no mount of its own.
+  # A converted disk has no mount unit of its own.
   mounted = lib.filter (store: store.path != cfg.convert) plan.stores;
   optional = lib.filter (store: !store.required) mounted;
 
@@ -34,7 +34,7 @@ let
       line "Before" (map mountUnit others ++ [ "sysroot-run.mount" ])
     );
 
-  # What a unit file leaves to whoever installs it.
+  # Settings that the unit file leaves to the installation.
   ordered = file: order: lib.readFile file + lib.optionalString (order != "") "\n[Unit]\n${order}";
 in
 {

@@ -1,4 +1,4 @@
-# What the configuration says, as the manifest that impctl compiles: see manifest(5).
+# The configuration as the manifest that impctl compiles: see manifest(5).
 {
   config,
   lib,

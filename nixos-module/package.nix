@@ -1,6 +1,6 @@
 # imp-mount and impctl for the running system; `initrd` is the boot binary alone, static and small.
 #
-# It is linked to the C library of these packages: a second set of packages (pkgsStatic) takes more memory to evaluate than the
+# The boot binary is linked to the C library of these packages: a second set of packages (pkgsStatic) takes more memory to evaluate than the
 # whole module. The smaller one with musl is `(pkgsStatic.callPackage ./package.nix { }).initrd`.
 {
   lib,
@@ -82,13 +82,13 @@ rustPlatform.buildRustPackage (
       ../tests/manifest.rs
     ];
     nativeBuildInputs = [ installShellFiles ];
-    # What mounts needs a kernel of its own: see ../tests/nixos.
+    # Tests that mount need a kernel of their own: see ../tests/nixos.
     cargoTestFlags = [
       "--lib"
       "--bins"
       "--test=manifest"
     ];
-    # Where another machine builds it, that machine runs it as well.
+    # In a cross build the build machine runs its own impctl.
     postInstall =
       let
         impctl = "${stdenv.hostPlatform.emulator buildPackages} $out/bin/impctl";

@@ -21,7 +21,7 @@ in
     in
     builtins.genList above (if parts == [ ] then 0 else builtins.length parts - 1);
 
-  # Whether a path is `above`, or lies below it.
+  # True if a path is `above`, or lies below it.
   isIn = above: path: above == "/" || path == above || startsWith "${above}/" path;
 
   # A definition's file as it is called everywhere: without the place in the Nix store, which changes with every commit, and

@@ -98,7 +98,7 @@ in
     imp-mount.presets = {
       # Not what they come to: that depends on `fileSystems`, and the root there on this.
       enable = groups != [ ];
-      # Where none is said, an assertion fails.
+      # Without a store an assertion fails.
       persistentStoragePath = if cfg.store == null then "/persist" else cfg.store;
       directories = map (only [
         "directory"

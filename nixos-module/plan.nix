@@ -1,6 +1,6 @@
 # Which parts the configuration needs.
 #
-# What becomes of an entry is impctl's to decide. Here it is only told whether there is an entry for a unit to look at: a unit
+# impctl decides what becomes of an entry. This file only tells whether there is an entry for a unit to look at: a unit
 # too many finds nothing to do.
 {
   config,
@@ -83,7 +83,7 @@ in
         ++ said "size" cfg.root.size
         ++ said "nr_inodes" cfg.root.inodes
         ++ cfg.root.options;
-    # Whether the root is a tmpfs that is not in fileSystems.
+    # True if the root is a tmpfs that is not in fileSystems.
     buildsRoot =
       cfg.convert == null
       && initrd.enable

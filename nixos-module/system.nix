@@ -57,7 +57,7 @@ in
       };
     }
     (lib.mkIf (cfg.active && cfg.metrics != null) {
-      # What is there already stays as it is.
+      # Existing files stay as they are.
       systemd.tmpfiles.settings.imp-mount-metrics.${dirOf cfg.metrics}.d = {
         mode = ":0755";
         user = ":root";
@@ -163,7 +163,7 @@ in
             unitConfig.WantsMountsFor = map (store: paths.quote store.path) plan.stores;
             serviceConfig.RemainAfterExit = true;
             serviceConfig.ExecStop = "${command} --adopt";
-            # What it has not brought by then is lost.
+            # A file that is not brought by then is lost.
             serviceConfig.TimeoutStopSec = "10min";
           }
         ];
@@ -177,7 +177,7 @@ in
             text = "${command} --manifest ${cfg.compiled}";
           };
         })
-        # Where it makes the users, their ids have to be there.
+        # If userborn makes the users, their ids have to be there.
         (lib.mkIf
           (!config.boot.initrd.enable && !config.services.userborn.enable && !config.systemd.sysusers.enable)
           {

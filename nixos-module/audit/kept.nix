@@ -25,7 +25,7 @@ let
     lib.concatMapStrings piece (builtins.split "\\[(!?[[:alnum:]_.]+)]" text);
 in
 {
-  # Whether one path is what a pattern means, or lies below it.
+  # True if a path matches a pattern, or lies below a match.
   matches = text: path: builtins.match "${pattern text}(/.*)?" path != null;
 
   # `entries` as in imp-mount.entries, `fileSystems` a list as in the configuration, `stores` beside those of the entries, `links`
@@ -50,7 +50,7 @@ in
         "tmpfs"
         "ramfs"
         "devtmpfs"
-        # What is written goes to its upper directory, which nobody tells.
+        # Writes go to the upper directory of an overlay, which is unknown here.
         "overlay"
       ];
       # Told by the device, as NixOS adds to the options what the boot needs, and that depends on the entries.
@@ -63,7 +63,7 @@ in
         && lib.hasPrefix "/" (toString fs.device)
         && !lib.hasPrefix "/dev/" fs.device;
 
-      # What decides about a path is the deepest entry or file system at or above it.
+      # The deepest entry or file system at or above a path decides.
       directory =
         path:
         let
@@ -95,7 +95,7 @@ in
             it: it == path || ((isHidden path -> isHidden it) && builtins.match (pattern it) path != null);
         in
         directory path || lib.any isMatch (files.${dirOf path} or [ ]);
-      # Whether something below a directory is named: somebody has looked, and chosen.
+      # True if a path below a directory is named: then the choice was made there.
       chosen =
         let
           above = set (lib.concatMap (entry: paths.ancestors entry.target) entries);

@@ -1,14 +1,14 @@
 # The text of the audit.
 { lib }:
 {
-  # What would be lost: { path, class, why, fix }, where `fix` is { preset = "services"; }, { row = ROW; } or { text = "..."; }.
+  # Findings: { path, class, why, fix }, where `fix` is { preset = "services"; }, { row = ROW; } or { text = "..."; }.
   findings,
   # The store that a line would stand under.
   store,
 }:
 let
   pad = width: text: text + lib.concatStrings (lib.replicate (width - lib.stringLength text) " ");
-  # What stands on the left, as wide as the widest of it, and what it is behind `mark`.
+  # The left column, padded to its widest text, and the meaning behind `mark`.
   table =
     mark: left: rows:
     let
@@ -16,7 +16,7 @@ let
     in
     lib.concatMapStrings (row: "    ${pad width (left row)}  ${mark}${row.why}\n") rows;
 
-  # What one writes for a row of ../state, with only what differs from the defaults.
+  # The element of a list for a row of ../state, with only those options that differ from the defaults.
   line =
     row:
     let

@@ -9,7 +9,7 @@ let
       above = if found == null then "/var/lib/private" else lib.head found;
     in
     if it.fix ? row && it.fix.row ? directory && above != "/var/lib/private" then above else it.path;
-  # What all of them say is said of the directory, too.
+  # Owner and mode that all siblings share go to the directory.
   agreed =
     all: key:
     let

@@ -1,4 +1,4 @@
-# What units, tmpfiles rules and the homes of system users say of state: what no table has to know.
+# State that units, tmpfiles rules and homes of system users name, without a table.
 #
 # A row is { directory | file, user, group, mode, why }, as in ../state. Caches (CacheDirectory=, /var/cache) are throw-away by what they
 # are, and left out. So are template units whose directory depends on the instance.
@@ -90,7 +90,7 @@ let
       # "name:link:ro": what stands before the colon is the directory, the rest links to it.
       names = key: map (word: lib.head (lib.splitString ":" word)) (words (set.${key} or [ ]));
       below = base: key: map (name: "${base}/${name}") (names key);
-      # What a dynamic user's unit calls /var/lib/NAME is a link to its directory.
+      # /var/lib/NAME of a dynamic user is a link to its directory.
       behind =
         path:
         if dynamic && lib.any (name: paths.isIn "/var/lib/${name}" path) (names "StateDirectory") then

@@ -4,11 +4,11 @@
 # used by people's own modules (`dirPath`, `filePath`, `home`, `defaultPerms`).
 { lib }:
 {
-  # Where the list stands, such as `environment.persistence."/persist"`.
+  # The place of the list, such as `environment.persistence."/persist"`.
   place,
   # The store's options, whose flags are the entries' defaults.
   store,
-  # Who owns what is created, and the directory that paths are relative to (null: none).
+  # The owner of created directories, and the directory that paths are relative to (null: none).
   user,
   group,
   home,
@@ -80,7 +80,7 @@ let
     };
   };
 
-  # What only imp-mount has.
+  # Options that only imp-mount has.
   more = {
     mountOptions = mkOption {
       type = types.listOf types.str;
@@ -138,7 +138,7 @@ let
       };
     };
 
-  # Where an element of a list was defined.
+  # The file that defines an element of a list.
   from = list: files: "${place}.${list}, ${lib.concatMapStringsSep " and " paths.place files}";
 
   directory =

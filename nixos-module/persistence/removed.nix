@@ -1,7 +1,7 @@
 # An option that is gone: setting it is an assertion, and reading it is no error.
 { lib }:
 {
-  # Where the option was, such as `environment.persistence."/persist"`.
+  # The former place of the option, such as `environment.persistence."/persist"`.
   place,
   # Its name.
   name,

@@ -5,7 +5,7 @@ let
   entry = import ./entry.nix { inherit lib; };
   removed = import ./removed.nix { inherit lib; };
 
-  # What a store and a user's part of it have in common.
+  # Options that a store and a user's part of it have in common.
   lists =
     context:
     let

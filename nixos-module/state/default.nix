@@ -1,4 +1,4 @@
-# What is known to hold state, by group: what `imp-mount.persist.<group>` persists, and what the audit knows by name.
+# Paths that hold state, by group: `imp-mount.persist.<group>` persists them, and the audit knows them by name.
 #
 # Most of it is in the table that impctl has, too (../../src/ctl/known/paths.toml, which explains its keys). In the files beside this
 # one is what the values of options say.
@@ -11,7 +11,7 @@
 #   audited false: the audit does not name it
 #   chosen  true: whoever names something inside has chosen, and the audit is content
 #
-# What a preset reads of these (all but `parts`) must not read `systemd.services` or anything else that depends on what persists.
+# The attributes that a preset reads (all but `parts`) must not read `systemd.services` or anything else that depends on what persists.
 # File systems that entries lie on are marked `neededForBoot`, which decides about units of file systems such as bcachefs
 # (nixos/modules/tasks/filesystems). So the names in `systemd.services` depend on `fileSystems.*.neededForBoot`, and that on the
 # entries: a preset that looked for StateDirectory= in the units would wait for itself. Therefore presets go by the options of
@@ -41,7 +41,7 @@ let
       said = toString service.${row.follows};
       # Some options say a name below /var/lib.
       data = paths.join [ (if lib.hasPrefix "/" said then said else "/var/lib/${said}") ];
-      # What is below the path that is known is kept with all that is there: other versions, downloads, plugins.
+      # The whole directory is kept, with other versions, downloads and plugins in it.
       follows = row ? follows && service ? ${row.follows};
       # NixOS gives some owners by options.
       owner =

@@ -1,4 +1,4 @@
-# What makes a machine the same machine after a boot, as far as the values of options say it.
+# The identity of a machine across boots, as far as the values of options tell it.
 {
   config,
   lib,

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A dracut module: the initrd mounts what /etc/imp-mount/manifest names, by the units that every systemd initrd gets.
 #
-# What is missing stops dracut, and the initrd of before stays: one without imp-mount would boot another root, without a word.
+# A missing part stops dracut, and the old initrd stays: one without imp-mount would boot another root, without a message.
 # dracut sources this file among its own variables, some of them read-only; moddir, initdir and the like are dracut's.
 # shellcheck disable=SC2154
 
@@ -24,7 +24,7 @@ install() {
         imp_mount_stop "there is no program imp-mount: install it as /usr/bin/imp-mount"
     [[ -e $_host$_manifest ]] ||
         imp_mount_stop "there is no $_manifest: write $_manifest.json, and run impctl compile $_manifest.json -o $_manifest"
-    # What this boot was asked for on its kernel command line is not what the next ones do.
+    # Arguments on the kernel command line of this boot do not hold for the next ones.
     _plan=$("$_host$_binary" --plan --json --manifest "$_host$_manifest" --cmdline /dev/null 2>&1) ||
         imp_mount_stop "${_plan#imp-mount: }"
 

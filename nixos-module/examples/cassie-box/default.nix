@@ -12,7 +12,7 @@
     services.plex.enable = true;
   };
 
-  # What persists. Whole groups, by name:
+  # Persistent paths. Whole groups, by name:
   imp-mount.persist = {
     essentials = true;
     logs = true;

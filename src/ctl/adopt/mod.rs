@@ -59,10 +59,10 @@ use survey::Survey;
 /// has it open, and so is what another mount would still show. What is copied is compared before it is mounted. It can be stopped at
 /// any time: running it again goes on.
 ///
-/// What others change meanwhile is copied, too. What they change in the last moment, when the copy is mounted, is named path by path,
+/// Changes by others meanwhile are copied, too. A change in the last moment, when the copy is mounted, is named path by path,
 /// with the way to see it; the exit status is 1 then. The same is said of processes that still write to what is covered.
 ///
-/// What is covered is removed where none of that was found, nothing has it open and all of the copy is on the disk: its memory is free
+/// The covered files are removed where none of that was found, nothing has it open and all of the copy is on the disk: its memory is free
 /// again. Otherwise it is said why not, and running it again looks again.
 ///
 /// Add the printed line to the configuration, or the next boot is without it. What was brought to the store stays there in any

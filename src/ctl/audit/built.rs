@@ -8,7 +8,7 @@ use super::unit::{self, Unit, unquoted};
 use crate::ctl::system::System;
 use crate::sys::walk;
 
-/// Where units are; what the administrator says comes first.
+/// Directories of units, the administrator's first.
 const UNITS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 const UNIT_TYPES: [&str; 5] = ["service", "socket", "mount", "swap", "timer"];
@@ -19,7 +19,7 @@ const SCRIPT: usize = 256 << 10;
 /// One line of tmpfiles.d.
 #[derive(Debug, Default)]
 pub struct Rule {
-    /// What it makes.
+    /// The type of the line.
     pub kind: char,
     /// Its path.
     pub path: String,
@@ -29,7 +29,7 @@ pub struct Rule {
     pub user: Option<String>,
     /// The group.
     pub group: Option<String>,
-    /// What a link points to.
+    /// The target of a link.
     pub argument: Option<String>,
 }
 
@@ -51,7 +51,7 @@ pub struct User {
 /// A file system of fstab(5) or of a mount unit.
 #[derive(Debug)]
 pub struct Filesystem {
-    /// What is mounted.
+    /// The source of the mount.
     pub what: String,
     /// Where.
     pub path: String,
@@ -59,7 +59,7 @@ pub struct Filesystem {
     pub fstype: String,
 }
 
-/// What a system says of itself.
+/// The parsed files of a system.
 #[derive(Debug, Default)]
 pub struct Built {
     /// Units by name.
@@ -86,7 +86,7 @@ pub struct Built {
     pub texts: Vec<(String, String)>,
     /// All of /etc that is a file or a link, as far as it lies below what is asked.
     pub etc: Vec<String>,
-    /// Whether it is a NixOS, which keeps its programs in /nix/store.
+    /// True for a NixOS, which keeps its programs in /nix/store.
     pub nixos: bool,
 }
 
@@ -121,13 +121,13 @@ impl<'a> Place<'a> {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Whether it is a directory, where links are followed.
+    /// True for a directory; links are followed.
     fn is_directory(&self, path: &str) -> bool {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         walk::open_inside(self.system.root(), &self.at(path), flags).is_ok()
     }
 
-    /// Where a link points to; none for everything else.
+    /// The target of a link; none for other types.
     fn link(&self, path: &str) -> Option<String> {
         let (folder, name) = path.rsplit_once('/')?;
         let dir =
@@ -299,7 +299,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Whether a file is of a kind, which its name ends in.
+/// True if a file's name has a suffix.
 fn is_a(name: &str, kind: &str) -> bool {
     name.strip_suffix(kind).is_some_and(|stem| stem.ends_with('.'))
 }

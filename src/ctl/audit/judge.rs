@@ -14,15 +14,15 @@ use crate::manifest::{AbsPath, Kind, Manifest, Phase};
 pub struct Finding {
     /// Its path.
     pub path: String,
-    /// Whether it is a file.
+    /// True for a file, false for a directory.
     pub file: bool,
     /// Why it matters.
     pub class: Class,
-    /// What it is, in words; empty where that is not known.
+    /// The meaning of the path; empty where unknown.
     pub what: String,
     /// Units and files that speak of it.
     pub by: BTreeSet<String>,
-    /// Whose it has to be; root's where it is not said.
+    /// The owner that it has to have; none for root.
     pub user: Option<String>,
     /// The group.
     pub group: Option<String>,
@@ -30,27 +30,27 @@ pub struct Finding {
     pub mode: Option<String>,
     /// Options of the mount.
     pub options: Vec<String>,
-    /// Whether something that is named inside is enough.
+    /// True if an entry below it is enough.
     chosen: bool,
 }
 
 /// Something that cannot work.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What it is about.
+    /// The subject.
     pub at: String,
-    /// What is wrong.
+    /// The problem.
     pub what: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
 }
 
 /// All that is wrong.
 #[derive(Debug, Default)]
 pub struct Judgement {
-    /// What cannot work.
+    /// Settings that cannot work.
     pub faults: Vec<Fault>,
-    /// What would be lost, the gravest first.
+    /// Paths that would be lost, the gravest first.
     pub lost: Vec<Finding>,
 }
 
@@ -144,7 +144,7 @@ fn above(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(up(path), |path| up(path)).filter(|path| !path.is_empty())
 }
 
-/// What outlives a boot.
+/// Paths and file systems that outlive a boot.
 struct Kept<'a> {
     manifest: Option<&'a Manifest>,
     coverage: Option<Coverage<'a>>,
@@ -205,14 +205,14 @@ impl<'a> Kept<'a> {
         is_named(path)
     }
 
-    /// Whether an entry lies below a path.
+    /// True if an entry lies below a path.
     fn has_below(&self, path: &str) -> bool {
         let entries = self.manifest.map(|it| &it.entries).into_iter().flatten();
         let below = format!("{path}/");
         entries.into_iter().any(|entry| entry.target.as_str().starts_with(&below))
     }
 
-    /// Whether a boot empties the root.
+    /// True if a boot empties the root.
     fn root_is_emptied(&self, built: &Built) -> bool {
         let is_memory = |fstype: &str| !outlives_a_boot(fstype);
         self.manifest.is_some_and(|it| it.root.is_some())
@@ -220,7 +220,7 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// What cannot work.
+/// Settings that cannot work.
 fn faults(built: &Built, manifest: Option<&Manifest>, kept: &Kept<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut say = |at: &str, what: &str, remedy: String| {
@@ -278,7 +278,7 @@ fn faults(built: &Built, manifest: Option<&Manifest>, kept: &Kept<'_>) -> Vec<Fa
     faults
 }
 
-/// What a system says of its state, by path.
+/// The state that a system's files name, by path.
 struct Claims<'a> {
     built: &'a Built,
     known: &'a Known,
@@ -335,7 +335,7 @@ impl Claims<'_> {
         }
     }
 
-    /// Whether a row of the table is about this system.
+    /// True if a row of the table applies to this system.
     fn is_here(&self, path: &str, row: &Row) -> bool {
         let of_nixos = ["/var/lib/nixos"].contains(&path) && self.built.nixos;
         if row.always || of_nixos || path == "/var/log" {
@@ -344,7 +344,7 @@ impl Claims<'_> {
         let Some((name, unit)) = row.unit().and_then(|name| self.built.units.get_key_value(&name)) else {
             return false;
         };
-        // What an option moved is elsewhere.
+        // An option can move the directory elsewhere.
         let public = path.replace("/var/lib/private/", "/var/lib/");
         let is_in = |it: &str| it == path || it == public || it.starts_with(&format!("{path}/"));
         let scripts = self.built.scripts.iter().filter(|it| it.0 == *name).flat_map(|it| named(&it.1));
@@ -354,7 +354,7 @@ impl Claims<'_> {
         said.is_empty() || said.iter().any(|(_, path)| is_in(path))
     }
 
-    /// Whether a path can be a service's state.
+    /// True if a path can be a service's state.
     fn is_state(&self, path: &str) -> bool {
         let elsewhere = ["/etc", "/home", "/nix"];
         let is_wide = self.known.shared.contains_key(path) || ["/root", "/var/log", "/"].contains(&path);
@@ -364,7 +364,7 @@ impl Claims<'_> {
             && !std::iter::once(path).chain(above(path)).any(|at| elsewhere.contains(&at))
     }
 
-    /// Whether a file is one that somebody has to bring, and not a part of what is built.
+    /// True for a file that the administrator brings, and that is no part of the build.
     fn is_secret(&self, path: &str) -> bool {
         let is_built = || {
             let below = |it: &String| path == it || path.starts_with(&format!("{it}/"));
@@ -425,7 +425,7 @@ impl Claims<'_> {
         let mut path = path.to_owned();
         let user = if unit.is("DynamicUser") { None } else { unit.last("User").map(str::to_owned) };
         if unit.is("DynamicUser") && !path.starts_with("/var/lib/private/") {
-            // What a dynamic user's unit calls /var/lib/NAME is a link to its directory.
+            // /var/lib/NAME of a dynamic user is a link to its directory.
             let private = path.replacen("/var/lib/", "/var/lib/private/", 1);
             let is_own = |own: &str| private == own || private.starts_with(&format!("{own}/"));
             let own = unit.paths(name);

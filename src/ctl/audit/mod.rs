@@ -1,4 +1,4 @@
-//! `impctl audit`: what a system that is built, and need not have been booted, would lose.
+//! `impctl audit`: the paths that a built system would lose at a boot. It need not have been booted.
 
 mod built;
 mod judge;
@@ -18,7 +18,7 @@ use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal;
 use built::Place;
 
-/// Where Nix keeps what it built.
+/// The directory of Nix's builds.
 const NIX_STORE: &str = "/nix/store/";
 
 /// Say what a system that is built would lose, before it is booted
@@ -41,7 +41,7 @@ pub struct Options {
     /// Name everything, also what is history and comfort
     #[arg(long)]
     all: bool,
-    /// What may be lost besides: a path or a name, which may be a pattern; with `!` in front, what may not
+    /// A further path or name that may be lost, or a pattern of such; with `!` in front, one that may not
     #[arg(long, value_name = "PATTERN", value_hint = ValueHint::AnyPath)]
     throw_away: Vec<String>,
     /// A file of such patterns, one a line [default: etc/imp-mount/throw-away there, if it is there]

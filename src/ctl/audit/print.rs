@@ -1,4 +1,4 @@
-//! What `impctl audit` prints, for people and as JSON.
+//! The output of `impctl audit` as text and as JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -70,7 +70,7 @@ fn lines(page: &mut Page, part: &[&Finding], store: &str, nixos: bool) {
     }
 }
 
-/// What it is, and who says so.
+/// The meaning of a path, and its source.
 fn remark(finding: &Finding) -> String {
     let by: Vec<_> = finding.by.iter().cloned().collect();
     let what = Some(escape::name(&finding.what).into_owned()).filter(|what| !what.is_empty());

@@ -1,4 +1,4 @@
-//! What a systemd unit says, drop-ins included, as far as it speaks of paths.
+//! The paths that a systemd unit names, drop-ins included.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ pub struct Unit {
     settings: BTreeMap<String, Vec<String>>,
 }
 
-/// What a unit's path is for.
+/// The use that a unit has for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
     /// systemd makes the directory for it.
@@ -17,7 +17,7 @@ pub enum Said {
     Uses,
     /// A file that it reads a secret or a setting from.
     Reads,
-    /// It stands in a command or in a variable.
+    /// An argument of a command, or part of a variable.
     Names,
 }
 
@@ -77,7 +77,7 @@ impl Unit {
             for word in
                 self.settings.get(key).into_iter().flatten().flat_map(|value| value.split_whitespace())
             {
-                // What follows a colon is the name of a link to it.
+                // A name behind a colon is that of a link to it.
                 say(Said::Own, &format!("{base}/{}", word.split(':').next().unwrap_or(word)));
             }
         }

@@ -13,9 +13,9 @@ const TEXT: &str = include_str!("paths.toml");
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
-    /// It opens something, or lets people in.
+    /// A key, or a way in.
     Key,
-    /// It cannot be had again.
+    /// Data that cannot be had again.
     #[default]
     Data,
     /// Others know the machine by it, or it knows others by it.
@@ -37,7 +37,7 @@ pub struct Row {
     pub class: Class,
     /// True if it is a file.
     pub file: bool,
-    /// Whose it has to be where it is created; root's if not said.
+    /// The owner that it is created with; none for root.
     pub user: Option<String>,
     /// The group.
     pub group: Option<String>,

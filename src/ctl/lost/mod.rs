@@ -73,7 +73,7 @@ pub struct Scope {
     /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root, if it is there]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
-    /// What is throw-away besides: a path or a name, which may be a pattern; with `!` in front, what is not
+    /// A further path or name that is throw-away, or a pattern of such; with `!` in front, one that is not
     #[arg(long, value_name = "PATTERN", value_hint = ValueHint::AnyPath)]
     throw_away: Vec<String>,
     /// A file of such patterns, one a line [default: /etc/imp-mount/throw-away in that root, if it is there]
@@ -88,7 +88,7 @@ impl Scope {
     }
 }
 
-/// How much is listed.
+/// The extent of a listing.
 #[derive(Debug, Clone, Copy)]
 pub struct Detail {
     /// True where what is throw-away is listed, too.

@@ -29,11 +29,11 @@ const IN_GENERATION: &str = "etc/imp-mount/manifest";
 
 /// Say what lies on the stores and no entry names any more
 ///
-/// What a removed entry left behind, what was copied to the wrong place, what an installation had before it was converted.
+/// Data of removed entries, copies in the wrong place, and files that an installation had before it was converted.
 /// Directories above an entry are none, and neither is what is mounted from the store by other means. Where an earlier
 /// generation of NixOS still names something, it is said which: going back to that generation needs it.
 ///
-/// It never removes anything, and neither does any other command of impctl.
+/// Nothing is removed, by this or by any other command of impctl.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]
 pub struct Options {

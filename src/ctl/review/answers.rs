@@ -26,7 +26,7 @@ pub struct Book {
     given: BTreeMap<usize, Given>,
     /// As it was before each step.
     before: Vec<BTreeMap<usize, Given>>,
-    /// Whether something can be adopted: on the running system.
+    /// True on the running system, where a path can be adopted.
     can_adopt: bool,
     /// The decisions of before.
     pub record: Record,
@@ -50,13 +50,13 @@ impl Book {
         self.given.iter().map(|(node, given)| (*node, given))
     }
 
-    /// How many there are.
+    /// The number of answers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.given.len()
     }
 
-    /// What was decided of a node before.
+    /// The earlier decision on a node.
     #[must_use]
     pub fn decided(&self, tree: &Tree, node: usize) -> Option<&Decision> {
         let finding = tree.nodes[node].finding.as_ref()?;

@@ -36,7 +36,7 @@ impl Form {
     /// Reads a file.
     ///
     /// # Errors
-    /// It holds something that would not be written again just so.
+    /// The file holds text that would not be written again unchanged.
     pub fn read(self, bytes: &[u8]) -> Result<Record, Problem> {
         let text = str::from_utf8(bytes).map_err(|error| {
             let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
@@ -234,7 +234,7 @@ fn read_json(text: &str) -> Result<Record, Problem> {
         } else {
             Decision::of_pattern(choice, &text("path"), origin)
         };
-        // What is passed over is missing when it is written again.
+        // An answer that is passed over here is missing in the text that is written again.
         if let Some(decision) = decision {
             record.add(decision);
         }
@@ -242,7 +242,7 @@ fn read_json(text: &str) -> Result<Record, Problem> {
     Ok(record)
 }
 
-/// What changes from one text to another, with `-` and `+` before the lines. Both have their lines in the same order.
+/// The difference of two texts, with `-` and `+` before the lines. Both have their lines in the same order.
 #[must_use]
 pub fn difference(old: &str, new: &str) -> Vec<String> {
     let mut left = std::collections::HashMap::<_, usize>::new();
@@ -250,7 +250,7 @@ pub fn difference(old: &str, new: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut old = old.lines().peekable();
     for line in new.lines() {
-        // What the rest of the new text has no more was taken out.
+        // A line that the rest of the new text lacks was taken out.
         while let Some(gone) = old.next_if(|it| *it != line && left.get(it).is_none_or(|count| *count == 0)) {
             lines.push(format!("- {gone}"));
         }

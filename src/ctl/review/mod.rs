@@ -80,7 +80,7 @@ pub struct Options {
     /// Show what was changed last first
     #[arg(long, conflicts_with = "answers")]
     newest: bool,
-    /// Who decides [default: the user that called sudo or doas, or the one that runs it]
+    /// The name beside new answers [default: the user that called sudo or doas, or the one that runs it]
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Username)]
     by: Option<String>,
 }
@@ -125,7 +125,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     review.ask(State::new(tree, book, now()))
 }
 
-/// What a review goes by.
+/// The options, system and manifest of a review.
 struct Review<'r> {
     options: &'r Options,
     file: &'r Path,
@@ -195,7 +195,7 @@ impl Review<'_> {
             (Some(node), Some(answer)) => book.give(tree, node, answer, &line.why),
             (Some(node), None) if book.take_back(node) => Ok(()),
             (_, None) => Err("no answer was given to it".to_owned()),
-            // What the configuration keeps, or throws away, is not found any more.
+            // A path that the configuration keeps or throws away is no finding any more.
             (None, Some(answer)) if is_decided(&book.record, &line.path, answer) => Ok(()),
             (None, Some(_)) => {
                 Err("nothing would be gone there: see `impctl lost`, which names what is answered in parts"
@@ -226,7 +226,7 @@ impl Review<'_> {
         drop(terminal);
         if todo == Todo::Write {
             if let Err(failure) = self.write(&state.tree, &state.book) {
-                // What could not be adopted is written, and no reason to ask again.
+                // A path that could not be adopted has its line, and is not asked for again.
                 if self.read().is_err() || !self.is_written(&state) {
                     self.leave_answers(&state)?;
                 }
@@ -267,7 +267,7 @@ impl Review<'_> {
         }
     }
 
-    /// Where answers are left that could not be written.
+    /// The file for answers that could not be written.
     fn left(&self) -> PathBuf {
         let mut name = OsString::from(self.file);
         name.push(".answers");
@@ -285,14 +285,14 @@ impl Review<'_> {
         Ok(())
     }
 
-    /// Whether the file has every answer.
+    /// True if the file has every answer.
     fn is_written(&self, state: &State) -> bool {
         self.read()
             .and_then(|(_, record)| Ok(self.merge(&state.tree, &state.book, record.clone())? == record))
             .unwrap_or(false)
     }
 
-    /// What was decided before, with the answers.
+    /// The earlier decisions with the new answers.
     fn merge(&self, tree: &Tree, book: &Book, mut record: Record) -> Result<Record, Failure> {
         let mut problems = Vec::new();
         for (node, given) in book.all() {
@@ -360,7 +360,7 @@ impl Review<'_> {
     }
 }
 
-/// Whether that was decided of a path already.
+/// True if the same decision on a path is there already.
 fn is_decided(record: &Record, path: &str, answer: Answer) -> bool {
     let is =
         |path: &AbsPath, is_glob| record.of(path, is_glob).is_some_and(|it| it.choice == answer.choice());
@@ -377,7 +377,7 @@ fn answers_text(file: &Path) -> Result<String, Failure> {
     read.map_err(|error| Failure::io("reading", file, &error))
 }
 
-/// Who decides.
+/// The name of the user who decides.
 fn by(options: &Options, system: &System) -> Result<String, Failure> {
     let said = || {
         ["SUDO_USER", "DOAS_USER"]

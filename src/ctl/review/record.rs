@@ -1,4 +1,4 @@
-//! What was decided of paths, as a file keeps it: one decision for a path, in path order.
+//! Decisions on paths, as a file keeps them: one for each path, in path order.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use crate::text::escape;
 /// An answer as it stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// It persists.
+    /// The path persists.
     Keep,
-    /// It may be lost.
+    /// The path may be lost.
     ThrowAway,
     /// To be looked into.
     LookInto,
@@ -23,11 +23,11 @@ pub enum Choice {
 /// An answer as it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It persists from the next boot on.
+    /// The path persists from the next boot on.
     Keep,
     /// The same, and it is adopted at once.
     KeepNow,
-    /// It may be lost.
+    /// The path may be lost.
     ThrowAway,
     /// To be looked into.
     LookInto,
@@ -42,7 +42,7 @@ impl Answer {
         (Self::LookInto, "look-into", "look"),
     ];
 
-    /// What stays of it.
+    /// The choice that the file keeps.
     #[must_use]
     pub fn choice(self) -> Choice {
         match self {
@@ -65,7 +65,7 @@ impl Answer {
     }
 }
 
-/// Who decided, when, and why. The texts stand in comments: they have no hidden characters.
+/// The person, day and reason of a decision. They are written into comments, and have no hidden characters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The day, as `2026-11-27`.
@@ -100,7 +100,7 @@ pub fn one_line(text: &str) -> String {
     escape::line(&words.join(" ")).into_owned()
 }
 
-/// What was decided of one path.
+/// The decision on one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// The decision.
@@ -186,7 +186,7 @@ impl Decision {
         Ok(made)
     }
 
-    /// Whether it says the same as another one, whoever said it when. A new one without a reason has no other reason.
+    /// True if another decision is the same but for person and day. A new one without a reason agrees with any reason.
     fn is_as(&self, new: &Self) -> bool {
         (self.choice, &self.entry, &self.store) == (new.choice, &new.entry, &new.store)
             && (new.origin.why.is_empty() || self.origin.why == new.origin.why)
@@ -211,7 +211,7 @@ impl Record {
         self.0.values().filter(move |decision| decision.choice == choice)
     }
 
-    /// What was decided of a path.
+    /// The decision on a path.
     #[must_use]
     pub fn of(&self, path: &AbsPath, is_glob: bool) -> Option<&Decision> {
         self.0.get(&(path.clone(), is_glob))

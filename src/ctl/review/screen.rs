@@ -15,10 +15,10 @@ use crate::text::problem::{Problem, Result};
 
 /// So long is waited for the rest of a sequence: a lone Escape is a key, too.
 const REST: Duration = Duration::from_millis(300);
-/// What is taken where the terminal does not say its size, as serial consoles do not.
+/// The size of a terminal that does not tell one, such as a serial console.
 const USUAL: (usize, usize) = (80, 24);
 
-/// What happens next.
+/// An event on the terminal.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// A key.
@@ -35,7 +35,7 @@ pub struct Terminal {
     mask: SigSet,
     signals: SignalFd,
     typed: Vec<u8>,
-    /// What it shows.
+    /// The lines that it shows.
     shown: Vec<Line>,
 }
 
@@ -148,7 +148,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Where it went away there is nothing to put back.
+        // A terminal that went away needs no reset.
         let _ = self.send("\x1b[0m\x1b[2J\x1b[H\x1b[?25h\x1b[?1049l");
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
         // Unblocking what was blocked cannot fail.

@@ -34,7 +34,7 @@ pub enum Key {
     Other,
 }
 
-/// What is to be done after a key.
+/// The next step after a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Todo {
     /// Show the screen, and wait for the next key.
@@ -52,7 +52,7 @@ pub enum Todo {
 pub struct Line {
     /// Its text, which fits.
     pub text: String,
-    /// Whether the cursor is on it.
+    /// True under the cursor.
     pub selected: bool,
 }
 
@@ -94,16 +94,16 @@ const HELP: [&str; 19] = [
 /// Everything that a key may change.
 #[derive(Debug)]
 pub struct State {
-    /// What was found.
+    /// The findings.
     pub tree: Tree,
     /// The answers.
     pub book: Book,
-    /// What there is to say.
+    /// The message below the list.
     pub message: String,
     /// The place of the cursor among what is visible, and of the first line that is shown.
     cursor: usize,
     top: usize,
-    /// How many lines of the list the last screen had.
+    /// The number of lines of the list on the last screen.
     page: usize,
     mode: Mode,
     /// Seconds since 1970, from which ages are told.
@@ -337,7 +337,7 @@ impl State {
             '+'
         };
         let whole = it.shown();
-        // What lies in a directory is named from there.
+        // A path in a directory is named relative to it.
         let above = it.above.map_or_else(String::new, |above| self.tree.nodes[above].shown());
         let path = whole.strip_prefix(&above).filter(|rest| !rest.is_empty()).unwrap_or(&whole);
         let words = it.finding.as_ref().map_or_else(String::new, |finding| finding.words().join(", "));

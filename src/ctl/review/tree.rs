@@ -1,4 +1,4 @@
-//! What was found, as a tree: directories that hold several findings, and the findings in them, which can be opened in turn.
+//! Findings as a tree: directories that hold several findings, and the findings in them, which can be opened in turn.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ const MANY: usize = 30;
 pub enum Order {
     /// The largest first.
     Size,
-    /// What was changed last first.
+    /// The newest change first.
     Time,
 }
 
@@ -23,24 +23,24 @@ pub enum Order {
 pub struct Node {
     /// Its path.
     pub path: Vec<u8>,
-    /// What was found there; none for a directory that only holds findings.
+    /// The finding; none for a directory that only holds findings.
     pub finding: Option<Finding>,
-    /// How much it is, or what lies in it.
+    /// The sizes of the finding, or of all that lie in the directory.
     pub totals: Totals,
-    /// What holds it.
+    /// The parent.
     pub above: Option<usize>,
-    /// How deep it lies in the tree.
+    /// The depth in the tree.
     pub depth: usize,
-    /// What it holds.
+    /// The children.
     pub below: Vec<usize>,
-    /// Whether what it holds is shown.
+    /// True if the children are shown.
     pub open: bool,
-    /// Whether what it holds was looked at.
+    /// True if the directory was scanned for children.
     pub loaded: bool,
 }
 
 impl Node {
-    /// Whether it may be opened.
+    /// True if it may be opened.
     #[must_use]
     pub fn is_directory(&self) -> bool {
         self.finding.as_ref().is_none_or(|finding| finding.row.subject == Subject::Directory)
@@ -165,7 +165,7 @@ impl Tree {
         });
     }
 
-    /// What is shown, from the top down.
+    /// The nodes that are shown, from the top down.
     #[must_use]
     pub fn visible(&self) -> Vec<usize> {
         let mut shown = Vec::new();

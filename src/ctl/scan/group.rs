@@ -38,7 +38,7 @@ impl Totals {
     }
 }
 
-/// Whose something is.
+/// Owner and mode of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// The user's number.
@@ -74,7 +74,7 @@ pub struct Row {
     pub subject: Subject,
     /// Its bytes and files.
     pub totals: Totals,
-    /// Whose it is.
+    /// The owner and mode.
     pub owner: Owner,
     /// True if some of it belongs to somebody else.
     pub others: bool,

@@ -203,7 +203,7 @@ impl Rules {
         verdict
     }
 
-    /// Whether the rules say of a path, or of one that it lies in, that it is throw-away; the nearest that says something decides.
+    /// True if a rule for a path, or for one that it lies in, makes it throw-away; the nearest rule decides.
     #[must_use]
     pub fn is_throw_away(&self, path: &str) -> bool {
         let (mut state, mut verdict) = self.start();

@@ -36,7 +36,7 @@ pub fn path(row: &Row) -> String {
     escape::name(&row.path).trim_end_matches('/').to_owned() + end
 }
 
-/// Whose something is, in few words.
+/// The owner in few words.
 #[must_use]
 pub fn owner(row: &Row, user: &str, group: &str) -> String {
     let group = if group == user { String::new() } else { format!(":{group}") };

@@ -35,11 +35,11 @@ use volume::Volume;
 
 /// Say how the system stands: the boot, the entries, what is left of root and stores, and what changed since
 ///
-/// What needs attention comes first, and what to do about it: a report of a boot that failed, a store that is missing, full,
+/// Problems come first, each with its remedy: a report of a boot that failed, a store that is missing, full,
 /// read-only or has errors, an entry that is not as it should be, an owner that does not exist, something adopted that
 /// the configuration does not name.
 ///
-/// It changes nothing, and needs no privilege. What only root may look at is named, and taken for neither well nor wrong.
+/// Nothing is changed, and no privilege is needed. Places that only root can read are named, and count as neither well nor wrong.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]
 pub struct Options {

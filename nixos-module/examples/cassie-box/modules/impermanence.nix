@@ -1,4 +1,4 @@
-# What the host's own modules go by.
+# Options that the host's own modules read.
 { config, lib, ... }:
 let
   cfg = config.mySystem;
