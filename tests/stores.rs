@@ -15,6 +15,8 @@ tests![
     a_device_by_its_path: Disk,
     a_device_by_its_tag: Disk,
     a_device_with_options: Disk,
+    a_device_that_is_read_only: Disk,
+    a_device_that_is_none: Disk,
     a_subvolume: Disk,
     a_device_that_is_mounted_already: Disk,
     a_store_on_another_disk: Disk,
@@ -76,6 +78,40 @@ fn dev(devices: &[&Path], links: &[(&str, &Path)]) {
         symlink(device, link).unwrap();
     }
     bind_all("/mnt", "/dev");
+}
+
+fn a_device_that_is_read_only() {
+    for fs in Fs::REAL {
+        let (machine, disk) = (diskless(), Disk::new(fs, 8));
+        sh_on("blockdev --setro", &[&disk.device]);
+        let with = |options: Value| {
+            let store = json!([{ "path": "/persist", "device": disk.device, "options": options }]);
+            machine.manifest(&manifest(store, json!([{ "directory": "/srv", "required": false }])));
+        };
+        let before = mounts();
+        with(json!([]));
+        let words = ["error: store /persist: ", "cannot mount", "lsblk -o NAME,RO", "the option \"ro\""];
+        machine.build().expect(1).says_in_one_line(&words);
+        assert_eq!(mounts(), before);
+        with(json!(["ro"]));
+        machine.build().ok();
+        assert!(machine.mount_at("/persist").unwrap().has("ro"));
+        power_off(&machine, &disk);
+        sh_on("blockdev --setrw", &[&disk.device]);
+    }
+}
+
+fn a_device_that_is_none() {
+    let machine = diskless();
+    let device = Path::new("/tmp/device");
+    let store = json!([{ "path": "/persist", "device": device, "fstype": "ext4" }]);
+    machine.manifest(&manifest(store, json!([{ "directory": "/srv" }])));
+    for make in ["mkdir", "mkfifo", "touch"] {
+        sh_on(make, &[device]);
+        let words = ["error: store /persist: ", "it is no block device", "`device`"];
+        machine.build().expect(1).says_in_one_line(&words);
+        sh_on("rm -r", &[device]);
+    }
 }
 
 fn a_device_by_its_tag() {

@@ -117,6 +117,10 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
     let options = options::part(&store.options);
     tree.mount_device(&fstype, &path, &options, dir.as_fd()).map_err(|problem| match problem.errno {
         Some(Errno::NOENT) if !walk::exists(&path) => problem.remedy(NO_DEVICE),
+        Some(Errno::NOTBLK) => problem.remedy("it is no block device: correct the store's `device`"),
+        Some(Errno::ACCESS | Errno::ROFS) if !store.options.iter().any(|option| option == "ro") => problem.remedy(
+            "the device may be read-only: see `lsblk -o NAME,RO`, and make it writable, or give the store the option \"ro\"",
+        ),
         errno if problem.remedy.is_empty() || errno.is_some_and(is_damage) => {
             problem.remedy(advice(&path, &fstype))
         }
