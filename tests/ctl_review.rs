@@ -9,12 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use crate::ctl_lost::put;
 use crate::live::started;
 use crate::roots::manifest;
-use crate::support::command::installed;
+use crate::support::command::{installed, start};
 use crate::support::namespace::tmpfs;
 use crate::support::{Output, Snapshot, run};
 
@@ -24,6 +25,7 @@ tests![
     a_file_that_holds_anything_else_is_refused: Root,
     what_cannot_be_answered,
     the_file_keeps_its_owner_and_mode: Root,
+    two_at_once: Root,
     kept_and_thrown_away_is_lost_no_more: Root,
     what_is_kept_now: Disk,
     on_a_terminal: Root Tmux,
@@ -330,6 +332,31 @@ fn what_is_kept_now() {
     assert_eq!(fs::read_to_string(machine.at("/persist/var/lib/new/x")).unwrap(), "content");
     let text = fs::read_to_string(machine.at("/tmp/persist.nix")).unwrap();
     assert!(text.contains("\"/var/lib/new\"  # kept ") && text.contains(": now\n"), "{text}");
+}
+
+fn two_at_once() {
+    let root = root();
+    let nix = "/tmp/persist.nix";
+    review(&root, "keep /etc/key\n", &["--nix", nix]).ok();
+    let before = fs::read_to_string(nix).unwrap();
+    review(&root, "keep /srv/old\n", &["--nix", nix]).ok();
+    let of_another = fs::read_to_string(nix).unwrap();
+    fs::write(nix, before).unwrap();
+    // While one writes, the other waits.
+    let directory = fs::File::open("/tmp").unwrap();
+    flock(&directory, FlockOperation::LockExclusive).unwrap();
+    fs::write("/tmp/answers", "keep /var/lib/plex\n").unwrap();
+    let mut line = words_of(&root);
+    line.extend(["--answers", "/tmp/answers", "--nix", nix].map(OsString::from));
+    let other = start(&line);
+    sleep(Duration::from_millis(500));
+    fs::write(nix, of_another).unwrap();
+    flock(&directory, FlockOperation::Unlock).unwrap();
+    other.end().ok();
+    let text = fs::read_to_string(nix).unwrap();
+    for path in ["/etc/key", "/srv/old", "/var/lib/plex"] {
+        assert!(text.contains(path), "no {path} in {text}");
+    }
 }
 
 /// A terminal that tmux(1) is, with the program on it. The server is a child, so that it ends with the test.

@@ -314,6 +314,8 @@ impl Review<'_> {
 
     /// Writes the answers to the file, and adopts what is kept now.
     fn write(&self, tree: &Tree, book: &Book) -> Result<(), Failure> {
+        // Another review may be about to write.
+        let held = if self.options.dry_run { None } else { Some(output::hold(self.file)?) };
         let (old, record) = self.read()?;
         let new = self.form.write(&self.merge(tree, book, record)?);
         let text = String::from_utf8_lossy(old.as_deref().unwrap_or_default()).into_owned();
@@ -347,6 +349,7 @@ impl Review<'_> {
                 Form::Json => "-> add its entries to those of the manifest, then impctl compile".to_owned(),
             });
         }
+        drop(held);
         if self.options.dry_run {
             for path in &now {
                 page.line(format_args!("would adopt {}", escape::path(path)));

@@ -5,10 +5,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use crate::text::escape::{self, Page};
 use crate::text::problem::{Problem, describe_io};
@@ -88,19 +90,50 @@ pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
         if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
             return Err(io::Error::other("it is there, and no regular file"));
         }
-        put(file, bytes, None)
+        put(file, bytes)
     };
     write().map_err(|error| Failure::io("writing", file, &error))
+}
+
+/// After so long a lock that somebody else holds is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keeps others that call this from reading and writing files of that directory until what it returns is dropped.
+pub fn hold(file: &Path) -> Result<File, Failure> {
+    let since = Instant::now();
+    let take = || {
+        let directory = File::open(folder(file))?;
+        loop {
+            match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if since.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(Errno::WOULDBLOCK) => return Err(io::Error::other("another process has it locked")),
+                Err(Errno::INTR) => {}
+                // Not every file system of a network has locks.
+                Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => return Ok(directory),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    };
+    take().map_err(|error| Failure::io("locking", folder(file), &error))
 }
 
 /// Writes a file that people have, in the same way: one that is there keeps its owner and mode, and must still hold what was read.
 pub fn update(file: &Path, old: Option<&[u8]>, bytes: &[u8]) -> Result<(), Failure> {
     let write = || {
-        let found = found(file)?;
-        if found.as_ref().map(|(_, text)| text.as_slice()) != old {
-            return Err(io::Error::other("it was changed meanwhile, and is left as it is; try again"));
-        }
-        put(file, bytes, found.map(|(it, _)| it).as_ref())
+        let unchanged = || {
+            let found = found(file)?;
+            if found.as_ref().map(|(_, text)| text.as_slice()) == old {
+                return Ok(found.map(|(it, _)| it));
+            }
+            Err(io::Error::other("it was changed meanwhile, and is left as it is; try again"))
+        };
+        let new = prepare(file, bytes, unchanged()?.as_ref())?;
+        // Until all of it is on the disk an editor has time to write.
+        unchanged()?;
+        if old.is_some() { new.persist(file) } else { new.persist_noclobber(file) }?;
+        File::open(folder(file))?.sync_all()
     };
     write().map_err(|error| Failure::io("writing", file, &error))
 }
@@ -131,12 +164,22 @@ fn found(file: &Path) -> io::Result<Option<(Metadata, Vec<u8>)>> {
 }
 
 /// Writes a new file beside the old one, with its owner and mode, and renames it.
-fn put(file: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn put(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    prepare(file, bytes, None)?.persist(file)?;
+    File::open(folder(file))?.sync_all()
+}
+
+/// The directory that a file is in.
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file beside another one, with its owner and mode, that is to take its place.
+fn prepare(file: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<NamedTempFile> {
     // A private one until it has its owner.
     let mode = if like.is_some() { 0o600 } else { 0o644 };
     let mut new =
-        tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
+        tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder(file))?;
     new.write_all(bytes)?;
     if let Some(old) = like {
         let now = new.as_file().metadata()?;
@@ -147,6 +190,5 @@ fn put(file: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
         new.as_file().set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
     }
     new.as_file().sync_all()?;
-    new.persist(file)?;
-    File::open(directory)?.sync_all()
+    Ok(new)
 }
