@@ -31,6 +31,9 @@ tests![
     on_a_terminal: Root Tmux,
     a_terminal_of_another_size: Root Tmux,
     a_terminal_that_goes_away: Root Tmux,
+    what_was_left_and_cannot_be_used_stays: Root Tmux,
+    answers_that_cannot_be_left: Root Tmux,
+    a_directory_that_cannot_be_written: Root Tmux,
     without_a_terminal,
 ];
 
@@ -517,6 +520,56 @@ fn a_terminal_that_goes_away() {
     screen.await_text("ended: 0");
     assert!(fs::read_to_string("/tmp/persist.nix").unwrap().contains("/var/lib/plex"));
     assert!(!left.exists());
+}
+
+fn what_was_left_and_cannot_be_used_stays() {
+    let _root = root();
+    let (nix, left) = ("/tmp/persist.nix", "/tmp/persist.nix.answers");
+    let words = ["--root", "/tmp/root", "--nix", nix];
+    fs::write(left, "keep /elsewhere/x  # precious\nmy own notes\nkeep /var/lib/plex  # films\n").unwrap();
+    let screen = Screen::start((80, 24), &words);
+    screen.await_text("1 answer of a review that was cut off; 2 lines of it cannot be used now");
+    screen.keys(&["w"]);
+    screen.await_text("ended: 0");
+    assert!(fs::read_to_string(nix).unwrap().contains("ada: films"));
+    let kept = "keep /elsewhere/x  # precious\nmy own notes\n";
+    assert_eq!(fs::read_to_string(left).unwrap(), kept);
+    drop(screen);
+    // One that is cut off again adds to them.
+    let screen = Screen::start((80, 24), &words);
+    screen.await_text("0 answers of a review that was cut off; 2 lines of it cannot be used now");
+    screen.keys(&["Down", "k"]);
+    screen.await_text("1 answer");
+    drop(screen);
+    while fs::read_to_string(left).unwrap() == kept {
+        sleep(Duration::from_millis(20));
+    }
+    let text = fs::read_to_string(left).unwrap();
+    assert!(text.starts_with(kept) && text.lines().count() == 3, "{text}");
+}
+
+fn answers_that_cannot_be_left() {
+    let _root = root();
+    fs::create_dir("/tmp/full").unwrap();
+    tmpfs("/tmp/full", "size=4k");
+    let screen = Screen::start((80, 24), &["--root", "/tmp/root", "--nix", "/tmp/full/persist.nix"]);
+    screen.await_text("q quit");
+    fs::write("/tmp/full/x", [b'x'; 4096]).unwrap();
+    screen.keys(&["k"]);
+    screen.await_text("1 answer\n");
+    screen.keys(&["w"]);
+    let text = screen.await_text("ended: 2");
+    assert!(text.contains("\nkeep /var/lib/plex\n"), "{text}");
+    assert!(text.contains("full/persist.nix: writing: No space left"), "{text}");
+}
+
+fn a_directory_that_cannot_be_written() {
+    let _root = root();
+    fs::create_dir("/tmp/fixed").unwrap();
+    tmpfs("/tmp/fixed", "ro");
+    let screen = Screen::start((80, 24), &["--root", "/tmp/root", "--nix", "/tmp/fixed/persist.nix"]);
+    let text = screen.await_text("ended: 2");
+    assert!(text.contains("Read-only file system"), "{text}");
 }
 
 fn without_a_terminal() {

@@ -80,7 +80,7 @@ pub struct Options {
     /// Show what was changed last first
     #[arg(long, conflicts_with = "answers")]
     newest: bool,
-    /// The name beside new answers [default: the user that called sudo or doas, or the one that runs it]
+    /// Who decides [default: the user that called sudo or doas, or the one that runs it]
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Username)]
     by: Option<String>,
 }
@@ -125,7 +125,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     review.ask(State::new(tree, book, now()))
 }
 
-/// The options, system and manifest of a review.
+/// What a review goes by.
 struct Review<'r> {
     options: &'r Options,
     file: &'r Path,
@@ -195,7 +195,7 @@ impl Review<'_> {
             (Some(node), Some(answer)) => book.give(tree, node, answer, &line.why),
             (Some(node), None) if book.take_back(node) => Ok(()),
             (_, None) => Err("no answer was given to it".to_owned()),
-            // A path that the configuration keeps or throws away is no finding any more.
+            // What the configuration keeps, or throws away, is not found any more.
             (None, Some(answer)) if is_decided(&book.record, &line.path, answer) => Ok(()),
             (None, Some(_)) => {
                 Err("nothing would be gone there: see `impctl lost`, which names what is answered in parts"
@@ -206,11 +206,21 @@ impl Review<'_> {
 
     /// Asks on the terminal.
     fn ask(&mut self, mut state: State) -> Result<(), Failure> {
+        if !self.options.dry_run {
+            output::is_writable(self.file)?;
+        }
         let left = self.left();
-        if let Some(bytes) = output::read(&left)? {
-            let refused =
-                self.answer(&String::from_utf8_lossy(&bytes), &mut state.tree, &mut state.book).len();
-            let (given, refused) = (count(state.book.len() as u64, "answer"), count(refused as u64, "line"));
+        let old = output::read(&left)?;
+        // Lines that cannot be used now stay in the file.
+        let mut unused = String::new();
+        if let Some(bytes) = &old {
+            for line in String::from_utf8_lossy(bytes).lines() {
+                if !self.answer(line, &mut state.tree, &mut state.book).is_empty() {
+                    unused.extend([line, "\n"]);
+                }
+            }
+            let given = count(state.book.len() as u64, "answer");
+            let refused = count(unused.lines().count() as u64, "line");
             state.message =
                 format!("{given} of a review that was cut off; {refused} of it cannot be used now");
         }
@@ -219,22 +229,25 @@ impl Review<'_> {
         let todo = match todo {
             Ok(todo) => todo,
             Err(problem) => {
-                self.leave_answers(&state)?;
+                self.leave_answers(&state, &unused)?;
                 return Err(Failure::Unable(problem));
             }
         };
         drop(terminal);
         if todo == Todo::Write {
             if let Err(failure) = self.write(&state.tree, &state.book) {
-                // A path that could not be adopted has its line, and is not asked for again.
+                // What could not be adopted is written, and no reason to ask again.
                 if self.read().is_err() || !self.is_written(&state) {
-                    self.leave_answers(&state)?;
+                    self.leave_answers(&state, &unused)?;
                 }
                 return Err(failure);
             }
             if self.options.dry_run {
                 return Ok(());
             }
+        }
+        if !unused.is_empty() {
+            return output::update(&left, old.as_deref(), unused.as_bytes());
         }
         match std::fs::remove_file(&left) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -267,32 +280,40 @@ impl Review<'_> {
         }
     }
 
-    /// The file for answers that could not be written.
+    /// Where answers are left that could not be written.
     fn left(&self) -> PathBuf {
         let mut name = OsString::from(self.file);
         name.push(".answers");
         name.into()
     }
 
-    fn leave_answers(&self, state: &State) -> Result<(), Failure> {
+    /// Leaves the answers beside the file, or prints them where that cannot be done.
+    fn leave_answers(&self, state: &State, unused: &str) -> Result<(), Failure> {
         if state.book.len() == 0 {
             return Ok(());
         }
-        let left = self.left();
-        let old = output::read(&left)?;
-        output::update(&left, old.as_deref(), state.book.to_text(&state.tree).as_bytes())?;
+        let (left, text) = (self.left(), state.book.to_text(&state.tree));
+        let write = || {
+            let old = output::read(&left)?;
+            output::update(&left, old.as_deref(), format!("{unused}{text}").as_bytes())
+        };
+        if let Err(failure) = write() {
+            failure.report();
+            complain("the answers are left nowhere, so they are printed: a file of them is for --answers");
+            return output::print(&Page::made(text));
+        }
         complain(&format!("the answers are in {}: the next review goes on with them", escape::path(&left)));
         Ok(())
     }
 
-    /// True if the file has every answer.
+    /// Whether the file has every answer.
     fn is_written(&self, state: &State) -> bool {
         self.read()
             .and_then(|(_, record)| Ok(self.merge(&state.tree, &state.book, record.clone())? == record))
             .unwrap_or(false)
     }
 
-    /// The earlier decisions with the new answers.
+    /// What was decided before, with the answers.
     fn merge(&self, tree: &Tree, book: &Book, mut record: Record) -> Result<Record, Failure> {
         let mut problems = Vec::new();
         for (node, given) in book.all() {
@@ -363,7 +384,7 @@ impl Review<'_> {
     }
 }
 
-/// True if the same decision on a path is there already.
+/// Whether that was decided of a path already.
 fn is_decided(record: &Record, path: &str, answer: Answer) -> bool {
     let is =
         |path: &AbsPath, is_glob| record.of(path, is_glob).is_some_and(|it| it.choice == answer.choice());
@@ -380,7 +401,7 @@ fn answers_text(file: &Path) -> Result<String, Failure> {
     read.map_err(|error| Failure::io("reading", file, &error))
 }
 
-/// The name of the user who decides.
+/// Who decides.
 fn by(options: &Options, system: &System) -> Result<String, Failure> {
     let said = || {
         ["SUDO_USER", "DOAS_USER"]

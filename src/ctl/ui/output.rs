@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 use tempfile::NamedTempFile;
@@ -117,6 +117,12 @@ pub fn hold(file: &Path) -> Result<File, Failure> {
         }
     };
     take().map_err(|error| Failure::io("locking", folder(file), &error))
+}
+
+/// Fails where no file can be written beside that one.
+pub fn is_writable(file: &Path) -> Result<(), Failure> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::access(folder(file), access).map_err(|errno| Failure::io("writing", file, &errno.into()))
 }
 
 /// Writes a file that people have, in the same way: one that is there keeps its owner and mode, and must still hold what was read.
