@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::record::{Answer, Choice, Decision, Origin, Record, one_line};
 use super::tree::Tree;
+use crate::ctl::scan::Subject;
 use crate::manifest::AbsPath;
 use crate::text::escape;
 use crate::text::problem::Problem;
@@ -24,9 +25,9 @@ pub struct Given {
 #[derive(Debug, Default)]
 pub struct Book {
     given: BTreeMap<usize, Given>,
-    /// As it was before each step.
-    before: Vec<BTreeMap<usize, Given>>,
-    /// True on the running system, where a path can be adopted.
+    /// What each step changed, as it was before.
+    before: Vec<Vec<(usize, Option<Given>)>>,
+    /// Whether something can be adopted: on the running system.
     can_adopt: bool,
     /// The decisions of before.
     pub record: Record,
@@ -50,13 +51,13 @@ impl Book {
         self.given.iter().map(|(node, given)| (*node, given))
     }
 
-    /// The number of answers.
+    /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.given.len()
     }
 
-    /// The earlier decision on a node.
+    /// What was decided of a node before.
     #[must_use]
     pub fn decided(&self, tree: &Tree, node: usize) -> Option<&Decision> {
         let finding = tree.nodes[node].finding.as_ref()?;
@@ -75,6 +76,9 @@ impl Book {
         };
         if answer == Answer::KeepNow && !self.can_adopt {
             return Some("only the running system can keep something now".to_owned());
+        }
+        if answer == Answer::KeepNow && finding.row.subject == Subject::Files {
+            return Some("several files cannot be adopted by a pattern: keep them".to_owned());
         }
         let choice = answer.choice();
         let stands = |above: Choice| above == Choice::Keep || above == choice;
@@ -108,30 +112,38 @@ impl Book {
         if answer == Answer::ThrowAway && why.is_empty() {
             return Err("what is thrown away needs a reason".to_owned());
         }
-        self.before.push(self.given.clone());
         let choice = answer.choice();
-        self.given.retain(|below, given| {
-            let is_needless =
-                choice == Choice::Keep || (choice, given.answer) == (Choice::ThrowAway, Answer::ThrowAway);
-            !is_needless || !tree.above(*below).any(|above| above == node)
-        });
-        self.given.insert(node, Given { answer, why });
+        let is_needless = |(below, given): &(&usize, &Given)| {
+            (choice == Choice::Keep || (choice, given.answer) == (Choice::ThrowAway, Answer::ThrowAway))
+                && tree.above(**below).any(|above| above == node)
+        };
+        let needless: Vec<_> = self.given.iter().filter(is_needless).map(|(below, _)| *below).collect();
+        let mut step: Vec<_> = needless.into_iter().map(|below| (below, self.given.remove(&below))).collect();
+        step.push((node, self.given.insert(node, Given { answer, why })));
+        self.before.push(step);
         Ok(())
     }
 
     /// Takes the answer to one node back.
     pub fn take_back(&mut self, node: usize) -> bool {
-        let before = self.given.clone();
-        let is_given = self.given.remove(&node).is_some();
+        let given = self.given.remove(&node);
+        let is_given = given.is_some();
         if is_given {
-            self.before.push(before);
+            self.before.push(vec![(node, given)]);
         }
         is_given
     }
 
     /// Takes the last step back.
     pub fn undo(&mut self) -> bool {
-        self.before.pop().map(|before| self.given = before).is_some()
+        let Some(step) = self.before.pop() else { return false };
+        for (node, given) in step {
+            match given {
+                Some(given) => self.given.insert(node, given),
+                None => self.given.remove(&node),
+            };
+        }
+        true
     }
 
     /// The answers as a file has them.
@@ -284,6 +296,15 @@ mod tests {
         assert!(book.undo() && book.of(f).is_some());
         while book.undo() {}
         assert_eq!(book.len(), 0);
+    }
+
+    #[test]
+    fn several_files_are_not_adopted() {
+        let tree = Tree::new(vec![finding("/a/*", 1, 1)], Order::Size);
+        let mut book = Book::new(true, Record::default());
+        // What is adopted is a directory with all that is in it, or one file.
+        assert!(book.give(&tree, 0, Answer::KeepNow, "").unwrap_err().contains("keep them"));
+        book.give(&tree, 0, Answer::Keep, "").unwrap();
     }
 
     #[test]
