@@ -353,6 +353,89 @@ fn links_lead_nowhere_else() {
 }
 
 #[test]
+fn links_and_binds_in_circles() {
+    let tree = Tree::nixos(&[(
+        "etc/tmpfiles.d/x.conf",
+        "d /srv/a\nL /srv/a - - - - /srv/b/x\nL /srv/b - - - - /srv/a/y\nd /srv/c/x\n",
+    )]);
+    tree.put("etc/fstab", &(FSTAB.to_owned() + "/srv/c /srv/d none bind\n/srv/d /srv/c none bind\n"));
+    are(&tree.lost(), &[r#""/srv/a""#, r#""/srv/c/x""#]);
+}
+
+#[test]
+fn units_that_are_masked() {
+    let tree = Tree::of(&[("etc/fstab", FSTAB), ("etc/systemd/system/b.service", "")]);
+    for name in ["a", "b", "c"] {
+        let text = format!("[Service]\nStateDirectory={name}\n");
+        tree.put(&format!("usr/lib/systemd/system/{name}.service"), &text);
+    }
+    tree.link("etc/systemd/system/a.service", "/dev/null");
+    are(&tree.lost(), &[r#""/var/lib/c""#]);
+}
+
+#[test]
+fn what_stands_in_place_of_files() {
+    let tree = Tree::of(&[("etc/fstab", FSTAB)]);
+    tree.put("etc/systemd/system/a.service", "[Service]\nStateDirectory=a\n");
+    let big = tree.root.join("etc/systemd/system/big.service");
+    fs::File::create(big).unwrap().set_len(1 << 40).unwrap();
+    let fifo = tree.root.join("etc/systemd/system/fifo.service");
+    assert!(Command::new("mkfifo").arg(fifo).status().unwrap().success());
+    tree.link("etc/systemd/system/loop.service", "/etc/systemd/system/loop.service");
+    are(&tree.lost(), &[r#""/var/lib/a""#]);
+}
+
+#[test]
+fn every_line_can_be_compiled() {
+    let tree = Tree::of(&[
+        ("etc/fstab", FSTAB),
+        (
+            "etc/passwd",
+            "a:x:1000:1::/:/bin/sh\nb:x:1001:1:://:/bin/sh\nc:x:1002:1::rel:/bin/sh\nd:x:1003:1::/home/../t:/bin/sh\n",
+        ),
+        (
+            "etc/systemd/system/x.service",
+            "[Service]\nUser=%i\nGroup=no such\nStateDirectory=\"a b\"\nStateDirectoryMode=09x\n\
+             ExecStart=/bin/x /var/lib//c /var/lib/./d /var/lib/../e /srv/.. /root/../f\n",
+        ),
+        ("etc/tmpfiles.d/x.conf", "d /srv/q u=rwx us:er %p\nd /srv//r/../s 99999 7\n"),
+        ("etc/crypttab", "a /dev/sda1 /key:LABEL=usb\nb /dev/sdb1 /boot/k*\n"),
+        ("etc/systemd/system/sshd.service", "[Service]\nExecStart=/bin/sshd\n"),
+        ("etc/ssh/sshd_config", "HostKey \"/etc/ssh/a b\"\nHostKey=/etc//ssh/x*[\n"),
+    ]);
+    let said = tree.audit(&[]);
+    let lost = said.json["lost"].as_array().unwrap();
+    let paths: Vec<_> = lost.iter().map(|it| it["path"].as_str().unwrap()).collect();
+    assert_eq!(
+        paths,
+        [
+            "/boot/k*",
+            "/srv/q",
+            "/srv/s",
+            "/t",
+            "/var/lib/a b",
+            "/var/lib/c",
+            "/var/lib/d",
+            "/etc/ssh/a b",
+            "/etc/ssh/x*["
+        ]
+    );
+    let entries: Vec<_> = lost.iter().map(|it| it["entry"].clone()).collect();
+    assert_eq!(entries[1], json!({ "directory": "/srv/q", "mode": "0777" }));
+    tree.entries(Value::Array(entries));
+    let out = tree.folder.path().join("out");
+    let compiled = Command::new(env!("CARGO_BIN_EXE_impctl"))
+        .arg("compile")
+        .arg(&tree.manifest)
+        .arg("--output")
+        .arg(out)
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{compiled:?}");
+    are(&tree.lost(), &[]);
+}
+
+#[test]
 fn what_it_cannot_do() {
     let tree = Tree::nixos(&[]);
     let run = |words: &[&str]| {

@@ -1,11 +1,10 @@
 //! A system's files below its root, read as the system itself would see them: links in them stay in that root.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, OFlags};
+use rustix::fs::{Dir, FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::boot::args::MANIFEST;
@@ -39,6 +38,9 @@ const IN_MEMORY: [&str; 19] = [
     "sysfs",
     "tmpfs",
 ];
+
+/// No file that says something of a system is longer.
+const LONGEST: u64 = 64 << 20;
 
 /// The root of a system, which need not run.
 #[derive(Debug)]
@@ -82,13 +84,33 @@ impl System {
 
     /// The content of a file; none where there is none.
     pub fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        let fd = match self.find(path, OFlags::RDONLY) {
-            Ok(fd) => fd,
+        self.read_up_to(path, LONGEST)
+    }
+
+    /// The content of a file that has at most so many bytes; none where there is none.
+    pub fn read_up_to(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let irregular = || Err(io::Error::other("it is no regular file"));
+        let found = match self.find(path, OFlags::PATH) {
+            Ok(fd) => walk::stat(fd.as_fd())?,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-        let mut bytes = Vec::new();
-        File::from(fd).read_to_end(&mut bytes)?;
+        // A device is not even opened, as that does something with some; /dev/null has nothing.
+        if found.file_type() == FileType::CharacterDevice && found.special() == (1, 3) {
+            return Ok(Some(Vec::new()));
+        }
+        if !found.is_file() {
+            return irregular();
+        }
+        // What was put there since is not waited for.
+        let fd = self.find(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        if !walk::stat(fd.as_fd())?.is_file() {
+            return irregular();
+        }
+        let bytes = walk::content(fd.as_fd(), most + 1)?;
+        if bytes.len() as u64 > most {
+            return Err(io::Error::other(format!("it is longer than {most} bytes")));
+        }
         Ok(Some(bytes))
     }
 

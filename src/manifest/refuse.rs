@@ -7,6 +7,7 @@ use super::parents::Parents;
 use super::path::{NAME_MAX, PATH_MAX};
 use super::{AbsPath, BindOptions, Entry, Kind, Manifest, Method, Missing, Owner, pattern};
 use crate::text::problem::Problem;
+pub use values::is_owner;
 
 /// Subject of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

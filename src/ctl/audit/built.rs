@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rustix::fs::OFlags;
 
-use super::unit::{self, Unit, unquoted};
+use super::unit::{self, Unit, quoted_words, unquoted};
 use crate::ctl::system::System;
 use crate::sys::walk;
 
@@ -14,7 +14,7 @@ const UNITS: [&str; 4] =
 const UNIT_TYPES: [&str; 5] = ["service", "socket", "mount", "swap", "timer"];
 const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
 /// A script is no longer than this.
-const SCRIPT: usize = 256 << 10;
+const SCRIPT: u64 = 256 << 10;
 
 /// One line of tmpfiles.d.
 #[derive(Debug, Default)]
@@ -121,6 +121,12 @@ impl<'a> Place<'a> {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Whether it hides what has its name in later folders: an empty file, or a link to /dev/null.
+    fn is_mask(&self, path: &str) -> bool {
+        let is_empty = || matches!(self.system.read(&self.at(path)), Ok(Some(bytes)) if bytes.is_empty());
+        self.link(path).is_some_and(|to| to == "/dev/null") || is_empty()
+    }
+
     /// True for a directory; links are followed.
     fn is_directory(&self, path: &str) -> bool {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
@@ -146,17 +152,17 @@ impl<'a> Place<'a> {
         self.read_users(&mut built);
         self.read_mounts(&mut built);
         self.read_etc("/etc", 0, &mut built);
-        let config = self.text("/etc/ssh/sshd_config");
-        let keys = config.lines().filter_map(|line| {
-            let mut words = line.split_whitespace();
-            words.next().filter(|word| word.eq_ignore_ascii_case("hostkey"))?;
-            words.next().map(|word| unquoted(word).to_owned())
-        });
-        built.host_keys = keys.filter(|path| path.starts_with('/')).collect();
+        let mut config = self.text("/etc/ssh/sshd_config");
+        for name in self.list("/etc/ssh/sshd_config.d").into_iter().filter(|name| is_a(name, "conf")) {
+            config = config + "\n" + &self.text(&format!("/etc/ssh/sshd_config.d/{name}"));
+        }
+        built.host_keys = config.lines().filter_map(host_key).filter_map(|path| unit::tidy(&path)).collect();
         for line in self.text("/etc/crypttab").lines().filter(|line| !line.trim_start().starts_with('#')) {
-            built.crypt_keys.extend(
-                line.split_whitespace().nth(2).filter(|path| path.starts_with('/')).map(str::to_owned),
-            );
+            // What follows a colon is the device that the key is on.
+            let is_elsewhere =
+                |path: &&str| path.split_once(':').is_some_and(|(_, on)| on.contains(['=', '/']));
+            let key = line.split_whitespace().nth(2).filter(|path| !is_elsewhere(path));
+            built.crypt_keys.extend(key.and_then(unit::tidy));
         }
         for (folder, what) in
             [("/etc/pam.d", "PAM"), ("/etc/cron.d", "cron"), ("/etc/dbus-1/system.d", "D-Bus")]
@@ -172,15 +178,19 @@ impl<'a> Place<'a> {
     fn read_units(&self, built: &mut Built) {
         let is_unit = |name: &str| UNIT_TYPES.iter().any(|kind| is_a(name, kind));
         let mut drop_ins: BTreeMap<(String, String), String> = BTreeMap::new();
+        // An empty file, or a link to /dev/null, hides a unit of later folders.
+        let mut masked = Vec::new();
         for folder in self.own(&UNITS) {
             for name in self.list(folder) {
                 let path = format!("{folder}/{name}");
                 if is_unit(&name) {
                     // The name on the bus, and other aliases, are links to the unit in the same folder.
                     let is_alias = self.link(&path).is_some_and(|to| !to.contains('/') && to != name);
-                    if !built.units.contains_key(&name) && !is_alias {
+                    if !built.units.contains_key(&name) && !masked.contains(&name) && !is_alias {
                         let text = self.text(&path);
-                        if !text.is_empty() {
+                        if text.is_empty() {
+                            masked.extend(self.is_mask(&path).then_some(name));
+                        } else {
                             let mut unit = Unit::default();
                             unit.add(&text);
                             built.units.insert(name, unit);
@@ -212,13 +222,7 @@ impl<'a> Place<'a> {
 
     /// The text of a script.
     fn script(&self, path: &str) -> Option<String> {
-        let fd = walk::open_inside(self.system.root(), &self.at(path), OFlags::RDONLY).ok()?;
-        let stat = rustix::fs::fstat(&fd).ok()?;
-        let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
-        if !is_file || usize::try_from(stat.st_size).ok()? > SCRIPT {
-            return None;
-        }
-        let bytes = walk::content(std::os::fd::AsFd::as_fd(&fd), SCRIPT as u64).ok()?;
+        let bytes = self.system.read_up_to(&self.at(path), SCRIPT).ok()??;
         bytes.starts_with(b"#!").then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -243,7 +247,9 @@ impl<'a> Place<'a> {
             if let [name, _, uid, gid, _, home, shell] = fields[..]
                 && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
             {
-                let (name, home, shell) = (name.to_owned(), home.to_owned(), shell.to_owned());
+                // `/`, and what is no path, is nobody's home.
+                let home = unit::tidy(home).unwrap_or_default();
+                let (name, shell) = (name.to_owned(), shell.to_owned());
                 built.users.push(User { name, uid, gid, home, shell });
             }
         }
@@ -304,6 +310,14 @@ fn is_a(name: &str, kind: &str) -> bool {
     name.strip_suffix(kind).is_some_and(|stem| stem.ends_with('.'))
 }
 
+/// The path of a line of `sshd_config(5)` that names a host key.
+fn host_key(line: &str) -> Option<String> {
+    let line = line.trim();
+    let (word, rest) = line.split_at(line.find(|c: char| c.is_whitespace() || c == '=')?);
+    let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '=');
+    word.eq_ignore_ascii_case("hostkey").then(|| quoted_words(rest).into_iter().next())?
+}
+
 /// One line of tmpfiles.d.
 fn rule(line: &str) -> Option<Rule> {
     let words = quoted_words(line);
@@ -314,35 +328,9 @@ fn rule(line: &str) -> Option<Rule> {
             .filter(|word| !matches!(*word, "" | "-"))
     };
     let kind = words.first()?.chars().next().filter(char::is_ascii_alphabetic)?;
-    let path = words.get(1).filter(|path| path.starts_with('/') && !path.contains('%'))?.clone();
+    let path = words.get(1).filter(|path| !path.contains('%')).and_then(|path| unit::tidy(path))?;
     let own = |index| said(index).map(str::to_owned);
     Some(Rule { kind, path, mode: own(2), user: own(3), group: own(4), argument: own(6) })
-}
-
-/// Words as systemd reads them: quotes are around what holds spaces, and around what does not.
-fn quoted_words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let (mut word, mut quote, mut inside) = (String::new(), None, false);
-    for c in line.trim().chars() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            None if matches!(c, '"' | '\'') => (quote, inside) = (Some(c), true),
-            None if c.is_whitespace() => {
-                if inside {
-                    words.push(std::mem::take(&mut word));
-                }
-                inside = false;
-            }
-            _ => {
-                word.push(c);
-                inside = true;
-            }
-        }
-    }
-    if inside {
-        words.push(word);
-    }
-    words
 }
 
 /// The paths that a script or another text names.
@@ -356,6 +344,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn host_keys() {
+        for (line, path) in [
+            (" HostKey /a", Some("/a")),
+            ("hostkey=/a", Some("/a")),
+            ("HostKey = \"/a b\"", Some("/a b")),
+            ("HostKeyAgent /a", None),
+            ("#HostKey /a", None),
+            ("HostKey", None),
+        ] {
+            assert_eq!(host_key(line).as_deref(), path, "{line}");
+        }
+    }
+
+    #[test]
     fn rules_of_tmpfiles() {
         let found = rule("d '/srv/a b' :0750 'ada' - -").unwrap();
         assert_eq!((found.kind, &*found.path), ('d', "/srv/a b"));
@@ -363,6 +365,8 @@ mod tests {
             (found.mode.as_deref(), found.user.as_deref(), found.group),
             (Some("0750"), Some("ada"), None)
         );
+        assert_eq!(rule("d \"/srv//t\\x20u\"/").unwrap().path, "/srv/t u");
+        assert!(rule("d /").is_none());
         assert_eq!(rule("L+ /a - - - - /b").unwrap().argument.unwrap(), "/b");
         assert!(rule("# d /x").is_none() && rule("d %h/x").is_none() && rule("").is_none());
     }

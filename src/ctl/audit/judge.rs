@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::built::{Built, User, named};
-use super::unit::{Said, Unit};
+use super::unit::{Said, Unit, tidy};
 use crate::ctl::known::{Class, Known, Row};
 use crate::ctl::system::outlives_a_boot;
 use crate::manifest::coverage::{Coverage, Type};
-use crate::manifest::{AbsPath, Kind, Manifest, Phase};
+use crate::manifest::refuse::is_owner;
+use crate::manifest::{AbsPath, Kind, Manifest, Phase, mode};
+
+/// As many links as the kernel follows.
+const LINKS: usize = 40;
 
 /// Something that would be lost.
 #[derive(Debug, Clone, Default)]
@@ -181,6 +185,12 @@ impl<'a> Kept<'a> {
     }
 
     fn keeps(&self, path: &str, file: bool) -> bool {
+        self.keeps_by(path, file, LINKS)
+    }
+
+    /// The same by way of so many links and bind mounts at most: they can lead in circles.
+    fn keeps_by(&self, path: &str, file: bool, links: usize) -> bool {
+        let Some(left) = links.checked_sub(1) else { return false };
         let is_named = |path: &str| {
             let what = if file { Type::File } else { Type::Directory };
             let path = AbsPath::parse(path).ok();
@@ -192,14 +202,15 @@ impl<'a> Kept<'a> {
             }
             if let Some((what, fstype)) = self.filesystems.get(at) {
                 let is_bind = what.starts_with('/') && !what.starts_with("/dev/");
-                let is_kept =
-                    || *what != at && !what.starts_with(&format!("{at}/")) && self.keeps(what, false);
+                let is_kept = || {
+                    *what != at && !what.starts_with(&format!("{at}/")) && self.keeps_by(what, false, left)
+                };
                 return outlives_a_boot(fstype) && (!is_bind || is_kept());
             }
             if let Some(to) = self.links.get(at) {
                 let to = to.trim_end_matches('/');
                 let is_inside = to == at || to.starts_with(&format!("{at}/"));
-                return to.starts_with("/nix/store/") || (!is_inside && self.keeps(to, file));
+                return to.starts_with("/nix/store/") || (!is_inside && self.keeps_by(to, file, left));
             }
         }
         is_named(path)
@@ -383,6 +394,9 @@ impl Claims<'_> {
             let is_person = (1000..60000).contains(&user.uid)
                 && !user.shell.ends_with("nologin")
                 && !user.shell.ends_with("/false");
+            if user.home.is_empty() {
+                continue;
+            }
             if is_person || (user.uid != 0 && user.home.starts_with("/var/lib/") && self.is_state(&user.home))
             {
                 let home = user.home.trim_end_matches('/').to_owned();
@@ -423,7 +437,7 @@ impl Claims<'_> {
             return;
         }
         let mut path = path.to_owned();
-        let user = if unit.is("DynamicUser") { None } else { unit.last("User").map(str::to_owned) };
+        let user = if unit.is("DynamicUser") { None } else { unit.resolved("User", name) };
         if unit.is("DynamicUser") && !path.starts_with("/var/lib/private/") {
             // /var/lib/NAME of a dynamic user is a link to its directory.
             let private = path.replacen("/var/lib/", "/var/lib/private/", 1);
@@ -434,7 +448,7 @@ impl Claims<'_> {
             }
         }
         let group = user.as_ref().and_then(|user| {
-            let said = unit.last("Group").map(str::to_owned);
+            let said = unit.resolved("Group", name);
             said.or_else(|| self.group_of(self.built.users.iter().find(|it| it.name == *user)?))
         });
         let mode = unit.last("StateDirectoryMode").map(str::to_owned);
@@ -451,6 +465,8 @@ impl Claims<'_> {
 
     /// A path that stands in a command or a script: it is state where services have theirs.
     fn name(&mut self, by: &str, path: &str) {
+        let Some(path) = tidy(path) else { return };
+        let path = path.as_str();
         let places = ["/var/lib/", "/var/db/", "/var/spool/", "/var/opt/", "/srv/", "/root/"];
         let Some(place) = places.into_iter().find(|place| path.starts_with(place)) else { return };
         if !self.is_state(path) || path.starts_with("/var/lib/systemd/") {
@@ -486,6 +502,12 @@ impl Claims<'_> {
                 }
                 finding.mode = finding.mode.or(row.mode);
             }
+            // What systemd would not take is no part of a line.
+            for owner in [&mut finding.user, &mut finding.group] {
+                *owner = owner.take().filter(|name| is_owner(name) && !name.contains('%'));
+            }
+            let mode = finding.mode.and_then(|mode| mode::parse(&mode, !finding.file).ok());
+            finding.mode = mode.map(mode::show);
             finding.chosen |= ["/var/log", "/root"].contains(&finding.path.as_str());
             finding
         });

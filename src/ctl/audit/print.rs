@@ -3,10 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::judge::{Finding, Judgement};
-use crate::ctl::known::Class;
+use crate::ctl::known::{Class, known};
 use crate::ctl::lost::belongs;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, count, styled};
+use crate::manifest::{AbsPath, Kind, pattern};
 use crate::text::escape::{self, Page};
 
 /// So many lines of history and comfort are printed unless all are asked for.
@@ -81,7 +82,11 @@ fn remark(finding: &Finding) -> String {
 fn entry(finding: &Finding) -> Map<String, Value> {
     let mut entry = Map::new();
     let key = if finding.file { "file" } else { "directory" };
-    entry.insert(key.to_owned(), json!(finding.path));
+    // A row of the table may be a pattern, and no other path is.
+    let path = AbsPath::parse(&finding.path).ok().filter(|_| finding.file);
+    let path = path.filter(|_| !known().state.contains_key(&finding.path));
+    let path = path.map_or_else(|| finding.path.clone(), |path| pattern::write(&path, Kind::File));
+    entry.insert(key.to_owned(), json!(path));
     for (key, name) in [("user", &finding.user), ("group", &finding.group)] {
         if let Some(name) = name.as_ref().filter(|name| *name != "root") {
             entry.insert(key.to_owned(), json!(name));

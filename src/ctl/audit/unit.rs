@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::manifest::AbsPath;
+
 /// A unit's settings: the values of each key, in their order.
 #[derive(Debug, Default)]
 pub struct Unit {
@@ -24,9 +26,8 @@ pub enum Said {
 impl Unit {
     /// Adds a file of the unit: what is assigned empty starts anew.
     pub fn add(&mut self, text: &str) {
-        let text = text.replace("\\\n", " ");
-        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
-        for (key, value) in lines.filter_map(|line| line.split_once('=')) {
+        let lines = joined(text);
+        for (key, value) in lines.iter().filter_map(|line| line.split_once('=')) {
             let values = self.settings.entry(key.trim().to_owned()).or_default();
             match value.trim() {
                 "" => values.clear(),
@@ -44,7 +45,20 @@ impl Unit {
     /// Tells if a switch is on.
     #[must_use]
     pub fn is(&self, key: &str) -> bool {
-        self.last(key).is_some_and(|value| matches!(value, "1" | "yes" | "y" | "true" | "t" | "on"))
+        let is_on = |value: &str| {
+            matches!(value.to_ascii_lowercase().as_str(), "1" | "yes" | "y" | "true" | "t" | "on")
+        };
+        self.last(key).is_some_and(is_on)
+    }
+
+    /// A value of a key with the unit's name in place of specifiers; none where it depends on the instance.
+    #[must_use]
+    pub fn resolved(&self, key: &str, name: &str) -> Option<String> {
+        specified(self.last(key)?, name)
+    }
+
+    fn values(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.settings.get(key).into_iter().flatten().map(String::as_str)
     }
 
     /// The words of all values of keys that begin so.
@@ -74,21 +88,25 @@ impl Unit {
             ("ConfigurationDirectory", "/etc".to_owned()),
         ];
         for (key, base) in bases {
-            for word in
-                self.settings.get(key).into_iter().flatten().flat_map(|value| value.split_whitespace())
-            {
-                // A name behind a colon is that of a link to it.
-                say(Said::Own, &format!("{base}/{}", word.split(':').next().unwrap_or(word)));
+            for word in self.values(key).flat_map(quoted_words) {
+                // A name behind a colon is that of a link to it. systemd takes none that goes up.
+                let name = word.split(':').next().unwrap_or(&word);
+                if !name.split('/').any(|part| part == "..") {
+                    say(Said::Own, &format!("{base}/{name}"));
+                }
             }
         }
-        for key in ["WorkingDirectory", "ReadWritePaths", "BindPaths", "RequiresMountsFor"] {
-            for word in self.words(key) {
-                let word = unquoted(word).trim_start_matches(['-', '+']);
+        for path in self.values("WorkingDirectory") {
+            say(Said::Uses, path.trim_start_matches('-'));
+        }
+        for key in ["ReadWritePaths", "BindPaths", "RequiresMountsFor"] {
+            for word in self.values(key).flat_map(quoted_words) {
+                let word = word.trim_start_matches(['-', '+']);
                 say(Said::Uses, word.split(':').next().unwrap_or(word));
             }
         }
-        for word in self.words("EnvironmentFile") {
-            say(Said::Reads, unquoted(word).trim_start_matches('-'));
+        for path in self.values("EnvironmentFile") {
+            say(Said::Reads, unquoted(path).trim_start_matches('-'));
         }
         for (_, path) in self.words("LoadCredential").filter_map(|word| unquoted(word).split_once(':')) {
             say(Said::Reads, path);
@@ -96,15 +114,28 @@ impl Unit {
         // The first word of a command is the program.
         let commands = self.settings.iter().filter(|(key, _)| key.starts_with("Exec")).flat_map(|it| it.1);
         let arguments = commands.flat_map(|value| value.split_whitespace().skip(1));
-        for word in arguments.chain(self.environment()) {
+        for word in arguments.chain(self.values("Environment")) {
             paths_in(&directories(word)).for_each(|path| say(Said::Names, path));
         }
         found
     }
+}
 
-    fn environment(&self) -> impl Iterator<Item = &str> {
-        self.settings.get("Environment").into_iter().flatten().map(String::as_str)
+/// The lines of a unit, without comments. One that ends in a backslash goes on in the next; a comment does not, and may stand between.
+fn joined(text: &str) -> Vec<String> {
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for part in text.lines().filter(|part| !part.trim_start().starts_with(['#', ';'])) {
+        let backslashes = part.len() - part.trim_end_matches('\\').len();
+        if backslashes % 2 == 1 {
+            line += &part[..part.len() - 1];
+            line.push(' ');
+        } else {
+            line += part;
+            lines.push(std::mem::take(&mut line).trim().to_owned());
+        }
     }
+    lines.push(line.trim().to_owned());
+    lines
 }
 
 /// A text with the directories of the system's services in place of their specifiers.
@@ -114,14 +145,74 @@ fn directories(text: &str) -> String {
 
 /// A path with the unit's name in place of specifiers; none where one depends on the boot or the instance.
 fn resolve(path: &str, name: &str) -> Option<String> {
+    tidy(&specified(path, name)?)
+}
+
+/// A text with the unit's name in place of specifiers.
+fn specified(text: &str, name: &str) -> Option<String> {
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let (prefix, instance) = stem.split_once('@').unwrap_or((stem, ""));
-    let mut path = path.replace("%%", "\0").replace("%n", name).replace("%N", stem).replace("%p", prefix);
-    path = directories(&path);
+    let mut text = text.replace("%%", "\0").replace("%n", name).replace("%N", stem).replace("%p", prefix);
+    text = directories(&text);
     if !instance.is_empty() {
-        path = path.replace("%i", instance).replace("%I", instance);
+        text = text.replace("%i", instance).replace("%I", instance);
     }
-    (path.starts_with('/') && !path.contains('%')).then(|| path.replace('\0', "%"))
+    (!text.contains('%')).then(|| text.replace('\0', "%"))
+}
+
+/// An absolute path without `.`, `..` and further slashes; none for `/`, and for one that the kernel would not take.
+#[must_use]
+pub fn tidy(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in path.strip_prefix('/')?.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let path = AbsPath::parse(&format!("/{}", parts.join("/"))).ok()?;
+    (!path.is_root()).then(|| path.into())
+}
+
+/// Words as systemd reads them: quotes are around what holds spaces, and around what does not.
+#[must_use]
+pub fn quoted_words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut word, mut quote, mut inside) = (String::new(), None, false);
+    let mut letters = line.trim().chars();
+    while let Some(c) = letters.next() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if matches!(c, '"' | '\'') => (quote, inside) = (Some(c), true),
+            None if c.is_whitespace() => {
+                if inside {
+                    words.push(std::mem::take(&mut word));
+                }
+                inside = false;
+            }
+            _ if c == '\\' => {
+                let rest = letters.as_str();
+                let code = rest.strip_prefix('x').and_then(|rest| rest.get(..2));
+                let byte = code.and_then(|code| u8::from_str_radix(code, 16).ok()).filter(u8::is_ascii);
+                if let Some(byte) = byte {
+                    word.push(byte.into());
+                    letters = rest[3..].chars();
+                } else {
+                    word.extend(letters.next().map(|c| if c == 's' { ' ' } else { c }));
+                }
+                inside = true;
+            }
+            _ => {
+                word.push(c);
+                inside = true;
+            }
+        }
+    }
+    if inside {
+        words.push(word);
+    }
+    words
 }
 
 /// A word without the quotes around it, or in front of it.
@@ -148,6 +239,27 @@ pub fn paths_in(text: &str) -> impl Iterator<Item = &str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn lines_words_and_paths() {
+        let mut unit = Unit::default();
+        unit.add(
+            "# note \\\nStateDirectory=a \"b c\" ../../etc/up\nExecStart=/bin/x \\\n# between\n; and\n  --db /srv/d\r\n\
+             WorkingDirectory=/srv/w x\nReadWritePaths=\"/srv/y z\" /srv//s/../t\\x20u\nDynamicUser=True\nUser=%p-%i\n",
+        );
+        let paths: Vec<_> = unit.paths("svc@.service").into_iter().map(|(_, path)| path).collect();
+        assert_eq!(
+            paths,
+            ["/var/lib/private/a", "/var/lib/private/b c", "/srv/w x", "/srv/y z", "/srv/t u", "/srv/d"]
+        );
+        assert_eq!(unit.resolved("User", "svc@.service"), None);
+        assert_eq!(unit.resolved("User", "svc@one.service").unwrap(), "svc-one");
+        assert_eq!(quoted_words(r#"a\\b "c\"d" '' e\sf"#), ["a\\b", "c\"d", "", "e f"]);
+        assert_eq!(tidy("/a//./b/../c/").unwrap(), "/a/c");
+        for path in ["", "a", "/", "/..", "/a/.."] {
+            assert_eq!(tidy(path), None);
+        }
+    }
 
     #[test]
     fn what_a_unit_says() {
