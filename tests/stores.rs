@@ -20,6 +20,7 @@ tests![
     a_subvolume: Disk,
     a_device_that_is_mounted_already: Disk,
     a_store_on_another_disk: Disk,
+    a_device_within_another_store: Disk,
     a_directory_that_is_no_mount_is_no_store: Disk,
     two_stores_in_any_order: Disk,
     two_stores_in_layers: Disk,
@@ -241,6 +242,50 @@ fn a_store_on_another_disk() {
     machine.build().ok();
     assert_eq!(machine.mount_at("/srv").unwrap().root, Path::new("/srv"));
     assert_eq!(machine.mount_at("/srv/inner").unwrap().root, Path::new("/state/deep/srv/inner"));
+}
+
+/// The disk of an inner store is mounted, though the outer store's disk is at its path already.
+fn a_device_within_another_store() {
+    let (outer, inner) = (Disk::new(Fs::Ext4, 8), Disk::new(Fs::Ext4, 8));
+    let machine = diskless();
+    let stores = json!([
+        { "path": "/persist", "device": outer.device },
+        { "path": "/persist/media", "device": inner.device },
+    ]);
+    let entries = json!([
+        { "directory": "/srv", "store": "/persist" },
+        { "directory": "/films", "store": "/persist/media" },
+    ]);
+    machine.manifest(&manifest(stores, entries));
+    for mounted in [false, true] {
+        if mounted {
+            outer.mount(machine.at("/persist"));
+            assert!(machine.at("/persist/media").is_dir());
+            let output = machine.run(&["--check"]).expect(1);
+            assert!(
+                output.stdout.contains("/persist/media: PROBLEM: nothing is mounted there"),
+                "{output:?}"
+            );
+        }
+        machine.build().ok();
+        let expected = [
+            ("/persist", "/", &outer),
+            ("/persist/media", "/", &inner),
+            ("/srv", "/srv", &outer),
+            ("/films", "/films", &inner),
+        ];
+        for (path, root, disk) in expected {
+            let mount = machine.mount_at(path).unwrap();
+            assert_eq!((mount.root.as_path(), Path::new(&mount.source)), (Path::new(root), &*disk.device));
+        }
+        machine.run(&["--check"]).ok();
+        let built = mounts();
+        machine.build().ok();
+        assert_eq!(mounts(), built);
+        machine.power_off();
+        outer.umount();
+        inner.umount();
+    }
 }
 
 fn a_directory_that_is_no_mount_is_no_store() {

@@ -10,7 +10,7 @@ use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
 use crate::mount::judge;
 use crate::mount::root::{Sysroot, is_volatile};
-use crate::mount::store::Opened;
+use crate::mount::store::{Opened, is_unmounted};
 use crate::plan::{Need, Plan};
 use crate::runtime::report::{Finding, Report};
 use crate::sys::capacity::{self, Capacity};
@@ -183,8 +183,10 @@ fn find(store: &Store, sysroot: &Sysroot) -> Result<OwnedFd, String> {
     let expected = hint(store, sysroot);
     let found = walk::open_below(sysroot.fd.as_fd(), &store.path, flags, Mounts::Enter);
     let fd = found.map_err(|_| format!("it is not there{expected}"))?;
-    let on_root = walk::mount_id(fd.as_fd()) == walk::mount_id(sysroot.fd.as_fd());
-    if on_root {
+    let unmounted = walk::mount_id(sysroot.fd.as_fd())
+        .map_err(describe)
+        .and_then(|root| is_unmounted(store, fd.as_fd(), root).map_err(|problem| problem.to_string()))?;
+    if unmounted {
         return Err(format!("nothing is mounted there{expected}"));
     }
     match is_volatile(fd.as_fd()) {

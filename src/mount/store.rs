@@ -77,7 +77,7 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
             Err(errno) => return Err(walk::explain(dir.as_fd(), path.as_str(), errno, "a directory")),
         };
     }
-    if on_root(&dir)? {
+    if is_unmounted(store, dir.as_fd(), root_mount)? {
         let Some(device) = &store.device else { return Err(not_mounted(store, sysroot)) };
         dir = mount(store, device, tree, &dir)?;
     }
@@ -98,6 +98,16 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
 pub fn is_on(dir: BorrowedFd<'_>, root_mount: u64) -> Result<bool> {
     let id = walk::mount_id(dir).map_err(|errno| Problem::os("cannot ask for its mount id", errno))?;
     Ok(id == root_mount)
+}
+
+/// True if the disk of a store is not mounted at its directory: that is only a path on the root, or, where the store has a `device` of its
+/// own, on another disk.
+pub fn is_unmounted(store: &Store, dir: BorrowedFd<'_>, root_mount: u64) -> Result<bool> {
+    if is_on(dir, root_mount)? {
+        return Ok(true);
+    }
+    let stat = walk::stat(dir).map_err(|errno| Problem::os("cannot look at it", errno))?;
+    Ok(store.device.is_some() && !stat.is_mount_root())
 }
 
 fn not_mounted(store: &Store, sysroot: &Sysroot) -> Problem {

@@ -133,6 +133,10 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
                 "{away}; if it is meant to be on the disk of the root: `mount --bind {word} {word}`"
             )));
     }
+    if place.is_none() && store::is_unmounted(store, base.as_fd(), root)? {
+        let what = format!("nothing is mounted at {shown}, which is only a path on another disk");
+        return Err(Problem::new(what).remedy(away));
+    }
     if is_volatile(base.as_fd())? {
         return Err(Problem::new(format!("{shown} is in memory, and gone after a reboot")).remedy(away));
     }
