@@ -141,6 +141,9 @@ fn other_mounts_come_along() {
     fs::create_dir(machine.at("/boot/efi")).unwrap();
     fs::write(machine.at("/boot/kernel"), "kernel").unwrap();
     tmpfs(machine.at("/boot/efi"), "mode=0700,nr_inodes=77");
+    // A third level: its parent is neither a mount that moves by itself nor private.
+    fs::create_dir(machine.at("/boot/efi/EFI")).unwrap();
+    tmpfs(machine.at("/boot/efi/EFI"), "nr_inodes=78");
     tmpfs(machine.at("/boot"), "size=1M");
     sh_on("umount", &[&machine.at("/boot")]);
     fs::create_dir(machine.at("/etc")).unwrap();

@@ -97,6 +97,12 @@ impl Kernel {
         attr.propagation = MS_PRIVATE.into();
         // Flags are set on the clone alone: mounts below keep their own.
         raw::mount_setattr(tree.as_fd(), false, &attr)?;
+        if submounts {
+            // Shared, they would be unmounted with what they were cloned from.
+            let private =
+                MountAttr { attr_set: 0, attr_clr: 0, propagation: MS_PRIVATE.into(), userns_fd: 0 };
+            raw::mount_setattr(tree.as_fd(), true, &private)?;
+        }
         Ok(tree)
     }
 
