@@ -16,6 +16,7 @@ tests![
     mounts_on_the_old_root_come_along: Disk,
     the_way_back: Disk,
     without_a_root_there_is_nothing_to_convert: Disk,
+    the_store_must_not_be_covered: Disk,
 ];
 
 fn manifest() -> Value {
@@ -161,4 +162,25 @@ fn without_a_root_there_is_nothing_to_convert() {
     let before = mounts();
     machine.build().expect(1).says(&["root: ", "nothing is mounted at", "to convert", "sysroot.mount"]);
     assert_eq!(mounts(), before);
+}
+
+/// The run must not take another disk for the store that the root is to become.
+fn the_store_must_not_be_covered() {
+    for (path, store) in [("/persist", "/persist"), ("/mnt", "/mnt/old/root")] {
+        let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), (path, Disk::new(Fs::Ext4, 8))];
+        let machine = Machine::with_stores(Root::Disk, disks);
+        install(&machine.home().join("sysroot"));
+        let mut manifest = manifest();
+        manifest["root"]["convert"] = json!(store);
+        manifest["stores"][0]["path"] = json!(store);
+        machine.manifest(&manifest);
+        let place = machine.at(path);
+        let words = ["is mounted at", place.to_str().unwrap(), "would cover the store", store, "`convert`"];
+        let before = (mounts(), Snapshot::of(&machine.at("")));
+        let check = machine.run(&["--check"]).expect(1).stdout;
+        machine.build().expect(1).says(&words).says(&["root: "]);
+        assert!(words.iter().all(|word| check.contains(word)), "{check}");
+        assert_eq!((mounts(), Snapshot::of(&machine.at(""))), before);
+        machine.power_off();
+    }
 }

@@ -9,7 +9,7 @@ use crate::manifest::device::device_path;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
 use crate::mount::judge;
-use crate::mount::root::{Sysroot, is_volatile};
+use crate::mount::root::{self, Sysroot, is_volatile};
 use crate::mount::store::{Opened, is_unmounted};
 use crate::plan::{Need, Plan};
 use crate::runtime::report::{Finding, Report};
@@ -96,7 +96,10 @@ pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
         root.findings.extend(judge::writable(sysroot.fd.as_fd(), &sysroot.path));
     }
     if !as_wanted {
-        problem.clone_into(&mut root.problem);
+        let convert =
+            plan.root.and_then(|root| root.convert.as_ref()).filter(|_| mounted || sysroot.is_live());
+        let covered = convert.and_then(|store| root::must_be_uncovered(store, sysroot).err());
+        root.problem = covered.map_or_else(|| problem.to_owned(), |covered| covered.to_string());
     }
     root
 }

@@ -146,6 +146,9 @@ fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
 }
 
 fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
+    if let Some(store) = &root.convert {
+        must_be_uncovered(store, sysroot).map_err(|problem| problem.at("root"))?;
+    }
     let mut options = options::part(&root.options);
     let mode = format!("{:o}", root.mode);
     let fixed =
@@ -382,6 +385,19 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
         Ok((path, fd))
     };
     paths.into_iter().map(open).collect()
+}
+
+/// Refuses to make the root a store at a path where something else is mounted already, or above it: that would cover the store.
+pub fn must_be_uncovered(store: &AbsPath, sysroot: &Sysroot) -> Result<()> {
+    let Some((path, fd)) = mounts_below(sysroot)?.into_iter().find(|(path, _)| store.is_in(path)) else {
+        return Ok(());
+    };
+    let (place, mount) = (sysroot.path.join(&path), mountinfo::of(fd.as_fd())?);
+    Err(Problem::new(format!(
+        "{} is mounted at {place}, and would cover the store {store} that the root becomes",
+        mount.shown()
+    ))
+    .remedy("convert the root to another path, or leave `convert` out if that is the store"))
 }
 
 /// A run that was stopped right after it had put a new root beneath the old one left only the last step to do.
