@@ -30,6 +30,8 @@ pub use path::AbsPath;
 pub struct Manifest {
     /// The root to build; none where it is mounted already.
     pub root: Option<Root>,
+    /// Roots of earlier boots that are kept; none where they are not.
+    pub old_roots: Option<OldRoots>,
     /// Stores of persistent data, in path order.
     pub stores: Vec<Store>,
     /// Directories that are no entries, but whose owner and mode are known (homes, mostly), in path order.
@@ -40,9 +42,11 @@ pub struct Manifest {
     pub ids: Ids,
 }
 
-/// A tmpfs root.
+/// A root that is made at every boot: a tmpfs, or a directory of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
+    /// The store on which it is a fresh directory; none for a tmpfs.
+    pub on: Option<AbsPath>,
     /// New path of the file system that is mounted at the sysroot: conversion of an existing installation in place.
     pub convert: Option<AbsPath>,
     /// tmpfs(5)'s `size`: bytes, with a suffix k, m, g or %.
@@ -53,6 +57,31 @@ pub struct Root {
     pub inodes: Option<String>,
     /// Further mount options, of tmpfs or of the VFS.
     pub options: Vec<String>,
+}
+
+/// Limits of the roots of earlier boots, which lie on a store. The oldest go first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldRoots {
+    /// Which of [`Manifest::stores`] holds them.
+    pub store: u16,
+    /// Number of them.
+    pub boots: u32,
+    /// Age in days.
+    pub days: u32,
+    /// Size of all together in bytes.
+    pub size: u64,
+    /// Most bytes that a shutdown saves of a tmpfs root.
+    pub save_size: u64,
+    /// Most seconds that a shutdown takes to save a tmpfs root.
+    pub save_seconds: u32,
+}
+
+impl OldRoots {
+    /// The limits that the manifest does not give.
+    #[must_use]
+    pub fn new(store: u16) -> Self {
+        Self { store, boots: 10, days: 30, size: 10 << 30, save_size: 1 << 30, save_seconds: 60 }
+    }
 }
 
 /// A place on a real disk that holds what persists.

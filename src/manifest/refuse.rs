@@ -16,6 +16,8 @@ pub enum Place {
     Manifest,
     /// The root.
     Root,
+    /// Limits of old roots.
+    OldRoots,
     /// The tables of ids.
     Ids,
     /// A store, by its index.
@@ -43,6 +45,7 @@ pub fn place(manifest: &Manifest, place: Place) -> String {
     match place {
         Place::Manifest => String::new(),
         Place::Root => "root".to_owned(),
+        Place::OldRoots => "old_roots".to_owned(),
         Place::Ids => "ids".to_owned(),
         Place::Store(index) => format!("stores[{index}] {}", manifest.stores[index].path),
         Place::Parent(index) => format!("parents[{index}] {}", manifest.parents[index].path),
@@ -62,6 +65,7 @@ pub fn problems(manifest: &Manifest, name: &dyn Fn(Place) -> String) -> Vec<Prob
         return findings.problems;
     }
     findings.root();
+    findings.old_roots();
     findings.stores();
     findings.parents();
     findings.ids();
@@ -100,19 +104,49 @@ impl Findings<'_> {
         let manifest = self.manifest;
         let Some(root) = &manifest.root else { return };
         self.add(Place::Root, values::root(root));
-        let Some(convert) = &root.convert else { return };
-        match manifest.stores.iter().position(|store| store.path == *convert) {
-            None => self.say(
-                Place::Root,
-                format!("`convert`: {convert} is no store"),
-                "add it to `stores`: what is mounted as the root becomes that store",
+        for (key, path) in [("on", &root.on), ("convert", &root.convert)] {
+            let Some(path) = path else { continue };
+            match manifest.stores.iter().position(|store| store.path == *path) {
+                None => self.say(
+                    Place::Root,
+                    format!("`{key}`: {path} is no store"),
+                    match key {
+                        "on" => "add it to `stores`: the root is a fresh directory on it",
+                        _ => "add it to `stores`: what is mounted as the root becomes that store",
+                    },
+                ),
+                Some(index) if key == "convert" && manifest.stores[index].device.is_some() => self.say(
+                    Place::Store(index),
+                    "it has a `device`, but `root.convert` says that what is mounted as the root becomes this store",
+                    "leave out one of the two",
+                ),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn old_roots(&mut self) {
+        let manifest = self.manifest;
+        let Some(old) = &manifest.old_roots else { return };
+        let on = manifest.root.as_ref().and_then(|root| root.on.as_ref());
+        match (manifest.stores.get(usize::from(old.store)), on) {
+            (None, _) => {
+                self.say(Place::OldRoots, "there is no store to hold them", "name one in `stores`");
+            }
+            (Some(store), Some(on)) if store.path != *on => self.say(
+                Place::OldRoots,
+                format!("`store`: it is {}, but the root is made on {on}, and stays there", store.path),
+                format!("leave `store` out, or name {on}"),
             ),
-            Some(index) if manifest.stores[index].device.is_some() => self.say(
-                Place::Store(index),
-                "it has a `device`, but `root.convert` says that what is mounted as the root becomes this store",
-                "leave out one of the two",
+            (Some(store), _) if store.options.iter().any(|option| option == "ro") => self.say(
+                Place::OldRoots,
+                format!("{} has the option ro, so nothing can be kept there", store.path),
+                "name another store, or leave the option out",
             ),
-            Some(_) => {}
+            _ => {}
+        }
+        if [old.boots, old.days, old.save_seconds].contains(&0) || old.size == 0 || old.save_size == 0 {
+            self.say(Place::OldRoots, "a limit of 0 keeps nothing", "leave `old_roots` out");
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{AbsPath, Entry, Id, Kind, Manifest, Method, Missing, Owner, Parent, Phase, Root, Store};
-use super::{mode, pattern, text::VERSION};
+use super::{
+    AbsPath, Entry, Id, Kind, Manifest, Method, Missing, OldRoots, Owner, Parent, Phase, Root, Store,
+};
+use super::{mode, pattern, text::SUFFIXES, text::VERSION};
 use crate::text::json::Value;
 
 /// The manifest in its text form, with a line for every entry.
@@ -12,6 +14,7 @@ pub fn show(manifest: &Manifest) -> String {
     let mut object = Object::default();
     object.put("version", Some(Value::Number(VERSION.into())));
     object.put("root", manifest.root.as_ref().map(root));
+    object.put("old_roots", manifest.old_roots.as_ref().map(|it| old_roots(it, manifest)));
     object.list("stores", manifest.stores.iter().map(store));
     object.list("parents", manifest.parents.iter().map(parent));
     object.list("entries", manifest.entries.iter().map(|it| entry(it, manifest)));
@@ -25,11 +28,25 @@ pub fn show(manifest: &Manifest) -> String {
 
 fn root(root: &Root) -> Value {
     let mut object = Object::default();
+    object.text("on", root.on.as_ref().map(AbsPath::as_str));
     object.text("convert", root.convert.as_ref().map(AbsPath::as_str));
     object.text("size", root.size.as_deref());
     object.mode(Some(root.mode).filter(|mode| *mode != 0o755));
     object.text("inodes", root.inodes.as_deref());
     object.list("options", root.options.iter().map(|option| Value::Text(option.clone())));
+    Value::Object(object.0)
+}
+
+fn old_roots(old: &OldRoots, manifest: &Manifest) -> Value {
+    let usual = OldRoots::new(old.store);
+    let mut object = Object::default();
+    let store = manifest.stores.get(usize::from(old.store));
+    object.text("store", store.filter(|_| manifest.stores.len() > 1).map(|store| store.path.as_str()));
+    object.count("boots", old.boots, usual.boots);
+    object.count("days", old.days, usual.days);
+    object.bytes("size", old.size, usual.size);
+    object.bytes("save_size", old.save_size, usual.save_size);
+    object.count("save_seconds", old.save_seconds, usual.save_seconds);
     Value::Object(object.0)
 }
 
@@ -93,6 +110,24 @@ impl Object {
 
     fn flag(&mut self, key: &str, flag: bool, default: bool) {
         self.put(key, (flag != default).then_some(Value::Flag(flag)));
+    }
+
+    fn count(&mut self, key: &str, count: u32, default: u32) {
+        self.put(key, (count != default).then(|| Value::Number(count.into())));
+    }
+
+    /// A number of bytes, with the largest suffix that leaves a whole number.
+    fn bytes(&mut self, key: &str, bytes: u64, default: u64) {
+        let mut text = (bytes, None);
+        for suffix in SUFFIXES {
+            if text.0 % 1024 == 0 && text.0 > 0 {
+                text = (text.0 / 1024, Some(suffix.to_ascii_uppercase()));
+            } else {
+                break;
+            }
+        }
+        let text = format!("{}{}", text.0, text.1.map(String::from).unwrap_or_default());
+        self.text(key, Some(text.as_str()).filter(|_| bytes != default));
     }
 
     fn list(&mut self, key: &str, values: impl Iterator<Item = Value>) {

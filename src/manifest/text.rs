@@ -6,11 +6,13 @@
 mod fields;
 mod layout;
 
+pub use self::fields::SUFFIXES;
 use self::fields::{Fields, path, text};
 use self::layout::Layout;
 use super::refuse::{self, Place};
 use super::{
-    AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, Owner, Parent, Phase, Root, Store,
+    AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, OldRoots, Owner, Parent, Phase, Root,
+    Store,
 };
 use super::{mode, pattern};
 use crate::text::escape;
@@ -69,6 +71,7 @@ impl Places {
         match place {
             Place::Manifest => String::new(),
             Place::Root => "root".to_owned(),
+            Place::OldRoots => "old_roots".to_owned(),
             Place::Ids => "ids".to_owned(),
             Place::Store(index) => self.stores[index].clone(),
             Place::Parent(index) => self.parents[index].clone(),
@@ -92,6 +95,7 @@ fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Option<L
         return None;
     }
     let root = fields.object("root", "root.", |root| Root {
+        on: root.read("on", path),
         convert: root.read("convert", path),
         size: root.read("size", owned),
         mode: root.read("mode", |value| mode::parse(text(value)?, true)).unwrap_or(0o755),
@@ -108,6 +112,10 @@ fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Option<L
     }
     stores.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
     let (stores, store_places): (Vec<_>, _) = stores.into_iter().unzip();
+
+    let on = root.as_ref().and_then(|root| root.on.as_ref());
+    let old_roots =
+        fields.object("old_roots", "old_roots.", |fields| old_roots(fields, on, &stores, complete));
 
     let mut parents = fields.items("parents", &["directory"], |parent| {
         let path = parent.need("directory", path);
@@ -131,7 +139,14 @@ fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Option<L
     layout::phases(layout.as_ref(), entries.iter_mut().map(|((entry, said), _)| (entry, *said)));
     let (entries, entry_places) = entries.into_iter().map(|((entry, _), place)| (entry, place)).unzip();
     Some((
-        Manifest { root, stores, parents, entries, ids: ids.unwrap_or_default() },
+        Manifest {
+            root,
+            old_roots: old_roots.flatten(),
+            stores,
+            parents,
+            entries,
+            ids: ids.unwrap_or_default(),
+        },
         layout,
         Places { stores: store_places, parents: parent_places, entries: entry_places },
     ))
@@ -145,6 +160,31 @@ fn store(fields: &mut Fields<'_, '_>) -> Option<Store> {
     let fstype = fields.read("fstype", owned).filter(|fstype| fstype != "auto");
     let options = fields.texts("options");
     Some(Store { path: path?, required, device, fstype, options })
+}
+
+/// Limits of old roots. They lie on the store of the root, where that is a directory of one.
+fn old_roots(
+    fields: &mut Fields<'_, '_>,
+    on: Option<&AbsPath>,
+    stores: &[Store],
+    complete: bool,
+) -> Option<OldRoots> {
+    let index = |path: &AbsPath| stores.iter().position(|store| store.path == *path);
+    let store = match on.and_then(index).filter(|_| !fields.has("store")) {
+        Some(index) => u16::try_from(index).ok(),
+        None => store_of(fields, stores, complete),
+    };
+    let (boots, days, size) = (fields.count("boots"), fields.count("days"), fields.bytes("size"));
+    let (save_size, save_seconds) = (fields.bytes("save_size"), fields.count("save_seconds"));
+    let usual = OldRoots::new(store?);
+    Some(OldRoots {
+        boots: boots.unwrap_or(usual.boots),
+        days: days.unwrap_or(usual.days),
+        size: size.unwrap_or(usual.size),
+        save_size: save_size.unwrap_or(usual.save_size),
+        save_seconds: save_seconds.unwrap_or(usual.save_seconds),
+        ..usual
+    })
 }
 
 /// An entry and the phase that it names, unless it is left open what it is or where it belongs.
@@ -209,7 +249,7 @@ fn store_of(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Op
             let index = stores.iter().position(|store| store.path == path);
             if index.is_none() && complete {
                 fields.wrong(
-                    format!("`store`: there is no store {path}"),
+                    format!("{}: there is no store {path}", fields.key("store")),
                     &format!("the stores are {}", list(stores)),
                 );
             }
@@ -218,8 +258,8 @@ fn store_of(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Op
         // That there is no store is said once, and not here.
         (None, [] | [_]) if complete && !fields.has("store") => 0,
         (None, [_, _, ..]) if !fields.has("store") => {
-            fields
-                .wrong("`store` is missing, and there are several", &format!("name one of {}", list(stores)));
+            let what = format!("{} is missing, and there are several", fields.key("store"));
+            fields.wrong(what, &format!("name one of {}", list(stores)));
             return None;
         }
         _ => return None,

@@ -12,12 +12,15 @@ const SCHEMA: &str = include_str!("../../docs/manifest.schema.json");
 const PAGE: &str = include_str!("../../docs/manifest.5");
 
 /// Manifests that are accepted: between them they have every key, and whatever is close to being refused.
-pub const ACCEPTED: [&str; 19] = [
+pub const ACCEPTED: [&str; 21] = [
     r#"{ "version": 1 }"#,
     include_str!("../golden/v1.json"),
     r#"{ "version": 1, "root": null, "stores": null, "parents": null, "entries": null, "ids": null, "layout": null }"#,
     r#"{ "version": 1, "root": {}, "stores": [], "parents": [], "entries": [], "ids": {} }"#,
     r#"{ "version": 1, "root": { "convert": "/nix/persist", "size": "50%", "mode": "u=rwx,go=rx", "inodes": "0", "options": ["huge=within_size", "noexec,noatime", "mpol=default"] } }"#,
+    r#"{ "version": 1, "root": { "on": "/p", "mode": "0711", "options": ["nosuid,noatime"] }, "stores": [{ "path": "/p" }, { "path": "/q" }],
+        "old_roots": { "boots": 1, "days": 4294967295, "size": "1T", "save_size": "1", "save_seconds": 1 } }"#,
+    r#"{ "version": 1, "root": { "on": "/p", "convert": "/p" }, "old_roots": { "store": "/p", "boots": null, "size": "1023k" } }"#,
     r#"{ "version": 1, "root": { "size": "1048576", "inodes": "1000k" } }"#,
     r#"{ "version": 1, "root": { "size": "150%", "mode": null } }"#,
     r#"{ "version": 1, "stores": [{ "path": "/p", "device": "PARTLABEL=my disk", "fstype": "fuse.x-y_z", "options": ["subvol=/a b", "compress=zstd:1,noatime"], "required": false, "from": "" }] }"#,
@@ -38,9 +41,14 @@ pub const ACCEPTED: [&str; 19] = [
 ];
 
 /// The parts of a manifest: what the man page calls them, where the schema has them, and text with an unknown key there.
-const PARTS: [(&str, &str, &str); 9] = [
+const PARTS: [(&str, &str, &str); 10] = [
     ("The manifest", "", r#"{ "version": 1, "?": 1 }"#),
     ("root", "/$defs/root", r#"{ "version": 1, "root": { "?": 1 } }"#),
+    (
+        "old_roots",
+        "/$defs/old_roots",
+        r#"{ "version": 1, "stores": [{ "path": "/p" }], "old_roots": { "?": 1 } }"#,
+    ),
     ("stores", "/$defs/store", r#"{ "version": 1, "stores": [{ "path": "/p", "?": 1 }] }"#),
     ("parents", "/$defs/parent", r#"{ "version": 1, "parents": [{ "directory": "/a", "?": 1 }] }"#),
     (

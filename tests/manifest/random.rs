@@ -102,6 +102,13 @@ prop_compose! {
             ("inodes", word(&["1M", "0"]).boxed()),
             ("options", word(&["noexec", "huge=always"]).prop_map(|word| json!([word])).boxed()),
         ])),
+        old in option::of(object(vec![
+            ("boots", (1..9_u32).prop_map(Value::from).boxed()),
+            ("days", (1..u32::MAX).prop_map(Value::from).boxed()),
+            ("size", word(&["10G", "1025", "3M", "2t"]).boxed()),
+            ("save_size", word(&["1k", "1G"]).boxed()),
+            ("save_seconds", (1..90_u32).prop_map(Value::from).boxed()),
+        ])),
         users in btree_map("[a-z][a-z0-9]{0,8}", 1..u32::MAX, 0..4),
         required in any::<bool>(),
     ) -> Value {
@@ -134,6 +141,7 @@ prop_compose! {
         json!({
             "version": 1,
             "root": root,
+            "old_roots": old.map(|mut old| { old.insert("store".into(), "/q".into()); old }),
             "stores": [{ "path": "/q", "required": required }, { "path": "/p" }],
             "parents": table.into_values().rev().collect::<Vec<_>>(),
             "entries": list.into_iter().rev().collect::<Vec<_>>(),

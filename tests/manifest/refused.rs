@@ -1,6 +1,6 @@
 //! Everything that is refused, with the words it is refused in.
 
-use imp_mount::manifest::{AbsPath, BindOptions, Kind, Manifest, Missing, text, wire};
+use imp_mount::manifest::{AbsPath, BindOptions, Kind, Manifest, Missing, OldRoots, text, wire};
 use imp_mount::text::problem::Problem;
 
 use crate::manifest;
@@ -51,7 +51,7 @@ type Break = fn(&mut Manifest);
 
 #[test]
 fn what_no_text_can_say_is_refused_in_the_binary_form() {
-    let breaks: [(Break, &str); 9] = [
+    let breaks: [(Break, &str); 11] = [
         (
             |it| it.entries.reverse(),
             "it is not in path order, so it was not compiled; write it with `impctl compile`",
@@ -83,6 +83,14 @@ fn what_no_text_can_say_is_refused_in_the_binary_form() {
         (
             |it| it.root.as_mut().unwrap().convert = Some(it.entries[0].target.clone()),
             "root: `convert`: /a is no store; add it to `stores`: what is mounted as the root becomes that store",
+        ),
+        (
+            |it| it.old_roots = Some(OldRoots::new(7)),
+            "old_roots: there is no store to hold them; name one in `stores`",
+        ),
+        (
+            |it| it.old_roots = Some(OldRoots { boots: 0, ..OldRoots::new(0) }),
+            "old_roots: a limit of 0 keeps nothing; leave `old_roots` out",
         ),
         (|it| it.stores.clear(), "there are entries, but no store to hold them; name one in `stores`"),
     ];

@@ -51,6 +51,9 @@ fn problem(what: impl Into<String>, remedy: &str) -> Problem {
 
 /// Errors in a root.
 pub fn root(root: &Root) -> Vec<Problem> {
+    if let Some(on) = &root.on {
+        return root_on(root, on);
+    }
     let mut problems = Vec::new();
     if let Some(size) = &root.size {
         let shown = escape::name(size);
@@ -105,6 +108,28 @@ pub fn root(root: &Root) -> Vec<Problem> {
     problems
 }
 
+/// Errors in a root that is a directory of a store.
+fn root_on(root: &Root, on: &AbsPath) -> Vec<Problem> {
+    let mut problems = Vec::from_iter(bits("", root.mode));
+    for (key, value) in [("size", &root.size), ("inodes", &root.inodes)] {
+        if value.is_some() {
+            let what = format!("`{key}` is for a root in memory, and this one is on {on}");
+            problems.push(problem(what, "leave it out: the root has the space that its store has"));
+        }
+    }
+    for (name, _) in part(&root.options).filesystem {
+        problems.push(match name {
+            "ro" => problem("`options`: ro would leave nothing to build the root in", "leave it out"),
+            _ => problem(
+                format!("`options`: `{}` is no option of a bind mount", escape::name(name)),
+                "give options of the file system to the store",
+            ),
+        });
+    }
+    problems.extend(long_options(&root.options));
+    problems
+}
+
 fn digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -145,7 +170,7 @@ pub fn store(store: &Store) -> Vec<Problem> {
         }
     } else if store.fstype.is_some() || !store.options.is_empty() {
         problems.push(problem(
-            "`fstype` and `options` have no effect without a `device`: somebody else mounts the store",
+            "`fstype` and `options` have no effect without a `device`, as the store is mounted before",
             "leave them out, or name the device",
         ));
     }

@@ -79,6 +79,11 @@ impl<'v, 'p> Fields<'v, 'p> {
         self.members.iter().any(|(name, value)| name == key && *value != Value::Null)
     }
 
+    /// A key as messages name it.
+    pub fn key(&self, key: &str) -> String {
+        format!("`{}{key}`", self.prefix)
+    }
+
     /// Notes what is wrong with the object as a whole.
     pub fn wrong(&mut self, what: impl Into<String>, remedy: &str) {
         self.problems.push(Problem::new(what).at(self.at.as_str()).remedy(remedy));
@@ -134,6 +139,27 @@ impl<'v, 'p> Fields<'v, 'p> {
             let word = text(value)?;
             all.into_iter().find(|it| name(*it) == word).ok_or_else(|| {
                 format!("there is no `{}`, only {}", escape::name(word), all.map(name).join(", "))
+            })
+        })
+    }
+
+    /// A key with a whole number from 1 on.
+    pub fn count(&mut self, key: &'static str) -> Option<u32> {
+        self.read(key, |value| {
+            let Value::Number(number) = value else { return Err(format!("must be a number, not {value}")) };
+            let count =
+                number.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|count| *count > 0);
+            count.ok_or_else(|| format!("{number} is no whole number from 1 to 4294967295"))
+        })
+    }
+
+    /// A key with a number of bytes.
+    pub fn bytes(&mut self, key: &'static str) -> Option<u64> {
+        self.read(key, |value| {
+            let text = text(value)?;
+            bytes(text).ok_or_else(|| {
+                let shown = escape::name(text);
+                format!("`{shown}` is no size: write a number of bytes from 1 on, with k, m, g or t after it, such as 10G")
             })
         })
     }
@@ -239,6 +265,19 @@ fn member<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
     let Value::Object(members) = value else { return None };
     let value = members.iter().find(|(name, _)| name == key).map(|(_, value)| value)?;
     text(value).ok().filter(|text| !text.is_empty())
+}
+
+/// Suffixes of sizes, each 1024 times the one before.
+pub const SUFFIXES: [char; 4] = ['k', 'm', 'g', 't'];
+
+/// A number of bytes above 0, with a suffix of [`SUFFIXES`] or without.
+fn bytes(text: &str) -> Option<u64> {
+    let suffix = text.chars().last()?.to_ascii_lowercase();
+    let power = SUFFIXES.iter().position(|it| *it == suffix).map_or(0, |position| position + 1);
+    let digits = if power > 0 { &text[..text.len() - 1] } else { text };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.parse::<u64>().ok().filter(|number| is_number && *number > 0)?;
+    number.checked_mul(1 << (10 * power))
 }
 
 /// A text, and nothing else.
