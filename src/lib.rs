@@ -12,6 +12,7 @@ pub mod logging;
 pub mod manifest;
 pub mod mount;
 pub mod plan;
+pub mod roots;
 pub mod runtime;
 pub mod sys;
 pub mod text;

@@ -8,6 +8,7 @@ pub mod mount_api;
 pub mod mountinfo;
 pub mod privilege;
 pub mod raw;
+pub mod subvolume;
 pub mod unnamed;
 pub mod walk;
 

@@ -166,6 +166,28 @@ pub fn ignore_lease_breaks() {
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
 }
 
+/// Makes an empty btrfs subvolume of this name in a directory.
+pub fn btrfs_create_subvolume(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    const BTRFS_IOC_SUBVOL_CREATE: libc::Ioctl = 0x5000_940E_u32 as libc::Ioctl;
+    btrfs_by_name(dir, name, BTRFS_IOC_SUBVOL_CREATE)
+}
+
+/// Removes the btrfs subvolume of this name in a directory.
+pub fn btrfs_destroy_subvolume(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    const BTRFS_IOC_SNAP_DESTROY: libc::Ioctl = 0x5000_940F_u32 as libc::Ioctl;
+    btrfs_by_name(dir, name, BTRFS_IOC_SNAP_DESTROY)
+}
+
+/// An ioctl of btrfs that takes a `struct btrfs_ioctl_vol_args` of <linux/btrfs.h>: an unused 64-bit number, and a name.
+fn btrfs_by_name(dir: BorrowedFd<'_>, name: &[u8], request: libc::Ioctl) -> Result<()> {
+    let mut arguments = [0_u8; 4096];
+    // A NUL byte is left at the end.
+    let place = arguments[8..4095].get_mut(..name.len()).ok_or(Errno::NAMETOOLONG)?;
+    place.copy_from_slice(name);
+    // SAFETY: the kernel reads as many bytes as the array has, without regard to alignment, and writes none of them.
+    check(unsafe { libc::ioctl(dir.as_raw_fd(), request, arguments.as_ptr()) }.into()).map(drop)
+}
+
 fn check(result: libc::c_long) -> Result<libc::c_long> {
     if result >= 0 {
         return Ok(result);

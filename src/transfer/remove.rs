@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::Name;
 use crate::sys::attributes;
+use crate::sys::subvolume;
 use crate::sys::walk::{self, Identity, Mounts};
 
 /// Directories that are kept open on the way down; those above are opened again by `..`.
@@ -21,10 +22,11 @@ struct Level {
     names: Vec<CString>,
 }
 
-/// Removes a file, or a directory with everything in it, immutable files among it. A mount below it is EBUSY or EXDEV. A name that is not there is no error.
+/// Removes a file, or a directory with everything in it, immutable files and btrfs subvolumes among it. A mount below it is EBUSY or EXDEV. A name that is not there is no error.
 pub fn remove(name: Name<'_>) -> Result<(), Errno> {
     match unlink(name.0, name.1, AtFlags::empty()) {
-        Err(Errno::ISDIR) => tree(name),
+        Err(Errno::ISDIR) if !subvolume::remove(name.0, name.1)? => tree(name),
+        Err(Errno::ISDIR) => Ok(()),
         result => result,
     }
 }
@@ -43,6 +45,7 @@ fn tree((dir, name): Name<'_>) -> Result<(), Errno> {
         let fd = level.fd.as_ref().ok_or(Errno::STALE)?;
         if let Some(name) = level.names.pop() {
             match unlink(fd.as_fd(), &name, AtFlags::empty()) {
+                Err(Errno::ISDIR) if subvolume::remove(fd.as_fd(), &name)? => {}
                 Err(Errno::ISDIR) => {
                     let below = enter(fd.as_fd(), name)?;
                     levels.push(below);

@@ -1,4 +1,4 @@
-//! Root-only directories on a store, in which copies are made before they are renamed into place: STORE/.imp-mount/staging.
+//! STORE/.imp-mount, which only root can enter, and its part `staging`, in which copies are made before they are renamed into place.
 //!
 //! rename(2) does not leave a btrfs subvolume: a subvolume nested in the store gets a staging directory of its own.
 
@@ -25,7 +25,7 @@ pub const NEW: &CStr = c"new";
 /// Starts the names of copies of trees.
 const KEY: &str = "tree-";
 /// The part of it that holds unfinished copies.
-const STAGING: &str = "staging";
+pub const STAGING: &str = "staging";
 
 /// The name of the attribute that marks [`PRIVATE`]: only root can set it.
 fn mark() -> String {
@@ -49,10 +49,7 @@ impl Staging {
         let failed = |errno| Problem::os(format!("cannot prepare {PRIVATE}/{STAGING} on the store"), errno);
         let top = readable(top, c".").map_err(failed)?;
         let private = private(top.as_fd())?;
-        let dir = directory(private.as_fd(), STAGING).map_err(failed)?;
-        if !is_closed(dir.as_fd()).map_err(failed)? {
-            return Err(foreign(&format!("{PRIVATE}/{STAGING}")));
-        }
+        let dir = part_of(private.as_fd(), STAGING)?;
         fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
             Errno::WOULDBLOCK => Problem::new(format!("another process is at work in {PRIVATE}/{STAGING}"))
                 .remedy("wait until it has ended, then run again"),
@@ -271,9 +268,9 @@ pub fn flaw(top: BorrowedFd<'_>) -> Option<Problem> {
     (!is_usable).then(|| foreign(PRIVATE))
 }
 
-/// Opens the staging directory of a store to look at it; none where there is none.
-pub fn existing(top: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
-    let failed = |errno| Problem::os(format!("cannot look at {PRIVATE}/{STAGING} on the store"), errno);
+/// Opens a part of STORE/.imp-mount to look at it; none where there is none.
+pub fn existing(top: BorrowedFd<'_>, part: &'static str) -> Result<Option<OwnedFd>> {
+    let failed = |errno| Problem::os(format!("cannot look at {PRIVATE}/{part} on the store"), errno);
     let open = |dir: BorrowedFd<'_>, name: &'static str| {
         let fd = match walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay) {
             Err(Errno::NOENT) => return Ok(None),
@@ -283,9 +280,25 @@ pub fn existing(top: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         if is_closed(fd.as_fd()).map_err(failed)? { Ok(Some(fd)) } else { Err(foreign(name)) }
     };
     match open(top, PRIVATE)? {
-        Some(private) => open(private.as_fd(), STAGING),
+        Some(private) => open(private.as_fd(), part),
         None => Ok(None),
     }
+}
+
+/// Opens a part of STORE/.imp-mount, created where it is missing.
+pub fn part(top: BorrowedFd<'_>, part: &'static str) -> Result<OwnedFd> {
+    let private = private(top)?;
+    part_of(private.as_fd(), part)
+}
+
+fn part_of(private: BorrowedFd<'_>, part: &'static str) -> Result<OwnedFd> {
+    let failed = |errno| Problem::os(format!("cannot prepare {PRIVATE}/{part} on the store"), errno);
+    let foreign = || foreign(&format!("{PRIVATE}/{part}"));
+    let dir = directory(private, part).map_err(|errno| match errno {
+        Errno::NOTDIR | Errno::LOOP => foreign(),
+        errno => failed(errno),
+    })?;
+    if is_closed(dir.as_fd()).map_err(failed)? { Ok(dir) } else { Err(foreign()) }
 }
 
 /// Opens STORE/.imp-mount, created where it is missing. A directory that another than root can enter, or that imp-mount did not create, is

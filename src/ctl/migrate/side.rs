@@ -173,7 +173,7 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
 
 /// The copies in the staging directory of a store, by name.
 fn unfinished(store: &OwnedFd) -> Result<Vec<(CString, Left)>> {
-    let Some(dir) = staging::existing(store.as_fd())? else { return Ok(Vec::new()) };
+    let Some(dir) = staging::existing(store.as_fd(), staging::STAGING)? else { return Ok(Vec::new()) };
     let names = walk::names(dir.as_fd(), usize::MAX)
         .map_err(|errno| Problem::os("cannot look for unfinished copies on the store", errno))?;
     let measure = |name: CString| {

@@ -1,0 +1,89 @@
+//! The record of a boot's start.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::{BOOT, Slot};
+use crate::sys::walk;
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe};
+
+/// The boot that a root belongs to, as it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "ctl", derive(serde::Deserialize))]
+pub struct Boot {
+    /// The version of this form.
+    pub version: u32,
+    /// The kernel's id of the boot.
+    pub boot_id: String,
+    /// When the root was made, or saved: seconds since 1970 by the system's clock.
+    pub made: u64,
+    /// The system that was booted, by the kernel's `init=`; none where the kernel was not told.
+    pub system: Option<String>,
+    /// Origin of the tree.
+    pub kind: Kind,
+}
+
+/// Origin of the tree of a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "ctl", derive(serde::Deserialize))]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The root itself.
+    Disk,
+    /// A copy of a root in memory.
+    Saved,
+}
+
+impl Boot {
+    const VERSION: u32 = 1;
+
+    /// The running boot.
+    ///
+    /// # Errors
+    /// That /proc cannot be read.
+    pub fn now(kind: Kind) -> Result<Self> {
+        let read = |path: &str| {
+            let bytes = walk::content_at(path, 1 << 20);
+            bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).map_err(|errno| {
+                Problem::new(format!("cannot read {path}: {}", describe(errno))).remedy("mount /proc")
+            })
+        };
+        let words = read("/proc/cmdline")?;
+        let init = words.split_whitespace().rev().find_map(|word| word.strip_prefix("init="));
+        let system = init.and_then(|init| Some(init.rsplit_once('/')?.0.to_owned()));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Self {
+            version: Self::VERSION,
+            boot_id: boot_id()?,
+            made: now.as_secs(),
+            system: system.filter(|path| !path.is_empty()),
+            kind,
+        })
+    }
+
+    /// Leaves it with a root.
+    ///
+    /// # Errors
+    /// Of writing it.
+    pub fn write(&self, slot: &Slot) -> Result<(), Errno> {
+        let page = escape::json(self).map_err(|_| Errno::INVAL)?;
+        slot.write(BOOT, page.as_str().as_bytes())
+    }
+}
+
+/// The kernel's id of the running boot.
+///
+/// # Errors
+/// That it cannot be read.
+pub fn boot_id() -> Result<String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    match walk::content_at(PATH, 4096) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
+        Err(errno) => {
+            Err(Problem::new(format!("cannot read {PATH}: {}", describe(errno))).remedy("mount /proc"))
+        }
+    }
+}
