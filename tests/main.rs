@@ -45,6 +45,7 @@ mod races;
 mod refused;
 mod reports;
 mod roots;
+mod scripts;
 mod stores;
 mod transfer;
 mod words;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         ("refused", refused::TESTS),
         ("reports", reports::TESTS),
         ("roots", roots::TESTS),
+        ("scripts", scripts::TESTS),
         ("stores", stores::TESTS),
         ("transfer", transfer::TESTS),
         ("words", words::TESTS),
