@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+/// Said before anything of the system runs: `guest/activate`.
+const ACTIVATED: &str = "running activation script";
+
 /// Everything that a machine said, from its start until it was off.
 pub struct Console {
     pub text: String,
@@ -83,7 +86,7 @@ impl Console {
     /// The boot was stopped in the emergency shell of the initrd, before anything of the system ran.
     #[track_caller]
     pub fn emergency(self) -> Self {
-        self.lacks(&["ACTIVATED"]).emergency_of_the_system()
+        self.lacks(&[ACTIVATED]).emergency_of_the_system()
     }
 
     /// The boot was stopped in the running system's emergency shell.
@@ -97,7 +100,7 @@ impl Console {
     #[track_caller]
     pub fn mended(self) -> Self {
         let before = self.text.split("EMERGENCY mended").next().unwrap_or_default();
-        assert!(!before.contains("ACTIVATED"), "something of the system ran before\n{self:?}");
+        assert!(!before.contains(ACTIVATED), "something of the system ran before\n{self:?}");
         self.mended_on_the_system()
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
 use crate::boot::Boot;
 use crate::computer::{Computer, On, Running};
@@ -30,6 +31,8 @@ const LINES: [&str; 8] = [
 ];
 /// The shell's prompt.
 const PROMPT: &str = "demo# ";
+/// How often the terminal's size is passed on: a signal that tells of it would need a handler.
+const RESIZED: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// A machine that says nothing for so long does not go on.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -38,6 +41,7 @@ fn play() {
     let computer = Computer::new(On::Here);
     let boot = Boot::new(&manifest)
         .without("/")
+        .late()
         .with_impctl()
         .cmdline("systemd.show_status=true")
         .in_etc("systemd/system/probe.service", UNIT)
@@ -73,9 +77,11 @@ fn is_reboot(status: ExitStatus) -> bool {
 fn relay(machine: &mut Running) -> bool {
     let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
     let mut chunk = [0; 4096];
+    let mut size = None;
     loop {
+        pass_on_size(&machine.terminal, &mut size);
         let mut ready = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&machine.terminal, PollFlags::IN)];
-        poll(&mut ready, None).unwrap();
+        poll(&mut ready, Some(&RESIZED)).unwrap();
         let [typed, told] = ready.map(|one| !one.revents().is_empty());
         if told {
             match machine.terminal.read(&mut chunk) {
@@ -93,6 +99,17 @@ fn relay(machine: &mut Running) -> bool {
                 Ok(length) => machine.terminal.write_all(&chunk[..length]).unwrap(),
             }
         }
+    }
+}
+
+/// Gives the machine's terminal the size of this one, where that is not the last.
+fn pass_on_size(terminal: &File, last: &mut Option<Winsize>) {
+    let now = tcgetwinsize(io::stdout()).ok();
+    if let Some(size) = now
+        && last.is_none_or(|last| (last.ws_row, last.ws_col) != (size.ws_row, size.ws_col))
+    {
+        tcsetwinsize(terminal, size).unwrap();
+        *last = now;
     }
 }
 
@@ -148,7 +165,7 @@ impl Drop for Raw {
 }
 
 const UNIT: &str = "[Unit]
-Description=A Shell to Play with
+Description=A Shell to Play With
 After=multi-user.target
 [Service]
 # Once all others have started, so that the shell's prompt is the last line.
