@@ -96,6 +96,9 @@ impl Tree {
         let (json, text) = (run(&["--json"]), run(&[]));
         assert_eq!(json.status.code(), text.status.code(), "{json:?} {text:?}");
         let value = serde_json::from_slice(&json.stdout).unwrap_or_else(|error| panic!("{error}: {json:?}"));
+        let schema = serde_json::from_str(include_str!("../docs/audit.schema.json")).unwrap();
+        jsonschema::meta::validate(&schema).unwrap();
+        jsonschema::draft202012::new(&schema).unwrap().validate(&value).unwrap();
         Said { code: text.status.code(), text: String::from_utf8(text.stdout).unwrap(), json: value }
     }
 
@@ -350,6 +353,17 @@ fn links_lead_nowhere_else() {
     tree.link("etc/systemd/system/a.service", outside.to_str().unwrap());
     tree.link("etc/systemd/system/b.service", "../../../../outside.service");
     are(&tree.lost(), &[]);
+}
+
+#[test]
+fn links_that_systemd_makes() {
+    let tree = Tree::nixos(&[
+        ("etc/systemd/system/a.service", "[Service]\nDynamicUser=yes\nStateDirectory=a:alias:ro\n"),
+        ("etc/systemd/system/b.service", "[Service]\nExecStart=/bin/b /var/lib/a/db /var/lib/alias/x\n"),
+        ("etc/tmpfiles.d/a.conf", "d /var/lib/a/files 0750 a a\n"),
+    ]);
+    are(&tree.lost(), &[r#""/var/lib/private/a""#]);
+    assert_eq!(tree.audit(&[]).json["lost"][0]["by"], json!(["a.service", "b.service"]));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::built::{Built, User, named};
 use super::unit::{Said, Unit, tidy};
 use crate::ctl::known::{Class, Known, Row};
@@ -12,6 +14,24 @@ use crate::manifest::{AbsPath, Kind, Manifest, Phase, mode};
 
 /// As many links as the kernel follows.
 const LINKS: usize = 40;
+
+/// The source that tells of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Means {
+    /// The table of known paths.
+    Table,
+    /// A setting of a unit that names a directory.
+    Unit,
+    /// A line of tmpfiles.d.
+    Tmpfiles,
+    /// The home of a user.
+    Home,
+    /// A setting that names a file of a secret.
+    Secret,
+    /// A command, a script, or another text.
+    Text,
+}
 
 /// Something that would be lost.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +46,8 @@ pub struct Finding {
     pub what: String,
     /// Units and files that speak of it.
     pub by: BTreeSet<String>,
+    /// The sources that tell of it.
+    pub means: BTreeSet<Means>,
     /// The owner that it has to have; none for root.
     pub user: Option<String>,
     /// The group.
@@ -67,7 +89,9 @@ pub fn judge(
     is_let_go: &dyn Fn(&str) -> bool,
 ) -> Judgement {
     let kept = Kept::new(built, manifest);
-    let mut claims = Claims { built, known, all: BTreeMap::new() };
+    let own = built.units.iter().flat_map(|(name, unit)| unit.own(name));
+    let links = own.flat_map(|(path, links)| links.into_iter().map(move |link| (link, path.clone())));
+    let mut claims = Claims { built, known, links: links.collect(), all: BTreeMap::new() };
     claims.collect();
     let claims = claims.all;
     let is_lost = |claim: &Finding| {
@@ -121,6 +145,7 @@ fn united(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
             for finding in all {
                 one.class = one.class.min(finding.class);
                 one.by.extend(finding.by);
+                one.means.extend(finding.means);
                 if !finding.what.is_empty() && !words.contains(&finding.what) {
                     words.push(finding.what);
                 }
@@ -293,6 +318,8 @@ fn faults(built: &Built, manifest: Option<&Manifest>, kept: &Kept<'_>) -> Vec<Fa
 struct Claims<'a> {
     built: &'a Built,
     known: &'a Known,
+    /// Links that systemd makes to directories of services, and where to: /var/lib/NAME of a dynamic user.
+    links: BTreeMap<String, String>,
     all: BTreeMap<String, Finding>,
 }
 
@@ -302,7 +329,7 @@ impl Claims<'_> {
         for (path, row) in &self.known.state {
             if self.is_here(path, row) {
                 let by = row.unit().filter(|unit| built.units.contains_key(unit));
-                self.add(Finding { path: path.clone(), ..of_row(row) }, by);
+                self.add(Finding { path: path.clone(), ..of_row(row) }, by, Means::Table);
             }
         }
         let paths: Vec<_> = built.units.iter().map(|(name, unit)| (name, unit, unit.paths(name))).collect();
@@ -341,7 +368,11 @@ impl Claims<'_> {
             let keys = if built.host_keys.is_empty() { &usual[..] } else { &built.host_keys };
             for path in keys {
                 let row = self.known.state.get("/etc/ssh/ssh_host_*").map(of_row).unwrap_or_default();
-                self.add(Finding { path: path.clone(), ..row }, Some("sshd.service".to_owned()));
+                self.add(
+                    Finding { path: path.clone(), ..row },
+                    Some("sshd.service".to_owned()),
+                    Means::Secret,
+                );
             }
         }
     }
@@ -404,7 +435,7 @@ impl Claims<'_> {
                 let group = self.group_of(user);
                 let owner = (Some(user.name.clone()), group);
                 let finding = Finding { path: home, what, mode, chosen: is_person, ..Finding::default() };
-                self.add(Finding { user: owner.0, group: owner.1, ..finding }, None);
+                self.add(Finding { user: owner.0, group: owner.1, ..finding }, None, Means::Home);
             }
         }
     }
@@ -426,7 +457,7 @@ impl Claims<'_> {
                 mode: rule.mode.clone(),
                 ..Finding::default()
             };
-            self.add(finding, Some("tmpfiles.d".to_owned()));
+            self.add(finding, Some("tmpfiles.d".to_owned()), Means::Tmpfiles);
         }
     }
 
@@ -436,36 +467,28 @@ impl Claims<'_> {
         if path.is_empty() || !self.is_state(path) {
             return;
         }
-        let mut path = path.to_owned();
         let user = if unit.is("DynamicUser") { None } else { unit.resolved("User", name) };
-        if unit.is("DynamicUser") && !path.starts_with("/var/lib/private/") {
-            // /var/lib/NAME of a dynamic user is a link to its directory.
-            let private = path.replacen("/var/lib/", "/var/lib/private/", 1);
-            let is_own = |own: &str| private == own || private.starts_with(&format!("{own}/"));
-            let own = unit.paths(name);
-            if own.iter().any(|it| it.0 == Said::Own && is_own(&it.1)) {
-                path = private;
-            }
-        }
         let group = user.as_ref().and_then(|user| {
             let said = unit.resolved("Group", name);
             said.or_else(|| self.group_of(self.built.users.iter().find(|it| it.name == *user)?))
         });
         let mode = unit.last("StateDirectoryMode").map(str::to_owned);
         let mode = mode.or_else(|| path.starts_with("/root/").then(|| "0700".to_owned()));
-        self.add(Finding { path, user, group, mode, ..Finding::default() }, Some(name.to_owned()));
+        let finding = Finding { path: path.to_owned(), user, group, mode, ..Finding::default() };
+        self.add(finding, Some(name.to_owned()), Means::Unit);
     }
 
     fn secret(&mut self, path: &str, by: &str) {
         let mode = Some("0600".to_owned());
         let finding =
             Finding { path: path.to_owned(), file: true, class: Class::Key, mode, ..Finding::default() };
-        self.add(finding, Some(by.to_owned()));
+        self.add(finding, Some(by.to_owned()), Means::Secret);
     }
 
     /// A path that stands in a command or a script: it is state where services have theirs.
     fn name(&mut self, by: &str, path: &str) {
         let Some(path) = tidy(path) else { return };
+        let path = self.behind_links(path);
         let path = path.as_str();
         let places = ["/var/lib/", "/var/db/", "/var/spool/", "/var/opt/", "/srv/", "/root/"];
         let Some(place) = places.into_iter().find(|place| path.starts_with(place)) else { return };
@@ -475,7 +498,7 @@ impl Claims<'_> {
         let is_claimed = |at: &str| self.all.contains_key(at);
         if let Some(at) = std::iter::once(path).chain(above(path)).find(|at| is_claimed(at)) {
             let at = at.to_owned();
-            self.add(Finding { path: at, ..Finding::default() }, Some(by.to_owned()));
+            self.add(Finding { path: at, ..Finding::default() }, Some(by.to_owned()), Means::Text);
             return;
         }
         let row = self.known.state.get(path).map(of_row);
@@ -485,14 +508,20 @@ impl Claims<'_> {
         let mode = (place == "/root/").then(|| "0700".to_owned());
         let path = if row.is_some() { path } else { &path[..end] };
         let finding = row.unwrap_or(Finding { mode, ..Finding::default() });
-        self.add(Finding { path: path.to_owned(), ..finding }, Some(by.to_owned()));
+        self.add(Finding { path: path.to_owned(), ..finding }, Some(by.to_owned()), Means::Text);
+    }
+
+    /// The path behind a link that systemd makes to a service's directory.
+    fn behind_links(&self, path: String) -> String {
+        let at = std::iter::once(path.as_str()).chain(above(&path)).find(|at| self.links.contains_key(*at));
+        at.map(|at| self.links[at].clone() + &path[at.len()..]).unwrap_or(path)
     }
 
     /// The first that speaks of a path decides whose it is; everybody that does is named.
-    fn add(&mut self, finding: Finding, by: Option<String>) {
+    fn add(&mut self, mut finding: Finding, by: Option<String>, means: Means) {
+        finding.path = self.behind_links(finding.path);
         let known = self.known.state(&finding.path);
         let one = self.all.entry(finding.path.clone()).or_insert_with(|| {
-            let mut finding = finding;
             if let Some(row) = known {
                 let row = of_row(row);
                 finding.class = row.class;
@@ -512,6 +541,7 @@ impl Claims<'_> {
             finding
         });
         one.by.extend(by);
+        one.means.insert(means);
     }
 }
 

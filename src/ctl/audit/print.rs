@@ -127,7 +127,7 @@ pub fn json(found: &Judgement) -> Result<Page, Failure> {
     let lost = |it: &Finding| {
         json!({
             "path": it.path, "kind": if it.file { "file" } else { "directory" }, "class": it.class, "what": it.what,
-            "by": it.by, "entry": entry(it), "nix": nix(it),
+            "by": it.by, "means": it.means, "entry": entry(it), "nix": nix(it),
         })
     };
     output::json(&json!({

@@ -72,6 +72,33 @@ impl Unit {
         self.words("Exec")
     }
 
+    /// The directories that systemd makes for it, each with the links to it; `name` is the unit's.
+    #[must_use]
+    pub fn own(&self, name: &str) -> Vec<(String, Vec<String>)> {
+        let private = if self.is("DynamicUser") { "/private" } else { "" };
+        let mut found = Vec::new();
+        for (key, base, private) in [
+            ("StateDirectory", "/var/lib", private),
+            ("LogsDirectory", "/var/log", private),
+            ("ConfigurationDirectory", "/etc", ""),
+        ] {
+            for word in self.values(key).flat_map(quoted_words) {
+                let (directory, link) = word.split_once(':').unwrap_or((&word, ""));
+                // A flag may come after the name of a link. systemd takes no name that goes up.
+                let link = link.split(':').next().unwrap_or_default();
+                if directory.split('/').any(|part| part == "..") {
+                    continue;
+                }
+                let public = (!private.is_empty()).then_some(directory);
+                let links = public.into_iter().chain(Some(link).filter(|link| !link.is_empty()));
+                let links = links.filter_map(|link| resolve(&format!("{base}/{link}"), name)).collect();
+                let path = resolve(&format!("{base}{private}/{directory}"), name);
+                found.extend(path.map(|path| (path, links)));
+            }
+        }
+        found
+    }
+
     /// Every path that it speaks of, and for what; `name` is its own.
     #[must_use]
     pub fn paths(&self, name: &str) -> Vec<(Said, String)> {
@@ -81,20 +108,8 @@ impl Unit {
                 found.push((said, path));
             }
         };
-        let private = if self.is("DynamicUser") { "/private" } else { "" };
-        let bases = [
-            ("StateDirectory", format!("/var/lib{private}")),
-            ("LogsDirectory", format!("/var/log{private}")),
-            ("ConfigurationDirectory", "/etc".to_owned()),
-        ];
-        for (key, base) in bases {
-            for word in self.values(key).flat_map(quoted_words) {
-                // A name behind a colon is that of a link to it. systemd takes none that goes up.
-                let name = word.split(':').next().unwrap_or(&word);
-                if !name.split('/').any(|part| part == "..") {
-                    say(Said::Own, &format!("{base}/{name}"));
-                }
-            }
+        for (path, _) in self.own(name) {
+            say(Said::Own, &path);
         }
         for path in self.values("WorkingDirectory") {
             say(Said::Uses, path.trim_start_matches('-'));
