@@ -23,6 +23,8 @@ tests![
     another_root_is_not_covered: Disk,
     a_store_moves_into_the_new_root: Disk,
     other_mounts_come_along: Disk,
+    mounts_below_an_entry_are_not_covered: Disk Inject,
+    mounts_that_an_entry_would_cover_are_said: Disk,
     phases_add_up: Disk,
     publishing_is_one_step: Disk,
     stopped_at_any_call_a_root_is_whole: Disk Inject,
@@ -168,6 +170,84 @@ fn other_mounts_come_along() {
     assert_eq!(fs::read_to_string(machine.at("/boot/kernel")).unwrap(), "kernel");
     assert_eq!(fs::read_to_string(machine.at("/etc/key")).unwrap(), "outside");
     assert_eq!(stat(machine.at("/etc")), (0o040_755, 0, 0));
+}
+
+/// A disk on /var/log is still seen there after /var was mounted from the store.
+fn mounts_below_an_entry_are_not_covered() {
+    let older: [&[Injected]; 3] = [
+        &[],
+        &[Injected::NoDetachedAssembly],
+        &[
+            Injected::missing("open_tree"),
+            Injected::missing("move_mount"),
+            Injected::missing("mount_setattr"),
+        ],
+    ];
+    for root in [Root::Nothing, Root::Tmpfs, Root::Disk] {
+        for faults in older {
+            let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/var/log", Disk::new(Fs::Ext4, 8))];
+            let machine = Machine::with_stores(root, disks);
+            let log = machine.mount_at("/var/log").unwrap().source;
+            fs::create_dir_all(machine.at("/var/lib/x/deep")).unwrap();
+            tmpfs(machine.at("/var/lib/x/deep"), "nr_inodes=77");
+            let asked = match root {
+                Root::Nothing => json!({}),
+                Root::Tmpfs => Value::Null,
+                Root::Disk => json!({ "convert": "/persist" }),
+            };
+            let entries = json!([
+                { "directory": "/var" },
+                { "directory": "/var/lib" },
+                { "directory": "/var/log/below" },
+                { "file": "/z", "missing": "fail" },
+            ]);
+            machine.manifest(&manifest(asked.clone(), entries.clone()));
+            let before = mounts();
+            machine.trace(faults, &[]).0.expect(1).says(&["/z"]);
+            assert_eq!(mounts(), before);
+
+            let entries: Vec<_> = entries.as_array().unwrap()[..3].to_vec();
+            machine.manifest(&manifest(asked, entries.into()));
+            let said = machine.trace(faults, &[]).0.ok();
+            assert!(!said.stderr.contains("warning"), "{said:?}");
+            let sources = |path: &str| -> Vec<_> {
+                let all = mounts_below(&machine.at("")).into_iter();
+                all.filter(|mount| mount.target == machine.at(path)).map(|mount| mount.source).collect()
+            };
+            assert_eq!(sources("/var/log"), [log]);
+            assert!(machine.mount_at("/var/lib/x/deep").unwrap().has("nr_inodes=77"));
+            for (path, inner) in
+                [("/var", "/var/log"), ("/var/log", "/var/log/below"), ("/var/lib", "/var/lib/x/deep")]
+            {
+                let (above, below) = (machine.mount_at(path).unwrap(), machine.mount_at(inner).unwrap());
+                assert_eq!(above.id, below.parent, "{inner}");
+            }
+            machine.run(&["--check"]).ok();
+            let built = mounts();
+            machine.trace(faults, &[]).0.ok();
+            assert_eq!(mounts(), built);
+            machine.power_off();
+        }
+    }
+}
+
+/// A file where the disk was mounted, or in the place of the entry itself.
+fn mounts_that_an_entry_would_cover_are_said() {
+    for (in_the_way, required, code, words) in [
+        ("var/log", true, 1, ["error: /var: cannot mount /var/log", "imp-mount.skip=/var "]),
+        ("var/log", false, 0, ["warning: /var: cannot mount /var/log", "not a directory"]),
+        ("var", false, 0, ["warning: /var: its guard covers what is mounted at /var/log", "mended"]),
+    ] {
+        let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/var/log", Disk::new(Fs::Ext4, 8))];
+        let machine = Machine::with_stores(Root::Nothing, disks);
+        let file = machine.at("/persist").join(in_the_way);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "a file").unwrap();
+        machine.manifest(&manifest(json!({}), json!([{ "directory": "/var", "required": required }])));
+        machine.build().expect(code).says(&words);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "a file");
+        machine.power_off();
+    }
 }
 
 fn phases_add_up() {

@@ -40,6 +40,7 @@ impl Worker<'_, '_> {
                     let why = format!("it lies below {above}, which is guarded");
                     let problem = Problem::new(why).at(entry.target.to_string());
                     self.failed(item, &entry.target, entry.source(), problem, true);
+                    self.bring_inner(item);
                 } else {
                     self.record(entry, &entry.target, entry.source(), resting(item.action), String::new());
                 }
@@ -71,7 +72,26 @@ impl Worker<'_, '_> {
                             .filter(|last| last.state == State::Guarded)
                             .map(|_| &entry.target);
                     }
+                    self.bring_inner(item);
                 }
+            }
+        }
+    }
+
+    /// Mounts on an entry what was mounted below its target before, or says what its guard covers.
+    fn bring_inner(&mut self, item: &Item<'_>) {
+        let target = &item.entry.target;
+        for (path, mount) in self.tree.take_inner(self.plan, target) {
+            let state = self.entries.last().filter(|last| last.target == *target).map(|last| last.state);
+            if state == Some(State::Mounted) {
+                let required = item.entry.required && item.store.required && !self.guards_required;
+                let problems = if required { &mut self.failures } else { &mut self.warnings };
+                let brought = self.tree.bring_inner(self.plan, &path, mount);
+                problems.extend(brought.err().map(|problem| problem.at(target.to_string())));
+            } else if state == Some(State::Guarded) {
+                let problem = Problem::new(format!("its guard covers what is mounted at {path}"));
+                self.warnings
+                    .push(problem.at(target.to_string()).remedy("mount that again once the entry is mended"));
             }
         }
     }

@@ -93,24 +93,33 @@ impl Worker<'_, '_> {
 }
 
 impl Worker<'_, '_> {
-    /// Tells if a directory on the root holds nothing but empty places that a run made for the mounts of entries, and, where they count,
-    /// `sources` of entries that are placed just there. An error counts as something else.
+    /// Tells if a directory on the root holds nothing but empty places that a run made for the mounts of entries, mounts that are seen again
+    /// once it is covered, and, where they count, `sources` of entries that are placed just there. An error counts as something else.
     pub(super) fn has_entries_only(&self, dir: BorrowedFd<'_>, path: &AbsPath, sources: bool) -> bool {
         let Ok(names) = walk::names(dir, usize::MAX) else { return false };
         names.iter().all(|name| {
             let Ok(name) = name.to_str() else { return false };
             let path = path.child(name);
             let next = self.plan.items.partition_point(|item| item.entry.target < path);
-            let Some(item) = self.plan.items.get(next).filter(|item| item.entry.target.is_in(&path)) else {
+            let item = self.plan.items.get(next).filter(|item| item.entry.target.is_in(&path));
+            if item.is_none() && !self.tree.has_inner(&path) {
                 return false;
-            };
+            }
             let Ok(fd) = walk::look(dir, name, Mounts::Enter) else { return false };
             let Ok(stat) = walk::stat(fd.as_fd()) else { return false };
-            if item.entry.target == path {
-                return item.action == Action::Place
-                    && (sources && self.is_source(item, &stat) || guard::is_place(fd.as_fd(), &stat));
+            if stat.is_mount_root() && self.tree.has_inner(&path) {
+                return true;
             }
-            stat.is_dir() && self.has_entries_only(fd.as_fd(), &path, sources)
+            let own = item.filter(|item| item.entry.target == path);
+            let is_own = |item: &Item<'_>| {
+                item.action == Action::Place
+                    && (sources && self.is_source(item, &stat) || guard::is_place(fd.as_fd(), &stat))
+            };
+            if own.is_some_and(is_own) {
+                return true;
+            }
+            let may_hold_some = stat.is_dir() && (own.is_none() || self.tree.has_inner(&path));
+            may_hold_some && self.has_entries_only(fd.as_fd(), &path, sources)
         })
     }
 

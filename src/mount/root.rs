@@ -67,6 +67,10 @@ pub struct Tree {
     /// True if what is mounted on it has to be made shared, as the kernel does where it has descriptors.
     shares: bool,
     new: Option<New>,
+    /// Mounts below targets of directories that cover them, to be mounted on those again.
+    inner: Vec<(AbsPath, OwnedFd)>,
+    /// Mounts below the sysroot that were mounted on the root once more, and go away.
+    carried: Vec<OwnedFd>,
 }
 
 /// State of a root that is not published yet.
@@ -75,8 +79,6 @@ struct New {
     stage: Option<Stage>,
     /// The mount at the sysroot, which goes away.
     old: Option<OwnedFd>,
-    /// Mounts below the sysroot that were moved to the new root.
-    carried: Vec<OwnedFd>,
 }
 
 /// The sysroot as a run finds it.
@@ -142,7 +144,8 @@ fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
         return Err(Problem::new(what).at("root").remedy(remedy));
     };
     log::info!("going on with the root that an interrupted run left in {PATH}");
-    Ok(Tree { root, kernel, shares: false, new: Some(New { stage: Some(stage), ..New::default() }) })
+    let new = Some(New { stage: Some(stage), ..New::default() });
+    Ok(Tree { root, kernel, shares: false, new, inner: Vec::new(), carried: Vec::new() })
 }
 
 fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
@@ -168,7 +171,8 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
         mount_api::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what).map_err(refused)?;
         stage.open_root()?
     };
-    let mut tree = Tree { root: fd, kernel, shares: false, new: Some(new) };
+    let mut tree =
+        Tree { root: fd, kernel, shares: false, new: Some(new), inner: Vec::new(), carried: Vec::new() };
     if let Some(store) = &root.convert {
         mount_api::make_writable(sysroot.fd.as_fd());
         tree.carry(plan, sysroot.fd.as_fd(), store, false)?;
@@ -176,9 +180,13 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
             .map_err(|errno| Problem::new(format!("cannot keep the old root: {}", describe(errno))))?;
         tree.new.get_or_insert_default().old = Some(old);
     }
-    for (path, fd) in mounts_below(sysroot)? {
+    for (path, fd) in mounts_below(sysroot.fd.as_fd(), &sysroot.path, &AbsPath::root())? {
+        if plan.mount_above(&path).is_some() {
+            tree.inner.push((path, fd));
+            continue;
+        }
         tree.carry(plan, fd.as_fd(), &path, true)?;
-        tree.new.get_or_insert_default().carried.push(fd);
+        tree.carried.push(fd);
     }
     Ok(tree)
 }
@@ -189,7 +197,40 @@ impl Tree {
         let root = walk::base(sysroot.path.as_str())
             .map_err(|errno| Problem::os("cannot open the sysroot again", errno))?;
         let shares = !kernel.has_descriptors() && mountinfo::is_shared(root.as_fd())?;
-        Ok(Self { root, kernel, shares, new: None })
+        Ok(Self { root, kernel, shares, new: None, inner: Vec::new(), carried: Vec::new() })
+    }
+
+    /// Keeps the mounts below a target of an existing root, which a mount on the target would cover.
+    pub fn keep_inner(&mut self, sysroot: &Sysroot, target: &AbsPath) -> Result<()> {
+        if self.is_new() {
+            return Ok(());
+        }
+        for (path, fd) in mounts_below(self.root.as_fd(), &sysroot.path, target)? {
+            if !self.inner.iter().any(|(inner, _)| *inner == path) {
+                self.inner.push((path, fd));
+            }
+        }
+        Ok(())
+    }
+
+    /// True if a mount that was kept is at a path or below it.
+    #[must_use]
+    pub fn has_inner(&self, path: &AbsPath) -> bool {
+        self.inner.iter().any(|(inner, _)| inner.is_in(path))
+    }
+
+    /// Takes the kept mounts of which a target is the nearest that the plan mounts above them.
+    pub fn take_inner(&mut self, plan: &Plan<'_>, target: &AbsPath) -> Vec<(AbsPath, OwnedFd)> {
+        let is_nearest =
+            |path: &AbsPath| plan.mount_above(path).is_some_and(|item| item.entry.target == *target);
+        self.inner.extract_if(.., |(path, _)| is_nearest(path)).collect()
+    }
+
+    /// Mounts one on the root once more. It goes away from where it was when the root is published.
+    pub fn bring_inner(&mut self, plan: &Plan<'_>, path: &AbsPath, mount: OwnedFd) -> Result<()> {
+        self.carry(plan, mount.as_fd(), path, true)?;
+        self.carried.push(mount);
+        Ok(())
     }
 
     /// True if nobody can see it yet.
@@ -291,7 +332,7 @@ impl Tree {
         path: &AbsPath,
         submounts: bool,
     ) -> Result<()> {
-        let failed = |problem: Problem| problem.during(format!("{path} on the new root"));
+        let failed = |problem: Problem| problem.during(format!("cannot mount {path} on the root once more"));
         let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
         let top = walk::again(self.root.as_fd()).map_err(|errno| failed(Problem::new(describe(errno))))?;
         let mut cursor = Cursor::new(top);
@@ -310,13 +351,18 @@ impl Tree {
         } else {
             create::file(dir, name, Mounts::Enter, b"", &mut || Attributes::root(0o644))
         };
-        let target = made.map_err(|errno| failed(Problem::os("cannot create it", errno)))?.fd;
+        let wanted = if stat.is_dir() { "a directory" } else { "a regular file" };
+        let explained = |errno| failed(walk::explain(dir, path.as_str(), errno, wanted));
+        let target = made.map_err(explained)?.fd;
         self.bind(mount, (dir, name), target.as_fd(), BindOptions::NONE, submounts).map_err(failed)
     }
 
     /// Makes a new root appear at the sysroot; does nothing for one that was there.
     pub fn publish(mut self, sysroot: &Sysroot) -> Result<()> {
-        let Some(mut new) = self.new.take() else { return Ok(()) };
+        let Some(mut new) = self.new.take() else {
+            self.let_go();
+            return Ok(());
+        };
         let failed =
             |what: &str, errno| Problem::os(format!("cannot {what} at {}", sysroot.path), errno).at("root");
         match &new.old {
@@ -347,7 +393,13 @@ impl Tree {
         if let Some(stage) = &mut new.stage {
             stage.holds_old = false;
         }
-        for mount in &new.carried {
+        self.let_go();
+        Ok(())
+    }
+
+    /// Unmounts what was mounted on the root once more, where it was before.
+    fn let_go(&self) {
+        for mount in &self.carried {
             // With the old root its submounts have gone already, which is EINVAL.
             match mount_api::detach(mount.as_fd()) {
                 Ok(()) | Err(Errno::INVAL) => {}
@@ -357,15 +409,14 @@ impl Tree {
                 ),
             }
         }
-        Ok(())
     }
 }
 
-/// Mounts below the sysroot that a new root would hide: path and root of each mount, but none that is
-/// mounted below another one.
-fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
+/// Mounts below a directory of a root, which is at a path: path and root of each mount, but none that is mounted below another one.
+fn mounts_below(root: BorrowedFd<'_>, at: &AbsPath, directory: &AbsPath) -> Result<Vec<(AbsPath, OwnedFd)>> {
     let inside = |mount: &Mount| {
-        AbsPath::normal(&mount.point).ok()?.below(&sysroot.path).filter(|path| !path.is_root())
+        let path = AbsPath::normal(&mount.point).ok()?.below(at)?;
+        (path.is_in(directory) && path != *directory).then_some(path)
     };
     let mut paths: Vec<AbsPath> = Vec::new();
     for path in mountinfo::all()?.iter().filter_map(inside) {
@@ -375,7 +426,7 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
         }
     }
     let open = |path: AbsPath| {
-        let mut fd = walk::again(sysroot.fd.as_fd()).map_err(|errno| Problem::new(describe(errno)))?;
+        let mut fd = walk::again(root).map_err(|errno| Problem::new(describe(errno)))?;
         let mut done = AbsPath::root();
         for name in path.components() {
             done = done.child(name);
@@ -389,7 +440,10 @@ fn mounts_below(sysroot: &Sysroot) -> Result<Vec<(AbsPath, OwnedFd)>> {
 
 /// Refuses to make the root a store at a path where something else is mounted already, or above it: that would cover the store.
 pub fn must_be_uncovered(store: &AbsPath, sysroot: &Sysroot) -> Result<()> {
-    let Some((path, fd)) = mounts_below(sysroot)?.into_iter().find(|(path, _)| store.is_in(path)) else {
+    let Some((path, fd)) = mounts_below(sysroot.fd.as_fd(), &sysroot.path, &AbsPath::root())?
+        .into_iter()
+        .find(|(path, _)| store.is_in(path))
+    else {
         return Ok(());
     };
     let (place, mount) = (sysroot.path.join(&path), mountinfo::of(fd.as_fd())?);

@@ -181,6 +181,9 @@ impl Worker<'_, '_> {
         }
         let held = Held::at(dir, target.name(), stat)
             .map_err(|errno| Problem::os(format!("cannot look at {target}"), errno))?;
+        if held.is_some() && stat.is_dir() && source.is_some() && !live {
+            self.tree.keep_inner(self.sysroot, target)?;
+        }
         // Of a running system, a guard would hide entries that are in use.
         let sources = source.is_some() || !live;
         if let Some(held) =

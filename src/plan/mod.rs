@@ -3,9 +3,11 @@
 pub mod cmdline;
 pub mod print;
 
+use std::iter::successors;
+
 use crate::manifest::coverage::Coverage;
 use crate::manifest::parents::Parents;
-use crate::manifest::{AbsPath, Entry, Kind, Manifest, Phase, Root, Store};
+use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Phase, Root, Store};
 use cmdline::Words;
 
 /// A manifest made ready to be done, printed or checked.
@@ -155,6 +157,16 @@ impl<'m> Plan<'m> {
     pub fn item_for(&self, target: &AbsPath, kind: Kind) -> Option<&Item<'m>> {
         let matched = || self.coverage.pattern(target).filter(|_| kind != Kind::Directory);
         self.item(target).or_else(|| self.item(&matched()?.target))
+    }
+
+    /// The nearest directory above a path that the run mounts.
+    #[must_use]
+    pub fn mount_above(&self, path: &AbsPath) -> Option<&Item<'m>> {
+        let is_mounted = |item: &&Item<'_>| {
+            let entry = item.entry;
+            (item.action, entry.kind, entry.method) == (Action::Place, Kind::Directory, Method::Bind)
+        };
+        successors(path.parent(), AbsPath::parent).find_map(|above| self.item(&above).filter(is_mounted))
     }
 
     /// The item at a target.
