@@ -65,7 +65,7 @@ fn without_any_store() {
         "{text}"
     );
     assert!(
-        text.contains("8192K ext4 LABEL=persist UUID=6cb36a59-2cd0-4e0c-9b1d-6b5d3dd7a3a2 clean"),
+        text.contains("8.0M ext4 LABEL=persist UUID=6cb36a59-2cd0-4e0c-9b1d-6b5d3dd7a3a2 clean"),
         "{text}"
     );
     assert!(text.contains("failed, and nothing was changed"), "{text}");

@@ -6,6 +6,7 @@ use super::entry::Status;
 use super::store::Filesystem;
 use crate::runtime::report::Outcome;
 use crate::text::escape::{self, Page};
+use crate::text::size::size;
 
 /// The findings as text; with `quiet` only what is not as it should be.
 ///
@@ -68,7 +69,7 @@ pub fn text(findings: &Findings, quiet: bool) -> Page {
 fn described(disk: &Disk) -> String {
     let unknown = disk.fstype.is_empty() && disk.state.is_empty();
     let fstype = if unknown { "no known file system" } else { &disk.fstype };
-    let mut text = format!("{} {}", disk.device, bytes(disk.size));
+    let mut text = format!("{} {}", disk.device, size(disk.size));
     for (name, value) in [
         ("", fstype),
         ("LABEL=", &disk.label),
@@ -94,9 +95,9 @@ fn entries(out: &mut Page, findings: &Findings, which: &dyn Fn(Status) -> bool) 
 fn describe(filesystem: &Filesystem) -> String {
     let mut text = escape::name(&filesystem.path).into_owned();
     if !filesystem.source.is_empty() {
-        let size = format!("{} of {} used", bytes(filesystem.used), bytes(filesystem.size));
+        let used = format!("{} of {} used", size(filesystem.used), size(filesystem.size));
         let (fstype, source) = (escape::name(&filesystem.fstype), escape::name(&filesystem.source));
-        text = format!("{text}: {fstype} on {source}, {size}");
+        text = format!("{text}: {fstype} on {source}, {used}");
         if filesystem.inodes > 0 {
             text = format!("{text}, {} of {} inodes", filesystem.inodes_used, filesystem.inodes);
         }
@@ -135,15 +136,4 @@ fn summary(findings: &Findings) -> String {
         problems => parts.push(format!("{problems} problems")),
     }
     parts.join(", ")
-}
-
-/// A size as people read it: powers of 1024, as df(1) has them with -h.
-fn bytes(size: u64) -> String {
-    let mut unit = 0;
-    let mut rest = size;
-    while rest >= 10 * 1024 && unit < 4 {
-        rest /= 1024;
-        unit += 1;
-    }
-    format!("{rest}{}", ["B", "K", "M", "G", "T"][unit])
 }

@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::ctl::ui::output::{Failure, written};
 use crate::text::escape::{self, Page};
+pub use crate::text::size::size;
 
 /// Heading of a table.
 pub const HEADING: Style = Style::new().bold();
@@ -45,28 +46,6 @@ pub fn width() -> Option<usize> {
     let said = env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let own = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
     said.or_else(own).filter(|width| *width > 0)
-}
-
-/// A size in bytes as people read it: powers of 1024, rounded up, as du(1) and ls(1) have them with -h.
-#[must_use]
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
-    if bytes < 1024 {
-        return bytes.to_string();
-    }
-    let mut unit = 1024_u64;
-    for (index, letter) in UNITS.iter().enumerate() {
-        let tenths = (u128::from(bytes) * 10).div_ceil(unit.into());
-        if tenths < 100 {
-            return format!("{}.{}{letter}", tenths / 10, tenths % 10);
-        }
-        let whole = bytes.div_ceil(unit);
-        if whole < 1024 || index + 1 == UNITS.len() {
-            return format!("{whole}{letter}");
-        }
-        unit *= 1024;
-    }
-    unreachable!("the last unit takes all that is left")
 }
 
 /// A number with a comma at every thousand.
@@ -195,22 +174,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_those_of_du() {
-        for (bytes, text) in [
-            (0, "0"),
-            (1023, "1023"),
-            (1024, "1.0K"),
-            (1025, "1.1K"),
-            (10 * 1024 - 1, "10K"),
-            (1024 * 1024 - 1, "1.0M"),
-            (1 << 30, "1.0G"),
-            (u64::MAX, "16E"),
-        ] {
-            assert_eq!(size(bytes), text, "{bytes}");
-        }
-    }
 
     #[test]
     fn numbers_and_ages() {
