@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::roots::manifest;
+use crate::support::command::sh;
 use crate::support::command::sh_on;
 use crate::support::look::mounts_below;
 use crate::support::namespace::tmpfs;
@@ -195,11 +196,16 @@ fn every_wrong_state() {
     is(&found, "/gone", "missing", &["next run creates it"]);
     assert_eq!(found["problems"], 10);
     let next = lines(&found["next"]);
-    for words in
-        ["unmount what is in the way", "run imp-mount to", "--adopt", "imp-mount.skip=", "systemctl default"]
-    {
+    for words in ["unmount what is in the way", "run imp-mount to", "--adopt", "imp-mount.skip="] {
         assert!(next.contains(words), "{words}: {next}");
     }
+    // The shell that it ends is an initrd's.
+    assert!(!next.contains("systemctl default"), "{next}");
+    sh("mkdir /tmp/etc");
+    fs::write("/tmp/etc/initrd-release", "").unwrap();
+    sh("mount --bind /tmp/etc /etc");
+    assert!(lines(&check(&machine, 1)["next"]).contains("systemctl default"));
+    sh("umount /etc");
     let text = machine.run(&["--check"]).stdout;
     for status in [
         "not mounted ",
@@ -271,7 +277,8 @@ fn secrets_and_essentials() {
     machine.build().ok();
     assert_eq!(
         lines(&check(&machine, 0)["notes"]),
-        "/persist/etc/ssh/ssh_host_ed25519_key holds secrets, but its mode 0644 lets everybody in"
+        "/persist/etc/ssh/ssh_host_ed25519_key holds secrets, but its mode 0644 lets everybody in; \
+         `chmod o= /tmp/machine/sysroot/persist/etc/ssh/ssh_host_ed25519_key`"
     );
 }
 

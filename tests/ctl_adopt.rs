@@ -75,7 +75,9 @@ fn everything_is_kept() {
         assert!(copied <= blocks + 256, "{fs:?}: {copied} blocks of {blocks}");
         assert_eq!(stat(machine.at("/persist/var/lib")), (0o040_755, 3, 4));
         assert!(
-            output.stdout.contains("/var/lib/new\"; user = \"193\"; group = \"194\"; mode = \"1750\";"),
+            output
+                .stdout
+                .contains(r#"{"directory":"/var/lib/new","group":"194","mode":"1750","user":"193"}"#),
             "{output:?}"
         );
         is_tidy(&machine);
@@ -91,6 +93,8 @@ fn a_file_is_adopted() {
     fs::create_dir_all(place.parent().unwrap()).unwrap();
     fs::write(&place, "time").unwrap();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).unwrap();
+    let none = machine.run_inside(&["/run/machine/impctl", "adopt", "/etc/adjtime"]).expect(2);
+    none.says(&["/etc/imp-mount/manifest: there is no manifest; name one with --manifest FILE"]);
     let output = machine.impctl("adopt", &["--json", "/etc/adjtime", "/etc/none"]).expect(1);
     let said: Value = serde_json::from_str(&output.stdout).unwrap();
     let line =

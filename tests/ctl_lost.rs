@@ -298,6 +298,7 @@ fn without_a_manifest() {
     assert_eq!(found["manifest"], false);
     let text = impctl(root, &[]).expect(1).stdout;
     assert!(text.contains("There is no manifest, so nothing is persisted yet"), "{text}");
+    assert!(text.contains("-> what must stay: impctl review --fragment FILE"), "{text}");
 }
 
 fn sizes_are_those_of_du() {
@@ -523,6 +524,8 @@ fn what_comes_from_nixos() {
         json!({ "file": "/etc/localtime", "method": "copy" })
     );
 
+    let text = impctl(root, &[]).expect(1).stdout;
+    assert!(text.contains("-> what must stay: impctl lost --nix"), "{text}");
     // Elsewhere nothing makes the users anew.
     fs::remove_file(root.join("etc/NIXOS")).unwrap();
     let found = lost(root, &["/etc"]);
@@ -870,7 +873,7 @@ fn for_terminals_and_pipes() {
 fn what_cannot_be_done() {
     let root = root();
     impctl(Path::new("/tmp/nowhere"), &[]).expect(2).says(&["error: /tmp/nowhere: ", "No such file"]);
-    impctl(root, &["--manifest", "/tmp/none"]).expect(2).says(&["error: /tmp/none: ", "No such file"]);
+    impctl(root, &["--manifest", "/tmp/none"]).expect(2).says(&["error: /tmp/none: there is no manifest"]);
     fs::write(
         "/tmp/wrong.json",
         r#"{ "version": 1, "stores": [{ "path": "/persist" }], "entries": [{ "directory": "/run/x" }] }"#,

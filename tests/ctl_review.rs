@@ -167,6 +167,8 @@ fn answers_make_a_file() {
     if installed("nix-instantiate") {
         run(&["nix-instantiate", "--parse", file]).ok();
     }
+    fs::write(file, text.replacen('{', "{\n  boot.tmp.cleanOnBoot = true;", 1)).unwrap();
+    review(&root, more, &nix).expect(1).says(&["`boot.tmp.cleanOnBoot = true;`", "--nix"]);
 }
 
 fn a_fragment_of_a_manifest() {

@@ -306,10 +306,16 @@ fn something_was_adopted() {
         &text,
         &[
             "the next boot is without it",
-            &format!("-> add to the configuration: {line}\n"),
+            "-> add to the entries of the manifest: {\"directory\":\"/var/lib/new\"}\n",
             "  /var/lib/new  adopted\n",
         ],
     );
+
+    // Of a NixOS.
+    fs::create_dir_all(machine.at("/etc")).unwrap();
+    fs::write(machine.at("/etc/NIXOS"), "").unwrap();
+    says(&status(&machine, 1).1, &[&format!("-> add to the configuration: {line}\n")]);
+    fs::remove_file(machine.at("/etc/NIXOS")).unwrap();
 
     // Nobody knows what is in a damaged record.
     let record = fs::read("/run/imp-mount/adopted.json").unwrap();
@@ -614,7 +620,9 @@ fn a_file_of_metrics() {
     symlink("device", &file).unwrap();
     write("/run/textfile/imp-mount.prom").expect(1);
     assert!(fs::symlink_metadata(&file).unwrap().is_file());
-    write("/nowhere/imp-mount.prom").expect(2).says(&["/nowhere/imp-mount.prom: writing: No such file"]);
+    write("/nowhere/imp-mount.prom")
+        .expect(2)
+        .says(&["/nowhere/imp-mount.prom: writing: its directory is not there: mkdir -p /nowhere\n"]);
 }
 
 fn the_reader_of_metrics_is_strict() {

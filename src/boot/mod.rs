@@ -81,7 +81,7 @@ fn generate() -> ExitCode {
         Generator {
             manifest: &read(args::MANIFEST)?,
             words: &words(&cli),
-            in_initrd: in_initrd(),
+            in_initrd: check::in_initrd(),
             fstab: &fstab::all(),
             normal: Path::new(normal),
             early: Path::new(early),
@@ -96,10 +96,6 @@ fn generate() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
-}
-
-fn in_initrd() -> bool {
-    walk::exists("/etc/initrd-release")
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
@@ -128,7 +124,7 @@ struct Asked<'c> {
 
 impl<'c> Asked<'c> {
     fn of(cli: &'c Cli) -> Self {
-        let sysroot = cli.sysroot.as_deref().unwrap_or(if in_initrd() { "/sysroot" } else { "/" });
+        let sysroot = cli.sysroot.as_deref().unwrap_or(if check::in_initrd() { "/sysroot" } else { "/" });
         let upto = cli.phase.unwrap_or(if sysroot == "/" { Phase::Live } else { Phase::Etc });
         let manifest = read(cli.manifest.as_deref().unwrap_or(args::MANIFEST));
         Self { words: words(cli), sysroot, upto, manifest }

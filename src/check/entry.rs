@@ -503,8 +503,11 @@ impl Checker<'_, '_> {
         let is_secret = matches!(name, ".ssh" | ".gnupg" | ".password-store" | ".aws" | ".kube" | ".netrc")
             || (name.starts_with("ssh_host_") && name.ends_with("_key"));
         if is_secret && stat.mode() & 0o007 != 0 {
+            let now = stat.mode();
+            let at = self.prefix.join(place);
+            let remedy = format!("`chmod o= {}`", escape::shell(at.as_str()));
             self.notes
-                .push(format!("{place} holds secrets, but its mode {:04o} lets everybody in", stat.mode()));
+                .push(format!("{place} holds secrets, but its mode {now:04o} lets everybody in; {remedy}"));
         }
     }
 

@@ -172,11 +172,16 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
     findings.notes.extend(checker.names.warnings().iter().map(ToString::to_string));
 }
 
+/// Paths of NixOS alone. A new root has no /etc yet.
+pub const NIXOS: [&str; 2] = ["/etc/NIXOS", "/nix/var/nix/profiles/system"];
+
+/// Remedy for a run that failed, whose errors are shown with it.
+pub const AGAIN: &str = "mend what stopped the last run, then run imp-mount again";
+
 /// Paths that nearly every system should keep, without an entry.
 fn essentials(plan: &Plan<'_>, sysroot: &str) -> Vec<String> {
     let has = |path: &str| walk::stat_at(CWD, &*format!("{}{path}", sysroot.trim_end_matches('/'))).is_ok();
-    // A new root has no /etc yet.
-    let nixos = has("/etc/NIXOS") || has("/nix/var/nix/profiles/system");
+    let nixos = NIXOS.into_iter().any(has);
     let needed = [
         (
             "/var/lib/nixos",
@@ -196,6 +201,12 @@ fn essentials(plan: &Plan<'_>, sysroot: &str) -> Vec<String> {
     };
     let note = |(path, _, why): (&str, Type, &str)| format!("{path} is not persisted: {why}");
     needed.into_iter().filter(is_known).filter(is_lost).map(note).collect()
+}
+
+/// True in an initrd.
+#[must_use]
+pub fn in_initrd() -> bool {
+    walk::exists("/etc/initrd-release")
 }
 
 /// Counts the problems, shows the disks where one may be missing, and says what to do.
@@ -224,7 +235,11 @@ fn next(findings: &Findings) -> Vec<String> {
     if findings.problems > 0 && !rustix::process::geteuid().is_root() {
         say("run it as root to see everything");
     }
-    if !findings.manifest.is_empty() {
+    if !findings.manifest.is_empty() && live {
+        say(
+            "make the manifest with this version: impctl compile manifest.json -o FILE; on NixOS: nixos-rebuild boot",
+        );
+    } else if !findings.manifest.is_empty() {
         say("boot an earlier generation or kernel from the boot menu; its initrd has a manifest that worked");
         say("or put imp-mount=off on the kernel command line, and mount what is needed by hand");
     }
@@ -261,7 +276,9 @@ fn next(findings: &Findings) -> Vec<String> {
     let places =
         [Status::NotMounted, Status::Missing, Status::WrongOptions, Status::WrongSource, Status::Covered];
     if unbuilt || places.into_iter().any(has) {
-        say("run imp-mount to put in place what is not, and read what it says");
+        // A run that failed fails again until its cause is gone.
+        let stopped = findings.last_run.as_ref().is_some_and(|run| !run.failures.is_empty());
+        say(if stopped { AGAIN } else { "run imp-mount to put in place what is not, and read what it says" });
     }
     if has(Status::Replaced) {
         say("run imp-mount --adopt to bring what programs wrote beside the store to it");
@@ -273,7 +290,8 @@ fn next(findings: &Findings) -> Vec<String> {
     if has(Status::Pending) {
         say("once users exist, run imp-mount --settle");
     }
-    if findings.problems > 0 && !live {
+    // Elsewhere the sysroot is any directory, and no shell ends with that.
+    if findings.problems > 0 && !live && in_initrd() {
         say("when all is well, leave the emergency shell with: systemctl default");
     }
     next

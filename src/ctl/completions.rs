@@ -16,10 +16,13 @@ use crate::text::escape::Page;
 #[command(after_long_help = "\
 Examples:
   # For bash
+  mkdir -p ~/.local/share/bash-completion/completions
   impctl completions bash > ~/.local/share/bash-completion/completions/impctl
   # For zsh, in a directory of its fpath
+  mkdir -p ~/.zfunc
   impctl completions zsh > ~/.zfunc/_impctl
   # For fish, both programs
+  mkdir -p ~/.config/fish/completions
   impctl completions fish > ~/.config/fish/completions/impctl.fish
   impctl completions fish imp-mount > ~/.config/fish/completions/imp-mount.fish
 

@@ -8,6 +8,7 @@ use rustix::fs::{Dir, FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::boot::args::MANIFEST;
+use crate::check::NIXOS;
 use crate::ctl::ui::output::Failure;
 use crate::ids::{Table, passwd};
 use crate::manifest::{Manifest, text, wire};
@@ -82,6 +83,12 @@ impl System {
         self.find(path, OFlags::PATH).is_ok()
     }
 
+    /// True if it is a NixOS.
+    #[must_use]
+    pub fn is_nixos(&self) -> bool {
+        NIXOS.into_iter().any(|path| self.has(path))
+    }
+
     /// The content of a file; none where there is none.
     pub fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         self.read_up_to(path, LONGEST)
@@ -136,7 +143,15 @@ impl System {
     /// The manifest, from a file or from where it usually is in that system; none where there is none.
     pub fn manifest(&self, file: Option<&Path>) -> Result<Option<Manifest>, Failure> {
         let Some(file) = file else { return self.manifest_at(MANIFEST) };
-        let bytes = std::fs::read(file).map_err(|error| Failure::io("reading", file, &error))?;
+        let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::Unable(
+                Problem::new("there is no manifest").at(escape::path(file)).remedy(
+                    "name one with --manifest FILE, compiled or as JSON; a machine gets it by `impctl compile`, \
+                     and on NixOS by imp-mount.enable and a rebuild",
+                ),
+            ),
+            _ => Failure::io("reading", file, &error),
+        })?;
         read_manifest(file, &bytes).map(Some)
     }
 

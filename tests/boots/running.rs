@@ -265,7 +265,7 @@ fn a_day_with_impctl() {
         fails "lost no more" grep /srv/db <(impctl lost)
         impctl status > /run/status
         fact "needs a line" 1 $?
-        holds "says which" grep --fixed-strings 'add to the configuration: environment.persistence."/persist".directories' /run/status
+        holds "says which" grep --fixed-strings 'add to the entries of the manifest: {"directory":"/srv/db"' /run/status
         "#,
     );
     computer.boot(&forgotten.probe(SOUND)).passed();

@@ -114,7 +114,10 @@ fn what_cannot_be_tried_is_another_exit_code() {
     let scratch = tempfile::tempdir().unwrap();
     for (arguments, said) in [
         (["show", "nowhere"].as_slice(), "error: nowhere: reading: No such file or directory"),
-        (&["compile", "-", "-o", "no/where"], "error: no/where: writing: No such file or directory"),
+        (
+            &["compile", "-", "-o", "no/where"],
+            "error: no/where: writing: its directory is not there: mkdir -p no",
+        ),
         (&["compile", "-", "-o", "."], "error: .: writing: "),
         (&["compile", "-"], "error: the following required arguments were not provided"),
         (&["comple"], "error: unrecognized subcommand"),

@@ -70,6 +70,8 @@ fn hostile() -> Machine {
     boot.ok().says(&["FORGED"]);
     machine.switch_root();
     let root = machine.at("");
+    // Of a NixOS, so that lines of both kinds are printed.
+    put(&root, "/etc/NIXOS", "");
     // Files that would be lost.
     for name in [WORST.as_bytes(), BROKEN, longest().as_bytes()] {
         let folder = root.join("var/lib").join(OsStr::from_bytes(name));

@@ -144,12 +144,12 @@ pub fn run(options: &Adopt) -> Result<(), Failure> {
         let json = serde_json::json!({ "version": 1, "adopted": done, "problems": problems });
         output::print(&output::json(&json)?)?;
     } else {
-        terminal::print(&text(&done, options.is_written))?;
+        terminal::print(&text(&done, options.is_written, system.is_nixos()))?;
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }
 
-fn text(done: &[Done], is_written: bool) -> Page {
+fn text(done: &[Done], is_written: bool, nixos: bool) -> Page {
     let mut page = Page::default();
     for one in done {
         let (target, source) = (&one.target, &one.source);
@@ -167,11 +167,15 @@ fn text(done: &[Done], is_written: bool) -> Page {
         return page;
     }
     page.line("");
-    page.line("To keep it over the next boot, add to the configuration of NixOS");
-    for one in done {
-        page.line(format_args!("  {}", one.nix));
+    if nixos {
+        page.line("To keep it over the next boot, add to the configuration of NixOS");
+        for one in done {
+            page.line(format_args!("  {}", one.nix));
+        }
+        page.line("or to the entries of the manifest");
+    } else {
+        page.line("To keep it over the next boot, add to the entries of the manifest");
     }
-    page.line("or to the entries of the manifest");
     for one in done {
         page.line(format_args!("  {}", escape::json_text(&one.entry.to_string())));
     }

@@ -153,6 +153,8 @@ pub struct Findings {
     pub root: PathBuf,
     /// Scope of the search.
     pub path: AbsPath,
+    /// True if it is the root of a NixOS.
+    pub nixos: bool,
     /// True if the root is one that the next boot empties.
     pub built: bool,
     /// True if there is a manifest, and where it turns the root over to.
@@ -262,6 +264,7 @@ pub fn look(
     Ok(Findings {
         root: system.place.clone(),
         path,
+        nixos: system.is_nixos(),
         built,
         manifest: manifest.is_some(),
         convert: manifest.and_then(|manifest| manifest.root.as_ref()?.convert.clone()),

@@ -73,7 +73,11 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
         page.line("-> run imp-mount --check: nothing brings files that the manifest names to a store");
     }
     if places > 0 {
-        page.line("-> what must stay: impctl lost --nix prints the lines that keep it");
+        page.line(if findings.nixos {
+            "-> what must stay: impctl lost --nix prints the lines that keep it"
+        } else {
+            "-> what must stay: impctl review --fragment FILE makes entries of a manifest that keep it"
+        });
     }
     page
 }

@@ -46,7 +46,7 @@ impl Form {
             return Ok(Record::default());
         }
         let record = match self {
-            Self::Nix => read_nix(text).map_err(|line| unknown(self, line, shown(text, line)))?,
+            Self::Nix => read_nix(text).map_err(|line| unknown(self, line, &shown(text, line)))?,
             Self::Json => read_json(text)?,
         };
         let again = self.write(&record);
@@ -54,17 +54,19 @@ impl Form {
             return Ok(record);
         }
         let same = text.split('\n').zip(again.split('\n')).take_while(|(old, new)| old == new).count();
-        Err(unknown(self, same + 1, shown(text, same + 1)))
+        Err(unknown(self, same + 1, &shown(text, same + 1)))
     }
 }
 
-fn shown(text: &str, line: usize) -> &str {
-    text.lines().nth(line - 1).map_or("its end", str::trim)
+/// A line of the file, in quotes.
+fn shown(text: &str, line: usize) -> String {
+    let line = text.lines().nth(line - 1);
+    line.map_or_else(|| "its end".to_owned(), |line| format!("`{}`", escape::name(line.trim())))
 }
 
 fn unknown(form: Form, line: usize, found: &str) -> Problem {
     let option = if form == Form::Nix { "--nix" } else { "--fragment" };
-    Problem::new(format!("impctl review did not write this, or not there: {}", escape::name(found)))
+    Problem::new(format!("impctl review did not write this, or not there: {found}"))
         .at(format!("line {line}"))
         .remedy(format!(
             "nothing was written; keep what is written by hand in a file of its own, or name another one with {option}"

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Status, label};
+use crate::check::AGAIN;
 use crate::check::store::Filesystem;
 use crate::runtime::report::{Outcome, PATH, Run};
 use crate::text::escape;
@@ -137,14 +138,13 @@ pub fn next(status: &Status, last: Option<&Run>, checked: &[String]) -> Vec<Stri
     }
     let of = |kind: &str| status.attention.iter().any(|one| one.kind == kind);
     if of("run") && last.is_some_and(|run| run.outcome == Outcome::Failed) {
-        say("run imp-mount again, and read what it says");
+        say(AGAIN);
     }
     if !status.pending.is_empty() {
         say("once users exist, run imp-mount --settle");
     }
     for one in status.since.adopted.iter().filter(|one| !one.named) {
-        let line = if one.nix.is_empty() { one.target.to_string() } else { one.nix.clone() };
-        say(&format!("add to the configuration: {line}"));
+        say(&one.keep);
     }
     if !status.unseen.is_empty() {
         say("run it as root to see everything");

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::OFlags;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::check::entry::{Checked, Status};
 use crate::ctl::adopt::record;
@@ -15,6 +16,7 @@ use crate::manifest::{AbsPath, Kind};
 use crate::plan::Plan;
 use crate::runtime::report::{Outcome, Report, Run, State};
 use crate::sys::walk::{self, Mounts};
+use crate::text::escape;
 
 /// Result of the boot: the runs in the initrd.
 #[derive(Debug, Serialize)]
@@ -79,6 +81,9 @@ pub struct Adopted {
     pub named: bool,
     /// The line of NixOS that keeps it; empty where it cannot be looked at.
     pub nix: String,
+    /// Remedy: the line for this system's configuration.
+    #[serde(skip)]
+    pub keep: String,
 }
 
 /// Something that is no longer named.
@@ -131,7 +136,7 @@ impl Since {
         plan: Option<&Plan<'_>>,
         entries: Vec<record::Entry>,
     ) -> Result<(), Failure> {
-        let (users, mounts) = (system.names(), system.mounts()?);
+        let (users, mounts, nixos) = (system.names(), system.mounts()?, system.is_nixos());
         let look = |path: &AbsPath| {
             let flags = OFlags::PATH | OFlags::NOFOLLOW;
             let fd = walk::open_below(system.root(), path, flags, Mounts::Enter).ok()?;
@@ -147,13 +152,22 @@ impl Since {
             let stores = plan.map(|plan| plan.manifest.stores.as_slice()).unwrap_or_default();
             let on = stores.iter().filter(|store| source.is_in(&store.path));
             let store = on.max_by_key(|store| store.path.as_str().len());
-            let nix = kept.as_ref().zip(store);
+            let line = kept.as_ref().zip(store).map(|(stat, store)| {
+                let entry = line::entry(&target, stat, &users);
+                (line::nix(&entry, store), Value::Object(entry).to_string())
+            });
+            let keep = match &line {
+                None => format!("name it in the configuration: {target}"),
+                Some((nix, _)) if nixos => format!("add to the configuration: {nix}"),
+                Some((_, entry)) => {
+                    format!("add to the entries of the manifest: {}", escape::json_text(entry))
+                }
+            };
             self.adopted.push(Adopted {
                 mounted,
                 named: plan.is_some_and(|plan| keeps(plan, &target, kind, &source)),
-                nix: nix.map_or_else(String::new, |(stat, store)| {
-                    line::nix(&line::entry(&target, stat, &users), store)
-                }),
+                nix: line.map_or_else(String::new, |(nix, _)| nix),
+                keep,
                 target,
                 source,
             });

@@ -2,7 +2,8 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -184,8 +185,17 @@ fn folder(file: &Path) -> &Path {
 fn prepare(file: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<NamedTempFile> {
     // A private one until it has its owner.
     let mode = if like.is_some() { 0o600 } else { 0o644 };
-    let mut new =
-        tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder(file))?;
+    // Errors of `tempfile_in` name the temporary file.
+    let make = |path: &Path| File::options().write(true).create_new(true).mode(mode).open(path);
+    let mut new = tempfile::Builder::new().make_in(folder(file), make).map_err(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        io::Error::other(format!(
+            "its directory is not there: mkdir -p {}",
+            escape::shell(folder(file).as_os_str().as_bytes())
+        ))
+    })?;
     new.write_all(bytes)?;
     if let Some(old) = like {
         let now = new.as_file().metadata()?;
