@@ -276,7 +276,7 @@ fn another_systems_users() {
         &tree.lost(),
         &[
             r#"{ directory = "/home/ada"; user = "ada"; group = "users"; mode = "0700"; }"#,
-            r#"{ directory = "/var/lib/postgresql"; user = "postgres"; group = "postgres"; mode = "0700"; }"#,
+            r#"{ directory = "/var/lib/postgresql"; user = "postgres"; group = "postgres"; mode = "0750"; }"#,
         ],
     );
     assert!(
@@ -364,6 +364,51 @@ fn links_that_systemd_makes() {
     ]);
     are(&tree.lost(), &[r#""/var/lib/private/a""#]);
     assert_eq!(tree.audit(&[]).json["lost"][0]["by"], json!(["a.service", "b.service"]));
+}
+
+#[test]
+fn owners_by_those_who_use_a_path() {
+    let tree = Tree::nixos(&[
+        ("etc/passwd", "one:x:990:990::/var/empty:/nologin\n"),
+        ("etc/group", "ones:x:990:\n"),
+        ("etc/systemd/system/a.service", "[Service]\nReadWritePaths=/srv/shared /srv/roots\n"),
+        (
+            "etc/systemd/system/b.service",
+            "[Service]\nUser=one\nReadWritePaths=/srv/shared\nExecStart=/bin/b /srv/named/x\n",
+        ),
+        // There is a user of that name, so that systemd makes none.
+        (
+            "etc/systemd/system/c.service",
+            "[Service]\nUser=one\nDynamicUser=yes\nWorkingDirectory=/srv/static\n",
+        ),
+        (
+            "etc/systemd/system/d.service",
+            "[Service]\nUser=two\nDynamicUser=yes\nWorkingDirectory=/srv/dynamic\n",
+        ),
+    ]);
+    are(
+        &tree.lost(),
+        &[
+            r#""/srv/dynamic""#,
+            r#"{ directory = "/srv/named"; user = "one"; group = "ones"; }"#,
+            r#""/srv/roots""#,
+            r#"{ directory = "/srv/shared"; user = "one"; group = "ones"; }"#,
+            r#"{ directory = "/srv/static"; user = "one"; group = "ones"; }"#,
+        ],
+    );
+}
+
+#[test]
+fn what_scripts_make_anew() {
+    let tree = Tree::of(&[
+        ("etc/fstab", FSTAB),
+        (
+            "usr/lib/x/start",
+            "#!/bin/sh\ntest -d /srv/b && rm -rf /srv/a \"/srv/d/e\"\nconf /srv/a/c\nrun /srv/d/x\n",
+        ),
+        ("etc/systemd/system/x.service", "[Service]\nExecStart=/usr/lib/x/start\n"),
+    ]);
+    are(&tree.lost(), &[r#""/srv/b""#, r#""/srv/d""#]);
 }
 
 #[test]

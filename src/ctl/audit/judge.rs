@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::built::{Built, User, named};
+use super::built::{Built, User, named, removed};
 use super::unit::{Said, Unit, tidy};
 use crate::ctl::known::{Class, Known, Row};
 use crate::ctl::system::outlives_a_boot;
@@ -338,7 +338,10 @@ impl Claims<'_> {
                 self.users();
                 self.rules();
             }
-            for (name, unit, all) in &paths {
+            // Who runs as root may use what is others'.
+            let is_root = |it: &&(&String, &Unit, _)| self.owner(it.0, it.1).0.is_none();
+            let (roots, others): (Vec<_>, Vec<_>) = paths.iter().partition(is_root);
+            for (name, unit, all) in others.into_iter().chain(roots) {
                 for (_, path) in all.iter().filter(|it| it.0 == said) {
                     self.directory(name, unit, path);
                 }
@@ -351,13 +354,16 @@ impl Claims<'_> {
                 }
             }
         }
+        let texts = || built.scripts.iter().chain(&built.texts);
+        let gone: BTreeSet<_> = texts().flat_map(|(_, text)| removed(text)).collect();
         let names = paths.iter().flat_map(|(name, _, all)| {
             all.iter().filter(|it| it.0 == Said::Names).map(|it| ((*name).clone(), it.1.clone()))
         });
-        let texts = built.scripts.iter().chain(&built.texts);
-        let in_texts = texts.flat_map(|(by, text)| named(text).map(|path| (by.clone(), path.to_owned())));
+        let in_texts = texts().flat_map(|(by, text)| named(text).map(|path| (by.clone(), path.to_owned())));
         for (by, path) in names.chain(in_texts) {
-            self.name(&by, &path);
+            if !gone.contains(path.as_str()) && !above(&path).any(|at| gone.contains(at)) {
+                self.name(&by, &path);
+            }
         }
         for path in &built.crypt_keys {
             self.secret(path, "crypttab");
@@ -467,15 +473,22 @@ impl Claims<'_> {
         if path.is_empty() || !self.is_state(path) {
             return;
         }
-        let user = if unit.is("DynamicUser") { None } else { unit.resolved("User", name) };
-        let group = user.as_ref().and_then(|user| {
-            let said = unit.resolved("Group", name);
-            said.or_else(|| self.group_of(self.built.users.iter().find(|it| it.name == *user)?))
-        });
+        let (user, group) = self.owner(name, unit);
         let mode = unit.last("StateDirectoryMode").map(str::to_owned);
         let mode = mode.or_else(|| path.starts_with("/root/").then(|| "0700".to_owned()));
         let finding = Finding { path: path.to_owned(), user, group, mode, ..Finding::default() };
         self.add(finding, Some(name.to_owned()), Means::Unit);
+    }
+
+    /// The user and the group that a unit runs as; none for root, and for a dynamic user.
+    fn owner(&self, name: &str, unit: &Unit) -> (Option<String>, Option<String>) {
+        let find = |user: &String| self.built.users.iter().find(|it| it.name == *user);
+        // A user of that name that is there is taken in place of a dynamic one.
+        let user = unit.resolved("User", name).filter(|user| !unit.is("DynamicUser") || find(user).is_some());
+        let group = user
+            .as_ref()
+            .and_then(|user| unit.resolved("Group", name).or_else(|| self.group_of(find(user)?)));
+        (user, group)
     }
 
     fn secret(&mut self, path: &str, by: &str) {
@@ -507,7 +520,8 @@ impl Claims<'_> {
         // In root's home it is the directory of what is named that is root's alone.
         let mode = (place == "/root/").then(|| "0700".to_owned());
         let path = if row.is_some() { path } else { &path[..end] };
-        let finding = row.unwrap_or(Finding { mode, ..Finding::default() });
+        let (user, group) = self.built.units.get(by).map(|unit| self.owner(by, unit)).unwrap_or_default();
+        let finding = row.unwrap_or(Finding { user, group, mode, ..Finding::default() });
         self.add(Finding { path: path.to_owned(), ..finding }, Some(by.to_owned()), Means::Text);
     }
 
@@ -529,7 +543,9 @@ impl Claims<'_> {
                 if finding.what.is_empty() {
                     finding.what = row.what;
                 }
-                finding.mode = finding.mode.or(row.mode);
+                // Homes have no mode in passwd(5).
+                let is_said = means != Means::Home;
+                finding.mode = finding.mode.filter(|_| is_said).or(row.mode);
             }
             // What systemd would not take is no part of a line.
             for owner in [&mut finding.user, &mut finding.group] {
