@@ -6,8 +6,15 @@ let
 
   # By name: a host, and facts of its machine.
   hosts = {
-    # README's configuration, as it is.
-    readme = {
+    plain = {
+      host = ./hosts/plain.nix;
+      facts = vm: {
+        root = isTmpfs vm;
+        store = isDisk "/persist" vm;
+        password = vm.users.users.ada.password == "try";
+      };
+    };
+    simple = {
       host = {
         imports = [ ./hosts/simple.nix ];
         imp-mount.root.size = "8G";

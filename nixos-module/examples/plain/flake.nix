@@ -1,0 +1,32 @@
+{
+  description = "A host whose root is a tmpfs";
+
+  inputs = {
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+    disko.url = "github:nix-community/disko";
+    disko.inputs.nixpkgs.follows = "nixpkgs";
+    # Where you found it: git+https://HOST/PATH, or a clone, git+file:///home/ada/imp-mount
+    imp-mount.url = "git+file:///home/ada/imp-mount";
+    imp-mount.inputs.nixpkgs.follows = "nixpkgs";
+  };
+
+  outputs =
+    {
+      nixpkgs,
+      disko,
+      imp-mount,
+      ...
+    }:
+    {
+      nixosConfigurations.host = nixpkgs.lib.nixosSystem {
+        modules = [
+          disko.nixosModules.disko
+          imp-mount.nixosModules.default
+          ./hardware-configuration.nix
+          # or ./disko-btrfs.nix, or ./disko-luks.nix
+          ./disko.nix
+          ./configuration.nix
+        ];
+      };
+    };
+}

@@ -1,0 +1,7 @@
+# The plain example host, its disk with luks.
+{
+  imports = import ../plain.nix {
+    disk = "disko-luks.nix";
+    disko = ../disko.nix;
+  };
+}
