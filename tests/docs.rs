@@ -289,6 +289,23 @@ fn the_readmes_manifest_works() {
     assert!(plan.contains("bind     /var/lib/plex <- /persist/var/lib/plex"), "{plan}");
 }
 
+/// README shows the plain example host: its flake whole, but for the description, and lines of its configuration.
+#[test]
+fn the_readmes_host_is_the_example() {
+    let text = read("README.md");
+    let blocks: Vec<_> = text.split("```nix\n").skip(1).map(|it| it.split_once("```").unwrap().0).collect();
+    let [flake, excerpt] = blocks[..] else { panic!("two blocks of Nix") };
+    let whole = read("nixos-module/examples/plain/flake.nix");
+    let (head, rest) = whole.split_once("  description = ").unwrap();
+    let (_, rest) = rest.split_once("\n\n").unwrap();
+    assert_eq!(flake, format!("{head}{rest}"));
+    let whole = read("nixos-module/examples/plain/configuration.nix");
+    let mut rest = whole.lines();
+    for line in excerpt.lines() {
+        assert!(rest.any(|other| other == line), "not in the example, or not there: {line}");
+    }
+}
+
 #[test]
 fn the_map_of_the_code_has_every_folder_above_those_that_it_uses() {
     let map = read("CONTRIBUTING.md");
@@ -317,7 +334,7 @@ fn the_map_of_the_code_has_every_folder_above_those_that_it_uses() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    let mut pages = files("docs", &["md"]);
+    let mut pages = [files("docs", &["md"]), files("nixos-module/examples", &["md"])].concat();
     pages.extend(["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned));
     for page in pages {
         let text = read(&page);
@@ -330,7 +347,13 @@ fn every_link_leads_somewhere() {
             if path.is_empty() {
                 assert!(text.lines().any(|line| anchor(line).as_deref() == Some(heading)), "{page}: {link}");
             } else {
-                assert!(folder.join(path).exists(), "{page}: {link} is not there");
+                let there = folder.join(path);
+                assert!(there.exists(), "{page}: {link} is not there");
+                if !heading.is_empty() {
+                    let text = fs::read_to_string(there).unwrap();
+                    let found = text.lines().any(|line| anchor(line).as_deref() == Some(heading));
+                    assert!(found, "{page}: {link}: no such heading");
+                }
             }
         }
     }
