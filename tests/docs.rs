@@ -359,6 +359,18 @@ fn every_link_leads_somewhere() {
     }
 }
 
+/// What the site of docs/site has.
+#[test]
+fn every_page_is_in_the_summary_once() {
+    let text = read("docs/SUMMARY.md");
+    let listed: Vec<_> = text.split("](").skip(1).map(|rest| rest.split_once(')').unwrap().0).collect();
+    let mut sorted: Vec<_> = listed.iter().map(|page| format!("docs/{page}")).collect();
+    sorted.sort();
+    let mut pages = files("docs", &["md"]);
+    pages.retain(|page| page != "docs/SUMMARY.md");
+    assert_eq!(sorted, pages);
+}
+
 /// Anchor of a heading.
 fn anchor(line: &str) -> Option<String> {
     let heading = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
