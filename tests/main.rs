@@ -31,6 +31,7 @@ mod emergency;
 mod failures;
 mod faults;
 mod files;
+mod fresh;
 mod guards;
 mod harness;
 mod judged;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         ("failures", failures::TESTS),
         ("faults", faults::TESTS),
         ("files", files::TESTS),
+        ("fresh", fresh::TESTS),
         ("harness", harness::TESTS),
         ("guards", guards::TESTS),
         ("judged", judged::TESTS),

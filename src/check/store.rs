@@ -8,9 +8,9 @@ use serde::Serialize;
 use crate::manifest::device::device_path;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
-use crate::mount::judge;
-use crate::mount::root::{self, Sysroot, is_volatile};
+use crate::mount::root::{self, Sysroot, is_new_at_every_boot, is_volatile};
 use crate::mount::store::{Opened, is_unmounted};
+use crate::mount::{fresh, judge};
 use crate::plan::{Need, Plan};
 use crate::runtime::report::{Finding, Report};
 use crate::sys::capacity::{self, Capacity};
@@ -74,16 +74,22 @@ impl Filesystem {
 #[must_use]
 pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
     let mounted = is_mount_root(sysroot.fd.as_fd());
+    let volatile = is_volatile(sysroot.fd.as_fd()).unwrap_or(false);
+    let on_store = fresh::is_fresh(sysroot.fd.as_fd()).unwrap_or(false);
     let problem = match plan.root {
+        Some(root) if sysroot.is_live() && root.on.is_some() => "the next boot makes a new one on its store",
         _ if sysroot.is_live() => "the next boot turns it into a tmpfs",
         None => "nothing is mounted there: see why sysroot.mount failed",
         Some(root) if root.convert.is_some() && !mounted => {
             "nothing is mounted there to be converted: see why sysroot.mount failed"
         }
+        Some(_) if volatile && mounted => {
+            "it is in memory, and the manifest asks for one on a store: see the report of the run"
+        }
         Some(_) => "it is not built yet: run imp-mount",
     };
-    let volatile = is_volatile(sysroot.fd.as_fd()).unwrap_or(false);
-    let as_wanted = (mounted || sysroot.is_live()) && (volatile || plan.root.is_none());
+    let is_kind = plan.root.is_none_or(|root| if root.on.is_some() { on_store } else { volatile });
+    let as_wanted = (mounted || sysroot.is_live()) && is_kind;
     let mut root = if mounted || as_wanted {
         filesystem("/", sysroot.fd.as_fd())
     } else {
@@ -124,7 +130,7 @@ pub fn store(
     }
     let converts = plan.root.and_then(|root| root.convert.as_ref()) == Some(&store.path);
     let fd = if converts
-        && !is_volatile(sysroot.fd.as_fd()).unwrap_or(true)
+        && !is_new_at_every_boot(sysroot.fd.as_fd()).unwrap_or(true)
         && is_mount_root(sysroot.fd.as_fd())
     {
         walk::again(sysroot.fd.as_fd()).map_err(describe)

@@ -1,6 +1,7 @@
 //! Doing a plan: the root, the stores, the entries, and the report of it all.
 
 mod entries;
+pub mod fresh;
 pub mod guard;
 mod held;
 pub mod judge;
@@ -166,7 +167,7 @@ fn work(
             return Ok(());
         }
     }
-    let mut tree = match root::prepare(plan, &sysroot, Kernel::probe())? {
+    let mut tree = match root::prepare(plan, &sysroot, Kernel::probe(), &mut done.warnings)? {
         Found::Tree(tree) => tree,
         Found::Waiting => {
             log::info!("the running system is left as it is: its new root comes with the next boot");

@@ -1,16 +1,17 @@
 //! The root: found mounted, or built out of sight and then published in one step.
 //!
-//! A new root is a tmpfs that is attached nowhere; everything is mounted inside it (Linux 6.15), and one call makes the
-//! whole of it appear at the sysroot. Before 6.15 nothing can be mounted on what is attached nowhere, so the tmpfs moves to
-//! a private staging mount as soon as the kernel says so, and is moved from there. If a run stops before it publishes,
+//! A new root is a tmpfs, or a directory of a store ([`fresh`](super::fresh)), that is attached nowhere; everything is mounted inside
+//! it (Linux 6.15), and one call makes the whole of it appear at the sysroot. Before 6.15 nothing can be mounted on what is attached
+//! nowhere, so the root moves to a private staging mount as soon as the kernel says so, and is moved from there. If a run stops before it publishes,
 //! the first kind vanishes with the process and the second is cleared by the next run.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use super::fresh::{self, Fresh};
 use super::stage::{PATH, Stage};
-use crate::manifest::options::{self, BindOptions, Parted};
+use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Root};
 use crate::plan::Plan;
 use crate::sys::create::{self, Attributes};
@@ -79,6 +80,8 @@ struct New {
     stage: Option<Stage>,
     /// The mount at the sysroot, which goes away.
     old: Option<OwnedFd>,
+    /// The directory of the root, where it is on a store.
+    fresh: Option<Fresh>,
 }
 
 /// The sysroot as a run finds it.
@@ -91,7 +94,12 @@ pub enum Found {
 }
 
 /// Finds the root, or begins to build it.
-pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Found> {
+pub fn prepare(
+    plan: &Plan<'_>,
+    sysroot: &Sysroot,
+    kernel: Kernel,
+    warnings: &mut Vec<Problem>,
+) -> Result<Found> {
     let mounted = is_mount_root(sysroot.fd.as_fd())?;
     let Some(root) = plan.root else {
         if !mounted && !sysroot.is_live() {
@@ -104,8 +112,7 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
         }
         return Tree::existing(sysroot, kernel).map(Found::Tree);
     };
-    let volatile = is_volatile(sysroot.fd.as_fd())?;
-    if mounted && volatile {
+    if mounted && is_new_at_every_boot(sysroot.fd.as_fd())? {
         Stage::clear()?;
         return Tree::existing(sysroot, kernel).map(Found::Tree);
     }
@@ -121,7 +128,7 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
         None if mounted => {
             let mount = mountinfo::of(sysroot.fd.as_fd())?;
             return Err(Problem::new(format!(
-                "{} holds {}, but the manifest asks for a tmpfs",
+                "{} holds {}, but the manifest asks for a new root",
                 sysroot.path,
                 mount.shown()
             ))
@@ -130,7 +137,7 @@ pub fn prepare(plan: &Plan<'_>, sysroot: &Sysroot, kernel: Kernel) -> Result<Fou
         }
         _ => {}
     }
-    build(plan, root, sysroot, kernel).map(Found::Tree)
+    build(plan, root, sysroot, kernel, warnings).map(Found::Tree)
 }
 
 /// Goes on with a conversion that was stopped when the old root was mounted nowhere but below the staging mount.
@@ -148,28 +155,28 @@ fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
     Ok(Tree { root, kernel, shares: false, new, inner: Vec::new(), carried: Vec::new() })
 }
 
-fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
+fn build(
+    plan: &Plan<'_>,
+    root: &Root,
+    sysroot: &Sysroot,
+    kernel: Kernel,
+    warnings: &mut Vec<Problem>,
+) -> Result<Tree> {
     if let Some(store) = &root.convert {
         must_be_uncovered(store, sysroot).map_err(|problem| problem.at("root"))?;
     }
-    let mut options = options::part(&root.options);
-    let mode = format!("{:o}", root.mode);
-    let fixed =
-        [("size", root.size.as_deref()), ("nr_inodes", root.inodes.as_deref()), ("mode", Some(&*mode))];
-    options.filesystem.extend(fixed.into_iter().filter(|(_, value)| value.is_some()));
-    let what = "the root";
-    let refused = |problem: Problem| {
-        let remedy = "correct `root.options` in the manifest, or the kernel lacks what they ask for";
-        if problem.errno == Some(Errno::INVAL) { problem.remedy(remedy) } else { problem }.at("root")
-    };
-    let detached = kernel.new_filesystem("tmpfs", SOURCE, &options, what).map_err(refused)?;
     let mut new = New::default();
-    let fd = if let Some(fd) = detached {
-        fd
-    } else {
-        let stage = new.stage.insert(Stage::new(kernel)?);
-        mount_api::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what).map_err(refused)?;
-        stage.open_root()?
+    let on_store = root.on.as_ref().and_then(|on| {
+        let made = fresh::make(plan, (root, on), sysroot, kernel, &mut new.stage);
+        // A store that the boot needs stops it later, for what it lacks itself.
+        made.map_err(|problem| warnings.push(in_memory_instead(on, &problem))).ok()
+    });
+    let fd = match on_store {
+        Some((fresh, fd)) => {
+            new.fresh = Some(fresh);
+            fd
+        }
+        None => in_memory(root, kernel, &mut new)?,
     };
     let mut tree =
         Tree { root: fd, kernel, shares: false, new: Some(new), inner: Vec::new(), carried: Vec::new() };
@@ -189,6 +196,39 @@ fn build(plan: &Plan<'_>, root: &Root, sysroot: &Sysroot, kernel: Kernel) -> Res
         tree.carried.push(fd);
     }
     Ok(tree)
+}
+
+/// Makes a tmpfs, which is attached nowhere or to the stage.
+fn in_memory(root: &Root, kernel: Kernel, new: &mut New) -> Result<OwnedFd> {
+    let mut options = options::part(&root.options);
+    let mode = format!("{:o}", root.mode);
+    let fixed =
+        [("size", root.size.as_deref()), ("nr_inodes", root.inodes.as_deref()), ("mode", Some(&*mode))];
+    options.filesystem.extend(fixed.into_iter().filter(|(_, value)| value.is_some()));
+    let what = "the root";
+    let refused = |problem: Problem| {
+        let remedy = "correct `root.options` in the manifest, or the kernel lacks what they ask for";
+        if problem.errno == Some(Errno::INVAL) { problem.remedy(remedy) } else { problem }.at("root")
+    };
+    if let Some(fd) = kernel.new_filesystem("tmpfs", SOURCE, &options, what).map_err(refused)? {
+        return Ok(fd);
+    }
+    let stage = match &mut new.stage {
+        Some(stage) => stage,
+        stage => stage.insert(Stage::new(kernel)?),
+    };
+    mount_api::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what).map_err(refused)?;
+    stage.open_root()
+}
+
+fn in_memory_instead(on: &AbsPath, problem: &Problem) -> Problem {
+    let what = format!("the root of this boot is in memory, as it cannot be made on {on}: {}", problem.what);
+    let full = [Some(Errno::NOSPC), Some(Errno::DQUOT)].contains(&problem.errno);
+    let remedy = match problem.errno {
+        _ if full => "make room on it, for instance with `impctl roots prune`".to_owned(),
+        _ => problem.remedy.clone(),
+    };
+    Problem::new(what).at("root").remedy(remedy)
 }
 
 impl Tree {
@@ -296,18 +336,9 @@ impl Tree {
         self.kernel.set_options(mount, set, clear)
     }
 
-    /// Mounts a file system on a directory.
-    pub fn mount_device(
-        &mut self,
-        fstype: &str,
-        device: &str,
-        options: &Parted<'_>,
-        target: BorrowedFd<'_>,
-    ) -> Result<(), Problem> {
-        match self.kernel.new_filesystem(fstype, device, options, device)? {
-            Some(mount) => self.staged_if_needed(|| mount_api::attach(mount.as_fd(), target)),
-            None => mount_api::mount_filesystem(fstype, device, options, target, device),
-        }
+    /// Attaches a file system that is mounted nowhere to a directory.
+    pub fn attach(&mut self, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Problem> {
+        self.staged_if_needed(|| mount_api::attach(mount, target))
     }
 
     /// Before Linux 6.15 nothing can be mounted on what is attached nowhere: then the tree moves to the stage.
@@ -365,6 +396,7 @@ impl Tree {
         };
         let failed =
             |what: &str, errno| Problem::os(format!("cannot {what} at {}", sysroot.path), errno).at("root");
+        new.fresh.iter_mut().for_each(Fresh::keep);
         match &new.old {
             None => self
                 .kernel
@@ -462,7 +494,8 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
     let beneath = mountinfo::all()?.into_iter().any(|mount| {
         mount.point == sysroot.path.as_str()
             && mount.id != top
-            && (mount.source.as_str(), mount.fstype.as_str()) == (SOURCE, "tmpfs")
+            && ((mount.source.as_str(), mount.fstype.as_str()) == (SOURCE, "tmpfs")
+                || fresh::is_tree(&mount.root))
     });
     if !beneath {
         return Ok(false);
@@ -476,6 +509,11 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
 /// True if something open is the root of a mount.
 fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(walk::stat(fd).map_err(|errno| Problem::os("cannot look at the sysroot", errno))?.is_mount_root())
+}
+
+/// True if something is on a root that is made anew at every boot: a tmpfs, or a directory that a run made on a store.
+pub fn is_new_at_every_boot(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(is_volatile(fd)? || fresh::is_fresh(fd)?)
 }
 
 /// True if something is on a file system that is memory itself. For one that only lies in memory see [`super::judge`].

@@ -1,12 +1,12 @@
 //! Staging mount for the root, on kernels that cannot mount on a detached tree.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::manifest::AbsPath;
-use crate::manifest::options::Parted;
+use crate::manifest::options::{BindOptions, Parted};
 use crate::runtime;
 use crate::sys::mount_api::{self, Kernel, SOURCE};
 use crate::sys::mountinfo;
@@ -54,8 +54,26 @@ impl Stage {
 
     /// The root that is mounted on the place.
     pub fn open_root(&self) -> Result<OwnedFd> {
-        walk::directory(self.mount.as_fd(), ROOT, Mounts::Enter)
-            .map_err(|errno| Problem::os(format!("cannot open {PATH}/{ROOT}"), errno))
+        self.open(ROOT)
+    }
+
+    /// Mounts a directory in the place of the root.
+    pub fn bind(&self, kernel: Kernel, source: BorrowedFd<'_>) -> Result<(), Errno> {
+        let place = (self.mount.as_fd(), ROOT);
+        kernel.bind(source, place, self.place.as_fd(), BindOptions::NONE, false)
+    }
+
+    /// Makes a further directory, for something that is needed until the root is published.
+    pub fn add(&self, name: &'static str) -> Result<OwnedFd> {
+        rustix::fs::mkdirat(&self.mount, name, Mode::RWXU)
+            .map_err(|errno| Problem::os(format!("cannot create {PATH}/{name}"), errno))?;
+        self.open(name)
+    }
+
+    /// Such a directory, or the file system that is mounted on it.
+    pub fn open(&self, name: &'static str) -> Result<OwnedFd> {
+        walk::directory(self.mount.as_fd(), name, Mounts::Enter)
+            .map_err(|errno| Problem::os(format!("cannot open {PATH}/{name}"), errno))
     }
 
     /// Leftover of a run that was killed between unmounting the old root and publishing the new one: the new root, with

@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use super::guard::Guard;
 use super::root::{Sysroot, Tree, is_volatile};
 use crate::manifest::device::device_path;
-use crate::manifest::options::{self, BindOptions};
+use crate::manifest::options::{self, BindOptions, Parted};
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
 use crate::sys::create::{self, Attributes};
-use crate::sys::mount_api;
+use crate::sys::mount_api::{self, Kernel};
 use crate::sys::walk::{self, Cursor, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe, is_damage};
@@ -119,13 +119,44 @@ fn not_mounted(store: &Store, sysroot: &Sysroot) -> Problem {
 }
 
 fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<OwnedFd> {
+    match detached(store, device, tree.kernel())? {
+        Some(mount) => tree.attach(mount.as_fd(), dir.as_fd())?,
+        None => mount_at(store, device, dir.as_fd())?,
+    }
+    // Opened again, or it would be the directory that the mount covers.
+    let mut dir = walk::again(tree.root.as_fd())
+        .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
+    for name in store.path.components() {
+        dir = walk::directory(dir.as_fd(), name, Mounts::Enter)
+            .map_err(|errno| Problem::os("cannot open it after mounting it", errno))?;
+    }
+    Ok(dir)
+}
+
+/// Mounts the device of a store, attached nowhere. None where the kernel can only mount by path.
+pub fn detached(store: &Store, device: &str, kernel: Kernel) -> Result<Option<OwnedFd>> {
+    by_device(store, device, |fstype, path, options| kernel.new_filesystem(fstype, path, options, path))
+}
+
+/// Mounts the device of a store on a directory, by path.
+pub fn mount_at(store: &Store, device: &str, dir: BorrowedFd<'_>) -> Result<()> {
+    by_device(store, device, |fstype, path, options| {
+        mount_api::mount_filesystem(fstype, path, options, dir, path)
+    })
+}
+
+fn by_device<T>(
+    store: &Store,
+    device: &str,
+    mount: impl FnOnce(&str, &str, &Parted<'_>) -> Result<T>,
+) -> Result<T> {
     let path = device_path(device);
     let fstype = match &store.fstype {
         Some(fstype) => fstype.clone(),
         None => probe(&path)?.to_owned(),
     };
     let options = options::part(&store.options);
-    tree.mount_device(&fstype, &path, &options, dir.as_fd()).map_err(|problem| match problem.errno {
+    mount(&fstype, &path, &options).map_err(|problem| match problem.errno {
         Some(Errno::NOENT) if !walk::exists(&path) => problem.remedy(NO_DEVICE),
         Some(Errno::NOTBLK) => problem.remedy("it is no block device: correct the store's `device`"),
         Some(Errno::ACCESS | Errno::ROFS) if !store.options.iter().any(|option| option == "ro") => problem.remedy(
@@ -135,15 +166,7 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
             problem.remedy(advice(&path, &fstype))
         }
         _ => problem,
-    })?;
-    // Opened again, or it would be the directory that the mount covers.
-    let mut dir = walk::again(tree.root.as_fd())
-        .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
-    for name in store.path.components() {
-        dir = walk::directory(dir.as_fd(), name, Mounts::Enter)
-            .map_err(|errno| Problem::os("cannot open it after mounting it", errno))?;
-    }
-    Ok(dir)
+    })
 }
 
 fn advice(device: &str, fstype: &str) -> String {

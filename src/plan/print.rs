@@ -37,7 +37,9 @@ pub fn lines(plan: &Plan<'_>) -> Vec<Line> {
         }
         None => lines.push(line("root", "/", vec!["as it is mounted already".to_owned()])),
         Some(root) => {
-            let mut details = vec!["tmpfs".to_owned(), format!("mode={:04o}", root.mode)];
+            let kind =
+                root.on.as_ref().map_or_else(|| "tmpfs".to_owned(), |on| format!("new directory on {on}"));
+            let mut details = vec![kind, format!("mode={:04o}", root.mode)];
             details.extend(root.size.iter().map(|size| format!("size={size}")));
             details.extend(root.inodes.iter().map(|inodes| format!("nr_inodes={inodes}")));
             details.extend(root.options.iter().cloned());

@@ -21,6 +21,7 @@ use crate::sys::subvolume;
 use crate::sys::unnamed;
 use crate::sys::walk::{self, Identity, Mounts};
 use crate::text::problem::{Problem, Result, os_error};
+use crate::transfer::remove::remove;
 use crate::transfer::staging::{self, PRIVATE};
 
 /// The directory of all roots below [`PRIVATE`].
@@ -111,7 +112,8 @@ impl Roots {
     /// # Errors
     /// Of opening it.
     pub fn slot(&self, id: Id) -> Result<Slot, Errno> {
-        let dir = walk::directory(self.dir.as_fd(), id.to_string().as_str(), Mounts::Stay)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let dir = walk::open(self.dir.as_fd(), id.to_string().as_str(), flags, Mounts::Stay)?;
         Ok(Slot { id, dir })
     }
 
@@ -156,6 +158,16 @@ impl Roots {
         let name = |text: String| CString::new(text).map_err(|_| Errno::INVAL);
         let (from, to) = (name(from)?, name(to)?);
         unnamed::rename((self.dir.as_fd(), &from), (self.dir.as_fd(), &to), RenameFlags::NOREPLACE)
+    }
+
+    /// Removes one.
+    ///
+    /// # Errors
+    /// Of rename(2), or of removing a file. What is left is off the list.
+    pub fn remove(&self, id: Id) -> Result<(), Errno> {
+        self.take_off(id)?;
+        let name = CString::new(format!("{REMOVED}{id}")).map_err(|_| Errno::INVAL)?;
+        remove((self.dir.as_fd(), &name))
     }
 
     /// Names of what is off the list and not removed yet.

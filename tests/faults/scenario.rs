@@ -59,6 +59,12 @@ impl Scenario {
         Self::new("first boot", Root::Nothing, &manifest(&json!({ "size": "16M" }), &entries()))
     }
 
+    /// A new root on a store that holds something.
+    pub fn on_store() -> Self {
+        let manifest = manifest(&json!({ "on": "/persist", "mode": "0751" }), &entries());
+        Self { seed: used, ..Self::new("root on a store", Root::Nothing, &manifest) }
+    }
+
     /// A root that is mounted already, and stores that hold something.
     pub fn ready_root() -> Self {
         Self { seed: used, ..Self::new("ready root", Root::Tmpfs, &manifest(&Value::Null, &entries())) }
@@ -66,14 +72,23 @@ impl Scenario {
 
     /// An installation that is turned over.
     pub fn convert() -> Self {
+        Self::converting("convert", &json!({ "convert": "/persist" }))
+    }
+
+    /// The same with the new root on the disk.
+    pub fn convert_on_store() -> Self {
+        Self::converting("convert, root on a store", &json!({ "convert": "/persist", "on": "/persist" }))
+    }
+
+    fn converting(name: &'static str, root: &Value) -> Self {
         let mut entries = entries();
         for entry in entries.as_array_mut().unwrap() {
             entry.as_object_mut().unwrap().remove("store");
         }
         let manifest = json!({
-            "version": 1, "root": { "convert": "/persist" }, "stores": [{ "path": "/persist" }], "entries": entries,
+            "version": 1, "root": root, "stores": [{ "path": "/persist" }], "entries": entries,
         });
-        Self { seed: used, ..Self::new("convert", Root::Disk, &manifest) }
+        Self { seed: used, ..Self::new(name, Root::Disk, &manifest) }
     }
 
     /// A system that has been started, and a manifest that adds and removes.

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::support::{Machine, Mount, Snapshot, mounts};
 
+/// Directories of roots on a store: a run that was killed leaves one, and each has a number.
+const ROOTS: &str = ".imp-mount/roots";
+
 /// State after a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -30,8 +33,8 @@ impl State {
         Self {
             mounts: table(machine),
             stage: Path::new("/run/imp-mount/stage").exists(),
-            root: Snapshot::of(&machine.at("")),
-            disks: machine.disks().map(crate::support::Disk::snapshot).collect(),
+            root: Snapshot::of(&machine.at("")).without(ROOTS),
+            disks: machine.disks().map(|disk| disk.snapshot().without(ROOTS)).collect(),
             report: report(),
             utab: fs::read_to_string("/run/mount/utab").unwrap_or_default(),
         }
@@ -84,11 +87,20 @@ pub fn table(machine: &Machine) -> Vec<String> {
     lines
 }
 
+/// The path of a root on a store without its number.
+fn numberless(root: &Path) -> String {
+    let root = root.display().to_string();
+    match root.split_once(ROOTS).and_then(|(before, after)| Some((before, after.split('/').nth(2)?))) {
+        Some((before, tree)) => format!("{before}{ROOTS}/N/{tree}"),
+        None => root,
+    }
+}
+
 fn line(mount: &Mount) -> String {
     let Mount { root, target, options, propagation, fstype, source, super_options, .. } = mount;
     let kinds: Vec<_> =
         propagation.split(' ').map(|kind| kind.split(':').next().unwrap_or_default()).collect();
-    let (target, root, kinds) = (target.display(), root.display(), kinds.join(" "));
+    let (target, root, kinds) = (target.display(), numberless(root), kinds.join(" "));
     format!("{target} {root} {options} ({kinds}) {fstype} {source} {super_options}")
 }
 

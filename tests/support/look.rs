@@ -124,6 +124,14 @@ impl Snapshot {
         }
     }
 
+    /// Leaves out what is below directories of this path, wherever they are.
+    #[must_use]
+    pub fn without(mut self, folder: &str) -> Self {
+        let inside = format!("{folder}/");
+        self.0.retain(|path, _| !path.to_string_lossy().contains(&inside));
+        self
+    }
+
     /// The line of one path, as in `040755 0:0`; none where it does not exist.
     pub fn line(&self, path: impl AsRef<Path>) -> Option<&str> {
         self.0.get(path.as_ref()).map(String::as_str)

@@ -30,6 +30,7 @@ use crate::logging;
 use crate::manifest::coverage::Type;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase, Store};
+use crate::mount::fresh;
 use crate::mount::judge;
 use crate::mount::root::{Sysroot, Tree};
 use crate::mount::store::{self, Opened};
@@ -193,7 +194,7 @@ fn adopt_all(
     // New files get exactly the mode that is given.
     rustix::process::umask(Mode::empty());
     let sysroot = Sysroot::open("/")?;
-    if !judge::is_in_memory(sysroot.fd.as_fd()) {
+    if !judge::is_in_memory(sysroot.fd.as_fd()) && !fresh::is_fresh(sysroot.fd.as_fd())? {
         return Err(Problem::new("the root is on a disk, so all of it persists").remedy(
             "to prepare a machine for a tmpfs root, bring what its manifest names to a store with `impctl migrate`",
         ));

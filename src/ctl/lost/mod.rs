@@ -20,6 +20,7 @@ use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal;
 use crate::manifest::coverage::PRIVATE;
 use crate::manifest::{AbsPath, Kind, Manifest};
+use crate::mount::fresh::is_tree;
 use crate::runtime::report::{Report, State};
 use crate::sys::mountinfo;
 use crate::text::escape;
@@ -214,7 +215,7 @@ pub fn look(
         if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
     // The root may be a disk that is emptied at every boot.
     let is_mounted = report.entries.iter().any(|entry| entry.state == State::Mounted);
-    let built = !outlives_a_boot(&root.fstype) || is_mounted;
+    let built = !outlives_a_boot(&root.fstype) || is_tree(&root.root) || is_mounted;
     let mut rules = Rules::default();
     let mut pattern = |text: &str, rule| {
         let refused = |reason| Failure::Unable(Problem::new(format!("{}: {reason}", escape::name(text))));
