@@ -17,7 +17,11 @@ tests![
     the_runs_are_what_they_seem: Disk Inject,
     killed_at_first_boot: Disk Inject,
     killed_with_the_root_on_a_store: Disk Inject,
+    killed_with_the_root_on_a_store_on_an_older_kernel: Disk Inject,
+    killed_with_the_root_on_a_store_on_an_old_kernel: Disk Inject,
     killed_while_converting_with_the_root_on_a_store: Disk Inject,
+    killed_while_converting_with_the_root_on_a_store_on_an_older_kernel: Disk Inject,
+    killed_while_converting_with_the_root_on_a_store_on_an_old_kernel: Disk Inject,
     killed_on_a_ready_root: Disk Inject,
     killed_while_converting: Disk Inject,
     killed_on_a_running_system: Disk Inject,
@@ -336,13 +340,25 @@ fn killed_at_first_boot() {
 
 fn killed_with_the_root_on_a_store() {
     kill(&Scenario::on_store());
+}
+
+fn killed_with_the_root_on_a_store_on_an_older_kernel() {
     kill_on_older(&Scenario::on_store(), &[Injected::NoDetachedAssembly]);
+}
+
+fn killed_with_the_root_on_a_store_on_an_old_kernel() {
     kill_on_older(&Scenario::on_store(), &missing(DESCRIPTORS));
 }
 
 fn killed_while_converting_with_the_root_on_a_store() {
     kill(&Scenario::convert_on_store());
+}
+
+fn killed_while_converting_with_the_root_on_a_store_on_an_older_kernel() {
     kill_on_older(&Scenario::convert_on_store(), &[Injected::NoDetachedAssembly, Injected::NoMountBeneath]);
+}
+
+fn killed_while_converting_with_the_root_on_a_store_on_an_old_kernel() {
     kill_on_older(&Scenario::convert_on_store(), &missing(DESCRIPTORS));
 }
 

@@ -106,7 +106,7 @@ fn another_root_is_not_covered() {
     let machine = Machine::new(Root::Disk, Disk::new(Fs::Ext4, 8));
     machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }])));
     let before = (mounts(), machine.disk().snapshot());
-    machine.build().expect(1).says(&["root: ", "ext4", "asks for a tmpfs", "root.convert"]);
+    machine.build().expect(1).says(&["root: ", "ext4", "asks for a new root", "root.convert"]);
     assert_eq!((mounts(), machine.disk().snapshot()), before);
 }
 

@@ -6,7 +6,8 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::{BOOT, Slot};
-use crate::sys::walk;
+use crate::sys::create::{self, Attributes};
+use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
 
@@ -64,13 +65,14 @@ impl Boot {
         })
     }
 
-    /// Leaves it with a root.
+    /// Leaves it with a root that has none. The boot does not wait until it is on the disk.
     ///
     /// # Errors
     /// Of writing it.
     pub fn write(&self, slot: &Slot) -> Result<(), Errno> {
         let page = escape::json(self).map_err(|_| Errno::INVAL)?;
-        slot.write(BOOT, page.as_str().as_bytes())
+        let attributes = &mut || Attributes::root(0o600);
+        create::file(slot.dir(), BOOT, Mounts::Stay, page.as_str().as_bytes(), attributes).map(drop)
     }
 }
 
