@@ -399,6 +399,16 @@ fn owners_by_those_who_use_a_path() {
 }
 
 #[test]
+fn homes_that_rules_make() {
+    let tree = Tree::nixos(&[
+        ("etc/passwd", "a:x:990:990::/var/lib/a:/nologin\n"),
+        ("etc/group", "a:x:990:\n"),
+        ("etc/tmpfiles.d/a.conf", "d /var/lib/a 0770 a users\n"),
+    ]);
+    are(&tree.lost(), &[r#"{ directory = "/var/lib/a"; user = "a"; group = "users"; mode = "0770"; }"#]);
+}
+
+#[test]
 fn what_scripts_make_anew() {
     let tree = Tree::of(&[
         ("etc/fstab", FSTAB),

@@ -335,8 +335,8 @@ impl Claims<'_> {
         let paths: Vec<_> = built.units.iter().map(|(name, unit)| (name, unit, unit.paths(name))).collect();
         for said in [Said::Own, Said::Uses] {
             if said == Said::Uses {
-                self.users();
                 self.rules();
+                self.users();
             }
             // Who runs as root may use what is others'.
             let is_root = |it: &&(&String, &Unit, _)| self.owner(it.0, it.1).0.is_none();

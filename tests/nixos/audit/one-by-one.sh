@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Sourced. Evaluates many systems in few processes; `nixpkgs` is set.
 evaluate_lean() {
     GC_INITIAL_HEAP_SIZE=4G nice nix-instantiate --store 'dummy://?store=/nix/store' --eval --strict --json \
