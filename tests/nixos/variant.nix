@@ -11,7 +11,8 @@ let
       facts = vm: {
         root = isTmpfs vm;
         store = isDisk "/persist" vm;
-        password = vm.users.users.ada.password == "try";
+        # A file would be taken before it.
+        password = vm.users.users.ada.password == "try" && vm.users.users.ada.hashedPasswordFile == null;
       };
     };
     simple = {

@@ -1,5 +1,5 @@
 # The host, and what of it persists.
-{ pkgs, ... }:
+{ lib, pkgs, ... }:
 {
   imp-mount = {
     enable = true;
@@ -30,7 +30,10 @@
     hashedPasswordFile = "/persist/secrets/ada";
   };
   # The virtual machine to try it in has an empty store.
-  virtualisation.vmVariant.users.users.ada.password = "try";
+  virtualisation.vmVariant.users.users.ada = {
+    password = "try";
+    hashedPasswordFile = lib.mkForce null;
+  };
 
   networking.hostName = "host";
   networking.networkmanager.enable = true;
