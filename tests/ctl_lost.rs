@@ -27,6 +27,7 @@ tests![
     what_cannot_be_read_is_said: Root,
     mounts_are_not_entered: Disk,
     what_comes_from_nixos,
+    links_of_a_merged_usr,
     the_throw_away_list,
     a_directory_in_parts,
     an_entry_that_is_not_mounted: Disk,
@@ -530,6 +531,25 @@ fn what_comes_from_nixos() {
     fs::remove_file(root.join("etc/NIXOS")).unwrap();
     let found = lost(root, &["/etc"]);
     assert_eq!(at(&found["lost"], "/etc/shadow")["kind"], "file");
+}
+
+fn links_of_a_merged_usr() {
+    let root = root();
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    for (link, target) in [
+        ("bin", "usr/bin"),
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib"),
+        ("sbin", "usr/bin"),
+        ("lib32", "usr/lib32"),
+    ] {
+        symlink(target, root.join(link)).unwrap();
+    }
+    are(&lost(root, &[])["lost"], &["link /lib32"]);
+    // systemd makes no others.
+    fs::remove_file(root.join("bin")).unwrap();
+    symlink("/opt/bin", root.join("bin")).unwrap();
+    are(&lost(root, &[])["lost"], &["link /lib32", "link /bin"]);
 }
 
 fn the_throw_away_list() {

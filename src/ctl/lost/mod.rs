@@ -33,6 +33,10 @@ const LINES: usize = 10_000;
 /// Targets of links that the system makes at every boot.
 const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
 
+/// Links at the top that systemd makes where a root without them has /usr, and where they lead.
+const USR_LINKS: ([&str; 4], [&[u8]; 4]) =
+    (["bin", "lib", "lib64", "sbin"], [b"usr/bin", b"usr/lib", b"usr/lib64", b"usr/sbin"]);
+
 /// Say what on the root would be gone after the next boot
 ///
 /// Looks through the root's own file system, and at nothing that is mounted on it. Left out is what persists (what the manifest
@@ -237,6 +241,12 @@ pub fn look(
     for mount in system.mounts()?.iter().filter(|mount| outlives_a_boot(&mount.fstype)) {
         if let Ok(path) = AbsPath::normal(&mount.point) {
             rules.path(&path, Rule::Disk);
+        }
+    }
+    for name in USR_LINKS.0 {
+        let target = rustix::fs::readlinkat(system.root(), name, Vec::new());
+        if target.is_ok_and(|target| USR_LINKS.1.contains(&target.to_bytes())) {
+            rules.path(&AbsPath::root().child(name), Rule::System);
         }
     }
     throw_away::add(&mut rules, scope, system, built)?;
