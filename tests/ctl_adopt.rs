@@ -106,6 +106,10 @@ fn a_file_is_adopted() {
     assert_eq!(fs::read_to_string(&place).unwrap(), "time");
     fs::write(&place, "later").unwrap();
     assert_eq!(machine.disk().snapshot().line("etc/adjtime").unwrap().split(' ').nth(2), Some("5"));
+    // Forgotten by the configuration, and on the store alone.
+    fs::create_dir_all(machine.at("/persist/srv/forgotten")).unwrap();
+    let refused = machine.impctl("adopt", &["/srv/forgotten"]).expect(1);
+    refused.says(&["/srv/forgotten: the root does not have it, and the store /persist does; add its line"]);
     // A manifest accepts the printed line.
     machine.manifest(&manifest(json!([{ "directory": "/var/lib/named" }, said["adopted"][0]["entry"]])));
     machine.run_live(&["--check"]).ok();

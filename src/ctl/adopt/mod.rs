@@ -296,6 +296,12 @@ impl Run<'_> {
     fn adopt(&mut self, target: &AbsPath) -> Result<Done> {
         let there = walk::open_below(self.tree.root.as_fd(), target, OFlags::PATH, Mounts::Enter);
         let there = there.and_then(|fd| walk::stat(fd.as_fd()));
+        let stored = || walk::open_below(self.opened.cursor.base(), target, OFlags::PATH, Mounts::Stay);
+        if matches!(there, Err(Errno::NOENT)) && stored().is_ok() {
+            let what = format!("the root does not have it, and the store {} does", self.on.path);
+            return Err(Problem::new(what)
+                .remedy("add its line to the configuration, and run imp-mount with that: it mounts what the store has"));
+        }
         let what = there.map_or(Type::Other, |stat| stat.what());
         refuse::named(self.manifest, target, what, self.number)?;
         let dir = refuse::parent(&self.tree, target)?;
