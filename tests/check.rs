@@ -196,7 +196,9 @@ fn every_wrong_state() {
     is(&found, "/gone", "missing", &["next run creates it"]);
     assert_eq!(found["problems"], 10);
     let next = lines(&found["next"]);
-    for words in ["unmount what is in the way", "run imp-mount to", "--adopt", "imp-mount.skip="] {
+    for words in
+        ["unmount what is in the way", "run imp-mount to", "give each path", "--adopt", "imp-mount.skip="]
+    {
         assert!(next.contains(words), "{words}: {next}");
     }
     // The shell that it ends is an initrd's.
@@ -287,6 +289,7 @@ fn nearly_full_and_read_only() {
     machine.disk().fill();
     let found = check(&machine, 1);
     assert!(found["stores"][0]["problem"].as_str().unwrap().contains("% of its space are used"), "{found:#}");
+    assert!(lines(&found["next"]).contains("mend the store /persist"), "{found:#}");
     is(&found, "/srv", "ok", &[]);
     machine.disk().unfill();
     check(&machine, 0);

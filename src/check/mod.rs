@@ -266,6 +266,12 @@ fn next(findings: &Findings) -> Vec<String> {
             say(&format!("where that fails, check its file system: fsck -n {device}"));
         }
     }
+    for store in findings.stores.iter().filter(|store| !store.is_lost() && store.problems() > 0) {
+        say(&format!("mend the store {}, as its line says", escape::name(&store.path)));
+    }
+    if live && findings.root.as_ref().is_some_and(|root| root.problems() > 0) {
+        say("mend the root, as its line says");
+    }
     if !findings.report.is_empty() {
         say("run imp-mount, which keeps the report that cannot be used and makes a new one");
     }
@@ -279,6 +285,12 @@ fn next(findings: &Findings) -> Vec<String> {
         // A run that failed fails again until its cause is gone.
         let stopped = findings.last_run.as_ref().is_some_and(|run| !run.failures.is_empty());
         say(if stopped { AGAIN } else { "run imp-mount to put in place what is not, and read what it says" });
+    }
+    if has(Status::WrongOwner) || has(Status::WrongMode) {
+        say("give each path the owner and mode that its line says, or correct its entry");
+    }
+    if has(Status::Conflict) {
+        say("compare the two versions of each file, and remove the one that is not wanted");
     }
     if has(Status::Replaced) {
         say("run imp-mount --adopt to bring what programs wrote beside the store to it");
