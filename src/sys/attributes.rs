@@ -9,12 +9,15 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::Name;
+use super::owners::Owners;
 use crate::sys::walk::Stat;
 
 /// The kernel's limit for one extended attribute, and for the list of their names.
 const LIMIT: usize = 1 << 16;
 /// Starts the names of attributes that only imp-mount reads.
 pub const OWN: &str = "trusted.imp-mount.";
+/// Starts the names of attributes that hold an ACL.
+const ACL: &str = "system.posix_acl_";
 /// Inode flags that chattr(1) sets and a copy keeps.
 const KEPT: IFlags = IFlags::APPEND
     .union(IFlags::IMMUTABLE)
@@ -76,11 +79,11 @@ impl Handle {
     }
 }
 
-/// Gives `target`, which has the properties `now`, the owner, the extended attributes and the mode of `source`, in this order: chown(2)
-/// drops setuid bits and file capabilities.
+/// Gives `target`, which has the properties `now`, the owner and mode of `stat` and the extended attributes of `source`, in this order:
+/// owner, attributes, mode. chown(2) drops setuid bits and file capabilities.
 pub fn give(
     source: &Handle,
-    stat: &Stat,
+    (stat, owners): (&Stat, &Owners),
     (target, now): (&Handle, &Stat),
     unsupported: Unsupported,
 ) -> Result<(), Errno> {
@@ -94,7 +97,7 @@ pub fn give(
         }
         changed = true;
     }
-    let wanted = extended(source)?;
+    let wanted = extended(source, owners)?;
     for name in names(target)? {
         // An ACL inherited from the directory, or an attribute of an earlier version.
         if !wanted.iter().any(|(other, _)| *other == name) && !is_label(&name) {
@@ -206,14 +209,20 @@ fn names(handle: &Handle) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-/// Every extended attribute that a copy keeps, with its value, in order.
-pub fn extended(handle: &Handle) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
+/// Every extended attribute that a copy keeps, with its value there, in order.
+pub fn extended(handle: &Handle, owners: &Owners) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
     let names = names(handle)?;
     let mut value = vec![0_u8; if names.is_empty() { 0 } else { LIMIT }];
     let mut found = Vec::new();
     for name in names {
         match handle.get(&name, &mut value[..]) {
-            Ok(length) => found.push((name, value[..length].to_vec())),
+            Ok(length) => {
+                let mut value = value[..length].to_vec();
+                if name.to_bytes().starts_with(ACL.as_bytes()) {
+                    owners.change_acl(&mut value);
+                }
+                found.push((name, value));
+            }
             // Removed meanwhile.
             Err(Errno::NODATA) => {}
             Err(errno) => return Err(errno),
@@ -223,8 +232,11 @@ pub fn extended(handle: &Handle) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
 }
 
 /// The access ACL of a file or directory that is open for reading; none where its mode says everything.
-pub fn access_acl(handle: &Handle) -> Result<Option<Vec<u8>>, Errno> {
-    Ok(extended(handle)?.into_iter().find(|(name, _)| name == c"system.posix_acl_access").map(|(_, acl)| acl))
+pub fn access_acl(handle: &Handle, owners: &Owners) -> Result<Option<Vec<u8>>, Errno> {
+    Ok(extended(handle, owners)?
+        .into_iter()
+        .find(|(name, _)| name == c"system.posix_acl_access")
+        .map(|(_, acl)| acl))
 }
 
 fn is_kept(name: &[u8]) -> bool {
@@ -232,12 +244,12 @@ fn is_kept(name: &[u8]) -> bool {
     // XFS shows ACLs a second time under SGI names.
     !name.starts_with(b"trusted.SGI_ACL_")
         && !name.starts_with(OWN.as_bytes())
-        && [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"].iter().any(has_prefix)
+        && [&b"user."[..], b"trusted.", b"security.", ACL.as_bytes()].iter().any(has_prefix)
 }
 
 /// True if two files have the same extended attributes, labels that a security module gave the second by itself left out.
-pub fn same_extended(source: &Handle, target: &Handle) -> Result<bool, Errno> {
-    let (wanted, found) = (extended(source)?, extended(target)?);
+pub fn same_extended(source: &Handle, target: &Handle, owners: &Owners) -> Result<bool, Errno> {
+    let (wanted, found) = (extended(source, owners)?, extended(target, Owners::SAME)?);
     let surplus = |(name, _): &&(CString, Vec<u8>)| is_label(name) && !wanted.iter().any(|it| it.0 == *name);
     Ok(found.iter().filter(|it| !surplus(it)).eq(&wanted))
 }

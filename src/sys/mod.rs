@@ -6,6 +6,7 @@ pub mod create;
 pub mod fstab;
 pub mod mount_api;
 pub mod mountinfo;
+pub mod owners;
 pub mod privilege;
 pub mod raw;
 pub mod subvolume;

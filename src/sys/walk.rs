@@ -103,6 +103,22 @@ pub fn open_below(
     fd.map_or_else(|| fs::openat(base, ".", flags | OFlags::CLOEXEC, Mode::empty()), Ok)
 }
 
+/// Opens a directory below a base for reading; none where it is not there.
+pub fn directory_below(base: BorrowedFd<'_>, path: &AbsPath, mounts: Mounts) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut dir = open(base, ".", flags, mounts).map_err(|errno| Problem::os("cannot open it", errno))?;
+    let mut done = AbsPath::root();
+    for name in path.components() {
+        done = done.child(name);
+        dir = match open(dir.as_fd(), name, flags, mounts) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(explain(dir.as_fd(), done.as_str(), errno, "a directory")),
+        };
+    }
+    Ok(Some(dir))
+}
+
 /// Opens the directory above `dir`. Its identity has to be compared afterwards: `dir` may have been moved.
 pub fn above(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     fs::openat(dir, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -289,6 +305,13 @@ impl Stat {
     pub fn known_seals(&self) -> StatxAttributes {
         StatxAttributes::from_bits_retain(self.0.stx_attributes_mask.bits())
             .intersection(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND))
+    }
+
+    /// The same with another owner.
+    #[must_use]
+    pub fn owned_by(mut self, uid: u32, gid: u32) -> Self {
+        (self.0.stx_uid, self.0.stx_gid) = (uid, gid);
+        self
     }
 
     /// True if it is the root of a mount (Linux 5.8).

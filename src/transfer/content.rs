@@ -4,12 +4,14 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::ErrorKind;
 use std::num::NonZeroU64;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{self, Advice, SeekFrom};
+use rustix::fs::{self, Advice, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use crate::sys::walk::Stat;
+use super::Name;
+use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::os_error;
 
 /// The size of one read and write. Larger ones leave the processor's cache.
@@ -20,6 +22,18 @@ const WRITTEN: u64 = 1 << 24;
 const BLOCK: usize = 1 << 12;
 /// Up to this size a file is copied without a search for holes.
 const SMALL: u64 = 1 << 16;
+
+/// True if a directory's file system can share the content of a file. Nothing is left of trying it.
+#[must_use]
+pub fn can_share((from, name): Name<'_>, dir: BorrowedFd<'_>) -> bool {
+    let try_it = || {
+        let source = walk::open(from, name, OFlags::RDONLY, Mounts::Stay)?;
+        let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let target = fs::openat(dir, c".", unnamed, Mode::RUSR)?;
+        fs::ioctl_ficlone(&target, &source)
+    };
+    try_it().is_ok()
+}
 
 /// Copies content to one file system.
 #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ use super::level::AHEAD_BYTES;
 use super::remove::remove;
 use super::staging::{NEW, Staging};
 use crate::sys::attributes::{self, Handle, Unsupported};
+use crate::sys::owners::Owners;
 use crate::sys::unnamed::{Unnamed, rename};
 use crate::sys::walk::{self, Mounts, Stat};
 
@@ -24,13 +25,15 @@ pub struct Copier {
     content: Content,
     unsupported: Unsupported,
     unsteady: bool,
+    /// Owners of the copies; the ones of the sources by default. A caller passes properties that have them already.
+    pub owners: Owners,
 }
 
 impl Copier {
     /// A copier, and its policy for extended attributes that the destination cannot hold.
     #[must_use]
     pub fn new(unsupported: Unsupported) -> Self {
-        Self { content: Content::default(), unsupported, unsteady: false }
+        Self { content: Content::default(), unsupported, unsteady: false, owners: Owners::default() }
     }
 
     /// True if the source of a copy changed since it was looked at. Asking clears it.
@@ -73,7 +76,7 @@ impl Copier {
             }
         };
         let now = walk::stat(target.as_fd())?;
-        attributes::give(&source, stat, (&target, &now), self.unsupported)?;
+        attributes::give(&source, (stat, &self.owners), (&target, &now), self.unsupported)?;
         attributes::give_times(to, stat)
     }
 
@@ -92,7 +95,7 @@ impl Copier {
         let source = Handle { fd: from.into(), path_only: false };
         let target = Handle { fd: into.into(), path_only: false };
         let now = walk::stat(target.as_fd())?;
-        attributes::give(&source, stat, (&target, &now), self.unsupported)?;
+        attributes::give(&source, (stat, &self.owners), (&target, &now), self.unsupported)?;
         let after = walk::stat(source.as_fd())?;
         self.unsteady |= (after.size(), after.modified(), after.changed())
             != (stat.size(), stat.modified(), stat.changed());
@@ -112,7 +115,7 @@ impl Copier {
             if !now.is_symlink() {
                 return Err(Errno::STALE);
             }
-            attributes::give(&source, stat, (&target, &now), self.unsupported)?;
+            attributes::give(&source, (stat, &self.owners), (&target, &now), self.unsupported)?;
             return attributes::give_times(to, stat);
         }
         let source = open(from, stat)?;
@@ -210,12 +213,22 @@ pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
 pub const TYPE: &str = "type";
 /// The property that is compared last: files that differ in it have nothing else that differs.
 pub const SEALS: &str = "inode flags (chattr)";
+/// Another file system is mounted at the destination, which is not compared.
+pub const MOUNT: &str = "file system";
 
 /// Parts of two files that a comparison may leave out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ignore {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ignore<'o> {
     /// The inode flags that forbid changes.
     pub seals: bool,
+    /// Ids that the second file has otherwise.
+    pub owners: &'o Owners,
+}
+
+impl Default for Ignore<'_> {
+    fn default() -> Self {
+        Self { seals: false, owners: Owners::SAME }
+    }
 }
 
 /// Two files that are the same in everything but what was not compared yet: content and [`SEALS`].
@@ -233,7 +246,7 @@ impl Alike {
     pub fn new(
         (from, one): (Name<'_>, &Stat),
         (to, other): (Name<'_>, &Stat),
-        ignore: Ignore,
+        ignore: Ignore<'_>,
     ) -> Result<Result<Self, &'static str>, Errno> {
         let pairs = [
             (one.file_type() == other.file_type(), TYPE),
@@ -252,7 +265,7 @@ impl Alike {
             return Ok(Err("target"));
         }
         let (source, target) = (open(from, one)?, open(to, other)?);
-        if !attributes::same_extended(&source, &target)? {
+        if !attributes::same_extended(&source, &target, ignore.owners)? {
             return Ok(Err("extended attributes"));
         }
         let seals = one.known_seals().intersection(other.known_seals());
@@ -289,7 +302,7 @@ impl Alike {
 pub fn difference(
     from: (Name<'_>, &Stat),
     to: (Name<'_>, &Stat),
-    ignore: Ignore,
+    ignore: Ignore<'_>,
     read: Option<&mut dyn FnMut(u64)>,
     sum: Option<&mut Digest>,
 ) -> Result<Option<&'static str>, Errno> {
@@ -305,18 +318,30 @@ pub fn difference(
 }
 
 /// True if a directory shows what is in it to others than another directory does, or its owner could have it do so.
-pub fn exposes((from, one): (Name<'_>, &Stat), (to, other): (Name<'_>, &Stat)) -> Result<bool, Errno> {
-    const LOOK: u16 = 0o055;
+pub fn exposes(
+    (from, one): (Name<'_>, &Stat),
+    (to, other): (Name<'_>, &Stat),
+    owners: &Owners,
+) -> Result<bool, Errno> {
     if !one.is_dir() || !other.is_dir() {
         return Ok(false);
     }
-    let acl = |name, stat| open(name, stat).and_then(|dir| attributes::access_acl(&dir));
-    let (own, others) = match (acl(from, one), acl(to, other)) {
-        (Ok(own), Ok(others)) => (own, others),
+    match (open(from, one), open(to, other)) {
+        (Ok(from), Ok(to)) => exposes_open((&from, one), (&to, other), owners),
         // One was replaced meanwhile, and may be put back.
-        (Err(Errno::NOENT | Errno::STALE), _) | (_, Err(Errno::NOENT | Errno::STALE)) => return Ok(true),
-        (Err(errno), _) | (_, Err(errno)) => return Err(errno),
-    };
+        (Err(Errno::NOENT | Errno::STALE), _) | (_, Err(Errno::NOENT | Errno::STALE)) => Ok(true),
+        (Err(errno), _) | (_, Err(errno)) => Err(errno),
+    }
+}
+
+/// The same of two open directories.
+pub fn exposes_open(
+    (from, one): (&Handle, &Stat),
+    (to, other): (&Handle, &Stat),
+    owners: &Owners,
+) -> Result<bool, Errno> {
+    const LOOK: u16 = 0o055;
+    let (own, others) = (attributes::access_acl(from, owners)?, attributes::access_acl(to, Owners::SAME)?);
     if own.is_none() && one.mode() & LOOK == LOOK {
         return Ok(false);
     }
@@ -378,9 +403,14 @@ pub fn seals(from: Name<'_>, stat: &Stat) -> Result<IFlags, Errno> {
     Ok(attributes::flags(open(from, stat)?.as_fd()).intersection(attributes::SEALS))
 }
 
-/// Gives a directory that is there the owner, attributes and mode of another.
-pub fn give(from: Name<'_>, stat: &Stat, to: Name<'_>, there: &Stat) -> Result<(), Errno> {
+/// Gives a directory that is there the owner and mode of `stat`, and the attributes of another directory.
+pub fn give(
+    from: Name<'_>,
+    (stat, owners): (&Stat, &Owners),
+    to: Name<'_>,
+    there: &Stat,
+) -> Result<(), Errno> {
     let (source, target) = (open(from, stat)?, open(to, there)?);
     let now = walk::stat(target.as_fd())?;
-    attributes::give(&source, stat, (&target, &now), Unsupported::Refuse)
+    attributes::give(&source, (stat, owners), (&target, &now), Unsupported::Refuse)
 }

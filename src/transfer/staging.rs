@@ -16,6 +16,7 @@ use super::remove::remove;
 use crate::manifest::AbsPath;
 pub use crate::manifest::coverage::PRIVATE;
 use crate::sys::attributes::{self, Handle, OWN, Unsupported};
+use crate::sys::owners::Owners;
 use crate::sys::unnamed::rename;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::{Problem, Result, describe_io, os_error};
@@ -82,7 +83,7 @@ impl Staging {
     fn make_directory(
         &self,
         (dir, name): (BorrowedFd<'_>, &str),
-        model: Option<OwnedFd>,
+        (model, owners): (Option<OwnedFd>, &Owners),
     ) -> Result<OwnedFd, Errno> {
         let name = CString::new(name).map_err(|_| Errno::INVAL)?;
         remove(self.at(NEW))?;
@@ -92,7 +93,7 @@ impl Staging {
                 let (stat, now) = (walk::stat(fd.as_fd())?, walk::stat(made.as_fd())?);
                 let source = Handle { fd, path_only: false };
                 let target = Handle { fd: made.try_clone().map_err(os_error)?, path_only: false };
-                attributes::give(&source, &stat, (&target, &now), Unsupported::Leave)?;
+                attributes::give(&source, (&owners.of(stat), owners), (&target, &now), Unsupported::Leave)?;
             }
             None => fs::fchmod(&made, Mode::from_raw_mode(0o755))?,
         }
@@ -199,6 +200,7 @@ impl Stagings {
         &mut self,
         path: &AbsPath,
         model: &mut dyn FnMut(&AbsPath) -> Option<OwnedFd>,
+        owners: &Owners,
     ) -> Result<OwnedFd> {
         let own = |errno| Problem::os("cannot open the store", errno);
         let mut dir = readable(self.store.as_fd(), c".").map_err(own)?;
@@ -212,7 +214,7 @@ impl Stagings {
                 Ok(next) => next,
                 Err(Errno::NOENT) => {
                     let staging = self.near(dir.as_fd())?;
-                    let made = staging.make_directory((dir.as_fd(), name), model(&done));
+                    let made = staging.make_directory((dir.as_fd(), name), (model(&done), owners));
                     match made {
                         // Another process was faster.
                         Err(Errno::EXIST) => walk::open(dir.as_fd(), name, flags, Mounts::Stay),

@@ -100,6 +100,8 @@ struct Walk<'w, 't> {
     path: Vec<u8>,
     /// The mount of the source, which is not left.
     mount: u64,
+    /// The mount of the destination, which is not left.
+    target_mount: u64,
     staged: Option<Staged>,
     /// Files whose content is compared later.
     ahead: VecDeque<Ahead>,
@@ -133,12 +135,16 @@ impl<'t> Transfer<'t> {
         let private = self.mirror;
         let mount =
             walk::mount_id(from.0).map_err(|errno| Problem::os("cannot look at the source", errno))?;
+        let target_mount = to.map_or(Ok(0), |to| walk::mount_id(to.0));
+        let target_mount =
+            target_mount.map_err(|errno| Problem::os("cannot look at the destination", errno))?;
         let mut walk = Walk {
             transfer: self,
             decide,
             progress,
             path: Vec::new(),
             mount,
+            target_mount,
             staged: None,
             ahead: VecDeque::new(),
             is_broken: false,
@@ -206,7 +212,7 @@ impl Walk<'_, '_> {
     /// Does one file. A directory to go through is returned.
     fn step(&mut self, from: Name<'_>, to: Option<To<'_>>, end: usize) -> Result<Option<Level>> {
         let stat = match walk::stat_at(from.0, from.1) {
-            Ok(stat) => stat,
+            Ok(stat) => self.transfer.copier.owners.of(stat),
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(self.failed("look at", errno)),
         };
@@ -234,8 +240,11 @@ impl Walk<'_, '_> {
             shown == State::Missing && !stat.is_dir() && self.transfer.links.contains_key(&stat.identity());
         let there_shown = there.as_ref().filter(|_| shown != State::Missing);
         let exposed = match (to, there_shown, shown) {
-            (Some(to), Some(there), State::Differs(_)) => file::exposes((from, &stat), (to.name, there))
-                .map_err(|errno| self.failed("compare", errno))?,
+            (Some(to), Some(there), State::Differs(what)) if what != file::MOUNT => {
+                let owners = &self.transfer.copier.owners;
+                let exposed = file::exposes((from, &stat), (to.name, there), owners);
+                exposed.map_err(|errno| self.failed("compare", errno))?
+            }
             _ => false,
         };
         let choice = {
@@ -335,6 +344,9 @@ impl Walk<'_, '_> {
         if from.1.file_type() != there.file_type() {
             return Ok(State::Differs(file::TYPE));
         }
+        if there.mount_id() != self.target_mount {
+            return Ok(State::Differs(file::MOUNT));
+        }
         let first = self.transfer.links.get(&from.1.identity());
         let parted = first.is_some_and(|(identity, _)| *identity != there.identity());
         let joined = to.private && !from.1.is_dir() && there.links() > from.1.links();
@@ -346,7 +358,7 @@ impl Walk<'_, '_> {
         let left = to.private && !self.transfer.mirror;
         let read: Option<&mut dyn FnMut(u64)> =
             if (self.transfer.read || left) && first.is_none() { Some(self.progress) } else { None };
-        let ignore = Ignore { seals: to.private };
+        let ignore = Ignore { seals: to.private, owners: &self.transfer.copier.owners };
         let mut sum = (self.transfer.digest && read.is_some()).then(Digest::default);
         let difference = file::difference(from, (to.name, there), ignore, read, sum.as_mut())?;
         *digest = sum.filter(|_| from.1.is_file() && difference.is_none()).map(|sum| sum.value());

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use super::route;
 use crate::ctl::known::known;
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Manifest};
@@ -34,7 +33,7 @@ pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
             continue;
         }
         // A path that cannot be opened is no directory; entries below it have reported that.
-        let Ok(Some(dir)) = route::open(root, &folder, Mounts::Enter) else { continue };
+        let Ok(Some(dir)) = walk::directory_below(root, &folder, Mounts::Enter) else { continue };
         let names = walk::names(dir.as_fd(), usize::MAX)
             .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
         for name in names {

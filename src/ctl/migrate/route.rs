@@ -1,10 +1,7 @@
 //! Which trees of a system go where on the stores: worked out from the manifest, and for patterns from what is there.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Entry, Kind, Manifest};
@@ -82,7 +79,9 @@ fn holds(above: &Entry, entry: &Entry) -> bool {
 
 fn matches(coverage: &Coverage<'_>, entry: &Entry, root: BorrowedFd<'_>) -> Result<Matches> {
     let folder = parent(&entry.target);
-    let Some(dir) = open(root, &folder, Mounts::Enter)? else { return Ok(Matches::default()) };
+    let Some(dir) = walk::directory_below(root, &folder, Mounts::Enter)? else {
+        return Ok(Matches::default());
+    };
     Matches::of(dir.as_fd(), entry, coverage)
         .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))
 }
@@ -90,23 +89,6 @@ fn matches(coverage: &Coverage<'_>, entry: &Entry, root: BorrowedFd<'_>) -> Resu
 /// The directory that holds a path.
 pub fn parent(path: &AbsPath) -> AbsPath {
     path.parent().unwrap_or_else(AbsPath::root)
-}
-
-/// Opens a directory below a base for reading; none where it is not there.
-pub fn open(base: BorrowedFd<'_>, path: &AbsPath, mounts: Mounts) -> Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let mut dir =
-        walk::open(base, ".", flags, mounts).map_err(|errno| Problem::os("cannot open it", errno))?;
-    let mut done = AbsPath::root();
-    for name in path.components() {
-        done = done.child(name);
-        dir = match walk::open(dir.as_fd(), name, flags, mounts) {
-            Ok(dir) => dir,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(walk::explain(dir.as_fd(), done.as_str(), errno, "a directory")),
-        };
-    }
-    Ok(Some(dir))
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ioctl_ficlone};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use crate::ctl::ui::terminal::{self, count};
@@ -21,9 +20,9 @@ use crate::sys::mountinfo;
 use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
-use crate::transfer::Name;
 use crate::transfer::staging::{self, Stagings};
 use crate::transfer::tree::{self, Found, Links};
+use crate::transfer::{Name, content};
 
 /// A store, and where it is now.
 #[derive(Debug)]
@@ -231,16 +230,7 @@ impl Side<'_> {
     /// True if it can share the content of this file, tried once. Nothing is left of that.
     pub fn may_share(&mut self, file: Name<'_>) -> bool {
         let fd = self.fd.as_fd();
-        *self.shares.get_or_insert_with(|| {
-            let try_it = || {
-                let source = walk::open(file.0, file.1, OFlags::RDONLY, Mounts::Stay)?;
-                let unnamed = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-                let target = rustix::fs::openat(fd, ".", unnamed, Mode::RUSR)?;
-                ioctl_ficlone(&target, &source)
-            };
-            let tried: Result<(), Errno> = try_it();
-            tried.is_ok()
-        })
+        *self.shares.get_or_insert_with(|| content::can_share(file, fd))
     }
 
     /// Free space.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::route::{self, Route};
 use super::side::Side;
 use crate::manifest::{AbsPath, Kind, Method};
+use crate::sys::owners::Owners;
 use crate::sys::walk::{self, Identity, Mounts, Stat};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
@@ -162,7 +163,7 @@ impl Ends {
             CString::new(if path.is_root() { "." } else { path.name() })
                 .map_err(|error| Problem::new(error.to_string()))
         };
-        let Some(dir) = route::open(root, &route::parent(&route.from), Mounts::Enter)? else {
+        let Some(dir) = walk::directory_below(root, &route::parent(&route.from), Mounts::Enter)? else {
             return Ok(None);
         };
         let from = (dir, name(&route.from)?);
@@ -172,7 +173,7 @@ impl Ends {
             Ok(_) => {}
         }
         let above = route::parent(&route.to);
-        let to = match route::open(side.fd.as_fd(), &above, Mounts::Stay) {
+        let to = match walk::directory_below(side.fd.as_fd(), &above, Mounts::Stay) {
             Ok(Some(dir)) => Some((dir, name(&route.to)?)),
             Ok(None) => None,
             Err(problem) => {
@@ -393,9 +394,9 @@ pub fn bring<'t>(
         let mut model = |path: &AbsPath| {
             let model = above.0 == above.1;
             // A directory that cannot be opened is no model.
-            model.then(|| route::open(root, path, Mounts::Enter).ok().flatten()).flatten()
+            model.then(|| walk::directory_below(root, path, Mounts::Enter).ok().flatten()).flatten()
         };
-        stagings.directory(&above.0, &mut model)?;
+        stagings.directory(&above.0, &mut model, Owners::SAME)?;
     }
     let Some(ends) = Ends::open(root, route, side)? else { return Ok(()) };
     transfer.base = Some((top, below(&route.to, b"")));

@@ -37,7 +37,8 @@ impl Walk<'_, '_> {
             return Ok(false);
         }
         // Differences, and failures to compare, are found once more and reported then.
-        let ignore = Ignore { seals: to.private };
+        let stat = self.transfer.copier.owners.of(stat);
+        let ignore = Ignore { seals: to.private, owners: &self.transfer.copier.owners };
         let Ok(Ok(alike)) = Alike::new((from, &stat), (to.name, &there), ignore) else { return Ok(false) };
         alike.read_ahead();
         let from = (dir, from.1.to_owned());

@@ -34,7 +34,7 @@ impl Walk<'_, '_> {
     ) -> Result<Made, Errno> {
         if let Some(there) = there {
             if stat.is_dir() && there.is_dir() {
-                file::give(from, stat, to.name, there)?;
+                file::give(from, (stat, &self.transfer.copier.owners), to.name, there)?;
                 return Ok(Made { staged: None, fresh: false });
             }
             if to.private {
@@ -72,7 +72,7 @@ impl Walk<'_, '_> {
         let at = (dir.as_fd(), key.as_c_str());
         let fresh = match left {
             Some(left) if stat.is_dir() && left.is_dir() => {
-                file::give(from, stat, at, &left)?;
+                file::give(from, (stat, &self.transfer.copier.owners), at, &left)?;
                 false
             }
             Some(left) if !stat.is_dir() && self.is_whole((from, stat), (at, &left))? => false,
@@ -103,7 +103,8 @@ impl Walk<'_, '_> {
         if self.transfer.links.contains_key(&from.1.identity()) || left.1.links() > 1 {
             return Ok(false);
         }
-        Ok(file::difference(from, left, Ignore { seals: true }, Some(self.progress), None)?.is_none())
+        let ignore = Ignore { seals: true, owners: &self.transfer.copier.owners };
+        Ok(file::difference(from, left, ignore, Some(self.progress), None)?.is_none())
     }
 
     /// Makes a copy at a free name in a directory that only root can enter; a hard link of one that was made before.
