@@ -8,6 +8,7 @@ use imp_mount::ctl::Cli;
 use serde_json::{Value, json};
 
 use crate::ctl_lost::put;
+use crate::ctl_recover::make;
 use crate::live::manifest;
 use crate::support::{Disk, Fs, Machine, Output, Root};
 
@@ -47,6 +48,7 @@ fn cases() -> Vec<Case> {
             "review" => ("--dry-run --answers /tmp/answers --nix /tmp/persist.nix /var/lib", 0, false, false),
             "adopt" => ("--manifest /run/machine/manifest /var/lib/new", 0, false, true),
             "migrate" => ("--manifest /run/machine/manifest --from /tmp/old", 0, true, true),
+            "recover" => ("--manifest /run/machine/manifest /srv/back", 0, false, true),
             "completions" => ("bash", 0, false, false),
             "man" => ("/tmp/man", 0, false, false),
             other => panic!("say here how to ask `impctl {other}` for something"),
@@ -72,6 +74,11 @@ impl Running {
         put(&machine.at(""), "/var/lib/lost/x", "x");
         put(&machine.at(""), "/tmp/answers", "keep /var/lib/lost  # to stay\n");
         put(&machine.at("/persist"), "/srv/orphan/x", "x");
+        let old = make(&machine.at("/persist"), 1, "disk", "an earlier one");
+        put(&old, "/srv/back/x", "x".repeat(1 << 20));
+        for file in ["/etc/passwd", "/etc/group"] {
+            put(&old, file, "");
+        }
         Self(machine)
     }
 
@@ -84,6 +91,7 @@ impl Running {
             "rm",
             "-rf",
             "/var/lib/new",
+            "/srv/back",
             "/persist/var/lib/new",
             "/persist/var/lib/a-name-of-some-length/x",
         ]);

@@ -24,6 +24,7 @@ mod ctl_adopt_faults;
 mod ctl_lost;
 mod ctl_migrate;
 mod ctl_orphans;
+mod ctl_recover;
 mod ctl_review;
 mod ctl_status;
 mod ctl_terminals;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         ("crashes", crashes::TESTS),
         ("ctl_lost", ctl_lost::TESTS),
         ("ctl_orphans", ctl_orphans::TESTS),
+        ("ctl_recover", ctl_recover::TESTS),
         ("ctl_review", ctl_review::TESTS),
         ("ctl_status", ctl_status::TESTS),
         ("ctl_adopt", ctl_adopt::TESTS),

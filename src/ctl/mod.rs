@@ -10,6 +10,7 @@ mod man;
 mod manifest;
 pub mod migrate;
 mod orphans;
+mod recover;
 mod review;
 mod scan;
 mod status;
@@ -69,6 +70,7 @@ enum Command {
     Audit(audit::Options),
     Adopt(adopt::Adopt),
     Migrate(migrate::Migrate),
+    Recover(recover::Recover),
     Completions(completions::Options),
     Man(man::Options),
 }
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Audit(options) => audit::run(&options),
         Command::Adopt(options) => adopt::run(&options),
         Command::Migrate(options) => migrate::run(&options),
+        Command::Recover(options) => recover::run(&options),
         Command::Completions(options) => completions::run(&options),
         Command::Man(options) => man::run(&options),
     };

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{BROKEN, WORST, both_are_safe, configuration, holds, is_safe, longest, services};
 use crate::ctl_lost::put;
+use crate::ctl_recover::make;
 use crate::ctl_status::metrics;
 use crate::live::{inside, manifest};
 use crate::support::{Disk, Fs, Machine, Output, Root, imp_mount, run};
@@ -107,6 +108,10 @@ fn hostile() -> Machine {
     put(&root, &format!("/tmp/old/srv/not named {WORST}"), "x");
     put(&root, &format!("/persist/from{}/x", paths()[0]), "x");
     put(&root, "/tmp/answers", format!("look-into {}\n", json!(format!("/var/lib/{WORST}"))));
+    // What only an old root has, and another that does not have it.
+    let old = make(&machine.at("/persist"), 1, "disk", "an earlier one");
+    put(&old, &format!("/home/{WORST}/old/x"), "x");
+    make(&machine.at("/persist"), 2, "disk", "an earlier one");
     for name in ["var/lib/new", "var/lib/open"] {
         put(&root, &format!("/{name} {WORST}/x"), "x");
     }
@@ -129,6 +134,10 @@ fn case(command: &str) -> Vec<String> {
             .concat();
         }
         "migrate" => format!("{manifest} --from /tmp/old"),
+        "recover" => {
+            let paths = [format!("/home/{WORST}/old"), format!("/home/{WORST}/none")].into_iter();
+            return manifest.split(' ').map(str::to_owned).chain(paths).collect();
+        }
         "review" => format!("{manifest} --answers /tmp/answers --nix /tmp/persist.nix"),
         "completions" => "bash".to_owned(),
         "man" => "/tmp/man".to_owned(),
@@ -211,7 +220,7 @@ fn outputs(machine: &Machine, command: &Command) {
         let read: Option<Value> = match (name, flag.as_str()) {
             (_, "--json") | ("show", _) => Some(serde_json::from_str(&output.stdout).unwrap()),
             (_, "--nix") => Some(configuration(&output.stdout)),
-            ("adopt", _) => {
+            ("adopt" | "recover", _) => {
                 let (_, lines) = output.stdout.split_once("configuration of NixOS\n").expect("lines");
                 // Each is one to choose.
                 let lines = lines.lines().take_while(|line| line.starts_with("  "));

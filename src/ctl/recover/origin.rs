@@ -1,0 +1,254 @@
+//! The old roots that something can be brought from.
+
+use std::cell::OnceCell;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde_json::Value;
+
+use super::owners::Names;
+use crate::manifest::{AbsPath, Manifest, Store};
+use crate::roots::{self, Boot, Id, Kind, ROOTS, Roots, Slot, TREE};
+use crate::sys::owners::Owners;
+use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result, describe};
+use crate::transfer::staging::PRIVATE;
+
+/// An old root.
+#[derive(Debug)]
+pub struct Old<'m> {
+    /// The store that has it.
+    pub store: &'m Store,
+    /// Its directory.
+    pub slot: Slot,
+    /// Its tree.
+    pub tree: OwnedFd,
+    /// Why it is not used unless it is named.
+    pub doubt: Option<&'static str>,
+    owners: OnceCell<Owners>,
+    roots: Rc<Roots>,
+}
+
+/// A path in an old root.
+#[derive(Debug)]
+pub struct Origin {
+    /// Its directory, and its name there.
+    pub name: (OwnedFd, CString),
+    /// Its properties.
+    pub stat: Stat,
+    /// True for a directory or file that holds nothing, as the place of a mount does.
+    is_empty: bool,
+}
+
+/// All old roots, those that are looked at first in front: by store, the newest first.
+pub fn all(manifest: &Manifest) -> Result<Vec<Old<'_>>> {
+    let failed = |errno| Problem::os("cannot look at the running root", errno);
+    let running = walk::base("/").and_then(|root| walk::stat(root.as_fd())).map_err(failed)?.identity();
+    let boot = roots::boot_id()?;
+    let first = manifest.old_roots.as_ref().map_or(0, |old| usize::from(old.store));
+    let mut stores: Vec<_> = manifest.stores.iter().enumerate().collect();
+    stores.sort_by_key(|(index, _)| *index != first);
+    let mut all = Vec::new();
+    for (_, store) in stores {
+        let at = |problem: Problem| problem.at(format!("store {}", store.path));
+        let base = match walk::base(store.path.as_str()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => continue,
+            base => base.map_err(|errno| at(Problem::os("cannot open it", errno)))?,
+        };
+        let opened = Roots::open(base.as_fd()).and_then(|roots| {
+            let Some(roots) = roots else { return Ok(None) };
+            let ids = roots.ids().map_err(|errno| Problem::os("cannot list its old roots", errno))?;
+            Ok(Some((Rc::new(roots), ids)))
+        });
+        let (roots, ids) = match opened {
+            Ok(Some(opened)) => opened,
+            Ok(None) => continue,
+            // Another store may have what is wanted.
+            Err(problem) => {
+                log::warn!("{}", at(problem));
+                continue;
+            }
+        };
+        for id in ids.into_iter().rev() {
+            let opened = roots.slot(id).and_then(|slot| Ok((slot.tree()?, slot)));
+            match opened {
+                Ok((tree, slot)) => {
+                    let is_running = walk::stat(tree.as_fd()).is_ok_and(|stat| stat.identity() == running);
+                    if !is_running {
+                        let doubt = doubt(&slot, &boot);
+                        let (roots, owners) = (roots.clone(), OnceCell::new());
+                        all.push(Old { store, slot, tree, doubt, owners, roots });
+                    }
+                }
+                // It was removed meanwhile, or is one of which nothing was made yet.
+                Err(Errno::NOENT) => {}
+                Err(errno) => log::warn!("root {id} on {}: cannot open it: {}", store.path, describe(errno)),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Why a root is used only when it is named.
+fn doubt(slot: &Slot, boot: &str) -> Option<&'static str> {
+    let record = |name: &CStr| slot.read(name).ok().flatten();
+    let Some(bytes) = record(c"boot.json") else { return Some("it has no record of its boot") };
+    let Ok(start) = serde_json::from_slice::<Boot>(&bytes) else {
+        return Some("the record of its boot cannot be read");
+    };
+    let is_complete = || {
+        let end: Value = serde_json::from_slice(&record(c"end.json")?).ok()?;
+        end["complete"].as_bool()
+    };
+    match start.kind {
+        Kind::Disk if start.boot_id == boot => Some("it is left of a start that did not complete"),
+        Kind::Saved if is_complete() != Some(true) => Some("saving it was cut off"),
+        _ => None,
+    }
+}
+
+impl Old<'_> {
+    /// Its number.
+    pub fn id(&self) -> Id {
+        self.slot.id
+    }
+
+    /// The path of its tree on the running system.
+    pub fn place(&self) -> String {
+        self.store.path.join_text(&format!("/{PRIVATE}/{ROOTS}/{}/{TREE}", self.slot.id))
+    }
+
+    /// The directory of all old roots on its store.
+    pub fn place_of_all(&self) -> Result<Identity> {
+        let stat = walk::stat(self.roots.dir());
+        Ok(stat.map_err(|errno| Problem::os("cannot look at the old roots", errno))?.identity())
+    }
+
+    /// Ids that owners have by now.
+    pub fn owners(&self, names: &Names) -> Result<&Owners> {
+        if let Some(owners) = self.owners.get() {
+            return Ok(owners);
+        }
+        let owners = names.since(&self.slot, self.tree.as_fd());
+        let owners = owners.map_err(|problem| problem.at(format!("root {}", self.slot.id)))?;
+        Ok(self.owners.get_or_init(|| owners))
+    }
+
+    /// What it has at a path; none where it has nothing there.
+    pub fn at(&self, path: &AbsPath) -> Result<Option<Origin>> {
+        let above = path.parent().unwrap_or_else(AbsPath::root);
+        let Some(dir) = walk::directory_below(self.tree.as_fd(), &above, Mounts::Stay)? else {
+            return Ok(None);
+        };
+        let name = CString::new(if path.is_root() { "." } else { path.name() });
+        let name = name.map_err(|error| Problem::new(error.to_string()))?;
+        let failed = |errno| Problem::os("cannot look at it", errno);
+        let stat = match walk::stat_at(dir.as_fd(), &*name) {
+            Err(Errno::NOENT) => return Ok(None),
+            stat => stat.map_err(failed)?,
+        };
+        let is_empty = if stat.is_dir() {
+            let open = walk::directory(dir.as_fd(), &*name, Mounts::Stay).map_err(failed)?;
+            walk::names(open.as_fd(), 1).map_err(failed)?.is_empty()
+        } else {
+            stat.is_file() && stat.size() == 0
+        };
+        Ok(Some(Origin { name: (dir, name), stat, is_empty }))
+    }
+
+    /// Keeps it from being removed as long as this is open.
+    pub fn hold(&self) -> Result<()> {
+        match flock(self.slot.dir(), FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => Err(Problem::new("it is being removed")),
+            // A removal locks it, too, on file systems that have locks.
+            Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => self.is_kept(),
+            Err(errno) => Err(Problem::os("cannot lock it", errno)),
+        }
+    }
+
+    /// Makes sure that it is still on the list: nothing was removed from it until then.
+    fn is_kept(&self) -> Result<()> {
+        let failed = |errno| Problem::os("cannot look at it", errno);
+        let own = walk::stat(self.slot.dir()).map_err(failed)?.identity();
+        match self.roots.slot(self.slot.id).and_then(|slot| walk::stat(slot.dir())) {
+            Ok(stat) if stat.identity() == own => Ok(()),
+            Ok(_) | Err(Errno::NOENT) => Err(Problem::new("it is being removed")),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+}
+
+/// The newest root that has something at a path, by its number among all. One that has an empty place there, as for a mount, comes after
+/// those that have more.
+pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize, Origin)> {
+    let mut empty = None;
+    let (mut looked, mut passed) = (Vec::new(), Vec::new());
+    for (number, old) in all.iter().enumerate() {
+        if asked.is_some_and(|id| id != old.id()) {
+            continue;
+        }
+        if let Some(doubt) = old.doubt.filter(|_| asked.is_none()) {
+            passed.push((old, doubt));
+            continue;
+        }
+        let found = match old.hold().and_then(|()| old.at(path)) {
+            Ok(found) => found,
+            Err(problem) if asked.is_some() => return Err(problem.at(path.as_str())),
+            Err(problem) => {
+                log::warn!("{path}: root {}: {problem}", old.id());
+                None
+            }
+        };
+        match found {
+            Some(origin) if !origin.is_empty => return Ok((number, origin)),
+            Some(origin) if empty.is_none() => empty = Some((number, origin)),
+            _ => looked.push(old),
+        }
+    }
+    empty.ok_or_else(|| missing(path, asked, &looked, &passed))
+}
+
+/// Says where something was looked for, and what is nearest to it.
+fn missing(
+    path: &AbsPath,
+    asked: Option<Id>,
+    looked: &[&Old<'_>],
+    passed: &[(&Old<'_>, &'static str)],
+) -> Problem {
+    let ids = |all: &[&Old<'_>]| all.iter().map(|old| old.id().to_string()).collect::<Vec<_>>().join(", ");
+    let unused = passed.iter().map(|(old, doubt)| format!("root {} was not looked at, as {doubt}", old.id()));
+    let unused: Vec<_> = unused.collect();
+    let what = match (asked, looked) {
+        (Some(id), []) => return Problem::new(format!("there is no old root {id}")).at(path.as_str()),
+        (Some(id), _) => format!("root {id} does not have it"),
+        (None, []) => "there is no old root to look at".to_owned(),
+        (None, [one]) => format!("root {} does not have it, and there is no other", one.id()),
+        (None, all) => format!("none of the old roots has it: {}", ids(all)),
+    };
+    let what = [vec![what], unused].concat().join("; ");
+    let mut problem = Problem::new(what).at(path.as_str());
+    let nearest = looked.iter().filter_map(|old| Some((old, nearest(old, path)?)));
+    // The first of those that have most of the path is the newest.
+    if let Some((old, near)) = nearest.min_by_key(|(_, near)| std::cmp::Reverse(near.components().count())) {
+        let place = old.place();
+        let place = format!("{place}{}", if near.is_root() { "" } else { near.as_str() });
+        problem = problem.remedy(format!("what is nearest: `ls -A {}`", escape::shell(&place)));
+    } else if let [(old, _), ..] = passed {
+        problem = problem.remedy(format!("--root {} looks at it all the same", old.id()));
+    }
+    problem
+}
+
+/// The deepest directory of a root on the way to a path.
+fn nearest(old: &Old<'_>, path: &AbsPath) -> Option<AbsPath> {
+    let above = path.ancestors().filter_map(|above| AbsPath::parse(above).ok());
+    let mut above = above.chain([AbsPath::root()]).filter(|above| above != path);
+    above.find(|above| {
+        let dir = walk::directory_below(old.tree.as_fd(), above, Mounts::Stay);
+        matches!(dir, Ok(Some(_)))
+    })
+}

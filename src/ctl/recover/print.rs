@@ -1,0 +1,49 @@
+//! Text output of `impctl recover`.
+
+use super::{Outcome, Standing};
+use crate::ctl::ui::terminal::{count, number, size};
+use crate::text::escape::{self, Page};
+
+/// All of it, but for the problems.
+pub fn text(outcomes: &[Outcome], dry_run: bool) -> Page {
+    let mut page = Page::default();
+    for one in outcomes {
+        page.line(format_args!("{}: {}", one.path, state(one, dry_run)));
+        if let Some(how) = &one.persists {
+            page.line(format_args!("  it persists {how}"));
+        }
+    }
+    let lines = || outcomes.iter().filter_map(|one| Some((one.nix.as_ref()?, one.entry.as_ref()?)));
+    if lines().next().is_none() {
+        return page;
+    }
+    page.line("");
+    page.line("To keep it over the next boot, add to the configuration of NixOS");
+    for (nix, _) in lines() {
+        page.line(format_args!("  {nix}"));
+    }
+    page.line("or to the entries of the manifest");
+    for (_, entry) in lines() {
+        page.line(format_args!("  {}", escape::json_text(&entry.to_string())));
+    }
+    page
+}
+
+fn state(one: &Outcome, dry_run: bool) -> String {
+    let amount = if one.brought == one.files {
+        count(one.files, "file")
+    } else {
+        format!("{} of {}", number(one.brought), count(one.files, "file"))
+    };
+    let amount = format!("{amount}, {}", size(one.bytes));
+    let from = format!("root {} on {}", one.root, one.store);
+    let to = if one.to == one.path { String::new() } else { format!(" to {}", one.to) };
+    match one.state {
+        Standing::There => format!("all that {from} has is there already"),
+        Standing::Brought => format!("brought from {from}{to} ({amount})"),
+        Standing::Missing => format!("would be brought from {from}{to} ({amount})"),
+        Standing::Incomplete if one.brought == 0 => format!("nothing of {from} is brought{to}"),
+        Standing::Incomplete if dry_run => format!("would be brought in part from {from}{to} ({amount})"),
+        Standing::Incomplete => format!("brought in part from {from}{to} ({amount})"),
+    }
+}

@@ -1,0 +1,563 @@
+//! `impctl recover`: what an old root holds is at its place again, the same in everything, and nothing that was there is touched.
+
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{XattrFlags, lsetxattr};
+use serde_json::{Value, json};
+
+use crate::live::manifest;
+use crate::support::command::sh_on;
+use crate::support::look::stat;
+use crate::support::namespace::{bind, tmpfs};
+use crate::support::trees::{self, Look};
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, run};
+
+mod faults;
+
+use faults::{a_place_that_fills_up, a_user_at_the_destination, errors_at_any_moment, killed_at_any_moment};
+
+tests![
+    everything_is_kept: Disk,
+    the_newest_that_has_it: Disk,
+    what_is_not_there: Disk,
+    nothing_is_replaced: Disk,
+    a_directory_that_shows_more: Disk,
+    links_are_not_followed: Disk,
+    owners_by_name: Disk,
+    what_is_mounted_now: Disk,
+    elsewhere: Disk,
+    odd_names: Disk,
+    the_running_root_is_no_source: Disk,
+    what_cannot_be_written: Disk,
+    what_flags_forbid_changes_of: Disk,
+    what_persists_has_no_line: Disk,
+    a_place_that_fills_up: Disk Inject,
+    a_user_at_the_destination: Disk Inject,
+    killed_at_any_moment: Disk Inject,
+    errors_at_any_moment: Disk Inject,
+];
+
+/// A machine that runs on a tmpfs root, with a store on this file system.
+fn started_on(fs: Fs, mib: u64, entries: Value) -> Machine {
+    let machine = Machine::new(Root::Nothing, Disk::new(fs, mib));
+    machine.manifest(&manifest(entries));
+    machine.build().ok();
+    machine.switch_root();
+    machine
+}
+
+fn started() -> Machine {
+    started_on(Fs::Ext4, 64, json!([]))
+}
+
+/// The directory of an old root.
+fn slot(store: &Path, number: u32) -> PathBuf {
+    store.join(".imp-mount/roots").join(number.to_string())
+}
+
+/// Makes an old root below a store, and returns its tree.
+pub fn make(store: &Path, number: u32, kind: &str, boot_id: &str) -> PathBuf {
+    let slot = slot(store, number);
+    fs::create_dir_all(slot.join("root")).unwrap();
+    for dir in [".imp-mount", ".imp-mount/roots"].map(|dir| store.join(dir)).iter().chain([&slot]) {
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).unwrap();
+    }
+    // As imp-mount marks it, so that other commands use it.
+    lsetxattr(store.join(".imp-mount"), "trusted.imp-mount.private", b"", XattrFlags::empty()).unwrap();
+    let boot = json!({ "version": 1, "boot_id": boot_id, "made": 1, "system": null, "kind": kind });
+    fs::write(slot.join("boot.json"), boot.to_string()).unwrap();
+    slot.join("root")
+}
+
+/// Says that the boot of an old root, or saving it, ended well.
+fn end(store: &Path, number: u32) {
+    let end = json!({
+        "version": 1, "ended": 2, "complete": true, "files": 0, "bytes": 0, "rows": [], "rows_count": 0, "left_out": [],
+        "left_out_count": 0, "left_out_bytes": 0
+    });
+    fs::write(slot(store, number).join("end.json"), end.to_string()).unwrap();
+}
+
+/// An old root on the disk of a machine's store.
+fn old(machine: &Machine, number: u32) -> PathBuf {
+    make(&machine.at("/persist"), number, "disk", "an earlier one")
+}
+
+fn write(path: impl AsRef<Path>, content: &str) {
+    fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+#[track_caller]
+fn are_same(one: impl AsRef<Path>, other: impl AsRef<Path>, output: &Output) {
+    let differences = Look::of(one.as_ref()).differences(&Look::of(other.as_ref()));
+    assert_eq!(differences, [] as [&str; 0], "{output:?}");
+}
+
+fn recover(machine: &Machine, words: &[&str]) -> Output {
+    machine.impctl("recover", words)
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// Nothing of a copy is left at the top of the root.
+fn is_tidy(machine: &Machine) {
+    assert!(!machine.at("/.imp-mount").exists());
+}
+
+fn everything_is_kept() {
+    for fs in Fs::REAL {
+        let machine = started_on(fs, 128, json!([]));
+        let root = old(&machine, 3);
+        let (from, to) = (root.join("var/spool/app"), machine.at("/var/spool/app"));
+        trees::make(&from);
+        chown(root.join("var/spool"), Some(3), Some(4)).unwrap();
+        fs::set_permissions(root.join("var/spool"), Permissions::from_mode(0o2751)).unwrap();
+        let before = Look::of(&root);
+        let dry = recover(&machine, &["--dry-run", "/var/spool/app"]).ok();
+        assert!(
+            dry.stdout.starts_with("/var/spool/app: would be brought from root 3 on /persist ("),
+            "{dry:?}"
+        );
+        assert!(!machine.at("/var").exists());
+
+        let output = recover(&machine, &["/var/spool/app"]).ok();
+        are_same(&from, &to, &output);
+        let blocks = |path: PathBuf| fs::metadata(path).unwrap().blocks();
+        assert!(blocks(to.join("sparse")) <= blocks(from.join("sparse")) + 256, "{fs:?}");
+        assert_eq!(
+            (stat(machine.at("/var")), stat(machine.at("/var/spool"))),
+            ((0o040_755, 0, 0), (0o042_751, 3, 4))
+        );
+        assert_eq!(before.differences(&Look::of(&root)), [] as [&str; 0]);
+        let line = "  environment.persistence.\"/persist\".directories = [ { directory = \"/var/spool/app\"; user = \"193\"; \
+                    group = \"194\"; mode = \"1750\"; } ];\n";
+        assert!(output.stdout.contains(line), "{output:?}");
+        is_tidy(&machine);
+
+        // Once more is nothing more.
+        let before = Look::of(&to);
+        let output = recover(&machine, &["/var/spool/app"]).ok();
+        assert!(
+            output.stdout.starts_with("/var/spool/app: all that root 3 on /persist has is there already\n"),
+            "{output:?}"
+        );
+        assert_eq!(Look::of(&to), before);
+        is_tidy(&machine);
+        machine.power_off();
+        fs::remove_dir_all("/tmp/machine").unwrap();
+    }
+}
+
+fn the_newest_that_has_it() {
+    let machine = started();
+    let store = machine.at("/persist");
+    let boot_id = read("/proc/sys/kernel/random/boot_id");
+    // By number, which text would order otherwise.
+    for number in [2, 9, 10] {
+        write(old(&machine, number).join("srv/file"), &format!("of {number}"));
+    }
+    write(old(&machine, 2).join("srv/dir/file"), "of 2");
+    // The place of a mount, and of the mount of a file.
+    fs::create_dir_all(old(&machine, 9).join("srv/dir")).unwrap();
+    write(old(&machine, 2).join("etc/one"), "of 2");
+    write(old(&machine, 10).join("etc/one"), "");
+    write(old(&machine, 9).join("srv/nothing/x"), "");
+    write(make(&store, 11, "saved", "an earlier one").join("srv/file"), "half of it");
+    write(make(&store, 12, "disk", boot_id.trim()).join("srv/file"), "left over");
+    let unknown = make(&store, 13, "disk", "");
+    write(unknown.join("srv/file"), "unknown");
+    fs::remove_file(slot(&store, 13).join("boot.json")).unwrap();
+    write(make(&store, 14, "saved", "an earlier one").join("srv/saved"), "complete");
+    end(&store, 14);
+    // Off the list.
+    write(old(&machine, 20).join("srv/file"), "removed");
+    fs::rename(slot(&store, 20), store.join(".imp-mount/roots/removed-20")).unwrap();
+
+    let output =
+        recover(&machine, &["--json", "/srv/file", "/srv/dir", "/etc/one", "/srv/nothing", "/srv/saved"])
+            .ok();
+    let said = json_of(&output);
+    let from = |number: usize| said["recovered"][number]["root"].as_u64().unwrap();
+    assert_eq!([0, 1, 2, 3, 4].map(from), [10, 2, 2, 9, 14], "{said}");
+    assert_eq!(read(machine.at("/srv/file")), "of 10");
+    assert_eq!(read(machine.at("/srv/dir/file")), "of 2");
+    assert_eq!(read(machine.at("/etc/one")), "of 2");
+    assert_eq!(read(machine.at("/srv/saved")), "complete");
+    assert_eq!(said["recovered"][2]["entry"], json!({ "file": "/etc/one" }));
+    for (number, content) in [(9, "of 9"), (11, "half of it"), (12, "left over"), (13, "unknown")] {
+        fs::remove_file(machine.at("/srv/file")).unwrap();
+        recover(&machine, &["--root", &number.to_string(), "/srv/file"]).ok();
+        assert_eq!(read(machine.at("/srv/file")), content);
+    }
+}
+
+fn what_is_not_there() {
+    let machine = started();
+    recover(&machine, &["/srv/x"]).expect(2).says(&["there is no old root", "`old_roots`"]);
+    let (one, two) = (old(&machine, 1), old(&machine, 2));
+    write(one.join("srv/a/b/file"), "1");
+    write(two.join("srv/a/file"), "2");
+    write(make(&machine.at("/persist"), 3, "saved", "").join("srv/half"), "3");
+    let output = recover(&machine, &["/srv/a/b/c/d", "/srv/a/file", "/srv/a/none"]).expect(1);
+    output.clone().says_in_one_line(&[
+        "error: /srv/a/b/c/d: none of the old roots has it: 2, 1; root 3 was not looked at, as saving it was cut off",
+        "what is nearest: `ls -A /persist/.imp-mount/roots/1/root/srv/a/b`",
+    ]);
+    output
+        .clone()
+        .says_in_one_line(&["error: /srv/a/none: ", "`ls -A /persist/.imp-mount/roots/2/root/srv/a`"]);
+    assert!(output.stdout.starts_with("/srv/a/file: brought from root 2"), "{output:?}");
+    assert_eq!(read(machine.at("/srv/a/file")), "2");
+    assert!(!machine.at("/srv/a/b").exists());
+    recover(&machine, &["--root", "7", "/srv/a/file"]).expect(1).says(&["there is no old root 7"]);
+    recover(&machine, &["--root", "1", "/srv/a/file"]).expect(1).says(&["root 1 does not have it"]);
+    recover(&machine, &["/"]).expect(1).says(&["it is the root itself", "--to"]);
+    assert_eq!(fs::read_dir(machine.at("/srv")).unwrap().count(), 1);
+}
+
+fn nothing_is_replaced() {
+    let machine = started();
+    let root = old(&machine, 1);
+    for name in ["same", "other", "dir/file", "dir/new", "was-file", "was-dir/file", "deep/a/b/c", "link"] {
+        write(root.join("srv").join(name), "old");
+    }
+    write(root.join("srv/hard"), "hard");
+    fs::hard_link(root.join("srv/hard"), root.join("srv/dir/hard")).unwrap();
+    for (name, content) in
+        [("same", "old"), ("other", "newer"), ("dir/file", "mine"), ("dir/own", "own"), ("was-dir", "x")]
+    {
+        write(machine.at("/srv").join(name), content);
+    }
+    fs::create_dir(machine.at("/srv/was-file")).unwrap();
+    symlink("other", machine.at("/srv/link")).unwrap();
+    fs::set_permissions(machine.at("/srv/dir"), Permissions::from_mode(0o700)).unwrap();
+    sh_on("touch -r", &[&root.join("srv/same"), &machine.at("/srv/same")]);
+    let before = Snapshot::of(&machine.at("/srv"));
+    let times = |path: &str| fs::symlink_metadata(machine.at(path)).unwrap().mtime_nsec();
+    let (other, link) = (times("/srv/other"), times("/srv/link"));
+
+    let output = recover(&machine, &["/srv"]).expect(1);
+    for (path, what) in [
+        ("other", "size"),
+        ("dir", "mode"),
+        ("dir/file", "size"),
+        ("was-file", "type"),
+        ("was-dir", "type"),
+        ("link", "type"),
+    ] {
+        output.clone().says_in_one_line(&[&format!(
+            "error: /srv/{path}: it is there already, differs in {what} from that of root 1, and stays"
+        )]);
+    }
+    assert!(!output.stderr.contains("/srv/same"), "{output:?}");
+    let after = Snapshot::of(&machine.at("/srv"));
+    assert_eq!(before.losses(&after), [] as [&str; 0], "{output:?}");
+    assert_eq!((times("/srv/other"), times("/srv/link")), (other, link));
+    for path in ["dir/new", "deep/a/b/c"] {
+        are_same(root.join("srv").join(path), machine.at("/srv").join(path), &output);
+    }
+    let inode = |path: &str| fs::metadata(machine.at(path)).unwrap().ino();
+    assert_eq!(inode("/srv/hard"), inode("/srv/dir/hard"));
+    assert!(!machine.at("/srv/was-file/file").exists());
+    assert!(output.stdout.starts_with("/srv: brought from root 1 on /persist (7 of "), "{output:?}");
+    // One file that is there.
+    let said = json_of(&recover(&machine, &["--json", "/srv/other"]).expect(1));
+    assert_eq!(said["recovered"][0]["state"], "incomplete");
+    assert_eq!(said["recovered"][0]["kept"], json!([{ "path": "/srv/other", "what": "size" }]));
+    assert_eq!(read(machine.at("/srv/other")), "newer");
+}
+
+/// What only its owner could see does not come into a directory that others can look into.
+fn a_directory_that_shows_more() {
+    let machine = started();
+    let root = old(&machine, 1);
+    write(root.join("home/ada/letters/one"), "secret");
+    for dir in ["home/ada", "home/ada/letters"] {
+        fs::set_permissions(root.join(dir), Permissions::from_mode(0o700)).unwrap();
+        chown(root.join(dir), Some(1000), Some(100)).unwrap();
+    }
+    fs::create_dir_all(machine.at("/home/ada")).unwrap();
+    for words in [&["/home/ada/letters"][..], &["/home/ada"], &["/home"]] {
+        recover(&machine, words).expect(1).says(&["shows what is in it to others"]);
+        assert_eq!(fs::read_dir(machine.at("/home/ada")).unwrap().count(), 0);
+    }
+    fs::set_permissions(machine.at("/home/ada"), Permissions::from_mode(0o700)).unwrap();
+    chown(machine.at("/home/ada"), Some(1000), Some(100)).unwrap();
+    let output = recover(&machine, &["/home/ada/letters"]).ok();
+    are_same(root.join("home/ada/letters"), machine.at("/home/ada/letters"), &output);
+}
+
+fn links_are_not_followed() {
+    let machine = started();
+    let root = old(&machine, 1);
+    write(root.join("srv/u/d/file"), "old");
+    write(root.join("srv/one"), "old");
+    // In the old root: to a place of another, there and outside.
+    write(root.join("secret/file"), "secret");
+    symlink("/secret", root.join("srv/to")).unwrap();
+    symlink("../../../../../../../etc", root.join("srv/out")).unwrap();
+    for path in ["/srv/to/file", "/srv/out/passwd"] {
+        recover(&machine, &[path]).expect(1).says(&["links are never followed", "does not have it"]);
+        recover(&machine, &["--root", "1", path]).expect(1).says(&["links are never followed"]);
+    }
+    recover(&machine, &["/srv/to"]).ok();
+    assert_eq!(fs::read_link(machine.at("/srv/to")).unwrap(), Path::new("/secret"));
+
+    // On the running system: on the way, and at the end.
+    fs::create_dir(machine.at("/victim")).unwrap();
+    symlink("/victim", machine.at("/srv/u")).unwrap();
+    symlink("/victim/one", machine.at("/srv/one")).unwrap();
+    recover(&machine, &["/srv/u/d"]).expect(1).says(&["/srv/u is a symbolic link to /victim"]);
+    recover(&machine, &["/srv/u"]).expect(1).says(&["/srv/u: it is there already, differs in type"]);
+    recover(&machine, &["/srv/one"]).expect(1).says(&["/srv/one: it is there already, differs in type"]);
+    recover(&machine, &["/srv"]).expect(1);
+    assert_eq!(fs::read_dir(machine.at("/victim")).unwrap().count(), 0);
+    assert!(!machine.at("/secret").exists());
+}
+
+fn owners_by_name() {
+    let machine = started();
+    let root = old(&machine, 1);
+    let passwd = |names: &[(&str, u32)]| {
+        let line = |(name, id): &(&str, u32)| format!("{name}:x:{id}:{id}::/:/bin/sh\n");
+        names.iter().map(line).collect::<String>()
+    };
+    write(machine.at("/etc/passwd"), &passwd(&[("root", 0), ("plex", 200), ("ada", 1000), ("new", 195)]));
+    write(machine.at("/etc/group"), &passwd(&[("root", 0), ("plex", 201)]));
+    // The one in the tree, and the copy beside it, which counts.
+    write(root.join("etc/passwd"), &passwd(&[("plex", 1000)]));
+    write(
+        slot(&machine.at("/persist"), 1).join("passwd"),
+        &passwd(&[("root", 0), ("plex", 193), ("ada", 1000), ("gone", 195)]),
+    );
+    write(root.join("etc/group"), &passwd(&[("root", 0), ("plex", 193)]));
+    let make = |path: &str, uid: u32, gid: u32, mode: u32| {
+        write(root.join("srv").join(path), path);
+        chown(root.join("srv").join(path), Some(uid), Some(gid)).unwrap();
+        fs::set_permissions(root.join("srv").join(path), Permissions::from_mode(mode)).unwrap();
+    };
+    make("d/plex", 193, 193, 0o4750);
+    make("d/ada", 1000, 77, 0o640);
+    make("d/root", 0, 0, 0o600);
+    make("d/gone", 195, 0, 0o4755);
+    make("d/nameless", 4242, 0, 0o600);
+    make("d/acl", 0, 0, 0o600);
+    chown(root.join("srv/d"), Some(193), Some(193)).unwrap();
+    sh_on("setfacl -m u:193:rw,g:193:r,u:1000:r", &[&root.join("srv/d/acl")]);
+    sh_on("setfacl -d -m u:193:rwx", &[&root.join("srv/d")]);
+    let output = recover(&machine, &["/srv/d"]).expect(1);
+    output.clone().says_in_one_line(&["error: /srv/d/gone: its owner in root 1 does not exist any more"]);
+    for (path, owner) in [
+        ("", (0o040_755, 200, 201)),
+        ("plex", (0o104_750, 200, 201)),
+        ("ada", (0o100_640, 1000, 77)),
+        ("root", (0o100_600, 0, 0)),
+        ("nameless", (0o100_600, 4242, 0)),
+    ] {
+        assert_eq!(stat(machine.at("/srv/d").join(path)), owner, "{path}: {output:?}");
+    }
+    assert!(!machine.at("/srv/d/gone").exists());
+    let acl = sh_on("getfacl -npc", &[&machine.at("/srv/d/acl")]);
+    for entry in ["user:200:rw-", "user:1000:r--", "group:201:r--"] {
+        assert!(acl.contains(entry), "{acl}");
+    }
+    assert!(!acl.contains("193"), "{acl}");
+    assert!(sh_on("getfacl -npc", &[&machine.at("/srv/d")]).contains("default:user:200:rwx"));
+    assert!(output.stdout.contains("user = \"plex\"; group = \"plex\";"), "{output:?}");
+    // A directory above, which would be another's.
+    make("p/file", 0, 0, 0o600);
+    chown(root.join("srv/p"), Some(195), Some(0)).unwrap();
+    recover(&machine, &["/srv/p/file"]).expect(1).says(&["the owner that /srv/p has in the old root"]);
+    assert!(!machine.at("/srv/p").exists());
+    fs::create_dir(machine.at("/srv/p")).unwrap();
+    recover(&machine, &["/srv/p/file"]).ok();
+    // The same again: compared by the new ids.
+    let again = recover(&machine, &["--json", "/srv/d"]).expect(1);
+    assert_eq!(json_of(&again)["recovered"][0]["kept"], json!([]), "{again:?}");
+    // Parents, too.
+    fs::remove_dir_all(machine.at("/srv/d")).unwrap();
+    recover(&machine, &["/srv/d/root"]).ok();
+    assert_eq!(stat(machine.at("/srv/d")), (0o040_755, 200, 201));
+}
+
+fn what_is_mounted_now() {
+    let machine = started_on(
+        Fs::Ext4,
+        64,
+        json!([
+            { "directory": "/var/lib/named", "mode": "0755" }, { "file": "/etc/conf", "missing": "create" }
+        ]),
+    );
+    let root = old(&machine, 1);
+    write(root.join("var/lib/named/state/file"), "old");
+    write(root.join("var/lib/other/file"), "old");
+    write(root.join("etc/conf"), "old");
+    write(root.join("etc/beside"), "old");
+    write(root.join("srv/data/file"), "old");
+    // Into the mount, which persists.
+    let output = recover(&machine, &["/var/lib/named"]).ok();
+    assert!(output.stdout.contains("\n  it persists by the entry /var/lib/named\n"), "{output:?}");
+    assert!(!output.stdout.contains("environment.persistence"), "{output:?}");
+    assert_eq!(read(machine.at("/persist/var/lib/named/state/file")), "old");
+    fs::remove_dir_all(machine.at("/var/lib/named/state")).unwrap();
+    // From a directory above: each to its own file system.
+    let output = recover(&machine, &["/var/lib", "/etc"]).expect(1);
+    output.clone().says_in_one_line(&["error: /etc/conf: it is there already, differs in "]);
+    assert_eq!(read(machine.at("/persist/var/lib/named/state/file")), "old");
+    assert_eq!(read(machine.at("/var/lib/other/file")), "old");
+    assert_eq!(read(machine.at("/etc/beside")), "old");
+    assert_eq!(read(machine.at("/etc/conf")), "");
+    assert!(!machine.at("/persist/var/lib/other").exists());
+    for top in ["/", "/var/lib/named"] {
+        assert!(!machine.at(top).join(".imp-mount").exists());
+    }
+    // Two steps down, in a file system of another kind.
+    fs::create_dir_all(machine.at("/srv/data")).unwrap();
+    tmpfs(machine.at("/srv"), "mode=0755");
+    fs::create_dir_all(machine.at("/srv/data")).unwrap();
+    tmpfs(machine.at("/srv/data"), "mode=0755");
+    recover(&machine, &["/srv"]).ok();
+    assert_eq!(read(machine.at("/srv/data/file")), "old");
+}
+
+fn elsewhere() {
+    let machine = started();
+    let root = old(&machine, 1);
+    trees::make(&root.join("srv/app"));
+    write(root.join("etc/one"), "one");
+    chown(root.join("srv"), Some(7), Some(8)).unwrap();
+    fs::create_dir_all(machine.at("/root/old")).unwrap();
+    write(machine.at("/srv/app/plain"), "now");
+    let before = Look::of(&machine.at("/srv"));
+    let output = recover(&machine, &["--to", "/root/old", "/srv/app", "/etc/one"]).ok();
+    are_same(root.join("srv/app"), machine.at("/root/old/srv/app"), &output);
+    assert_eq!(stat(machine.at("/root/old/srv")), (0o040_755, 7, 8));
+    assert_eq!(Look::of(&machine.at("/srv")), before);
+    assert!(
+        output.stdout.starts_with("/srv/app: brought from root 1 on /persist to /root/old/srv/app ("),
+        "{output:?}"
+    );
+    assert!(!output.stdout.contains("environment.persistence"), "{output:?}");
+    // All of it, in a second step.
+    let output = recover(&machine, &["--to", "/root/old", "/"]).ok();
+    are_same(root.join("etc"), machine.at("/root/old/etc"), &output);
+    assert!(!machine.at("/root/old/.imp-mount").exists());
+    recover(&machine, &["--to", "/root/none", "/etc/one"]).expect(2).says(&["/root/none: cannot open it"]);
+    for place in ["/persist/.imp-mount/roots", "/persist/.imp-mount/roots/1/root/srv"] {
+        recover(&machine, &["--to", place, "/etc/one"]).expect(2).says(&["it is in an old root"]);
+    }
+}
+
+fn odd_names() {
+    let machine = started();
+    let root = old(&machine, 1);
+    let long = "n".repeat(255);
+    let names = ["a b", "new\nline", "-rf", "'\"$(x)", "\u{1b}[31m", "*", "\u{202e}txt", &long];
+    for name in names {
+        write(root.join("srv").join(name).join("file"), name);
+    }
+    let paths: Vec<_> = names.iter().map(|name| format!("/srv/{name}")).collect();
+    let words: Vec<_> = paths.iter().map(String::as_str).collect();
+    let output = recover(&machine, &words).ok();
+    for name in names {
+        are_same(root.join("srv").join(name), machine.at("/srv").join(name), &output);
+    }
+    assert!(!output.stdout.contains('\u{1b}') && !output.stdout.contains('\u{202e}'), "{output:?}");
+    let name = std::ffi::OsStr::from_bytes(b"/srv/\xff");
+    let line =
+        ["chroot".as_ref(), machine.at("").into_os_string().as_os_str(), "/run/machine/impctl".as_ref()]
+            .map(std::ffi::OsStr::to_owned);
+    let words = ["recover", "--manifest", "/run/machine/manifest"].map(Into::into);
+    let output = run(&line.into_iter().chain(words).chain([name.to_owned()]).collect::<Vec<_>>());
+    output.expect(1).says(&["no UTF-8 text", "name the directory that holds it"]);
+    trees::make_deep(&root.join("srv/deep"));
+    recover(&machine, &["/srv/deep"]).ok();
+    assert_eq!(trees::bottom(&machine.at("/srv/deep")), "deep");
+}
+
+/// The root is a directory of the store, as `root.on` makes it.
+fn the_running_root_is_no_source() {
+    for fs in [Fs::Ext4, Fs::Btrfs] {
+        let machine = Machine::new(Root::Nothing, Disk::new(fs, 128));
+        machine.manifest(&manifest(json!([])));
+        let store = machine.at("/persist");
+        write(make(&store, 1, "disk", "an earlier one").join("srv/a/file"), "old");
+        let own = make(&store, 2, "disk", read("/proc/sys/kernel/random/boot_id").trim());
+        write(own.join("srv/own"), "own");
+        fs::create_dir(own.join("persist")).unwrap();
+        bind(&own, machine.at(""));
+        machine.disk().mount(machine.at("/persist"));
+        machine.switch_root();
+
+        recover(&machine, &["/srv/own"]).expect(1).says(&["root 1 does not have it"]);
+        recover(&machine, &["--root", "2", "/srv/own"]).expect(1).says(&["there is no old root 2"]);
+        let output = recover(&machine, &["/srv/a"]).ok();
+        assert_eq!(read(own.join("srv/a/file")), "old", "{fs:?}: {output:?}");
+        assert!(output.stdout.contains("environment.persistence"), "{output:?}");
+        is_tidy(&machine);
+        machine.power_off();
+        fs::remove_dir_all("/tmp/machine").unwrap();
+    }
+}
+
+fn what_cannot_be_written() {
+    let machine = started();
+    let root = old(&machine, 1);
+    write(root.join("srv/a/file"), "old");
+    write(root.join("data/file"), "old");
+    fs::create_dir(machine.at("/data")).unwrap();
+    tmpfs(machine.at("/data"), "mode=0755,ro");
+    // An old root is only read.
+    machine.disk().turn_read_only();
+    let output = recover(&machine, &["/srv/a", "/data/file"]).expect(1);
+    output.clone().says_in_one_line(&["error: /data/file: what is mounted at /data is read-only", "--to"]);
+    are_same(root.join("srv/a"), machine.at("/srv/a"), &output);
+    let words = "/run/machine/impctl recover --manifest /run/machine/manifest /srv/a";
+    let output = machine.run_inside(&["setpriv", "--reuid=1000", "--clear-groups", "sh", "-c", words]);
+    output.expect(2).says(&["only root may read old roots"]);
+}
+
+fn what_flags_forbid_changes_of() {
+    let machine = started();
+    let root = old(&machine, 1);
+    write(root.join("srv/a/log"), "log");
+    write(root.join("srv/a/fixed/file"), "file");
+    let flags = |path: PathBuf| sh_on("lsattr -d", &[&path]).split(' ').next().unwrap().to_owned();
+    sh_on("chattr +a", &[&root.join("srv/a/log")]);
+    sh_on("chattr +i", &[&root.join("srv/a/fixed/file")]);
+    sh_on("chattr +i", &[&root.join("srv/a/fixed")]);
+    let output = recover(&machine, &["/srv/a"]).ok();
+    for (path, flag) in [("log", 'a'), ("fixed/file", 'i'), ("fixed", 'i')] {
+        let flags = flags(machine.at("/srv/a").join(path));
+        assert!(flags.contains(flag), "{path}: {flags}: {output:?}");
+    }
+    recover(&machine, &["/srv/a"]).ok();
+    // So that the disk can be taken away.
+    sh_on("chattr -R -i -a", &[&root.join("srv/a")]);
+}
+
+fn what_persists_has_no_line() {
+    let machine = started_on(Fs::Ext4, 64, json!([{ "directory": "/var/lib/named" }]));
+    let root = old(&machine, 1);
+    write(root.join("run/x"), "x");
+    write(root.join("var/lib/late/x"), "x");
+    symlink("/etc/static", root.join("srv")).unwrap();
+    machine.manifest(&manifest(json!([{ "directory": "/var/lib/named" }, { "directory": "/var/lib/late" }])));
+    let output = recover(&machine, &["/run/x", "/var/lib/late", "/srv"]).ok();
+    assert!(
+        output.stdout.contains("it persists by the entry /var/lib/late, once that is mounted"),
+        "{output:?}"
+    );
+    assert!(!output.stdout.contains("environment.persistence"), "{output:?}");
+    assert_eq!(read(machine.at("/run/x")), "x");
+}

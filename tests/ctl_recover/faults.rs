@@ -1,0 +1,229 @@
+//! Runs that end early or meet errors, and users who change names meanwhile: what is there stays whole, and the next run goes on.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+
+use nix::errno::Errno;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde_json::json;
+
+use super::{are_same, make, read, recover, write};
+use crate::live::manifest;
+use crate::support::inject::CHANGES;
+use crate::support::trees::Look;
+use crate::support::{Disk, Fs, Injected, Machine, Root, Snapshot, is_thorough, namespace, run};
+
+/// A small tree in an old root, and a running machine that is made anew for every fault.
+struct Case {
+    _disk: Disk,
+    machine: Machine,
+}
+
+const WORDS: &[&str] = &["/srv/app", "/var/lib/named/state"];
+
+impl Case {
+    fn new() -> Self {
+        let disk = Disk::image(Path::new("/tmp/image"), Fs::Ext4, 16, "");
+        disk.mount("/tmp/disk");
+        let machine = Machine::new(Root::Nothing, Disk::folder(Path::new("/tmp/disk/one")));
+        machine.manifest(&manifest(json!([{ "directory": "/var/lib/named" }])));
+        Self { _disk: disk, machine }
+    }
+
+    fn reset(&self) {
+        let Self { machine, .. } = self;
+        machine.power_off();
+        machine.disk().erase();
+        machine.power_on();
+        machine.build().ok();
+        machine.switch_root();
+        let root = make(&machine.at("/persist"), 1, "disk", "an earlier one");
+        let app = root.join("srv/app");
+        fs::create_dir_all(app.join("sub")).unwrap();
+        fs::write(app.join("one"), "one").unwrap();
+        fs::hard_link(app.join("one"), app.join("sub/two")).unwrap();
+        symlink("one", app.join("link")).unwrap();
+        let mut file = File::create(app.join("large")).unwrap();
+        file.write_all(&vec![b'x'; 10_000]).unwrap();
+        file.set_len(100_000).unwrap();
+        chown(app.join("sub"), Some(7), Some(8)).unwrap();
+        write(root.join("var/lib/named/state/file"), "old");
+        // A directory that is there, in which something is missing.
+        write(machine.at("/srv/app/own"), "own");
+        for dir in [&root, &machine.at("/srv")] {
+            run(&[
+                "find".as_ref(),
+                dir.as_os_str(),
+                "-exec".as_ref(),
+                "touch".as_ref(),
+                "-hd@1000000000.5".as_ref(),
+                "{}".as_ref(),
+                "+".as_ref(),
+            ])
+            .ok();
+        }
+    }
+
+    fn state(&self) -> (Look, Look) {
+        // The time at which something came into a directory that was there.
+        for dir in ["/srv/app", "/var/lib/named"] {
+            run(&["touch".as_ref(), "-d@1000000000.5".as_ref(), self.machine.at(dir).as_os_str()]).ok();
+        }
+        (Look::of(&self.machine.at("/srv")), Look::of(&self.machine.at("/var/lib/named")))
+    }
+
+    /// What was there before is as it was, no half of a file is at its place, and the old root is untouched.
+    fn is_sound(&self, old: &Look, context: &str) {
+        let machine = &self.machine;
+        assert_eq!(read(machine.at("/srv/app/own")), "own", "{context}");
+        let root = machine.at("/persist/.imp-mount/roots/1/root");
+        assert_eq!(old.differences(&Look::of(&root)), [] as [&str; 0], "{context}");
+        for (path, size) in [("one", 3), ("sub/two", 3), ("large", 100_000)] {
+            if let Ok(meta) = fs::metadata(machine.at("/srv/app").join(path)) {
+                assert_eq!(meta.size(), size, "{path}: {context}");
+            }
+        }
+    }
+}
+
+fn step() -> usize {
+    if is_thorough() { 1 } else { 6 }
+}
+
+pub fn killed_at_any_moment() {
+    let case = Case::new();
+    case.reset();
+    let root = Look::of(&case.machine.at("/persist/.imp-mount/roots/1/root"));
+    let (output, calls) = case.machine.trace_impctl(&[], "recover", WORDS);
+    output.ok();
+    let wanted = case.state();
+    let changes: Vec<_> = calls.iter().filter(|call| call.is_one_of(CHANGES)).collect();
+    assert!(changes.len() > 30, "{}", changes.len());
+    for call in changes.into_iter().step_by(step()) {
+        case.reset();
+        let (killed, _) = case.machine.trace_impctl(&[Injected::kill(call)], "recover", WORDS);
+        let context = format!("{call:?}: {killed:?}");
+        assert_eq!(killed.signal, Some(9), "{context}");
+        case.is_sound(&root, &context);
+        let again = recover(&case.machine, WORDS).ok();
+        let context = format!("{context}, then {again:?}");
+        let now = case.state();
+        assert_eq!(wanted.0.differences(&now.0), [] as [&str; 0], "{context}");
+        assert_eq!(wanted.1.differences(&now.1), [] as [&str; 0], "{context}");
+        for top in ["/", "/var/lib/named"] {
+            assert!(!case.machine.at(top).join(".imp-mount").exists(), "{context}");
+        }
+    }
+}
+
+pub fn errors_at_any_moment() {
+    let case = Case::new();
+    case.reset();
+    let root = Look::of(&case.machine.at("/persist/.imp-mount/roots/1/root"));
+    let (output, calls) = case.machine.trace_impctl(&[], "recover", WORDS);
+    output.ok();
+    let wanted = case.state();
+    let changes: Vec<_> = calls.iter().filter(|call| call.is_one_of(CHANGES)).collect();
+    for (number, call) in changes.into_iter().enumerate().step_by(step()) {
+        case.reset();
+        let errno = [Errno::ENOSPC, Errno::EIO][number / step() % 2];
+        let (failed, _) = case.machine.trace_impctl(&[Injected::error(errno, call)], "recover", WORDS);
+        let context = format!("{call:?}, {errno}: {failed:?}");
+        case.is_sound(&root, &context);
+        let is_same = |context: &str| {
+            let now = case.state();
+            assert_eq!(wanted.0.differences(&now.0), [] as [&str; 0], "{context}");
+            assert_eq!(wanted.1.differences(&now.1), [] as [&str; 0], "{context}");
+        };
+        // Output, hints and the removal of what is empty may fail.
+        match failed.code {
+            Some(0) => is_same(&context),
+            code => assert!(matches!(code, Some(1 | 2)), "{context}"),
+        }
+        let again = recover(&case.machine, WORDS).ok();
+        is_same(&format!("{context}, then {again:?}"));
+    }
+}
+
+/// A place with too little room is left alone; one that fills up meanwhile gets what is complete, and the next run the rest.
+pub fn a_place_that_fills_up() {
+    let machine = super::started();
+    let root = super::old(&machine, 1);
+    fs::create_dir_all(root.join("data/large")).unwrap();
+    for number in 0..4 {
+        fs::write(root.join("data/large").join(number.to_string()), vec![b'x'; 1 << 20]).unwrap();
+    }
+    write(root.join("data/small/one"), "one");
+    fs::create_dir(machine.at("/data")).unwrap();
+    namespace::tmpfs(machine.at("/data"), "mode=0755,size=2M");
+    let before = Snapshot::of(&machine.at("/data"));
+    let output = recover(&machine, &["/data/large", "/data/small"]).expect(1);
+    output.says_in_one_line(&[
+        "error: /data: not everything fits: 4.1M are needed, and 2.0M are free",
+        "nothing was written",
+    ]);
+    assert_eq!(Snapshot::of(&machine.at("/data")), before);
+
+    run(&["mount".as_ref(), "-o".as_ref(), "remount,size=8M".as_ref(), machine.at("/data").as_os_str()]).ok();
+    let mut written = 0;
+    let filler = machine.at("/data/filler");
+    let output = machine.interrupt_impctl("recover", &["/data/small", "/data/large"], &mut |entry| {
+        written += usize::from(entry.call.is_one_of(&["pwrite64"]));
+        if written == 20 && !filler.exists() {
+            // tmpfs takes no more than fits.
+            let _ = fs::write(&filler, vec![b'x'; 8 << 20]);
+        }
+        true
+    });
+    output.expect(1).says(&["error: /data/large: cannot copy ", "No space left on device"]);
+    assert!(!machine.at("/data/large").exists());
+    assert_eq!(read(machine.at("/data/small/one")), "one");
+    fs::remove_file(&filler).unwrap();
+    let output = recover(&machine, &["/data/small", "/data/large"]).ok();
+    are_same(root.join("data/large"), machine.at("/data/large"), &output);
+    assert!(!machine.at("/data/.imp-mount").exists());
+}
+
+/// A user exchanges a name in a directory of his own with a link while root copies to there.
+pub fn a_user_at_the_destination() {
+    let machine = super::started();
+    let root = super::old(&machine, 1);
+    let home = |top: &Path| {
+        for dir in ["home/u", "home/u/d"] {
+            fs::create_dir_all(top.join(dir)).unwrap();
+            chown(top.join(dir), Some(1000), Some(1000)).unwrap();
+        }
+    };
+    home(&root);
+    write(root.join("home/u/d/sub/file"), "mine");
+    write(root.join("home/u/d/file"), "mine");
+    let victim = machine.at("/victim");
+    let reset = || {
+        let _ = fs::remove_dir_all(machine.at("/home"));
+        let _ = fs::remove_dir_all(&victim);
+        let _ = fs::remove_dir_all(machine.at("/.imp-mount"));
+        home(&machine.at(""));
+        write(victim.join("kept"), "root's");
+        fs::set_permissions(&victim, Permissions::from_mode(0o700)).unwrap();
+        symlink("/victim", machine.at("/home/u/x")).unwrap();
+    };
+    reset();
+    let (output, calls) = machine.trace_impctl(&[], "recover", &["/home/u/d"]);
+    output.ok();
+    for at in (0..calls.len()).step_by(if is_thorough() { 3 } else { 40 }) {
+        reset();
+        let before = Snapshot::of(&victim);
+        let mut number = 0;
+        let output = machine.interrupt_impctl("recover", &["/home/u/d"], &mut |_| {
+            number += 1;
+            if number == at {
+                let (one, two) = (machine.at("/home/u/d"), machine.at("/home/u/x"));
+                renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).unwrap();
+            }
+            number <= at
+        });
+        assert_eq!(Snapshot::of(&victim), before, "call {at} of {}: {output:?}", calls.len());
+    }
+}
