@@ -399,6 +399,57 @@ fn owners_by_those_who_use_a_path() {
 }
 
 #[test]
+fn users_that_systemd_makes() {
+    let tree = Tree::of(&[
+        ("etc/fstab", FSTAB),
+        ("etc/passwd", "there:x:990:990::/var/empty:/nologin\n"),
+        ("etc/group", "staff:x:50:\n"),
+        (
+            "usr/lib/sysusers.d/x.conf",
+            "# u no - - /var/lib/no\nu! a - \"A user\" /var/lib/a\nu b 77:staff - /var/lib/b -\nu c 78:50 - /var/lib/c\n\
+             u there - - /var/lib/there\nu %m - - /var/lib/m\ng g - -\nu d - -\nu e 79 - /\nu f - - %S/f\n",
+        ),
+        ("usr/lib/sysusers.d/y.conf", "u y - - /var/lib/y\n"),
+        ("etc/sysusers.d/y.conf", ""),
+        ("etc/systemd/system/x.service", "[Service]\nUser=d\nStateDirectory=d\n"),
+    ]);
+    are(
+        &tree.lost(),
+        &[
+            r#"{ directory = "/var/lib/a"; user = "a"; group = "a"; mode = "0700"; }"#,
+            r#"{ directory = "/var/lib/b"; user = "b"; group = "staff"; mode = "0700"; }"#,
+            r#"{ directory = "/var/lib/c"; user = "c"; group = "staff"; mode = "0700"; }"#,
+            r#"{ directory = "/var/lib/d"; user = "d"; group = "d"; }"#,
+        ],
+    );
+}
+
+#[test]
+fn what_logrotate_reads() {
+    let tree = Tree::nixos(&[
+        (
+            "etc/systemd/system/logrotate.service",
+            "[Service]\nExecStart=/bin/logrotate --state /var/lib/logrotate.status /nix/store/y-logrotate.conf\n",
+        ),
+        ("etc/logrotate.d/a", "/srv/a/*.log {\n weekly\n}\n/var/log/b { }\n"),
+    ]);
+    let store = tree.folder.path().join("root/nix/store/y-logrotate.conf");
+    fs::write(store, "# /srv/no\n\"/var/lib/c/x.log\" {\n}\n").unwrap();
+    are(&tree.lost(), &[r#""/srv/a""#, r#""/var/lib/c""#, r#""/var/lib/logrotate.status""#]);
+}
+
+#[test]
+fn secrets_of_the_initrd() {
+    let tree = Tree::nixos(&[(
+        "append-initrd-secrets",
+        "#!/bin/bash -e\n  mkdir -p $(dirname \"$tmp/.initrd-secrets//etc/k\")\n  cp -a /etc/secrets/k \"$tmp/.initrd-secrets//etc/k\"\n\
+         cp -a /nix/store/z-key \"$tmp/.initrd-secrets/z\"\ncp -a /persist/k \"$tmp/.initrd-secrets/p\"\n",
+    )]);
+    are(&tree.lost(), &[r#"{ file = "/etc/secrets/k"; mode = "0600"; }"#]);
+    assert_eq!(tree.audit(&[]).json["lost"][0]["by"], json!(["the initrd"]));
+}
+
+#[test]
 fn homes_that_rules_make() {
     let tree = Tree::nixos(&[
         ("etc/passwd", "a:x:990:990::/var/lib/a:/nologin\n"),

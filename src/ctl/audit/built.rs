@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rustix::fs::OFlags;
 
+use super::NIX_STORE;
 use super::unit::{self, Unit, quoted_words, unquoted};
 use crate::ctl::system::System;
 use crate::sys::walk;
@@ -12,9 +13,13 @@ use crate::sys::walk;
 const UNITS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 const UNIT_TYPES: [&str; 5] = ["service", "socket", "mount", "swap", "timer"];
+const SYSUSERS: [&str; 3] = ["/etc/sysusers.d", "/run/sysusers.d", "/usr/lib/sysusers.d"];
 const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
 /// A script is no longer than this.
 const SCRIPT: u64 = 256 << 10;
+
+/// A number below those of people.
+const SYSTEM_UID: u32 = 999;
 
 /// One line of tmpfiles.d.
 #[derive(Debug, Default)]
@@ -40,8 +45,8 @@ pub struct User {
     pub name: String,
     /// Its number.
     pub uid: u32,
-    /// Its group, by number.
-    pub gid: u32,
+    /// Its group, by name where it has one.
+    pub group: String,
     /// Its home.
     pub home: String,
     /// Its shell.
@@ -70,8 +75,6 @@ pub struct Built {
     pub rules: Vec<Rule>,
     /// passwd(5).
     pub users: Vec<User>,
-    /// Names of groups by number.
-    pub groups: BTreeMap<u32, String>,
     /// fstab(5) and mount units.
     pub filesystems: Vec<Filesystem>,
     /// Swap areas.
@@ -80,9 +83,9 @@ pub struct Built {
     pub links: BTreeMap<String, String>,
     /// SSH host keys.
     pub host_keys: Vec<String>,
-    /// Files that crypttab(5) reads keys from.
-    pub crypt_keys: Vec<String>,
-    /// Texts that name paths, by what they are: PAM, cron, D-Bus.
+    /// Files with keys, by what reads them: crypttab(5), and what puts secrets into the initrd.
+    pub keys: Vec<(&'static str, String)>,
+    /// Texts that name paths, by what they are: PAM, cron, D-Bus, logrotate.
     pub texts: Vec<(String, String)>,
     /// All of /etc that is a file or a link, as far as it lies below what is asked.
     pub etc: Vec<String>,
@@ -103,7 +106,8 @@ impl<'a> Place<'a> {
     }
 
     fn at(&self, path: &str) -> String {
-        if path == "/etc" || path.starts_with("/etc/") { self.prefix.clone() + path } else { path.to_owned() }
+        let is_built = path == "/etc" || path.starts_with("/etc/") || path == "/append-initrd-secrets";
+        if is_built { self.prefix.clone() + path } else { path.to_owned() }
     }
 
     /// The folders that belong to the system: of what Nix built it is those in /etc, and the others are of the machine that builds.
@@ -148,7 +152,7 @@ impl<'a> Place<'a> {
         let mut built =
             Built { nixos: !self.prefix.is_empty() || self.system.has("/etc/NIXOS"), ..Built::default() };
         self.read_units(&mut built);
-        self.read_rules(&mut built);
+        built.rules = self.lines(&TMPFILES).iter().filter_map(|line| rule(line)).collect();
         self.read_users(&mut built);
         self.read_mounts(&mut built);
         self.read_etc("/etc", 0, &mut built);
@@ -162,16 +166,31 @@ impl<'a> Place<'a> {
             let is_elsewhere =
                 |path: &&str| path.split_once(':').is_some_and(|(_, on)| on.contains(['=', '/']));
             let key = line.split_whitespace().nth(2).filter(|path| !is_elsewhere(path));
-            built.crypt_keys.extend(key.and_then(unit::tidy));
+            built.keys.extend(key.and_then(unit::tidy).map(|path| ("crypttab", path)));
         }
-        for (folder, what) in
-            [("/etc/pam.d", "PAM"), ("/etc/cron.d", "cron"), ("/etc/dbus-1/system.d", "D-Bus")]
-        {
+        // NixOS appends them to the initrd whenever the boot loader is set up.
+        let appended = self.text("/append-initrd-secrets");
+        let sources = appended.lines().filter_map(|line| line.trim().strip_prefix("cp -a "));
+        let sources = sources.filter_map(|words| quoted_words(words).into_iter().next());
+        built.keys.extend(sources.filter_map(|path| unit::tidy(&path)).map(|path| ("the initrd", path)));
+        for (folder, what) in [
+            ("/etc/pam.d", "PAM"),
+            ("/etc/cron.d", "cron"),
+            ("/etc/dbus-1/system.d", "D-Bus"),
+            ("/etc/logrotate.d", "logrotate"),
+        ] {
             for name in self.list(folder) {
                 built.texts.push((format!("{what}: {name}"), self.text(&format!("{folder}/{name}"))));
             }
         }
-        built.texts.push(("cron".to_owned(), self.text("/etc/crontab")));
+        for (path, what) in [("/etc/crontab", "cron"), ("/etc/logrotate.conf", "logrotate")] {
+            built.texts.push((what.to_owned(), self.text(path)));
+        }
+        // NixOS gives it a file of the store.
+        let logrotate = built.units.get("logrotate.service").into_iter().flat_map(Unit::commands);
+        let files = logrotate.filter(|path| path.starts_with(NIX_STORE) && is_a(path, "conf"));
+        let texts: Vec<_> = files.map(|path| ("logrotate".to_owned(), self.text(path))).collect();
+        built.texts.extend(texts);
         built
     }
 
@@ -213,7 +232,7 @@ impl<'a> Place<'a> {
             for word in unit.commands() {
                 let path = unquoted(word).trim_start_matches(['-', '+', '!', '@', ':']);
                 let is_own = self.prefix.is_empty() && path.starts_with("/usr/");
-                if is_own || path.starts_with("/nix/store/") || path.starts_with("/etc/") {
+                if is_own || path.starts_with(NIX_STORE) || path.starts_with("/etc/") {
                     built.scripts.extend(self.script(path).map(|text| (name.clone(), text)));
                 }
             }
@@ -226,37 +245,42 @@ impl<'a> Place<'a> {
         bytes.starts_with(b"#!").then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn read_rules(&self, built: &mut Built) {
-        let mut seen = Vec::new();
-        for folder in self.own(&TMPFILES) {
+    /// The lines of the files of a kind of directories. A file hides those of its name in later ones.
+    fn lines(&self, folders: &[&str]) -> Vec<String> {
+        let (mut seen, mut lines) = (Vec::new(), Vec::new());
+        for folder in self.own(folders) {
             for name in self.list(folder).into_iter().filter(|name| is_a(name, "conf")) {
-                // A file hides those of its name in later folders.
-                if seen.contains(&name) {
-                    continue;
+                if !seen.contains(&name) {
+                    lines.extend(self.text(&format!("{folder}/{name}")).lines().map(str::to_owned));
+                    seen.push(name);
                 }
-                let text = self.text(&format!("{folder}/{name}"));
-                built.rules.extend(text.lines().filter_map(rule));
-                seen.push(name);
             }
         }
+        lines
     }
 
     fn read_users(&self, built: &mut Built) {
+        let mut groups = BTreeMap::new();
+        for line in self.text("/etc/group").lines() {
+            if let [name, _, gid, ..] = line.split(':').collect::<Vec<_>>()[..] {
+                groups.insert(gid.to_owned(), name.to_owned());
+            }
+        }
         for line in self.text("/etc/passwd").lines() {
             let fields: Vec<_> = line.split(':').collect();
             if let [name, _, uid, gid, _, home, shell] = fields[..]
-                && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
+                && let Ok(uid) = uid.parse()
             {
                 // `/`, and what is no path, is nobody's home.
                 let home = unit::tidy(home).unwrap_or_default();
+                let group = groups.get(gid).cloned().unwrap_or_else(|| gid.to_owned());
                 let (name, shell) = (name.to_owned(), shell.to_owned());
-                built.users.push(User { name, uid, gid, home, shell });
+                built.users.push(User { name, uid, group, home, shell });
             }
         }
-        for line in self.text("/etc/group").lines() {
-            let mut fields = line.split(':');
-            if let (Some(name), Some(gid)) = (fields.next(), fields.nth(1).and_then(|gid| gid.parse().ok())) {
-                built.groups.insert(gid, name.to_owned());
+        for user in self.lines(&SYSUSERS).iter().filter_map(|line| made(line, &groups)) {
+            if !built.users.iter().any(|it| it.name == user.name) {
+                built.users.push(user);
             }
         }
     }
@@ -316,6 +340,26 @@ fn host_key(line: &str) -> Option<String> {
     let (word, rest) = line.split_at(line.find(|c: char| c.is_whitespace() || c == '=')?);
     let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '=');
     word.eq_ignore_ascii_case("hostkey").then(|| quoted_words(rest).into_iter().next())?
+}
+
+/// A user that a line of sysusers.d makes. One without a number gets one of those for the system.
+fn made(line: &str, groups: &BTreeMap<String, String>) -> Option<User> {
+    let words = quoted_words(line);
+    let word = |index: usize| words.get(index).map(String::as_str).filter(|word| *word != "-");
+    let (kind, name) = (word(0)?, word(1).filter(|name| !name.contains('%'))?);
+    if kind.trim_end_matches('!') != "u" {
+        return None;
+    }
+    let id = word(2).unwrap_or_default();
+    let (uid, group) = id.split_once(':').unwrap_or((id, name));
+    let home = word(4).filter(|path| !path.contains('%')).and_then(unit::tidy).unwrap_or_default();
+    Some(User {
+        name: name.to_owned(),
+        uid: uid.parse().unwrap_or(SYSTEM_UID),
+        group: groups.get(group).map_or(group, String::as_str).to_owned(),
+        home,
+        shell: word(5).unwrap_or("/usr/sbin/nologin").to_owned(),
+    })
 }
 
 /// One line of tmpfiles.d.

@@ -4,16 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::built::{Built, User, named, removed};
+use super::built::{Built, named, removed};
+use super::kept::{Kept, above};
 use super::unit::{Said, Unit, tidy};
 use crate::ctl::known::{Class, Known, Row};
-use crate::ctl::system::outlives_a_boot;
-use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::refuse::is_owner;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase, mode};
-
-/// As many links as the kernel follows.
-const LINKS: usize = 40;
 
 /// The source that tells of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -165,97 +161,6 @@ fn service_directory(path: &str) -> Option<String> {
     Some(format!("{base}/{name}"))
 }
 
-/// The directories above a path, without `/`, the nearest first.
-fn above(path: &str) -> impl Iterator<Item = &str> {
-    fn up(path: &str) -> Option<&str> {
-        path.rsplit_once('/').map(|(above, _)| above)
-    }
-    std::iter::successors(up(path), |path| up(path)).filter(|path| !path.is_empty())
-}
-
-/// Paths and file systems that outlive a boot.
-struct Kept<'a> {
-    manifest: Option<&'a Manifest>,
-    coverage: Option<Coverage<'a>>,
-    directories: BTreeSet<&'a str>,
-    filesystems: BTreeMap<&'a str, (&'a str, &'a str)>,
-    links: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'a> Kept<'a> {
-    fn new(built: &'a Built, manifest: Option<&'a Manifest>) -> Self {
-        let entries = manifest.map(|it| &it.entries).into_iter().flatten();
-        let mut directories: BTreeSet<_> =
-            entries.filter(|it| it.kind == Kind::Directory).map(|it| it.target.as_str()).collect();
-        directories.extend(manifest.map(|it| &it.stores).into_iter().flatten().map(|it| it.path.as_str()));
-        if let Some(root) = manifest.and_then(|it| it.root.as_ref()) {
-            directories.extend(root.convert.as_ref().map(AbsPath::as_str));
-        }
-        let filesystems = built
-            .filesystems
-            .iter()
-            .filter(|it| it.path.starts_with('/') && it.path != "/")
-            .map(|it| (it.path.trim_end_matches('/'), (it.what.as_str(), it.fstype.as_str())));
-        let mut links: BTreeMap<_, _> =
-            built.links.iter().map(|(path, to)| (path.as_str(), to.as_str())).collect();
-        let rules = built.rules.iter().filter(|rule| rule.kind == 'L');
-        links.extend(rules.filter_map(|rule| Some((rule.path.as_str(), rule.argument.as_deref()?))));
-        Self {
-            manifest,
-            coverage: manifest.map(Coverage::new),
-            directories,
-            filesystems: filesystems.collect(),
-            links,
-        }
-    }
-
-    fn keeps(&self, path: &str, file: bool) -> bool {
-        self.keeps_by(path, file, LINKS)
-    }
-
-    /// The same by way of so many links and bind mounts at most: they can lead in circles.
-    fn keeps_by(&self, path: &str, file: bool, links: usize) -> bool {
-        let Some(left) = links.checked_sub(1) else { return false };
-        let is_named = |path: &str| {
-            let what = if file { Type::File } else { Type::Directory };
-            let path = AbsPath::parse(path).ok();
-            path.is_some_and(|path| self.coverage.as_ref().is_some_and(|it| it.entry(&path, what).is_some()))
-        };
-        for at in std::iter::once(path).chain(above(path)) {
-            if self.directories.contains(at) {
-                return true;
-            }
-            if let Some((what, fstype)) = self.filesystems.get(at) {
-                let is_bind = what.starts_with('/') && !what.starts_with("/dev/");
-                let is_kept = || {
-                    *what != at && !what.starts_with(&format!("{at}/")) && self.keeps_by(what, false, left)
-                };
-                return outlives_a_boot(fstype) && (!is_bind || is_kept());
-            }
-            if let Some(to) = self.links.get(at) {
-                let to = to.trim_end_matches('/');
-                let is_inside = to == at || to.starts_with(&format!("{at}/"));
-                return to.starts_with("/nix/store/") || (!is_inside && self.keeps_by(to, file, left));
-            }
-        }
-        is_named(path)
-    }
-
-    /// True if an entry lies below a path.
-    fn has_below(&self, path: &str) -> bool {
-        let entries = self.manifest.map(|it| &it.entries).into_iter().flatten();
-        let below = format!("{path}/");
-        entries.into_iter().any(|entry| entry.target.as_str().starts_with(&below))
-    }
-
-    /// True if a boot empties the root.
-    fn root_is_emptied(&self, built: &Built) -> bool {
-        let is_memory = |fstype: &str| !outlives_a_boot(fstype);
-        self.manifest.is_some_and(|it| it.root.is_some())
-            || built.filesystems.iter().any(|it| it.path == "/" && is_memory(&it.fstype))
-    }
-}
-
 /// Settings that cannot work.
 fn faults(built: &Built, manifest: Option<&Manifest>, kept: &Kept<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -365,8 +270,8 @@ impl Claims<'_> {
                 self.name(&by, &path);
             }
         }
-        for path in &built.crypt_keys {
-            self.secret(path, "crypttab");
+        for (by, path) in built.keys.iter().filter(|(_, path)| !path.starts_with("/nix/")) {
+            self.secret(path, by);
         }
         let has = |name: &str| built.units.contains_key(name);
         if has("sshd.service") || has("ssh.service") || has("sshd@.service") {
@@ -438,16 +343,11 @@ impl Claims<'_> {
             {
                 let home = user.home.trim_end_matches('/').to_owned();
                 let (what, mode) = (format!("the home of {}", user.name), Some("0700".to_owned()));
-                let group = self.group_of(user);
-                let owner = (Some(user.name.clone()), group);
+                let owner = (Some(user.name.clone()), Some(user.group.clone()));
                 let finding = Finding { path: home, what, mode, chosen: is_person, ..Finding::default() };
                 self.add(Finding { user: owner.0, group: owner.1, ..finding }, None, Means::Home);
             }
         }
-    }
-
-    fn group_of(&self, user: &User) -> Option<String> {
-        self.built.groups.get(&user.gid).cloned().or_else(|| Some(user.gid.to_string()))
     }
 
     fn rules(&mut self) {
@@ -487,7 +387,7 @@ impl Claims<'_> {
         let user = unit.resolved("User", name).filter(|user| !unit.is("DynamicUser") || find(user).is_some());
         let group = user
             .as_ref()
-            .and_then(|user| unit.resolved("Group", name).or_else(|| self.group_of(find(user)?)));
+            .and_then(|user| unit.resolved("Group", name).or_else(|| Some(find(user)?.group.clone())));
         (user, group)
     }
 

@@ -2,6 +2,7 @@
 
 mod built;
 mod judge;
+mod kept;
 mod print;
 mod unit;
 
@@ -23,9 +24,9 @@ const NIX_STORE: &str = "/nix/store/";
 
 /// Say what a system that is built would lose, before it is booted
 ///
-/// Reads what the system is made of: units with their drop-ins, what they run and read, tmpfiles.d, users and their homes,
-/// SSH host keys, crypttab, cron and PAM, and what is known of paths; holds it against the manifest and the file systems of
-/// fstab and mount units. Changes nothing, and runs nothing.
+/// Reads what the system is made of: units with their drop-ins, what they run and read, tmpfiles.d, sysusers.d, users and
+/// their homes, SSH host keys, crypttab, secrets of the initrd, logrotate, cron and PAM, and what is known of paths; holds it
+/// against the manifest and the file systems of fstab and mount units. Changes nothing, and runs nothing.
 ///
 /// The root is a system that is installed, or what Nix built of one: its toplevel, or its etc. `impctl lost` says what is there in fact,
 /// once a system has run.
