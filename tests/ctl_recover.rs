@@ -34,6 +34,7 @@ tests![
     what_cannot_be_written: Disk,
     what_flags_forbid_changes_of: Disk,
     what_persists_has_no_line: Disk,
+    what_the_last_root_had_is_named: Disk,
     a_place_that_fills_up: Disk Inject,
     a_user_at_the_destination: Disk Inject,
     killed_at_any_moment: Disk Inject,
@@ -560,4 +561,68 @@ fn what_persists_has_no_line() {
     );
     assert!(!output.stdout.contains("environment.persistence"), "{output:?}");
     assert_eq!(read(machine.at("/run/x")), "x");
+}
+
+fn what_the_last_root_had_is_named() {
+    let machine = started_on(
+        Fs::Ext4,
+        64,
+        json!([{ "directory": "/var/lib/named" }, { "directory": "/var/lib/late" }]),
+    );
+    let store = machine.at("/persist");
+    let rows = |number: u32, complete: bool, paths: &[&str]| {
+        end(&store, number);
+        let file = slot(&store, number).join("end.json");
+        let mut record: Value = serde_json::from_str(&read(&file)).unwrap();
+        let row = |path: &&str| json!({ "path": path, "kind": "directory", "files": 2, "bytes": 4096 });
+        record["rows"] = paths.iter().map(row).collect();
+        record["complete"] = json!(complete);
+        fs::write(file, record.to_string()).unwrap();
+    };
+    let asked = |command: &str| {
+        let output = machine.impctl(command, &["--json"]);
+        json_of(&output)["gone"].clone()
+    };
+    assert_eq!((asked("lost"), asked("status")), (Value::Null, Value::Null));
+    old(&machine, 1);
+    rows(1, true, &["/srv/older"]);
+    old(&machine, 2);
+    // There, empty, mounted and empty, throw-away, and missing.
+    rows(2, true, &["/srv/there", "/srv/empty", "/var/lib/late", "/var/cache/x", "/srv/a b", "/srv/none"]);
+    make(&store, 3, "saved", "an earlier one");
+    rows(3, false, &["/srv/cut-off"]);
+    make(&store, 4, "saved", read("/proc/sys/kernel/random/boot_id").trim());
+    rows(4, true, &["/srv/of-this-boot"]);
+    write(machine.at("/srv/there/x"), "x");
+    fs::create_dir(machine.at("/srv/empty")).unwrap();
+    let paths = ["/srv/empty", "/var/lib/late", "/srv/a b", "/srv/none"];
+    for command in ["lost", "status"] {
+        let gone = asked(command);
+        assert_eq!((&gone["root"], &gone["store"]), (&json!(2), &json!("/persist")), "{command}: {gone}");
+        let found: Vec<_> =
+            gone["paths"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
+        assert_eq!(found, paths, "{command}");
+    }
+    let line = "impctl recover /srv/empty /var/lib/late '/srv/a b' /srv/none\n";
+    let text = machine.impctl("lost", &[]).stdout;
+    assert!(
+        text.contains("kept as root 2, in 4 places:\n  /srv/empty (4.0K)\n") && text.contains(line),
+        "{text}"
+    );
+    let text = machine.impctl("status", &[]).ok().stdout;
+    assert!(
+        text.contains("gone     root 2 had 4 places that this root does not have: ") && text.contains(line),
+        "{text}"
+    );
+    // Of a part, or of another user, nothing is said.
+    assert_eq!(json_of(&machine.impctl("lost", &["--json", "/srv"]))["gone"], Value::Null);
+    // Throw-away from now on.
+    write(machine.at("/etc/imp-mount/throw-away"), "/srv/none\n/srv/a*\n");
+    assert_eq!(asked("status")["paths"].as_array().unwrap().len(), 2);
+    // Of a root on the disk whose boot was cut off there is a record, too.
+    old(&machine, 5);
+    rows(5, false, &["/srv/newest"]);
+    assert_eq!(asked("lost")["root"], 5);
+    write(machine.at("/srv/newest/x"), "x");
+    assert_eq!((asked("lost"), asked("status")), (Value::Null, Value::Null));
 }

@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueHint};
 
 use super::known::known;
+use super::recover::gone::Gone;
 use super::scan::rules::{Rule, Rules};
 use super::scan::show;
 use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Totals};
@@ -42,6 +43,8 @@ const USR_LINKS: ([&str; 4], [&[u8]; 4]) =
 /// Looks through the root's own file system, and at nothing that is mounted on it. Left out is what persists (what the manifest
 /// names, its stores, other file systems), what comes with the system (links into the Nix store, files that NixOS puts
 /// into /etc), and what is throw-away by definition: caches, /tmp and the like, sockets, and empty lock files.
+///
+/// What the last root had and this one does not have is named, too, where an old root is kept: `impctl recover` brings it back.
 ///
 /// A directory is named as a whole where nothing in it persists. Sizes are what it takes on the disk or in memory, as du has
 /// them; a file with several names counts once.
@@ -87,6 +90,12 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// All of a root, by its own lists of what is throw-away.
+    pub fn all(root: &Path) -> Self {
+        let (root, manifest) = (root.to_owned(), None);
+        Self { path: None, root, manifest, throw_away: Vec::new(), throw_away_from: None }
+    }
+
     /// The path that was asked for, as the system has it.
     pub fn path(&self, system: &System) -> Result<AbsPath, Failure> {
         wanted(self.path.as_deref(), system)
@@ -175,6 +184,8 @@ pub struct Findings {
     pub totals: Totals,
     /// Paths that could not be read, and other warnings.
     pub seen: Seen,
+    /// Paths of the last root that this one does not have.
+    pub gone: Option<Gone>,
 }
 
 /// Looks, and says what it found.
@@ -264,6 +275,10 @@ pub fn look(
         named: &named,
     };
     let mut seen = scan.run(&path).map_err(Failure::Unable)?;
+    let gone = match manifest.filter(|_| path.is_root()) {
+        Some(manifest) => Gone::find(system, manifest, &rules).map_err(Failure::Unable)?,
+        None => None,
+    };
     let mut rows = std::mem::take(&mut seen.rows);
     rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
     seen.unread.sort();
@@ -284,6 +299,7 @@ pub fn look(
         throw_away,
         totals,
         seen,
+        gone,
     })
 }
 

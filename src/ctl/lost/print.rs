@@ -6,8 +6,11 @@ use super::{Finding, Findings, nix};
 use crate::ctl::scan::show::{self, COLUMNS};
 use crate::ctl::scan::{Row, Subject};
 use crate::ctl::ui::output::{self, Failure};
-use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, size, styled};
-use crate::text::escape::Page;
+use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, number, size, styled};
+use crate::text::escape::{self, Page};
+
+/// So many paths of the last root are named.
+const GONE: usize = 20;
 
 /// The findings as text for a terminal of so many columns. Times are told from `now`, in seconds since 1970.
 #[must_use]
@@ -79,6 +82,24 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
             "-> what must stay: impctl review --fragment FILE makes entries of a manifest that keep it"
         });
     }
+    if let Some(gone) = &findings.gone {
+        page.line("");
+        let places = count(gone.paths.len() as u64, "place");
+        page.line(format_args!(
+            "This root lacks what the last one had, which is kept as root {}, in {places}:",
+            gone.root
+        ));
+        for one in gone.paths.iter().take(GONE) {
+            page.line(format_args!("  {} ({})", escape::name(one.path.as_str()), size(one.bytes)));
+        }
+        if gone.paths.len() > GONE {
+            page.line(format_args!(
+                "  and {} more: --json names them all",
+                number((gone.paths.len() - GONE) as u64)
+            ));
+        }
+        page.line(format_args!("-> what is missed: {}", gone.command()));
+    }
     page
 }
 
@@ -121,6 +142,7 @@ pub fn json(findings: &Findings) -> Result<Page, Failure> {
         "passed_over": findings.seen.passed_over,
         "unread": show::unread_json(&findings.seen),
         "unread_count": findings.seen.unread_count,
+        "gone": findings.gone,
     });
     output::json(&document)
 }

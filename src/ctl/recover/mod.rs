@@ -1,5 +1,6 @@
 //! `impctl recover`: what an old root holds, brought back to its place on the running system or elsewhere.
 
+pub mod gone;
 mod origin;
 mod owners;
 mod place;

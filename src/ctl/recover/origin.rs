@@ -1,7 +1,7 @@
 //! The old roots that something can be brought from.
 
 use std::cell::OnceCell;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
@@ -27,6 +27,8 @@ pub struct Old<'m> {
     pub slot: Slot,
     /// Its tree.
     pub tree: OwnedFd,
+    /// The record of its boot.
+    pub boot: Option<Boot>,
     /// Why it is not used unless it is named.
     pub doubt: Option<&'static str>,
     owners: OnceCell<Owners>,
@@ -79,9 +81,11 @@ pub fn all(manifest: &Manifest) -> Result<Vec<Old<'_>>> {
                 Ok((tree, slot)) => {
                     let is_running = walk::stat(tree.as_fd()).is_ok_and(|stat| stat.identity() == running);
                     if !is_running {
-                        let doubt = doubt(&slot, &boot);
+                        let record = slot.read(c"boot.json").ok().flatten();
+                        let record = record.and_then(|bytes| serde_json::from_slice::<Boot>(&bytes).ok());
+                        let doubt = doubt(&slot, record.as_ref(), &boot);
                         let (roots, owners) = (roots.clone(), OnceCell::new());
-                        all.push(Old { store, slot, tree, doubt, owners, roots });
+                        all.push(Old { store, slot, tree, boot: record, doubt, owners, roots });
                     }
                 }
                 // It was removed meanwhile, or is one of which nothing was made yet.
@@ -94,14 +98,10 @@ pub fn all(manifest: &Manifest) -> Result<Vec<Old<'_>>> {
 }
 
 /// Why a root is used only when it is named.
-fn doubt(slot: &Slot, boot: &str) -> Option<&'static str> {
-    let record = |name: &CStr| slot.read(name).ok().flatten();
-    let Some(bytes) = record(c"boot.json") else { return Some("it has no record of its boot") };
-    let Ok(start) = serde_json::from_slice::<Boot>(&bytes) else {
-        return Some("the record of its boot cannot be read");
-    };
+fn doubt(slot: &Slot, start: Option<&Boot>, boot: &str) -> Option<&'static str> {
+    let Some(start) = start else { return Some("it has no record of its boot") };
     let is_complete = || {
-        let end: Value = serde_json::from_slice(&record(c"end.json")?).ok()?;
+        let end: Value = serde_json::from_slice(&slot.read(c"end.json").ok().flatten()?).ok()?;
         end["complete"].as_bool()
     };
     match start.kind {

@@ -14,6 +14,9 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::adopt::record::Adopted;
+use super::lost::{Scope, throw_away};
+use super::recover::gone::Gone;
+use super::scan::rules::Rules;
 use super::system::System;
 use crate::boot::args::MANIFEST;
 use crate::check::entry::{Checked, Status as Health};
@@ -123,6 +126,8 @@ pub struct Status {
     pending: Vec<Pending>,
     /// Notes.
     notes: Vec<String>,
+    /// Paths of the last root that this one does not have.
+    gone: Option<Gone>,
 }
 
 /// Looks, and says how it stands.
@@ -179,6 +184,7 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
         unseen: Vec::new(),
         pending: report.pending.clone(),
         notes: Vec::new(),
+        gone: None,
     };
     let (manifest, mut blind) = manifest(options, &system, last.is_some())?;
     let words = words(options, &mut status.notes);
@@ -209,6 +215,14 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
         if status.entries.is_empty() && !status.unseen.is_empty() {
             let problem = Problem::new("this user may look at none of the entries").remedy("run it as root");
             blind = Some(problem);
+        }
+    }
+    if let Some(manifest) = manifest.as_ref().filter(|_| !options.metrics) {
+        let mut rules = Rules::default();
+        throw_away::add(&mut rules, &Scope::all(&system.place), &system, true)?;
+        match Gone::find(&system, manifest, &rules) {
+            Ok(gone) => status.gone = gone,
+            Err(problem) => status.notes.push(problem.to_string()),
         }
     }
     status.since.adopted(&system, plan.as_ref(), adopted.entries)?;

@@ -46,6 +46,12 @@ pub fn text(status: &Status, width: Option<usize>) -> Page {
         let rest = count((status.unseen.len() - number) as u64, "more path");
         fact("not seen", &if number < NAMED { path.to_string() } else { rest });
     }
+    if let Some(gone) = &status.gone {
+        let places = count(gone.paths.len() as u64, "place");
+        let words =
+            format!("root {} had {places} that this root does not have: {}", gone.root, gone.command());
+        fact("gone", &words);
+    }
     let volumes: Vec<_> = status.root.iter().chain(&status.stores).filter(|one| one.is_mounted()).collect();
     if !volumes.is_empty() {
         page.line("");

@@ -1,0 +1,113 @@
+//! What was on the last root and is not on this one, by the record that was made when its boot ended.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::origin::{self, Old};
+use crate::ctl::scan::rules::Rules;
+use crate::ctl::system::System;
+use crate::manifest::{AbsPath, Manifest};
+use crate::roots::{self, Kind};
+use crate::sys::walk::{self, Mounts};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result};
+
+/// So many paths are in a command to paste.
+const NAMED: usize = 5;
+
+/// Paths of the last root that this one does not have.
+#[derive(Debug, Serialize)]
+pub struct Gone {
+    /// The store that has the old root.
+    store: AbsPath,
+    /// Its number.
+    pub root: u32,
+    /// The paths, the largest first.
+    pub paths: Vec<Place>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub struct Place {
+    /// The path.
+    pub path: AbsPath,
+    /// Files at and below it.
+    pub files: u64,
+    /// Bytes that they took.
+    pub bytes: u64,
+}
+
+/// As much of the record of a boot's end as is needed.
+#[derive(Deserialize)]
+struct End {
+    version: u32,
+    complete: bool,
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    path: String,
+    files: u64,
+    bytes: u64,
+}
+
+impl Gone {
+    /// Compares the newest record with the running root. None where there is no record, where everything in it is there or throw-away by
+    /// now, and for a user who may not read it.
+    pub fn find(system: &System, manifest: &Manifest, rules: &Rules) -> Result<Option<Self>> {
+        if !system.is_running() || !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        let boot = roots::boot_id()?;
+        let olds = origin::all(manifest)?;
+        let last = olds.iter().find_map(|old| Some((old, end(old, &boot)?)));
+        let Some((old, end)) = last else { return Ok(None) };
+        let mut paths = Vec::new();
+        for Row { path, files, bytes } in end.rows {
+            // One that is no UTF-8 is recorded with other bytes.
+            let Ok(path) = AbsPath::parse(&path) else { continue };
+            if !rules.is_throw_away(path.as_str()) && is_missing(system, &path)? {
+                paths.push(Place { path, files, bytes });
+            }
+        }
+        let gone = Self { store: old.store.path.clone(), root: old.id().0, paths };
+        Ok(Some(gone).filter(|gone| !gone.paths.is_empty()))
+    }
+
+    /// The command that brings them back.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let words = self.paths.iter().take(NAMED).map(|one| escape::shell(one.path.as_str()).into_owned());
+        let more = if self.paths.len() > NAMED { " ..." } else { "" };
+        format!("impctl recover {}{more}", words.collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// The record of the end of another boot; of a saving only a complete one.
+fn end(old: &Old<'_>, boot: &str) -> Option<End> {
+    let start = old.boot.as_ref().filter(|start| old.doubt.is_none() && start.boot_id != boot)?;
+    let end: End = serde_json::from_slice(&old.slot.read(c"end.json").ok().flatten()?).ok()?;
+    (end.version == 1 && (end.complete || start.kind == Kind::Disk)).then_some(end)
+}
+
+/// True if nothing is at a path, or an empty place as for a mount.
+fn is_missing(system: &System, path: &AbsPath) -> Result<bool> {
+    let failed = |errno| Problem::os("cannot look at it", errno).at(path.to_string());
+    let flags = OFlags::PATH | OFlags::NOFOLLOW;
+    let found = match walk::open_below(system.root(), path, flags, Mounts::Enter) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(true),
+        // Another file is in the way, which stays.
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        Err(errno) => return Err(failed(errno)),
+    };
+    let stat = walk::stat(found.as_fd()).map_err(failed)?;
+    if stat.is_dir() {
+        return Ok(walk::names(found.as_fd(), 1).map_err(failed)?.is_empty());
+    }
+    Ok(false)
+}
