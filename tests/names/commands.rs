@@ -112,6 +112,9 @@ fn hostile() -> Machine {
     let old = make(&machine.at("/persist"), 1, "disk", "an earlier one");
     put(&old, &format!("/home/{WORST}/old/x"), "x");
     make(&machine.at("/persist"), 2, "disk", "an earlier one");
+    let row = json!({ "path": format!("/home/{WORST}/gone"), "kind": "file", "files": 1, "bytes": 1 });
+    let end = json!({ "version": 1, "complete": true, "rows": [row] });
+    put(&store, "/.imp-mount/roots/2/end.json", end.to_string());
     for name in ["var/lib/new", "var/lib/open"] {
         put(&root, &format!("/{name} {WORST}/x"), "x");
     }
