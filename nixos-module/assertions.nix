@@ -31,6 +31,13 @@ let
     );
   hasNix = at "/nix" != null || at "/nix/store" != null || lib.any (it: it.target == "/nix") entries;
 
+  theRoot = if cfg.plan.onStore then "the root itself" else "the tmpfs that is the root";
+  old = cfg.oldRoots;
+  # What is mounted where the converted disk is to be.
+  overConverted = lib.filter (
+    fs: fs.mountPoint != "/" && cfg.convert != null && paths.isIn (paths.join [ fs.mountPoint ]) cfg.convert
+  ) fileSystems;
+
   # Paths that are named twice, with every place that names them.
   twice =
     kind:
@@ -146,6 +153,7 @@ let
       {
         assertion =
           cfg.root == null
+          || cfg.plan.onStore
           || cfg.convert != null
           || root == null
           || (root.fsType == "tmpfs" && lib.subtractLists root.options cfg.plan.rootOptions == [ ]);
@@ -168,7 +176,9 @@ let
         assertion = !isEmptied || swapFiles == [ ];
         message = ''
           imp-mount: swapDevices:
-              The root is emptied at every boot, and a swap file on it would lie in memory, where it cannot be used. Put it on a store:
+              The root is emptied at every boot, and a swap file on it would ${
+                if cfg.plan.onStore then "be gone" else "lie in memory, where it cannot be used"
+              }. Put it on a store:
                 ${lib.concatMapStringsSep "\n      " (
                   path: "${path} -> ${(lib.head (cfg.plan.stores ++ [ { path = "/persist"; } ])).path}${path}"
                 ) swapFiles}
@@ -193,12 +203,75 @@ let
         '';
       }
     ]
+    ++ lib.optionals cfg.plan.onStore [
+      {
+        assertion = cfg.root.size == null && cfg.root.inodes == null;
+        message = ''
+          imp-mount.root:
+              `size` and `inodes` are those of a tmpfs. With on = "${cfg.root.on}" the root is a directory of that store, and has its
+              space. Take them out, or take `on` out.
+        '';
+      }
+      {
+        assertion = cfg.convert != null || root == null;
+        message = ''
+          imp-mount.root.on:
+              The root is a directory of ${cfg.root.on}, and fileSystems."/" says something else: ${root.fsType} (${toString root.device}).
+
+              Remove fileSystems."/"${
+                lib.optionalString (root.fsType != "tmpfs") ", or let the disk become the store: imp-mount.convert = \"${cfg.root.on}\""
+              }.
+        '';
+      }
+      {
+        assertion = cfg.convert != null || cfg.plan.buildsRoot;
+        message = ''
+          imp-mount.root.on:
+              Only the systemd initrd can make a root on a store, and only where it looks for none itself:
+                boot.initrd.systemd.enable = true;
+                boot.initrd.systemd.root = null;      # as it is where nothing is said
+        '';
+      }
+    ]
+    ++ lib.optionals old.enable [
+      {
+        assertion = cfg.plan.stores != [ ];
+        message = ''
+          imp-mount.oldRoots:
+              There is no store to keep them on. Name what persists in environment.persistence, or
+                imp-mount.oldRoots.store = "/persist";
+        '';
+      }
+      {
+        assertion = cfg.plan.onStore || old.store != null || lib.length cfg.plan.stores < 2;
+        message = ''
+          imp-mount.oldRoots:
+              There are several stores. Say which of them keeps old roots:
+                ${lib.concatMapStringsSep "\n      " (store: "imp-mount.oldRoots.store = \"${store.path}\";") cfg.plan.stores}
+        '';
+      }
+      {
+        assertion = !cfg.plan.onStore || old.every == null;
+        message = ''
+          imp-mount.oldRoots.every:
+              It saves a root in memory. With imp-mount.root.on the root is on a disk all the time: take the line out.
+        '';
+      }
+      {
+        assertion = isEmptied || root == null || root.fsType == "overlay";
+        message = ''
+          imp-mount.oldRoots:
+              The root is a disk that imp-mount does not empty: ${root.fsType} (${toString root.device}). Old roots are kept of a
+              tmpfs, or of a root on a store: remove fileSystems."/", and set imp-mount.root.on to the path of a store.
+        '';
+      }
+    ]
     # A container's store comes from its host.
     ++ lib.optional (cfg.convert == null && config.boot.initrd.enable && isTmpfs) {
       assertion = unmounted == [ ];
       message = ''
         environment.persistence:
-            These stores would be on the tmpfs that is the root, as no file system is mounted where they are. Mount the disks:
+            These stores would be on ${theRoot}, as no file system is mounted where they are. Mount the disks:
               ${lib.concatMapStringsSep "\n      " (store: "fileSystems.\"${store.path}\"") unmounted}
       '';
     }
@@ -206,12 +279,26 @@ let
       assertion = hasNix;
       message = ''
         environment.persistence:
-            The root is a tmpfs, and the Nix store would be on it: gone at the next boot, with every generation. Put it on a
+            The root is ${
+              if cfg.plan.onStore then "new at every boot" else "a tmpfs"
+            }, and the Nix store would be on it: gone at the next boot, with every generation. Put it on a
             file system of its own, fileSystems."/nix", or let it persist:
               environment.persistence."${(lib.head (cfg.plan.stores ++ [ { path = "/persist"; } ])).path}".directories = [ "/nix" ];
       '';
     }
     ++ lib.optionals (cfg.convert != null) [
+      {
+        assertion = overConverted == [ ];
+        message = ''
+          imp-mount.convert:
+              The disk that is the root becomes the store at ${cfg.convert}, and something else is mounted there:
+                ${lib.concatMapStringsSep "\n      " (
+                  fs: "fileSystems.\"${fs.mountPoint}\" (${toString fs.device})"
+                ) overConverted}
+
+              Remove it, or name another path in imp-mount.convert. Where that disk is the store already, remove imp-mount.convert.
+        '';
+      }
       {
         assertion = root != null && root.fsType != "tmpfs";
         message = ''

@@ -19,6 +19,7 @@
     ./initrd.nix
     ./etc.nix
     ./system.nix
+    ./old-roots.nix
     ./vm.nix
   ];
 

@@ -19,6 +19,7 @@ let
     && (cfg.root != null || cfg.enable == true)
     && cfg.convert == null
     && config.boot.initrd.enable
+    && !cfg.plan.onStore
     && !cfg.plan.buildsRoot;
 
   # A file system that a store lies on, or a tmpfs that an entry lies on, has to be there when the entries are mounted. NixOS needs
@@ -34,9 +35,10 @@ let
 
   # The disk that is converted is the root for the initrd alone. The system remounts whatever its root is by this line: a tmpfs
   # keeps its options, and the disk, which is the root with imp-mount=off, knows none of them.
+  rootType = if cfg.plan.onStore then "auto" else "tmpfs";
   isRoot = line: builtins.match "[^# ]+ / .*" line != null;
   converted = lib.concatMapStringsSep "\n" (
-    line: if isRoot line then "imp-mount / tmpfs defaults 0 0" else line
+    line: if isRoot line then "imp-mount / ${rootType} defaults 0 0" else line
   ) (lib.splitString "\n" config.environment.etc.fstab.text);
 in
 {
@@ -56,6 +58,10 @@ in
 
   config = {
     fileSystems = lib.mkIf isOurs { "/".fsType = mkWeak "tmpfs"; };
+    # Nothing but the store has to be mounted before a root on it.
+    boot.initrd.systemd.root = lib.mkIf (cfg.active && cfg.plan.onStore && cfg.convert == null) (
+      mkWeak null
+    );
     environment.etc = lib.mkIf (cfg.active && cfg.convert != null) {
       fstab.source = lib.mkForce (pkgs.writeText "fstab" converted);
     };

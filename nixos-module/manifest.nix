@@ -115,6 +115,7 @@ let
     };
 
   root = if cfg.root == null then { } else said cfg.root;
+  old = cfg.oldRoots;
 in
 {
   imp-mount.manifest = said {
@@ -124,6 +125,20 @@ in
         root // { inherit (cfg) convert; }
       else if cfg.plan.buildsRoot then
         root
+      else
+        null;
+    old_roots =
+      if old.enable then
+        said {
+          inherit (old)
+            store
+            boots
+            days
+            size
+            ;
+          save_size = old.saveSize;
+          save_seconds = old.saveSeconds;
+        }
       else
         null;
     stores = map (

@@ -9,6 +9,9 @@ let
       default = null;
       description = text;
     };
+  limit =
+    type: default: description:
+    mkOption { inherit type default description; };
 in
 {
   options.imp-mount = {
@@ -19,7 +22,7 @@ in
       description = ''
         Mount the paths of `environment.persistence` over a root that is empty at every boot.
 
-        `true` makes the root a tmpfs unless `fileSystems."/"` or `imp-mount.convert` says what it is; `null` leaves the root to
+        `true` makes the root a tmpfs unless `imp-mount.root.on`, `fileSystems."/"` or `imp-mount.convert` says what it is; `null` leaves the root to
         `fileSystems` and does nothing while `environment.persistence` has no store; `false` does nothing at all.
       '';
     };
@@ -40,6 +43,16 @@ in
       type = types.nullOr (
         types.submodule {
           options = {
+            on = mkOption {
+              type = types.nullOr types.path;
+              default = null;
+              example = "/persist";
+              description = ''
+                The store on which the root is a directory, on btrfs a subvolume, that is made anew at every boot. It takes no memory;
+                `fileSystems."/"` is left out, and `size` and `inodes` as well. What the boot before left is removed some minutes after
+                the next one, unless `imp-mount.oldRoots` keeps it. `null` makes the root a tmpfs.
+              '';
+            };
             size = size "Its size: bytes, with a suffix k, m or g, or a share of the memory such as `50%`.";
             inodes = size "How many inodes it may have, with a suffix k, m or g.";
             mode = mkOption {
@@ -60,7 +73,7 @@ in
       example = {
         size = "8G";
       };
-      description = "The tmpfs that is the root; `null` leaves it to `fileSystems.\"/\"`.";
+      description = "The root that is empty at every boot, a tmpfs or a directory of a store; `null` leaves it to `fileSystems.\"/\"`.";
     };
 
     convert = mkOption {
@@ -68,9 +81,43 @@ in
       default = null;
       example = "/persist";
       description = ''
-        The disk that `fileSystems."/"` names becomes the store at this path, and a tmpfs becomes the root: an existing
-        installation is converted at its next boot without copying a byte. Earlier generations still boot from it as before.
+        The disk that `fileSystems."/"` names becomes the store at this path, and a tmpfs, or a directory of it
+        (`imp-mount.root.on`), becomes the root: an existing installation is converted at its next boot without copying a byte.
+        Earlier generations still boot from it as before. `fileSystems` has nothing at this path.
       '';
+    };
+
+    oldRoots = {
+      enable = mkOption {
+        type = types.bool;
+        default = false;
+        example = true;
+        description = ''
+          Keep what earlier boots left on the root, for `impctl recover` to bring back: a root on a store as it was; of a tmpfs, what
+          `impctl lost` names, which a shutdown saves. What is thrown away, secrets too, is on the disk for as long as that.
+        '';
+      };
+      store = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/persist";
+        description = "The store that has them; `null` is that of the root, or the only one.";
+      };
+      boots = limit types.ints.positive 10 "The most that are kept.";
+      days = limit types.ints.positive 30 "How old they may become.";
+      size = limit types.str "10G" "How large they may be together: bytes, with a suffix k, m, g or t.";
+      saveSize = limit types.str "1G" ''
+        The most that a shutdown saves of a tmpfs root. The largest files are left out first, and listed.
+      '';
+      saveSeconds = limit types.ints.positive 60 "The most seconds that a shutdown takes for it.";
+      every = mkOption {
+        type = types.nullOr types.ints.positive;
+        default = null;
+        example = 60;
+        description = ''
+          Save a tmpfs root every so many minutes, too, so that a power cut costs no more than that. `null` saves at shutdown only.
+        '';
+      };
     };
 
     metrics = mkOption {

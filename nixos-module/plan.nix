@@ -31,7 +31,15 @@ let
       inherit path;
       required = required path;
       from = (lib.findFirst (it: it.store == path) { from = null; } cfg.entries).from;
-    }) (lib.unique (map (it: it.store) cfg.entries ++ lib.optional (cfg.convert != null) cfg.convert));
+    }) (lib.unique (map (it: it.store) cfg.entries ++ others));
+
+  # Stores that need no entry.
+  others =
+    lib.optional (cfg.convert != null) cfg.convert
+    ++ map (path: paths.join [ path ]) (
+      lib.optional cfg.plan.onStore cfg.root.on
+      ++ lib.optional (cfg.oldRoots.enable && cfg.oldRoots.store != null) cfg.oldRoots.store
+    );
 
   # File systems that the running system mounts, where they lie above an entry.
   later = lib.filter (
@@ -68,9 +76,11 @@ in
       map (path: paths.join [ path ]) (
         map (store: store.persistentStoragePath) (lib.filter (store: store.enable) named)
         ++ lib.optional cfg.presets.enable cfg.presets.persistentStoragePath
-        ++ lib.optional (cfg.convert != null) cfg.convert
+        ++ others
       )
     );
+    # True if the root is a directory of a store.
+    onStore = cfg.root != null && cfg.root.on != null;
     # The root as fstab(5) has it.
     rootOptions =
       let
@@ -83,7 +93,7 @@ in
         ++ said "size" cfg.root.size
         ++ said "nr_inodes" cfg.root.inodes
         ++ cfg.root.options;
-    # True if the root is a tmpfs that is not in fileSystems.
+    # True if the root is a tmpfs or a directory of a store, and not in fileSystems.
     buildsRoot =
       cfg.convert == null
       && initrd.enable

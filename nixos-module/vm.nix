@@ -26,8 +26,10 @@ let
   isDerived = fs: fs.fsType == "overlay" || lib.elem "bind" fs.options || lib.elem "rbind" fs.options;
 
   # Without a definition of the root on the host it is the one that this module makes.
+  rootIsOnStore = cfg.convert == null && cfg.plan.onStore;
   rootIsTmpfs =
     cfg.convert == null
+    && !cfg.plan.onStore
     && (if host ? "/" then isInMemory host."/" else cfg.root != null || cfg.enable == true);
 
   # File systems that qemu-vm.nix brings, or that a machine without a boot loader does not need.
@@ -120,6 +122,8 @@ in
               options = cfg.plan.rootOptions;
             };
           })
+          # The machine's own would be in its place.
+          (lib.mkIf (rootIsOnStore && !host ? "/") { "/".enable = lib.mkOverride 60 false; })
           (lib.listToAttrs (map (disk: lib.nameValuePair disk.path (fileSystem disk)) disks))
           (lib.mapAttrs (_: fs: {
             fsType = lib.mkDefault fs.fsType;

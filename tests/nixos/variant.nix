@@ -57,6 +57,15 @@ let
         early = isDisk "/srv/fast" vm && vm.fileSystems."/srv/fast".neededForBoot;
       };
     };
+    # The machine's own disk is left out.
+    on-store = {
+      host = ./hosts/on-store.nix;
+      facts = vm: {
+        root = !vm.fileSystems ? "/" && vm.imp-mount.manifest.root.on == "/persist";
+        store = isDisk "/persist" vm && vm.fileSystems."/persist".neededForBoot;
+        old = vm.systemd.services ? imp-mount-save;
+      };
+    };
     # Its root is a disk, which it empties itself.
     disk = {
       host = {

@@ -1,10 +1,11 @@
 # The root of today becomes the store.
+{ lib, ... }:
 {
   imports = [ ./common.nix ];
   imp-mount = {
     enable = true;
     convert = "/persist";
-    root.size = "50%";
+    root.size = lib.mkDefault "50%";
   };
   fileSystems."/" = {
     device = "/dev/disk/by-uuid/0a1b";

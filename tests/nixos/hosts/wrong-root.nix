@@ -1,4 +1,4 @@
-# A conversion without a root.
+# A conversion without a root, and with a disk where it is to be.
 {
   imports = [
     ./common.nix

@@ -1,0 +1,98 @@
+# Roots of earlier boots: saved at shutdown, removed in the background.
+{ config, lib, ... }:
+let
+  cfg = config.imp-mount;
+  old = cfg.oldRoots;
+  paths = import ./paths.nix;
+  service = import ./service.nix;
+
+  impctl = "${cfg.package}/bin/impctl roots";
+  documentation = [ "man:impctl-roots(8)" ];
+  stores = map (store: paths.quote store.path) cfg.plan.stores;
+in
+{
+  config = lib.mkMerge [
+    (lib.mkIf (cfg.active && old.enable) {
+      # Active from the beginning, so that it is stopped after the services and before the file systems.
+      systemd.services.imp-mount-save = lib.mkMerge [
+        service
+        {
+          inherit documentation;
+          description = "Save What the Root Would Lose";
+          wantedBy = [ "sysinit.target" ];
+          after = [
+            "local-fs.target"
+            "imp-mount-live.service"
+          ];
+          # Stopped after it: what it brings to a store is not lost.
+          before = [
+            "imp-mount-adopt.service"
+            "sysinit.target"
+          ];
+          unitConfig.WantsMountsFor = stores;
+          serviceConfig.RemainAfterExit = true;
+          serviceConfig.ExecStop = "${impctl} save";
+          # It keeps to its time itself. What is killed costs this saving.
+          serviceConfig.TimeoutStopSec = "${toString (old.saveSeconds + 10)}s";
+          serviceConfig.TimeoutStopFailureMode = "kill";
+        }
+      ];
+    })
+    (lib.mkIf (cfg.active && old.enable && old.every != null) {
+      systemd.services.imp-mount-save-now = {
+        inherit documentation;
+        description = "Save What the Root Would Lose While the System Runs";
+        # Stopped before it saves for the last time.
+        after = [ "imp-mount-save.service" ];
+        restartIfChanged = false;
+        unitConfig.WantsMountsFor = stores;
+        serviceConfig = service.serviceConfig // {
+          ExecStart = "${impctl} save";
+          TimeoutStartSec = "${toString (old.saveSeconds + 10)}s";
+          TimeoutStopSec = "10s";
+          IOSchedulingClass = "idle";
+          CPUSchedulingPolicy = "idle";
+          Nice = 19;
+        };
+      };
+      systemd.timers.imp-mount-save-now = {
+        description = "Save What the Root Would Lose Now and Then";
+        wantedBy = [ "timers.target" ];
+        timerConfig = {
+          OnBootSec = "${toString old.every}min";
+          OnUnitInactiveSec = "${toString old.every}min";
+        };
+      };
+    })
+    (lib.mkIf (cfg.active && (old.enable || cfg.plan.onStore)) {
+      systemd.services.imp-mount-prune = {
+        inherit documentation;
+        description = "Remove Old Roots";
+        restartIfChanged = false;
+        unitConfig.WantsMountsFor = stores;
+        serviceConfig = service.serviceConfig // {
+          ExecStart = "${impctl} prune";
+          # A later run goes on.
+          TimeoutStopSec = "10s";
+          IOSchedulingClass = "idle";
+          CPUSchedulingPolicy = "idle";
+          Nice = 19;
+          # Subvolumes and flags. No mount namespace: what is mounted below an old root is left alone.
+          CapabilityBoundingSet = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_LINUX_IMMUTABLE";
+          RestrictNamespaces = true;
+          RestrictRealtime = true;
+          RestrictSUIDSGID = true;
+          SystemCallFilter = "~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @swap";
+        };
+      };
+      systemd.timers.imp-mount-prune = {
+        description = "Remove Old Roots in the Background";
+        wantedBy = [ "timers.target" ];
+        timerConfig = {
+          OnBootSec = "5min";
+          OnUnitInactiveSec = "1d";
+        };
+      };
+    })
+  ];
+}

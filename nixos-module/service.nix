@@ -1,0 +1,18 @@
+# Settings of every service here that works on what persists.
+{
+  documentation = [ "man:imp-mount(8)" ];
+  unitConfig.DefaultDependencies = false;
+  conflicts = [ "shutdown.target" ];
+  before = [ "shutdown.target" ];
+  restartIfChanged = false;
+  serviceConfig = {
+    Type = "oneshot";
+    # Nothing that makes a mount namespace, which would hide the mounts from everybody else.
+    CapabilityBoundingSet = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER CAP_FSETID CAP_SETFCAP CAP_LINUX_IMMUTABLE";
+    NoNewPrivileges = true;
+    RestrictAddressFamilies = "AF_UNIX";
+    LockPersonality = true;
+    MemoryDenyWriteExecute = true;
+    SystemCallArchitectures = "native";
+  };
+}

@@ -1,0 +1,19 @@
+# The root is a subvolume of the store: it is not in fileSystems.
+{
+  imports = [ ./common.nix ];
+  imp-mount = {
+    enable = true;
+    root.on = "/persist";
+    oldRoots.enable = true;
+  };
+  fileSystems."/persist" = {
+    device = "/dev/disk/by-label/persist";
+    fsType = "btrfs";
+    options = [ "compress=zstd" ];
+  };
+  environment.persistence."/persist".directories = [
+    "/nix"
+    "/var/lib/nixos"
+    "/var/log"
+  ];
+}

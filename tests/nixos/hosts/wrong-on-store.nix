@@ -1,0 +1,24 @@
+# A root on a store beside what is of a tmpfs, and old roots without a place or a need.
+{
+  imports = [
+    ./common.nix
+    ./store.nix
+  ];
+  imp-mount = {
+    root = {
+      on = "/persist";
+      size = "8G";
+    };
+    oldRoots = {
+      enable = true;
+      every = 10;
+    };
+  };
+  fileSystems."/" = {
+    device = "none";
+    fsType = "tmpfs";
+    options = [ "mode=0755" ];
+  };
+  boot.initrd.systemd.root = "fstab";
+  environment.persistence."/persist".directories = [ "/nix" "/var/lib/nixos" ];
+}
