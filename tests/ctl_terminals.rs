@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::ctl_lost::put;
 use crate::ctl_recover::make;
+use crate::ctl_roots::kept::Kept;
 use crate::live::manifest;
 use crate::support::{Disk, Fs, Machine, Output, Root};
 
@@ -45,6 +46,7 @@ fn cases() -> Vec<Case> {
             "status" => ("--manifest /run/machine/manifest --cmdline /dev/null", 0, true, false),
             "lost" => ("--manifest /run/machine/manifest /var/lib", 1, true, false),
             "orphans" | "audit" => ("--manifest /run/machine/manifest", 1, true, false),
+            "roots" => ("--manifest /run/machine/manifest", 0, true, false),
             "review" => ("--dry-run --answers /tmp/answers --nix /tmp/persist.nix /var/lib", 0, false, false),
             "adopt" => ("--manifest /run/machine/manifest /var/lib/new", 0, false, true),
             "migrate" => ("--manifest /run/machine/manifest --from /tmp/old", 0, true, true),
@@ -79,6 +81,7 @@ impl Running {
         for file in ["/etc/passwd", "/etc/group"] {
             put(&old, file, "");
         }
+        Kept::new(&machine).add(2, 1).ends(true, 4096).of_system("/nix/store/a-name-of-some-length");
         Self(machine)
     }
 
@@ -193,7 +196,7 @@ fn a_narrow_terminal() {
         if case.styled && name != "audit" {
             // A table does without some of its columns, or has its remarks below.
             let is_heading =
-                |line: &&str| line.trim_start().starts_with('S') && !line.contains(char::is_lowercase);
+                |line: &&str| line.trim_start().starts_with(['N', 'S']) && !line.contains(char::is_lowercase);
             let heading = narrow.lines().find(is_heading).unwrap().trim_end();
             assert!(heading.len() <= 40 && narrow != wide, "{name}: {narrow}");
         } else {

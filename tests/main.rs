@@ -26,6 +26,7 @@ mod ctl_migrate;
 mod ctl_orphans;
 mod ctl_recover;
 mod ctl_review;
+mod ctl_roots;
 mod ctl_status;
 mod ctl_terminals;
 mod emergency;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         ("ctl_orphans", ctl_orphans::TESTS),
         ("ctl_recover", ctl_recover::TESTS),
         ("ctl_review", ctl_review::TESTS),
+        ("ctl_roots", ctl_roots::TESTS),
         ("ctl_status", ctl_status::TESTS),
         ("ctl_adopt", ctl_adopt::TESTS),
         ("ctl_adopt_covered", ctl_adopt_covered::TESTS),

@@ -53,8 +53,14 @@ fn generated() -> Vec<(String, String)> {
     // Its page would say nothing.
     let mut all = super::Cli::command().disable_help_subcommand(true);
     all.build();
-    let shown = all.get_subcommands().filter(|command| !command.is_hide_set());
-    shown.chain([&all]).map(|command| (format!("man8/{}.8", name(command)), page(command))).collect()
+    let shown = |command: &&Command| !command.is_hide_set();
+    let first = all.get_subcommands().filter(shown);
+    let second = all.get_subcommands().flat_map(Command::get_subcommands).filter(shown);
+    first
+        .chain(second)
+        .chain([&all])
+        .map(|command| (format!("man8/{}.8", name(command)), page(command)))
+        .collect()
 }
 
 /// Name of a command's page: `impctl-lost`.

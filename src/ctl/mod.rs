@@ -12,6 +12,7 @@ pub mod migrate;
 mod orphans;
 mod recover;
 mod review;
+mod roots;
 mod scan;
 mod status;
 mod system;
@@ -67,6 +68,7 @@ enum Command {
     Lost(lost::Options),
     Review(review::Options),
     Orphans(orphans::Options),
+    Roots(roots::Options),
     Audit(audit::Options),
     Adopt(adopt::Adopt),
     Migrate(migrate::Migrate),
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Lost(options) => lost::run(&options),
         Command::Review(options) => review::run(&options),
         Command::Orphans(options) => orphans::run(&options),
+        Command::Roots(options) => roots::run(&options),
         Command::Audit(options) => audit::run(&options),
         Command::Adopt(options) => adopt::run(&options),
         Command::Migrate(options) => migrate::run(&options),

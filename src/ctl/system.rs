@@ -61,6 +61,12 @@ impl System {
         Ok(Self { root: fd, place })
     }
 
+    /// The root that is open.
+    #[must_use]
+    pub fn at(root: OwnedFd) -> Self {
+        Self { root, place: PathBuf::new() }
+    }
+
     /// The root's directory.
     #[must_use]
     pub fn root(&self) -> BorrowedFd<'_> {

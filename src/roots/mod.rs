@@ -112,6 +112,7 @@ impl Roots {
     /// # Errors
     /// Of opening it.
     pub fn slot(&self, id: Id) -> Result<Slot, Errno> {
+        // ioctl(2) and flock(2) take no `O_PATH`.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let dir = walk::open(self.dir.as_fd(), id.to_string().as_str(), flags, Mounts::Stay)?;
         Ok(Slot { id, dir })
@@ -122,7 +123,11 @@ impl Roots {
     /// # Errors
     /// Of creating it.
     pub fn add(&self) -> Result<Slot, Errno> {
-        let mut id = Id(self.ids()?.last().map_or(1, |last| last.0.saturating_add(1)));
+        // The number of one that is being removed is not free either: the next one of it could not be taken off the list.
+        let removed = self.removed()?;
+        let removed = removed.iter().filter_map(|name| Id::parse(name.to_str().ok()?.strip_prefix(REMOVED)?));
+        let last = self.ids()?.last().copied().into_iter().chain(removed).max();
+        let mut id = Id(last.map_or(1, |last| last.0.saturating_add(1)));
         loop {
             match fs::mkdirat(&self.dir, id.to_string(), Mode::RWXU) {
                 Ok(()) => return self.slot(id),

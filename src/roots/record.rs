@@ -39,7 +39,8 @@ pub enum Kind {
 }
 
 impl Boot {
-    const VERSION: u32 = 1;
+    /// The version that this program reads and writes.
+    pub const VERSION: u32 = 1;
 
     /// The running boot.
     ///

@@ -178,6 +178,15 @@ pub fn btrfs_destroy_subvolume(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     btrfs_by_name(dir, name, BTRFS_IOC_SNAP_DESTROY)
 }
 
+/// Clears the flags of the btrfs subvolume whose top directory is open, read-only among them.
+pub fn btrfs_clear_flags(top: BorrowedFd<'_>) -> Result<()> {
+    const BTRFS_IOC_SUBVOL_SETFLAGS: libc::Ioctl = 0x4008_941A_u32 as libc::Ioctl;
+    let flags = 0_u64;
+    // SAFETY: the kernel reads a 64-bit number, and writes nothing.
+    check(unsafe { libc::ioctl(top.as_raw_fd(), BTRFS_IOC_SUBVOL_SETFLAGS, &raw const flags) }.into())
+        .map(drop)
+}
+
 /// An ioctl of btrfs that takes a `struct btrfs_ioctl_vol_args` of <linux/btrfs.h>: an unused 64-bit number, and a name.
 fn btrfs_by_name(dir: BorrowedFd<'_>, name: &[u8], request: libc::Ioctl) -> Result<()> {
     let mut arguments = [0_u8; 4096];

@@ -28,19 +28,32 @@ pub fn create(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     raw::btrfs_create_subvolume(dir, name.as_bytes())
 }
 
-/// Removes a subvolume with everything in it. False where there is no subvolume of that name, or another one is in it.
+/// The inode number of the top directory of every subvolume.
+const TOP: u64 = 256;
+
+/// Makes a subvolume that is read-only writable, by its top directory. Nothing is done to any other directory.
+///
+/// # Errors
+/// Of the kernel.
+pub fn make_writable(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    if walk::stat(dir)?.inode() != TOP || !is_btrfs(dir)? {
+        return Ok(());
+    }
+    raw::btrfs_clear_flags(dir)
+}
+
+/// Removes a subvolume with everything in it. False where there is no subvolume of that name, another one is in it, or `chattr +i` or
+/// `+a` forbids it.
 ///
 /// # Errors
 /// Of the kernel.
 pub fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
-    // The inode number of the top directory of every subvolume.
-    const TOP: u64 = 256;
     if walk::stat_at(dir, name)?.inode() != TOP || !is_btrfs(dir)? {
         return Ok(false);
     }
     match raw::btrfs_destroy_subvolume(dir, name.to_bytes()) {
         Ok(()) => Ok(true),
-        Err(Errno::NOTEMPTY | Errno::INVAL) => Ok(false),
+        Err(Errno::NOTEMPTY | Errno::INVAL | Errno::PERM) => Ok(false),
         Err(errno) => Err(errno),
     }
 }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::num::NonZeroU64;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 use rustix::fs::{self, Advice, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -41,6 +42,8 @@ pub struct Content {
     buffer: Vec<u8>,
     /// The file system, by its device number, that cannot share content with the destination.
     unshared: Option<(u32, u32)>,
+    /// When copying stops, with ETIMEDOUT.
+    pub until: Option<Instant>,
 }
 
 impl Content {
@@ -95,6 +98,9 @@ impl Content {
             self.buffer = vec![0; CHUNK];
         }
         while at < end {
+            if self.until.is_some_and(|until| Instant::now() >= until) {
+                return Err(Errno::TIMEDOUT);
+            }
             let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
             let length = read(source, &mut self.buffer[..wanted], at)?;
             if length == 0 {

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::fs::{self, Advice, FileType, IFlags, Mode, OFlags, RawMode, RenameFlags};
 use rustix::io::Errno;
@@ -34,6 +35,11 @@ impl Copier {
     #[must_use]
     pub fn new(unsupported: Unsupported) -> Self {
         Self { content: Content::default(), unsupported, unsteady: false, owners: Owners::default() }
+    }
+
+    /// Stops in the middle of a file, with ETIMEDOUT, at that time.
+    pub fn stop_at(&mut self, until: Instant) {
+        self.content.until = Some(until);
     }
 
     /// True if the source of a copy changed since it was looked at. Asking clears it.

@@ -14,12 +14,17 @@ use crate::sys::walk::{self, Identity, Mounts};
 /// Directories that are kept open on the way down; those above are opened again by `..`.
 const OPEN: usize = 16;
 
+/// Names that are read of a directory at once. What is left is read when these are removed.
+const NAMES: usize = 4096;
+
 /// A directory that is being emptied.
 struct Level {
     fd: Option<OwnedFd>,
     identity: Identity,
     name: CString,
     names: Vec<CString>,
+    /// True if there may be more names than these.
+    more: bool,
 }
 
 /// Removes a file, or a directory with everything in it, immutable files and btrfs subvolumes among it. A mount below it is EBUSY or EXDEV. A name that is not there is no error.
@@ -33,10 +38,15 @@ pub fn remove(name: Name<'_>) -> Result<(), Errno> {
 
 /// Removes everything in an open directory, and leaves the directory.
 pub fn empty(dir: BorrowedFd<'_>) -> Result<(), Errno> {
-    for name in walk::names(dir, usize::MAX)? {
-        remove((dir, &name))?;
+    loop {
+        let names = walk::names(dir, NAMES)?;
+        for name in &names {
+            remove((dir, name))?;
+        }
+        if names.len() < NAMES {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 fn tree((dir, name): Name<'_>) -> Result<(), Errno> {
@@ -57,6 +67,10 @@ fn tree((dir, name): Name<'_>) -> Result<(), Errno> {
             }
             continue;
         }
+        if level.more {
+            level.read()?;
+            continue;
+        }
         let Some(done) = levels.pop() else { break };
         match (levels.last_mut(), &done.fd) {
             (None, _) => unlink(dir, &done.name, AtFlags::REMOVEDIR)?,
@@ -75,9 +89,21 @@ fn tree((dir, name): Name<'_>) -> Result<(), Errno> {
 
 fn enter(dir: BorrowedFd<'_>, name: CString) -> Result<Level, Errno> {
     let fd = walk::open(dir, name.as_c_str(), OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?;
-    let names = walk::names(fd.as_fd(), usize::MAX)?;
+    subvolume::make_writable(fd.as_fd())?;
     let identity = walk::stat(fd.as_fd())?.identity();
-    Ok(Level { fd: Some(fd), identity, name, names })
+    let mut level = Level { fd: Some(fd), identity, name, names: Vec::new(), more: true };
+    level.read()?;
+    Ok(level)
+}
+
+impl Level {
+    /// Reads the next names.
+    fn read(&mut self) -> Result<(), Errno> {
+        let fd = self.fd.as_ref().ok_or(Errno::STALE)?;
+        self.names = walk::names(fd.as_fd(), NAMES)?;
+        self.more = self.names.len() == NAMES;
+        Ok(())
+    }
 }
 
 /// The directory above an open one, where it is still the expected one.

@@ -43,6 +43,8 @@ pub struct Transfer<'t> {
     pub base: Option<(BorrowedFd<'t>, Vec<u8>)>,
     /// Staging directories for copies; none if nothing is changed.
     pub stagings: Option<&'t mut Stagings>,
+    /// True if copies are made in a private destination, which takes no staging directories.
+    pub direct: bool,
     /// True if the destination is a private directory: files are made in place, and what the source does not have is removed.
     pub mirror: bool,
     /// True if directories are given their times in the end.
@@ -76,6 +78,7 @@ impl Default for Transfer<'_> {
         Self {
             base: None,
             stagings: None,
+            direct: false,
             mirror: false,
             times: false,
             read: false,
@@ -193,6 +196,11 @@ impl<'t> Transfer<'t> {
         if walk.transfer.batch { Ok(()) } else { walk.transfer.publish() }
     }
 
+    /// True if something is changed.
+    fn changes(&self) -> bool {
+        self.stagings.is_some() || self.direct
+    }
+
     /// Moves copies to their places that wait in a staging directory, once they are on the disk.
     pub fn publish(&mut self) -> Result<()> {
         match &self.stagings {
@@ -260,7 +268,7 @@ impl Walk<'_, '_> {
         if choice == Choice::Make
             && state != State::Same
             && let Some(to) = to
-            && self.transfer.stagings.is_some()
+            && self.transfer.changes()
         {
             if !to.private {
                 self.make_room(to)?;
@@ -296,7 +304,7 @@ impl Walk<'_, '_> {
     /// Removes from an unfinished copy what is not to be in it.
     fn leave_out(&self, to: Option<To<'_>>) -> Result<()> {
         match to {
-            Some(to) if to.private && !self.transfer.mirror && self.transfer.stagings.is_some() => {
+            Some(to) if to.private && !self.transfer.mirror && self.transfer.changes() => {
                 remove(to.name).map_err(|errno| self.failed("clear the place of", errno))
             }
             _ => Ok(()),
@@ -369,7 +377,7 @@ impl Walk<'_, '_> {
     fn remember(&mut self, (from, stat): (Name<'_>, &Stat), at: Option<To<'_>>) -> Result<()> {
         let is_linked =
             !stat.is_dir() && stat.links() > 1 && !self.transfer.links.contains_key(&stat.identity());
-        let is_sealed = !stat.seals().is_empty() && self.transfer.stagings.is_some();
+        let is_sealed = !stat.seals().is_empty() && self.transfer.changes();
         let Some(at) = at.filter(|_| is_linked || is_sealed) else { return Ok(()) };
         let there = match walk::stat_at(at.name.0, at.name.1) {
             Ok(there) => there,
@@ -426,7 +434,7 @@ impl Walk<'_, '_> {
         let (private, fresh) = to.map_or((false, false), |to| (to.private, to.fresh));
         if private
             && !fresh
-            && let (true, Some(target)) = (self.transfer.stagings.is_some(), &target)
+            && let (true, Some(target)) = (self.transfer.changes(), &target)
         {
             let there =
                 walk::names(target.as_fd(), usize::MAX).map_err(|errno| self.failed("list", errno))?;
@@ -469,7 +477,7 @@ impl Walk<'_, '_> {
         let (true, Some(target)) = (self.transfer.times || level.private, &level.target) else {
             return Ok(());
         };
-        if self.transfer.stagings.is_none() && !self.transfer.times {
+        if !self.transfer.changes() && !self.transfer.times {
             return Ok(());
         }
         let failed = |walk: &Self, errno| walk.failed("give the time of the last change to", errno);

@@ -43,6 +43,11 @@ fn every_command_has_its_page_and_nothing_else() {
     };
     let mut expected: Vec<_> =
         commands().iter().map(|command| format!("impctl-{}.8", command.get_name())).collect();
+    for command in commands() {
+        let below =
+            command.get_subcommands().map(|it| format!("impctl-{}-{}.8", command.get_name(), it.get_name()));
+        expected.extend(below);
+    }
     expected.extend(["imp-mount.8", "impctl.8"].map(str::to_owned));
     expected.sort();
     assert_eq!((list("man5"), list("man8")), (vec!["manifest.5".to_owned()], expected));
@@ -107,7 +112,7 @@ fn a_page_says_what_the_help_says() {
         let said = words(&page.replace('\u{2010}', "-"));
         let help = ok(IMPCTL, &[command.get_name(), "--help"]);
         for word in words(&help) {
-            let of_help = ["usage", "arguments", "options"].contains(&word.as_str());
+            let of_help = ["usage", "arguments", "commands", "options"].contains(&word.as_str());
             assert!(of_help || said.contains(&word), "{word} is not in the page of {}", command.get_name());
         }
     }

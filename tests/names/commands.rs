@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{BROKEN, WORST, both_are_safe, configuration, holds, is_safe, longest, services};
 use crate::ctl_lost::put;
 use crate::ctl_recover::make;
+use crate::ctl_roots::kept::Kept;
 use crate::ctl_status::metrics;
 use crate::live::{inside, manifest};
 use crate::support::{Disk, Fs, Machine, Output, Root, imp_mount, run};
@@ -115,6 +116,8 @@ fn hostile() -> Machine {
     let row = json!({ "path": format!("/home/{WORST}/gone"), "kind": "file", "files": 1, "bytes": 1 });
     let end = json!({ "version": 1, "complete": true, "rows": [row] });
     put(&store, "/.imp-mount/roots/2/end.json", end.to_string());
+    let old = Kept::on(&machine.at("/persist")).add(0, 1).ends(true, 1).leaves_out(&paths()[0], 1);
+    old.of_system(WORST);
     for name in ["var/lib/new", "var/lib/open"] {
         put(&root, &format!("/{name} {WORST}/x"), "x");
     }
@@ -128,7 +131,7 @@ fn case(command: &str) -> Vec<String> {
         "compile" => "/run/machine/manifest.json -o /tmp/compiled".to_owned(),
         "show" => "/run/machine/manifest".to_owned(),
         "status" => format!("{manifest} --cmdline /run/machine/cmdline"),
-        "lost" | "orphans" | "audit" => manifest.to_owned(),
+        "lost" | "orphans" | "roots" | "audit" => manifest.to_owned(),
         "adopt" => {
             return [
                 manifest.split(' ').map(str::to_owned).collect(),

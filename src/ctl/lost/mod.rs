@@ -1,7 +1,7 @@
 //! `impctl lost`: what of the root would be gone after the next boot.
 
 pub mod belongs;
-mod keeper;
+pub mod keeper;
 pub mod nix;
 pub mod print;
 pub mod throw_away;
@@ -32,7 +32,7 @@ use keeper::Keeper;
 /// So many single files of one directory get a line each in a configuration.
 const LINES: usize = 10_000;
 /// Targets of links that the system makes at every boot.
-const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
+pub const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
 
 /// Links at the top that systemd makes where a root without them has /usr, and where they lead.
 const USR_LINKS: ([&str; 4], [&[u8]; 4]) =
@@ -231,6 +231,57 @@ pub fn look(
     // The root may be a disk that is emptied at every boot.
     let is_mounted = report.entries.iter().any(|entry| entry.state == State::Mounted);
     let built = !outlives_a_boot(&root.fstype) || is_tree(&root.root) || is_mounted;
+    let rules = rules(system, manifest, scope, built)?;
+    let keeper = manifest.map(|manifest| Keeper::new(system, manifest, &report, built));
+    let named = |found: &Named<'_>| keeper.as_ref().map_or(Fate::Unkept, |keeper| keeper.fate(found));
+    let scan = Scan {
+        root: system.root(),
+        prefix: "",
+        rules: &rules,
+        all: detail.all,
+        built,
+        singles: if detail.lines { LINES } else { SINGLES },
+        locks: true,
+        system_links: &SYSTEM_LINKS,
+        until: None,
+        named: &named,
+    };
+    let mut seen = scan.run(&path).map_err(Failure::Unable)?;
+    let gone = match manifest.filter(|_| path.is_root()) {
+        Some(manifest) => Gone::find(system, manifest, &rules).map_err(Failure::Unable)?,
+        None => None,
+    };
+    let mut rows = std::mem::take(&mut seen.rows);
+    rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
+    seen.unread.sort();
+    let mut totals = Totals::default();
+    rows.iter().filter(|row| !row.throw_away && !row.brought).for_each(|row| totals.add(&row.totals));
+    let (brought, rest): (Vec<_>, Vec<_>) =
+        describe(&rows, system).into_iter().partition(|finding| finding.row.brought);
+    let (throw_away, lost) = rest.into_iter().partition(|finding| finding.row.throw_away);
+    Ok(Findings {
+        root: system.place.clone(),
+        path,
+        nixos: system.is_nixos(),
+        built,
+        manifest: manifest.is_some(),
+        convert: manifest.and_then(|manifest| manifest.root.as_ref()?.convert.clone()),
+        lost,
+        brought,
+        throw_away,
+        totals,
+        seen,
+        gone,
+    })
+}
+
+/// Rules for the paths of a system: what persists, what comes with the system, what is throw-away, and what is named apart.
+pub fn rules(
+    system: &System,
+    manifest: Option<&Manifest>,
+    scope: &Scope,
+    built: bool,
+) -> Result<Rules, Failure> {
     let mut rules = Rules::default();
     let mut pattern = |text: &str, rule| {
         let refused = |reason| Failure::Unable(Problem::new(format!("{}: {reason}", escape::name(text))));
@@ -261,46 +312,7 @@ pub fn look(
         }
     }
     throw_away::add(&mut rules, scope, system, built)?;
-    let keeper = manifest.map(|manifest| Keeper::new(system, manifest, &report, built));
-    let named = |found: &Named<'_>| keeper.as_ref().map_or(Fate::Unkept, |keeper| keeper.fate(found));
-    let scan = Scan {
-        root: system.root(),
-        prefix: "",
-        rules: &rules,
-        all: detail.all,
-        built,
-        singles: if detail.lines { LINES } else { SINGLES },
-        locks: true,
-        system_links: &SYSTEM_LINKS,
-        named: &named,
-    };
-    let mut seen = scan.run(&path).map_err(Failure::Unable)?;
-    let gone = match manifest.filter(|_| path.is_root()) {
-        Some(manifest) => Gone::find(system, manifest, &rules).map_err(Failure::Unable)?,
-        None => None,
-    };
-    let mut rows = std::mem::take(&mut seen.rows);
-    rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
-    seen.unread.sort();
-    let mut totals = Totals::default();
-    rows.iter().filter(|row| !row.throw_away && !row.brought).for_each(|row| totals.add(&row.totals));
-    let (brought, rest): (Vec<_>, Vec<_>) =
-        describe(&rows, system).into_iter().partition(|finding| finding.row.brought);
-    let (throw_away, lost) = rest.into_iter().partition(|finding| finding.row.throw_away);
-    Ok(Findings {
-        root: system.place.clone(),
-        path,
-        nixos: system.is_nixos(),
-        built,
-        manifest: manifest.is_some(),
-        convert: manifest.and_then(|manifest| manifest.root.as_ref()?.convert.clone()),
-        lost,
-        brought,
-        throw_away,
-        totals,
-        seen,
-        gone,
-    })
+    Ok(rules)
 }
 
 /// The path that was asked for, as the system has it.

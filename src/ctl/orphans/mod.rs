@@ -226,6 +226,7 @@ impl<'m> Context<'m> {
             singles: SINGLES,
             locks: false,
             system_links: &[],
+            until: None,
             named: &named,
         };
         scan.run(&AbsPath::root())

@@ -4,6 +4,8 @@
 use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::rules::State;
 
 /// So many lines at most come from one directory in which something is kept; beyond that it is named as a whole.
@@ -50,7 +52,8 @@ pub struct Owner {
 }
 
 /// Subject of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Subject {
     /// A directory with all that is found in it.
     Directory,

@@ -4,6 +4,7 @@
 mod dir;
 mod group;
 mod jobs;
+pub mod judge;
 mod pool;
 pub mod rules;
 pub mod show;
@@ -15,6 +16,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use rustix::fs::{FileType, Statx};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -89,6 +91,8 @@ pub struct Scan<'a> {
     pub locks: bool,
     /// Prefixes of the targets of the system's symbolic links.
     pub system_links: &'a [&'a str],
+    /// When it stops; what it did not look at until then is not in its findings.
+    pub until: Option<Instant>,
     /// Decides about what [`rules::Rule::Named`] is about.
     pub named: &'a (dyn Fn(&Named<'_>) -> Fate + Sync),
 }
@@ -113,6 +117,8 @@ pub struct Seen {
     pub unread_count: u64,
     /// Number of disposable paths that were passed over.
     pub passed_over: u64,
+    /// True if it was stopped before its end.
+    pub stopped: bool,
     /// Why nothing of the path that was asked for is listed; empty where it was looked at.
     pub elsewhere: String,
 }

@@ -2,8 +2,9 @@
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use rustix::fs::{self, AtFlags, FileType, RawDir};
 use rustix::io::Errno;
@@ -70,7 +71,10 @@ impl<'a> Worker<'a> {
                     None => break,
                 },
             };
-            if job.below.is_empty() {
+            if self.scan.until.is_some_and(|until| Instant::now() >= until) {
+                self.results.with(|seen| seen.stopped = true);
+                self.release(job.dir);
+            } else if job.below.is_empty() {
                 self.read(job.dir);
             } else {
                 self.enter(job);
@@ -187,7 +191,7 @@ impl<'a> Worker<'a> {
             FileType::Socket => return,
             _ => Subject::Special,
         };
-        if subject == Subject::Link && self.is_systems(dir, name) {
+        if subject == Subject::Link && is_systems(self.scan.system_links, dir.fd.as_fd(), name) {
             sum.kept |= dir.group.etc;
             return;
         }
@@ -236,15 +240,6 @@ impl<'a> Worker<'a> {
             found.named(row, &dir.group.path);
         }
         fate != Fate::Unkept
-    }
-
-    /// True if a link is one that the system made.
-    fn is_systems(&self, dir: &Dir, name: &CStr) -> bool {
-        let mut target = [MaybeUninit::<u8>::uninit(); 64];
-        // As much of the target as fits, which is enough.
-        fs::readlinkat_raw(&dir.fd, name, &mut target).is_ok_and(|(target, _)| {
-            self.scan.system_links.iter().any(|start| target.starts_with(start.as_bytes()))
-        })
     }
 
     /// Leaves for later what is still to be done in a directory.
@@ -348,8 +343,16 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// True if a symbolic link is one that the system made.
+pub fn is_systems(links: &[&str], dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    let mut target = [MaybeUninit::<u8>::uninit(); 64];
+    // As much of the target as fits, which is enough.
+    fs::readlinkat_raw(dir, name, &mut target)
+        .is_ok_and(|(target, _)| links.iter().any(|start| target.starts_with(start.as_bytes())))
+}
+
 /// True if an empty file of this name is a lock.
-fn is_lock(name: &[u8]) -> bool {
+pub fn is_lock(name: &[u8]) -> bool {
     matches!(name, b"lock" | b"LOCK") || name.ends_with(b".lock") || name.ends_with(b".lck")
 }
 

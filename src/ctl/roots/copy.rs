@@ -1,0 +1,280 @@
+//! The copy of what a root would lose, bounded in size and time.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use rustix::fs::{OFlags, syncfs};
+use rustix::io::Errno;
+
+use super::budget::{Budget, Limit, Sizes};
+use super::record::{LeftOut, MOST, Path};
+use crate::ctl::lost::SYSTEM_LINKS;
+use crate::ctl::scan::judge::{Fated, Judge};
+use crate::ctl::scan::rules::Rules;
+use crate::ctl::scan::{Fate, Named};
+use crate::roots::{Slot, TREE};
+use crate::sys::attributes::{self, Unsupported};
+use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::text::problem::{Problem, Result, describe};
+use crate::transfer::file::{self, Copier};
+use crate::transfer::remove::remove;
+use crate::transfer::seals::{self, Seal, descend};
+use crate::transfer::tree::{Choice, Found, Transfer};
+
+/// Files of more bytes are copied after all others, the smallest first: where the time is short, they are the ones that are left out.
+const LARGE: u64 = 1 << 20;
+/// So many bytes are copied before the disk is waited for, so that the wait in the end is a short one.
+const UNWRITTEN: u64 = 32 << 20;
+/// Bytes that a directory takes on the store.
+const DIRECTORY: u64 = 4096;
+const TIME: &str = "save_seconds";
+
+/// The root, and what of it would be lost.
+pub struct Source<'s> {
+    /// Its top directory.
+    pub root: BorrowedFd<'s>,
+    /// Rules for its paths.
+    pub rules: &'s Rules,
+    /// Decides about files that the manifest names.
+    pub named: &'s dyn Fn(&Named<'_>) -> Fate,
+}
+
+/// Copied files, and those that were left out.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// Number of files.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Files that were left out, the first [`MOST`].
+    pub left_out: Vec<LeftOut>,
+    /// Number of all of that.
+    pub left_out_count: u64,
+    /// Bytes of it.
+    pub left_out_bytes: u64,
+    /// Files that changed while they were copied.
+    pub unsteady: u64,
+}
+
+impl Copied {
+    fn leave_out(&mut self, path: &[u8], bytes: u64, why: impl Into<String>) {
+        self.left_out_count += 1;
+        self.left_out_bytes += bytes;
+        if self.left_out.len() < MOST {
+            let path = Path::new(&[b"/", path].concat());
+            self.left_out.push(LeftOut { path, bytes, why: why.into() });
+        }
+    }
+}
+
+/// Sizes of the files that would be lost, and the number of directories.
+pub fn sizes(source: &Source<'_>, until: Instant) -> Result<(Sizes, u64)> {
+    let (mut sizes, mut directories) = (Sizes::default(), 0);
+    let mut judge = Judge::new(source.rules, &SYSTEM_LINKS, source.named);
+    let mut seen: HashSet<Identity> = HashSet::new();
+    let mut decide = |found: &Found<'_>| {
+        if Instant::now() >= until {
+            return Ok(Choice::Skip);
+        }
+        Ok(match judge.decide(found.path, found.from, found.stat) {
+            Fated::Safe => Choice::Skip,
+            Fated::Open => {
+                directories += 1;
+                Choice::Pass
+            }
+            Fated::Lost => {
+                if found.stat.links() < 2 || seen.insert(found.stat.identity()) {
+                    sizes.add(found.stat.allocated());
+                }
+                Choice::Pass
+            }
+        })
+    };
+    Transfer::default().run((source.root, c"."), None, &mut decide, &mut |_| ())?;
+    Ok((sizes, directories))
+}
+
+/// Copies what fits to the tree of a root, until it is time to stop.
+pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -> Result<Copied> {
+    let (sizes, directories) = sizes(source, until)?;
+    let limit = sizes.limit(budget.bytes.saturating_sub(directories.saturating_mul(DIRECTORY)));
+    let mut done = Copied::default();
+    let mut copier = Copier::new(Unsupported::Leave);
+    copier.stop_at(until);
+    let mut transfer = Transfer {
+        base: Some((slot.dir(), TREE.into())),
+        direct: true,
+        mirror: true,
+        times: true,
+        copier,
+        failures: Some(Vec::new()),
+        ..Transfer::default()
+    };
+    let mut work = Work {
+        judge: Judge::new(source.rules, &SYSTEM_LINKS, source.named),
+        slot,
+        limit,
+        budget,
+        until,
+        entries: 0,
+        unwritten: &Cell::new(0),
+        large: Vec::new(),
+        done: &mut done,
+        last: (Vec::new(), 0),
+    };
+    let unwritten = work.unwritten;
+    let tree = CString::new(TREE).map_err(|_| Problem::new("the name of the tree has a NUL byte"))?;
+    let mut decide = |found: &Found<'_>| work.decide(found);
+    transfer.run((source.root, c"."), Some((slot.dir(), &tree)), &mut decide, &mut |bytes| {
+        unwritten.set(unwritten.get() + bytes);
+    })?;
+    let (large, last) = (std::mem::take(&mut work.large), std::mem::take(&mut work.last));
+    for problem in transfer.failures.take().unwrap_or_default() {
+        let (path, why) = match problem.errno {
+            Some(Errno::TIMEDOUT) => (last.0.as_slice(), TIME.to_owned()),
+            _ => (&b""[..], problem.what.clone()),
+        };
+        let bytes = if path.is_empty() { 0 } else { last.1 };
+        done.files = done.files.saturating_sub(1);
+        done.bytes = done.bytes.saturating_sub(bytes);
+        done.leave_out(path, bytes, why);
+    }
+    done.unsteady = transfer.unsteady.len() as u64;
+    let mut seals = std::mem::take(&mut transfer.seals);
+    copy_large(source, slot, large, &mut done, (&mut transfer.copier, &mut seals, until))?;
+    done.left_out.sort_by(|a, b| (b.bytes, a.path.bytes()).cmp(&(a.bytes, b.path.bytes())));
+    seals::set(slot.dir(), &seals)?;
+    Ok(done)
+}
+
+struct Work<'w> {
+    judge: Judge<'w>,
+    slot: &'w Slot,
+    limit: Limit,
+    budget: &'w Budget,
+    until: Instant,
+    /// Files and directories that were made.
+    entries: u64,
+    unwritten: &'w Cell<u64>,
+    /// Large files, which come last: their bytes and paths.
+    large: Vec<(u64, Vec<u8>)>,
+    done: &'w mut Copied,
+    /// The file that is copied.
+    last: (Vec<u8>, u64),
+}
+
+impl Work<'_> {
+    fn decide(&mut self, found: &Found<'_>) -> Result<Choice> {
+        let fated = self.judge.decide(found.path, found.from, found.stat);
+        if fated == Fated::Safe || found.state == crate::transfer::tree::State::Foreign {
+            return Ok(Choice::Skip);
+        }
+        let bytes = if fated == Fated::Lost { found.stat.allocated() } else { 0 };
+        let reason = match () {
+            () if Instant::now() >= self.until => Some(TIME),
+            () if self.entries >= self.budget.files => Some("the store has no inodes for it"),
+            () if fated == Fated::Lost && !found.linked && !self.limit.takes(bytes) => Some(self.budget.why),
+            () => None,
+        };
+        if let Some(why) = reason {
+            self.done.leave_out(found.path, bytes, why);
+            return Ok(Choice::Skip);
+        }
+        if fated == Fated::Lost && found.stat.is_file() && bytes > LARGE && found.stat.links() < 2 {
+            self.large.push((bytes, found.path.to_vec()));
+            return Ok(Choice::Skip);
+        }
+        if self.unwritten.get() >= UNWRITTEN {
+            self.unwritten.set(0);
+            wait(self.slot)?;
+        }
+        self.entries += 1;
+        if fated == Fated::Lost {
+            self.done.files += 1;
+            self.done.bytes += if found.linked { 0 } else { bytes };
+            self.last = (found.path.to_vec(), bytes);
+        }
+        Ok(Choice::Make)
+    }
+}
+
+/// Waits until all that was copied is on the disk.
+pub fn wait(slot: &Slot) -> Result<()> {
+    syncfs(slot.dir()).map_err(|errno| Problem::os("cannot write all of it to the store", errno))
+}
+
+/// Copies the large files, the smallest first.
+fn copy_large(
+    source: &Source<'_>,
+    slot: &Slot,
+    mut large: Vec<(u64, Vec<u8>)>,
+    done: &mut Copied,
+    (copier, seals, until): (&mut Copier, &mut Vec<Seal>, Instant),
+) -> Result<()> {
+    large.sort_unstable();
+    let mut unwritten = 0;
+    for (bytes, path) in large {
+        if Instant::now() >= until {
+            done.leave_out(&path, bytes, TIME);
+            continue;
+        }
+        match one(source.root, slot, &path, copier) {
+            Ok(seal) => {
+                seals.extend(seal);
+                done.files += 1;
+                done.bytes += bytes;
+                done.unsteady += u64::from(copier.was_unsteady());
+                unwritten += bytes;
+            }
+            // Removed meanwhile.
+            Err(Errno::NOENT | Errno::STALE) => {}
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
+                return Err(Problem::os("cannot copy all of it", errno));
+            }
+            Err(Errno::TIMEDOUT) => done.leave_out(&path, bytes, TIME),
+            Err(errno) => done.leave_out(&path, bytes, describe(errno)),
+        }
+        if unwritten >= UNWRITTEN {
+            unwritten = 0;
+            wait(slot)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies one file to a directory that was copied before.
+fn one(
+    root: BorrowedFd<'_>,
+    slot: &Slot,
+    path: &[u8],
+    copier: &mut Copier,
+) -> std::result::Result<Option<Seal>, Errno> {
+    let (above, name) = path
+        .iter()
+        .rposition(|byte| *byte == b'/')
+        .map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
+    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+    let open = |base: OwnedFd| -> std::result::Result<OwnedFd, Errno> {
+        let dir = descend(base, above)?;
+        walk::open(dir.as_fd(), c".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)
+    };
+    let from = open(walk::open(root, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay)?)?;
+    let to = open(slot.tree()?)?;
+    let stat: Stat = walk::stat_at(from.as_fd(), name.as_c_str())?;
+    let target = (to.as_fd(), name.as_c_str());
+    if let Err(errno) = copier.make((from.as_fd(), &name), &stat, target, &mut |_| ()) {
+        // Half a file is no copy.
+        remove(target)?;
+        return Err(errno);
+    }
+    attributes::give_times_to(to.as_fd(), &walk::stat(from.as_fd())?)?;
+    let flags = file::seals((from.as_fd(), &name), &stat)?;
+    if flags.is_empty() {
+        return Ok(None);
+    }
+    let identity = walk::stat_at(to.as_fd(), name.as_c_str())?.identity();
+    Ok(Some(Seal { path: [TREE.as_bytes(), b"/", path].concat(), identity, flags }))
+}

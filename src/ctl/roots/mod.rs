@@ -1,0 +1,152 @@
+//! `impctl roots`: the roots of earlier boots: which there are, removal of those that are due, and saving of the running one.
+
+mod budget;
+mod copy;
+pub mod old;
+mod print;
+mod prune;
+pub mod record;
+mod save;
+mod survey;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+use super::system::System;
+use crate::ctl::ui::output::{self, Failure};
+use crate::ctl::ui::terminal;
+use crate::manifest::Manifest;
+use crate::text::problem::Problem;
+
+/// List the roots of earlier boots that are kept on the stores, remove those that are due, or save the running one
+///
+/// A root on a store stays there when its boot has ended. Of a root in memory, a shutdown saves what `impctl lost` names, where the
+/// manifest has `old_roots`. Both lie in .imp-mount/roots/NUMBER/root on the store, which only root can enter.
+///
+/// Without a command they are listed: sizes are those that were found when a boot ended, and nothing is read for them.
+#[derive(Debug, Args)]
+#[command(disable_help_subcommand = true, after_long_help = MORE)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+const MORE: &str = "\
+Examples:
+  # Which are there?
+  impctl roots
+  # Which would be removed now, and why?
+  impctl roots prune --dry-run
+  # The size of each
+  impctl roots --json | jq '.stores[].roots[] | {number, bytes}'
+
+Files:
+  /etc/imp-mount/manifest           stores, and limits of the old roots
+  STORE/.imp-mount/roots/N/root     the tree of a root
+  STORE/.imp-mount/roots/N/*.json   records of the start and the end of its boot
+
+Exit status: 0 done; 1 something could not be looked at; 2 it could not run";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(List),
+    Prune(Prune),
+    Save(Save),
+}
+
+/// List the old roots
+///
+/// Sizes are those that were found when a boot ended. Of a boot that was cut off, the next `impctl roots prune` finds them.
+#[derive(Debug, Args)]
+pub struct List {}
+
+/// Remove the old roots that are due
+///
+/// Those beyond the number, the age and the size that the manifest allows go, the oldest first; the newest stays whatever its size.
+/// Without `old_roots` in the manifest all go. The running root never does, and nothing that is mounted below an old one is touched.
+///
+/// It can be stopped at any time: the next run goes on. Of a boot that was cut off, it looks through the root once and records its
+/// size.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  # Which would be removed, and why?
+  impctl roots prune --dry-run
+  # Remove them without slowing others down
+  systemd-run -p IOSchedulingClass=idle -p Nice=19 impctl roots prune
+
+Exit status: 0 done; 1 one could not be removed; 2 it could not run")]
+pub struct Prune {
+    /// Only say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Save what this system would lose, and record the end of its boot
+///
+/// A unit does it at shutdown when services have stopped. Of a root in memory, what `impctl lost` names is copied to the store, with
+/// everything that the files have; a later saving of the same boot takes the place of an earlier one once it is complete. Of a root on
+/// a store the sizes are recorded, and what was on it.
+///
+/// The manifest's `old_roots` bounds it in size and in time, and a part of the store stays free. The largest files are left out first,
+/// and listed.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  # Save it now
+  impctl roots save
+  # What was left out?
+  impctl roots --json | jq '.stores[].roots[-1].left_out'
+
+Exit status: 0 done; 1 it could not be saved; 2 it could not run")]
+pub struct Save {}
+
+/// The system whose old roots are meant.
+#[derive(Debug, Args)]
+struct Place {
+    /// The root that the stores are mounted below
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
+    root: PathBuf,
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    manifest: Option<PathBuf>,
+}
+
+impl Place {
+    fn open(&self) -> Result<(System, Manifest), Failure> {
+        let system = System::open(&self.root)?;
+        let manifest = system.manifest(self.manifest.as_deref())?.ok_or_else(|| {
+            let problem = Problem::new("there is no manifest, so there are no stores")
+                .at(crate::boot::args::MANIFEST)
+                .remedy("name one with --manifest");
+            Failure::Unable(problem)
+        })?;
+        Ok((system, manifest))
+    }
+}
+
+/// Does what the command says.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let (system, manifest) = options.place.open()?;
+    match &options.command {
+        None | Some(Command::List(List {})) => list(&system, &manifest, options.json),
+        Some(Command::Save(Save {})) => save::run(&system, &manifest, options.json),
+        Some(Command::Prune(Prune { dry_run })) => prune::run(&system, &manifest, *dry_run, options.json),
+    }
+}
+
+fn list(system: &System, manifest: &Manifest, json: bool) -> Result<(), Failure> {
+    let (found, problems) = old::find(system, manifest);
+    if json {
+        output::print(&print::json(system, &found, &problems)?)?;
+        return if problems.is_empty() { Ok(()) } else { Err(Failure::Found) };
+    }
+    terminal::print(&print::text(&found, terminal::width()))?;
+    if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
+}

@@ -1,0 +1,236 @@
+//! The roots on the stores of a system, with their records.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{self, FlockOperation, OFlags};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+
+use super::record::End;
+use crate::ctl::system::System;
+use crate::manifest::{AbsPath, Manifest};
+use crate::roots::{BOOT, Boot, Id, Kind, Roots, Slot, TREE, boot_id};
+use crate::sys::walk::{self, Identity, Mounts};
+use crate::text::problem::{Problem, Result, describe};
+
+/// The roots on one store.
+#[derive(Debug)]
+pub struct OnStore {
+    /// The store.
+    pub store: AbsPath,
+    /// Their directory.
+    pub roots: Roots,
+    /// Each of them, the oldest first.
+    pub all: Vec<Old>,
+}
+
+/// One root.
+#[derive(Debug)]
+pub struct Old {
+    /// Its directory.
+    pub slot: Slot,
+    /// The record of its boot; none where there is none, or none that can be used.
+    pub boot: Option<Boot>,
+    /// The record of its end.
+    pub end: Option<End>,
+    /// Problems with the records.
+    pub flaws: Vec<String>,
+    /// Its state.
+    pub state: State,
+    /// True if it is of the boot that runs.
+    pub current: bool,
+}
+
+/// State of a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The root of this system, or of the one that this process runs in.
+    Running,
+    /// A process is making it.
+    Unfinished,
+    /// Its boot ended well; of a saved one, the saving is complete.
+    Well,
+    /// Its boot, or the saving, was cut off.
+    CutOff,
+}
+
+impl State {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Unfinished => "unfinished",
+            Self::Well => "well",
+            Self::CutOff => "cut off",
+        }
+    }
+}
+
+impl Old {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        self.slot.id
+    }
+
+    /// When it was made or its boot ended, whichever is later: seconds since 1970. Before its time is set by the network a
+    /// machine without a clock makes it in 1970.
+    #[must_use]
+    pub fn time(&self) -> Option<u64> {
+        let made = self.boot.as_ref().map(|boot| boot.made);
+        made.max(self.end.as_ref().map(|end| end.ended))
+    }
+
+    /// True if it stays whatever the limits are: the running root, one that is being made, and any other that this boot made on the
+    /// disk, which may be the running one of a system that this process does not see, as in a container.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        let is_on_disk = self.boot.as_ref().is_some_and(|boot| boot.kind == Kind::Disk);
+        matches!(self.state, State::Running | State::Unfinished) || (self.current && is_on_disk)
+    }
+
+    /// True if an interrupted run left it: a saving of this boot, which the next one makes again, or an empty directory.
+    #[must_use]
+    pub fn is_left_over(&self) -> bool {
+        self.state == State::CutOff && !self.is_in_use() && (self.current || self.is_empty())
+    }
+
+    /// True if there is no record of its boot, and nothing in its tree.
+    fn is_empty(&self) -> bool {
+        let names = || walk::names(self.slot.tree()?.as_fd(), 1);
+        let has_nothing = match names() {
+            Ok(names) => names.is_empty(),
+            Err(errno) => errno == Errno::NOENT,
+        };
+        self.boot.is_none() && self.flaws.is_empty() && has_nothing
+    }
+}
+
+/// The roots on every store of a manifest that has some, and the problems of stores that cannot be looked at.
+pub fn find(system: &System, manifest: &Manifest) -> (Vec<OnStore>, Vec<Problem>) {
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    for store in &manifest.stores {
+        match on_store(system, &store.path) {
+            Ok(on_store) => found.extend(on_store),
+            Err(problem) => problems.push(problem.at(store.path.to_string())),
+        }
+    }
+    (found, problems)
+}
+
+/// Opens a store; none where nothing is mounted there.
+pub fn store(system: &System, path: &AbsPath) -> Result<Option<OwnedFd>> {
+    let failed = |errno| Problem::os("cannot open the store", errno);
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let store = match walk::open_below(system.root(), path, flags, Mounts::Enter) {
+        Ok(store) => store,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(errno) => return Err(failed(errno)),
+    };
+    let mount = |fd| walk::mount_id(fd).map_err(failed);
+    Ok((mount(store.as_fd())? != mount(system.root())?).then_some(store))
+}
+
+/// The roots on one store; none where there are none.
+///
+/// # Errors
+/// That they cannot be looked at.
+pub fn on_store(system: &System, path: &AbsPath) -> Result<Option<OnStore>> {
+    let Some(fd) = store(system, path)? else { return Ok(None) };
+    let Some(roots) = Roots::open(fd.as_fd())? else { return Ok(None) };
+    let all = list(system, &roots)?;
+    Ok(Some(OnStore { store: path.clone(), roots, all }))
+}
+
+/// Each root, the oldest first.
+///
+/// # Errors
+/// That one cannot be looked at, or not be told from the running one.
+pub fn list(system: &System, roots: &Roots) -> Result<Vec<Old>> {
+    let failed = |errno| Problem::os("cannot look at the old roots", errno);
+    let running = running(system)?;
+    let boot_id = boot_id()?;
+    let mut all = Vec::new();
+    for id in roots.ids().map_err(failed)? {
+        match roots.slot(id) {
+            Ok(slot) => all.push(look(slot, &running, &boot_id)?),
+            // Removed meanwhile.
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed(errno).at(id.to_string())),
+        }
+    }
+    Ok(all)
+}
+
+/// The top directories of roots that are in use.
+///
+/// # Errors
+/// That one is not known.
+pub fn running(system: &System) -> Result<Vec<Identity>> {
+    let failed = |errno| Problem::os("cannot look at the running root", errno);
+    let mut running = vec![walk::stat(system.root()).map_err(failed)?.identity()];
+    // This process may run in a chroot.
+    for path in ["/", "/proc/1/root"] {
+        match walk::base(path).and_then(|fd| walk::stat(fd.as_fd())) {
+            Ok(stat) => running.push(stat.identity()),
+            // Another user's, in a user namespace; or /proc is not mounted.
+            Err(Errno::ACCESS | Errno::PERM | Errno::NOENT) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+    Ok(running)
+}
+
+fn look(slot: Slot, running: &[Identity], boot_id: &str) -> Result<Old> {
+    let mut flaws = Vec::new();
+    let boot = record(&slot, BOOT, |boot: &Boot| boot.version == Boot::VERSION);
+    let boot = boot.unwrap_or_else(|flaw| {
+        flaws.push(flaw);
+        None
+    });
+    let end = End::read(&slot).unwrap_or_else(|flaw| {
+        flaws.push(flaw);
+        None
+    });
+    let is_running = match walk::stat_at(slot.dir(), TREE) {
+        Ok(stat) => running.contains(&stat.identity()),
+        Err(Errno::NOENT) => false,
+        Err(errno) => {
+            return Err(Problem::os("cannot look at the tree of an old root", errno).at(slot.id.to_string()));
+        }
+    };
+    let state = match &end {
+        _ if is_running => State::Running,
+        Some(end) if end.complete => State::Well,
+        _ if is_locked(&slot) => State::Unfinished,
+        _ => State::CutOff,
+    };
+    let current = boot.as_ref().is_some_and(|boot| boot.boot_id == boot_id);
+    Ok(Old { slot, boot, end, flaws, state, current })
+}
+
+/// True if a process is at work in it.
+fn is_locked(slot: &Slot) -> bool {
+    // On a descriptor of its own: a lock is that of the open file.
+    let fd = walk::open(slot.dir(), c".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay);
+    fd.is_ok_and(|fd| fs::flock(&fd, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
+}
+
+/// Reads a record of a root; none where there is none.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn record<T: DeserializeOwned>(
+    slot: &Slot,
+    name: &str,
+    is_known: fn(&T) -> bool,
+) -> Result<Option<T>, String> {
+    let c_name = CString::new(name).map_err(|error| error.to_string())?;
+    let Some(bytes) = slot.read(&c_name).map_err(|errno| format!("{name}: {}", describe(errno)))? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?;
+    if is_known(&value) { Ok(Some(value)) } else { Err(format!("{name}: written by another version")) }
+}

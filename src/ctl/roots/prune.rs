@@ -1,0 +1,310 @@
+//! `impctl roots prune`: removal of the old roots that are due.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::old::{self, Old, OnStore, State};
+use super::record::End;
+use super::survey::{self, now};
+use crate::ctl::system::System;
+use crate::ctl::ui::output::{self, Failure};
+use crate::ctl::ui::terminal::{self, count, size};
+use crate::manifest::{AbsPath, Manifest, OldRoots};
+use crate::roots::{Id, ROOTS, Roots, TREE};
+use crate::sys::walk::{self, Mounts};
+use crate::text::escape::{self, Page};
+use crate::text::problem::{Problem, Result};
+use crate::transfer::remove::remove;
+use crate::transfer::staging::PRIVATE;
+
+const DAY: u64 = 86_400;
+
+/// Removed roots.
+#[derive(Debug, Default, Serialize)]
+struct Outcome {
+    version: u32,
+    dry_run: bool,
+    removed: Vec<Removed>,
+    /// Roots whose removal an earlier run began.
+    resumed: usize,
+    #[serde(skip)]
+    failed: Vec<Problem>,
+    problems: Vec<String>,
+}
+
+/// One that is removed.
+#[derive(Debug, Serialize)]
+struct Removed {
+    store: AbsPath,
+    number: u32,
+    why: String,
+    bytes: Option<u64>,
+}
+
+/// Removes those that are due on every store, and says which. One that cannot be removed keeps none of the others.
+pub fn run(system: &System, manifest: &Manifest, dry_run: bool, json: bool) -> Result<(), Failure> {
+    let (found, failed) = old::find(system, manifest);
+    let mut outcome = Outcome { version: 1, dry_run, failed, ..Outcome::default() };
+    for mut on_store in found {
+        if let Err(problem) = one_store(system, manifest, &mut on_store, &mut outcome) {
+            outcome.failed.push(problem.at(on_store.store.to_string()));
+        }
+    }
+    outcome.problems = outcome.failed.iter().map(ToString::to_string).collect();
+    if json {
+        output::print(&output::json(&outcome)?)?;
+        return if outcome.failed.is_empty() { Ok(()) } else { Err(Failure::Found) };
+    }
+    terminal::print(&text(&outcome))?;
+    if outcome.failed.is_empty() { Ok(()) } else { Err(Failure::Refused(outcome.failed)) }
+}
+
+fn text(outcome: &Outcome) -> Page {
+    let mut page = Page::default();
+    let verb = if outcome.dry_run { "would be removed" } else { "removed" };
+    for Removed { store, number, why, bytes } in &outcome.removed {
+        let bytes = bytes.map_or_else(String::new, |bytes| format!(", {}", size(bytes)));
+        page.line(format_args!("old root {number} on {store} {verb}: {why}{bytes}"));
+    }
+    if outcome.resumed > 0 {
+        let roots = count(outcome.resumed as u64, "removal");
+        page.line(format_args!(
+            "{roots} that earlier runs began {}",
+            if outcome.dry_run { "would be ended" } else { "ended" }
+        ));
+    }
+    if page.as_str().is_empty() && outcome.failed.is_empty() {
+        page.line("No old root is due.");
+    }
+    page
+}
+
+fn one_store(
+    system: &System,
+    manifest: &Manifest,
+    on_store: &mut OnStore,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let OnStore { store, roots, all } = on_store;
+    let dry_run = outcome.dry_run;
+    let place = |id: Id| format!("old root {id} on {store}");
+    let failed = |errno| Problem::os("cannot list the old roots", errno);
+    outcome.resumed += roots.removed().map_err(failed)?.len();
+    for old in all.iter_mut().filter(|old| is_to_be_measured(old)) {
+        if let Err(problem) = measure(system, manifest, old, dry_run) {
+            outcome.failed.push(problem.at(place(old.id())));
+        }
+    }
+    let due = due(&all.iter().map(Facts::of).collect::<Vec<_>>(), manifest.old_roots.as_ref(), now());
+    let mounts = system.mounts().map_err(|_| Problem::new("cannot read /proc/self/mountinfo"))?;
+    for (id, why) in due {
+        let below = format!("{}/{PRIVATE}/{ROOTS}/{id}/", store.as_str());
+        if let Some(mount) = mounts.iter().find(|mount| mount.point.starts_with(&below)) {
+            let problem = Problem::new(format!("{} is mounted in it", mount.shown()))
+                .at(place(id))
+                .remedy(format!("umount {}", escape::shell(&mount.point)));
+            outcome.failed.push(problem);
+            continue;
+        }
+        if !dry_run {
+            match roots.take_off(id) {
+                // Another process was faster.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    outcome.failed.push(Problem::os("cannot take it off the list", errno).at(place(id)));
+                    continue;
+                }
+            }
+        }
+        let end = all.iter().find(|old| old.id() == id).and_then(|old| old.end.as_ref());
+        let bytes = end.map(|end| end.bytes);
+        outcome.removed.push(Removed { store: store.clone(), number: id.0, why, bytes });
+    }
+    if dry_run {
+        return Ok(());
+    }
+    for name in roots.removed().map_err(failed)? {
+        if let Err(problem) = clear(system, roots, &name) {
+            let place = format!("{store}/{PRIVATE}/{ROOTS}/{}", escape::name(name.to_bytes()));
+            outcome.failed.push(problem.at(place));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what is off the list, unless another process does so.
+fn clear(system: &System, roots: &Roots, name: &CStr) -> Result<()> {
+    let failed = |errno| match errno {
+        Errno::BUSY | Errno::XDEV => {
+            Problem::os("it cannot be removed, as something is mounted in it", errno)
+                .remedy("unmount that, then run again")
+        }
+        errno => Problem::os("cannot remove it", errno),
+    };
+    let dir = match walk::open(roots.dir(), name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(failed(errno)),
+    };
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(()),
+        locked => locked.map_err(failed)?,
+    }
+    // The root in use stays, also where it is off the list.
+    if let Ok(top) = walk::stat_at(dir.as_fd(), TREE)
+        && old::running(system)?.contains(&top.identity())
+    {
+        return Err(Problem::new("it is the running root, and stays"));
+    }
+    remove((roots.dir(), name)).map_err(failed)
+}
+
+/// True if its size is not known: the boot was cut off.
+fn is_to_be_measured(old: &Old) -> bool {
+    old.state == State::CutOff && old.end.is_none() && !old.is_in_use() && !old.is_left_over()
+}
+
+/// Records the size of a root whose boot was cut off, and what was on it.
+fn measure(system: &System, manifest: &Manifest, old: &mut Old, dry_run: bool) -> Result<()> {
+    let tree = match old.slot.tree() {
+        Ok(tree) => tree,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(Problem::os("cannot open its tree", errno)),
+    };
+    let measured = || {
+        let rules = survey::rules(system, manifest)?;
+        survey::survey(tree.as_fd(), &rules, &|found| survey::old_file(manifest, found), None)
+    };
+    let end = measured().map_err(|failure| match failure {
+        Failure::Unable(problem) => problem.during("cannot look through it"),
+        _ => Problem::new("cannot look through it"),
+    })?;
+    let end = End { complete: false, ..end };
+    if !dry_run {
+        let failed = |errno| Problem::os("cannot record its size", errno);
+        for name in ["passwd", "group"] {
+            let etc =
+                System::at(tree.try_clone().map_err(|error| Problem::io("cannot open its tree", &error))?);
+            if let Ok(Some(bytes)) = etc.read(&format!("/etc/{name}")) {
+                old.slot.write(name, &bytes).map_err(failed)?;
+            }
+        }
+        end.write(&old.slot).map_err(failed)?;
+    }
+    old.end = Some(end);
+    Ok(())
+}
+
+/// The facts by which it is decided if a root is due.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    id: Id,
+    in_use: bool,
+    left_over: bool,
+    time: Option<u64>,
+    bytes: u64,
+}
+
+impl Facts {
+    fn of(old: &Old) -> Self {
+        Self {
+            id: old.id(),
+            in_use: old.is_in_use(),
+            left_over: old.is_left_over(),
+            time: old.time(),
+            bytes: old.end.as_ref().map_or(0, |end| end.bytes),
+        }
+    }
+}
+
+/// The roots that are due, the oldest first, and why. `all` has the oldest first.
+fn due(all: &[Facts], limits: Option<&OldRoots>, now: u64) -> BTreeMap<Id, String> {
+    let mut due = BTreeMap::new();
+    // A root is no older than those before it, whatever the clock said.
+    let mut latest = None;
+    let mut rest = Vec::new();
+    for facts in all.iter().filter(|facts| !facts.in_use) {
+        latest = latest.max(facts.time);
+        if facts.left_over {
+            due.insert(facts.id, "an interrupted run left it".to_owned());
+        } else {
+            rest.push(Facts { time: latest, ..*facts });
+        }
+    }
+    let mut bytes = 0_u64;
+    for (before, facts) in rest.iter().rev().enumerate() {
+        bytes = bytes.saturating_add(facts.bytes);
+        let Some(limits) = limits else {
+            due.insert(facts.id, "the manifest has no old_roots".to_owned());
+            continue;
+        };
+        let days = facts.time.map_or(0, |time| now.saturating_sub(time) / DAY);
+        let why = match () {
+            () if before >= limits.boots as usize => {
+                format!("more than {}", count(limits.boots.into(), "boot"))
+            }
+            () if days >= u64::from(limits.days) => format!("{} old", count(days, "day")),
+            () if before > 0 && bytes > limits.size => format!("more than {} together", size(limits.size)),
+            () => continue,
+        };
+        due.insert(facts.id, why);
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 100 * DAY;
+
+    fn facts(number: u32, day: u64, bytes: u64) -> Facts {
+        Facts { id: Id(number), in_use: false, left_over: false, time: Some(day * DAY), bytes }
+    }
+
+    fn ids(all: &[Facts], boots: u32, days: u32, size: u64) -> Vec<u32> {
+        let limits = OldRoots { boots, days, size, ..OldRoots::new(0) };
+        due(all, Some(&limits), NOW).into_keys().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn number_age_and_size() {
+        let all = [facts(1, 60, 5), facts(2, 80, 6), facts(4, 98, 7), facts(5, 99, 8)];
+        assert!(ids(&all, 4, 41, 26).is_empty());
+        assert_eq!(ids(&all, 3, 41, 26), [1]);
+        assert_eq!(ids(&all, 1, 41, 26), [1, 2, 4]);
+        assert_eq!(ids(&all, 4, 20, 26), [1, 2]);
+        assert_eq!(ids(&all, 4, 41, 25), [1]);
+        assert_eq!(ids(&all, 4, 41, 20), [1, 2]);
+        // The newest stays whatever its size.
+        assert_eq!(ids(&all, 4, 41, 1), [1, 2, 4]);
+        assert_eq!(due(&all, None, NOW).len(), 4);
+    }
+
+    #[test]
+    fn what_is_in_use_is_not_counted() {
+        let mut all = [facts(1, 60, 5), facts(2, 80, 6), facts(3, 98, 7)];
+        all[1].in_use = true;
+        assert!(ids(&all, 2, 41, 12).is_empty());
+        assert_eq!(ids(&all, 1, 41, 12), [1]);
+        assert_eq!(due(&all, None, NOW).into_keys().collect::<Vec<_>>(), [Id(1), Id(3)]);
+        all[2].left_over = true;
+        assert_eq!(ids(&all, 9, 41, 12), [3]);
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong() {
+        // Made in 1970, after one of yesterday.
+        let all = [facts(1, 99, 1), facts(2, 0, 1), facts(3, 99, 1)];
+        assert!(ids(&all, 9, 30, 9).is_empty());
+        // From the future.
+        assert!(ids(&[facts(1, 200, 1), facts(2, 99, 1)], 9, 30, 9).is_empty());
+        let unknown = Facts { time: None, ..facts(1, 0, 1) };
+        assert!(ids(&[unknown], 9, 30, 9).is_empty());
+    }
+}

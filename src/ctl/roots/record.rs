@@ -1,0 +1,150 @@
+//! The record of a boot's end beside its root: how it ended, what was on the root, and what a saving left out.
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::ctl::scan::{self, Subject};
+use crate::roots::Slot;
+use crate::text::escape;
+
+/// The name of the record.
+pub const END: &str = "end.json";
+/// Lines of a list that are kept; further ones are counted.
+pub const MOST: usize = 1000;
+
+/// The end of a boot. It is the last that is written: without it, the boot or the saving was cut off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The version of this form.
+    pub version: u32,
+    /// When the boot ended, or was found to be cut off: seconds since 1970 by the system's clock.
+    pub ended: u64,
+    /// True if the boot ended well, and of a saved root if all was saved that its limits allow.
+    pub complete: bool,
+    /// Files of the tree, of any type but directories.
+    pub files: u64,
+    /// Bytes that the tree takes, as du(1) counts them.
+    pub bytes: u64,
+    /// Paths that `impctl lost` would name, the largest first.
+    pub rows: Vec<Row>,
+    /// Number of these, those beyond [`MOST`] among them.
+    pub rows_count: u64,
+    /// Files that would be lost and were not saved.
+    pub left_out: Vec<LeftOut>,
+    /// Number of files that were left out.
+    pub left_out_count: u64,
+    /// Bytes of these.
+    pub left_out_bytes: u64,
+}
+
+/// A path that would have been lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its path in the system; of several files that of their directory.
+    #[serde(flatten)]
+    pub path: Path,
+    /// Its kind.
+    pub kind: Subject,
+    /// Files in it.
+    pub files: u64,
+    /// Bytes that it takes.
+    pub bytes: u64,
+}
+
+/// A path that was not saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its path in the system.
+    #[serde(flatten)]
+    pub path: Path,
+    /// Bytes that it takes; of a directory those of its files are not known.
+    pub bytes: u64,
+    /// The reason.
+    pub why: String,
+}
+
+/// A path, which need not be text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// The path, with U+FFFD for bytes that are no UTF-8.
+    path: String,
+    /// Its bytes, where it is no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    raw: Option<Vec<u8>>,
+}
+
+impl Path {
+    /// One from a walk.
+    #[must_use]
+    pub fn new(path: &[u8]) -> Self {
+        let raw = str::from_utf8(path).is_err().then(|| path.to_vec());
+        Self { path: String::from_utf8_lossy(path).into_owned(), raw }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.raw.as_deref().unwrap_or(self.path.as_bytes())
+    }
+}
+
+impl From<&scan::Row> for Row {
+    fn from(row: &scan::Row) -> Self {
+        Self {
+            path: Path::new(&row.path),
+            kind: row.subject,
+            files: row.totals.files,
+            bytes: row.totals.allocated,
+        }
+    }
+}
+
+impl End {
+    /// The version that this program reads and writes.
+    pub const VERSION: u32 = 1;
+
+    /// The record of a root; none where there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn read(slot: &Slot) -> Result<Option<Self>, String> {
+        super::old::record(slot, END, |end: &Self| end.version == Self::VERSION)
+    }
+
+    /// Leaves it with a root: whole and on the disk.
+    ///
+    /// # Errors
+    /// Of writing it.
+    pub fn write(&self, slot: &Slot) -> Result<(), Errno> {
+        let page = escape::json(self).map_err(|_| Errno::INVAL)?;
+        slot.write(END, page.as_str().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let row = |path: &[u8]| Row { path: Path::new(path), kind: Subject::Files, files: 2, bytes: 4096 };
+        let end = End {
+            version: End::VERSION,
+            ended: 7,
+            complete: true,
+            files: 3,
+            bytes: 8192,
+            rows: vec![row(b"/a\nb"), row(b"/\xff")],
+            rows_count: 2,
+            left_out: vec![LeftOut { path: Path::new(b"/c"), bytes: 1, why: "size".into() }],
+            left_out_count: 1,
+            left_out_bytes: 1,
+        };
+        let text = escape::json(&end).unwrap();
+        let again: End = serde_json::from_str(text.as_str()).unwrap();
+        assert_eq!(again, end);
+        assert_eq!(again.rows[1].path.bytes(), b"/\xff");
+        assert!(text.as_str().contains("\"kind\": \"files\""), "{}", text.as_str());
+    }
+}

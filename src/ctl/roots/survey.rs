@@ -1,0 +1,84 @@
+//! Sizes of a root, and what `impctl lost` would name on it.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FileType, readlinkat};
+
+use super::record::{End, MOST, Row};
+use crate::ctl::lost::{self, SYSTEM_LINKS, Scope};
+use crate::ctl::scan::rules::Rules;
+use crate::ctl::scan::{Fate, Named, SINGLES, Scan, Totals};
+use crate::ctl::system::System;
+use crate::ctl::ui::output::Failure;
+use crate::manifest::{AbsPath, Manifest};
+
+/// The rules of `impctl lost` for the root of a system with this manifest.
+pub fn rules(system: &System, manifest: &Manifest) -> Result<Rules, Failure> {
+    // On a root that is made at every boot an entry counts only where it is mounted.
+    lost::rules(system, Some(manifest), &Scope::all(&system.place), true)
+}
+
+/// The record of a tree, as far as its content goes. What is throw-away counts, and is not named.
+///
+/// # Errors
+/// That the tree cannot be looked at.
+pub fn survey(
+    tree: BorrowedFd<'_>,
+    rules: &Rules,
+    named: &(dyn Fn(&Named<'_>) -> Fate + Sync),
+    until: Option<Instant>,
+) -> Result<End, Failure> {
+    let scan = Scan {
+        root: tree,
+        prefix: "",
+        rules,
+        all: true,
+        built: true,
+        singles: SINGLES,
+        locks: true,
+        system_links: &SYSTEM_LINKS,
+        until,
+        named,
+    };
+    let seen = scan.run(&AbsPath::root()).map_err(Failure::Unable)?;
+    let mut totals = Totals::default();
+    seen.rows.iter().for_each(|row| totals.add(&row.totals));
+    let mut rows: Vec<_> = seen.rows.iter().filter(|row| !row.throw_away).map(Row::from).collect();
+    rows.sort_by(|a, b| (b.bytes, a.path.bytes()).cmp(&(a.bytes, b.path.bytes())));
+    let rows_count = rows.len() as u64;
+    rows.truncate(MOST);
+    Ok(End {
+        version: End::VERSION,
+        ended: now(),
+        complete: !seen.stopped,
+        files: totals.files,
+        bytes: totals.allocated,
+        rows,
+        rows_count,
+        left_out: Vec::new(),
+        left_out_count: 0,
+        left_out_bytes: 0,
+    })
+}
+
+/// Decides about a file on an old root whose path the manifest has for files: a file below a bind mount, and a link into a store, are
+/// imp-mount's own. What is there otherwise was on that root alone.
+pub fn old_file(manifest: &Manifest, found: &Named<'_>) -> Fate {
+    let stat = found.stat;
+    let mode = stat.stx_mode & 0o7777;
+    let is_place = mode == 0 && stat.stx_size == 0;
+    let is_link = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Symlink;
+    let is_own_link = || {
+        let target = readlinkat(found.dir, found.name, Vec::new()).unwrap_or_default();
+        let target = target.to_str().ok().and_then(|target| AbsPath::parse(target).ok());
+        target.is_some_and(|target| manifest.stores.iter().any(|store| target.is_in(&store.path)))
+    };
+    if (!is_link && is_place) || (is_link && is_own_link()) { Fate::Kept } else { Fate::RootOnly }
+}
+
+/// Seconds since 1970, by the system's clock.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}
