@@ -124,9 +124,11 @@ impl Roots {
     /// Of creating it.
     pub fn add(&self) -> Result<Slot, Errno> {
         // The number of one that is being removed is not free either: the next one of it could not be taken off the list.
-        let removed = self.removed()?;
-        let removed = removed.iter().filter_map(|name| Id::parse(name.to_str().ok()?.strip_prefix(REMOVED)?));
-        let last = self.ids()?.last().copied().into_iter().chain(removed).max();
+        let number = |name: &CString| {
+            let name = name.to_str().ok()?;
+            Id::parse(name.strip_prefix(REMOVED).unwrap_or(name))
+        };
+        let last = walk::names(self.dir.as_fd(), usize::MAX)?.iter().filter_map(number).max();
         let mut id = Id(last.map_or(1, |last| last.0.saturating_add(1)));
         loop {
             match fs::mkdirat(&self.dir, id.to_string(), Mode::RWXU) {

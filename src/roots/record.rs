@@ -1,5 +1,6 @@
 //! The record of a boot's start.
 
+use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
@@ -71,9 +72,10 @@ impl Boot {
     /// # Errors
     /// Of writing it.
     pub fn write(&self, slot: &Slot) -> Result<(), Errno> {
-        let page = escape::json(self).map_err(|_| Errno::INVAL)?;
+        let mut text = Vec::new();
+        escape::write_json(&mut text as &mut dyn Write, self).map_err(|_| Errno::INVAL)?;
         let attributes = &mut || Attributes::root(0o600);
-        create::file(slot.dir(), BOOT, Mounts::Stay, page.as_str().as_bytes(), attributes).map(drop)
+        create::file(slot.dir(), BOOT, Mounts::Stay, &text, attributes).map(drop)
     }
 }
 

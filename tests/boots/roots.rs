@@ -1,15 +1,23 @@
-//! The root: a tmpfs of systemd's or of ours, and a system that is found on the store.
+//! The root: a tmpfs of systemd's or of ours, a directory of a store, and a system that is found on the store.
 
 use std::fs;
 
+use rustix::fs::{XattrFlags, lsetxattr};
 use serde_json::{Value, json};
 
 use crate::boot::Boot;
 use crate::computer::{Computer, On, Suite};
+use crate::drive::Drive;
+use crate::support::Fs;
+use crate::support::command::sh_on;
 
 tests![
     root_that_systemd_mounts,
     root_that_we_build,
+    root_on_ext4,
+    root_on_xfs,
+    root_on_btrfs,
+    root_on_a_store_of_an_old_kernel,
     system_on_the_store_below_a_root_of_systemd,
     system_on_the_store_below_a_root_of_ours,
 ];
@@ -77,6 +85,79 @@ fn two_boots(boot: &Boot) {
     computer.drive("persist").is_clean().visit(|store| {
         assert_eq!(fs::read_to_string(store.join("var/lib/app/file")).unwrap(), "kept\n");
         assert!(!store.join("etc").exists(), "the root is on the store");
+    });
+}
+
+fn root_on_ext4() {
+    root_on_a_store(On::Here, Drive::new("persist", Fs::Ext4, 64));
+}
+
+fn root_on_xfs() {
+    root_on_a_store(On::Here, Drive::new("persist", Fs::Xfs, 320));
+}
+
+fn root_on_btrfs() {
+    root_on_a_store(On::Here, Drive::new("persist", Fs::Btrfs, 160));
+}
+
+fn root_on_a_store_of_an_old_kernel() {
+    root_on_a_store(On::OldUml, Drive::new("persist", Fs::Ext4, 64));
+}
+
+/// Each root is a new one, and what was on the earlier ones is still there, for root.
+fn root_on_a_store(on: On, drive: Drive) {
+    let fs = drive.fs;
+    let fstype = format!("{fs:?}").to_lowercase();
+    let computer = Computer::with(on, Suite::Stable, vec![drive]);
+    let root = json!({ "on": "/persist", "mode": "0751" });
+    let boot =
+        Boot::new(&manifest(root)).store("LABEL=persist", "/persist", &fstype, "nosuid,nodev").without("/");
+    for number in 1..=3 {
+        let last = number - 1;
+        let boot = boot.clone().probe(&format!(
+            r#"
+            well
+            roots=/persist/.imp-mount/roots
+            fact "root's type" {fstype} "$(findmnt --noheadings --output FSTYPE /)"
+            fact "root's directory" yes "$(findmnt --noheadings --output FSROOT / | grep -q '/roots/{number}/root$' && echo yes)"
+            fact "the same" "$(stat --format %d:%i /)" "$(stat --format %d:%i $roots/{number}/root)"
+            fact "root's mode" "0:0 751" "$(stat --format '%u:%g %a' /)"
+            fails "restrictions of the store" grep -E 'nosuid|nodev' <(findmnt --noheadings --output VFS-OPTIONS /)
+            fact "mounts in the store" 1 "$(findmnt --noheadings --raw --output TARGET | grep -c '^/persist')"
+            fails empty test -e /etc/lost
+            fact "earlier" "{last}" "$(cat $roots/{last}/root/etc/lost)"
+            fact closed 700 "$(stat --format %a $roots)"
+            holds remount mount -o remount,rw /
+            holds space test "$(stat --file-system --format %b /)" = "$(stat --file-system --format %b /persist)"
+            fact kept "{last}" "$(cat /var/lib/app/file)"
+            echo {number} > /etc/lost
+            echo {number} > /var/lib/app/file
+            "#,
+        ));
+        let boot = if number == 1 {
+            computer.drive("persist").visit(|store| {
+                fs::create_dir_all(store.join("var/lib/app")).unwrap();
+                fs::write(store.join("var/lib/app/file"), "0\n").unwrap();
+                sh_on("mkdir -m 700 -p", &[&store.join(".imp-mount/roots")]);
+                sh_on("chmod 700", &[&store.join(".imp-mount")]);
+                fs::create_dir_all(store.join(".imp-mount/roots/0/root/etc")).unwrap();
+                fs::write(store.join(".imp-mount/roots/0/root/etc/lost"), "0\n").unwrap();
+                // As imp-mount marks the directory that it made.
+                lsetxattr(store.join(".imp-mount"), "trusted.imp-mount.private", b"", XattrFlags::empty())
+                    .unwrap();
+            });
+            boot
+        } else {
+            boot
+        };
+        computer.boot(&boot).passed();
+    }
+    computer.drive("persist").is_clean().visit(|store| {
+        for number in 1..=3 {
+            let lost = store.join(format!(".imp-mount/roots/{number}/root/etc/lost"));
+            assert_eq!(fs::read_to_string(lost).unwrap(), format!("{number}\n"));
+        }
+        assert_eq!(fs::read_to_string(store.join("var/lib/app/file")).unwrap(), "3\n");
     });
 }
 
