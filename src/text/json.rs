@@ -108,18 +108,20 @@ impl Object {
     ///
     /// # Errors
     /// The member is missing, stands there twice or has another type.
+    #[inline(never)]
     pub fn member<T: Take>(&mut self, key: &str) -> Result<T, String> {
         let value = self.remove(key)?.ok_or_else(|| format!("missing field `{key}`"))?;
-        T::take(value).map_err(|why| format!("field `{key}`: {why}"))
+        T::take(value).map_err(|why| in_field(key, &why))
     }
 
     /// Takes a member out that may be missing.
     ///
     /// # Errors
     /// The member stands there twice or has another type.
+    #[inline(never)]
     pub fn member_or_default<T: Take + Default>(&mut self, key: &str) -> Result<T, String> {
         let taken = self.remove(key)?.map_or_else(|| Ok(T::default()), T::take);
-        taken.map_err(|why| format!("field `{key}`: {why}"))
+        taken.map_err(|why| in_field(key, &why))
     }
 
     /// Takes a member out that is one of a few words.
@@ -129,7 +131,7 @@ impl Object {
     pub fn word<T: DeserializeOwned>(&mut self, key: &str) -> Result<T, String> {
         let text = self.member::<String>(key)?;
         let word = T::deserialize(StrDeserializer::<serde_json::Error>::new(&text));
-        word.map_err(|why| format!("field `{key}`: {why}"))
+        word.map_err(|why| in_field(key, &why.to_string()))
     }
 
     fn remove(&mut self, key: &str) -> Result<Option<Value>, String> {
@@ -137,6 +139,10 @@ impl Object {
         let value = at(&self.0).map(|index| self.0.swap_remove(index).1);
         if at(&self.0).is_some() { Err(format!("duplicate field `{key}`")) } else { Ok(value) }
     }
+}
+
+fn in_field(key: &str, why: &str) -> String {
+    format!("field `{key}`: {why}")
 }
 
 /// Types that are read from a member of an [`Object`].
