@@ -208,7 +208,7 @@ fn print(page: &Page) -> Result<ExitCode> {
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Page> {
-    escape::json(value).map_err(|error| Problem::new(error.to_string()))
+    escape::json_line(value).map_err(|error| Problem::new(error.to_string()))
 }
 
 /// Arguments of imp-mount on the kernel command line. A boot goes on without them if they cannot be read.

@@ -86,7 +86,7 @@ impl Take for Run {
             sysroot: it.member("sysroot")?,
             outcome: it.word("outcome")?,
             started: it.member("started")?,
-            steps: it.member::<Vec<Step>>("steps")?.into_iter().map(|step| step.0).collect(),
+            steps: it.member("steps")?,
             placed: it.member("placed")?,
             unchanged: it.member("unchanged")?,
             failures: it.member("failures")?,
@@ -97,13 +97,11 @@ impl Take for Run {
 }
 
 /// A step of a run with its microseconds.
-struct Step((String, u64));
-
-impl Take for Step {
+impl Take for (String, u64) {
     fn take(value: Value) -> Result<Self, String> {
         let parts = <[Value; 2]>::try_from(Vec::take(value)?);
         let [name, took] = parts.map_err(|_| "it is no pair".to_owned())?;
-        Ok(Self((Take::take(name)?, Take::take(took)?)))
+        Ok((Take::take(name)?, Take::take(took)?))
     }
 }
 

@@ -169,10 +169,21 @@ pub fn label(text: &str) -> String {
     name(text).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
+/// Something as JSON on one line.
+///
+/// # Errors
+/// Why it cannot be JSON.
+pub fn json_line(value: &impl Serialize) -> serde_json::Result<Page> {
+    let mut text = Vec::new();
+    write_json(&mut text as &mut dyn io::Write, value)?;
+    Ok(Page(String::from_utf8_lossy(&text).into_owned() + "\n"))
+}
+
 /// Something as JSON on several lines.
 ///
 /// # Errors
 /// Why it cannot be JSON.
+#[cfg(feature = "ctl")]
 #[expect(clippy::disallowed_methods, reason = "what is hidden is escaped afterwards")]
 pub fn json(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Page> {
     serde_json::to_string_pretty(value).map(|text| Page(json_text(&text) + "\n"))

@@ -198,11 +198,12 @@ impl Take for u32 {
 
 impl<T: Take> Take for Vec<T> {
     fn take(value: Value) -> Result<Self, String> {
-        if let Value::List(values) = value {
-            values.into_iter().map(T::take).collect()
-        } else {
-            Err("it is no list".to_owned())
+        let Value::List(values) = value else { return Err("it is no list".to_owned()) };
+        let mut taken = Self::with_capacity(values.len());
+        for value in values {
+            taken.push(T::take(value)?);
         }
+        Ok(taken)
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! rename(2) does not leave a btrfs subvolume: a subvolume nested in the store gets a staging directory of its own.
 
-use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -41,7 +40,7 @@ pub struct Staging {
     dir: OwnedFd,
     device: (u32, u32),
     /// The names in the directory when it was opened: unfinished copies of earlier runs.
-    left: HashSet<CString>,
+    left: Vec<CString>,
 }
 
 impl Staging {
@@ -57,14 +56,15 @@ impl Staging {
             errno => failed(errno),
         })?;
         let device = walk::stat(dir.as_fd()).map_err(failed)?.device();
-        let left = walk::names(dir.as_fd(), usize::MAX).map_err(failed)?.into_iter().collect();
+        let mut left = walk::names(dir.as_fd(), usize::MAX).map_err(failed)?;
+        left.sort_unstable();
         Ok(Self { top, private, dir, device, left })
     }
 
     /// True if an earlier run left an unfinished copy of this name.
     #[must_use]
     pub fn has_left(&self, name: &CStr) -> bool {
-        self.left.contains(name)
+        self.left.binary_search_by(|left| left.as_c_str().cmp(name)).is_ok()
     }
 
     /// The directory.
