@@ -77,11 +77,10 @@ in
           IOSchedulingClass = "idle";
           CPUSchedulingPolicy = "idle";
           Nice = 19;
-          # Subvolumes and flags. No mount namespace: what is mounted below an old root is left alone.
+          # Subvolumes and flags. No mount namespace: what is mounted below an old root is left alone. No RestrictSUIDSGID, which takes openat2(2) away.
           CapabilityBoundingSet = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_LINUX_IMMUTABLE";
           RestrictNamespaces = true;
           RestrictRealtime = true;
-          RestrictSUIDSGID = true;
           SystemCallFilter = "~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @swap";
         };
       };

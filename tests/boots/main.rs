@@ -31,6 +31,7 @@ mod machines;
 mod mishaps;
 mod names;
 mod nixos;
+mod old_roots;
 mod roots;
 mod running;
 mod shutdown;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("mishaps::stores", mishaps::stores::TESTS),
         ("names", names::TESTS),
         ("nixos", nixos::TESTS),
+        ("old_roots", old_roots::TESTS),
         ("roots", roots::TESTS),
         ("running", running::TESTS),
         ("shutdown", shutdown::TESTS),
