@@ -65,7 +65,7 @@ fn three_boots(root: Value, drive: Drive) {
     let boot = boot(root, drive.fs);
     let computer = Computer::with(On::Here, Suite::Stable, vec![drive]);
     let first = boot.clone().probe(
-        r#"
+        r"
         well
         mkdir -p /var/lib/forgotten/deep /var/cache/disposable
         echo mine > /var/lib/forgotten/deep/letter
@@ -73,7 +73,7 @@ fn three_boots(root: Value, drive: Drive) {
         chmod 640 /var/lib/forgotten/deep/letter
         echo again > /var/cache/disposable/file
         echo kept > /var/lib/app/file
-        "#,
+        ",
     );
     computer.boot(&first).passed();
     computer.drive("persist").is_clean().visit(|store| {
