@@ -1,6 +1,6 @@
 //! The root: found mounted, or built out of sight and then published in one step.
 //!
-//! A new root is a tmpfs, or a directory of a store ([`fresh`](super::fresh)), that is attached nowhere; everything is mounted inside
+//! A new root is a tmpfs, or a directory of a store ([`fresh`]), that is attached nowhere; everything is mounted inside
 //! it (Linux 6.15), and one call makes the whole of it appear at the sysroot. Before 6.15 nothing can be mounted on what is attached
 //! nowhere, so the root moves to a private staging mount as soon as the kernel says so, and is moved from there. If a run stops before it publishes,
 //! the first kind vanishes with the process and the second is cleared by the next run.

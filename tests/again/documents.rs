@@ -32,8 +32,9 @@ pub fn try_manifest(manifest: &Value, change: &dyn Fn(&Machine)) -> Result<(), S
         }
     }
     let stores = paths.iter().enumerate().map(|(number, path)| {
-        // What is turned over is a file system of its own.
-        let fs = if number == 0 && convert.is_some() { Fs::Ext4 } else { Fs::Folder };
+        // What is turned over, or holds the root, is a file system of its own.
+        let is_own = number == 0 && convert.is_some() || manifest["root"]["on"] == **path;
+        let fs = if is_own { Fs::Ext4 } else { Fs::Folder };
         (path.as_str(), Disk::new(fs, 8))
     });
     let root = match (&manifest["root"], &convert) {

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::Snapshot;
-use crate::support::look::mounts_below;
+use crate::support::look::{ROOTS, mounts_below, numberless};
 
 /// Whether inodes, times of change and mount ids are to stay: those of a new root are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Look {
             let device = fs::symlink_metadata(root).unwrap().dev();
             add(root, device, &mut rest);
         }
-        Self { snapshot: Snapshot::of(root), rest }
+        Self { snapshot: Snapshot::of(root).without(ROOTS), rest }
     }
 
     /// In what two differ.
@@ -52,7 +52,7 @@ impl Look {
 
 fn add(path: &Path, device: u64, rest: &mut BTreeMap<PathBuf, String>) {
     let meta = fs::symlink_metadata(path).unwrap();
-    if meta.dev() != device {
+    if meta.dev() != device || path.ends_with(ROOTS) {
         return;
     }
     let line = format!(
@@ -83,7 +83,7 @@ pub fn mounts_of(root: &Path, identities: Identities) -> Vec<String> {
         format!(
             "{} {} {} {} {} {} {ids}",
             mount.target.display(),
-            mount.root.display(),
+            numberless(&mount.root),
             mount.options,
             mount.fstype,
             mount.source,

@@ -6,10 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::support::look::{ROOTS, numberless};
 use crate::support::{Machine, Mount, Snapshot, mounts};
-
-/// Directories of roots on a store: a run that was killed leaves one, and each has a number.
-const ROOTS: &str = ".imp-mount/roots";
 
 /// State after a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,15 +83,6 @@ pub fn table(machine: &Machine) -> Vec<String> {
     let mut lines: Vec<_> = all.iter().filter(visible).map(line).collect();
     lines.sort();
     lines
-}
-
-/// The path of a root on a store without its number.
-fn numberless(root: &Path) -> String {
-    let root = root.display().to_string();
-    match root.split_once(ROOTS).and_then(|(before, after)| Some((before, after.split('/').nth(2)?))) {
-        Some((before, tree)) => format!("{before}{ROOTS}/N/{tree}"),
-        None => root,
-    }
 }
 
 fn line(mount: &Mount) -> String {

@@ -84,6 +84,18 @@ pub fn mount_at(path: impl AsRef<Path>) -> Option<Mount> {
     mounts().into_iter().rfind(|mount| mount.target == path.as_ref())
 }
 
+/// The directory of roots on a store: a run that was killed leaves one, and each has a number.
+pub const ROOTS: &str = ".imp-mount/roots";
+
+/// The path of a mount's root below the top of its file system, without the number of a root on a store.
+pub fn numberless(root: &Path) -> String {
+    let root = root.display().to_string();
+    match root.split_once(ROOTS).and_then(|(before, after)| Some((before, after.split('/').nth(2)?))) {
+        Some((before, tree)) => format!("{before}{ROOTS}/N/{tree}"),
+        None => root,
+    }
+}
+
 /// Files of a tree, one line for each file: type and mode, owner, size, content and extended attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot(BTreeMap<PathBuf, String>);
