@@ -4,9 +4,10 @@ use std::os::fd::AsFd;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::origin::{self, Old};
+use crate::ctl::roots::record::End;
 use crate::ctl::scan::rules::Rules;
 use crate::ctl::system::System;
 use crate::manifest::{AbsPath, Manifest};
@@ -40,21 +41,6 @@ pub struct Place {
     pub bytes: u64,
 }
 
-/// As much of the record of a boot's end as is needed.
-#[derive(Deserialize)]
-struct End {
-    version: u32,
-    complete: bool,
-    rows: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    path: String,
-    files: u64,
-    bytes: u64,
-}
-
 impl Gone {
     /// Compares the newest record with the running root. None where there is no record, where everything in it is there or throw-away by
     /// now, and for a user who may not read it.
@@ -67,11 +53,12 @@ impl Gone {
         let last = olds.iter().find_map(|old| Some((old, end(old, &boot)?)));
         let Some((old, end)) = last else { return Ok(None) };
         let mut paths = Vec::new();
-        for Row { path, files, bytes } in end.rows {
-            // One that is no UTF-8 is recorded with other bytes.
-            let Ok(path) = AbsPath::parse(&path) else { continue };
+        for row in end.rows {
+            // Paths that are no UTF-8 cannot be named on a command line that is pasted.
+            let path = str::from_utf8(row.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
+            let Some(path) = path else { continue };
             if !rules.is_throw_away(path.as_str()) && is_missing(system, &path)? {
-                paths.push(Place { path, files, bytes });
+                paths.push(Place { path, files: row.files, bytes: row.bytes });
             }
         }
         let gone = Self { store: old.store.path.clone(), root: old.id().0, paths };
@@ -90,8 +77,8 @@ impl Gone {
 /// The record of the end of another boot; of a saving only a complete one.
 fn end(old: &Old<'_>, boot: &str) -> Option<End> {
     let start = old.boot.as_ref().filter(|start| old.doubt.is_none() && start.boot_id != boot)?;
-    let end: End = serde_json::from_slice(&old.slot.read(c"end.json").ok().flatten()?).ok()?;
-    (end.version == 1 && (end.complete || start.kind == Kind::Disk)).then_some(end)
+    let end = End::read(&old.slot).ok().flatten()?;
+    (end.complete || start.kind == Kind::Disk).then_some(end)
 }
 
 /// True if nothing is at a path, or an empty place as for a mount.

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use serde_json::Value;
 
 use super::owners::Names;
+use crate::ctl::roots::record::{self, End};
 use crate::manifest::{AbsPath, Manifest, Store};
 use crate::roots::{self, Boot, Id, Kind, ROOTS, Roots, Slot, TREE};
 use crate::sys::owners::Owners;
@@ -81,8 +81,8 @@ pub fn all(manifest: &Manifest) -> Result<Vec<Old<'_>>> {
                 Ok((tree, slot)) => {
                     let is_running = walk::stat(tree.as_fd()).is_ok_and(|stat| stat.identity() == running);
                     if !is_running {
-                        let record = slot.read(c"boot.json").ok().flatten();
-                        let record = record.and_then(|bytes| serde_json::from_slice::<Boot>(&bytes).ok());
+                        // A record that cannot be used counts as none, and the root as doubtful.
+                        let record = record::boot(&slot).ok().flatten();
                         let doubt = doubt(&slot, record.as_ref(), &boot);
                         let (roots, owners) = (roots.clone(), OnceCell::new());
                         all.push(Old { store, slot, tree, boot: record, doubt, owners, roots });
@@ -100,13 +100,10 @@ pub fn all(manifest: &Manifest) -> Result<Vec<Old<'_>>> {
 /// Why a root is used only when it is named.
 fn doubt(slot: &Slot, start: Option<&Boot>, boot: &str) -> Option<&'static str> {
     let Some(start) = start else { return Some("it has no record of its boot") };
-    let is_complete = || {
-        let end: Value = serde_json::from_slice(&slot.read(c"end.json").ok().flatten()?).ok()?;
-        end["complete"].as_bool()
-    };
+    let is_complete = || End::read(slot).is_ok_and(|end| end.is_some_and(|end| end.complete));
     match start.kind {
         Kind::Disk if start.boot_id == boot => Some("it is left of a start that did not complete"),
-        Kind::Saved if is_complete() != Some(true) => Some("saving it was cut off"),
+        Kind::Saved if !is_complete() => Some("saving it was cut off"),
         _ => None,
     }
 }

@@ -1,18 +1,16 @@
 //! The roots on the stores of a system, with their records.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
-use serde::de::DeserializeOwned;
 
-use super::record::End;
+use super::record::{self, End};
 use crate::ctl::system::System;
 use crate::manifest::{AbsPath, Manifest};
-use crate::roots::{BOOT, Boot, Id, Kind, Roots, Slot, TREE, boot_id};
+use crate::roots::{Boot, Id, Kind, Roots, Slot, TREE, boot_id};
 use crate::sys::walk::{self, Identity, Mounts};
-use crate::text::problem::{Problem, Result, describe};
+use crate::text::problem::{Problem, Result};
 
 /// The roots on one store.
 #[derive(Debug)]
@@ -185,8 +183,7 @@ pub fn running(system: &System) -> Result<Vec<Identity>> {
 
 fn look(slot: Slot, running: &[Identity], boot_id: &str) -> Result<Old> {
     let mut flaws = Vec::new();
-    let boot = record(&slot, BOOT, |boot: &Boot| boot.version == Boot::VERSION);
-    let boot = boot.unwrap_or_else(|flaw| {
+    let boot = record::boot(&slot).unwrap_or_else(|flaw| {
         flaws.push(flaw);
         None
     });
@@ -216,21 +213,4 @@ fn is_locked(slot: &Slot) -> bool {
     // On a descriptor of its own: a lock is that of the open file.
     let fd = walk::open(slot.dir(), c".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay);
     fd.is_ok_and(|fd| fs::flock(&fd, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
-}
-
-/// Reads a record of a root; none where there is none.
-///
-/// # Errors
-/// Why it cannot be used.
-pub fn record<T: DeserializeOwned>(
-    slot: &Slot,
-    name: &str,
-    is_known: fn(&T) -> bool,
-) -> Result<Option<T>, String> {
-    let c_name = CString::new(name).map_err(|error| error.to_string())?;
-    let Some(bytes) = slot.read(&c_name).map_err(|errno| format!("{name}: {}", describe(errno)))? else {
-        return Ok(None);
-    };
-    let value = serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?;
-    if is_known(&value) { Ok(Some(value)) } else { Err(format!("{name}: written by another version")) }
 }

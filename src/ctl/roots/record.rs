@@ -1,11 +1,15 @@
 //! The record of a boot's end beside its root: how it ended, what was on the root, and what a saving left out.
 
+use std::ffi::CString;
+
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ctl::scan::{self, Subject};
-use crate::roots::Slot;
+use crate::roots::{BOOT, Boot, Slot};
 use crate::text::escape;
+use crate::text::problem::describe;
 
 /// The name of the record.
 pub const END: &str = "end.json";
@@ -108,7 +112,7 @@ impl End {
     /// # Errors
     /// Why it cannot be used.
     pub fn read(slot: &Slot) -> Result<Option<Self>, String> {
-        super::old::record(slot, END, |end: &Self| end.version == Self::VERSION)
+        read(slot, END, |end: &Self| end.version == Self::VERSION)
     }
 
     /// Leaves it with a root: whole and on the disk.
@@ -119,6 +123,23 @@ impl End {
         let page = escape::json(self).map_err(|_| Errno::INVAL)?;
         slot.write(END, page.as_str().as_bytes())
     }
+}
+
+/// The record of the boot of a root; none where there is none.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn boot(slot: &Slot) -> Result<Option<Boot>, String> {
+    read(slot, BOOT, |boot: &Boot| boot.version == Boot::VERSION)
+}
+
+fn read<T: DeserializeOwned>(slot: &Slot, name: &str, is_known: fn(&T) -> bool) -> Result<Option<T>, String> {
+    let c_name = CString::new(name).map_err(|error| error.to_string())?;
+    let Some(bytes) = slot.read(&c_name).map_err(|errno| format!("{name}: {}", describe(errno)))? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?;
+    if is_known(&value) { Ok(Some(value)) } else { Err(format!("{name}: written by another version")) }
 }
 
 #[cfg(test)]
