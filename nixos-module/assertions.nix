@@ -33,7 +33,7 @@ let
 
   theRoot = if cfg.plan.onStore then "the root itself" else "the tmpfs that is the root";
   old = cfg.oldRoots;
-  # What is mounted where the converted disk is to be.
+  # File systems at or above the path of the converted disk.
   overConverted = lib.filter (
     fs: fs.mountPoint != "/" && cfg.convert != null && paths.isIn (paths.join [ fs.mountPoint ]) cfg.convert
   ) fileSystems;

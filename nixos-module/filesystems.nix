@@ -58,7 +58,7 @@ in
 
   config = {
     fileSystems = lib.mkIf isOurs { "/".fsType = mkWeak "tmpfs"; };
-    # Nothing but the store has to be mounted before a root on it.
+    # A root on a store needs the mount of that store alone.
     boot.initrd.systemd.root = lib.mkIf (cfg.active && cfg.plan.onStore && cfg.convert == null) (
       mkWeak null
     );

@@ -32,7 +32,7 @@ in
           unitConfig.WantsMountsFor = stores;
           serviceConfig.RemainAfterExit = true;
           serviceConfig.ExecStop = "${impctl} save";
-          # It keeps to its time itself. What is killed costs this saving.
+          # The command keeps to saveSeconds itself. Killing it costs this saving alone.
           serviceConfig.TimeoutStopSec = "${toString (old.saveSeconds + 10)}s";
           serviceConfig.TimeoutStopFailureMode = "kill";
         }

@@ -7,7 +7,7 @@
   restartIfChanged = false;
   serviceConfig = {
     Type = "oneshot";
-    # Nothing that makes a mount namespace, which would hide the mounts from everybody else.
+    # No setting that makes a mount namespace, which would hide the mounts from all other units.
     CapabilityBoundingSet = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER CAP_FSETID CAP_SETFCAP CAP_LINUX_IMMUTABLE";
     NoNewPrivileges = true;
     RestrictAddressFamilies = "AF_UNIX";

@@ -98,7 +98,6 @@ pub fn make(
     // Kept until the new root is mounted, as nothing else mounts the store yet.
     let mut detached = None;
     let dir = if root.convert.as_ref() == Some(on) {
-        mount_api::make_writable(sysroot.fd.as_fd());
         walk::again(sysroot.fd.as_fd()).map_err(failed)?
     } else if let Some(dir) = mounted(store, sysroot)? {
         dir

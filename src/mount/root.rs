@@ -164,6 +164,7 @@ fn build(
 ) -> Result<Tree> {
     if let Some(store) = &root.convert {
         must_be_uncovered(store, sysroot).map_err(|problem| problem.at("root"))?;
+        mount_api::make_writable(sysroot.fd.as_fd());
     }
     let mut new = New::default();
     let on_store = root.on.as_ref().and_then(|on| {
@@ -181,7 +182,6 @@ fn build(
     let mut tree =
         Tree { root: fd, kernel, shares: false, new: Some(new), inner: Vec::new(), carried: Vec::new() };
     if let Some(store) = &root.convert {
-        mount_api::make_writable(sysroot.fd.as_fd());
         tree.carry(plan, sysroot.fd.as_fd(), store, false)?;
         let old = walk::again(sysroot.fd.as_fd())
             .map_err(|errno| Problem::new(format!("cannot keep the old root: {}", describe(errno))))?;

@@ -16,7 +16,7 @@
       services = true;
     };
   };
-  # What no group knows, a line each:
+  # Paths of no preset, a line each:
   environment.persistence."/persist".directories = [
     "/srv"
     # { directory = "/srv/game"; user = "game"; group = "game"; mode = "0750"; }

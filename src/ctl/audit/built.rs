@@ -125,7 +125,7 @@ impl<'a> Place<'a> {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Whether it hides what has its name in later folders: an empty file, or a link to /dev/null.
+    /// True for an empty file and a link to /dev/null, which hide units of their name in later folders.
     fn is_mask(&self, path: &str) -> bool {
         let is_empty = || matches!(self.system.read(&self.at(path)), Ok(Some(bytes)) if bytes.is_empty());
         self.link(path).is_some_and(|to| to == "/dev/null") || is_empty()
