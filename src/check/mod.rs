@@ -18,7 +18,7 @@ use crate::manifest::coverage::Type;
 use crate::manifest::device::device_path;
 use crate::mount::Bases;
 use crate::mount::guard::Guard;
-use crate::mount::root::Sysroot;
+use crate::mount::sysroot::Sysroot;
 use crate::mount::write_back;
 use crate::plan::Plan;
 use crate::plan::cmdline::Words;

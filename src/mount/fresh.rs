@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::root::{Sysroot, is_volatile};
+use super::device::{self, is_unmounted};
 use super::stage::Stage;
-use super::store::{self, is_unmounted};
+use super::sysroot::{Sysroot, is_volatile};
 use crate::manifest::coverage::PRIVATE;
 use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Root, Store};
@@ -105,11 +105,11 @@ pub fn make(
         let device = store.device.as_ref().ok_or_else(|| {
             Problem::new(format!("nothing is mounted at {}", sysroot.path.join(&store.path)))
         })?;
-        if let Some(mount) = store::detached(store, device, kernel)? {
+        if let Some(mount) = device::detached(store, device, kernel)? {
             detached.insert(mount).try_clone().map_err(|error| failed(os_error(error)))?
         } else {
             let stage = stage_in(stage, kernel)?;
-            store::mount_at(store, device, stage.add(STORE)?.as_fd())?;
+            device::mount_at(store, device, stage.add(STORE)?.as_fd())?;
             stage.open(STORE)?
         }
     };

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
-use super::root::{RAMFS_MAGIC, TMPFS_MAGIC, magic};
 use super::store::Opened;
+use super::sysroot::{RAMFS_MAGIC, TMPFS_MAGIC, magic};
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Method};
 use crate::plan::{Action, Plan};

@@ -1,5 +1,6 @@
 //! Doing a plan: the root, the stores, the entries, and the report of it all.
 
+pub mod device;
 mod entries;
 pub mod fresh;
 pub mod guard;
@@ -14,6 +15,7 @@ pub mod root;
 pub mod source;
 pub mod stage;
 pub mod store;
+pub mod sysroot;
 pub mod target;
 pub mod utab;
 pub mod worker;
@@ -37,8 +39,9 @@ use crate::text::problem::{Problem, Result};
 use crate::sys::mount_api::Kernel;
 use guard::Guard;
 use removed::Removed;
-use root::{Found, Sysroot, Tree};
+use root::{Found, Tree};
 use store::Opened;
+use sysroot::Sysroot;
 use worker::Worker;
 
 /// Consequence of a mount without a line in utab.

@@ -5,12 +5,13 @@
 //! nowhere, so the root moves to a private staging mount as soon as the kernel says so, and is moved from there. If a run stops before it publishes,
 //! the first kind vanishes with the process and the second is cleared by the next run.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
 use super::fresh::{self, Fresh};
 use super::stage::{PATH, Stage};
+use super::sysroot::{Sysroot, is_mount_root, is_volatile};
 use crate::manifest::options::{self, BindOptions};
 use crate::manifest::{AbsPath, Root};
 use crate::plan::Plan;
@@ -18,46 +19,7 @@ use crate::sys::create::{self, Attributes};
 use crate::sys::mount_api::{self, Kernel, SOURCE};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::walk::{self, Cursor, Mounts};
-use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
-
-/// statfs(2)'s magic number of tmpfs.
-pub const TMPFS_MAGIC: i64 = 0x0102_1994;
-/// statfs(2)'s magic number of ramfs.
-pub const RAMFS_MAGIC: i64 = 0x8584_58f6;
-
-/// The directory at which the root is, or is to be.
-#[derive(Debug)]
-pub struct Sysroot {
-    /// Its path, without links.
-    pub path: AbsPath,
-    /// It, open.
-    pub fd: OwnedFd,
-}
-
-impl Sysroot {
-    /// Opens it.
-    pub fn open(path: &str) -> Result<Self> {
-        let failed = |errno| {
-            Problem::os(format!("cannot open the sysroot {}", escape::name(path)), errno)
-                .remedy("create it, or name another one with --sysroot")
-        };
-        let fd = walk::base(path).map_err(failed)?;
-        let real = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
-        let real = real.map_err(|errno| {
-            Problem::os("cannot read the path of the sysroot from /proc/self/fd", errno).remedy("mount /proc")
-        })?;
-        let text = real.to_str().map_err(|_| failed(Errno::ILSEQ))?;
-        let real = AbsPath::normal(text).map_err(Problem::new)?;
-        Ok(Self { path: real, fd })
-    }
-
-    /// True if it is the root of the running system.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.path.is_root()
-    }
-}
 
 /// A root on which entries are placed.
 #[derive(Debug)]
@@ -506,25 +468,7 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
     Ok(true)
 }
 
-/// True if something open is the root of a mount.
-fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
-    Ok(walk::stat(fd).map_err(|errno| Problem::os("cannot look at the sysroot", errno))?.is_mount_root())
-}
-
 /// True if something is on a root that is made anew at every boot: a tmpfs, or a directory that a run made on a store.
 pub fn is_new_at_every_boot(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(is_volatile(fd)? || fresh::is_fresh(fd)?)
-}
-
-/// True if something is on a file system that is memory itself. For one that only lies in memory see [`super::judge`].
-pub fn is_volatile(fd: BorrowedFd<'_>) -> Result<bool> {
-    let magic = magic(fd).map_err(|errno| Problem::os("cannot ask for the file system", errno))?;
-    Ok(magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)
-}
-
-/// Magic number of a file system, by statfs(2).
-pub fn magic(fd: BorrowedFd<'_>) -> Result<i64, Errno> {
-    let magic = rustix::fs::fstatfs(fd)?.f_type;
-    #[allow(clippy::unnecessary_cast, reason = "the type differs by architecture")]
-    Ok(magic as i64)
 }

@@ -6,8 +6,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::guard::Guard;
-use super::root::{Sysroot, Tree};
+use super::root::Tree;
 use super::store::Opened;
+use super::sysroot::Sysroot;
 use crate::ids::Names;
 use crate::manifest::{AbsPath, Entry, Kind};
 use crate::plan::Plan;

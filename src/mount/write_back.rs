@@ -11,8 +11,9 @@ use rustix::io::Errno;
 
 use crate::manifest::{AbsPath, Kind, Method};
 use crate::mount::matches::Matches;
-use crate::mount::root::{Sysroot, Tree};
+use crate::mount::root::Tree;
 use crate::mount::store::{self, Opened};
+use crate::mount::sysroot::Sysroot;
 use crate::plan::{Action, Item, Plan};
 use crate::runtime::lock::Lock;
 use crate::runtime::report::{EntryReport, Report, State};

@@ -107,7 +107,7 @@ impl Mounted<'_> {
         let mut checked = Checked::default();
         self.tell(&mut checked, &open, &views, findings);
         let has_other_names = !covered.stat.is_dir() && covered.stat.links() > 1;
-        let is_memory = crate::mount::root::is_volatile(self.dir)?;
+        let is_memory = crate::mount::sysroot::is_volatile(self.dir)?;
         checked.kept = if !checked.changes.is_empty() {
             Some("it holds what the copy does not have".to_owned())
         } else if let Some(user) = open.users.first() {

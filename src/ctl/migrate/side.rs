@@ -10,9 +10,9 @@ use serde::Serialize;
 use crate::ctl::ui::terminal::{self, count};
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Manifest, Store};
+use crate::mount::device;
 use crate::mount::judge;
-use crate::mount::root::is_volatile;
-use crate::mount::store;
+use crate::mount::sysroot::is_volatile;
 use crate::runtime::report::{Finding, Report};
 use crate::sys::capacity::Capacity;
 use crate::sys::mount_api;
@@ -125,14 +125,14 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
         walk::base(at).map_err(|errno| Problem::os(format!("cannot open {shown}"), errno).remedy(away))?;
     let failed = |errno| Problem::os(format!("cannot open {shown}"), errno);
     let root = walk::base("/").and_then(|root| walk::mount_id(root.as_fd())).map_err(failed)?;
-    if store::is_on(base.as_fd(), root)? {
+    if device::is_on(base.as_fd(), root)? {
         let word = escape::shell(at);
         return Err(Problem::new(format!("nothing is mounted at {shown}, which is only a path on the root"))
             .remedy(format!(
                 "{away}; if it is meant to be on the disk of the root: `mount --bind {word} {word}`"
             )));
     }
-    if place.is_none() && store::is_unmounted(store, base.as_fd(), root)? {
+    if place.is_none() && device::is_unmounted(store, base.as_fd(), root)? {
         let what = format!("nothing is mounted at {shown}, which is only a path on another disk");
         return Err(Problem::new(what).remedy(away));
     }
