@@ -3,6 +3,7 @@
 mod relations;
 mod values;
 
+use super::coverage::PRIVATE;
 use super::parents::Parents;
 use super::path::{NAME_MAX, PATH_MAX};
 use super::{AbsPath, BindOptions, Entry, Kind, Manifest, Method, Missing, Owner, pattern};
@@ -304,6 +305,13 @@ impl Findings<'_> {
         }
         if entry.kind != Kind::Directory && entry.source.as_ref().is_some_and(AbsPath::is_root) {
             self.say(place, "`source`: a file cannot be the store itself", "name the file below the store");
+        }
+        if entry.source().components().next() == Some(PRIVATE) {
+            self.say(
+                place,
+                format!("it would be /{PRIVATE} on the store, where old roots and unfinished copies are, which are removed in time"),
+                "name another path, or bring back what an old root has with `impctl recover`",
+            );
         }
         if entry.missing == Missing::MachineId && entry.method != Method::Bind {
             self.say(
