@@ -100,7 +100,7 @@ pub fn run(plan: &Plan<'_>, sysroot: &str, lock: &Lock) -> Result<Vec<Problem>> 
             Some(stagings) => stagings
                 .close()
                 .map_err(|errno| Problem::os("cannot remove the staging directory on the store", errno)),
-            None => staging::tidy(opened.cursor.base()),
+            None => staging::tidy(opened.cursor.base(), &staging::is_key),
         };
         problems.extend(closed.err().map(|problem| problem.at(format!("store {}", store.path))));
     }

@@ -122,15 +122,15 @@ impl Staging {
     }
 }
 
-/// Removes the single file that a killed run left in the staging directory of a store, and the directory once it is empty.
-pub fn tidy(store: BorrowedFd<'_>) -> Result<()> {
+/// Removes what killed runs left in the staging directory of a store, but for copies of these names, and the directory once it is empty.
+pub fn tidy(store: BorrowedFd<'_>, kept: &dyn Fn(&CStr) -> bool) -> Result<()> {
     let failed = |errno| Problem::os("cannot remove the staging directory on the store", errno);
     match walk::stat_at(store, PRIVATE) {
         Err(Errno::NOENT) => return Ok(()),
         stat => stat.map_err(failed)?,
     };
     let staging = Staging::open(store)?;
-    remove(staging.at(NEW)).map_err(failed)?;
+    staging.clear(kept).map_err(failed)?;
     staging.close().map_err(failed)
 }
 

@@ -238,7 +238,7 @@ fn adopt_all(
     let closed = match run.stagings {
         Some(stagings) => stagings.close().map_err(|errno| Problem::os("its staging directory stays", errno)),
         // A run that was killed may have left one.
-        None if !done.is_empty() => staging::tidy(run.opened.cursor.base()),
+        None if !done.is_empty() => staging::tidy(run.opened.cursor.base(), &staging::is_key),
         None => Ok(()),
     };
     if let Err(problem) = closed {

@@ -276,6 +276,12 @@ impl Run<'_> {
     }
 
     fn bring(&mut self) {
+        // Also where nothing is missing any more.
+        for place in &self.places {
+            if let Err(problem) = place.clear() {
+                log::warn!("{}: {problem}", self.base.path.join(&place.path));
+            }
+        }
         let jobs = self.asked.iter().flat_map(|asked| &asked.jobs);
         let progress = Progress::new(jobs.map(|job| job.seen.missing_bytes).sum(), "copying");
         for asked in &mut self.asked {

@@ -1,7 +1,7 @@
 //! Where something of an old root goes: a directory of the running system, and the mount that it is on.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -190,9 +190,9 @@ impl Place {
         })
     }
 
-    /// True if an unfinished copy of an earlier run is of use.
-    pub fn keeps(&self, name: &CStr) -> bool {
-        self.kept.contains(name)
+    /// Removes what earlier runs left unfinished, but for copies that this run goes on with.
+    pub fn clear(&self) -> Result<()> {
+        staging::tidy(self.top.as_fd(), &|name| self.kept.contains(name))
     }
 
     /// Adds a file to what is to come, at a path below the top.

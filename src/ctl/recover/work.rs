@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 use rustix::fs::syncfs;
@@ -184,8 +183,6 @@ impl Job {
         let failed = |errno| Problem::os("cannot open it", errno);
         let top = walk::again(place.top.as_fd()).map_err(failed)?;
         let mut stagings = Stagings::open(top.as_fd())?;
-        let cleared = stagings.main().clear(&|name: &CStr| place.keeps(name));
-        cleared.map_err(|errno| Problem::os("cannot remove unfinished copies of an earlier run", errno))?;
         let above = self.spot.rest.parent().unwrap_or_else(AbsPath::root);
         let mut model = |path: &AbsPath| {
             let path = place.path.join(path);
