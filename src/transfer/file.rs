@@ -86,6 +86,28 @@ impl Copier {
         attributes::give_times(to, stat)
     }
 
+    /// The same, where a file has its name only once it is complete.
+    pub fn make_whole(
+        &mut self,
+        from: Name<'_>,
+        stat: &Stat,
+        to: Name<'_>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), Errno> {
+        if !stat.is_file() {
+            return self.make(from, stat, to, progress);
+        }
+        let unfinished =
+            CString::new(format!(".imp-mount-{}", std::process::id())).map_err(|_| Errno::INVAL)?;
+        let made = self.make(from, stat, (to.0, &unfinished), progress);
+        let made = made.and_then(|()| fs::renameat(to.0, &unfinished, to.0, to.1));
+        if made.is_err() {
+            // The first error is the one to report. What stays has another name than the file.
+            let _ = remove((to.0, &unfinished));
+        }
+        made
+    }
+
     /// Gives an empty, open file the content and everything else of a source.
     fn fill(
         &mut self,

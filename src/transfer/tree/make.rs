@@ -120,7 +120,13 @@ impl Walk<'_, '_> {
                 result => return result,
             }
         }
-        if let Err(errno) = self.transfer.copier.make(from, stat, to, self.progress) {
+        let copier = &mut self.transfer.copier;
+        let made = if self.transfer.direct {
+            copier.make_whole(from, stat, to, self.progress)
+        } else {
+            copier.make(from, stat, to, self.progress)
+        };
+        if let Err(errno) = made {
             // Half a file must not come to its place with the rest.
             self.is_broken |= remove(to).is_err();
             return Err(errno);
