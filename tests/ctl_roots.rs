@@ -36,6 +36,8 @@ tests![
     save_killed_on_btrfs: Disk Inject,
     save_bounded_in_size: Disk,
     save_bounded_in_time: Disk Inject,
+    save_again_with_less_room: Disk,
+    save_again_with_less_time: Disk Inject,
     save_to_a_full_store: Disk,
     save_nothing: Disk,
     save_nothing_to_lose: Disk,
@@ -49,9 +51,10 @@ use prune::{
     prune_spares_a_saving, prune_spares_what_is_in_use, prune_touches_no_mount, prune_without_limits,
 };
 use save::{
-    save_a_root_on_the_disk, save_bounded_in_size, save_bounded_in_time, save_killed_on_btrfs,
-    save_killed_on_ext4, save_killed_on_xfs, save_nothing, save_nothing_to_lose, save_on_btrfs, save_on_ext4,
-    save_on_xfs, save_once_at_a_time, save_to_a_full_store,
+    save_a_root_on_the_disk, save_again_with_less_room, save_again_with_less_time, save_bounded_in_size,
+    save_bounded_in_time, save_killed_on_btrfs, save_killed_on_ext4, save_killed_on_xfs, save_nothing,
+    save_nothing_to_lose, save_on_btrfs, save_on_ext4, save_on_xfs, save_once_at_a_time,
+    save_to_a_full_store,
 };
 
 /// A machine that runs on a tmpfs root, and keeps old roots by these limits.

@@ -156,15 +156,16 @@ impl Roots {
         Ok(None)
     }
 
-    /// Takes one off the list in one step. Its content is still there, at the name that [`Roots::removed`] gives.
+    /// Takes one off the list in one step. Its content is still there, at the name that is returned.
     ///
     /// # Errors
     /// Of rename(2).
-    pub fn take_off(&self, id: Id) -> Result<(), Errno> {
+    pub fn take_off(&self, id: Id) -> Result<CString, Errno> {
         let (from, to) = (id.to_string(), format!("{REMOVED}{id}"));
         let name = |text: String| CString::new(text).map_err(|_| Errno::INVAL);
         let (from, to) = (name(from)?, name(to)?);
-        unnamed::rename((self.dir.as_fd(), &from), (self.dir.as_fd(), &to), RenameFlags::NOREPLACE)
+        unnamed::rename((self.dir.as_fd(), &from), (self.dir.as_fd(), &to), RenameFlags::NOREPLACE)?;
+        Ok(to)
     }
 
     /// Removes one.
@@ -172,8 +173,7 @@ impl Roots {
     /// # Errors
     /// Of rename(2), or of removing a file. What is left is off the list.
     pub fn remove(&self, id: Id) -> Result<(), Errno> {
-        self.take_off(id)?;
-        let name = CString::new(format!("{REMOVED}{id}")).map_err(|_| Errno::INVAL)?;
+        let name = self.take_off(id)?;
         remove((self.dir.as_fd(), &name))
     }
 

@@ -29,8 +29,13 @@ struct Level {
 
 /// Removes a file, or a directory with everything in it, immutable files and btrfs subvolumes among it. A mount below it is EBUSY or EXDEV. A name that is not there is no error.
 pub fn remove(name: Name<'_>) -> Result<(), Errno> {
+    remove_while(name, &mut || true)
+}
+
+/// The same, until `goes_on` returns false: then it is ETIMEDOUT, and a part is left.
+pub fn remove_while(name: Name<'_>, goes_on: &mut dyn FnMut() -> bool) -> Result<(), Errno> {
     match unlink(name.0, name.1, AtFlags::empty()) {
-        Err(Errno::ISDIR) if !subvolume::remove(name.0, name.1)? => tree(name),
+        Err(Errno::ISDIR) if !subvolume::remove(name.0, name.1)? => tree(name, goes_on),
         Err(Errno::ISDIR) => Ok(()),
         result => result,
     }
@@ -49,9 +54,12 @@ pub fn empty(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-fn tree((dir, name): Name<'_>) -> Result<(), Errno> {
+fn tree((dir, name): Name<'_>, goes_on: &mut dyn FnMut() -> bool) -> Result<(), Errno> {
     let mut levels = vec![enter(dir, name.to_owned())?];
     while let Some(level) = levels.last_mut() {
+        if !goes_on() {
+            return Err(Errno::TIMEDOUT);
+        }
         let fd = level.fd.as_ref().ok_or(Errno::STALE)?;
         if let Some(name) = level.names.pop() {
             match unlink(fd.as_fd(), &name, AtFlags::empty()) {

@@ -43,7 +43,7 @@ pub struct Transfer<'t> {
     pub base: Option<(BorrowedFd<'t>, Vec<u8>)>,
     /// Staging directories for copies; none if nothing is changed.
     pub stagings: Option<&'t mut Stagings>,
-    /// True if copies are made in a private destination, which takes no staging directories.
+    /// True if copies are made in a private destination, which takes no staging directories. A file has its name there once it is complete.
     pub direct: bool,
     /// True if the destination is a private directory: files are made in place, and what the source does not have is removed.
     pub mirror: bool,
@@ -67,8 +67,9 @@ pub struct Transfer<'t> {
     pub batch: bool,
     /// The copies that wait for that.
     pub late: Late,
-    /// Failures with single files, after which the rest is transferred. Without it the first one ends a run.
-    pub failures: Option<Vec<Problem>>,
+    /// Failures with single files, after which the rest is transferred, with the paths of these below the top of the tree. Without it the first
+    /// one ends a run.
+    pub failures: Option<Vec<(Vec<u8>, Problem)>>,
     /// Files that changed while they were copied: their paths below the top of the tree.
     pub unsteady: Vec<Vec<u8>>,
 }
@@ -194,6 +195,12 @@ impl<'t> Transfer<'t> {
         }
         while walk.ends_ahead()? {}
         if walk.transfer.batch { Ok(()) } else { walk.transfer.publish() }
+    }
+
+    /// Takes the failures out.
+    pub fn take_failures(&mut self) -> Vec<Problem> {
+        let failures = self.failures.as_mut().map(std::mem::take).unwrap_or_default();
+        failures.into_iter().map(|(_, problem)| problem).collect()
     }
 
     /// True if something is changed.
@@ -322,7 +329,7 @@ impl Walk<'_, '_> {
         }
         match (self.transfer.publish(), &mut self.transfer.failures) {
             (Err(problem), Some(failures)) if failures.len() < FAILURES => {
-                failures.push(problem);
+                failures.push((Vec::new(), problem));
                 Ok(())
             }
             (result, _) => result,
@@ -335,7 +342,7 @@ impl Walk<'_, '_> {
         let hopeless = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
         match &mut self.transfer.failures {
             Some(failures) if !self.is_broken && !hopeless.contains(&errno) && failures.len() < FAILURES => {
-                failures.push(problem);
+                failures.push((self.path.clone(), problem));
                 Ok(())
             }
             _ => Err(problem),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::kept::{Kept, One, boot_id};
 use super::{listed, machine, roots, with_limits};
 use crate::ctl_lost::put;
+use crate::roots::manifest;
 use crate::support::command::sh_on;
 use crate::support::inject::CHANGES;
 use crate::support::namespace::bind;
@@ -93,10 +94,8 @@ fn save(fs: Fs) {
     fs::remove_file(root.join("srv/data/plain")).unwrap();
     let text = machine.impctl("roots", &["save"]).ok().stdout;
     assert!(text.contains("saved as old root 2 on /persist"), "{text}");
-    assert_eq!(kept.names(), ["2", "removed-1"]);
-    assert!(!kept.place.join("2/root/srv/data/plain").exists());
-    machine.impctl("roots", &["prune"]).ok();
     assert_eq!(kept.names(), ["2"]);
+    assert!(!kept.place.join("2/root/srv/data/plain").exists());
     assert_eq!(listed(&machine), [(2, "well".to_owned())]);
 }
 
@@ -136,6 +135,19 @@ fn killed(fs: Fs) {
         for (number, _) in well {
             let tree = kept.place.join(format!("{number}/root/srv"));
             assert_eq!(look.differences(&Look::of(&tree)), [""; 0], "{call:?}");
+        }
+        // Nor has half a file the name of a whole one.
+        for (number, _) in listed(&machine) {
+            let tree = kept.place.join(format!("{number}/root/srv"));
+            for path in ["a/b", "a/c", "d", "e", "large"].map(Path::new) {
+                if let Ok(content) = fs::read(tree.join(path)) {
+                    assert!(
+                        content == fs::read(root.join("srv").join(path)).unwrap(),
+                        "{}: {call:?}",
+                        path.display()
+                    );
+                }
+            }
         }
         machine.impctl("roots", &["save"]).ok();
         machine.impctl("roots", &["prune"]).ok();
@@ -189,6 +201,75 @@ pub fn save_bounded_in_size() {
     assert!(free() > 2 << 20, "{}", free());
 }
 
+/// A later saving that leaves out something replaces no earlier one that has it.
+pub fn save_again_with_less_room() {
+    let machine = machine(Disk::new(Fs::Ext4, 64), &json!({ "boots": 1 }));
+    let (root, kept) = (machine.at(""), Kept::new(&machine));
+    let list = |wanted: &[&str]| {
+        machine.impctl("roots", &["prune"]).ok();
+        assert_eq!(kept.names(), wanted);
+    };
+    put(&root, "/srv/dir/large", vec![1; 20 << 20]);
+    put(&root, "/srv/small", "x");
+    machine.impctl("roots", &["save"]).ok();
+    // The earlier one takes the room.
+    let filler = machine.at("/persist/filler");
+    sh_on("fallocate -l 20M", &[&filler]);
+    machine.impctl("roots", &["save"]).ok();
+    let why = "the store has no room for it".to_owned();
+    assert_eq!(left_out(&saved(&kept, 2)), [("/srv/dir/large".to_owned(), why)]);
+    list(&["1", "2"]);
+    // The next one replaces only the second.
+    machine.impctl("roots", &["save"]).ok();
+    list(&["1", "3"]);
+    with_limits(&machine, &json!({ "boots": 1, "save_size": "1M" }));
+    put(&root, "/srv/new", vec![1; 2 << 20]);
+    machine.impctl("roots", &["save"]).ok();
+    list(&["1", "4"]);
+    fs::remove_file(machine.at("/srv/dir/large")).unwrap();
+    with_limits(&machine, &json!({ "boots": 1 }));
+    machine.impctl("roots", &["save"]).ok();
+    list(&["5"]);
+    assert_eq!(files(&saved(&kept, 5).tree()), ["srv/new", "srv/small"].map(PathBuf::from));
+}
+
+/// The same where there is no time, and where an earlier run was killed.
+pub fn save_again_with_less_time() {
+    let machine = machine(Disk::new(Fs::Ext4, 128), &json!({}));
+    let (root, kept) = (machine.at(""), Kept::new(&machine));
+    put(&root, "/srv/a/b", "x");
+    put(&root, "/srv/large", vec![1; 40 << 20]);
+    let (output, calls) = machine.trace_impctl(&[], "roots", &["save"]);
+    output.ok();
+    // Killed within the large file.
+    let call = calls.iter().filter(|call| call.is_one_of(&["pwrite64"])).nth(9).unwrap();
+    machine.trace_impctl(&[Injected::kill(call)], "roots", &["save"]);
+    assert_eq!(listed(&machine), [(1, "well".to_owned()), (2, "cut off".to_owned())]);
+    assert!(!saved(&kept, 2).tree().join("srv/large").exists());
+    // All of the time is over when it looks at the first file.
+    with_limits(&machine, &json!({ "save_seconds": 1 }));
+    let mut is_late = false;
+    machine
+        .interrupt_impctl("roots", &["save"], &mut |entry| {
+            if !is_late && entry.call.is_one_of(&["mkdirat"]) {
+                sleep(Duration::from_secs(1));
+                is_late = true;
+            }
+            true
+        })
+        .ok();
+    let names = kept.names();
+    assert!(names.contains(&"1".to_owned()) && !names.contains(&"2".to_owned()), "{names:?}");
+    assert_eq!(fs::read_to_string(kept.place.join("1/root/srv/a/b")).unwrap(), "x");
+    with_limits(&machine, &json!({}));
+    machine.impctl("roots", &["save"]).ok();
+    machine.impctl("roots", &["prune"]).ok();
+    let names = kept.names();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let tree = kept.place.join(&names[0]).join("root");
+    assert_eq!(files(&tree), ["srv/a/b", "srv/large"].map(PathBuf::from));
+}
+
 /// Where it takes too long, it stops in the middle of a file. The rest is named, and the saving is complete.
 pub fn save_bounded_in_time() {
     let machine = machine(Disk::new(Fs::Ext4, 64), &json!({ "save_seconds": 2 }));
@@ -238,7 +319,7 @@ pub fn save_nothing() {
     let machine = machine(Disk::new(Fs::Ext4, 16), &Value::Null);
     let before = machine.disk().snapshot();
     let text = machine.impctl("roots", &["save"]).ok().stdout;
-    assert_eq!(text, "Nothing is saved: the manifest has no old_roots.\n");
+    assert_eq!(text, "Nothing is saved: the manifest has neither old_roots nor a root on a store.\n");
     assert_eq!(machine.disk().snapshot(), before);
     with_limits(&machine, &json!({}));
     sh_on("umount -l", &[&machine.at("/persist")]);
@@ -259,9 +340,8 @@ pub fn save_a_root_on_the_disk() {
     bind(one.tree(), running);
     bind(machine.at("/persist"), running.join("persist"));
     let program = env!("CARGO_BIN_EXE_impctl");
-    let manifest = machine.home().join("manifest");
-    let manifest = manifest.to_str().unwrap();
-    let line = [program, "roots", "--root", "/tmp/running", "--manifest", manifest];
+    let place = machine.home().join("manifest");
+    let line = [program, "roots", "--root", "/tmp/running", "--manifest", place.to_str().unwrap()];
     let before = Snapshot::of(&one.tree().join("var"));
     run(&[&line[..], &["save"]].concat()).ok();
     assert_eq!(Snapshot::of(&one.tree().join("var")), before);
@@ -273,6 +353,11 @@ pub fn save_a_root_on_the_disk() {
     let list = run(&line).ok().stdout;
     assert!(list.contains("running"), "{list}");
     assert_eq!(kept.names(), ["3"]);
+    // Also where no older ones are kept.
+    fs::remove_file(one.place.join("end.json")).unwrap();
+    machine.manifest(&manifest(json!({ "on": "/persist" }), json!([])));
+    run(&[&line[..], &["save"]].concat()).ok();
+    assert_eq!(one.end()["complete"], true);
 }
 
 /// One that another process makes is not made twice.
@@ -285,8 +370,11 @@ pub fn save_once_at_a_time() {
     machine.impctl("roots", &["save"]).expect(1).says(&["another process is saving this root"]);
     assert_eq!(listed(&machine), [(1, "unfinished".to_owned())]);
     drop(held);
+    // What an interrupted run left is removed first.
+    put(&one.tree(), "/srv/x", "x");
     machine.impctl("roots", &["save"]).ok();
-    assert_eq!(listed(&machine), [(2, "well".to_owned())]);
+    assert_eq!(listed(&machine), [(1, "well".to_owned())]);
+    assert!(files(&one.tree()).is_empty());
 }
 
 /// As a machine that has few files.

@@ -278,7 +278,7 @@ impl<'m> Migration<'m> {
                 let ends = (&*side, top.as_fd());
                 work::bring(self.root.as_fd(), &rules, ends, &mut transfer, &mut |bytes| progress.add(bytes))
             });
-            let mut failures: Vec<_> = transfer.failures.as_mut().map(std::mem::take).unwrap_or_default();
+            let mut failures = transfer.take_failures();
             if self.options.no_verify {
                 failures.extend(transfer.unsteady.iter().map(|path| {
                     let path = escape::name(&work::full(&route.from, path)).into_owned();

@@ -216,7 +216,7 @@ impl Job {
         let brought = transfer.run((from.as_fd(), from_name), to, &mut decide, progress);
         // Also after a failure: what is complete comes to its place.
         let published = transfer.publish();
-        let failures = transfer.failures.take().unwrap_or_default();
+        let failures = transfer.take_failures();
         let flags = std::mem::take(&mut transfer.seals);
         place.links = std::mem::take(&mut transfer.links);
         drop(transfer);

@@ -10,6 +10,7 @@ use rustix::fs::{OFlags, syncfs};
 use rustix::io::Errno;
 
 use super::budget::{Budget, Limit, Sizes};
+use super::earlier::Earlier;
 use super::record::{LeftOut, MOST, Path};
 use crate::ctl::lost::SYSTEM_LINKS;
 use crate::ctl::scan::judge::{Fated, Judge};
@@ -20,7 +21,6 @@ use crate::sys::attributes::{self, Unsupported};
 use crate::sys::walk::{self, Identity, Mounts, Stat};
 use crate::text::problem::{Problem, Result, describe};
 use crate::transfer::file::{self, Copier};
-use crate::transfer::remove::remove;
 use crate::transfer::seals::{self, Seal, descend};
 use crate::transfer::tree::{Choice, Found, Transfer};
 
@@ -40,6 +40,8 @@ pub struct Source<'s> {
     pub rules: &'s Rules,
     /// Decides about files that the manifest names.
     pub named: &'s dyn Fn(&Named<'_>) -> Fate,
+    /// Earlier savings of this boot.
+    pub earlier: &'s Earlier,
 }
 
 /// Copied files, and those that were left out.
@@ -60,7 +62,8 @@ pub struct Copied {
 }
 
 impl Copied {
-    fn leave_out(&mut self, path: &[u8], bytes: u64, why: impl Into<String>) {
+    fn leave_out(&mut self, earlier: &Earlier, path: &[u8], bytes: u64, why: impl Into<String>) {
+        earlier.keep(path);
         self.left_out_count += 1;
         self.left_out_bytes += bytes;
         if self.left_out.len() < MOST {
@@ -115,6 +118,7 @@ pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -
     };
     let mut work = Work {
         judge: Judge::new(source.rules, &SYSTEM_LINKS, source.named),
+        earlier: source.earlier,
         slot,
         limit,
         budget,
@@ -123,7 +127,6 @@ pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -
         unwritten: &Cell::new(0),
         large: Vec::new(),
         done: &mut done,
-        last: (Vec::new(), 0),
     };
     let unwritten = work.unwritten;
     let tree = CString::new(TREE).map_err(|_| Problem::new("the name of the tree has a NUL byte"))?;
@@ -131,16 +134,14 @@ pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -
     transfer.run((source.root, c"."), Some((slot.dir(), &tree)), &mut decide, &mut |bytes| {
         unwritten.set(unwritten.get() + bytes);
     })?;
-    let (large, last) = (std::mem::take(&mut work.large), std::mem::take(&mut work.last));
-    for problem in transfer.failures.take().unwrap_or_default() {
-        let (path, why) = match problem.errno {
-            Some(Errno::TIMEDOUT) => (last.0.as_slice(), TIME.to_owned()),
-            _ => (&b""[..], problem.what.clone()),
-        };
-        let bytes = if path.is_empty() { 0 } else { last.1 };
-        done.files = done.files.saturating_sub(1);
+    let large = std::mem::take(&mut work.large);
+    for (path, problem) in transfer.failures.take().unwrap_or_default() {
+        let bytes = size_of(source.root, &path);
+        done.files = done.files.saturating_sub(u64::from(bytes.is_some()));
+        let bytes = bytes.unwrap_or_default();
         done.bytes = done.bytes.saturating_sub(bytes);
-        done.leave_out(path, bytes, why);
+        let why = problem.errno.map_or_else(|| problem.what.clone(), reason);
+        done.leave_out(source.earlier, &path, bytes, why);
     }
     done.unsteady = transfer.unsteady.len() as u64;
     let mut seals = std::mem::take(&mut transfer.seals);
@@ -150,8 +151,26 @@ pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -
     Ok(done)
 }
 
+/// The reason of an error with one file.
+fn reason(errno: Errno) -> String {
+    if errno == Errno::TIMEDOUT { TIME.to_owned() } else { describe(errno) }
+}
+
+/// The bytes of a file of the root; none for a directory, or where it is gone.
+fn size_of(root: BorrowedFd<'_>, path: &[u8]) -> Option<u64> {
+    let stat = find(root, path).ok()?;
+    (!stat.is_dir()).then(|| stat.allocated())
+}
+
+/// Looks at a path below an open directory.
+pub fn find(top: BorrowedFd<'_>, path: &[u8]) -> std::result::Result<Stat, Errno> {
+    let top = walk::open(top, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay)?;
+    walk::stat(descend(top, path)?.as_fd())
+}
+
 struct Work<'w> {
     judge: Judge<'w>,
+    earlier: &'w Earlier,
     slot: &'w Slot,
     limit: Limit,
     budget: &'w Budget,
@@ -162,8 +181,6 @@ struct Work<'w> {
     /// Large files, which come last: their bytes and paths.
     large: Vec<(u64, Vec<u8>)>,
     done: &'w mut Copied,
-    /// The file that is copied.
-    last: (Vec<u8>, u64),
 }
 
 impl Work<'_> {
@@ -180,7 +197,7 @@ impl Work<'_> {
             () => None,
         };
         if let Some(why) = reason {
-            self.done.leave_out(found.path, bytes, why);
+            self.done.leave_out(self.earlier, found.path, bytes, why);
             return Ok(Choice::Skip);
         }
         if fated == Fated::Lost && found.stat.is_file() && bytes > LARGE && found.stat.links() < 2 {
@@ -195,7 +212,6 @@ impl Work<'_> {
         if fated == Fated::Lost {
             self.done.files += 1;
             self.done.bytes += if found.linked { 0 } else { bytes };
-            self.last = (found.path.to_vec(), bytes);
         }
         Ok(Choice::Make)
     }
@@ -218,7 +234,7 @@ fn copy_large(
     let mut unwritten = 0;
     for (bytes, path) in large {
         if Instant::now() >= until {
-            done.leave_out(&path, bytes, TIME);
+            done.leave_out(source.earlier, &path, bytes, TIME);
             continue;
         }
         match one(source.root, slot, &path, copier) {
@@ -234,8 +250,7 @@ fn copy_large(
             Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
                 return Err(Problem::os("cannot copy all of it", errno));
             }
-            Err(Errno::TIMEDOUT) => done.leave_out(&path, bytes, TIME),
-            Err(errno) => done.leave_out(&path, bytes, describe(errno)),
+            Err(errno) => done.leave_out(source.earlier, &path, bytes, reason(errno)),
         }
         if unwritten >= UNWRITTEN {
             unwritten = 0;
@@ -265,11 +280,7 @@ fn one(
     let to = open(slot.tree()?)?;
     let stat: Stat = walk::stat_at(from.as_fd(), name.as_c_str())?;
     let target = (to.as_fd(), name.as_c_str());
-    if let Err(errno) = copier.make((from.as_fd(), &name), &stat, target, &mut |_| ()) {
-        // Half a file is no copy.
-        remove(target)?;
-        return Err(errno);
-    }
+    copier.make_whole((from.as_fd(), &name), &stat, target, &mut |_| ())?;
     attributes::give_times_to(to.as_fd(), &walk::stat(from.as_fd())?)?;
     let flags = file::seals((from.as_fd(), &name), &stat)?;
     if flags.is_empty() {

@@ -2,10 +2,12 @@
 
 mod budget;
 mod copy;
+mod earlier;
 pub mod old;
 mod print;
 mod prune;
 pub mod record;
+mod removal;
 mod save;
 mod survey;
 
@@ -16,6 +18,7 @@ use clap::{Args, Subcommand, ValueHint};
 use super::system::System;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal;
+use crate::logging;
 use crate::manifest::Manifest;
 use crate::text::problem::Problem;
 
@@ -91,8 +94,8 @@ pub struct Prune {
 /// Save what this system would lose, and record the end of its boot
 ///
 /// A unit does it at shutdown when services have stopped. Of a root in memory, what `impctl lost` names is copied to the store, with
-/// everything that the files have; a later saving of the same boot takes the place of an earlier one once it is complete. Of a root on
-/// a store the sizes are recorded, and what was on it.
+/// everything that the files have; a later saving of the same boot takes the place of an earlier one once it is complete, unless it left
+/// out something that the earlier one has: then both stay. Of a root on a store the sizes are recorded, and what was on it.
 ///
 /// The manifest's `old_roots` bounds it in size and in time, and a part of the store stays free. The largest files are left out first,
 /// and listed.
@@ -133,6 +136,7 @@ impl Place {
 
 /// Does what the command says.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     let (system, manifest) = options.place.open()?;
     match &options.command {
         None | Some(Command::List(List {})) => list(&system, &manifest, options.json),

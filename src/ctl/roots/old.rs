@@ -131,6 +131,17 @@ pub fn store(system: &System, path: &AbsPath) -> Result<Option<OwnedFd>> {
     Ok((mount(store.as_fd())? != mount(system.root())?).then_some(store))
 }
 
+/// Opens a store that must be there.
+///
+/// # Errors
+/// That nothing is mounted there, or that it cannot be opened.
+pub fn mounted(system: &System, path: &AbsPath) -> Result<OwnedFd> {
+    store(system, path)?.ok_or_else(|| {
+        Problem::new("nothing is mounted there, so the roots on it cannot be reached")
+            .remedy("mount the store, and run again")
+    })
+}
+
 /// The roots on one store; none where there are none.
 ///
 /// # Errors

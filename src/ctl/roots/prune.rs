@@ -1,25 +1,22 @@
 //! `impctl roots prune`: removal of the old roots that are due.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
 use std::os::fd::AsFd;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use serde::Serialize;
 
 use super::old::{self, Old, OnStore, State};
 use super::record::End;
+use super::removal;
 use super::survey::{self, now};
 use crate::ctl::system::System;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{self, count, size};
 use crate::manifest::{AbsPath, Manifest, OldRoots};
-use crate::roots::{Id, ROOTS, Roots, TREE};
-use crate::sys::walk::{self, Mounts};
+use crate::roots::{Id, ROOTS};
 use crate::text::escape::{self, Page};
 use crate::text::problem::{Problem, Result};
-use crate::transfer::remove::remove;
 use crate::transfer::staging::PRIVATE;
 
 const DAY: u64 = 86_400;
@@ -114,7 +111,7 @@ fn one_store(
         if !dry_run {
             match roots.take_off(id) {
                 // Another process was faster.
-                Ok(()) | Err(Errno::NOENT) => {}
+                Ok(_) | Err(Errno::NOENT) => {}
                 Err(errno) => {
                     outcome.failed.push(Problem::os("cannot take it off the list", errno).at(place(id)));
                     continue;
@@ -129,39 +126,12 @@ fn one_store(
         return Ok(());
     }
     for name in roots.removed().map_err(failed)? {
-        if let Err(problem) = clear(system, roots, &name) {
+        if let Err(problem) = removal::clear(system, roots, &name, None) {
             let place = format!("{store}/{PRIVATE}/{ROOTS}/{}", escape::name(name.to_bytes()));
             outcome.failed.push(problem.at(place));
         }
     }
     Ok(())
-}
-
-/// Removes what is off the list, unless another process does so.
-fn clear(system: &System, roots: &Roots, name: &CStr) -> Result<()> {
-    let failed = |errno| match errno {
-        Errno::BUSY | Errno::XDEV => {
-            Problem::os("it cannot be removed, as something is mounted in it", errno)
-                .remedy("unmount that, then run again")
-        }
-        errno => Problem::os("cannot remove it", errno),
-    };
-    let dir = match walk::open(roots.dir(), name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay) {
-        Ok(dir) => dir,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(failed(errno)),
-    };
-    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Ok(()),
-        locked => locked.map_err(failed)?,
-    }
-    // The root in use stays, also where it is off the list.
-    if let Ok(top) = walk::stat_at(dir.as_fd(), TREE)
-        && old::running(system)?.contains(&top.identity())
-    {
-        return Err(Problem::new("it is the running root, and stays"));
-    }
-    remove((roots.dir(), name)).map_err(failed)
 }
 
 /// True if its size is not known: the boot was cut off.
@@ -202,18 +172,20 @@ fn measure(system: &System, manifest: &Manifest, old: &mut Old, dry_run: bool) -
 
 /// The facts by which it is decided if a root is due.
 #[derive(Debug, Clone, Copy)]
-struct Facts {
+struct Facts<'o> {
     id: Id,
+    boot: Option<&'o str>,
     in_use: bool,
     left_over: bool,
     time: Option<u64>,
     bytes: u64,
 }
 
-impl Facts {
-    fn of(old: &Old) -> Self {
+impl<'o> Facts<'o> {
+    fn of(old: &'o Old) -> Self {
         Self {
             id: old.id(),
+            boot: old.boot.as_ref().map(|boot| boot.boot_id.as_str()),
             in_use: old.is_in_use(),
             left_over: old.is_left_over(),
             time: old.time(),
@@ -222,8 +194,8 @@ impl Facts {
     }
 }
 
-/// The roots that are due, the oldest first, and why. `all` has the oldest first.
-fn due(all: &[Facts], limits: Option<&OldRoots>, now: u64) -> BTreeMap<Id, String> {
+/// The roots that are due, the oldest first, and why. `all` has the oldest first. What several savings of one boot have together is one.
+fn due(all: &[Facts<'_>], limits: Option<&OldRoots>, now: u64) -> BTreeMap<Id, String> {
     let mut due = BTreeMap::new();
     // A root is no older than those before it, whatever the clock said.
     let mut latest = None;
@@ -237,7 +209,11 @@ fn due(all: &[Facts], limits: Option<&OldRoots>, now: u64) -> BTreeMap<Id, Strin
         }
     }
     let mut bytes = 0_u64;
-    for (before, facts) in rest.iter().rev().enumerate() {
+    let mut before = 0;
+    let mut newer: Option<&Facts<'_>> = None;
+    for facts in rest.iter().rev() {
+        before += usize::from(newer.is_some_and(|newer| newer.boot.is_none() || newer.boot != facts.boot));
+        newer = Some(facts);
         bytes = bytes.saturating_add(facts.bytes);
         let Some(limits) = limits else {
             due.insert(facts.id, "the manifest has no old_roots".to_owned());
@@ -263,11 +239,11 @@ mod tests {
 
     const NOW: u64 = 100 * DAY;
 
-    fn facts(number: u32, day: u64, bytes: u64) -> Facts {
-        Facts { id: Id(number), in_use: false, left_over: false, time: Some(day * DAY), bytes }
+    fn facts(number: u32, day: u64, bytes: u64) -> Facts<'static> {
+        Facts { id: Id(number), boot: None, in_use: false, left_over: false, time: Some(day * DAY), bytes }
     }
 
-    fn ids(all: &[Facts], boots: u32, days: u32, size: u64) -> Vec<u32> {
+    fn ids(all: &[Facts<'_>], boots: u32, days: u32, size: u64) -> Vec<u32> {
         let limits = OldRoots { boots, days, size, ..OldRoots::new(0) };
         due(all, Some(&limits), NOW).into_keys().map(|id| id.0).collect()
     }
@@ -284,6 +260,22 @@ mod tests {
         // The newest stays whatever its size.
         assert_eq!(ids(&all, 4, 41, 1), [1, 2, 4]);
         assert_eq!(due(&all, None, NOW).len(), 4);
+    }
+
+    #[test]
+    fn savings_of_one_boot_are_one() {
+        let of = |boot, facts| Facts { boot: Some(boot), ..facts };
+        let all = [
+            of("a", facts(1, 98, 5)),
+            of("a", facts(2, 98, 5)),
+            of("b", facts(3, 99, 6)),
+            of("b", facts(4, 99, 7)),
+        ];
+        assert!(ids(&all, 2, 30, 23).is_empty());
+        assert_eq!(ids(&all, 1, 30, 99), [1, 2]);
+        assert_eq!(ids(&all, 2, 30, 22), [1]);
+        // All of the newest boot stay.
+        assert_eq!(ids(&all, 2, 30, 1), [1, 2]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `impctl roots save`: the end of a boot is recorded, and of a root in memory what would be lost is saved.
 
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -9,21 +10,25 @@ use serde::Serialize;
 
 use super::budget::{Budget, is_full};
 use super::copy::{self, Copied, Source};
+use super::earlier::Earlier;
 use super::old::{self, Old, State};
 use super::record::End;
+use super::removal;
 use super::survey::{self, now};
 use crate::ctl::lost::keeper::Keeper;
-use crate::ctl::scan::Named;
+use crate::ctl::scan::rules::Rules;
+use crate::ctl::scan::{Fate, Named};
 use crate::ctl::system::{System, outlives_a_boot};
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{self, count, size};
 use crate::manifest::{AbsPath, Manifest, OldRoots};
-use crate::roots::{Boot, Kind, Roots, Slot};
+use crate::roots::{Boot, Id, Kind, ROOTS, Roots, Slot};
 use crate::runtime::report::Report;
 use crate::sys::capacity::Capacity;
 use crate::sys::{mountinfo, walk};
-use crate::text::escape::Page;
+use crate::text::escape::{self, Page};
 use crate::text::problem::{Problem, Result};
+use crate::transfer::staging::PRIVATE;
 
 /// The share of the time that is left for the disk, in which nothing more is copied.
 const REST: u32 = 10;
@@ -106,78 +111,165 @@ pub fn run(system: &System, manifest: &Manifest, json: bool) -> Result<(), Failu
     terminal::print(&page)
 }
 
+/// The times that bound a saving.
+struct Times {
+    /// The beginning.
+    start: Instant,
+    /// From then on nothing more is copied.
+    until: Instant,
+    /// From then on nothing more is done that can wait.
+    end: Instant,
+}
+
+impl Times {
+    fn new(limits: &OldRoots) -> Self {
+        let start = Instant::now();
+        let time = Duration::from_secs(limits.save_seconds.into());
+        Self { start, until: start + time.saturating_sub(time / REST), end: start + time }
+    }
+}
+
 fn save(system: &System, manifest: &Manifest) -> Result<Outcome, Failure> {
-    let Some(limits) = &manifest.old_roots else {
-        return Ok(Outcome::nothing("the manifest has no old_roots"));
-    };
-    let start = Instant::now();
-    let time = Duration::from_secs(limits.save_seconds.into());
-    let until = start + time.saturating_sub(time / REST);
-    let path = manifest.stores.get(usize::from(limits.store)).map(|store| &store.path);
-    let path = path.ok_or_else(|| Failure::Unable(Problem::new("old_roots has no store")))?;
-    let at = |problem: Problem| Failure::Refused(vec![problem.at(path.to_string())]);
-    let store = old::store(system, path).map_err(at)?.ok_or_else(|| {
-        at(Problem::new("nothing is mounted there, so nothing can be saved").remedy("mount the store"))
-    })?;
-    let top = walk::stat(system.root()).map_err(|errno| at(Problem::os("cannot look at the root", errno)))?;
-    let roots = Roots::open(store.as_fd()).map_err(at)?;
-    let running = roots.as_ref().map(|roots| roots.find(top.identity())).transpose();
-    let running = running.map_err(|errno| at(Problem::os("cannot look at the roots", errno)))?.flatten();
+    let on = manifest.root.as_ref().and_then(|root| root.on.as_ref());
+    let path = manifest.old_roots.as_ref().and_then(|limits| manifest.stores.get(usize::from(limits.store)));
+    let path = path.map(|store| &store.path);
+    if on.is_none() && path.is_none() {
+        return Ok(Outcome::nothing("the manifest has neither old_roots nor a root on a store"));
+    }
+    let limits = manifest.old_roots.clone().unwrap_or_else(|| OldRoots::new(0));
+    let times = Times::new(&limits);
     let report =
         if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
     let keeper = Keeper::new(system, manifest, &report, true);
     let named = |found: &Named<'_>| keeper.fate(found);
     let rules = survey::rules(system, manifest)?;
-    let survey = survey::survey(system.root(), &rules, &named, Some(until))?;
-    if let (Some(roots), Some(id)) = (&roots, running) {
-        let slot = roots.slot(id).map_err(|errno| at(Problem::os("cannot open the root", errno)))?;
-        let end = End { complete: true, ..survey };
-        close(system, &slot, &end).map_err(at)?;
-        return Ok(Outcome::new(path, &slot, "disk", &end));
+    let survey = || survey::survey(system.root(), &rules, &named, Some(times.until));
+    let of = |path: &AbsPath, problem: Problem| Failure::Refused(vec![problem.at(path.to_string())]);
+    for store in on.into_iter().chain(path) {
+        if let Some(slot) = running(system, store).map_err(|problem| of(store, problem))? {
+            let end = End { complete: true, ..survey()? };
+            close(system, &slot, &end).map_err(|problem| of(store, problem))?;
+            return Ok(Outcome::new(store, &slot, "disk", &end));
+        }
     }
+    let Some(path) = path else {
+        return Ok(Outcome::nothing(
+            "the manifest has no old_roots, and the root is no directory of a store",
+        ));
+    };
     let mount = mountinfo::of(system.root()).map_err(Failure::Unable)?;
     if outlives_a_boot(&mount.fstype) {
         return Ok(Outcome::nothing("the root is a disk, which outlives the boot"));
     }
-    let roots = Roots::create(store.as_fd()).map_err(at)?;
-    let source = Source { root: system.root(), rules: &rules, named: &named };
-    let (slot, end, unsteady) = to_new(system, &roots, (&source, limits, until), survey).map_err(at)?;
+    let saving = Saving { system, limits: &limits, times: &times, rules: &rules, named: &named };
+    let survey = survey()?;
+    let (slot, end, unsteady) = saving.run(path, survey).map_err(|problem| of(path, problem))?;
     Ok(Outcome { unsteady, ..Outcome::new(path, &slot, "saved", &end) })
 }
 
-/// Saves a root in memory as a new one, in the place of an earlier saving of this boot.
-fn to_new(
-    system: &System,
-    roots: &Roots,
-    (source, limits, until): (&Source<'_>, &OldRoots, Instant),
-    survey: End,
-) -> Result<(Slot, End, u64)> {
-    let all = old::list(system, roots)?;
-    let is_own = |old: &&Old| old.current && old.boot.as_ref().is_some_and(|boot| boot.kind == Kind::Saved);
-    if all.iter().filter(is_own).any(|old| old.state == State::Unfinished) {
-        return Err(Problem::new("another process is saving this root").remedy("wait until it has ended"));
-    }
-    let slot = add(roots)?;
-    let saved = fill(system, &slot, (source, limits, until), survey);
-    let (end, unsteady) = match saved {
-        Ok(saved) => saved,
-        Err(problem) if is_full(problem.errno) => {
-            // The space is worth more than half a saving. What cannot be removed, the next `impctl roots prune` removes.
-            let _ = roots.remove(slot.id);
-            return Err(problem);
+/// The directory of the running root, where that is one of this store.
+fn running(system: &System, store: &AbsPath) -> Result<Option<Slot>> {
+    let failed = |errno| Problem::os("cannot look at the roots", errno);
+    let store = old::mounted(system, store)?;
+    let Some(roots) = Roots::open(store.as_fd())? else { return Ok(None) };
+    let top = walk::stat(system.root()).map_err(|errno| Problem::os("cannot look at the root", errno))?;
+    let id = roots.find(top.identity()).map_err(failed)?;
+    id.map(|id| roots.slot(id).map_err(failed)).transpose()
+}
+
+/// The saving of a root in memory.
+struct Saving<'s> {
+    system: &'s System,
+    limits: &'s OldRoots,
+    times: &'s Times,
+    rules: &'s Rules,
+    named: &'s (dyn Fn(&Named<'_>) -> Fate + Sync),
+}
+
+impl Saving<'_> {
+    /// Saves it to a store. An earlier saving of this boot is removed that has nothing which this one left out.
+    fn run(&self, store: &AbsPath, survey: End) -> Result<(Slot, End, u64)> {
+        let store = old::mounted(self.system, store)?;
+        let roots = Roots::create(store.as_fd())?;
+        let all = old::list(self.system, &roots)?;
+        let own = |state| all.iter().filter(move |old| is_own_saving(old) && old.state == state);
+        if own(State::Unfinished).next().is_some() {
+            return Err(Problem::new("another process is saving this root").remedy("wait until it has ended"));
         }
-        Err(problem) => return Err(problem),
-    };
-    for old in all.iter().filter(is_own) {
-        match roots.take_off(old.id()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => {
-                let problem = Problem::os("cannot take an earlier saving of this boot off the list", errno);
-                return Err(problem);
+        let quarter = self.times.start + (self.times.end - self.times.start) / 4;
+        // All that they have is on the root still.
+        self.replace(&roots, own(State::CutOff).map(Old::id), quarter)?;
+        self.make_room(&roots, &survey, quarter)?;
+        let earlier = Earlier::among(own(State::Well))?;
+        let slot = add(&roots)?;
+        let saved = match self.fill(&slot, &earlier, survey) {
+            Err(problem) if is_full(problem.errno) => {
+                // The space is worth more than half a saving. What cannot be removed, the next `impctl roots prune` removes.
+                let _ = roots.remove(slot.id);
+                Err(problem)
+            }
+            saved => saved,
+        };
+        let (end, unsteady) = saved?;
+        self.replace(&roots, earlier.replaced(), self.times.end)?;
+        Ok((slot, end, unsteady))
+    }
+
+    /// Takes savings of this boot off the list, and removes them until that time.
+    fn replace(&self, roots: &Roots, ids: impl Iterator<Item = Id>, until: Instant) -> Result<()> {
+        for id in ids {
+            match roots.take_off(id) {
+                Ok(name) => self.clear(roots, &name, until),
+                Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    let problem =
+                        Problem::os("cannot take an earlier saving of this boot off the list", errno);
+                    return Err(problem);
+                }
             }
         }
+        Ok(())
     }
-    Ok((slot, end, unsteady))
+
+    /// Where there is not room for all, ends what earlier removals began, until that time.
+    fn make_room(&self, roots: &Roots, survey: &End, until: Instant) -> Result<()> {
+        let failed = |errno| Problem::os("cannot look how much room there is", errno);
+        let budget = Budget::new(self.limits, &Capacity::of(roots.dir()).map_err(failed)?);
+        if budget.bytes < survey.bytes.min(self.limits.save_size) {
+            for name in roots.removed().map_err(failed)? {
+                self.clear(roots, &name, until);
+            }
+        }
+        Ok(())
+    }
+
+    /// What cannot be removed takes room, and fails no saving.
+    fn clear(&self, roots: &Roots, name: &CStr, until: Instant) {
+        if let Err(problem) = removal::clear(self.system, roots, name, Some(until)) {
+            log::warn!("{}", problem.at(format!("{PRIVATE}/{ROOTS}/{}", escape::name(name.to_bytes()))));
+        }
+    }
+
+    fn fill(&self, slot: &Slot, earlier: &Earlier, survey: End) -> Result<(End, u64)> {
+        let failed = |errno| Problem::os("cannot prepare the saving", errno);
+        Boot::now(Kind::Saved)?.write(slot).map_err(failed)?;
+        slot.create_tree(0o755).map_err(failed)?;
+        let budget = Budget::new(self.limits, &Capacity::of(slot.dir()).map_err(failed)?);
+        let source = Source { root: self.system.root(), rules: self.rules, named: self.named, earlier };
+        let copied = copy::copy(&source, slot, &budget, self.times.until)?;
+        copy::wait(slot)?;
+        let Copied { files, bytes, left_out, left_out_count, left_out_bytes, unsteady } = copied;
+        let ended = now();
+        let complete = true;
+        let end = End { ended, complete, files, bytes, left_out, left_out_count, left_out_bytes, ..survey };
+        close(self.system, slot, &end)?;
+        Ok((end, unsteady))
+    }
+}
+
+/// True for a saving of the running boot.
+fn is_own_saving(old: &Old) -> bool {
+    old.current && old.boot.as_ref().is_some_and(|boot| boot.kind == Kind::Saved)
 }
 
 /// Makes the directory of a further root, and locks it: `impctl roots prune` leaves it alone.
@@ -200,33 +292,6 @@ fn add(roots: &Roots) -> Result<Slot> {
             Err(errno) => return Err(failed(errno)),
         }
     }
-}
-
-fn fill(
-    system: &System,
-    slot: &Slot,
-    (source, limits, until): (&Source<'_>, &OldRoots, Instant),
-    survey: End,
-) -> Result<(End, u64)> {
-    let failed = |errno| Problem::os("cannot prepare the saving", errno);
-    Boot::now(Kind::Saved)?.write(slot).map_err(failed)?;
-    slot.create_tree(0o755).map_err(failed)?;
-    let budget = Budget::new(limits, &Capacity::of(slot.dir()).map_err(failed)?);
-    let copied = copy::copy(source, slot, &budget, until)?;
-    copy::wait(slot)?;
-    let Copied { files, bytes, left_out, left_out_count, left_out_bytes, unsteady } = copied;
-    let end = End {
-        ended: now(),
-        complete: true,
-        files,
-        bytes,
-        left_out,
-        left_out_count,
-        left_out_bytes,
-        ..survey
-    };
-    close(system, slot, &end)?;
-    Ok((end, unsteady))
 }
 
 /// Writes the record of the end, the last of all.

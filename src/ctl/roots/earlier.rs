@@ -1,0 +1,82 @@
+//! Earlier savings of the running boot: a later one takes their place, unless it left out something that they have.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::copy::find;
+use super::old::Old;
+use super::record::LeftOut;
+use crate::roots::Id;
+use crate::text::problem::{Problem, Result};
+
+/// The savings, the newest first.
+#[derive(Debug)]
+pub struct Earlier {
+    all: Vec<Saving>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Saving {
+    id: Id,
+    tree: OwnedFd,
+    /// Files that it left out; none where the list of them is not complete.
+    left_out: Option<Vec<LeftOut>>,
+    /// True if it has something that the later one left out.
+    is_needed: Cell<bool>,
+}
+
+impl Earlier {
+    /// Those among all roots of a store, which have the oldest first.
+    pub fn among<'o>(all: impl DoubleEndedIterator<Item = &'o Old>) -> Result<Self> {
+        let saving = |old: &Old| -> Result<Option<Saving>> {
+            let tree = match old.slot.tree() {
+                Err(Errno::NOENT) => return Ok(None),
+                tree => {
+                    tree.map_err(|errno| Problem::os("cannot open an earlier saving of this boot", errno))?
+                }
+            };
+            let left_out = old.end.as_ref().filter(|end| end.left_out_count == end.left_out.len() as u64);
+            let left_out = left_out.map(|end| end.left_out.clone());
+            Ok(Some(Saving { id: old.id(), tree, left_out, is_needed: Cell::new(false) }))
+        };
+        let all = all.rev().filter_map(|old| saving(old).transpose());
+        Ok(Self { all: all.collect::<Result<_>>()? })
+    }
+
+    /// Keeps those that have a path of the root which the later saving leaves out: the newest, and older ones where that has only a
+    /// part of it.
+    pub fn keep(&self, path: &[u8]) {
+        for saving in &self.all {
+            let is_whole = match find(saving.tree.as_fd(), path) {
+                Ok(stat) => !stat.is_dir() || saving.has_all_of(path),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                // It may be there.
+                Err(_) => false,
+            };
+            saving.is_needed.set(true);
+            if is_whole {
+                return;
+            }
+        }
+    }
+
+    /// Those whose place the later saving takes.
+    pub fn replaced(&self) -> impl Iterator<Item = Id> {
+        self.all.iter().filter(|saving| !saving.is_needed.get()).map(|saving| saving.id)
+    }
+}
+
+impl Saving {
+    /// True if it left out nothing in a directory.
+    fn has_all_of(&self, path: &[u8]) -> bool {
+        let is_in = |left: &LeftOut| {
+            let left = left.path.bytes().strip_prefix(b"/").unwrap_or(left.path.bytes());
+            let rest = left.strip_prefix(path);
+            rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
+        };
+        self.left_out.as_ref().is_some_and(|all| !all.iter().any(is_in))
+    }
+}
