@@ -12,7 +12,8 @@ let
 in
 {
   config = lib.mkMerge [
-    (lib.mkIf (cfg.active && old.enable) {
+    # Of a root on a store it records the end of the boot, whether old ones are kept or not.
+    (lib.mkIf (cfg.active && (old.enable || cfg.plan.onStore)) {
       # Active from the beginning, so that it is stopped after the services and before the file systems.
       systemd.services.imp-mount-save = lib.mkMerge [
         service
