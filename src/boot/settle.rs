@@ -9,8 +9,8 @@ use crate::ids::Names;
 use crate::manifest::{AbsPath, Manifest};
 use crate::mount::Bases;
 use crate::mount::owner::Wanted;
-use crate::mount::root::Tree;
 use crate::mount::sysroot::Sysroot;
+use crate::mount::tree::Tree;
 use crate::runtime::lock::Lock;
 use crate::runtime::report::{Pending, Report};
 use crate::sys::create;
@@ -44,7 +44,7 @@ pub fn run(manifest: &Manifest, sysroot: &str, lock: &Lock) -> Result<bool> {
     }
     let sysroot = Sysroot::open(sysroot)?;
     let tree = Tree::existing(&sysroot, Kernel::probe())?;
-    let bases = Bases::of(&tree.root, [])?;
+    let bases = Bases::of(tree.root(), [])?;
     let mut names = Names::new(manifest, true, &bases);
     let mut waiting = Vec::new();
     for pending in std::mem::take(&mut report.pending) {
@@ -83,7 +83,7 @@ fn settle(pending: &Pending, tree: &Tree, names: &mut Names<'_>) -> Result<Settl
     let mounts = if pending.base.is_root() { Mounts::Enter } else { Mounts::Stay };
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
     let parent = pending.path.parent().unwrap_or_else(AbsPath::root);
-    let found = walk::open_below(tree.root.as_fd(), &pending.base, dirs, Mounts::Enter)
+    let found = walk::open_below(tree.root(), &pending.base, dirs, Mounts::Enter)
         .and_then(|base| walk::open_below(base.as_fd(), &parent, dirs, mounts))
         .and_then(|dir| {
             // Asked before it is opened, as opening a device has effects.

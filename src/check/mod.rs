@@ -139,7 +139,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
         opened.push(store);
     }
     let bases = match Bases::of(
-        &sysroot.fd,
+        sysroot.fd.as_fd(),
         opened.iter().map(|store| store.as_ref().map(|store| store.cursor.base())),
     ) {
         Ok(bases) => bases,

@@ -294,8 +294,8 @@ impl Worker<'_, '_> {
     /// Takes away what this run has mounted on a root that can be seen.
     pub fn undo(&mut self) {
         for target in std::mem::take(&mut self.mounted).into_iter().rev() {
-            self.target.forget(target.as_str());
-            let undone = self.parent_again(&target).and_then(|dir| {
+            self.tree.cursor.forget(target.as_str());
+            let undone = self.tree.parent(&target).and_then(|dir| {
                 walk::look(dir.as_fd(), target.name(), Mounts::Enter)
                     .and_then(|mount| mount_api::detach(mount.as_fd()))
                     .map_err(|errno| Problem::os("cannot unmount it again", errno))

@@ -17,6 +17,7 @@ pub mod stage;
 pub mod store;
 pub mod sysroot;
 pub mod target;
+pub mod tree;
 pub mod utab;
 pub mod worker;
 pub mod write_back;
@@ -39,9 +40,10 @@ use crate::text::problem::{Problem, Result};
 use crate::sys::mount_api::Kernel;
 use guard::Guard;
 use removed::Removed;
-use root::{Found, Tree};
+use root::Found;
 use store::Opened;
 use sysroot::Sysroot;
+use tree::Tree;
 use worker::Worker;
 
 /// Consequence of a mount without a line in utab.
@@ -184,19 +186,16 @@ fn work(
     let stores = open_stores(plan, &mut tree, &sysroot, request.guard, done);
     clock.step("stores");
     let bases = Bases::of(
-        &tree.root,
+        tree.root(),
         stores.iter().map(|opened| opened.as_ref().ok().map(|opened| opened.cursor.base())),
     )?;
     let mounts = sysroot.is_live().then(|| mounts_of(plan, &stores, done));
     if let Some(mounts) = &mounts {
         announce(plan, &sysroot, mounts, (previous, request.lock), done);
     }
-    let target =
-        walk::again(tree.root.as_fd()).map_err(|errno| Problem::os("cannot keep the root open", errno))?;
     let mut worker = Worker {
         plan,
         sysroot: &sysroot,
-        target: walk::Cursor::new(target),
         tree,
         stores,
         names: Names::new(plan.manifest, sysroot.is_live(), &bases),
@@ -210,7 +209,6 @@ fn work(
         warnings: Vec::new(),
         unguarded: Vec::new(),
         unchanged: 0,
-        setgid: false,
     };
     let unwanted =
         if sysroot.is_live() { removed::no_longer_named(plan, previous) } else { [vec![], vec![]] };
@@ -475,12 +473,15 @@ pub struct Bases {
 
 impl Bases {
     /// Below a root and its stores; none where one cannot be opened. Of a store that is left out nothing is known.
-    pub fn of<'f>(root: &OwnedFd, stores: impl IntoIterator<Item = Option<BorrowedFd<'f>>>) -> Result<Self> {
+    pub fn of<'f>(
+        root: BorrowedFd<'f>,
+        stores: impl IntoIterator<Item = Option<BorrowedFd<'f>>>,
+    ) -> Result<Self> {
         let again = |fd: BorrowedFd<'_>| {
             walk::again(fd).map_err(|errno| Problem::os("cannot keep a directory open", errno))
         };
         let stores = stores.into_iter().map(|store| store.map(again).transpose()).collect::<Result<_>>()?;
-        Ok(Self { root: again(root.as_fd())?, stores })
+        Ok(Self { root: again(root)?, stores })
     }
 }
 

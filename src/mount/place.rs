@@ -44,7 +44,7 @@ impl Worker<'_, '_> {
                 return Ok((State::Copied, "a file on the root stands for it until the next boot"));
             }
             Spot::Free(place) => {
-                let parent = self.parent_again(target)?;
+                let parent = self.tree.parent(target)?;
                 let name = target.name();
                 self.tree.bind(
                     source.fd.as_fd(),
@@ -54,7 +54,7 @@ impl Worker<'_, '_> {
                     false,
                 )?;
                 self.mounted.push(target.clone());
-                self.target.forget(target.as_str());
+                self.tree.cursor.forget(target.as_str());
                 verify((parent.as_fd(), name), &source.stat)?;
             }
         }
@@ -79,8 +79,7 @@ impl Worker<'_, '_> {
             Err(Errno::EXIST) => return Ok(false),
             made => made.map_err(|errno| walk::explain(dir, target.as_str(), errno, "a directory"))?,
         }
-        let dir = self.target.opened(target.folder()).unwrap_or(self.target.base());
-        self.tree.bind_fresh(source.fd.as_fd(), (dir, name), item.entry.options)?;
+        self.tree.bind_fresh(source.fd.as_fd(), target, item.entry.options)?;
         Ok(true)
     }
 

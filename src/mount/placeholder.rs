@@ -21,8 +21,8 @@ pub fn is_guard(worker: &Worker<'_, '_>, stat: &Stat) -> bool {
 /// Takes away the guard of an earlier run that is mounted at a target.
 pub fn remove(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
     let failed = |errno| Problem::os("cannot take the guard away", errno);
-    while let Some((dir, stat)) = worker.look(target)?.filter(|(_, stat)| is_guard(worker, stat)) {
-        worker.target.forget(target.as_str());
+    while let Some((dir, stat)) = worker.tree.look(target)?.filter(|(_, stat)| is_guard(worker, stat)) {
+        worker.tree.cursor.forget(target.as_str());
         let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
         mount_api::detach(mount.as_fd()).map_err(failed)?;
         worker.unguarded.push((target.clone(), stat.is_dir()));
@@ -37,7 +37,7 @@ pub fn make_room(worker: &mut Worker<'_, '_>, target: &AbsPath, what: &str) -> R
         return Ok(());
     }
     // An error of this look comes up again, and is said, where the entry is placed.
-    let Ok(Some((dir, stat))) = worker.look(target) else { return Ok(()) };
+    let Ok(Some((dir, stat))) = worker.tree.look(target) else { return Ok(()) };
     if is_guard(worker, &stat) {
         if let Some((_, place, stat)) = covered(dir.as_fd(), target.name())
             && !is_place(place.as_fd(), &stat)
@@ -52,13 +52,13 @@ pub fn make_room(worker: &mut Worker<'_, '_>, target: &AbsPath, what: &str) -> R
             return Ok(());
         }
     }
-    worker.target.forget(target.as_str());
+    worker.tree.cursor.forget(target.as_str());
     remove_placeholder(worker, target)
 }
 
 /// Mounts the guard again that was taken away from a target.
 pub fn put_back(worker: &mut Worker<'_, '_>, target: &AbsPath, directory: bool) -> Result<()> {
-    if worker.look(target)?.is_some_and(|(_, stat)| is_guard(worker, &stat)) {
+    if worker.tree.look(target)?.is_some_and(|(_, stat)| is_guard(worker, &stat)) {
         return Ok(());
     }
     let node = walk::again(worker.guard.node(directory)?)
@@ -76,7 +76,7 @@ pub fn mount_again(
     let failed = |errno| Problem::os("cannot put it back", errno);
     let parent = target.parent().unwrap_or_else(AbsPath::root);
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
-    let dir = match walk::open_below(worker.tree.root.as_fd(), &parent, dirs, Mounts::Enter) {
+    let dir = match walk::open_below(worker.tree.root(), &parent, dirs, Mounts::Enter) {
         // A guard above it stands for it.
         Err(Errno::NOENT) => return Ok(()),
         dir => dir.map_err(failed)?,
@@ -98,7 +98,7 @@ pub fn mount_again(
 
 /// A mount point that a run made is empty and has mode 000; any other is left.
 pub fn remove_placeholder(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
-    let Some((dir, stat)) = worker.look(target)? else { return Ok(()) };
+    let Some((dir, stat)) = worker.tree.look(target)? else { return Ok(()) };
     if !may_be_place(&stat) {
         return Ok(());
     }

@@ -117,15 +117,15 @@ fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptio
     if entry.state == State::Linked {
         let above = target.parent().unwrap_or_else(AbsPath::root);
         let dirs = OFlags::PATH | OFlags::DIRECTORY;
-        return walk::open_below(worker.tree.root.as_fd(), &above, dirs, Mounts::Enter)
+        return walk::open_below(worker.tree.root(), &above, dirs, Mounts::Enter)
             .and_then(|dir| rustix::fs::symlinkat(entry.source.as_str(), dir, target.name()))
             .map_err(failed);
     }
     // It never went away.
-    if worker.look(target)?.is_some_and(|(_, stat)| stat.is_mount_root()) {
+    if worker.tree.look(target)?.is_some_and(|(_, stat)| stat.is_mount_root()) {
         return Ok(());
     }
-    let source = walk::open_below(worker.tree.root.as_fd(), &entry.source, OFlags::PATH, Mounts::Enter);
+    let source = walk::open_below(worker.tree.root(), &entry.source, OFlags::PATH, Mounts::Enter);
     mount_again(worker, (target, directory), source.map_err(failed)?.as_fd(), options)
 }
 
@@ -137,8 +137,8 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
     } else {
         "it is no longer named"
     };
-    worker.target.forget(target.as_str());
-    let Some((dir, stat)) = worker.look(target)? else { return Ok(None) };
+    worker.tree.cursor.forget(target.as_str());
+    let Some((dir, stat)) = worker.tree.look(target)? else { return Ok(None) };
     let dir = dir.as_fd();
     if entry.state == State::Linked || stat.is_symlink() {
         let failed = |errno| Problem::os(format!("cannot remove the link, though {why}"), errno);
@@ -158,8 +158,8 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
     }
     let guarded = worker.guard.identities().contains(&Some(stat.identity()));
     let plan = worker.plan;
-    let mut comes_from = |source: &AbsPath| -> Result<bool> {
-        Ok(worker.look(source)?.is_some_and(|(_, source)| source.identity() == stat.identity()))
+    let comes_from = |source: &AbsPath| -> Result<bool> {
+        Ok(worker.tree.look(source)?.is_some_and(|(_, source)| source.identity() == stat.identity()))
     };
     if !guarded && !comes_from(&entry.source)? {
         if let Some(item) = plan.item(target)

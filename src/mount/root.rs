@@ -9,42 +9,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::fresh::{self, Fresh};
+use super::fresh;
 use super::stage::{PATH, Stage};
 use super::sysroot::{Sysroot, is_mount_root, is_volatile};
-use crate::manifest::options::{self, BindOptions};
-use crate::manifest::{AbsPath, Root};
+use super::tree::{New, Tree, mounts_below};
+use crate::manifest::{AbsPath, Root, options};
 use crate::plan::Plan;
-use crate::sys::create::{self, Attributes};
 use crate::sys::mount_api::{self, Kernel, SOURCE};
-use crate::sys::mountinfo::{self, Mount};
-use crate::sys::walk::{self, Cursor, Mounts};
-use crate::text::problem::{Problem, Result, describe};
-
-/// A root on which entries are placed.
-#[derive(Debug)]
-pub struct Tree {
-    /// Its top directory.
-    pub root: OwnedFd,
-    kernel: Kernel,
-    /// True if what is mounted on it has to be made shared, as the kernel does where it has descriptors.
-    shares: bool,
-    new: Option<New>,
-    /// Mounts below targets of directories that cover them, to be mounted on those again.
-    inner: Vec<(AbsPath, OwnedFd)>,
-    /// Mounts below the sysroot that were mounted on the root once more, and go away.
-    carried: Vec<OwnedFd>,
-}
-
-/// State of a root that is not published yet.
-#[derive(Debug, Default)]
-struct New {
-    stage: Option<Stage>,
-    /// The mount at the sysroot, which goes away.
-    old: Option<OwnedFd>,
-    /// The directory of the root, where it is on a store.
-    fresh: Option<Fresh>,
-}
+use crate::sys::{mountinfo, walk};
+use crate::text::problem::{Problem, Result};
 
 /// The sysroot as a run finds it.
 #[derive(Debug)]
@@ -113,8 +86,7 @@ fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
         return Err(Problem::new(what).at("root").remedy(remedy));
     };
     log::info!("going on with the root that an interrupted run left in {PATH}");
-    let new = Some(New { stage: Some(stage), ..New::default() });
-    Ok(Tree { root, kernel, shares: false, new, inner: Vec::new(), carried: Vec::new() })
+    Ok(Tree::new(root, kernel, Some(New { stage: Some(stage), ..New::default() })))
 }
 
 fn build(
@@ -141,22 +113,11 @@ fn build(
         }
         None => in_memory(root, kernel, &mut new)?,
     };
-    let mut tree =
-        Tree { root: fd, kernel, shares: false, new: Some(new), inner: Vec::new(), carried: Vec::new() };
+    let mut tree = Tree::new(fd, kernel, Some(new));
     if let Some(store) = &root.convert {
-        tree.carry(plan, sysroot.fd.as_fd(), store, false)?;
-        let old = walk::again(sysroot.fd.as_fd())
-            .map_err(|errno| Problem::new(format!("cannot keep the old root: {}", describe(errno))))?;
-        tree.new.get_or_insert_default().old = Some(old);
+        tree.convert(plan, sysroot, store)?;
     }
-    for (path, fd) in mounts_below(sysroot.fd.as_fd(), &sysroot.path, &AbsPath::root())? {
-        if plan.mount_above(&path).is_some() {
-            tree.inner.push((path, fd));
-            continue;
-        }
-        tree.carry(plan, fd.as_fd(), &path, true)?;
-        tree.carried.push(fd);
-    }
+    tree.carry_mounts(plan, sysroot)?;
     Ok(tree)
 }
 
@@ -191,245 +152,6 @@ fn in_memory_instead(on: &AbsPath, problem: &Problem) -> Problem {
         _ => problem.remedy.clone(),
     };
     Problem::new(what).at("root").remedy(remedy)
-}
-
-impl Tree {
-    /// The root that is mounted at the sysroot now.
-    pub fn existing(sysroot: &Sysroot, kernel: Kernel) -> Result<Self> {
-        let root = walk::base(sysroot.path.as_str())
-            .map_err(|errno| Problem::os("cannot open the sysroot again", errno))?;
-        let shares = !kernel.has_descriptors() && mountinfo::is_shared(root.as_fd())?;
-        Ok(Self { root, kernel, shares, new: None, inner: Vec::new(), carried: Vec::new() })
-    }
-
-    /// Keeps the mounts below a target of an existing root, which a mount on the target would cover.
-    pub fn keep_inner(&mut self, sysroot: &Sysroot, target: &AbsPath) -> Result<()> {
-        if self.is_new() {
-            return Ok(());
-        }
-        for (path, fd) in mounts_below(self.root.as_fd(), &sysroot.path, target)? {
-            if !self.inner.iter().any(|(inner, _)| *inner == path) {
-                self.inner.push((path, fd));
-            }
-        }
-        Ok(())
-    }
-
-    /// True if a mount that was kept is at a path or below it.
-    #[must_use]
-    pub fn has_inner(&self, path: &AbsPath) -> bool {
-        self.inner.iter().any(|(inner, _)| inner.is_in(path))
-    }
-
-    /// Takes the kept mounts of which a target is the nearest that the plan mounts above them.
-    pub fn take_inner(&mut self, plan: &Plan<'_>, target: &AbsPath) -> Vec<(AbsPath, OwnedFd)> {
-        let is_nearest =
-            |path: &AbsPath| plan.mount_above(path).is_some_and(|item| item.entry.target == *target);
-        self.inner.extract_if(.., |(path, _)| is_nearest(path)).collect()
-    }
-
-    /// Mounts one on the root once more. It goes away from where it was when the root is published.
-    pub fn bring_inner(&mut self, plan: &Plan<'_>, path: &AbsPath, mount: OwnedFd) -> Result<()> {
-        self.carry(plan, mount.as_fd(), path, true)?;
-        self.carried.push(mount);
-        Ok(())
-    }
-
-    /// True if nobody can see it yet.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.new.is_some()
-    }
-
-    /// The id of the mount that its top directory is on.
-    pub fn mount_id(&self) -> Result<u64> {
-        walk::mount_id(self.root.as_fd())
-            .map_err(|errno| Problem::os("cannot ask for the root's mount id", errno))
-    }
-
-    /// Mounts a directory or file on another, which is `place`, a name in a directory.
-    pub fn bind(
-        &mut self,
-        source: BorrowedFd<'_>,
-        place: (BorrowedFd<'_>, &str),
-        target: BorrowedFd<'_>,
-        options: BindOptions,
-        submounts: bool,
-    ) -> Result<(), Problem> {
-        let kernel = self.kernel;
-        let shares = self.shares;
-        self.staged_if_needed(|| {
-            kernel.bind(source, place, target, options, submounts)?;
-            if !shares {
-                return Ok(());
-            }
-            let mounted = mount_api::covering(source, place)?;
-            mount_api::make_shared(mounted.as_fd())
-                .or_else(|errno| mount_api::take_back(mounted.as_fd(), errno))
-        })
-    }
-
-    /// Mounts a directory or file on a name that this process made on a root that no other can reach.
-    pub fn bind_fresh(
-        &mut self,
-        source: BorrowedFd<'_>,
-        place: (BorrowedFd<'_>, &str),
-        options: BindOptions,
-    ) -> Result<(), Problem> {
-        let kernel = self.kernel;
-        self.staged_if_needed(|| {
-            mount_api::attach_at(kernel.clone_of(source, options, false)?.as_fd(), place)
-        })
-    }
-
-    /// The mount calls.
-    #[must_use]
-    pub fn kernel(&self) -> Kernel {
-        self.kernel
-    }
-
-    /// Sets and clears options of a mount.
-    pub fn set_options(
-        &self,
-        mount: BorrowedFd<'_>,
-        set: BindOptions,
-        clear: BindOptions,
-    ) -> Result<(), Errno> {
-        self.kernel.set_options(mount, set, clear)
-    }
-
-    /// Attaches a file system that is mounted nowhere to a directory.
-    pub fn attach(&mut self, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Problem> {
-        self.staged_if_needed(|| mount_api::attach(mount, target))
-    }
-
-    /// Before Linux 6.15 nothing can be mounted on what is attached nowhere: then the tree moves to the stage.
-    fn staged_if_needed(&mut self, mut mount: impl FnMut() -> Result<(), Errno>) -> Result<(), Problem> {
-        let mut result = mount();
-        if let (Err(Errno::INVAL), Some(new @ New { stage: None, .. })) = (result, &mut self.new) {
-            let stage = Stage::new(self.kernel)?;
-            self.kernel
-                .publish(self.root.as_fd(), stage.place.as_fd())
-                .map_err(|errno| Problem::os(format!("cannot move the new root to {PATH}"), errno))?;
-            new.stage = Some(stage);
-            result = mount();
-        }
-        result.map_err(|errno| Problem::os("cannot mount", errno))
-    }
-
-    /// Brings something that is mounted at or below the sysroot into the new root.
-    fn carry(
-        &mut self,
-        plan: &Plan<'_>,
-        mount: BorrowedFd<'_>,
-        path: &AbsPath,
-        submounts: bool,
-    ) -> Result<()> {
-        let failed = |problem: Problem| problem.during(format!("cannot mount {path} on the root once more"));
-        let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
-        let top = walk::again(self.root.as_fd()).map_err(|errno| failed(Problem::new(describe(errno))))?;
-        let mut cursor = Cursor::new(top);
-        let parent = path.parent().unwrap_or_else(AbsPath::root);
-        let dir = cursor.enter(parent.as_str(), &mut |dir, name, path| {
-            create::directory(dir, name, Mounts::Enter, &mut || {
-                Attributes::root(plan.parents.of(path).mode())
-            })
-            .map(|node| node.fd)
-            .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
-        });
-        let dir = dir.map_err(failed)?;
-        let name = path.name();
-        let made = if stat.is_dir() {
-            create::directory(dir, name, Mounts::Enter, &mut || Attributes::root(0o755))
-        } else {
-            create::file(dir, name, Mounts::Enter, b"", &mut || Attributes::root(0o644))
-        };
-        let wanted = if stat.is_dir() { "a directory" } else { "a regular file" };
-        let explained = |errno| failed(walk::explain(dir, path.as_str(), errno, wanted));
-        let target = made.map_err(explained)?.fd;
-        self.bind(mount, (dir, name), target.as_fd(), BindOptions::NONE, submounts).map_err(failed)
-    }
-
-    /// Makes a new root appear at the sysroot; does nothing for one that was there.
-    pub fn publish(mut self, sysroot: &Sysroot) -> Result<()> {
-        let Some(mut new) = self.new.take() else {
-            self.let_go();
-            return Ok(());
-        };
-        let failed =
-            |what: &str, errno| Problem::os(format!("cannot {what} at {}", sysroot.path), errno).at("root");
-        new.fresh.iter_mut().for_each(Fresh::keep);
-        match &new.old {
-            None => self
-                .kernel
-                .publish(self.root.as_fd(), sysroot.fd.as_fd())
-                .map_err(|errno| failed("publish the new root", errno))?,
-            Some(old) => match self.kernel.publish_beneath(self.root.as_fd(), old.as_fd()) {
-                Ok(()) => mount_api::detach(old.as_fd()).map_err(|errno| {
-                    failed("take the old root away", errno)
-                        .remedy("run again: the new root is ready beneath it")
-                })?,
-                // Before Linux 6.5 there is a moment between the two.
-                Err(Errno::NOSYS | Errno::INVAL) => {
-                    if let Some(stage) = &mut new.stage {
-                        stage.holds_old = true;
-                    }
-                    mount_api::detach(old.as_fd())
-                        .map_err(|errno| failed("take the old root away", errno))?;
-                    let below = walk::base(sysroot.path.as_str());
-                    below
-                        .and_then(|below| self.kernel.publish(self.root.as_fd(), below.as_fd()))
-                        .map_err(|errno| failed("publish the new root", errno))?;
-                }
-                Err(errno) => return Err(failed("publish the new root", errno)),
-            },
-        }
-        if let Some(stage) = &mut new.stage {
-            stage.holds_old = false;
-        }
-        self.let_go();
-        Ok(())
-    }
-
-    /// Unmounts what was mounted on the root once more, where it was before.
-    fn let_go(&self) {
-        for mount in &self.carried {
-            // With the old root its submounts have gone already, which is EINVAL.
-            match mount_api::detach(mount.as_fd()) {
-                Ok(()) | Err(Errno::INVAL) => {}
-                Err(errno) => log::warn!(
-                    "a mount that has moved to the new root is still below it: {}",
-                    describe(errno)
-                ),
-            }
-        }
-    }
-}
-
-/// Mounts below a directory of a root, which is at a path: path and root of each mount, but none that is mounted below another one.
-fn mounts_below(root: BorrowedFd<'_>, at: &AbsPath, directory: &AbsPath) -> Result<Vec<(AbsPath, OwnedFd)>> {
-    let inside = |mount: &Mount| {
-        let path = AbsPath::normal(&mount.point).ok()?.below(at)?;
-        (path.is_in(directory) && path != *directory).then_some(path)
-    };
-    let mut paths: Vec<AbsPath> = Vec::new();
-    for path in mountinfo::all()?.iter().filter_map(inside) {
-        if !paths.iter().any(|kept| path.is_in(kept)) {
-            paths.retain(|kept| !kept.is_in(&path));
-            paths.push(path);
-        }
-    }
-    let open = |path: AbsPath| {
-        let mut fd = walk::again(root).map_err(|errno| Problem::new(describe(errno)))?;
-        let mut done = AbsPath::root();
-        for name in path.components() {
-            done = done.child(name);
-            fd = walk::look(fd.as_fd(), name, Mounts::Enter)
-                .map_err(|errno| walk::explain(fd.as_fd(), done.as_str(), errno, "a directory"))?;
-        }
-        Ok((path, fd))
-    };
-    paths.into_iter().map(open).collect()
 }
 
 /// Refuses to make the root a store at a path where something else is mounted already, or above it: that would cover the store.

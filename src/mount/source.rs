@@ -45,7 +45,7 @@ impl Worker<'_, '_> {
             return Ok(());
         }
         let above = entry.target.parent().unwrap_or_else(AbsPath::root);
-        let held = walk::open_below(self.tree.root.as_fd(), &above, dirs, Mounts::Enter).and_then(|dir| {
+        let held = walk::open_below(self.tree.root(), &above, dirs, Mounts::Enter).and_then(|dir| {
             let stat = walk::stat_at(dir.as_fd(), entry.target.name())?;
             let is_free = !stat.is_file() || stat.is_mount_root();
             if is_free { Ok(None) } else { Held::at(dir.as_fd(), entry.target.name(), &stat) }

@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 use super::device::{detached, is_on, is_unmounted, mount_at};
 use super::guard::Guard;
-use super::root::Tree;
 use super::sysroot::{Sysroot, is_volatile};
+use super::tree::Tree;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
@@ -53,7 +53,7 @@ pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
 fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<OwnedFd> {
     let root_mount = tree.mount_id()?;
     let on_root = |fd: &OwnedFd| is_on(fd.as_fd(), root_mount);
-    let mut dir = walk::again(tree.root.as_fd())
+    let mut dir = walk::again(tree.root())
         .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
     let mut path = AbsPath::root();
     for name in store.path.components() {
@@ -102,7 +102,7 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
         None => mount_at(store, device, dir.as_fd())?,
     }
     // Opened again, or it would be the directory that the mount covers.
-    let mut dir = walk::again(tree.root.as_fd())
+    let mut dir = walk::again(tree.root())
         .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
     for name in store.path.components() {
         dir = walk::directory(dir.as_fd(), name, Mounts::Enter)

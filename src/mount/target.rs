@@ -39,8 +39,8 @@ impl Worker<'_, '_> {
         let store = self.stores[usize::from(item.entry.store)].as_ref().ok().filter(|_| own_path);
         let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
         let fresh = self.tree.is_new();
-        let setgid = &mut self.setgid;
-        self.target.enter(target.folder(), &mut |dir, name, path| {
+        let setgid = &mut self.tree.setgid;
+        self.tree.cursor.enter(target.folder(), &mut |dir, name, path| {
             let said = plan.parents.of(path);
             let wanted = Wanted::of_parent(&said);
             // The directory at the same path on the store is the model; but one that is the same on every system
@@ -145,14 +145,14 @@ impl Worker<'_, '_> {
         target: &AbsPath,
         from: Option<(&AbsPath, &Stat)>,
     ) -> Result<Spot> {
-        let covered = self.look(target)?.and_then(|(dir, _)| guard::covered(dir.as_fd(), target.name()));
+        let covered = self.tree.look(target)?.and_then(|(dir, _)| guard::covered(dir.as_fd(), target.name()));
         let spot = covered.map(|(dir, place, stat)| {
             fits(item, target, from.map(|(_, stat)| stat), (dir.as_fd(), &stat))?;
             self.uncovered(item, target, from, place, (dir.as_fd(), &stat))
         });
         let spot = spot.transpose()?;
         placeholder::remove(self, target)?;
-        let below = self.look(target)?.filter(|(_, stat)| !stat.is_mount_root());
+        let below = self.tree.look(target)?.filter(|(_, stat)| !stat.is_mount_root());
         match (spot, below) {
             (Some(Spot::Free(_)), Some((parent, _))) => {
                 let place = walk::look(parent.as_fd(), target.name(), Mounts::Enter)
@@ -199,7 +199,7 @@ impl Worker<'_, '_> {
             let problem = Problem::new(format!("the target holds {words}, which mounting would hide"));
             // No service has it open yet, and what one would write there would be lost.
             let is_guarded_all_the_same = self.guards_required && source.is_none();
-            if is_guarded_all_the_same && has_own_disk(self.tree.root.as_fd(), place.as_fd()) {
+            if is_guarded_all_the_same && has_own_disk(self.tree.root(), place.as_fd()) {
                 return Ok(Spot::Done(place));
             }
             if live && !is_guarded_all_the_same {
@@ -228,13 +228,13 @@ impl Worker<'_, '_> {
     /// Mounts a guard on `place`, which is what was opened at a path.
     fn mount_guard(&mut self, path: &AbsPath, place: BorrowedFd<'_>) -> Result<()> {
         let stat = walk::stat(place).map_err(|errno| Problem::os("cannot look at the target", errno))?;
-        let parent = self.parent_again(path)?;
+        let parent = self.tree.parent(path)?;
         let node = self.guard.node(stat.is_dir())?;
         self.tree
             .bind(node.as_fd(), (parent.as_fd(), path.name()), place, Guard::OPTIONS, false)
             .map_err(|problem| problem.during("cannot guard it"))?;
         self.mounted.push(path.clone());
-        self.target.forget(path.as_str());
+        self.tree.cursor.forget(path.as_str());
         Ok(())
     }
 
@@ -243,7 +243,7 @@ impl Worker<'_, '_> {
         let (plan, root) = (self.plan, self.tree.mount_id()?);
         let is_on_root = |dir: BorrowedFd<'_>| walk::mount_id(dir).map(|id| id == root);
         let mut is_elsewhere = false;
-        let found = self.target.enter(path.as_str(), &mut |dir, name, path| {
+        let found = self.tree.cursor.enter(path.as_str(), &mut |dir, name, path| {
             let mut open = || {
                 if !is_on_root(dir)? {
                     is_elsewhere = true;

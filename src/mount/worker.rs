@@ -1,21 +1,15 @@
 //! State of a run over the entries.
 
-use std::os::fd::{AsFd, OwnedFd};
-
-use rustix::fs::OFlags;
-use rustix::io::Errno;
-
 use super::guard::Guard;
-use super::root::Tree;
 use super::store::Opened;
 use super::sysroot::Sysroot;
+use super::tree::Tree;
 use crate::ids::Names;
 use crate::manifest::{AbsPath, Entry, Kind};
 use crate::plan::Plan;
 use crate::runtime::report::{EntryReport, Pending, Report};
 use crate::runtime::versions::Versions;
-use crate::sys::walk::{self, Cursor, Mounts, Stat};
-use crate::text::problem::{Problem, Result, describe};
+use crate::text::problem::{Problem, Result};
 
 /// Does the entries of a plan, one after the other, and keeps what a report needs.
 pub struct Worker<'w, 'm> {
@@ -25,8 +19,6 @@ pub struct Worker<'w, 'm> {
     pub sysroot: &'w Sysroot,
     /// The root.
     pub tree: Tree,
-    /// Walks below the root.
-    pub target: Cursor,
     /// The stores, in the manifest's order; why where one cannot be used.
     pub stores: Vec<Result<Opened>>,
     /// Names and ids.
@@ -51,8 +43,6 @@ pub struct Worker<'w, 'm> {
     pub unguarded: Vec<(AbsPath, bool)>,
     /// Number of entries that were in place before.
     pub unchanged: usize,
-    /// True if a directory of a new root has the setgid bit, and passes its group on.
-    pub setgid: bool,
 }
 
 impl Worker<'_, '_> {
@@ -60,30 +50,6 @@ impl Worker<'_, '_> {
     pub(super) fn left(&self, store: &AbsPath, target: &AbsPath, path: &AbsPath) -> Option<Versions> {
         let entry = self.previous.entry(target)?;
         entry.versions.as_deref().filter(|_| entry.source == store.join(path)).copied()
-    }
-
-    /// The directory that holds a target, without creating anything.
-    pub fn parent_again(&mut self, target: &AbsPath) -> Result<OwnedFd> {
-        let dir = self.target.enter(target.folder(), &mut |dir, name, path| {
-            walk::directory(dir, name, Mounts::Enter)
-                .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
-        })?;
-        walk::again(dir)
-            .map_err(|errno| Problem::new(format!("cannot keep a directory open: {}", describe(errno))))
-    }
-
-    /// The file at a path below the root, and its directory; none if there is no file.
-    pub fn look(&mut self, path: &AbsPath) -> Result<Option<(OwnedFd, Stat)>> {
-        let failed = |errno| Problem::os(format!("cannot look at {path}"), errno);
-        let parent = path.parent().unwrap_or_else(AbsPath::root);
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let looked = walk::open_below(self.tree.root.as_fd(), &parent, flags, Mounts::Enter)
-            .and_then(|dir| walk::stat_at(dir.as_fd(), path.name()).map(|stat| (dir, stat)));
-        match looked {
-            Ok(found) => Ok(Some(found)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(failed(errno)),
-        }
     }
 }
 

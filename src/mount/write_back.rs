@@ -11,9 +11,9 @@ use rustix::io::Errno;
 
 use crate::manifest::{AbsPath, Kind, Method};
 use crate::mount::matches::Matches;
-use crate::mount::root::Tree;
 use crate::mount::store::{self, Opened};
 use crate::mount::sysroot::Sysroot;
+use crate::mount::tree::Tree;
 use crate::plan::{Action, Item, Plan};
 use crate::runtime::lock::Lock;
 use crate::runtime::report::{EntryReport, Report, State};
@@ -88,7 +88,7 @@ pub fn run(plan: &Plan<'_>, sysroot: &str, lock: &Lock) -> Result<Vec<Problem>> 
     {
         let target = &item.entry.target;
         let failures = match &mut stores[usize::from(item.entry.store)] {
-            Ok(store) => entry(plan, item, store, tree.root.as_fd(), (&report, &mut brought)),
+            Ok(store) => entry(plan, item, store, tree.root(), (&report, &mut brought)),
             Err(problem) => Err(problem.clone()),
         };
         let failures = failures.unwrap_or_else(|problem| vec![problem]);

@@ -17,7 +17,7 @@ use super::survey::Survey;
 use super::views::{self, View};
 use crate::ctl::ui::terminal;
 use crate::manifest::AbsPath;
-use crate::mount::root::Tree;
+use crate::mount::tree::Tree;
 use crate::runtime::lock::Lock;
 use crate::sys::attributes;
 use crate::sys::walk::Identity;

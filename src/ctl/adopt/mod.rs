@@ -32,9 +32,9 @@ use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase, Store};
 use crate::mount::fresh;
 use crate::mount::judge;
-use crate::mount::root::Tree;
 use crate::mount::store::{self, Opened};
 use crate::mount::sysroot::Sysroot;
+use crate::mount::tree::Tree;
 use crate::mount::write_back;
 use crate::plan::Plan;
 use crate::plan::cmdline::Words;
@@ -295,7 +295,7 @@ struct Run<'r> {
 
 impl Run<'_> {
     fn adopt(&mut self, target: &AbsPath) -> Result<Done> {
-        let there = walk::open_below(self.tree.root.as_fd(), target, OFlags::PATH, Mounts::Enter);
+        let there = walk::open_below(self.tree.root(), target, OFlags::PATH, Mounts::Enter);
         let there = there.and_then(|fd| walk::stat(fd.as_fd()));
         let stored = || walk::open_below(self.opened.cursor.base(), target, OFlags::PATH, Mounts::Stay);
         if matches!(there, Err(Errno::NOENT)) && stored().is_ok() {
@@ -358,7 +358,7 @@ impl Run<'_> {
         let Survey { bytes, names, .. } = *survey;
         let above = target.parent().unwrap_or_else(AbsPath::root);
         let base = (&self.on.path, &mut self.opened);
-        let store = write_back::folder_on_store(base, &above, self.tree.root.as_fd(), &above)?;
+        let store = write_back::folder_on_store(base, &above, self.tree.root(), &above)?;
         let store = readable(store.as_fd())?;
         let place = Place::new(target, dir.as_fd(), store.as_fd(), stagings)?;
         // Written once, read back once, and what it was copied from is read once more.

@@ -13,7 +13,7 @@ use crate::ctl::ui::progress::Progress;
 use crate::manifest::AbsPath;
 use crate::manifest::options::BindOptions;
 use crate::mount::place::verify;
-use crate::mount::root::Tree;
+use crate::mount::tree::Tree;
 use crate::sys::attributes::{self, OWN};
 use crate::sys::unnamed;
 use crate::sys::walk::{self, Identity, Mounts, Stat};

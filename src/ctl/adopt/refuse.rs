@@ -9,11 +9,11 @@ use super::views::View;
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Missing, Owner, Phase, refuse};
-use crate::mount::root::Tree;
+use crate::mount::tree::Tree;
 use crate::sys::mountinfo;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::escape;
-use crate::text::problem::{Problem, Result, describe_io};
+use crate::text::problem::{Problem, Result, describe};
 
 /// The entry that a path is to be.
 fn entry(target: &AbsPath, store: u16) -> Entry {
@@ -68,7 +68,7 @@ pub fn named(manifest: &Manifest, target: &AbsPath, what: Type, store: u16) -> R
 /// The directory that holds a path, all of it on the root itself.
 pub fn parent(tree: &Tree, target: &AbsPath) -> Result<OwnedFd> {
     let root = tree.mount_id()?;
-    let mut dir = tree.root.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
+    let mut dir = walk::again(tree.root()).map_err(|errno| Problem::new(describe(errno)))?;
     let mut done = AbsPath::root();
     let parent = target.parent().unwrap_or_else(AbsPath::root);
     for name in parent.components() {

@@ -4,14 +4,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::open_files::{self, Process};
 use crate::manifest::AbsPath;
-use crate::mount::root::Tree;
+use crate::mount::tree::Tree;
 use crate::sys::mountinfo;
 use crate::sys::walk;
 use crate::text::escape;
@@ -90,9 +89,8 @@ struct Root {
 
 impl Root {
     fn of(tree: &Tree, target: &AbsPath) -> Result<Self> {
-        let mount = mountinfo::of(tree.root.as_fd())?;
-        let stat =
-            walk::stat(tree.root.as_fd()).map_err(|errno| Problem::os("cannot look at the root", errno))?;
+        let mount = mountinfo::of(tree.root())?;
+        let stat = walk::stat(tree.root()).map_err(|errno| Problem::os("cannot look at the root", errno))?;
         let (major, minor) = stat.device();
         let path = format!("{}{}", mount.root.trim_end_matches('/'), target.as_str());
         Ok(Self { id: mount.id, device: format!("{major}:{minor}"), path, target: target.clone() })
