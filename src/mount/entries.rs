@@ -4,10 +4,13 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
+use super::job::Job;
+use super::place::{self, Placed};
 use super::placeholder;
-use super::source::Source;
-use super::worker::{Worker, is_pattern, opened};
-use crate::manifest::{AbsPath, Entry, Kind, Method};
+use super::source::{self, Source};
+use super::target;
+use super::work::Work;
+use crate::manifest::{AbsPath, Kind, Method};
 use crate::mount::matches::Matches;
 use crate::plan::{Action, Item, Need};
 use crate::runtime::report::{EntryReport, State};
@@ -16,16 +19,16 @@ use crate::sys::mount_api;
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result};
 
-impl Worker<'_, '_> {
+impl Work<'_> {
     /// Guards the place of every store that the kernel command line leaves out, so that what uses it by its own path does not
     /// write to memory.
     pub fn guard_stores(&mut self) {
-        for (store, need) in self.plan.stores() {
+        for (store, need) in self.context.plan.stores() {
             if need != Need::LeftOut {
                 continue;
             }
             if let Err(problem) = self.guard_store(&store.path) {
-                self.warnings.push(problem.at(format!("store {}", store.path)));
+                self.problems.warn(problem.at(format!("store {}", store.path)));
             }
         }
     }
@@ -33,44 +36,33 @@ impl Worker<'_, '_> {
     /// Does every entry.
     pub fn entries(&mut self) {
         let mut guarded: Option<&AbsPath> = None;
-        for item in &self.plan.items {
-            let entry = item.entry;
-            if let Some(above) = guarded.filter(|above| entry.target.is_in(above)) {
+        for item in &self.context.plan.items {
+            let (job, target) = (Job::of(item), &item.entry.target);
+            if let Some(above) = guarded.filter(|above| target.is_in(above)) {
                 if item.action == Action::Place {
                     let why = format!("it lies below {above}, which is guarded");
-                    let problem = Problem::new(why).at(entry.target.to_string());
-                    self.failed(item, &entry.target, entry.source(), problem, true);
+                    self.failed(job, Problem::new(why).at(target.to_string()), true);
                     self.bring_inner(item);
                 } else {
-                    self.record(entry, &entry.target, entry.source(), resting(item.action), String::new());
+                    self.record(job, resting(item.action), String::new());
                 }
                 continue;
             }
             match item.action {
-                Action::Later | Action::Off => {
-                    self.record(entry, &entry.target, entry.source(), resting(item.action), String::new());
-                }
+                Action::Later | Action::Off => self.record(job, resting(item.action), String::new()),
                 Action::Skip => {
                     let why = "left out by imp-mount.skip= on the kernel command line";
-                    match self.guard(item, &entry.target) {
-                        Ok(()) => {
-                            self.record(entry, &entry.target, entry.source(), State::Skipped, why.to_owned());
-                        }
-                        Err(problem) => {
-                            self.failed(item, &entry.target, entry.source(), problem, false);
-                        }
+                    match self.guard(job) {
+                        Ok(()) => self.record(job, State::Skipped, why.to_owned()),
+                        Err(problem) => self.failed(job, problem, false),
                     }
-                    guarded = Some(&entry.target);
+                    guarded = Some(target);
                 }
                 Action::Place => {
-                    if let Err(problem) = self.place(item) {
-                        let problem = problem.at(entry.target.to_string());
-                        self.failed(item, &entry.target, entry.source(), problem, false);
-                        guarded = self
-                            .entries
-                            .last()
-                            .filter(|last| last.state == State::Guarded)
-                            .map(|_| &entry.target);
+                    if let Err(problem) = self.place(job) {
+                        self.failed(job, problem.at(target.to_string()), false);
+                        let last = self.changes.entries.last();
+                        guarded = last.filter(|last| last.state == State::Guarded).map(|_| target);
                     }
                     self.bring_inner(item);
                 }
@@ -80,188 +72,173 @@ impl Worker<'_, '_> {
 
     /// Mounts on an entry what was mounted below its target before, or says what its guard covers.
     fn bring_inner(&mut self, item: &Item<'_>) {
-        let target = &item.entry.target;
-        for (path, mount) in self.tree.take_inner(self.plan, target) {
-            let state = self.entries.last().filter(|last| last.target == *target).map(|last| last.state);
-            if state == Some(State::Mounted) {
-                let required = item.entry.required && item.store.required && !self.guards_required;
-                let problems = if required { &mut self.failures } else { &mut self.warnings };
-                let brought = self.tree.bring_inner(self.plan, &path, mount);
-                problems.extend(brought.err().map(|problem| problem.at(target.to_string())));
-            } else if state == Some(State::Guarded) {
-                let problem = Problem::new(format!("its guard covers what is mounted at {path}"));
-                self.warnings
-                    .push(problem.at(target.to_string()).remedy("mount that again once the entry is mended"));
+        let (plan, target) = (self.context.plan, &item.entry.target);
+        for (path, mount) in self.tree.take_inner(plan, target) {
+            let last = self.changes.entries.last().filter(|last| last.target == *target);
+            match last.map(|last| last.state) {
+                Some(State::Mounted) => {
+                    let required =
+                        item.entry.required && item.store.required && !self.context.guards_required;
+                    if let Err(problem) = self.tree.bring_inner(plan, &path, mount) {
+                        self.problems.add(required, problem.at(target.to_string()));
+                    }
+                }
+                Some(State::Guarded) => self.problems.warn(
+                    Problem::new(format!("its guard covers what is mounted at {path}"))
+                        .at(target.to_string())
+                        .remedy("mount that again once the entry is mended"),
+                ),
+                _ => {}
             }
         }
     }
 
-    /// Takes down that an entry failed, or one file that its pattern matched. An optional one is guarded, unless what lies
+    /// Records that an entry failed, or one file that its pattern matched. An optional one is guarded, unless what lies
     /// above it is; where that fails too, it is as bad as a required one.
-    fn failed(
-        &mut self,
-        item: &Item<'_>,
-        target: &AbsPath,
-        source: &AbsPath,
-        problem: Problem,
-        covered: bool,
-    ) {
-        let entry = item.entry;
+    fn failed(&mut self, job: Job<'_>, problem: Problem, covered: bool) {
+        let (item, entry) = (job.item, job.item.entry);
+        let (live, guards_required) = (self.context.sysroot.is_live(), self.context.guards_required);
         // The files of a pattern have no known names to guard.
-        let guards = self.guards_required && !is_pattern(entry, target);
+        let guards = guards_required && !job.is_pattern();
         let required = entry.required && item.store.required && item.action != Action::Skip && !guards;
         let mut state = State::Failed;
         let why = problem.to_string();
         // A problem of a store is reported once, not for every entry.
-        let told = self.stores[usize::from(entry.store)].is_err();
-        if !told || (required && self.guards_required) {
-            if required { &mut self.failures } else { &mut self.warnings }.push(problem);
+        let told = self.stores.usable(entry).is_none();
+        if !told || (required && guards_required) {
+            self.problems.add(required, problem);
         }
         if !required {
-            let guarded = if covered { Ok(()) } else { self.guard(item, target) };
+            let guarded = if covered { Ok(()) } else { self.guard(job) };
             match guarded {
-                // Nor has what an optional one would have matched.
-                Ok(()) if is_pattern(entry, target) => {}
+                // Nor have the files that an optional pattern would have matched.
+                Ok(()) if job.is_pattern() => {}
                 Ok(()) => state = State::Guarded,
-                // On a live system a guard would hide data that services wrote to memory.
-                Err(worse) if self.sysroot.is_live() && !self.guards_required => {
-                    // Most often the same stands in the way of both.
-                    if !why.contains(&worse.what) {
-                        self.warnings.push(worse.at(target.to_string()));
-                    }
+                // On a live system a guard would hide data that services wrote to memory. Most often the same stands in the way of both.
+                Err(worse) if live && !guards_required && why.contains(&worse.what) => {}
+                Err(worse) => {
+                    self.problems.add(!live || guards_required, worse.at(job.target.to_string()));
                 }
-                Err(worse) => self.failures.push(worse.at(target.to_string())),
             }
         }
-        self.record(entry, target, source, state, why);
+        self.record(job, state, why);
     }
 
-    fn record(&mut self, entry: &Entry, target: &AbsPath, source: &AbsPath, state: State, why: String) {
-        let store = &self.plan.manifest.store(entry).path;
-        self.entries.push(EntryReport {
-            target: target.clone(),
-            source: store.join(source),
-            kind: entry.kind,
-            method: entry.method,
-            state,
-            why,
-            // Versions of an earlier run, unless this one has newer ones.
-            versions: self.left(store, target, source).map(Box::new),
-        });
+    fn record(&mut self, job: Job<'_>, state: State, why: String) {
+        // Versions of an earlier run, unless this one has newer ones.
+        let versions = self.context.left(job).map(Box::new);
+        self.changes.entries.push(EntryReport { versions, ..job.report(state, why) });
     }
 
-    fn place(&mut self, item: &Item<'_>) -> Result<()> {
-        let entry = item.entry;
-        if let Err(problem) = &self.stores[usize::from(entry.store)] {
-            return Err(problem.clone());
-        }
-        if entry.kind == Kind::Glob {
-            return self.place_matches(item);
-        }
-        self.place_one(item, &entry.target, entry.source())
+    fn place(&mut self, job: Job<'_>) -> Result<()> {
+        self.stores.of(job.item.entry)?;
+        if job.item.entry.kind == Kind::Glob { self.place_matches(job) } else { self.place_one(job) }
     }
 
-    fn place_one(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Result<()> {
-        let entry = item.entry;
-        let found = self.source(item, source)?;
+    /// Brings one file or directory: its source, then its target by the entry's method.
+    fn place_one(&mut self, job: Job<'_>) -> Result<()> {
+        let (context, entry) = (self.context, job.item.entry);
+        source::must_not_be_at_target(&context, job, (&mut self.stores, &self.tree))?;
+        let found = source::open(context.plan, job, &mut self.stores, &mut self.owners)?;
         if entry.method != Method::Bind || matches!(found, Source::Link | Source::Absent) {
             let what = if entry.method == Method::Copy { "the copy" } else { "the link" };
-            placeholder::make_room(self, target, what)?;
+            let (tree, guard) = (&mut self.tree, &mut self.guard);
+            placeholder::make_room(context.previous, tree, guard, job.target, what)?;
         }
-        let mut versions = self.left(&item.store.path, target, source);
-        let is_in_place = self.is_in_place(item, target, source, &found)?;
-        let (state, why) = match (entry.method, found) {
-            (_, Source::Gone) => return Ok(()),
-            (_, Source::Absent) => {
-                versions.get_or_insert_default();
-                (State::Absent, "the store does not hold it")
-            }
-            (Method::Bind | Method::Symlink, Source::Link) if is_in_place => {
-                versions.get_or_insert_default();
-                (State::Absent, "the store does not hold it yet")
-            }
-            (Method::Symlink, Source::Node(_)) if is_in_place => {
-                self.unchanged += 1;
-                (State::Linked, "the directory that it is in comes from the store")
-            }
-            (Method::Symlink, found) => {
-                versions = self.link(item, target, source, &found)?;
-                (State::Linked, "")
-            }
-            (Method::Bind, Source::Link) => {
-                versions = self.link(item, target, source, &Source::Link)?;
-                (State::Linked, "the store does not hold it yet")
-            }
-            (Method::Bind, Source::Node(_)) if self.is_linked(item, target, source)? => {
-                (State::Linked, "the store did not hold it when it was placed")
-            }
-            (Method::Bind, Source::Node(node)) => self.bind(item, target, source, &node)?,
-            (Method::Copy, Source::Node(node)) => {
-                versions = self.copy(item, target, source, &node)?;
-                (State::Copied, "")
-            }
-            (Method::Copy, Source::Link) => {
-                versions.get_or_insert_default();
-                (State::Absent, "the store does not hold it yet")
-            }
-        };
+        let Some(placed) = self.by_method(job, &found)? else { return Ok(()) };
         if entry.kind != Kind::Directory && entry.method != Method::Bind {
-            self.tell_of_second_version(item, target, source);
+            self.tell_of_second_version(job);
         }
-        self.record(entry, target, source, state, why.to_owned());
-        if let Some(last) = self.entries.last_mut() {
-            last.versions = versions.map(Box::new);
-        }
+        self.changes.unchanged += usize::from(placed.unchanged);
+        let versions = placed.versions.map(Box::new);
+        self.changes.entries.push(EntryReport { versions, ..job.report(placed.state, placed.why) });
         Ok(())
     }
 
+    /// Brings a source to its target; none for a file that is gone.
+    fn by_method(&mut self, job: Job<'_>, found: &Source) -> Result<Option<Placed>> {
+        let (context, method) = (self.context, job.item.entry.method);
+        let in_place = self.is_in_place(job, found)?;
+        let absent =
+            |why| Placed::now(State::Absent, Some(context.left(job).unwrap_or_default())).because(why);
+        Ok(Some(match (method, found) {
+            (_, Source::Gone) => return Ok(None),
+            (_, Source::Absent) => absent("the store does not hold it"),
+            (Method::Bind | Method::Symlink, Source::Link) if in_place => {
+                absent("the store does not hold it yet")
+            }
+            (Method::Copy, Source::Link) => absent("the store does not hold it yet"),
+            (Method::Symlink, Source::Node(_)) if in_place => {
+                Placed::before(State::Linked, context.left(job))
+                    .because("the directory that it is in comes from the store")
+            }
+            (Method::Symlink, _) | (Method::Bind, Source::Link) => {
+                let dir = target::parent(context.plan, job, &mut self.tree, &self.stores, &mut self.owners)?;
+                let placed = place::link(&context, job, dir, found, &self.stores)?;
+                if method == Method::Bind { placed.because("the store does not hold it yet") } else { placed }
+            }
+            (Method::Bind, Source::Node(node)) => match self.linked(job)? {
+                Some(placed) => placed,
+                None => self.bind(job, node)?,
+            },
+            (Method::Copy, Source::Node(node)) => {
+                let dir = target::parent(context.plan, job, &mut self.tree, &self.stores, &mut self.owners)?;
+                place::copy(&context, job, dir, node, &self.stores)?
+            }
+        }))
+    }
+
+    /// The link that stands for a file, where there is one and it stays.
+    fn linked(&mut self, job: Job<'_>) -> Result<Option<Placed>> {
+        if job.item.entry.kind == Kind::Directory {
+            return Ok(None);
+        }
+        let context = self.context;
+        place::linked(&context, job, self.parent(job)?)
+    }
+
     /// True if a link at the target would be in the place of what it points to, as the directory comes from the store.
-    fn is_in_place(
-        &mut self,
-        item: &Item<'_>,
-        target: &AbsPath,
-        source: &AbsPath,
-        found: &Source,
-    ) -> Result<bool> {
+    fn is_in_place(&mut self, job: Job<'_>, found: &Source) -> Result<bool> {
         let may_link = matches!(found, Source::Link)
-            || (item.entry.method == Method::Symlink && matches!(found, Source::Node(_)));
-        let Some(parent) = source.parent().filter(|_| may_link && target.name() == source.name()) else {
+            || (job.item.entry.method == Method::Symlink && matches!(found, Source::Node(_)));
+        if !may_link || job.target.name() != job.source.name() {
             return Ok(false);
-        };
+        }
+        let Some(parent) = job.source.parent() else { return Ok(false) };
         let failed = |errno| Problem::os("cannot look at the directory that it is in", errno);
-        let store = opened(&mut self.stores, item.entry)?;
+        let store = self.stores.of(job.item.entry)?;
         let from = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
         let from = walk::stat(from).map_err(failed)?.identity();
-        let to = walk::stat(self.parent(item, target)?).map_err(failed)?.identity();
+        let to = walk::stat(self.parent(job)?).map_err(failed)?.identity();
         Ok(from == to)
     }
 
     /// Warns of other versions of a file that write-back kept beside the store's.
-    fn tell_of_second_version(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) {
-        let (Ok(store), Some(parent)) = (&self.stores[usize::from(item.entry.store)], source.parent()) else {
+    fn tell_of_second_version(&mut self, job: Job<'_>) {
+        let (Some(store), Some(parent)) = (self.stores.usable(job.item.entry), job.source.parent()) else {
             return;
         };
         let dir = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
         // An error of the directory is one of the entry, too, and said there.
-        if let Ok(beside) = versions::conflicts_beside(dir, source.name())
+        if let Ok(beside) = versions::conflicts_beside(dir, job.source.name())
             && !beside.is_empty()
         {
-            let problem = Problem::new(versions::listed(&item.store.path, source, &beside));
+            let problem = Problem::new(versions::listed(&job.item.store.path, job.source, &beside));
             let remedy = "compare them, keep one under the first name, and remove the others";
-            self.warnings.push(problem.at(target.to_string()).remedy(remedy));
+            self.problems.warn(problem.at(job.target.to_string()).remedy(remedy));
         }
     }
 
     /// Every file in the store that the pattern is for.
-    fn place_matches(&mut self, item: &Item<'_>) -> Result<()> {
-        let entry = item.entry;
-        let folder = entry.source().parent().unwrap_or_else(AbsPath::root);
+    fn place_matches(&mut self, pattern: Job<'_>) -> Result<()> {
+        let item = pattern.item;
+        let folder = pattern.source.parent().unwrap_or_else(AbsPath::root);
         for name in self.matches(item, &folder)? {
-            let target = entry.target.parent().unwrap_or_else(AbsPath::root).child(&name);
-            let source = folder.child(&name);
+            let target = pattern.target.parent().unwrap_or_else(AbsPath::root).child(&name);
+            let job = Job { item, target: &target, source: &folder.child(&name) };
             // One that cannot be placed does not keep the others away.
-            if let Err(problem) = self.place_one(item, &target, &source) {
-                self.failed(item, &target, &source, problem.at(target.to_string()), false);
+            if let Err(problem) = self.place_one(job) {
+                self.failed(job, problem.at(target.to_string()), false);
             }
         }
         Ok(())
@@ -270,7 +247,7 @@ impl Worker<'_, '_> {
     /// The names of the files in a folder of the store that the entry's pattern is for, in order. Links are said, and fail
     /// nothing: whoever owns the folder can put one there.
     fn matches(&mut self, item: &Item<'_>, folder: &AbsPath) -> Result<Vec<String>> {
-        let store = opened(&mut self.stores, item.entry)?;
+        let store = self.stores.of(item.entry)?;
         // The errno tells a folder that is not there from one that cannot be opened.
         let found = store.cursor.enter(folder.as_str(), &mut |dir, name, path| {
             walk::directory(dir, name, Mounts::Stay).map_err(|errno| match errno {
@@ -283,17 +260,17 @@ impl Worker<'_, '_> {
             found => found?,
         };
         let shown = item.store.path.join(folder);
-        let found = Matches::of(dir, item.entry, &self.plan.coverage)
+        let found = Matches::of(dir, item.entry, &self.context.plan.coverage)
             .map_err(|errno| Problem::os(format!("cannot list {shown}"), errno))?;
         let links = found.left_out(dir, &shown);
         let problems = found.problems.into_iter().chain(links);
-        self.warnings.extend(problems.map(|problem| problem.at(item.entry.target.to_string())));
+        self.problems.warnings.extend(problems.map(|problem| problem.at(item.entry.target.to_string())));
         Ok(found.names)
     }
 
     /// Takes away what this run has mounted on a root that can be seen.
     pub fn undo(&mut self) {
-        for target in std::mem::take(&mut self.mounted).into_iter().rev() {
+        for target in std::mem::take(&mut self.changes.mounted).into_iter().rev() {
             self.tree.cursor.forget(target.as_str());
             let undone = self.tree.parent(&target).and_then(|dir| {
                 walk::look(dir.as_fd(), target.name(), Mounts::Enter)
@@ -301,7 +278,7 @@ impl Worker<'_, '_> {
                     .map_err(|errno| Problem::os("cannot unmount it again", errno))
             });
             if let Err(problem) = undone {
-                self.warnings.push(problem.at(target.to_string()));
+                self.problems.warn(problem.at(target.to_string()));
             }
         }
     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::manifest::AbsPath;
 use crate::manifest::options::BindOptions;
 use crate::runtime;
 use crate::sys::mount_api;
@@ -17,6 +18,8 @@ use crate::text::problem::{Problem, Result};
 pub struct Guard {
     directory: Option<(OwnedFd, Identity)>,
     file: Option<(OwnedFd, Identity)>,
+    /// Targets from which this run took it away, each with true for a directory.
+    pub removed: Vec<(AbsPath, bool)>,
 }
 
 impl Guard {
@@ -26,17 +29,7 @@ impl Guard {
 
     /// Guards of earlier runs.
     pub fn find() -> Result<Self> {
-        let open = |name| {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let found = rustix::fs::openat(CWD, path(name), flags, Mode::empty())
-                .and_then(|fd| walk::stat(fd.as_fd()).map(|stat| (fd, stat.identity())));
-            match found {
-                Ok(found) => Ok(Some(found)),
-                Err(Errno::NOENT) => Ok(None),
-                Err(errno) => Err(Problem::os(format!("cannot open the guard {}", path(name)), errno)),
-            }
-        };
-        Ok(Self { directory: open("directory")?, file: open("file")? })
+        Ok(Self { directory: open("directory")?, file: open("file")?, removed: Vec::new() })
     }
 
     /// By which they are known where they are mounted.
@@ -51,12 +44,22 @@ impl Guard {
             if directory { (&mut self.directory, "directory") } else { (&mut self.file, "file") };
         if slot.is_none() {
             make(name, directory)?;
-            *self = Self::find()?;
+            *slot = open(name)?;
         }
-        let slot = if directory { &self.directory } else { &self.file };
         slot.as_ref()
             .map(|(fd, _)| fd.as_fd())
             .ok_or_else(|| Problem::new(format!("the guard {} has gone", path(name))))
+    }
+}
+
+fn open(name: &str) -> Result<Option<(OwnedFd, Identity)>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::openat(CWD, path(name), flags, Mode::empty())
+        .and_then(|fd| walk::stat(fd.as_fd()).map(|stat| (fd, stat.identity())));
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Problem::os(format!("cannot open the guard {}", path(name)), errno)),
     }
 }
 

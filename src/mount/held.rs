@@ -5,12 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::worker::Worker;
+use super::job::Job;
+use super::stores::Stores;
+use super::tree::Tree;
 use super::{guard, judge};
 use crate::manifest::AbsPath;
 use crate::manifest::coverage::PRIVATE;
-use crate::plan::{Action, Item};
-use crate::runtime::versions::{self, Decision, Version};
+use crate::plan::{Action, Item, Plan};
+use crate::runtime::versions::{self, Decision, Version, Versions};
 use crate::sys::raw;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::escape;
@@ -59,43 +61,50 @@ pub(super) enum Comparison {
     Different,
 }
 
-impl Worker<'_, '_> {
-    /// Compares what a target holds with what is to be mounted there, `source`, which is at a path below the store.
-    pub(super) fn compare(
-        &self,
-        item: &Item<'_>,
-        (target, path): (&AbsPath, &AbsPath),
-        source: &Stat,
-        held: &Held,
-    ) -> Comparison {
-        let left = self.left(&item.store.path, target, path);
-        match versions::decide(left.as_ref(), Some(Version::of(source)), Version::of(&held.stat)) {
-            Decision::KeepStore => Comparison::Stored,
-            _ if self.is_same(item, path, source, held) => Comparison::Stored,
-            Decision::Replace | Decision::Bring => Comparison::Newer,
-            Decision::KeepBoth => Comparison::Different,
-        }
-    }
-
-    /// True if both are the same file for a program. What cannot be compared is taken for different.
-    fn is_same(&self, item: &Item<'_>, path: &AbsPath, source: &Stat, held: &Held) -> bool {
-        let same = || {
-            let store = self.stores[usize::from(item.entry.store)].as_ref().ok()?;
-            let dir = store.cursor.opened(path.parent()?.as_str()).unwrap_or(store.cursor.base());
-            let here = held.file.as_ref()?.try_clone().ok()?;
-            let there = walk::open(dir, path.name(), OFlags::RDONLY, Mounts::Stay).ok()?;
-            let stat = walk::stat(there.as_fd()).ok()?;
-            let is_source = stat.identity() == source.identity();
-            is_source.then(|| file::same_open((here, &held.stat), (there, &stat)).ok())?
-        };
-        same().unwrap_or(false)
+/// Compares data at a target with the source that is to be mounted there, given the versions that an earlier run left.
+pub(super) fn compare(
+    left: Option<Versions>,
+    job: Job<'_>,
+    source: &Stat,
+    held: &Held,
+    stores: &Stores,
+) -> Comparison {
+    match versions::decide(left.as_ref(), Some(Version::of(source)), Version::of(&held.stat)) {
+        Decision::KeepStore => Comparison::Stored,
+        _ if is_same(job, source, held, stores) => Comparison::Stored,
+        Decision::Replace | Decision::Bring => Comparison::Newer,
+        Decision::KeepBoth => Comparison::Different,
     }
 }
 
-impl Worker<'_, '_> {
+/// True if both are the same file for a program. A file that cannot be compared counts as different.
+fn is_same(job: Job<'_>, source: &Stat, held: &Held, stores: &Stores) -> bool {
+    let same = || {
+        let store = stores.usable(job.item.entry)?;
+        let dir = store.cursor.opened(job.source.parent()?.as_str()).unwrap_or(store.cursor.base());
+        let here = held.file.as_ref()?.try_clone().ok()?;
+        let there = walk::open(dir, job.source.name(), OFlags::RDONLY, Mounts::Stay).ok()?;
+        let stat = walk::stat(there.as_fd()).ok()?;
+        let is_source = stat.identity() == source.identity();
+        is_source.then(|| file::same_open((here, &held.stat), (there, &stat)).ok())?
+    };
+    same().unwrap_or(false)
+}
+
+/// A root on which entries are mounted, to tell whether a directory of it holds anything else.
+pub(super) struct Room<'r> {
+    /// The plan.
+    pub plan: &'r Plan<'r>,
+    /// The stores.
+    pub stores: &'r Stores,
+    /// The root.
+    pub tree: &'r Tree,
+}
+
+impl Room<'_> {
     /// Tells if a directory on the root holds nothing but empty places that a run made for the mounts of entries, mounts that are seen again
     /// once it is covered, and, where they count, `sources` of entries that are placed just there. An error counts as something else.
-    pub(super) fn has_entries_only(&self, dir: BorrowedFd<'_>, path: &AbsPath, sources: bool) -> bool {
+    pub fn has_entries_only(&self, dir: BorrowedFd<'_>, path: &AbsPath, sources: bool) -> bool {
         let Ok(names) = walk::names(dir, usize::MAX) else { return false };
         names.iter().all(|name| {
             let Ok(name) = name.to_str() else { return false };
@@ -125,7 +134,7 @@ impl Worker<'_, '_> {
 
     /// True if something is what an entry brings from its store.
     fn is_source(&self, item: &Item<'_>, stat: &Stat) -> bool {
-        let Ok(store) = &self.stores[usize::from(item.entry.store)] else { return false };
+        let Some(store) = self.stores.usable(item.entry) else { return false };
         walk::open_below(store.cursor.base(), item.entry.source(), OFlags::PATH, Mounts::Stay)
             .and_then(|fd| walk::stat(fd.as_fd()))
             .is_ok_and(|source| source.identity() == stat.identity())

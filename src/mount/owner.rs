@@ -74,43 +74,63 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Remembers what waits for its owner: what was just made, or what an earlier boot made and never settled. The latter is
-/// settled at once where its owner is known by now.
-pub fn note(
-    node: &Node,
-    (dir, name): (BorrowedFd<'_>, &str),
-    (base, path): (&AbsPath, &str),
-    wanted: &Wanted<'_>,
-    names: &mut Names<'_>,
-    pending: &mut Vec<Pending>,
-) -> Result<(), Errno> {
-    if node.stat.mode() != wanted.waiting || !wanted.has_names() {
-        return Ok(());
+/// Names of owners, and files that wait for theirs.
+pub struct Owners<'n> {
+    /// Users and groups that are known.
+    pub names: Names<'n>,
+    /// Files of this run that wait for a user or group.
+    pub pending: Vec<Pending>,
+}
+
+impl Owners<'_> {
+    /// Owner and mode of a new file, in numbers.
+    pub fn attributes(&mut self, wanted: &Wanted<'_>) -> Attributes {
+        wanted.attributes(&mut self.names)
     }
-    let attributes = wanted.attributes(names);
-    let owner = (node.stat.uid(), node.stat.gid());
-    // A run that was stopped between giving the owner and giving the mode has done the first.
-    let begun = !node.made && owner == (attributes.uid, attributes.gid) && wanted.mode != wanted.waiting;
-    if owner != (0, 0) && !begun {
-        return Ok(());
-    }
-    if !node.made {
-        let Some(open) = reopen(dir, name, node)? else { return Ok(()) };
-        if !create::is_pending(open.as_fd()) {
+
+    /// Records a file that waits for its owner: one that was just made, or one that an earlier boot made and never settled. The
+    /// latter is settled at once where its owner is known by now.
+    pub fn note(
+        &mut self,
+        node: &Node,
+        (dir, name): (BorrowedFd<'_>, &str),
+        (base, path): (&AbsPath, &str),
+        wanted: &Wanted<'_>,
+    ) -> Result<(), Errno> {
+        if node.stat.mode() != wanted.waiting || !wanted.has_names() {
             return Ok(());
         }
-        if !attributes.pending {
-            return create::settle(open.as_fd(), &attributes);
+        let attributes = self.attributes(wanted);
+        let owner = (node.stat.uid(), node.stat.gid());
+        // A run that was stopped between giving the owner and giving the mode has done the first.
+        let begun = !node.made && owner == (attributes.uid, attributes.gid) && wanted.mode != wanted.waiting;
+        if owner != (0, 0) && !begun {
+            return Ok(());
         }
+        if !node.made {
+            let Some(open) = reopen(dir, name, node)? else { return Ok(()) };
+            if !create::is_pending(open.as_fd()) {
+                return Ok(());
+            }
+            if !attributes.pending {
+                return create::settle(open.as_fd(), &attributes);
+            }
+        }
+        let known = || self.pending.iter().any(|one| one.identity == Some(node.stat.identity()));
+        if attributes.pending
+            && !known()
+            && let Ok(path) = AbsPath::normal(path)
+        {
+            self.pending.push(wanted.pending(base, path, &node.stat));
+        }
+        Ok(())
     }
-    let known = || pending.iter().any(|one| one.identity == Some(node.stat.identity()));
-    if attributes.pending
-        && !known()
-        && let Ok(path) = AbsPath::normal(path)
-    {
-        pending.push(wanted.pending(base, path, &node.stat));
+
+    /// True if a file at a path waits for its owner.
+    #[must_use]
+    pub fn waits(&self, base: &AbsPath, path: &str) -> bool {
+        self.pending.iter().any(|one| one.base == *base && one.path.as_str() == path)
     }
-    Ok(())
 }
 
 /// Opens for reading what is open as a mere place; none where it is something else by now, or nothing that can be owned.

@@ -6,69 +6,76 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::guard::{Guard, covered, is_place, may_be_place};
-use super::worker::Worker;
+use super::tree::Tree;
 use crate::manifest::{AbsPath, BindOptions};
+use crate::runtime::report::Report;
 use crate::sys::mount_api;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::{Problem, Result};
 
 /// Tells if a mount is a guard.
 #[must_use]
-pub fn is_guard(worker: &Worker<'_, '_>, stat: &Stat) -> bool {
-    stat.is_mount_root() && worker.guard.identities().contains(&Some(stat.identity()))
+pub fn is_guard(guard: &Guard, stat: &Stat) -> bool {
+    stat.is_mount_root() && guard.identities().contains(&Some(stat.identity()))
 }
 
 /// Takes away the guard of an earlier run that is mounted at a target.
-pub fn remove(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
+pub fn remove(tree: &mut Tree, guard: &mut Guard, target: &AbsPath) -> Result<()> {
     let failed = |errno| Problem::os("cannot take the guard away", errno);
-    while let Some((dir, stat)) = worker.tree.look(target)?.filter(|(_, stat)| is_guard(worker, stat)) {
-        worker.tree.cursor.forget(target.as_str());
+    while let Some((dir, stat)) = tree.look(target)?.filter(|(_, stat)| is_guard(guard, stat)) {
+        tree.cursor.forget(target.as_str());
         let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
         mount_api::detach(mount.as_fd()).map_err(failed)?;
-        worker.unguarded.push((target.clone(), stat.is_dir()));
+        guard.removed.push((target.clone(), stat.is_dir()));
     }
     Ok(())
 }
 
 /// Makes room for a link or a copy, or for nothing at all: takes away a guard and the empty place that it is, or was, mounted on. A place
 /// without a guard counts only on the root itself, where no run has recorded a version of it.
-pub fn make_room(worker: &mut Worker<'_, '_>, target: &AbsPath, what: &str) -> Result<()> {
-    if worker.tree.is_new() {
+pub fn make_room(
+    previous: &Report,
+    tree: &mut Tree,
+    guard: &mut Guard,
+    target: &AbsPath,
+    what: &str,
+) -> Result<()> {
+    if tree.is_new() {
         return Ok(());
     }
     // An error of this look comes up again, and is said, where the entry is placed.
-    let Ok(Some((dir, stat))) = worker.tree.look(target) else { return Ok(()) };
-    if is_guard(worker, &stat) {
+    let Ok(Some((dir, stat))) = tree.look(target) else { return Ok(()) };
+    if is_guard(guard, &stat) {
         if let Some((_, place, stat)) = covered(dir.as_fd(), target.name())
             && !is_place(place.as_fd(), &stat)
         {
             return Err(occupied(&stat, what));
         }
-        remove(worker, target)?;
+        remove(tree, guard, target)?;
     } else {
-        let is_known = worker.previous.entry(target).is_some_and(|entry| entry.versions.is_some());
-        let is_on_root = worker.tree.mount_id()? == stat.mount_id();
+        let is_known = previous.entry(target).is_some_and(|entry| entry.versions.is_some());
+        let is_on_root = tree.mount_id()? == stat.mount_id();
         if is_known || !is_on_root || stat.uid() != 0 {
             return Ok(());
         }
     }
-    worker.tree.cursor.forget(target.as_str());
-    remove_placeholder(worker, target)
+    tree.cursor.forget(target.as_str());
+    remove_placeholder(tree, target)
 }
 
 /// Mounts the guard again that was taken away from a target.
-pub fn put_back(worker: &mut Worker<'_, '_>, target: &AbsPath, directory: bool) -> Result<()> {
-    if worker.tree.look(target)?.is_some_and(|(_, stat)| is_guard(worker, &stat)) {
+pub fn put_back(tree: &mut Tree, guard: &mut Guard, target: &AbsPath, directory: bool) -> Result<()> {
+    if tree.look(target)?.is_some_and(|(_, stat)| is_guard(guard, &stat)) {
         return Ok(());
     }
-    let node = walk::again(worker.guard.node(directory)?)
+    let node = walk::again(guard.node(directory)?)
         .map_err(|errno| Problem::os("cannot put the guard back", errno))?;
-    mount_again(worker, (target, directory), node.as_fd(), Guard::OPTIONS)
+    mount_again(tree, (target, directory), node.as_fd(), Guard::OPTIONS)
 }
 
 /// Mounts at a target what was mounted there before.
 pub fn mount_again(
-    worker: &mut Worker<'_, '_>,
+    tree: &mut Tree,
     (target, directory): (&AbsPath, bool),
     source: BorrowedFd<'_>,
     options: BindOptions,
@@ -76,7 +83,7 @@ pub fn mount_again(
     let failed = |errno| Problem::os("cannot put it back", errno);
     let parent = target.parent().unwrap_or_else(AbsPath::root);
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
-    let dir = match walk::open_below(worker.tree.root(), &parent, dirs, Mounts::Enter) {
+    let dir = match walk::open_below(tree.root(), &parent, dirs, Mounts::Enter) {
         // A guard above it stands for it.
         Err(Errno::NOENT) => return Ok(()),
         dir => dir.map_err(failed)?,
@@ -93,12 +100,12 @@ pub fn mount_again(
         Err(errno) => return Err(failed(errno)),
     }
     let place = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
-    worker.tree.bind(source, (dir, name), place.as_fd(), options, false)
+    tree.bind(source, (dir, name), place.as_fd(), options, false)
 }
 
 /// A mount point that a run made is empty and has mode 000; any other is left.
-pub fn remove_placeholder(worker: &mut Worker<'_, '_>, target: &AbsPath) -> Result<()> {
-    let Some((dir, stat)) = worker.tree.look(target)? else { return Ok(()) };
+pub fn remove_placeholder(tree: &Tree, target: &AbsPath) -> Result<()> {
+    let Some((dir, stat)) = tree.look(target)? else { return Ok(()) };
     if !may_be_place(&stat) {
         return Ok(());
     }

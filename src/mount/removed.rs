@@ -6,8 +6,10 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
+use super::guard::Guard;
 use super::placeholder::{self, mount_again, remove_placeholder};
-use super::worker::Worker;
+use super::tree::Tree;
+use super::work::Work;
 use crate::manifest::{AbsPath, BindOptions, Kind};
 use crate::plan::{Action, Item, Plan};
 use crate::runtime::report::{EntryReport, Report, State};
@@ -66,79 +68,89 @@ fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
     plan.item_for(&entry.target, entry.kind).is_some_and(is_so)
 }
 
-/// Takes away what nobody uses of these, deepest first. What is in use is recorded as busy. Returns what is gone.
-pub fn remove(worker: &mut Worker<'_, '_>, unwanted: &[&EntryReport]) -> Vec<Removed> {
-    let mut gone = Vec::new();
-    for &entry in unwanted.iter().rev() {
-        match take_away(worker, entry) {
-            Ok(options) => gone.push(Removed { entry: entry.clone(), options }),
-            Err(problem) => {
-                let why = problem.to_string();
-                worker.warnings.push(problem.at(entry.target.to_string()));
-                worker.entries.push(EntryReport { state: State::Busy, why, ..entry.clone() });
+impl Work<'_> {
+    /// Takes away these entries, deepest first; one that is in use stays, and is recorded as busy. Returns those that are gone.
+    pub fn remove(&mut self, unwanted: &[&EntryReport]) -> Vec<Removed> {
+        let mut gone = Vec::new();
+        for &entry in unwanted.iter().rev() {
+            match take_away(self.context.plan, &mut self.tree, &self.guard, entry) {
+                Ok(options) => gone.push(Removed { entry: entry.clone(), options }),
+                Err(problem) => {
+                    let why = problem.to_string();
+                    self.problems.warn(problem.at(entry.target.to_string()));
+                    self.changes.entries.push(EntryReport { state: State::Busy, why, ..entry.clone() });
+                }
             }
         }
+        gone
     }
-    gone
+
+    /// Puts back entries that were taken away, guards among them, in a run that failed after it. A link or a copy that the run placed
+    /// there comes from a store, and stays.
+    pub fn restore(&mut self, removed: &[Removed]) {
+        let entries = std::mem::take(&mut self.changes.entries);
+        let is_placed = |target: &AbsPath| {
+            let placed = [State::Linked, State::Copied];
+            entries.iter().any(|entry| entry.target == *target && placed.contains(&entry.state))
+        };
+        for one in removed.iter().rev() {
+            let target = &one.entry.target;
+            if let Some(options) = one.options
+                && !is_placed(target)
+                && let Err(problem) = put_back(&mut self.tree, &mut self.guard, &one.entry, options)
+            {
+                self.problems.warn(problem.at(target.to_string()));
+            }
+        }
+        for (target, directory) in std::mem::take(&mut self.guard.removed) {
+            if !is_placed(&target)
+                && let Err(problem) =
+                    placeholder::put_back(&mut self.tree, &mut self.guard, &target, directory)
+            {
+                self.problems.warn(problem.at(target.to_string()));
+            }
+        }
+        self.changes.entries = entries;
+    }
 }
 
-/// Puts back what was taken away, guards among it, for a run that failed after it. A link or a copy that the run placed there comes from
-/// a store, and stays.
-pub fn restore(worker: &mut Worker<'_, '_>, removed: &[Removed]) {
-    let is_placed = |worker: &Worker<'_, '_>, target: &AbsPath| {
-        let placed = [State::Linked, State::Copied];
-        worker.entries.iter().any(|entry| entry.target == *target && placed.contains(&entry.state))
-    };
-    for one in removed.iter().rev() {
-        let target = &one.entry.target;
-        if let Some(options) = one.options
-            && !is_placed(worker, target)
-            && let Err(problem) = put_back(worker, &one.entry, options)
-        {
-            worker.warnings.push(problem.at(target.to_string()));
-        }
-    }
-    for (target, directory) in std::mem::take(&mut worker.unguarded) {
-        if !is_placed(worker, &target)
-            && let Err(problem) = placeholder::put_back(worker, &target, directory)
-        {
-            worker.warnings.push(problem.at(target.to_string()));
-        }
-    }
-}
-
-fn put_back(worker: &mut Worker<'_, '_>, entry: &EntryReport, options: BindOptions) -> Result<()> {
+fn put_back(tree: &mut Tree, guard: &mut Guard, entry: &EntryReport, options: BindOptions) -> Result<()> {
     let target = &entry.target;
     let failed = |errno| Problem::os("cannot put it back", errno);
     let directory = entry.kind == Kind::Directory;
     if matches!(entry.state, State::Guarded | State::Skipped) {
-        return placeholder::put_back(worker, target, directory);
+        return placeholder::put_back(tree, guard, target, directory);
     }
     if entry.state == State::Linked {
         let above = target.parent().unwrap_or_else(AbsPath::root);
         let dirs = OFlags::PATH | OFlags::DIRECTORY;
-        return walk::open_below(worker.tree.root(), &above, dirs, Mounts::Enter)
+        return walk::open_below(tree.root(), &above, dirs, Mounts::Enter)
             .and_then(|dir| rustix::fs::symlinkat(entry.source.as_str(), dir, target.name()))
             .map_err(failed);
     }
     // It never went away.
-    if worker.tree.look(target)?.is_some_and(|(_, stat)| stat.is_mount_root()) {
+    if tree.look(target)?.is_some_and(|(_, stat)| stat.is_mount_root()) {
         return Ok(());
     }
-    let source = walk::open_below(worker.tree.root(), &entry.source, OFlags::PATH, Mounts::Enter);
-    mount_again(worker, (target, directory), source.map_err(failed)?.as_fd(), options)
+    let source = walk::open_below(tree.root(), &entry.source, OFlags::PATH, Mounts::Enter);
+    mount_again(tree, (target, directory), source.map_err(failed)?.as_fd(), options)
 }
 
 /// Takes one away; the options that it was mounted with, or none where nothing of ours was there.
-fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<BindOptions>> {
+fn take_away(
+    plan: &Plan<'_>,
+    tree: &mut Tree,
+    guard: &Guard,
+    entry: &EntryReport,
+) -> Result<Option<BindOptions>> {
     let target = &entry.target;
-    let why = if worker.plan.item(target).is_some() {
+    let why = if plan.item(target).is_some() {
         "it is to come from elsewhere now"
     } else {
         "it is no longer named"
     };
-    worker.tree.cursor.forget(target.as_str());
-    let Some((dir, stat)) = worker.tree.look(target)? else { return Ok(None) };
+    tree.cursor.forget(target.as_str());
+    let Some((dir, stat)) = tree.look(target)? else { return Ok(None) };
     let dir = dir.as_fd();
     if entry.state == State::Linked || stat.is_symlink() {
         let failed = |errno| Problem::os(format!("cannot remove the link, though {why}"), errno);
@@ -154,12 +166,11 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
     }
     if !stat.is_mount_root() {
         // Unmounted by a run that was stopped.
-        return remove_placeholder(worker, target).map(|()| None);
+        return remove_placeholder(tree, target).map(|()| None);
     }
-    let guarded = worker.guard.identities().contains(&Some(stat.identity()));
-    let plan = worker.plan;
+    let guarded = guard.identities().contains(&Some(stat.identity()));
     let comes_from = |source: &AbsPath| -> Result<bool> {
-        Ok(worker.tree.look(source)?.is_some_and(|(_, source)| source.identity() == stat.identity()))
+        Ok(tree.look(source)?.is_some_and(|(_, source)| source.identity() == stat.identity()))
     };
     if !guarded && !comes_from(&entry.source)? {
         if let Some(item) = plan.item(target)
@@ -188,5 +199,5 @@ fn take_away(worker: &mut Worker<'_, '_>, entry: &EntryReport) -> Result<Option<
         .map_err(failed)?;
     mount_api::unmount_unused(dir, target.name()).map_err(failed)?;
     log::info!("{target}: unmounted, as {why}; its data stays at {}", entry.source);
-    remove_placeholder(worker, target).map(|()| Some(options))
+    remove_placeholder(tree, target).map(|()| Some(options))
 }

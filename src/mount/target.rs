@@ -6,14 +6,17 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::guard::{self, Guard};
-use super::held::{Comparison, Held, has_own_disk};
+use super::held::{self, Comparison, Held, Room, has_own_disk};
+use super::job::Job;
 use super::judge;
-use super::owner::{self, Wanted};
+use super::owner::{Owners, Wanted};
 use super::placeholder;
-use super::worker::{Worker, is_pattern};
+use super::stores::Stores;
+use super::tree::Tree;
+use super::work::Work;
 use crate::manifest::parents::Said;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
-use crate::plan::{Action, Item};
+use crate::plan::{Action, Plan};
 use crate::sys::create::{self, Attributes};
 use crate::sys::mountinfo;
 use crate::sys::walk::{self, Mounts, Stat};
@@ -32,64 +35,65 @@ pub(super) enum Spot {
     Stands,
 }
 
-impl Worker<'_, '_> {
-    /// The directory that holds a target, with everything above it created.
-    pub(super) fn parent(&mut self, item: &Item<'_>, target: &AbsPath) -> Result<BorrowedFd<'_>> {
-        let own_path = item.entry.source.is_none();
-        let store = self.stores[usize::from(item.entry.store)].as_ref().ok().filter(|_| own_path);
-        let (plan, names, pending) = (self.plan, &mut self.names, &mut self.pending);
-        let fresh = self.tree.is_new();
-        let setgid = &mut self.tree.setgid;
-        self.tree.cursor.enter(target.folder(), &mut |dir, name, path| {
-            let said = plan.parents.of(path);
-            let wanted = Wanted::of_parent(&said);
-            // The directory at the same path on the store is the model; but one that is the same on every system
-            // does not follow the store.
-            let model = store.filter(|_| !matches!(said, Said::System(_)));
-            let model = model
-                .map_or(Ok(None), |store| store.cursor.looked(path))
-                .map_err(|errno| Problem::os("cannot look at the store", errno))?;
-            let waits = model.is_some()
-                && pending.iter().any(|one| one.base == item.store.path && one.path.as_str() == path);
-            let mut attributes = || match model {
-                Some(stat) => {
-                    Attributes { uid: stat.uid(), gid: stat.gid(), mode: stat.mode(), pending: waits }
-                }
-                None => wanted.attributes(names),
+/// The directory that holds a target, with everything above it created.
+pub(super) fn parent<'t>(
+    plan: &Plan<'_>,
+    job: Job<'_>,
+    tree: &'t mut Tree,
+    stores: &Stores,
+    owners: &mut Owners<'_>,
+) -> Result<BorrowedFd<'t>> {
+    let (item, own_path) = (job.item, job.item.entry.source.is_none());
+    let store = stores.usable(item.entry).filter(|_| own_path);
+    let (fresh, setgid) = (tree.is_new(), &mut tree.setgid);
+    tree.cursor.enter(job.target.folder(), &mut |dir, name, path| {
+        let said = plan.parents.of(path);
+        let wanted = Wanted::of_parent(&said);
+        // The directory at the same path on the store is the model; but one that is the same on every system
+        // does not follow the store.
+        let model = store.filter(|_| !matches!(said, Said::System(_)));
+        let model = model
+            .map_or(Ok(None), |store| store.cursor.looked(path))
+            .map_err(|errno| Problem::os("cannot look at the store", errno))?;
+        let waits = model.is_some() && owners.waits(&item.store.path, path);
+        let mut attributes = || match model {
+            Some(stat) => Attributes { uid: stat.uid(), gid: stat.gid(), mode: stat.mode(), pending: waits },
+            None => owners.attributes(&wanted),
+        };
+        let failed = |errno| walk::explain(dir, path, errno, "a directory");
+        if fresh {
+            let attributes = attributes();
+            let made = if attributes.pending {
+                None
+            } else {
+                let made = create::fresh_directory(dir, name, &attributes, *setgid).map_err(failed)?;
+                *setgid |= attributes.mode & 0o2000 != 0;
+                made
             };
-            let failed = |errno| walk::explain(dir, path, errno, "a directory");
-            if fresh {
-                let attributes = attributes();
-                let made = if attributes.pending {
-                    None
-                } else {
-                    let made = create::fresh_directory(dir, name, &attributes, *setgid).map_err(failed)?;
-                    *setgid |= attributes.mode & 0o2000 != 0;
-                    made
-                };
-                if let Some(fd) = made {
-                    return Ok(fd);
-                }
+            if let Some(fd) = made {
+                return Ok(fd);
             }
-            let node = create::directory(dir, name, Mounts::Enter, &mut attributes).map_err(failed)?;
-            owner::note(&node, (dir, name), (&AbsPath::root(), path), &wanted, names, pending)
-                .map_err(|errno| Problem::os(format!("cannot look at {}", escape::name(path)), errno))?;
-            Ok(node.fd)
-        })
+        }
+        let node = create::directory(dir, name, Mounts::Enter, &mut attributes).map_err(failed)?;
+        owners
+            .note(&node, (dir, name), (&AbsPath::root(), path), &wanted)
+            .map_err(|errno| Problem::os(format!("cannot look at {}", escape::name(path)), errno))?;
+        Ok(node.fd)
+    })
+}
+
+impl Work<'_> {
+    /// The directory that holds a target, with everything above it created.
+    pub(super) fn parent(&mut self, job: Job<'_>) -> Result<BorrowedFd<'_>> {
+        parent(self.context.plan, job, &mut self.tree, &self.stores, &mut self.owners)
     }
 
-    /// Opens the mount point at the target, created if it is missing. `from` is the source, by its path on the store; none for
-    /// a guard.
-    pub(super) fn spot(
-        &mut self,
-        item: &Item<'_>,
-        target: &AbsPath,
-        from: Option<(&AbsPath, &Stat)>,
-    ) -> Result<Spot> {
-        let source = from.map(|(_, stat)| stat);
+    /// Opens the mount point at the target, created if it is missing; `source` is none for a guard.
+    pub(super) fn spot(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<Spot> {
+        let (item, target) = (job.item, job.target);
         let directory = item.entry.kind == Kind::Directory;
         let guards = self.guard.identities();
-        let dir = self.parent(item, target)?;
+        let dir = self.parent(job)?;
         let name = target.name();
         let failed = |errno| {
             walk::explain(dir, target.as_str(), errno, if directory { "a directory" } else { "a file" })
@@ -107,7 +111,7 @@ impl Worker<'_, '_> {
             Err(Errno::EXIST) => walk::stat_at(dir, name).map_err(failed)?,
             Err(errno) => return Err(failed(errno)),
         };
-        fits(item, target, source, (dir, &stat))?;
+        fits(job, source, (dir, &stat))?;
         let place = walk::look(dir, name, Mounts::Enter).map_err(failed)?;
         if stat.is_mount_root() {
             let guarded = guards.contains(&Some(stat.identity()));
@@ -131,27 +135,23 @@ impl Worker<'_, '_> {
             }
             if guarded {
                 drop(place);
-                return self.below_guard(item, target, from);
+                return self.below_guard(job, source);
             }
         }
         let dir = walk::again(dir).map_err(failed)?;
-        self.uncovered(item, target, from, place, (dir.as_fd(), &stat))
+        self.uncovered(job, source, place, (dir.as_fd(), &stat))
     }
 
     /// The place to mount on below the guard of an earlier run. The guard stays as long as a mount would hide something.
-    fn below_guard(
-        &mut self,
-        item: &Item<'_>,
-        target: &AbsPath,
-        from: Option<(&AbsPath, &Stat)>,
-    ) -> Result<Spot> {
+    fn below_guard(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<Spot> {
+        let target = job.target;
         let covered = self.tree.look(target)?.and_then(|(dir, _)| guard::covered(dir.as_fd(), target.name()));
         let spot = covered.map(|(dir, place, stat)| {
-            fits(item, target, from.map(|(_, stat)| stat), (dir.as_fd(), &stat))?;
-            self.uncovered(item, target, from, place, (dir.as_fd(), &stat))
+            fits(job, source, (dir.as_fd(), &stat))?;
+            self.uncovered(job, source, place, (dir.as_fd(), &stat))
         });
         let spot = spot.transpose()?;
-        placeholder::remove(self, target)?;
+        placeholder::remove(&mut self.tree, &mut self.guard, target)?;
         let below = self.tree.look(target)?.filter(|(_, stat)| !stat.is_mount_root());
         match (spot, below) {
             (Some(Spot::Free(_)), Some((parent, _))) => {
@@ -161,20 +161,19 @@ impl Worker<'_, '_> {
             }
             (Some(spot), Some(_)) => Ok(spot),
             // Another mount was below the guard.
-            _ => self.spot(item, target, from),
+            _ => self.spot(job, source),
         }
     }
 
     /// The place to mount on where no mount covers it, unless a mount would hide something there.
     fn uncovered(
         &mut self,
-        item: &Item<'_>,
-        target: &AbsPath,
-        from: Option<(&AbsPath, &Stat)>,
+        job: Job<'_>,
+        source: Option<&Stat>,
         place: OwnedFd,
         (dir, stat): (BorrowedFd<'_>, &Stat),
     ) -> Result<Spot> {
-        let (source, live) = (from.map(|(_, stat)| stat), self.sysroot.is_live());
+        let (target, live) = (job.target, self.context.sysroot.is_live());
         // A part of what is mounted above: mounting it once more hides nothing.
         if source.is_some_and(|source| source.identity() == stat.identity()) {
             return Ok(Spot::Free(place));
@@ -182,47 +181,44 @@ impl Worker<'_, '_> {
         let held = Held::at(dir, target.name(), stat)
             .map_err(|errno| Problem::os(format!("cannot look at {target}"), errno))?;
         if held.is_some() && stat.is_dir() && source.is_some() && !live {
-            self.tree.keep_inner(self.sysroot, target)?;
+            self.tree.keep_inner(self.context.sysroot, target)?;
         }
+        let Some(held) = held else { return Ok(Spot::Free(place)) };
         // Of a running system, a guard would hide entries that are in use.
-        let sources = source.is_some() || !live;
-        if let Some(held) =
-            held.filter(|_| !(stat.is_dir() && self.has_entries_only(place.as_fd(), target, sources)))
-        {
-            match from.map(|(path, source)| self.compare(item, (target, path), source, &held)) {
-                Some(Comparison::Stored) if live && held.is_written() => return Ok(Spot::Stands),
-                Some(Comparison::Stored) => return Ok(Spot::Free(place)),
-                Some(Comparison::Newer) if live => return Ok(Spot::Stands),
-                Some(Comparison::Newer | Comparison::Different) | None => {}
-            }
-            let words = &held.words;
-            let problem = Problem::new(format!("the target holds {words}, which mounting would hide"));
-            // No service has it open yet, and what one would write there would be lost.
-            let is_guarded_all_the_same = self.guards_required && source.is_none();
-            if is_guarded_all_the_same && has_own_disk(self.tree.root(), place.as_fd()) {
-                return Ok(Spot::Done(place));
-            }
-            if live && !is_guarded_all_the_same {
-                return Err(problem.remedy(format!(
-                    "copy it to {} first, then move it away",
-                    item.store.path.join(item.entry.source())
-                )));
-            }
-            self.warnings.push(problem.at(target.to_string()).remedy("move it to the store, or remove it"));
+        let room = Room { plan: self.context.plan, stores: &self.stores, tree: &self.tree };
+        if stat.is_dir() && room.has_entries_only(place.as_fd(), target, source.is_some() || !live) {
+            return Ok(Spot::Free(place));
         }
+        match source.map(|source| held::compare(self.context.left(job), job, source, &held, &self.stores)) {
+            Some(Comparison::Stored) if live && held.is_written() => return Ok(Spot::Stands),
+            Some(Comparison::Stored) => return Ok(Spot::Free(place)),
+            Some(Comparison::Newer) if live => return Ok(Spot::Stands),
+            Some(Comparison::Newer | Comparison::Different) | None => {}
+        }
+        let problem = Problem::new(format!("the target holds {}, which mounting would hide", held.words));
+        // No service has it open yet, and what one would write there would be lost.
+        let is_guarded_all_the_same = self.context.guards_required && source.is_none();
+        if is_guarded_all_the_same && has_own_disk(self.tree.root(), place.as_fd()) {
+            return Ok(Spot::Done(place));
+        }
+        if live && !is_guarded_all_the_same {
+            let stored = Job::of(job.item).stored();
+            return Err(problem.remedy(format!("copy it to {stored} first, then move it away")));
+        }
+        self.problems.warn(problem.at(target.to_string()).remedy("move it to the store, or remove it"));
         Ok(Spot::Free(place))
     }
 
     /// Mounts the guard at the target of an entry, or of a file that its pattern matched.
-    pub(super) fn guard(&mut self, item: &Item<'_>, target: &AbsPath) -> Result<()> {
-        if is_pattern(item.entry, target) {
+    pub(super) fn guard(&mut self, job: Job<'_>) -> Result<()> {
+        if job.is_pattern() {
             return Ok(());
         }
-        let Spot::Free(place) = self.spot(item, target, None)? else {
-            self.unchanged += usize::from(item.action != Action::Skip);
+        let Spot::Free(place) = self.spot(job, None)? else {
+            self.changes.unchanged += usize::from(job.item.action != Action::Skip);
             return Ok(());
         };
-        self.mount_guard(target, place.as_fd())
+        self.mount_guard(job.target, place.as_fd())
     }
 
     /// Mounts a guard on `place`, which is what was opened at a path.
@@ -233,14 +229,14 @@ impl Worker<'_, '_> {
         self.tree
             .bind(node.as_fd(), (parent.as_fd(), path.name()), place, Guard::OPTIONS, false)
             .map_err(|problem| problem.during("cannot guard it"))?;
-        self.mounted.push(path.clone());
+        self.changes.mounted.push(path.clone());
         self.tree.cursor.forget(path.as_str());
         Ok(())
     }
 
     /// Mounts the guard at the path of a store that is left out, unless something is mounted there or above.
     pub(super) fn guard_store(&mut self, path: &AbsPath) -> Result<()> {
-        let (plan, root) = (self.plan, self.tree.mount_id()?);
+        let (plan, root) = (self.context.plan, self.tree.mount_id()?);
         let is_on_root = |dir: BorrowedFd<'_>| walk::mount_id(dir).map(|id| id == root);
         let mut is_elsewhere = false;
         let found = self.tree.cursor.enter(path.as_str(), &mut |dir, name, path| {
@@ -276,17 +272,12 @@ impl Worker<'_, '_> {
 }
 
 /// Refuses something at a target that an entry, or for want of one a guard, cannot be mounted on.
-fn fits(
-    item: &Item<'_>,
-    target: &AbsPath,
-    source: Option<&Stat>,
-    (dir, stat): (BorrowedFd<'_>, &Stat),
-) -> Result<()> {
-    let directory = item.entry.kind == Kind::Directory;
+fn fits(job: Job<'_>, source: Option<&Stat>, (dir, stat): (BorrowedFd<'_>, &Stat)) -> Result<()> {
+    let directory = job.item.entry.kind == Kind::Directory;
     let fits = if directory { stat.is_dir() } else { stat.is_file() };
     if stat.is_symlink() || (source.is_some() && !fits) {
         let wanted = if directory { "a directory" } else { "a regular file" };
-        return Err(walk::wrong_type(dir, target.as_str(), stat, wanted));
+        return Err(walk::wrong_type(dir, job.target.as_str(), stat, wanted));
     }
     Ok(())
 }

@@ -1,0 +1,74 @@
+//! Input of every step of a run: the plan, earlier runs, and the entry.
+
+use super::sysroot::Sysroot;
+use crate::manifest::{AbsPath, Kind};
+use crate::plan::{Item, Plan};
+use crate::runtime::report::{EntryReport, Report, State};
+use crate::runtime::versions::Versions;
+
+/// Input of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'c> {
+    /// The plan.
+    pub plan: &'c Plan<'c>,
+    /// The sysroot.
+    pub sysroot: &'c Sysroot,
+    /// Report of earlier runs.
+    pub previous: &'c Report,
+    /// Guards required entries that fail, too: see [`Request::guard`](super::Request::guard).
+    pub guards_required: bool,
+}
+
+impl Context<'_> {
+    /// The versions that an earlier run left of a file.
+    #[must_use]
+    pub fn left(&self, job: Job<'_>) -> Option<Versions> {
+        let entry = self.previous.entry(job.target)?;
+        entry.versions.as_deref().filter(|_| entry.source == job.stored()).copied()
+    }
+}
+
+/// An entry to place, or one file that matches its pattern.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'j> {
+    /// The entry.
+    pub item: &'j Item<'j>,
+    /// Path on the root.
+    pub target: &'j AbsPath,
+    /// Path below the store.
+    pub source: &'j AbsPath,
+}
+
+impl<'j> Job<'j> {
+    /// The entry itself.
+    #[must_use]
+    pub fn of(item: &'j Item<'j>) -> Self {
+        Self { item, target: &item.entry.target, source: item.entry.source() }
+    }
+
+    /// Path of the source, the store's included.
+    #[must_use]
+    pub fn stored(&self) -> AbsPath {
+        self.item.store.path.join(self.source)
+    }
+
+    /// State of the entry in the report.
+    #[must_use]
+    pub fn report(&self, state: State, why: impl Into<String>) -> EntryReport {
+        EntryReport {
+            target: self.target.clone(),
+            source: self.stored(),
+            kind: self.item.entry.kind,
+            method: self.item.entry.method,
+            state,
+            why: why.into(),
+            versions: None,
+        }
+    }
+
+    /// True if this is the entry's pattern, and not a file that matches it.
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.item.entry.kind == Kind::Glob && self.item.entry.target == *self.target
+    }
+}

@@ -1,0 +1,24 @@
+//! Problems of a run. It goes on after most of them.
+
+use crate::text::problem::Problem;
+
+/// Problems of a run, in the order in which they were found.
+#[derive(Debug, Default)]
+pub struct Problems {
+    /// Problems that fail the run.
+    pub failures: Vec<Problem>,
+    /// All others.
+    pub warnings: Vec<Problem>,
+}
+
+impl Problems {
+    /// Adds one that fails the run, or a warning.
+    pub fn add(&mut self, fails: bool, problem: Problem) {
+        if fails { &mut self.failures } else { &mut self.warnings }.push(problem);
+    }
+
+    /// Adds a warning.
+    pub fn warn(&mut self, problem: Problem) {
+        self.warnings.push(problem);
+    }
+}
