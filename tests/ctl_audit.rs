@@ -425,6 +425,68 @@ fn users_that_systemd_makes() {
 }
 
 #[test]
+fn users_that_nixos_makes() {
+    let list = json!({ "users": [
+        { "name": "ada", "uid": 1000, "group": "users", "home": "/home/ada", "homeMode": "750", "createHome": true, "isSystemUser": false,
+          "hashedPasswordFile": "/etc/secrets/ada" },
+        { "name": "auto", "uid": null, "group": "users", "home": "/home/auto", "homeMode": "700", "createHome": false, "isSystemUser": false,
+          "hashedPasswordFile": "/run/secrets/auto" },
+        { "name": "made", "uid": null, "group": "made", "home": "/srv/made/", "homeMode": "0711", "createHome": true, "isSystemUser": true },
+        { "name": "plain", "uid": 400, "group": "plain", "home": "/var/lib/plain", "homeMode": "700", "createHome": false, "isSystemUser": true },
+        { "name": "else", "uid": 401, "group": "else", "home": "/srv/else", "homeMode": "700", "createHome": false, "isSystemUser": true },
+        { "name": "built", "uid": 402, "group": "built", "home": "/nix/store/x/home", "homeMode": "700", "createHome": true, "isSystemUser": true,
+          "hashedPasswordFile": "/etc/built/password" },
+        { "name": "root", "uid": 0, "group": "root", "home": "/root", "homeMode": "700", "createHome": false, "isSystemUser": false }
+    ] });
+    let lines = [
+        r#"{ file = "/etc/secrets/ada"; mode = "0600"; }"#,
+        r#"{ directory = "/home/ada"; user = "ada"; group = "users"; mode = "0750"; }"#,
+        r#"{ directory = "/home/auto"; user = "auto"; group = "users"; mode = "0700"; }"#,
+        r#"{ directory = "/srv/made"; user = "made"; group = "made"; mode = "0711"; }"#,
+        r#"{ directory = "/var/lib/plain"; user = "plain"; group = "plain"; mode = "0700"; }"#,
+    ];
+    let tree = Tree::nixos(&[
+        (
+            "activate",
+            "#!/bin/sh\nperl -w /nix/store/p-update-users-groups.pl /nix/store/l-users-groups.json\n",
+        ),
+        ("etc/built/password", "x"),
+    ]);
+    let store = tree.folder.path().join("root/nix/store");
+    fs::write(store.join("l-users-groups.json"), list.to_string()).unwrap();
+    are(&tree.lost(), &lines);
+    let said = tree.audit(&[]);
+    assert_eq!(said.json["lost"][0]["by"], json!(["the password of ada"]));
+    // userborn says who is a person by another key, and has no modes.
+    let list = json!({ "users": [
+        { "name": "ada", "uid": null, "group": "users", "home": "/home/ada", "isNormal": true },
+        { "name": "plain", "uid": null, "group": "plain", "home": "/var/lib/plain", "isNormal": false }] });
+    let tree = Tree::nixos(&[(
+        "etc/systemd/system/userborn.service",
+        "[Service]\nExecStart=/nix/store/b/bin/userborn /nix/store/l-userborn.json /etc\n",
+    )]);
+    let store = tree.folder.path().join("root/nix/store");
+    fs::write(store.join("l-userborn.json"), list.to_string()).unwrap();
+    are(
+        &tree.lost(),
+        &[r#"{ directory = "/home/ada"; user = "ada"; group = "users"; mode = "0700"; }"#, lines[4]],
+    );
+    fs::write(store.join("l-userborn.json"), "{ \"users\": 1 }").unwrap();
+    are(&tree.lost(), &[]);
+}
+
+#[test]
+fn directories_in_place_of_links() {
+    let tree = Tree::nixos(&[(
+        "etc/systemd/system/a.service",
+        "[Service]\nDynamicUser=yes\nStateDirectory=a b:c\n",
+    )]);
+    tree.entries(json!([{ "directory": "/var/lib/private" }, { "directory": "/var/lib/a" }, { "directory": "/var/lib/c" }]));
+    assert_eq!(tree.faults(), ["/var/lib/a", "/var/lib/c"]);
+    assert!(tree.audit(&[]).text.contains("name /var/lib/private/b in its place"));
+}
+
+#[test]
 fn what_logrotate_reads() {
     let tree = Tree::nixos(&[
         (

@@ -1,11 +1,12 @@
 //! A system that is built, and need not have been booted: what its files say of state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::fs::OFlags;
 
 use super::NIX_STORE;
 use super::unit::{self, Unit, quoted_words, unquoted};
+use super::users::{self, User, Users};
 use crate::ctl::system::System;
 use crate::sys::walk;
 
@@ -15,11 +16,10 @@ const UNITS: [&str; 4] =
 const UNIT_TYPES: [&str; 5] = ["service", "socket", "mount", "swap", "timer"];
 const SYSUSERS: [&str; 3] = ["/etc/sysusers.d", "/run/sysusers.d", "/usr/lib/sysusers.d"];
 const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
+/// Files of a toplevel of NixOS beside /etc.
+const IN_TOPLEVEL: [&str; 2] = ["/activate", "/append-initrd-secrets"];
 /// A script is no longer than this.
 const SCRIPT: u64 = 256 << 10;
-
-/// A number below those of people.
-const SYSTEM_UID: u32 = 999;
 
 /// One line of tmpfiles.d.
 #[derive(Debug, Default)]
@@ -36,21 +36,6 @@ pub struct Rule {
     pub group: Option<String>,
     /// The target of a link.
     pub argument: Option<String>,
-}
-
-/// A user of passwd(5).
-#[derive(Debug)]
-pub struct User {
-    /// The name that one logs in with.
-    pub name: String,
-    /// Its number.
-    pub uid: u32,
-    /// Its group, by name where it has one.
-    pub group: String,
-    /// Its home.
-    pub home: String,
-    /// Its shell.
-    pub shell: String,
 }
 
 /// A file system of fstab(5) or of a mount unit.
@@ -73,7 +58,7 @@ pub struct Built {
     pub scripts: Vec<(String, String)>,
     /// tmpfiles.d.
     pub rules: Vec<Rule>,
-    /// passwd(5).
+    /// Users, by passwd(5), sysusers.d and what NixOS makes them from.
     pub users: Vec<User>,
     /// fstab(5) and mount units.
     pub filesystems: Vec<Filesystem>,
@@ -83,8 +68,8 @@ pub struct Built {
     pub links: BTreeMap<String, String>,
     /// SSH host keys.
     pub host_keys: Vec<String>,
-    /// Files with keys, by what reads them: crypttab(5), and what puts secrets into the initrd.
-    pub keys: Vec<(&'static str, String)>,
+    /// Files with keys and passwords, by their readers: crypttab(5), the initrd, users.
+    pub keys: Vec<(String, String)>,
     /// Texts that name paths, by what they are: PAM, cron, D-Bus, logrotate.
     pub texts: Vec<(String, String)>,
     /// All of /etc that is a file or a link, as far as it lies below what is asked.
@@ -106,7 +91,7 @@ impl<'a> Place<'a> {
     }
 
     fn at(&self, path: &str) -> String {
-        let is_built = path == "/etc" || path.starts_with("/etc/") || path == "/append-initrd-secrets";
+        let is_built = path == "/etc" || path.starts_with("/etc/") || IN_TOPLEVEL.contains(&path);
         if is_built { self.prefix.clone() + path } else { path.to_owned() }
     }
 
@@ -166,13 +151,15 @@ impl<'a> Place<'a> {
             let is_elsewhere =
                 |path: &&str| path.split_once(':').is_some_and(|(_, on)| on.contains(['=', '/']));
             let key = line.split_whitespace().nth(2).filter(|path| !is_elsewhere(path));
-            built.keys.extend(key.and_then(unit::tidy).map(|path| ("crypttab", path)));
+            built.keys.extend(key.and_then(unit::tidy).map(|path| ("crypttab".to_owned(), path)));
         }
         // NixOS appends them to the initrd whenever the boot loader is set up.
         let appended = self.text("/append-initrd-secrets");
         let sources = appended.lines().filter_map(|line| line.trim().strip_prefix("cp -a "));
         let sources = sources.filter_map(|words| quoted_words(words).into_iter().next());
-        built.keys.extend(sources.filter_map(|path| unit::tidy(&path)).map(|path| ("the initrd", path)));
+        built
+            .keys
+            .extend(sources.filter_map(|path| unit::tidy(&path)).map(|path| ("the initrd".to_owned(), path)));
         for (folder, what) in [
             ("/etc/pam.d", "PAM"),
             ("/etc/cron.d", "cron"),
@@ -260,29 +247,20 @@ impl<'a> Place<'a> {
     }
 
     fn read_users(&self, built: &mut Built) {
-        let mut groups = BTreeMap::new();
-        for line in self.text("/etc/group").lines() {
-            if let [name, _, gid, ..] = line.split(':').collect::<Vec<_>>()[..] {
-                groups.insert(gid.to_owned(), name.to_owned());
-            }
+        let mut users = Users::new(&self.text("/etc/group"));
+        users.passwd(&self.text("/etc/passwd"));
+        users.sysusers(&self.lines(&SYSUSERS));
+        // NixOS makes users at a boot, from a file that the activation or userborn names.
+        let activation = self.text("/activate");
+        let userborn = built.units.get("userborn.service").into_iter().flat_map(Unit::commands);
+        let words = activation.split_whitespace().chain(userborn).map(unquoted);
+        let is_list =
+            |word: &&str| word.starts_with(NIX_STORE) && users::LISTS.iter().any(|name| word.ends_with(name));
+        for path in words.filter(is_list).map(str::to_owned).collect::<BTreeSet<_>>() {
+            users.nixos(&self.text(&path));
         }
-        for line in self.text("/etc/passwd").lines() {
-            let fields: Vec<_> = line.split(':').collect();
-            if let [name, _, uid, gid, _, home, shell] = fields[..]
-                && let Ok(uid) = uid.parse()
-            {
-                // `/`, and what is no path, is nobody's home.
-                let home = unit::tidy(home).unwrap_or_default();
-                let group = groups.get(gid).cloned().unwrap_or_else(|| gid.to_owned());
-                let (name, shell) = (name.to_owned(), shell.to_owned());
-                built.users.push(User { name, uid, group, home, shell });
-            }
-        }
-        for user in self.lines(&SYSUSERS).iter().filter_map(|line| made(line, &groups)) {
-            if !built.users.iter().any(|it| it.name == user.name) {
-                built.users.push(user);
-            }
-        }
+        built.keys.extend(users.passwords);
+        built.users = users.all;
     }
 
     fn read_mounts(&self, built: &mut Built) {
@@ -340,26 +318,6 @@ fn host_key(line: &str) -> Option<String> {
     let (word, rest) = line.split_at(line.find(|c: char| c.is_whitespace() || c == '=')?);
     let rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '=');
     word.eq_ignore_ascii_case("hostkey").then(|| quoted_words(rest).into_iter().next())?
-}
-
-/// A user that a line of sysusers.d makes. One without a number gets one of those for the system.
-fn made(line: &str, groups: &BTreeMap<String, String>) -> Option<User> {
-    let words = quoted_words(line);
-    let word = |index: usize| words.get(index).map(String::as_str).filter(|word| *word != "-");
-    let (kind, name) = (word(0)?, word(1).filter(|name| !name.contains('%'))?);
-    if kind.trim_end_matches('!') != "u" {
-        return None;
-    }
-    let id = word(2).unwrap_or_default();
-    let (uid, group) = id.split_once(':').unwrap_or((id, name));
-    let home = word(4).filter(|path| !path.contains('%')).and_then(unit::tidy).unwrap_or_default();
-    Some(User {
-        name: name.to_owned(),
-        uid: uid.parse().unwrap_or(SYSTEM_UID),
-        group: groups.get(group).map_or(group, String::as_str).to_owned(),
-        home,
-        shell: word(5).unwrap_or("/usr/sbin/nologin").to_owned(),
-    })
 }
 
 /// One line of tmpfiles.d.

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::built::{Built, named, removed};
+use super::faults::{Fault, faults};
 use super::kept::{Kept, above};
 use super::unit::{Said, Unit, tidy};
 use crate::ctl::known::{Class, Known, Row};
 use crate::manifest::refuse::is_owner;
-use crate::manifest::{AbsPath, Kind, Manifest, Phase, mode};
+use crate::manifest::{Manifest, mode};
 
 /// The source that tells of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -56,17 +57,6 @@ pub struct Finding {
     chosen: bool,
 }
 
-/// Something that cannot work.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The subject.
-    pub at: String,
-    /// The problem.
-    pub what: String,
-    /// The remedy.
-    pub remedy: String,
-}
-
 /// All that is wrong.
 #[derive(Debug, Default)]
 pub struct Judgement {
@@ -85,11 +75,9 @@ pub fn judge(
     is_let_go: &dyn Fn(&str) -> bool,
 ) -> Judgement {
     let kept = Kept::new(built, manifest);
-    let own = built.units.iter().flat_map(|(name, unit)| unit.own(name));
-    let links = own.flat_map(|(path, links)| links.into_iter().map(move |link| (link, path.clone())));
-    let mut claims = Claims { built, known, links: links.collect(), all: BTreeMap::new() };
+    let mut claims = Claims { built, known, links: links(built), all: BTreeMap::new() };
     claims.collect();
-    let claims = claims.all;
+    let Claims { links, all: claims, .. } = claims;
     let is_lost = |claim: &Finding| {
         let is_chosen = || claim.chosen && kept.has_below(&claim.path);
         // Of a service's directory the part that holds the data may be kept.
@@ -112,7 +100,13 @@ pub fn judge(
     let top = lost.iter().filter(|(path, _)| !is_below(path)).map(|(_, claim)| (*claim).clone());
     let mut lost = united(top);
     lost.sort_by(|a, b| (a.class, &a.path).cmp(&(b.class, &b.path)));
-    Judgement { faults: faults(built, manifest, &kept), lost }
+    Judgement { faults: faults(built, manifest, &kept, &links), lost }
+}
+
+/// Links that systemd makes to directories of units, and their targets: /var/lib/NAME of a dynamic user.
+fn links(built: &Built) -> BTreeMap<String, String> {
+    let own = built.units.iter().flat_map(|(name, unit)| unit.own(name));
+    own.flat_map(|(path, links)| links.into_iter().map(move |link| (link, path.clone()))).collect()
 }
 
 /// One finding in place of several in one directory below /var/lib.
@@ -161,69 +155,11 @@ fn service_directory(path: &str) -> Option<String> {
     Some(format!("{base}/{name}"))
 }
 
-/// Settings that cannot work.
-fn faults(built: &Built, manifest: Option<&Manifest>, kept: &Kept<'_>) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    let mut say = |at: &str, what: &str, remedy: String| {
-        faults.push(Fault { at: at.to_owned(), what: what.to_owned(), remedy });
-    };
-    let store = manifest.and_then(|it| it.stores.first()).map_or("/persist", |it| it.path.as_str());
-    let is_emptied = kept.root_is_emptied(built);
-    for swap in built.swaps.iter().filter(|path| path.starts_with('/') && !path.starts_with("/dev/")) {
-        if is_emptied && !kept.keeps(swap, true) {
-            let what = "the swap file would lie in memory, where it fills the root and cannot be used";
-            say(swap, what, format!("put it on a store: {store}{swap}"));
-        }
-    }
-    if is_emptied && built.nixos && !kept.keeps("/nix/store", false) {
-        let what = "the Nix store would be on the root, and gone at the next boot with every generation";
-        say("/nix", what, "give it a file system of its own, or let it persist".to_owned());
-    }
-    let Some(manifest) = manifest else { return faults };
-    let converts =
-        |path: &AbsPath| manifest.root.as_ref().is_some_and(|it| it.convert.as_ref() == Some(path));
-    for store in manifest.stores.iter().filter(|it| it.device.is_none() && !converts(&it.path)) {
-        let path = store.path.as_str();
-        let is_mounted = |at: &str| kept.filesystems.contains_key(at);
-        if is_emptied && !std::iter::once(path).chain(above(path)).any(is_mounted) {
-            let what = "no file system is mounted where the store is, so it would be on the root";
-            say(path, what, "mount its disk there, or give the store a device".to_owned());
-        }
-    }
-    for entry in &manifest.entries {
-        let path = entry.target.as_str();
-        if entry.kind == Kind::Directory && entry.phase == Phase::Etc {
-            let below = format!("{path}/");
-            let is_named =
-                |name: &&String| manifest.entries.iter().any(|it| it.target.as_str() == name.as_str());
-            let hidden: Vec<_> = built
-                .etc
-                .iter()
-                .filter(|name| name.starts_with(&below) && !name.ends_with("/.imp-mount"))
-                .filter(|name| !is_named(name))
-                .collect();
-            if let Some(first) = hidden.first() {
-                let more =
-                    if hidden.len() > 1 { format!(" and {} more", hidden.len() - 1) } else { String::new() };
-                let what = format!("mounted over the overlay on /etc, it hides {first}{more}");
-                say(path, &what, "name the files in it that persist one by one".to_owned());
-            }
-        }
-        let source = entry.source.as_ref().unwrap_or(&entry.target);
-        let source = manifest.store(entry).path.join(source);
-        if kept.filesystems.get(path).is_some_and(|(what, _)| *what == source.as_str()) {
-            let what = "fstab mounts the same from the store once more";
-            say(path, what, "take it out of the file systems".to_owned());
-        }
-    }
-    faults
-}
-
 /// The state that a system's files name, by path.
 struct Claims<'a> {
     built: &'a Built,
     known: &'a Known,
-    /// Links that systemd makes to directories of services, and where to: /var/lib/NAME of a dynamic user.
+    /// Links that systemd makes, and their targets.
     links: BTreeMap<String, String>,
     all: BTreeMap<String, Finding>,
 }
@@ -270,8 +206,10 @@ impl Claims<'_> {
                 self.name(&by, &path);
             }
         }
-        for (by, path) in built.keys.iter().filter(|(_, path)| !path.starts_with("/nix/")) {
-            self.secret(path, by);
+        for (by, path) in &built.keys {
+            if !path.starts_with("/nix/") && !self.is_built(path) {
+                self.secret(path, by);
+            }
         }
         let has = |name: &str| built.units.contains_key(name);
         if has("sshd.service") || has("ssh.service") || has("sshd@.service") {
@@ -319,33 +257,35 @@ impl Claims<'_> {
 
     /// True for a file that the administrator brings, and that is no part of the build.
     fn is_secret(&self, path: &str) -> bool {
-        let is_built = || {
-            let below = |it: &String| path == it || path.starts_with(&format!("{it}/"));
-            self.built.etc.iter().any(below) && !self.built.links.keys().any(below)
-        };
         !self.known.is_disposable(path)
             && !self.known.is_system(path)
             && !path.starts_with("/nix/")
             && !path.contains(['*', '?', '['])
-            && !is_built()
+            && !self.is_built(path)
+    }
+
+    /// True for a file that the configuration brings to /etc.
+    fn is_built(&self, path: &str) -> bool {
+        let below = |it: &String| path == it || path.starts_with(&format!("{it}/"));
+        self.built.etc.iter().any(below) && !self.built.links.keys().any(below)
     }
 
     fn users(&mut self) {
         let built = self.built;
-        for user in &built.users {
-            let is_person = (1000..60000).contains(&user.uid)
-                && !user.shell.ends_with("nologin")
-                && !user.shell.ends_with("/false");
-            if user.home.is_empty() {
-                continue;
-            }
-            if is_person || (user.uid != 0 && user.home.starts_with("/var/lib/") && self.is_state(&user.home))
-            {
-                let home = user.home.trim_end_matches('/').to_owned();
-                let (what, mode) = (format!("the home of {}", user.name), Some("0700".to_owned()));
-                let owner = (Some(user.name.clone()), Some(user.group.clone()));
-                let finding = Finding { path: home, what, mode, chosen: is_person, ..Finding::default() };
-                self.add(Finding { user: owner.0, group: owner.1, ..finding }, None, Means::Home);
+        for user in built.users.iter().filter(|user| !user.home.is_empty()) {
+            let is_service = !user.root && user.home.starts_with("/var/lib/") || user.mode.is_some();
+            if user.person || (is_service && self.is_state(&user.home)) {
+                let known = self.known.state(&user.home).and_then(|row| row.mode.as_deref());
+                let finding = Finding {
+                    path: user.home.clone(),
+                    what: format!("the home of {}", user.name),
+                    mode: user.mode.as_deref().or(known).or(Some("0700")).map(str::to_owned),
+                    user: Some(user.name.clone()),
+                    group: Some(user.group.clone()),
+                    chosen: user.person,
+                    ..Finding::default()
+                };
+                self.add(finding, None, Means::Home);
             }
         }
     }
@@ -443,9 +383,7 @@ impl Claims<'_> {
                 if finding.what.is_empty() {
                     finding.what = row.what;
                 }
-                // Homes have no mode in passwd(5).
-                let is_said = means != Means::Home;
-                finding.mode = finding.mode.filter(|_| is_said).or(row.mode);
+                finding.mode = finding.mode.take().or(row.mode);
             }
             // What systemd would not take is no part of a line.
             for owner in [&mut finding.user, &mut finding.group] {

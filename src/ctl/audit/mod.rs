@@ -1,10 +1,12 @@
 //! `impctl audit`: the paths that a built system would lose at a boot. It need not have been booted.
 
 mod built;
+mod faults;
 mod judge;
 mod kept;
 mod print;
 mod unit;
+mod users;
 
 use std::path::{Path, PathBuf};
 

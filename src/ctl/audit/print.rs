@@ -123,7 +123,7 @@ fn nix(finding: &Finding) -> String {
 
 /// All of it as JSON.
 pub fn json(found: &Judgement) -> Result<Page, Failure> {
-    let fault = |it: &super::judge::Fault| json!({ "at": it.at, "what": it.what, "remedy": it.remedy });
+    let fault = |it: &super::faults::Fault| json!({ "at": it.at, "what": it.what, "remedy": it.remedy });
     let lost = |it: &Finding| {
         json!({
             "path": it.path, "kind": if it.file { "file" } else { "directory" }, "class": it.class, "what": it.what,
