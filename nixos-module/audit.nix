@@ -1,4 +1,7 @@
-# The audit: what of the host as configured holds state, and would be gone at the next boot.
+# The audit: state of the host that the next boot would lose.
+#
+# `impctl audit` reads what is built: units, users, rules, scripts. The evaluation adds what only options tell: services whose paths
+# options choose, keys that options name, passwords that are nowhere else.
 {
   config,
   lib,
@@ -45,25 +48,6 @@ let
     else
       lib.optional (row.audited or true) (found (row.directory or row.file) row.why (row.class or "data"));
 
-  ofUnit =
-    row:
-    let
-      # systemd puts a link to the directory of a dynamic user there.
-      path = row.directory or row.file;
-      link = "/var/lib/${lib.removePrefix "/var/lib/private/" path}";
-      misplaced = lib.any (entry: entry.target == link) cfg.entries;
-    in
-    lib.optional (!isKept row && !moved ? ${path}) {
-      inherit path;
-      class = row.class or "data";
-      why =
-        row.why
-        + lib.optionalString (
-          lib.hasPrefix "/var/lib/private/" path && misplaced
-        ) ", which has a dynamic user and cannot start with ${link}";
-      fix = { inherit row; };
-    };
-
   # Passwords that were set with passwd are in a file that programs replace: no entry can keep them.
   passwords =
     let
@@ -96,32 +80,30 @@ let
   chosen = lib.genAttrs (map (row: row.directory) (
     lib.filter isChosen (lib.concatLists (lib.attrValues state))
   )) (_: true);
-  units = import ./audit/units.nix { inherit config lib; };
-  # Directories of services whose data is kept below, where an option says.
-  moved = lib.genAttrs (map (row: row.directory) (
-    lib.filter (row: row ? data && isKept row) (lib.concatLists (lib.attrValues state))
-  )) (_: true);
-  found = lib.filter (it: !isIgnored it.path) (
-    fromTables ++ passwords ++ lib.concatMap ofUnit units
-  );
+  found = lib.filter (it: !isIgnored it.path) (fromTables ++ passwords);
 
-  # One finding a path, and none below another or below what somebody has chosen from; the tables come first.
+  # One finding a path, and none below another or below a directory that entries choose from.
   byPath = lib.mapAttrs (_: lib.head) (lib.groupBy (it: it.path) found);
-  findings = import ./audit/siblings.nix { inherit lib; } (
-    lib.filter (
-      it:
-      lib.all (above: !byPath ? ${above} && !chosen ? ${above}) (paths.ancestors it.path)
-      && !(chosen ? ${it.path})
-    ) (lib.attrValues byPath)
-  );
+  findings = lib.filter (
+    it:
+    !(chosen ? ${it.path})
+    && lib.all (above: !byPath ? ${above} && !chosen ? ${above}) (paths.ancestors it.path)
+  ) (lib.attrValues byPath);
 
-  text = message {
-    inherit findings;
-    store = cfg.presets.persistentStoragePath;
-  };
+  text = message findings;
   on = cfg.active && cfg.audit != "off" && findings != [ ];
 
-  # `impctl audit` over the built units, scripts and files. Paths that the evaluation has named are not named again.
+  # The parts of the toplevel that do not depend on its checks.
+  parts = pkgs.linkFarm "imp-mount-audited" (
+    {
+      etc = "${config.system.build.etc}/etc";
+      activate = pkgs.writeText "activate" config.system.activationScripts.script;
+    }
+    // lib.optionalAttrs (config.boot.initrd.enable && config.boot.initrd.secrets != { }) {
+      append-initrd-secrets = "${config.system.build.initialRamdiskSecretAppender}/bin/append-initrd-secrets";
+    }
+  );
+  # Paths that the evaluation has named are not named again.
   letGo = map (it: it.path) (cfg.auditIgnore ++ findings);
   built =
     pkgs.runCommand "imp-mount-audit"
@@ -132,12 +114,12 @@ let
       }
       ''
         status=0
-        impctl audit --root ${config.system.build.etc} --manifest ${cfg.compiled} --throw-away-from "$letGoPath" > found || status=$?
+        impctl audit --root ${parts} --manifest ${cfg.compiled} --throw-away-from "$letGoPath" > found || status=$?
         if [ $status = 0 ]; then
           touch $out
         elif [ $status = 1 ]; then
           {
-            echo "imp-mount: what is built says more of what the next boot would lose. Keep it, or let it go by imp-mount.auditIgnore."
+            echo "imp-mount: the next boot would lose more, by what is built. Keep it, or let it go by imp-mount.auditIgnore."
             cat found
           } > report
           ${if cfg.audit == "error" then "cat report >&2; exit 1" else "cp report $out"}
@@ -159,10 +141,9 @@ in
         What happens when something on this host holds state that the next boot would lose: a warning, a build that fails, or
         nothing.
 
-        Looked at are the directories of units (`StateDirectory`, `LogsDirectory`, `ReadWritePaths`), of tmpfiles rules and of
-        system users, files of keys and passwords that options name, and what is known of services that do not say. Then the build
-        looks at what is built (`impctl audit`): units of packages, commands, scripts. What only that finds is said before a
-        switch, or fails the build. Caches are throw-away, and not looked at.
+        The evaluation warns of what options tell: known services, files of keys and passwords that options name, homes. The build
+        looks at what is built (`impctl audit`): units, of packages too, with their directories, commands and scripts, tmpfiles
+        rules, users; its findings are printed before a switch, or fail the build. Caches are throw-away, and not looked at.
       '';
     };
 

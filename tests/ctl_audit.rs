@@ -242,6 +242,8 @@ fn keys_of_the_machine() {
         ("etc/systemd/system/sshd.service", "[Service]\nExecStart=/bin/sshd\n"),
         ("etc/ssh/sshd_config", "HostKey /persist/ssh/key\nHostKey /etc/ssh/ssh_host_rsa_key\n"),
         ("etc/crypttab", "data /dev/sdb /etc/data.key\nother /dev/sdc none\n"),
+        // Of the logs the journal is chosen.
+        ("etc/systemd/system/logs.service", "[Service]\nLogsDirectory=logs\n"),
     ]);
     // Parts of what systemd keeps are named: the key of credentials is not among them.
     tree.manifest(&json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": [

@@ -1,53 +1,24 @@
 # The text of the audit.
 { lib }:
-{
-  # Findings: { path, class, why, fix }, where `fix` is { preset = "services"; }, { row = ROW; } or { text = "..."; }.
-  findings,
-  # The store that a line would stand under.
-  store,
-}:
+# Findings: { path, class, why, fix }, where `fix` is { preset = "services"; } or { text = "..."; }.
+findings:
 let
   pad = width: text: text + lib.concatStrings (lib.replicate (width - lib.stringLength text) " ");
-  # The left column, padded to its widest text, and the meaning behind `mark`.
+  # Paths, padded to the widest, and their meaning.
   table =
-    mark: left: rows:
+    rows:
     let
-      width = lib.foldl' lib.max 0 (map (row: lib.stringLength (left row)) rows);
+      width = lib.foldl' lib.max 0 (map (row: lib.stringLength row.path) rows);
     in
-    lib.concatMapStrings (row: "    ${pad width (left row)}  ${mark}${row.why}\n") rows;
-
-  # The element of a list for a row of ../state, with only those options that differ from the defaults.
-  line =
-    row:
-    let
-      isFile = row ? file;
-      path = row.directory or row.file;
-      said =
-        lib.optional (row.user or "root" != "root") "user = \"${row.user}\";"
-        ++ lib.optional (row.group or "root" != "root") "group = \"${row.group}\";"
-        ++ lib.optional (!lib.elem (row.mode or "0755") [ "0755" "755" ]) "mode = \"${row.mode}\";";
-    in
-    if said == [ ] then
-      "\"${path}\""
-    else
-      "{ ${if isFile then "file" else "directory"} = \"${path}\"; ${lib.concatStringsSep " " said} }";
+    lib.concatMapStrings (row: "    ${pad width row.path}  ${row.why}\n") rows;
 
   ofKind = kind: lib.filter (it: it.fix ? ${kind});
-  list =
-    name: key: found:
-    let
-      rows = lib.filter (it: it.fix.row ? ${key}) (ofKind "row" found);
-    in
-    lib.optional (rows != [ ]) ''
-      ${"  "}environment.persistence."${store}".${name} = [
-      ${table "# " (it: line it.fix.row) rows}  ];
-    '';
   sections =
     found:
     let
       presets = lib.groupBy (it: it.fix.preset) (ofKind "preset" found);
     in
-    map (preset: "  imp-mount.persist.${preset} = true;\n${table "" (it: it.path) presets.${preset}}") (
+    map (preset: "  imp-mount.persist.${preset} = true;\n${table presets.${preset}}") (
       lib.filter (preset: presets ? ${preset}) [
         "essentials"
         "logs"
@@ -56,9 +27,7 @@ let
         "containers"
       ]
     )
-    ++ list "directories" "directory" found
-    ++ list "files" "file" found
-    ++ map (it: "  ${it.fix.text}\n${table "" (it: it.path) [ it ]}") (ofKind "text" found);
+    ++ map (it: "  ${it.fix.text}\n${table [ it ]}") (ofKind "text" found);
 
   # The gravest first.
   parts = map (part: part // { found = lib.filter (it: lib.elem (it.class or "data") part.classes) findings; }) [

@@ -15,8 +15,8 @@
 # File systems that entries lie on are marked `neededForBoot`, which decides about units of file systems such as bcachefs
 # (nixos/modules/tasks/filesystems). So the names in `systemd.services` depend on `fileSystems.*.neededForBoot`, and that on the
 # entries: a preset that looked for StateDirectory= in the units would wait for itself. Therefore presets go by the options of
-# `services`, `users` and the like, and only the audit, on which nothing depends but warnings and assertions, reads the units
-# (audit/units.nix). Of `fileSystems` a preset may read mountPoint, fsType and device.
+# `services`, `users` and the like, and `impctl audit` reads the units once they are built. Of `fileSystems` a preset may read
+# mountPoint, fsType and device.
 { config, lib }:
 let
   paths = import ../paths.nix;

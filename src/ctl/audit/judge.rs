@@ -53,7 +53,7 @@ pub struct Finding {
     pub mode: Option<String>,
     /// Options of the mount.
     pub options: Vec<String>,
-    /// True if an entry below it is enough.
+    /// True if an entry below it is a choice: what else is in it may be lost.
     chosen: bool,
 }
 
@@ -78,8 +78,12 @@ pub fn judge(
     let mut claims = Claims { built, known, links: links(built), all: BTreeMap::new() };
     claims.collect();
     let Claims { links, all: claims, .. } = claims;
+    let is_chosen_from = |claim: &Finding| claim.chosen && kept.has_below(&claim.path);
     let is_lost = |claim: &Finding| {
-        let is_chosen = || claim.chosen && kept.has_below(&claim.path);
+        let is_chosen = || {
+            let mut above = above(&claim.path).filter_map(|path| claims.get(path));
+            is_chosen_from(claim) || above.any(is_chosen_from)
+        };
         // Of a service's directory the part that holds the data may be kept.
         let is_kept_in_part = || {
             let below = format!("{}/", claim.path);

@@ -1,4 +1,4 @@
-# What the audit says of hosts: { host = { message, findings, assertions }; }.
+# What the audit says of hosts, and what their builds would audit: { host = { text, reads, parts, manifest, letGo }; }.
 {
   nixpkgs,
   # Modules by name.
@@ -26,7 +26,8 @@ let
           it: "added: ${it.target} ${it.user}:${toString it.group} ${toString it.mode}\n"
         ) (lib.filter (it: lib.hasPrefix "imp-mount.persist." it.from) config.imp-mount.entries)
       );
-      paths = map (it: it.path) config.imp-mount.auditFindings;
-    };
+      reads = failed == [ ] && config.imp-mount.active && config.imp-mount.audit != "off";
+    }
+    // import ./built.nix { inherit lib; } config;
 in
 lib.mapAttrs ofHost hosts

@@ -32,60 +32,25 @@ let
       )
     ) (lib.attrNames set);
 
-  # What is in a set, and not in that of a system without the service.
-  more = get: config: removeAttrs (get config) (lib.attrNames (get bare.config));
-  rulesOf =
-    config:
-    config.systemd.tmpfiles.rules
-    ++ lib.concatLists (
-      lib.concatMap (
-        byPath:
-        lib.mapAttrsToList (
-          path:
-          lib.mapAttrsToList (
-            type: it:
-            lib.concatMapStringsSep " " (word: if word == "" then "-" else word) [
-              type
-              path
-              it.mode
-              it.user
-              it.group
-              it.age
-              it.argument
-            ]
-          )
-        ) byPath
-      ) (lib.attrValues config.systemd.tmpfiles.settings)
-    );
-  # The scripts that NixOS makes for a unit, by the end of the program's name.
-  scripts = {
-    start = "script";
-    pre-start = "preStart";
-    post-start = "postStart";
-    reload = "reload";
-    pre-stop = "preStop";
-    post-stop = "postStop";
-  };
+  partsOf = import ./parts.nix { inherit lib; };
   rows = config: lib.concatLists (lib.attrValues (import ../../../nixos-module/state { inherit config lib; }));
   of =
     name:
     let
       inherit (evaluate (lib.setAttrByPath (lib.splitString "." name ++ [ "enable" ]) true)) config;
       refused = map (it: it.message) (lib.filter (it: !it.assertion) config.assertions);
-      answer = {
-        units = lib.mapAttrs (name: _: config.systemd.units.${name}.text) (
-          more (config: config.systemd.units) config
-        );
-        scripts = lib.mapAttrs (
-          _: service: lib.filterAttrs (_: text: text != "") (lib.mapAttrs (_: key: service.${key}) scripts)
-        ) (more (config: config.systemd.services) config);
-        etc = lib.mapAttrs (_: it: it.text) (more (config: config.environment.etc) config);
-        rules = lib.subtractLists (rulesOf bare.config) (rulesOf config);
-        users = map (user: { inherit (user) name group home; }) (
-          lib.attrValues (more (config: config.users.users) config)
-        );
-        rows = map (row: row.directory or row.file) (lib.subtractLists (rows bare.config) (rows config));
-      };
+      # What a system without the service does not have.
+      answer =
+        lib.mapAttrs (
+          key: value:
+          let
+            others = (partsOf bare.config).${key};
+          in
+          if lib.isList value then lib.subtractLists others value else removeAttrs value (lib.attrNames others)
+        ) (partsOf config)
+        // {
+          rows = map (row: row.directory or row.file) (lib.subtractLists (rows bare.config) (rows config));
+        };
     in
     if !can refused then
       { error = "it needs more"; }

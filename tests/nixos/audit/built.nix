@@ -1,0 +1,12 @@
+# What the build of a host audits, and with what it is told.
+{ lib }:
+config: {
+  parts = import ./parts.nix { inherit lib; } config // {
+    # The one for /etc has all that is in it.
+    activate = lib.concatMapStrings (it: it.text or it + "\n") (
+      lib.attrValues (removeAttrs config.system.activationScripts [ "etc" "script" ])
+    );
+  };
+  inherit (config.imp-mount) manifest;
+  letGo = map (it: it.path) (config.imp-mount.auditIgnore ++ config.imp-mount.auditFindings);
+}
