@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use imp_mount::boot::args::HELP;
-use imp_mount::check::entry::Status;
+use imp_mount::check::status::Status;
 use imp_mount::manifest::{Kind, Method, Phase};
 use imp_mount::runtime::report::{Outcome, Report, State};
 use imp_mount::text::json::Object;

@@ -1,6 +1,7 @@
 //! A pattern held against what is there: every file that it is for, on its store and on the root.
 
-use super::entry::{Checked, Checker, Status, Verdict};
+use super::entry::Checker;
+use super::status::{Checked, Status, Verdict};
 use crate::manifest::AbsPath;
 use crate::mount::matches::Matches;
 use crate::mount::write_back;

@@ -5,6 +5,8 @@ pub mod disks;
 pub mod entry;
 mod matches;
 pub mod print;
+mod source;
+pub mod status;
 pub mod store;
 
 use std::os::fd::AsFd;
@@ -29,7 +31,8 @@ use crate::text::escape;
 use crate::text::problem::{Problem, describe};
 
 use disks::Disk;
-use entry::{Checked, Checker, Status, unreached};
+use entry::Checker;
+use status::{Checked, Status, unreached};
 use store::Filesystem;
 
 /// Everything that `--check` finds.

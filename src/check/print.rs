@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::disks::Disk;
-use super::entry::Status;
+use super::status::Status;
 use super::store::Filesystem;
 use crate::runtime::report::Outcome;
 use crate::text::escape::{self, Page};

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::{Standing, Status, label};
-use crate::check::entry::Status as Health;
+use crate::check::status::Status as Health;
 use crate::runtime::report::Outcome;
 use crate::text::escape::{self, Page};
 

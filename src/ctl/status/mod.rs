@@ -19,7 +19,7 @@ use super::recover::gone::Gone;
 use super::scan::rules::Rules;
 use super::system::System;
 use crate::boot::args::MANIFEST;
-use crate::check::entry::{Checked, Status as Health};
+use crate::check::status::{Checked, Status as Health};
 use crate::check::store::Filesystem;
 use crate::check::{self, Findings};
 use crate::ctl::ui::output::{self, Failure};

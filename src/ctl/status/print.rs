@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::attention::is_about;
 use super::{Boot, Standing, Status, Volume};
-use crate::check::entry::Status as Health;
+use crate::check::status::Status as Health;
 use crate::ctl::ui::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, number, size, styled};
 use crate::runtime::report::{self, Outcome, Run};
 use crate::text::escape::{self, Page};

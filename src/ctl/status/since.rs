@@ -6,7 +6,7 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::check::entry::{Checked, Status};
+use crate::check::status::{Checked, Status};
 use crate::ctl::adopt::record;
 use crate::ctl::line;
 use crate::ctl::system::System;
