@@ -22,6 +22,7 @@ mod ctl_adopt;
 mod ctl_adopt_covered;
 mod ctl_adopt_faults;
 mod ctl_lost;
+mod ctl_lost_page;
 mod ctl_migrate;
 mod ctl_orphans;
 mod ctl_recover;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         ("convert", convert::TESTS),
         ("crashes", crashes::TESTS),
         ("ctl_lost", ctl_lost::TESTS),
+        ("ctl_lost_page", ctl_lost_page::TESTS),
         ("ctl_orphans", ctl_orphans::TESTS),
         ("ctl_recover", ctl_recover::TESTS),
         ("ctl_review", ctl_review::TESTS),

@@ -169,6 +169,36 @@ pub fn label(text: &str) -> String {
     name(text).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
+/// Text of a page of HTML, between tags or in a quoted attribute.
+#[cfg(feature = "ctl")]
+#[must_use]
+pub fn html(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    for c in line(text).chars() {
+        match c {
+            '&' => quoted.push_str("&amp;"),
+            '<' => quoted.push_str("&lt;"),
+            '>' => quoted.push_str("&gt;"),
+            '"' => quoted.push_str("&quot;"),
+            '\'' => quoted.push_str("&#39;"),
+            _ => quoted.push(c),
+        }
+    }
+    quoted
+}
+
+/// Something as JSON on one line, in a page of HTML: no string in it ends the element that it is in, or begins a comment.
+///
+/// # Errors
+/// Why it cannot be JSON.
+#[cfg(feature = "ctl")]
+pub fn html_json(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    write_json(&mut text as &mut dyn io::Write, value)?;
+    // Outside of strings there is none.
+    Ok(String::from_utf8_lossy(&text).replace('<', "\\u003c"))
+}
+
 /// Something as JSON on one line.
 ///
 /// # Errors
@@ -335,6 +365,8 @@ mod tests {
         let written = String::from_utf8(bytes).unwrap();
         assert_eq!(written, json_text(&value.to_string()));
         assert!(!written.contains(is_hidden), "{written}");
+        assert_eq!(html("a\u{202e}<b>\n&'\""), "a\\u{202e}&lt;b&gt;\\n&amp;&#39;&quot;");
+        assert_eq!(html_json(&["</script><!--\n"]).unwrap(), r#"["\u003c/script>\u003c!--\n"]"#);
         assert_eq!(label("a\\b\"c\nd"), r#"a\\\\b\"c\\nd"#);
     }
 }

@@ -42,6 +42,8 @@ pub enum Need {
     Script,
     /// tmux(1), which is a terminal that can be read.
     Tmux,
+    /// Chromium, which shows a page.
+    Chromium,
 }
 
 impl Need {
@@ -58,6 +60,7 @@ impl Need {
             }
             Self::Script => &["script"],
             Self::Tmux => &["tmux"],
+            Self::Chromium => &["chromium", "setpriv"],
             Self::Root | Self::Inject | Self::Asked => &[],
         };
         tools.iter().find(|tool| !command::installed(tool)).map(|tool| format!("needs {tool}"))

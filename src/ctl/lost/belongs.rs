@@ -128,6 +128,10 @@ impl Belongs {
     #[must_use]
     pub fn to(&self, path: &str, user: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
+        // One that is no text is nowhere named.
+        if path.is_empty() {
+            return found;
+        }
         for claims in [&self.own, &self.named] {
             if found.is_empty() {
                 found = claimants(claims, path);
@@ -196,13 +200,13 @@ fn claimants(claims: &BTreeMap<String, BTreeSet<String>>, path: &str) -> BTreeSe
 
 /// The packages that put files there, as Debian's dpkg(1) knows them, for several paths at once.
 #[must_use]
-pub fn packages(system: &System, paths: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+pub fn packages(system: &System, paths: &BTreeSet<&str>) -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in system.list(DPKG) {
         let Some(package) = file.strip_suffix(".list") else { continue };
         let package = package.split(':').next().unwrap_or(package);
         let list = text(system, &format!("{DPKG}/{file}"));
-        for path in list.lines().filter(|line| paths.contains(line)) {
+        for path in list.lines().filter(|line| paths.contains(*line)) {
             found.entry(path.to_owned()).or_default().insert(package.to_owned());
         }
     }

@@ -1,15 +1,14 @@
 //! `impctl lost`: what of the root would be gone after the next boot.
 
 pub mod belongs;
+mod html;
 pub mod keeper;
 pub mod nix;
 pub mod print;
 pub mod throw_away;
 
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use clap::{Args, ValueHint};
+use std::path::{Path, PathBuf};
 
 use super::known::known;
 use super::recover::gone::Gone;
@@ -31,6 +30,8 @@ use keeper::Keeper;
 
 /// So many single files of one directory get a line each in a configuration.
 const LINES: usize = 10_000;
+/// So many parts of a root or a store are on a map.
+pub const PARTS: usize = 6_000;
 /// Targets of links that the system makes at every boot.
 pub const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
 
@@ -68,6 +69,9 @@ pub struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write a page for a browser: a map by size of what persists, what would be gone, what is throw-away, and what no entry names
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "nix", "path", "all"])]
+    html: Option<PathBuf>,
 }
 
 /// The system to look at, and what of it.
@@ -109,6 +113,8 @@ pub struct Detail {
     pub all: bool,
     /// True where single files of one directory get a line each, up to [`LINES`].
     pub lines: bool,
+    /// True where what is kept on the root and the parts of everything are listed, too.
+    pub map: bool,
 }
 
 const MORE: &str = "\
@@ -119,6 +125,8 @@ Examples:
   impctl lost /var/lib
   # The lines that would keep it
   impctl lost --nix
+  # A page with a map of everything, for a browser
+  impctl lost --html lost.html
   # What would another system lose if it booted with this manifest?
   impctl lost --root /mnt --manifest manifest.json
   # Without what one need not keep, but with one of the caches
@@ -176,6 +184,10 @@ pub struct Findings {
     pub convert: Option<AbsPath>,
     /// The largest first.
     pub lost: Vec<Finding>,
+    /// On a map: what is kept on the root itself.
+    pub kept: Vec<Finding>,
+    /// On a map: parts of everything.
+    pub parts: Vec<Finding>,
     /// Files that are brought to a store at shutdown.
     pub brought: Vec<Finding>,
     /// The requested path.
@@ -192,8 +204,11 @@ pub struct Findings {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let system = System::open(&options.scope.root)?;
     let manifest = system.manifest(options.scope.manifest.as_deref())?;
+    if let Some(file) = &options.html {
+        return html::run(file, &options.scope, &system, manifest.as_ref());
+    }
     let path = options.scope.path(&system)?;
-    let detail = Detail { all: options.all, lines: options.nix };
+    let detail = Detail { all: options.all, lines: options.nix, map: false };
     let findings = look(path, &options.scope, detail, &system, manifest.as_ref())?;
     if options.json {
         output::print(&print::json(&findings)?)?;
@@ -211,8 +226,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             output::complain(&line);
         }
     } else {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
-        terminal::print(&print::text(&findings, now, terminal::width()))?;
+        terminal::print(&print::text(&findings, terminal::now(), terminal::width()))?;
     }
     if findings.lost.is_empty() && findings.seen.unread_count == 0 { Ok(()) } else { Err(Failure::Found) }
 }
@@ -243,6 +257,8 @@ pub fn look(
         singles: if detail.lines { LINES } else { SINGLES },
         locks: true,
         system_links: &SYSTEM_LINKS,
+        kept: !built && detail.map,
+        parts: if detail.map { PARTS } else { 0 },
         until: None,
         named: &named,
     };
@@ -255,9 +271,12 @@ pub fn look(
     rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
     seen.unread.sort();
     let mut totals = Totals::default();
-    rows.iter().filter(|row| !row.throw_away && !row.brought).for_each(|row| totals.add(&row.totals));
-    let (brought, rest): (Vec<_>, Vec<_>) =
-        describe(&rows, system).into_iter().partition(|finding| finding.row.brought);
+    let is_lost = |row: &&Row| !row.throw_away && !row.brought && !row.kept;
+    rows.iter().filter(is_lost).for_each(|row| totals.add(&row.totals));
+    let parts = describe(std::mem::take(&mut seen.parts), system, "");
+    let (kept, rest): (Vec<_>, Vec<_>) =
+        describe(rows, system, "").into_iter().partition(|finding| finding.row.kept);
+    let (brought, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|finding| finding.row.brought);
     let (throw_away, lost) = rest.into_iter().partition(|finding| finding.row.throw_away);
     Ok(Findings {
         root: system.place.clone(),
@@ -267,6 +286,8 @@ pub fn look(
         manifest: manifest.is_some(),
         convert: manifest.and_then(|manifest| manifest.root.as_ref()?.convert.clone()),
         lost,
+        kept,
+        parts,
         brought,
         throw_away,
         totals,
@@ -352,25 +373,25 @@ fn kept(rules: &mut Rules, manifest: &Manifest) {
     }
 }
 
-/// Says whose it is.
-fn describe(rows: &[Row], system: &System) -> Vec<Finding> {
+/// Says whose it is. Paths are those of the system, or such below a store, where it begins with that store's path.
+fn describe(rows: Vec<Row>, system: &System, store: &str) -> Vec<Finding> {
     if rows.is_empty() {
         return Vec::new();
     }
     let names = system.names();
     let belongs = Belongs::read(system);
-    let paths: Vec<_> = rows.iter().filter_map(|row| str::from_utf8(&row.path).ok()).collect();
-    let packages = belongs::packages(system, &paths);
+    let text = |row: &Row| str::from_utf8(&row.path[store.len()..]).unwrap_or_default().to_owned();
+    let paths: Vec<_> = rows.iter().map(text).collect();
+    let packages = belongs::packages(system, &paths.iter().map(String::as_str).collect());
     let mut described = Vec::with_capacity(rows.len());
-    for row in rows {
+    for (row, path) in rows.into_iter().zip(&paths) {
         let (user, group) = (names.user(row.owner.uid), names.group(row.owner.gid));
-        let path = str::from_utf8(&row.path).unwrap_or_default();
         let mut to: Vec<_> = belongs.to(path, &user).into_iter().collect();
         if to.is_empty() {
             let packages = packages.get(path).into_iter().flatten();
             to.extend(packages.map(|package| format!("package {package}")));
         }
-        described.push(Finding { row: row.clone(), user, group, belongs: to, what: known().what(path) });
+        described.push(Finding { row, user, group, belongs: to, what: known().what(path) });
     }
     described
 }

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::known::known;
+use super::lost::PARTS;
 use super::scan::rules::{Rule, Rules};
 use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Subject, Totals};
 use super::system::System;
@@ -67,23 +69,47 @@ Files:
 Exit status: 0 there are none; 1 there are, or something could not be looked at; 2 it could not run";
 
 /// One store, and what no entry names on it.
-struct Found<'m> {
-    store: &'m Store,
+#[derive(Debug)]
+pub struct Found<'m> {
+    /// The store.
+    pub store: &'m Store,
     /// Why it was not looked at; empty otherwise.
-    failure: String,
-    orphans: Vec<Orphan>,
+    pub failure: String,
+    /// Paths that no entry names, the largest first.
+    pub orphans: Vec<Orphan>,
     totals: Totals,
-    seen: Seen,
+    /// On a map: paths that are kept, and the parts of everything.
+    pub kept: Vec<Row>,
+    /// Paths that could not be read, and on a map the parts of everything.
+    pub seen: Seen,
 }
 
-struct Orphan {
-    row: Row,
+/// A path that no entry names.
+#[derive(Debug)]
+pub struct Orphan {
+    /// Its line.
+    pub row: Row,
     user: String,
     group: String,
     /// Its description.
     remarks: Vec<String>,
     /// The last generation whose manifest names it.
     generation: Option<u64>,
+}
+
+impl Orphan {
+    /// Its description in words.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let generation = self.generation.map(|number| format!("named by generation {number}"));
+        self.remarks.iter().cloned().chain(generation).collect()
+    }
+}
+
+/// Everything on the stores of a system: what is kept, what no entry names, and the parts of both.
+pub fn map<'m>(system: &'m System, manifest: &'m Manifest) -> Result<Vec<Found<'m>>, Failure> {
+    let context = Context { map: true, ..Context::new(system, manifest)? };
+    Ok((0..manifest.stores.len()).map(|index| context.look(index)).collect())
 }
 
 /// Looks, and says what it found.
@@ -133,6 +159,8 @@ struct Context<'m> {
     generations: BTreeMap<AbsPath, u64>,
     /// The same for patterns, by the directory on the store that they are in.
     patterns: BTreeMap<AbsPath, Vec<(Entry, u64)>>,
+    /// True if what is kept is listed, too, and everything in parts.
+    map: bool,
 }
 
 impl<'m> Context<'m> {
@@ -159,7 +187,7 @@ impl<'m> Context<'m> {
                 *last = number.max(*last);
             }
         }
-        Ok(Self { system, manifest, mounts: system.mounts()?, report, generations, patterns })
+        Ok(Self { system, manifest, mounts: system.mounts()?, report, generations, patterns, map: false })
     }
 
     fn look(&self, index: usize) -> Found<'m> {
@@ -169,11 +197,14 @@ impl<'m> Context<'m> {
             failure: String::new(),
             orphans: Vec::new(),
             totals: Totals::default(),
+            kept: Vec::new(),
             seen: Seen::default(),
         };
         match self.scan(index) {
             Ok(mut seen) => {
-                let mut rows = std::mem::take(&mut seen.rows);
+                let (kept, mut rows): (Vec<_>, Vec<_>) =
+                    std::mem::take(&mut seen.rows).into_iter().partition(|row| row.kept);
+                found.kept = kept;
                 rows.sort_by(|a, b| (b.totals.allocated, &a.path).cmp(&(a.totals.allocated, &b.path)));
                 for row in &rows {
                     found.totals.add(&row.totals);
@@ -197,16 +228,18 @@ impl<'m> Context<'m> {
 
     fn scan(&self, index: usize) -> Result<Seen, Problem> {
         let store = &self.manifest.stores[index];
-        let failed = |errno| Problem::new(format!("it cannot be opened: {}", describe(errno)));
+        let root = self.manifest.root.as_ref();
+        let converts = root.and_then(|root| root.convert.as_ref()) == Some(&store.path);
+        let is_to_be = || Problem::new("the root becomes it with the next boot");
+        let failed = |errno| match errno {
+            Errno::NOENT if converts => is_to_be(),
+            _ => Problem::new(format!("it cannot be opened: {}", describe(errno))),
+        };
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let fd = walk::open_below(self.system.root(), &store.path, flags, Mounts::Enter).map_err(failed)?;
         let mount = mountinfo::of(fd.as_fd())?;
         if walk::mount_id(self.system.root()) == Ok(mount.id) {
-            let converts =
-                self.manifest.root.as_ref().and_then(|root| root.convert.as_ref()) == Some(&store.path);
-            let why =
-                if converts { "the root becomes it with the next boot" } else { "nothing is mounted there" };
-            return Err(Problem::new(why));
+            return Err(if converts { is_to_be() } else { Problem::new("nothing is mounted there") });
         }
         let rules = self.rules(index, &mount);
         let coverage = Coverage::new(self.manifest);
@@ -226,6 +259,8 @@ impl<'m> Context<'m> {
             singles: SINGLES,
             locks: false,
             system_links: &[],
+            kept: self.map,
+            parts: if self.map { PARTS } else { 0 },
             until: None,
             named: &named,
         };
@@ -259,7 +294,7 @@ impl<'m> Context<'m> {
         for below in self.manifest.stores.iter().filter_map(|other| other.path.below(store)) {
             if !below.is_root() {
                 share(&mut rules, &below);
-                rules.path(&below, Rule::Kept);
+                rules.path(&below, Rule::System);
             }
         }
         let is_busy = |point: &str| {

@@ -1,7 +1,5 @@
 //! Text and JSON output of `impctl orphans`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde_json::{Value, json};
 
 use super::{Found, Orphan};
@@ -9,12 +7,12 @@ use crate::ctl::scan::Totals;
 use crate::ctl::scan::show;
 use crate::ctl::system::System;
 use crate::ctl::ui::output::{self, Failure};
-use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, size, styled};
+use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, now, size, styled};
 use crate::text::escape::Page;
 
 /// For a terminal of so many columns.
 pub fn text(found: &[Found<'_>], width: Option<usize>) -> Page {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+    let now = now();
     let mut page = Page::default();
     let mut sum = Totals::default();
     let mut places = 0;
@@ -52,10 +50,8 @@ pub fn text(found: &[Found<'_>], width: Option<usize>) -> Page {
 fn table(found: &Found<'_>, now: i64) -> Table {
     let mut table = Table::new(&show::COLUMNS, "NAMED BY NO ENTRY");
     for orphan in &found.orphans {
-        let mut remarks = orphan.remarks.clone();
-        remarks.extend(orphan.generation.map(|number| format!("named by generation {number}")));
         let owner = show::owner(&orphan.row, &orphan.user, &orphan.group);
-        table.row(show::cells(&orphan.row, owner, now), show::path(&orphan.row), remarks.join(", "));
+        table.row(show::cells(&orphan.row, owner, now), show::path(&orphan.row), orphan.words().join(", "));
     }
     table
 }

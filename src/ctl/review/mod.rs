@@ -9,7 +9,6 @@ mod tree;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueHint};
 
@@ -17,7 +16,7 @@ use super::adopt::{self, Adopt};
 use super::lost::{self, Detail, Finding, Scope};
 use super::system::System;
 use crate::ctl::ui::output::{self, Failure, complain};
-use crate::ctl::ui::terminal::count;
+use crate::ctl::ui::terminal::{count, day, now};
 use crate::manifest::{AbsPath, Kind, Manifest, pattern};
 use crate::text::escape::{self, Page};
 use crate::text::problem::Problem;
@@ -138,7 +137,7 @@ struct Review<'r> {
 
 impl Review<'_> {
     fn look(&self, path: AbsPath) -> Result<Vec<Finding>, Failure> {
-        let detail = Detail { all: false, lines: true };
+        let detail = Detail { all: false, lines: true, map: false };
         lost::look(path, &self.options.scope, detail, &self.system, self.manifest.as_ref())
             .map(|found| found.lost)
     }
@@ -424,41 +423,4 @@ fn store(options: &Options, manifest: Option<&Manifest>) -> Result<String, Failu
     let store = options.store.clone().or_else(first).unwrap_or_else(|| "/persist".to_owned());
     let parsed = AbsPath::parse(&store).map_err(|why| Failure::Unable(Problem::new(why).at("--store")))?;
     Ok(parsed.into())
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed())
-}
-
-/// The day of a time, by UTC: `2026-11-27`.
-fn day(seconds: i64) -> String {
-    // Years begin in March, so that the day that some have more comes last; 400 of them have 146,097 days.
-    let days = seconds.div_euclid(86_400) + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (date, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = year + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{date:02}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days() {
-        for (seconds, text) in [
-            (0, "1970-01-01"),
-            (951_782_400, "2000-02-29"),
-            (951_868_800, "2000-03-01"),
-            (1_767_225_599, "2025-12-31"),
-            (1_795_799_301, "2026-11-27"),
-            (4_107_542_400, "2100-03-01"),
-        ] {
-            assert_eq!(day(seconds), text);
-        }
-    }
 }

@@ -241,6 +241,7 @@ pub mod tests {
             others: false,
             partly: false,
             throw_away: false,
+            kept: false,
             unmounted: false,
             brought: false,
             pattern: true,

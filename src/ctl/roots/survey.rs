@@ -38,6 +38,8 @@ pub fn survey(
         singles: SINGLES,
         locks: true,
         system_links: &SYSTEM_LINKS,
+        kept: false,
+        parts: 0,
         until,
         named,
     };

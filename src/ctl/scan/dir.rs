@@ -8,6 +8,7 @@ use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::group::{Found, Group, Owner, Row, Subject, Totals};
+use super::parts::Parts;
 use super::rules::{State, Verdict};
 
 /// A directory that is being read: open, or closed until it is its turn.
@@ -62,6 +63,8 @@ pub struct Place {
     pub throw_away: bool,
     /// True if it is in /etc.
     pub etc: bool,
+    /// So many parts of it are wanted at most.
+    pub parts: usize,
 }
 
 /// A group in which nothing was found yet.
@@ -74,8 +77,9 @@ pub fn group(place: Place, state: State, verdict: Verdict, stat: &Statx) -> Grou
         state,
         shared: verdict.shared,
         etc: place.etc,
+        divided: place.parts > 0,
         row,
-        found: Mutex::new(Found::with(totals)),
+        found: Mutex::new(Found::with(totals, Parts::new(place.parts))),
     }
 }
 
@@ -89,6 +93,7 @@ pub fn row(path: Vec<u8>, subject: Subject, stat: &Statx, throw_away: bool) -> R
         others: false,
         partly: false,
         throw_away,
+        kept: false,
         unmounted: false,
         brought: false,
         pattern: false,

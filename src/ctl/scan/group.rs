@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::parts::Parts;
 use super::rules::State;
 
 /// So many lines at most come from one directory in which something is kept; beyond that it is named as a whole.
@@ -85,6 +86,8 @@ pub struct Row {
     pub partly: bool,
     /// True if it is throw-away.
     pub throw_away: bool,
+    /// True if the manifest keeps it.
+    pub kept: bool,
     /// True if the manifest names it, but it is not mounted.
     pub unmounted: bool,
     /// True where it is brought to a store at shutdown.
@@ -106,6 +109,8 @@ pub struct Group {
     pub shared: bool,
     /// True if it lies in /etc, where what comes from the system counts as kept.
     pub etc: bool,
+    /// True if what is in it is wanted in parts, besides its line.
+    pub divided: bool,
     /// Its line.
     pub row: Row,
     /// Findings in it until now.
@@ -130,16 +135,18 @@ pub struct Found {
     more: Totals,
     /// Single files in it that are throw-away, while it is not.
     thrown: Vec<Row>,
-    /// Single files in it that the manifest names, and are not on a store yet.
+    /// Single files in it that the manifest names: kept, or not on a store yet.
     named: Vec<Row>,
+    /// The largest paths without a line.
+    parts: Parts,
     /// True if a pattern `*` would bring more of what is in it than the single files, or not all of these.
     pub mixed: bool,
 }
 
 impl Found {
     /// Nothing yet but what the directory itself takes.
-    pub fn with(totals: Totals) -> Self {
-        Self { totals, ..Self::default() }
+    pub fn with(totals: Totals, parts: Parts) -> Self {
+        Self { totals, parts, ..Self::default() }
     }
 
     /// A single file in it; so many at most are kept apart.
@@ -149,6 +156,7 @@ impl Found {
             self.files.push(row);
         } else {
             self.more.add(&row.totals);
+            self.parts.add([row]);
         }
     }
 
@@ -157,24 +165,36 @@ impl Found {
         apart(&mut self.thrown, row, directory);
     }
 
-    /// A single file that the manifest names, and is not on a store yet.
+    /// A single file that the manifest names.
     pub fn named(&mut self, row: Row, directory: &[u8]) {
         apart(&mut self.named, row, directory);
     }
 
     /// Result of one below it.
-    fn part(&mut self, rows: Vec<Row>, totals: &Totals, kept: bool, most: usize) {
-        self.totals.add(totals);
-        self.kept |= kept;
-        for row in rows {
-            self.others |= row.others;
+    fn part(&mut self, lines: Lines, most: usize, uid: u32) {
+        self.totals.add(&lines.totals);
+        self.kept |= lines.kept;
+        self.parts.add(lines.parts.into_rows());
+        for row in lines.rows {
+            self.others |= row.others || row.owner.uid != uid;
             if self.rows.len() < most {
                 self.rows.push(row);
             } else {
                 self.rest.add(&row.totals);
+                self.parts.add([row]);
             }
         }
     }
+}
+
+/// The lines that a group comes to.
+struct Lines {
+    rows: Vec<Row>,
+    /// All that is in it.
+    totals: Totals,
+    /// True if something in it is kept.
+    kept: bool,
+    parts: Parts,
 }
 
 /// Adds a row of its own; what is more than a few of them in a directory gets one line together.
@@ -191,53 +211,54 @@ fn apart(rows: &mut Vec<Row>, row: Row, directory: &[u8]) {
 impl Group {
     /// True if each directory in it is a group of its own.
     pub fn is_split(&self) -> bool {
-        self.shared || self.etc || !self.state.is_empty()
+        self.divided || self.shared || self.etc || !self.state.is_empty()
     }
 
     /// Nobody works on this share of a group any more. Where it was the last one, the group is added to the one above, and so
     /// on; what has nothing above it is given to `deliver`.
-    pub fn release(group: Arc<Self>, deliver: &mut dyn FnMut(Vec<Row>)) {
+    pub fn release(group: Arc<Self>, deliver: &mut dyn FnMut(Vec<Row>, Parts)) {
         // A loop, as a chain of them may be as long as a path.
         let mut last = Arc::into_inner(group);
         while let Some(mut group) = last {
             let parent = group.parent.take();
             let found = group.found.get_mut().unwrap_or_else(PoisonError::into_inner);
-            deliver(take(&mut found.thrown));
-            deliver(take(&mut found.named));
-            let (rows, totals, kept) = group.settle();
-            let Some(parent) = parent else { return deliver(rows) };
+            deliver(take(&mut found.thrown), Parts::default());
+            deliver(take(&mut found.named), Parts::default());
+            let lines = group.settle();
+            let Some(parent) = parent else { return deliver(lines.rows, lines.parts) };
             let most = if parent.shared { SHARED_PARTS } else { PARTS };
-            parent.found.lock().unwrap_or_else(PoisonError::into_inner).part(rows, &totals, kept, most);
+            let uid = parent.row.owner.uid;
+            parent.found.lock().unwrap_or_else(PoisonError::into_inner).part(lines, most, uid);
             last = Arc::into_inner(parent);
         }
     }
 
-    /// The lines that it comes to, all that is in it, and whether something in it is kept.
-    fn settle(self) -> (Vec<Row>, Totals, bool) {
+    /// The lines that it comes to.
+    fn settle(self) -> Lines {
         let mut found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (totals, kept) = (found.totals, found.kept);
+        let (totals, kept, mut parts) = (found.totals, found.kept, take(&mut found.parts));
         if totals.files == 0 {
-            return (Vec::new(), totals, kept);
+            return Lines { rows: Vec::new(), totals, kept, parts };
         }
         // One line for all of them is what most want to see, and a pattern for all of them what most want to write.
-        if found.files.len() > SINGLES && !found.mixed {
-            found.files.drain(..).for_each(|row| found.more.add(&row.totals));
+        let is_one = found.files.len() > SINGLES && !found.mixed;
+        if is_one || found.more.files > 0 {
+            found.files.iter().for_each(|row| found.more.add(&row.totals));
+            parts.add(found.files.drain(..));
         }
         let is_many = !self.shared && (found.rest.files > 0 || found.more.files > 0);
-        if !self.shared && (!kept || is_many) {
-            let row = Row { totals, partly: kept, others: found.others, ..self.row };
-            return (vec![row], totals, kept);
-        }
         let mut rows = take(&mut found.rows);
-        if found.more.files > 0 {
-            found.files.drain(..).for_each(|row| found.more.add(&row.totals));
-        }
         rows.append(&mut found.files);
+        if !self.shared && (!kept || is_many) {
+            parts.add(rows);
+            let row = Row { totals, partly: kept, others: found.others, ..self.row };
+            return Lines { rows: vec![row], totals, kept, parts };
+        }
         let pattern = !found.mixed && found.rest.files == 0;
         found.rest.add(&found.more);
         if found.rest.files > 0 {
             rows.push(Row { subject: Subject::Files, totals: found.rest, others: true, pattern, ..self.row });
         }
-        (rows, totals, kept)
+        Lines { rows, totals, kept, parts }
     }
 }

@@ -5,6 +5,7 @@ mod dir;
 mod group;
 mod jobs;
 pub mod judge;
+mod parts;
 mod pool;
 pub mod rules;
 pub mod show;
@@ -24,6 +25,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 #[cfg(test)]
 pub use group::Owner;
 pub use group::{Row, SINGLES, Subject, Totals};
+pub use parts::Parts;
 use rules::Rules;
 
 use crate::manifest::AbsPath;
@@ -74,6 +76,7 @@ pub enum Fate {
 }
 
 /// Scope and options of a scan.
+#[allow(clippy::struct_excessive_bools, reason = "none of them excludes another")]
 pub struct Scan<'a> {
     /// The root that the rules' paths begin at.
     pub root: BorrowedFd<'a>,
@@ -91,6 +94,10 @@ pub struct Scan<'a> {
     pub locks: bool,
     /// Prefixes of the targets of the system's symbolic links.
     pub system_links: &'a [&'a str],
+    /// True if what the rules keep is listed, too.
+    pub kept: bool,
+    /// So many of the largest directories and files inside of lines are in its findings, too.
+    pub parts: usize,
     /// When it stops; what it did not look at until then is not in its findings.
     pub until: Option<Instant>,
     /// Decides about what [`rules::Rule::Named`] is about.
@@ -111,6 +118,8 @@ impl fmt::Debug for Scan<'_> {
 pub struct Seen {
     /// The lines, in no order.
     pub rows: Vec<Row>,
+    /// The largest paths inside of these, in no order.
+    pub parts: Vec<Row>,
     /// Paths that could not be read, and why.
     pub unread: Vec<(Vec<u8>, String)>,
     /// Number of these.
@@ -127,15 +136,17 @@ pub struct Seen {
 #[derive(Debug, Default)]
 struct Results {
     seen: Mutex<Seen>,
+    parts: Mutex<Parts>,
     /// Files with several names, by device and inode, with how many of these were not met yet.
     links: Mutex<HashMap<(u64, u64), u32>>,
 }
 
 impl Results {
-    fn rows(&self, rows: Vec<Row>) {
+    fn lines(&self, rows: Vec<Row>, parts: Parts) {
         if !rows.is_empty() {
             self.with(|seen| seen.rows.extend(rows));
         }
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).add(parts.into_rows());
     }
 
     fn unread(&self, path: impl FnOnce() -> Vec<u8>, why: String) {
@@ -151,8 +162,13 @@ impl Results {
         change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// True if this is the first name of a file that has several.
-    fn is_first(&self, device: u64, inode: u64, names: u32) -> bool {
+    /// True if this is the only name of a file, or the first one that is met.
+    fn is_first(&self, stat: &Statx) -> bool {
+        let (inode, names) = (stat.stx_ino, stat.stx_nlink);
+        if names < 2 {
+            return true;
+        }
+        let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rest) = links.get_mut(&(device, inode)) {
             *rest -= 1;
@@ -191,13 +207,15 @@ fn share(descriptors: usize) -> (usize, usize) {
 impl Scan<'_> {
     /// Looks at a path and all that lies below it on the root's own file system.
     pub fn run(&self, path: &AbsPath) -> Result<Seen> {
-        let results = Results::default();
+        let results = Results { parts: Mutex::new(Parts::new(self.parts)), ..Results::default() };
         if let Some(start) = start::start(self, path, &results)? {
             let (workers, open) = share(descriptors());
             pool::run(workers, jobs::Job::new(start), |pool| {
                 walker::Worker::new(self, &results, pool, open).work();
             });
         }
-        Ok(results.seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+        let mut seen = results.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        seen.parts = results.parts.into_inner().unwrap_or_else(PoisonError::into_inner).into_rows();
+        Ok(seen)
     }
 }

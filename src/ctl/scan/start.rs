@@ -69,7 +69,8 @@ pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Optio
     if throw_away && !scan.all {
         return elsewhere("it is throw-away; --all shows it".to_owned());
     }
-    let place = Place { path: if at.is_empty() { b"/".to_vec() } else { at }, parent: None, throw_away, etc };
+    let path = if at.is_empty() { b"/".to_vec() } else { at };
+    let place = Place { path, parent: None, throw_away, etc, parts: scan.parts };
     let group = group(place, state, verdict, &stat);
     // The contents of the requested path are wanted in parts.
     let group = Arc::new(Group { shared: true, ..group });

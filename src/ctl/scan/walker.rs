@@ -6,18 +6,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use rustix::fs::{self, AtFlags, FileType, RawDir};
+use rustix::fs::{self, AtFlags, FileType, RawDir, Statx};
 use rustix::io::Errno;
 
 use super::dir::{Dir, Place, group, join, look, open, place, row, totals};
 use super::group::{Group, Row, SINGLES, Subject, Totals};
 use super::jobs::{Job, Jobs};
 use super::pool::Pool;
+use super::rules::{State, Verdict};
 use super::{Fate, Named, Results, Scan};
 use crate::text::problem::describe;
 
 /// Names are read in pieces of this size.
 const BUFFER: usize = 64 * 1024;
+/// The longest path that the kernel takes.
+const PATH_MAX: usize = 4096;
 
 /// One thread of the walk.
 pub struct Worker<'a> {
@@ -63,7 +66,7 @@ impl<'a> Worker<'a> {
                 // It cannot be opened again: it was moved away, and with it what was below it.
                 Some(Err((group, errno))) => {
                     self.results.unread(|| join(group.path.clone(), b"..."), describe(errno));
-                    Group::release(group, &mut |rows| self.results.rows(rows));
+                    Group::release(group, &mut |rows, parts| self.results.lines(rows, parts));
                     continue;
                 }
                 None => match self.pool.take() {
@@ -91,7 +94,7 @@ impl<'a> Worker<'a> {
     fn release(&mut self, dir: Arc<Dir>) {
         if let Some(dir) = Arc::into_inner(dir) {
             let group = self.jobs.done(dir);
-            Group::release(group, &mut |rows| self.results.rows(rows));
+            Group::release(group, &mut |rows, parts| self.results.lines(rows, parts));
         }
     }
 
@@ -161,6 +164,9 @@ impl<'a> Worker<'a> {
         if verdict.kept || verdict.mounted || verdict.system {
             sum.mixed = true;
             sum.kept |= !verdict.system || dir.group.etc;
+            if verdict.kept && !verdict.system {
+                self.list_kept(dir, name);
+            }
             return;
         }
         if verdict.named && self.is_kept(dir, name) {
@@ -168,7 +174,8 @@ impl<'a> Worker<'a> {
             sum.mixed = true;
             return;
         }
-        let mut throw_away = verdict.throw_away.unwrap_or(dir.throw_away);
+        let is_kept = dir.group.row.kept;
+        let mut throw_away = !is_kept && verdict.throw_away.unwrap_or(dir.throw_away);
         sum.mixed |= throw_away;
         if throw_away && !self.scan.all {
             sum.passed_over += u64::from(!dir.throw_away);
@@ -195,7 +202,12 @@ impl<'a> Worker<'a> {
             sum.kept |= dir.group.etc;
             return;
         }
-        if self.scan.locks && stat.stx_size == 0 && is_lock(name.to_bytes()) && verdict.throw_away.is_none() {
+        if self.scan.locks
+            && !is_kept
+            && stat.stx_size == 0
+            && is_lock(name.to_bytes())
+            && verdict.throw_away.is_none()
+        {
             throw_away = true;
             sum.mixed = true;
             if !self.scan.all {
@@ -203,8 +215,7 @@ impl<'a> Worker<'a> {
                 return;
             }
         }
-        let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
-        if stat.stx_nlink > 1 && !self.results.is_first(device, stat.stx_ino, stat.stx_nlink) {
+        if !self.results.is_first(&stat) {
             return;
         }
         if throw_away != dir.throw_away {
@@ -216,7 +227,9 @@ impl<'a> Worker<'a> {
         // A pattern `*` brings regular files whose names are text, and begin with no dot.
         sum.mixed |= subject != Subject::File || name.to_bytes().starts_with(b".") || name.to_str().is_err();
         if dir.is_split() {
-            sum.singles.push(row(self.path(dir, name), subject, &stat, throw_away));
+            let Row { kept, unmounted, .. } = dir.group.row;
+            let row = row(self.path(dir, name), subject, &stat, throw_away);
+            sum.singles.push(Row { kept, unmounted, ..row });
         } else {
             sum.totals.add(&totals(&stat));
         }
@@ -231,6 +244,9 @@ impl<'a> Worker<'a> {
         }
         let path = self.path(dir, name);
         let fate = (self.scan.named)(&Named { path: &path, dir: dir.fd.as_fd(), name, stat: &stat });
+        if fate == Fate::Kept {
+            self.list_kept(dir, name);
+        }
         if matches!(fate, Fate::Brought | Fate::RootOnly) {
             let is_link = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Symlink;
             let subject = if is_link { Subject::Link } else { Subject::File };
@@ -240,6 +256,20 @@ impl<'a> Worker<'a> {
             found.named(row, &dir.group.path);
         }
         fate != Fate::Unkept
+    }
+
+    /// Lists a file that is kept, where that is wanted.
+    fn list_kept(&self, dir: &Dir, name: &CStr) {
+        let stat = || look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).ok();
+        let is_here = |stat: &Statx| stat.stx_mnt_id == dir.mount && self.results.is_first(stat);
+        let Some(stat) = stat().filter(|stat| self.scan.kept && is_here(stat)) else { return };
+        let subject = match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::RegularFile => Subject::File,
+            FileType::Symlink => Subject::Link,
+            _ => Subject::Special,
+        };
+        let row = Row { kept: true, ..row(self.path(dir, name), subject, &stat, false) };
+        dir.group.found.lock().unwrap_or_else(PoisonError::into_inner).named(row, &dir.group.path);
     }
 
     /// Leaves for later what is still to be done in a directory.
@@ -272,13 +302,15 @@ impl<'a> Worker<'a> {
             above.found.lock().unwrap_or_else(PoisonError::into_inner).kept = true;
             None
         };
-        if verdict.kept || (verdict.mounted && !self.scan.built) {
+        let is_kept = verdict.kept || (verdict.mounted && !self.scan.built);
+        if is_kept && !self.scan.kept {
             return kept();
         }
         if verdict.system {
             return if above.etc { kept() } else { None };
         }
-        let throw_away = verdict.throw_away.unwrap_or(dir.throw_away);
+        let is_below_kept = is_kept || above.row.kept;
+        let throw_away = !is_below_kept && verdict.throw_away.unwrap_or(dir.throw_away);
         // A path to keep may lie in a disposable one.
         if throw_away && !self.scan.all {
             self.results.with(|seen| seen.passed_over += u64::from(!dir.throw_away));
@@ -306,9 +338,9 @@ impl<'a> Worker<'a> {
                 return None;
             }
         };
-        let unmounted = verdict.mounted;
-        let apart = throw_away != dir.throw_away || unmounted;
-        if unmounted {
+        let unmounted = verdict.mounted && !is_kept;
+        let apart = throw_away != dir.throw_away || unmounted || is_kept;
+        if unmounted || is_kept {
             let _: Option<Dir> = kept();
         }
         if !apart && !dir.is_split() {
@@ -328,9 +360,17 @@ impl<'a> Worker<'a> {
         let path = self.path(dir, name);
         // Below an entry there is nothing more to say but its own.
         let etc = !unmounted && (above.etc || path == b"/etc");
+        let etc = etc && !is_below_kept;
         let parent = (!apart).then(|| Arc::clone(above));
-        let mut new = group(Place { path, parent, throw_away, etc }, state, verdict, &stat);
-        new.row.unmounted = unmounted;
+        // What is kept is one line, whatever is in it.
+        let (state, verdict) =
+            if is_kept { (State::default(), Verdict::default()) } else { (state, verdict) };
+        // A path that is too long for the kernel is not told of each directory.
+        let parts = if path.len() < PATH_MAX { self.scan.parts } else { 0 };
+        let mut new = group(Place { path, parent, throw_away, etc, parts }, state, verdict, &stat);
+        let inherits = !apart;
+        new.row.unmounted = unmounted || (inherits && above.row.unmounted);
+        new.row.kept = is_below_kept;
         Some(Dir {
             fd,
             depth: dir.depth + 1,

@@ -84,6 +84,21 @@ pub fn written(result: io::Result<()>) -> Result<(), Failure> {
 /// Writes a file that everybody may read, so that there is only ever the old one or the whole new one. In /dev what is no file is
 /// written to, such as /dev/null. Elsewhere that is refused, as it may be anybody's, and a link is replaced.
 pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    place(file, bytes, 0o644)
+}
+
+/// Writes a file that its owner alone may read, in the same way. A link is refused: a file that tells so much is where it was asked for.
+pub fn private(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if !file.starts_with("/dev") && file.is_symlink() {
+        return Err(Failure::io("writing", file, &io::Error::other(LINK)));
+    }
+    place(file, bytes, 0o600)
+}
+
+/// Why a link is no file to write.
+const LINK: &str = "it is a link: name the file that it points to";
+
+fn place(file: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let write = || {
         if file.starts_with("/dev") && fs::metadata(file).is_ok_and(|found| !found.is_file()) {
             return fs::write(file, bytes);
@@ -91,7 +106,8 @@ pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
         if fs::symlink_metadata(file).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
             return Err(io::Error::other("it is there, and no regular file"));
         }
-        put(file, bytes)
+        prepare(file, bytes, mode, None)?.persist(file)?;
+        File::open(folder(file))?.sync_all()
     };
     write().map_err(|error| Failure::io("writing", file, &error))
 }
@@ -136,7 +152,7 @@ pub fn update(file: &Path, old: Option<&[u8]>, bytes: &[u8]) -> Result<(), Failu
             }
             Err(io::Error::other("it was changed meanwhile, and is left as it is; try again"))
         };
-        let new = prepare(file, bytes, unchanged()?.as_ref())?;
+        let new = prepare(file, bytes, 0o644, unchanged()?.as_ref())?;
         // Until all of it is on the disk an editor has time to write.
         unchanged()?;
         if old.is_some() { new.persist(file) } else { new.persist_noclobber(file) }?;
@@ -158,7 +174,7 @@ fn found(file: &Path) -> io::Result<Option<(Metadata, Vec<u8>)>> {
     let mut opened = match rustix::fs::open(file, OFlags::RDONLY | flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err(io::Error::other("it is a link: name the file that it points to")),
+        Err(Errno::LOOP) => return Err(io::Error::other(LINK)),
         Err(errno) => return Err(errno.into()),
     };
     let metadata = opened.metadata()?;
@@ -170,21 +186,15 @@ fn found(file: &Path) -> io::Result<Option<(Metadata, Vec<u8>)>> {
     Ok(Some((metadata, bytes)))
 }
 
-/// Writes a new file beside the old one, with its owner and mode, and renames it.
-fn put(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    prepare(file, bytes, None)?.persist(file)?;
-    File::open(folder(file))?.sync_all()
-}
-
 /// The directory that a file is in.
 fn folder(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file beside another one, with its owner and mode, that is to take its place.
-fn prepare(file: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<NamedTempFile> {
+/// A file beside another one that is to take its place: with its owner and mode, or with a mode where there is no other.
+fn prepare(file: &Path, bytes: &[u8], mode: u32, like: Option<&Metadata>) -> io::Result<NamedTempFile> {
     // A private one until it has its owner.
-    let mode = if like.is_some() { 0o600 } else { 0o644 };
+    let mode = if like.is_some() { 0o600 } else { mode };
     // Errors of `tempfile_in` name the temporary file.
     let make = |path: &Path| File::options().write(true).create_new(true).mode(mode).open(path);
     let mut new = tempfile::Builder::new().make_in(folder(file), make).map_err(|error| {

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
@@ -83,6 +84,26 @@ pub fn age(then: i64, now: i64) -> String {
         (number, Some(short)) => format!("{number} {short}"),
         (number, None) => count(number.unsigned_abs(), unit),
     }
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed())
+}
+
+/// The day of a time, by UTC: `2026-11-27`.
+#[must_use]
+pub fn day(seconds: i64) -> String {
+    // Years begin in March, so that the day that some have more comes last; 400 of them have 146,097 days.
+    let days = seconds.div_euclid(86_400) + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (date, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = year + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{date:02}")
 }
 
 /// A column of a table.
@@ -190,6 +211,20 @@ mod tests {
             (800 * 86_400, "2 years"),
         ] {
             assert_eq!(age(now - past, now), text);
+        }
+    }
+
+    #[test]
+    fn days() {
+        for (seconds, text) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_767_225_599, "2025-12-31"),
+            (1_795_799_301, "2026-11-27"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(day(seconds), text);
         }
     }
 

@@ -1,0 +1,177 @@
+//! What is shown: paths with what becomes of them.
+
+use serde_json::Value;
+
+use crate::ctl::line;
+use crate::ctl::lost::{Finding, nix};
+use crate::ctl::scan::{Row, Subject, Totals, show};
+use crate::manifest::{AbsPath, Manifest, Store};
+use crate::text::escape;
+
+/// What becomes of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// An entry keeps it.
+    Persists,
+    /// The next boot is without it.
+    Lost,
+    /// It is throw-away.
+    Disposable,
+    /// It is on a store, and no entry names it.
+    Orphaned,
+}
+
+impl Class {
+    /// All of them, in the order that they are shown in.
+    pub const ALL: [Self; 4] = [Self::Lost, Self::Persists, Self::Disposable, Self::Orphaned];
+
+    /// Its name in the page's code.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Persists => "persists",
+            Self::Lost => "lost",
+            Self::Disposable => "disposable",
+            Self::Orphaned => "orphaned",
+        }
+    }
+
+    /// Its title, and what it means.
+    #[must_use]
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Persists => ("Persists", "on a store, and named by an entry"),
+            Self::Lost => ("Would be gone", "on the root, after the next boot"),
+            Self::Disposable => ("Throw-away", "caches and the like, by definition"),
+            Self::Orphaned => ("Named by no entry", "on a store, and not mounted"),
+        }
+    }
+}
+
+/// A path.
+#[derive(Debug)]
+pub struct Item {
+    /// Its path, subject and totals.
+    pub row: Row,
+    /// What becomes of it.
+    pub class: Class,
+    /// True if it lies in a path that is shown, and is counted there.
+    pub part: bool,
+    /// Its user and group.
+    pub owner: String,
+    /// Whom it belongs to.
+    pub unit: String,
+    /// More about it.
+    pub remark: String,
+    /// The line that keeps it.
+    pub line: Option<Line>,
+}
+
+impl Item {
+    /// That of a finding.
+    pub fn new(
+        finding: &Finding,
+        class: Class,
+        part: bool,
+        mut remarks: Vec<String>,
+        line: Option<Line>,
+    ) -> Self {
+        if !finding.what.is_empty() {
+            remarks.insert(0, finding.what.to_owned());
+        }
+        Self {
+            class,
+            part,
+            owner: show::owner(&finding.row, &finding.user, &finding.group),
+            unit: super::super::belongs::shorten(&finding.belongs).join(", "),
+            remark: remarks.join("; "),
+            line,
+            row: finding.row.clone(),
+        }
+    }
+}
+
+/// The sum of a class.
+#[must_use]
+pub fn sum(items: &[Item], class: Class) -> Totals {
+    let mut sum = Totals::default();
+    items.iter().filter(|item| !item.part && item.class == class).for_each(|item| sum.add(&item.row.totals));
+    sum
+}
+
+/// A line that keeps a path: one of some frames, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The number of the frame.
+    pub frame: usize,
+    /// The element of a list, or the entry of a manifest.
+    pub item: String,
+}
+
+/// How lines that keep a path are written.
+#[derive(Debug)]
+pub struct Keep {
+    nixos: bool,
+    stores: Vec<String>,
+    /// What stands before and after an item, by its store and its list.
+    pub frames: Vec<(String, &'static str)>,
+}
+
+impl Keep {
+    /// For a configuration of NixOS, or for a manifest.
+    pub fn new(manifest: Option<&Manifest>, nixos: bool) -> Self {
+        let stores: Vec<_> = manifest.map_or_else(
+            || vec!["/persist".to_owned()],
+            |manifest| manifest.stores.iter().map(|store| store.path.to_string()).collect(),
+        );
+        let mut frames = Vec::new();
+        if nixos {
+            for store in &stores {
+                let store = escape::nix(store);
+                frames.push((format!("environment.persistence.{store}.directories = [ "), " ];"));
+                frames.push((format!("environment.persistence.{store}.files = [ "), " ];"));
+            }
+        } else {
+            frames.push((String::new(), ""));
+        }
+        Self { nixos, stores, frames }
+    }
+
+    /// The line that keeps a finding, which is on the root or on a store. None where there is none.
+    pub fn line(&self, finding: &Finding, store: Option<&Store>) -> Option<Line> {
+        let mut row = finding.row.clone();
+        let index = store.map_or(0, |store| {
+            row.path.drain(..store.path.as_str().trim_end_matches('/').len());
+            self.stores.iter().position(|path| path == store.path.as_str()).unwrap_or(0)
+        });
+        // A line for all that there is would keep nothing of a root that is emptied.
+        let is_path = str::from_utf8(&row.path).is_ok_and(|path| AbsPath::parse(path).is_ok());
+        if !is_path || (row.subject == Subject::Directory && row.path == b"/") {
+            return None;
+        }
+        let named = Finding {
+            row,
+            user: finding.user.clone(),
+            group: finding.group.clone(),
+            belongs: Vec::new(),
+            what: "",
+        };
+        let mut entry = nix::entry(&named)?;
+        if !self.nixos {
+            if self.stores.len() > 1 {
+                entry.insert("store".to_owned(), self.stores[index].clone().into());
+            }
+            let page = escape::json_line(&Value::Object(entry)).ok()?;
+            return Some(Line { frame: 0, item: page.as_str().trim_end().to_owned() });
+        }
+        let (list, key) = if entry.contains_key("directory") { (0, "directory") } else { (1, "file") };
+        Some(Line { frame: 2 * index + list, item: line::item(&entry, key) })
+    }
+
+    /// The whole line.
+    #[must_use]
+    pub fn text(&self, line: &Line) -> String {
+        let (before, after) = &self.frames[line.frame];
+        format!("{before}{}{after}", line.item)
+    }
+}
