@@ -20,6 +20,7 @@ let
         [
           ../Cargo.toml
           ../Cargo.lock
+          ../build.rs
           ../src
         ]
         ++ more

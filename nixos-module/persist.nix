@@ -38,6 +38,7 @@ let
       "user"
       "group"
       "mode"
+      "method"
       "from"
     ] row
     // lib.optionalAttrs (row ? home) {

@@ -435,7 +435,7 @@ fn users_that_nixos_makes() {
           "hashedPasswordFile": "/run/secrets/auto" },
         { "name": "made", "uid": null, "group": "made", "home": "/srv/made/", "homeMode": "0711", "createHome": true, "isSystemUser": true },
         { "name": "plain", "uid": 400, "group": "plain", "home": "/var/lib/plain", "homeMode": "700", "createHome": false, "isSystemUser": true },
-        { "name": "else", "uid": 401, "group": "else", "home": "/srv/else", "homeMode": "700", "createHome": false, "isSystemUser": true },
+        { "name": "else", "uid": 401, "group": "else", "home": "/opt/else", "homeMode": "700", "createHome": false, "isSystemUser": true },
         { "name": "built", "uid": 402, "group": "built", "home": "/nix/store/x/home", "homeMode": "700", "createHome": true, "isSystemUser": true,
           "hashedPasswordFile": "/etc/built/password" },
         { "name": "root", "uid": 0, "group": "root", "home": "/root", "homeMode": "700", "createHome": false, "isSystemUser": false }
@@ -499,7 +499,10 @@ fn what_logrotate_reads() {
     ]);
     let store = tree.folder.path().join("root/nix/store/y-logrotate.conf");
     fs::write(store, "# /srv/no\n\"/var/lib/c/x.log\" {\n}\n").unwrap();
-    are(&tree.lost(), &[r#""/srv/a""#, r#""/var/lib/c""#, r#""/var/lib/logrotate.status""#]);
+    are(
+        &tree.lost(),
+        &[r#""/srv/a""#, r#""/var/lib/c""#, r#"{ file = "/var/lib/logrotate.status"; method = "copy"; }"#],
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 # Most of it is in the table that impctl has, too (../../src/ctl/known/paths.toml, which explains its keys). In the files beside this
 # one is what the values of options say.
 #
-# A row is { directory | file, user, group, mode, mountOptions, why, ... }, all but the path and `why` optional:
+# A row is { directory | file, user, group, mode, method, mountOptions, why, ... }, all but the path and `why` optional:
 #   class   why it matters, as in the table
 #   data    where an option puts it, if the row is a directory above that
 #   home    the home that it is in
@@ -62,7 +62,7 @@ let
         inherit (row) class;
       }
       // owner
-      // builtins.intersectAttrs { mode = null; } row
+      // builtins.intersectAttrs { mode = null; method = null; } row
       // lib.optionalAttrs (row ? options) { mountOptions = row.options; }
       // lib.optionalAttrs follows { inherit data; }
     );

@@ -181,29 +181,32 @@ pub const NIXOS: [&str; 2] = ["/etc/NIXOS", "/nix/var/nix/profiles/system"];
 /// Remedy for a run that failed, whose errors are shown with it.
 pub const AGAIN: &str = "mend what stopped the last run, then run imp-mount again";
 
+/// A path that nearly every system should keep.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Essential {
+    /// The path.
+    pub path: &'static str,
+    /// True for a file, false for a directory.
+    pub file: bool,
+    /// True for a path of NixOS alone.
+    pub nixos: bool,
+    /// Consequence of its loss.
+    pub without: &'static str,
+}
+
+/// Those of the table of known paths that say what happens `without` them.
+pub const ESSENTIALS: &[Essential] = include!(concat!(env!("OUT_DIR"), "/essentials.rs"));
+
 /// Paths that nearly every system should keep, without an entry.
 fn essentials(plan: &Plan<'_>, sysroot: &str) -> Vec<String> {
     let has = |path: &str| walk::stat_at(CWD, &*format!("{}{path}", sysroot.trim_end_matches('/'))).is_ok();
     let nixos = NIXOS.into_iter().any(has);
-    let needed = [
-        (
-            "/var/lib/nixos",
-            Type::Directory,
-            "users and groups without a fixed id may get another one at every boot",
-        ),
-        ("/etc/machine-id", Type::File, "every boot is a first boot, and logs of earlier ones are not found"),
-        (
-            "/etc/ssh/ssh_host_ed25519_key",
-            Type::File,
-            "if sshd makes its own host keys, they change at every boot",
-        ),
-    ];
-    let is_known = |(path, _, _): &(&str, Type, &str)| nixos || *path != "/var/lib/nixos";
-    let is_lost = |(path, what, _): &(&str, Type, &str)| {
-        AbsPath::parse(path).is_ok_and(|path| plan.coverage.entry(&path, *what).is_none())
+    let is_lost = |it: &&Essential| {
+        let what = if it.file { Type::File } else { Type::Directory };
+        AbsPath::parse(it.path).is_ok_and(|path| plan.coverage.entry(&path, what).is_none())
     };
-    let note = |(path, _, why): (&str, Type, &str)| format!("{path} is not persisted: {why}");
-    needed.into_iter().filter(is_known).filter(is_lost).map(note).collect()
+    let needed = ESSENTIALS.iter().filter(|it| nixos || !it.nixos).filter(is_lost);
+    needed.map(|it| format!("{} is not persisted: {}", it.path, it.without)).collect()
 }
 
 /// True in an initrd.

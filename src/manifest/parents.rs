@@ -7,40 +7,8 @@
 
 use super::{Entry, Id, Kind, Manifest, Owner, path};
 
-/// Directories whose owner is root and whose mode is the same on every system; see hier(7), and systemd.exec(5) for the
-/// private ones.
-const SYSTEM: [(&str, u16); 30] = [
-    ("/bin", 0o755),
-    ("/boot", 0o755),
-    ("/etc", 0o755),
-    ("/etc/nixos", 0o755),
-    ("/etc/ssh", 0o755),
-    ("/home", 0o755),
-    ("/lib", 0o755),
-    ("/lib64", 0o755),
-    ("/media", 0o755),
-    ("/mnt", 0o755),
-    ("/nix", 0o755),
-    ("/nix/var", 0o755),
-    ("/opt", 0o755),
-    ("/root", 0o700),
-    ("/sbin", 0o755),
-    ("/srv", 0o755),
-    ("/tmp", 0o1777),
-    ("/usr", 0o755),
-    ("/usr/local", 0o755),
-    ("/var", 0o755),
-    ("/var/cache", 0o755),
-    ("/var/cache/private", 0o700),
-    ("/var/db", 0o755),
-    ("/var/lib", 0o755),
-    ("/var/lib/nixos", 0o755),
-    ("/var/lib/private", 0o700),
-    ("/var/log", 0o755),
-    ("/var/log/private", 0o700),
-    ("/var/spool", 0o755),
-    ("/var/tmp", 0o1777),
-];
+/// Directories whose owner is root and whose mode is the same on every system: `[modes]` of the table of known paths.
+pub const SYSTEM: &[(&str, u16)] = include!(concat!(env!("OUT_DIR"), "/modes.rs"));
 
 /// Owner and mode of every directory that the manifest or the system has a word on.
 #[derive(Debug)]

@@ -53,6 +53,8 @@ pub struct Finding {
     pub mode: Option<String>,
     /// Options of the mount.
     pub options: Vec<String>,
+    /// The method; none for a bind mount.
+    pub method: Option<String>,
     /// True if an entry below it is a choice: what else is in it may be lost.
     chosen: bool,
 }
@@ -102,7 +104,7 @@ pub fn judge(
     let lost: BTreeMap<_, _> = claims.iter().filter(|(_, claim)| is_lost(claim)).collect();
     let is_below = |path: &str| above(path).any(|above| lost.contains_key(&above.to_owned()));
     let top = lost.iter().filter(|(path, _)| !is_below(path)).map(|(_, claim)| (*claim).clone());
-    let mut lost = united(top);
+    let mut lost = united(top, known);
     lost.sort_by(|a, b| (a.class, &a.path).cmp(&(b.class, &b.path)));
     Judgement { faults: faults(built, manifest, &kept, &links), lost }
 }
@@ -113,14 +115,12 @@ fn links(built: &Built) -> BTreeMap<String, String> {
     own.flat_map(|(path, links)| links.into_iter().map(move |link| (link, path.clone()))).collect()
 }
 
-/// One finding in place of several in one directory below /var/lib.
-fn united(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
+/// One finding in place of several in one directory of a service.
+fn united(findings: impl Iterator<Item = Finding>, known: &Known) -> Vec<Finding> {
     let mut groups: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
     for finding in findings {
-        groups
-            .entry(service_directory(&finding.path).unwrap_or_else(|| finding.path.clone()))
-            .or_default()
-            .push(finding);
+        let place = known.service_directory(&finding.path).unwrap_or(&finding.path).to_owned();
+        groups.entry(place).or_default().push(finding);
     }
     groups
         .into_iter()
@@ -148,15 +148,6 @@ fn united(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
             one
         })
         .collect()
-}
-
-/// The directory of a service that a path lies in: /var/lib/NAME.
-fn service_directory(path: &str) -> Option<String> {
-    let rest = path.strip_prefix("/var/lib/")?;
-    let (base, rest) =
-        rest.strip_prefix("private/").map_or(("/var/lib", rest), |rest| ("/var/lib/private", rest));
-    let (name, _) = rest.split_once('/')?;
-    Some(format!("{base}/{name}"))
 }
 
 /// The state that a system's files name, by path.
@@ -217,23 +208,20 @@ impl Claims<'_> {
         }
         let has = |name: &str| built.units.contains_key(name);
         if has("sshd.service") || has("ssh.service") || has("sshd@.service") {
-            let usual = ["/etc/ssh/ssh_host_ed25519_key".to_owned(), "/etc/ssh/ssh_host_rsa_key".to_owned()];
-            let keys = if built.host_keys.is_empty() { &usual[..] } else { &built.host_keys };
+            let pattern = self.known.state("/etc/ssh/ssh_host_*");
+            let usual = pattern.map_or(&[][..], |row| &row.usual);
+            let keys = if built.host_keys.is_empty() { usual } else { &built.host_keys };
             for path in keys {
-                let row = self.known.state.get("/etc/ssh/ssh_host_*").map(of_row).unwrap_or_default();
-                self.add(
-                    Finding { path: path.clone(), ..row },
-                    Some("sshd.service".to_owned()),
-                    Means::Secret,
-                );
+                let row = pattern.map(of_row).unwrap_or_default();
+                let finding = Finding { path: path.clone(), ..row };
+                self.add(finding, Some("sshd.service".to_owned()), Means::Secret);
             }
         }
     }
 
     /// True if a row of the table applies to this system.
     fn is_here(&self, path: &str, row: &Row) -> bool {
-        let of_nixos = ["/var/lib/nixos"].contains(&path) && self.built.nixos;
-        if row.always || of_nixos || path == "/var/log" {
+        if row.always || (row.nixos && self.built.nixos) {
             return true;
         }
         let Some((name, unit)) = row.unit().and_then(|name| self.built.units.get_key_value(&name)) else {
@@ -251,12 +239,18 @@ impl Claims<'_> {
 
     /// True if a path can be a service's state.
     fn is_state(&self, path: &str) -> bool {
-        let elsewhere = ["/etc", "/home", "/nix"];
-        let is_wide = self.known.shared.contains_key(path) || ["/root", "/var/log", "/"].contains(&path);
-        !is_wide
+        path != "/"
+            && !self.known.is_wide(path)
             && !self.known.is_disposable(path)
             && !self.known.is_system(path)
-            && !std::iter::once(path).chain(above(path)).any(|at| elsewhere.contains(&at))
+            && !self.known.is_others(path)
+    }
+
+    /// The mode of a home that a path is in: what is in it is its user's alone, too.
+    fn mode_of_home(&self, path: &str) -> Option<String> {
+        let is_home = |at: &&str| self.known.state.get(*at).is_some_and(|row| row.chosen);
+        let mode = above(path).find(is_home).and_then(|home| self.known.modes.get(home));
+        mode.filter(|mode| *mode != "0755").cloned()
     }
 
     /// True for a file that the administrator brings, and that is no part of the build.
@@ -277,7 +271,8 @@ impl Claims<'_> {
     fn users(&mut self) {
         let built = self.built;
         for user in built.users.iter().filter(|user| !user.home.is_empty()) {
-            let is_service = !user.root && user.home.starts_with("/var/lib/") || user.mode.is_some();
+            let is_service =
+                user.mode.is_some() || !user.root && self.known.service_directory(&user.home).is_some();
             if user.person || (is_service && self.is_state(&user.home)) {
                 let known = self.known.state(&user.home).and_then(|row| row.mode.as_deref());
                 let finding = Finding {
@@ -318,8 +313,7 @@ impl Claims<'_> {
             return;
         }
         let (user, group) = self.owner(name, unit);
-        let mode = unit.last("StateDirectoryMode").map(str::to_owned);
-        let mode = mode.or_else(|| path.starts_with("/root/").then(|| "0700".to_owned()));
+        let mode = unit.last("StateDirectoryMode").map(str::to_owned).or_else(|| self.mode_of_home(path));
         let finding = Finding { path: path.to_owned(), user, group, mode, ..Finding::default() };
         self.add(finding, Some(name.to_owned()), Means::Unit);
     }
@@ -347,9 +341,8 @@ impl Claims<'_> {
         let Some(path) = tidy(path) else { return };
         let path = self.behind_links(path);
         let path = path.as_str();
-        let places = ["/var/lib/", "/var/db/", "/var/spool/", "/var/opt/", "/srv/", "/root/"];
-        let Some(place) = places.into_iter().find(|place| path.starts_with(place)) else { return };
-        if !self.is_state(path) || path.starts_with("/var/lib/systemd/") {
+        let Some(directory) = self.known.service_directory(path) else { return };
+        if !self.is_state(path) {
             return;
         }
         let is_claimed = |at: &str| self.all.contains_key(at);
@@ -359,11 +352,8 @@ impl Claims<'_> {
             return;
         }
         let row = self.known.state.get(path).map(of_row);
-        let base = path[place.len()..].strip_prefix("private/").map_or(place.len(), |_| place.len() + 8);
-        let end = path[base..].find('/').map_or(path.len(), |end| base + end);
-        // In root's home it is the directory of what is named that is root's alone.
-        let mode = (place == "/root/").then(|| "0700".to_owned());
-        let path = if row.is_some() { path } else { &path[..end] };
+        let path = if row.is_some() { path } else { directory };
+        let mode = self.mode_of_home(path);
         let (user, group) = self.built.units.get(by).map(|unit| self.owner(by, unit)).unwrap_or_default();
         let finding = row.unwrap_or(Finding { user, group, mode, ..Finding::default() });
         self.add(Finding { path: path.to_owned(), ..finding }, Some(by.to_owned()), Means::Text);
@@ -382,12 +372,10 @@ impl Claims<'_> {
         let one = self.all.entry(finding.path.clone()).or_insert_with(|| {
             if let Some(row) = known {
                 let row = of_row(row);
-                finding.class = row.class;
-                finding.options = row.options;
-                if finding.what.is_empty() {
-                    finding.what = row.what;
-                }
-                finding.mode = finding.mode.take().or(row.mode);
+                let what = Some(finding.what).filter(|what| !what.is_empty()).unwrap_or(row.what);
+                let (mode, chosen) = (finding.mode.or(row.mode), finding.chosen || row.chosen);
+                let (class, options, method) = (row.class, row.options, row.method);
+                finding = Finding { class, what, mode, options, method, chosen, ..finding };
             }
             // What systemd would not take is no part of a line.
             for owner in [&mut finding.user, &mut finding.group] {
@@ -395,7 +383,6 @@ impl Claims<'_> {
             }
             let mode = finding.mode.and_then(|mode| mode::parse(&mode, !finding.file).ok());
             finding.mode = mode.map(mode::show);
-            finding.chosen |= ["/var/log", "/root"].contains(&finding.path.as_str());
             finding
         });
         one.by.extend(by);
@@ -412,6 +399,8 @@ fn of_row(row: &Row) -> Finding {
         group: row.group.clone(),
         mode: row.mode.clone(),
         options: row.options.clone(),
+        method: row.method.clone(),
+        chosen: row.chosen,
         ..Finding::default()
     }
 }

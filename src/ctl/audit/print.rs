@@ -96,6 +96,9 @@ fn entry(finding: &Finding) -> Map<String, Value> {
     if let Some(mode) = finding.mode.as_ref().map(|mode| format!("{mode:0>4}")).filter(|mode| mode != usual) {
         entry.insert("mode".to_owned(), json!(mode));
     }
+    if let Some(method) = &finding.method {
+        entry.insert("method".to_owned(), json!(method));
+    }
     if !finding.options.is_empty() {
         entry.insert("options".to_owned(), json!(finding.options));
     }
@@ -111,7 +114,7 @@ fn nix(finding: &Finding) -> String {
         return value(&entry[key]);
     }
     let mut words = Vec::new();
-    for key in [key, "user", "group", "mode"] {
+    for key in [key, "user", "group", "mode", "method"] {
         words.extend(entry.get(key).map(|it| format!("{key} = {};", value(it))));
     }
     if let Some(Value::Array(options)) = entry.get("options") {

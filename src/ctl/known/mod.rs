@@ -41,10 +41,14 @@ pub struct Row {
     pub user: Option<String>,
     /// The group.
     pub group: Option<String>,
-    /// The mode; 0755 if not said.
+    /// The mode; that of `[modes]` if not said, else the usual one.
     pub mode: Option<String>,
     /// Options of the mount.
     pub options: Vec<String>,
+    /// The method; a bind mount if not said.
+    pub method: Option<String>,
+    /// Usual names, of a pattern.
+    pub usual: Vec<String>,
     /// The group of `imp-mount.persist` that keeps it.
     pub preset: Option<String>,
     /// The option of NixOS that brings it.
@@ -61,6 +65,12 @@ pub struct Row {
     pub unit: Option<String>,
     /// True if it is on every system.
     pub always: bool,
+    /// True if it is on every NixOS.
+    pub nixos: bool,
+    /// True if an entry in it is a choice: what else is in it may be lost.
+    pub chosen: bool,
+    /// Consequence of its loss, for every system.
+    pub without: Option<String>,
     /// True if systemd gives it to a dynamic user.
     pub private: bool,
 }
@@ -84,6 +94,14 @@ impl Row {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
+    /// Directories in which services have state.
+    pub services: Vec<String>,
+    /// Directories in which they have none.
+    pub others: Vec<String>,
+    /// Made by NixOS in an empty root.
+    pub activated: Vec<String>,
+    /// Modes of root's directories.
+    pub modes: BTreeMap<String, String>,
     /// May be lost at every boot.
     pub disposable: BTreeMap<String, String>,
     /// Comes with an installed system.
@@ -128,6 +146,31 @@ impl Known {
         })
     }
 
+    /// True for a directory that is shared by many, or kept in part: units use it, and none of them has it.
+    #[must_use]
+    pub fn is_wide(&self, path: &str) -> bool {
+        self.shared.contains_key(path) || self.state.get(path).is_some_and(|row| row.chosen)
+    }
+
+    /// True for a path that no service has its state in.
+    #[must_use]
+    pub fn is_others(&self, path: &str) -> bool {
+        upwards(path).any(|above| self.others.iter().any(|it| it == above))
+    }
+
+    /// The directory of a service that a path is, or is in: /var/lib/NAME.
+    #[must_use]
+    pub fn service_directory<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let mut child = path;
+        for above in upwards(path) {
+            if self.services.iter().any(|it| it == above) {
+                return (child != above).then_some(child);
+            }
+            child = above;
+        }
+        None
+    }
+
     /// True if a path, or one above it, comes with an installed system.
     #[must_use]
     pub fn is_system(&self, path: &str) -> bool {
@@ -153,7 +196,11 @@ fn upwards(path: &str) -> impl Iterator<Item = &str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::collections::BTreeSet;
+
+    use crate::check::ESSENTIALS;
     use crate::ctl::scan::rules::{Rule, Rules};
+    use crate::manifest::parents::SYSTEM;
     use crate::manifest::{AbsPath, mode};
 
     #[test]
@@ -172,6 +219,9 @@ mod tests {
                 row.mode.as_ref().is_none_or(|text| mode::parse(text, !row.file).is_ok()),
                 "{path}: mode"
             );
+            assert!(row.mode.is_none() || !table.modes.contains_key(path), "{path}: a mode twice");
+            assert!(row.method.is_none() || row.file, "{path}: a method of a directory");
+            assert!(row.usual.iter().all(|name| fits(path, name)), "{path}: another name");
             assert!(!row.private || path.starts_with("/var/lib/private/"), "{path}: private");
             assert!(!row.file || row.options.is_empty(), "{path}: a file needs no options");
             assert!(row.option.is_some() || (row.follows.is_none() && !row.owners), "{path}: no option");
@@ -188,8 +238,50 @@ mod tests {
             let above = path.rsplit_once('/').map_or("", |(above, _)| above);
             assert!(!table.is_disposable(above), "{path}: said of a directory above it");
         }
+        for path in table.others.iter().chain(&table.services) {
+            let is_row = table.state.contains_key(path) || table.shared.contains_key(path);
+            assert!(is_row, "{path}: in no words");
+            assert!(!table.others.contains(path) || !table.services.contains(path), "{path}: both");
+        }
+        for path in &table.activated {
+            assert!(!table.is_disposable(path), "{path}: disposable everywhere");
+        }
         for path in table.system.keys() {
             assert!(!table.shared.contains_key(path), "{path}: twice");
+        }
+    }
+
+    #[test]
+    fn the_boot_binary_has_the_same() {
+        let table = known();
+        let modes: Vec<_> = table
+            .modes
+            .iter()
+            .map(|(path, mode)| (path.as_str(), mode::parse(mode, true).unwrap()))
+            .collect();
+        assert_eq!(SYSTEM, modes);
+        let all = table.state.iter().filter_map(|(path, row)| {
+            let without = row.without.as_deref()?;
+            Some((row.usual.first().unwrap_or(path).as_str(), row.file, row.nixos, without))
+        });
+        let essentials = ESSENTIALS.iter().map(|it| (it.path, it.file, it.nixos, it.without));
+        assert_eq!(essentials.collect::<BTreeSet<_>>(), all.collect());
+        assert_eq!(ESSENTIALS.len(), 3);
+    }
+
+    #[test]
+    fn directories_of_services() {
+        let table = known();
+        for (path, directory) in [
+            ("/var/lib/x/y", Some("/var/lib/x")),
+            ("/var/lib/x", Some("/var/lib/x")),
+            ("/var/lib/private/x/y/z", Some("/var/lib/private/x")),
+            ("/root/.config/borg", Some("/root/.config")),
+            ("/var/lib/private", None),
+            ("/var/lib", None),
+            ("/opt/x/y", None),
+        ] {
+            assert_eq!(table.service_directory(path), directory, "{path}");
         }
     }
 

@@ -12,9 +12,6 @@ use crate::text::problem::Problem;
 
 /// The administrator's list.
 const FILE: &str = "/etc/imp-mount/throw-away";
-/// Files that NixOS's activation makes in an empty root; on another root they may be the only copy.
-const ACTIVATED: [&str; 6] =
-    ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"];
 
 /// Adds all of it to the rules, what decides last.
 pub fn add(rules: &mut Rules, scope: &Scope, system: &System, built: bool) -> Result<(), Failure> {
@@ -22,7 +19,7 @@ pub fn add(rules: &mut Rules, scope: &Scope, system: &System, built: bool) -> Re
         line(rules, pattern, || "the built-in list".to_owned())?;
     }
     if built && system.has("/etc/NIXOS") {
-        lines(rules, &ACTIVATED.join("\n"), "the built-in list")?;
+        lines(rules, &known().activated.join("\n"), "the built-in list")?;
     }
     own(rules, &scope.throw_away, scope.throw_away_from.as_deref(), system, "")
 }

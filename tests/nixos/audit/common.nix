@@ -20,4 +20,5 @@
   nix.channel.enable = lib.mkDefault false;
   networking.dhcpcd.enable = lib.mkDefault false;
   security.sudo.enable = lib.mkDefault false;
+  services.logrotate.enable = lib.mkDefault false;
 }
