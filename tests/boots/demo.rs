@@ -1,6 +1,7 @@
-//! A machine to play with: it boots on the terminal, and leaves its user in a shell on the tmpfs root. tests/demo starts it.
+//! A machine to play with: it boots on the terminal, and leaves its user in a shell on the tmpfs root. tests/demo starts it, and docs/record
+//! takes its picture.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -13,22 +14,30 @@ use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
 use crate::boot::Boot;
 use crate::computer::{Computer, On, Running};
+use crate::old_roots;
+use crate::record::{self, Said};
 
-tests![play: Asked];
+tests![play: Asked, a_visit];
 
 /// This test.
 pub const NAME: &str = "demo::play";
 /// Typed where there is no terminal: in the first boot, and in the one after the reboot.
-const LINES: [&str; 8] = [
+const LINES: [&str; 10] = [
     "findmnt --real --output TARGET,SOURCE,FSTYPE",
     "touch /home/alice/.config/kept /home/alice/lost",
-    "imp-mount --check",
     "impctl lost /home",
     "reboot",
     "ls -A /home/alice /home/alice/.config",
     "imp-mount --check",
+    "impctl roots",
+    "impctl recover /home/alice/lost",
+    "ls -A /home/alice",
     "exit",
 ];
+/// A file for the picture of such a visit.
+const PICTURE: &str = "IMP_MOUNT_DEMO_PICTURE";
+/// The picture in README.
+const RECORDED: &str = include_str!("../../docs/demo.svg");
 /// The shell's prompt.
 const PROMPT: &str = "demo# ";
 /// How often the terminal's size is passed on: a signal that tells of it would need a handler.
@@ -36,9 +45,9 @@ const RESIZED: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// A machine that says nothing for so long does not go on.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn play() {
+/// The machine.
+fn boot() -> Boot {
     let manifest = include_str!("../demo.json").parse().expect("it is JSON");
-    let computer = Computer::new(On::Here);
     let boot = Boot::new(&manifest)
         .without("/")
         .late()
@@ -46,26 +55,78 @@ fn play() {
         .cmdline("systemd.show_status=true")
         .in_etc("systemd/system/probe.service", UNIT)
         .in_etc("demo", include_str!("guest/demo"));
+    old_roots::with_units(boot)
+}
+
+fn play() {
     let raw = Raw::new();
-    let mut lines = LINES.iter();
-    let mut said = String::new();
+    if raw.is_none() {
+        return visit();
+    }
+    let (computer, boot) = (Computer::new(On::Here), boot());
     loop {
         let mut machine = computer.start(&boot);
-        if raw.is_some() {
-            if !relay(&mut machine) {
-                return;
-            }
-        } else {
-            said = type_lines(&mut machine, &mut lines);
+        if !relay(&mut machine) || !is_reboot(machine.off()) {
+            return;
         }
+    }
+}
+
+/// Types what a visitor would.
+fn visit() {
+    let said = typed(|text| print!("{text}"));
+    if let Some(file) = std::env::var_os(PICTURE) {
+        fs::write(file, draw(&said)).unwrap();
+    }
+}
+
+/// A visit does what it shows, and the picture in README is one of it.
+fn a_visit() {
+    let picture = draw(&typed(|_| ()));
+    let shown = |picture: &str| {
+        // A message of systemd may come after a prompt.
+        let mut commands = record::commands(picture, PROMPT.trim_end());
+        commands.retain(|command| LINES.contains(&command.as_str()));
+        commands
+    };
+    assert_eq!(shown(&picture), LINES[..LINES.len() - 1]);
+    assert_eq!(shown(RECORDED), shown(&picture), "docs/record makes it again");
+}
+
+/// The picture of a visit, without its last line, by which the machine switches off.
+fn draw(said: &Said) -> String {
+    let is_last = |(_, text): &(Duration, String)| text.contains("exit\r\n");
+    let end = said.iter().rposition(is_last).unwrap_or(said.len());
+    record::picture(
+        &said[..end].to_vec(),
+        (PROMPT, &LINES),
+        "A machine boots with a root in memory, loses a file at a reboot, and brings it back",
+    )
+}
+
+/// What a machine says to a visitor, over two boots.
+fn typed(mut show: impl FnMut(&str)) -> Said {
+    let (computer, boot) = (Computer::new(On::Here), boot());
+    let (mut lines, mut said, start) = (LINES.iter(), Said::new(), Instant::now());
+    loop {
+        let mut machine = computer.start(&boot);
+        type_lines(&mut machine, &mut lines, |text| {
+            show(&text);
+            said.push((start.elapsed(), text));
+        });
         if !is_reboot(machine.off()) {
             break;
         }
     }
-    if raw.is_none() {
-        let after = said.rsplit("ls -A").next().unwrap_or_default();
-        assert!(lines.next().is_none() && after.contains("kept") && !after.contains("lost"), "{said}");
-    }
+    let all: String = said.iter().map(|(_, text)| text.as_str()).collect();
+    let after = |line: &str| {
+        all.rsplit(line).next().unwrap_or_default().split(PROMPT).next().unwrap_or_default().to_owned()
+    };
+    assert!(lines.next().is_none(), "{all}");
+    let (before, recovered) = (after(LINES[4]), after(LINES[8]));
+    assert!(before.contains("kept") && !before.contains("lost"), "{all}");
+    assert!(recovered.contains("lost"), "{all}");
+    said
 }
 
 /// PID 1 of a namespace that reboots dies of another signal than one that switches off.
@@ -113,11 +174,17 @@ fn pass_on_size(terminal: &File, last: &mut Option<Winsize>) {
     }
 }
 
-/// Types a line at each prompt, and shows what is said until the machine is off.
-fn type_lines<'a>(machine: &mut Running, lines: &mut impl Iterator<Item = &'a &'a str>) -> String {
+/// Types a line at each prompt, and tells what is said until the machine is off.
+fn type_lines<'a>(
+    machine: &mut Running,
+    lines: &mut impl Iterator<Item = &'a &'a str>,
+    mut tell: impl FnMut(String),
+) {
     let (mut said, mut answered) = (String::new(), 0);
     let mut chunk = [0; 4096];
     let mut terminal: &File = &machine.terminal;
+    let size = Winsize { ws_row: 24, ws_col: record::COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(terminal, size).unwrap();
     let mut last = Instant::now();
     loop {
         // A shell throws away what is typed before it reads.
@@ -134,10 +201,10 @@ fn type_lines<'a>(machine: &mut Running, lines: &mut impl Iterator<Item = &'a &'
             continue;
         }
         last = Instant::now();
-        let Ok(length @ 1..) = terminal.read(&mut chunk) else { return said };
-        let text = String::from_utf8_lossy(&chunk[..length]);
-        print!("{text}");
+        let Ok(length @ 1..) = terminal.read(&mut chunk) else { return };
+        let text = String::from_utf8_lossy(&chunk[..length]).into_owned();
         said.push_str(&text);
+        tell(text);
     }
 }
 

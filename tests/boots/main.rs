@@ -21,6 +21,7 @@ mod computer;
 mod console;
 mod demo;
 mod drive;
+mod record;
 mod units;
 
 mod convert;

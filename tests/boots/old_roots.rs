@@ -23,20 +23,25 @@ fn boot(root: Value, fs: Fs) -> Boot {
         "stores": [{ "path": "/persist" }],
         "entries": [{ "directory": "/var/lib/app" }],
     });
-    let unit = |text: &str| text.replace("/usr/bin/", PROGRAMS);
-    Boot::new(&manifest)
+    let boot = Boot::new(&manifest)
         .without("/")
         .store("LABEL=persist", "/persist", &format!("{fs:?}").to_lowercase(), "")
-        .with_impctl()
-        .in_etc(
-            "systemd/system/imp-mount-save.service",
-            &unit(include_str!("../../initrd/dracut/system/imp-mount-save.service")),
-        )
-        .in_etc("systemd/system/sysinit.target.d/save.conf", "[Unit]\nWants=imp-mount-save.service\n")
-        .in_etc(
-            "systemd/system/imp-mount-prune.service",
-            &unit(include_str!("../../initrd/dracut/system/imp-mount-prune.service")),
-        )
+        .with_impctl();
+    with_units(boot)
+}
+
+/// With the units that save a root at shutdown and remove old ones.
+pub fn with_units(boot: Boot) -> Boot {
+    let unit = |text: &str| text.replace("/usr/bin/", PROGRAMS);
+    boot.in_etc(
+        "systemd/system/imp-mount-save.service",
+        &unit(include_str!("../../initrd/dracut/system/imp-mount-save.service")),
+    )
+    .in_etc("systemd/system/sysinit.target.d/save.conf", "[Unit]\nWants=imp-mount-save.service\n")
+    .in_etc(
+        "systemd/system/imp-mount-prune.service",
+        &unit(include_str!("../../initrd/dracut/system/imp-mount-prune.service")),
+    )
 }
 
 /// The record of a boot's end, on a store.
