@@ -248,12 +248,9 @@ impl Work<'_> {
     /// nothing: whoever owns the folder can put one there.
     fn matches(&mut self, item: &Item<'_>, folder: &AbsPath) -> Result<Vec<String>> {
         let store = self.stores.of(item.entry)?;
-        // The errno tells a folder that is not there from one that cannot be opened.
         let found = store.cursor.enter(folder.as_str(), &mut |dir, name, path| {
-            walk::directory(dir, name, Mounts::Stay).map_err(|errno| match errno {
-                Errno::NOENT => Problem::os("", errno),
-                errno => walk::explain(dir, &item.store.path.join_text(path), errno, "a directory"),
-            })
+            walk::directory(dir, name, Mounts::Stay)
+                .map_err(|errno| walk::explain(dir, &item.store.path.join_text(path), errno, "a directory"))
         });
         let dir = match found {
             Err(problem) if problem.errno == Some(Errno::NOENT) => return Ok(Vec::new()),

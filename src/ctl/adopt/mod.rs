@@ -213,7 +213,8 @@ fn adopt_all(
             .at(format!("store {}", on.path))
             .remedy("see `dmesg` for errors, and remount it writable"));
     }
-    let mount = mountinfo::of(opened.cursor.base()).unwrap_or_default();
+    let mount = mountinfo::of(opened.cursor.base())?;
+    // One that cannot be read is a warning where the adoption is recorded.
     let report = Report::read().unwrap_or_default();
     let before = report.stores.iter().find(|before| before.path == on.path.as_str());
     let place = (sysroot.fd.as_fd(), &sysroot.path);

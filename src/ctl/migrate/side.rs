@@ -144,9 +144,13 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
         return Err(Problem::new(format!("{shown} is mounted read-only"))
             .remedy("see `dmesg` for errors on the disk, and remount it writable"));
     }
-    let mount = mountinfo::of(base.as_fd()).unwrap_or_default();
+    let mount = mountinfo::of(base.as_fd())?;
     // Mounted elsewhere, it is not the one that a run has seen.
-    let report = if place.is_none() { Report::read().unwrap_or_default() } else { Report::default() };
+    let report = if place.is_none() { Report::read() } else { Ok(Report::default()) };
+    let report = report.unwrap_or_else(|problem| {
+        log::warn!("{problem}");
+        Report::default()
+    });
     let before = report.stores.iter().find(|before| before.path == store.path.as_str());
     let shown = AbsPath::parse(at).unwrap_or_else(|_| store.path.clone());
     let findings = [judge::volatile(base.as_fd(), &mount, before), judge::writable(base.as_fd(), &shown)];
