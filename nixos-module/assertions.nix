@@ -1,5 +1,10 @@
 # Refusals and warnings of the evaluation. Faults that the manifest alone shows are refused by impctl when it compiles it.
-{ config, lib, utils, ... }:
+{
+  config,
+  lib,
+  utils,
+  ...
+}:
 let
   cfg = config.imp-mount;
   inherit (cfg) entries;
@@ -7,13 +12,12 @@ let
   paths = import ./paths.nix;
 
   system = lib.filter (store: store.enable) (lib.attrValues config.environment.persistence);
-  homes = lib.concatMap (user: lib.filter (store: store.enable) (lib.attrValues (user.home.persistence or { }))) (
-    lib.attrValues (config.home-manager.users or { })
-  );
+  homes = lib.concatMap (
+    user: lib.filter (store: store.enable) (lib.attrValues (user.home.persistence or { }))
+  ) (lib.attrValues (config.home-manager.users or { }));
   levels = system ++ lib.concatMap (store: lib.attrValues store.users) system ++ homes;
   forwarded = lib.concatMap (
-    level:
-    level.assertions ++ lib.concatMap (it: it.assertions) (level.directories ++ level.files)
+    level: level.assertions ++ lib.concatMap (it: it.assertions) (level.directories ++ level.files)
   ) levels;
 
   fileSystems = lib.attrValues config.fileSystems;
@@ -35,19 +39,22 @@ let
   old = cfg.oldRoots;
   # File systems at or above the path of the converted disk.
   overConverted = lib.filter (
-    fs: fs.mountPoint != "/" && cfg.convert != null && paths.isIn (paths.join [ fs.mountPoint ]) cfg.convert
+    fs:
+    fs.mountPoint != "/" && cfg.convert != null && paths.isIn (paths.join [ fs.mountPoint ]) cfg.convert
   ) fileSystems;
 
   # Paths that are named twice, with every place that names them.
   twice =
     kind:
-    lib.mapAttrsToList (path: all: ''
-      ${path}
-            ${lib.concatMapStringsSep "\n      " (it: "from ${it.from}") all}'') (
-      lib.filterAttrs (_: all: lib.length all > 1) (
-        lib.groupBy (it: it.target) (lib.filter (it: it.kind == kind) entries)
-      )
-    );
+    lib.mapAttrsToList
+      (path: all: ''
+        ${path}
+              ${lib.concatMapStringsSep "\n      " (it: "from ${it.from}") all}'')
+      (
+        lib.filterAttrs (_: all: lib.length all > 1) (
+          lib.groupBy (it: it.target) (lib.filter (it: it.kind == kind) entries)
+        )
+      );
   duplicates = kind: word: {
     assertion = twice kind == [ ];
     message = ''
@@ -102,7 +109,11 @@ let
   hidden =
     let
       names = lib.attrNames (lib.filterAttrs (_: it: it.enable) config.environment.etc);
-      below = it: lib.filter (name: lib.hasPrefix "${it.target}/" "/etc/${name}" && baseNameOf name != ".imp-mount") names;
+      below =
+        it:
+        lib.filter (
+          name: lib.hasPrefix "${it.target}/" "/etc/${name}" && baseNameOf name != ".imp-mount"
+        ) names;
       isNamed = name: lib.any (it: it.kind == "file" && it.target == "/etc/${name}") entries;
       of = it: lib.filter (name: !isNamed name) (below it);
     in
@@ -119,7 +130,9 @@ let
   # In the initrd units may mount it, too.
   unmounted = lib.filter (
     store:
-    !lib.any (fs: fs.mountPoint != "/" && paths.isIn (paths.join [ fs.mountPoint ]) store.path) fileSystems
+    !lib.any (
+      fs: fs.mountPoint != "/" && paths.isIn (paths.join [ fs.mountPoint ]) store.path
+    ) fileSystems
     && !lib.any (mount: lib.hasSuffix store.path mount.where) (
       config.boot.initrd.systemd.mounts ++ config.systemd.mounts
     )
@@ -165,7 +178,8 @@ let
         '';
       }
       {
-        assertion = !(config.system.etc.overlay.enable && !config.system.etc.overlay.mutable) || patterns == [ ];
+        assertion =
+          !(config.system.etc.overlay.enable && !config.system.etc.overlay.mutable) || patterns == [ ];
         message = ''
           environment.persistence:
               An immutable /etc has no place to mount the matches of a pattern at. Name the files one by one:
@@ -190,7 +204,9 @@ let
           environment.persistence:
               These directories are mounted over the overlay on /etc, and would hide what the configuration has there. Name the
               files in them that persist one by one:
-                ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from}) hides ${some it.names}") hidden}
+                ${lib.concatMapStringsSep "\n      " (
+                  it: "${it.target} (${it.from}) hides ${some it.names}"
+                ) hidden}
         '';
       }
       {
@@ -199,7 +215,9 @@ let
           environment.persistence:
               These file systems come with the network, later than anything that persists can be mounted on them. Name the
               paths below them in fileSystems, as bind mounts:
-                ${lib.concatMapStringsSep "\n      " (fs: fs.mountPoint) (lib.filter isNetwork cfg.plan.later)}
+                ${lib.concatMapStringsSep "\n      " (fs: fs.mountPoint) (
+                  lib.filter isNetwork cfg.plan.later
+                )}
         '';
       }
     ]
@@ -219,7 +237,9 @@ let
               The root is a directory of ${cfg.root.on}, and fileSystems."/" says something else: ${root.fsType} (${toString root.device}).
 
               Remove fileSystems."/"${
-                lib.optionalString (root.fsType != "tmpfs") ", or let the disk become the store: imp-mount.convert = \"${cfg.root.on}\""
+                lib.optionalString (
+                  root.fsType != "tmpfs"
+                ) ", or let the disk become the store: imp-mount.convert = \"${cfg.root.on}\""
               }.
         '';
       }
@@ -247,7 +267,9 @@ let
         message = ''
           imp-mount.oldRoots:
               There are several stores. Say which of them keeps old roots:
-                ${lib.concatMapStringsSep "\n      " (store: "imp-mount.oldRoots.store = \"${store.path}\";") cfg.plan.stores}
+                ${lib.concatMapStringsSep "\n      " (
+                  store: "imp-mount.oldRoots.store = \"${store.path}\";"
+                ) cfg.plan.stores}
         '';
       }
       {
@@ -283,7 +305,9 @@ let
               if cfg.plan.onStore then "new at every boot" else "a tmpfs"
             }, and the Nix store would be on it: gone at the next boot, with every generation. Put it on a
             file system of its own, fileSystems."/nix", or let it persist:
-              environment.persistence."${(lib.head (cfg.plan.stores ++ [ { path = "/persist"; } ])).path}".directories = [ "/nix" ];
+              environment.persistence."${
+                (lib.head (cfg.plan.stores ++ [ { path = "/persist"; } ])).path
+              }".directories = [ "/nix" ];
       '';
     }
     ++ lib.optionals (cfg.convert != null) [
@@ -356,13 +380,19 @@ let
       # The nearest one.
       above =
         target:
-        lib.last (lib.sort (one: other: one.mountPoint < other.mountPoint) (
-          lib.filter (fs: paths.isIn (paths.join [ fs.mountPoint ]) target) fileSystems
-        ));
+        lib.last (
+          lib.sort (one: other: one.mountPoint < other.mountPoint) (
+            lib.filter (fs: paths.isIn (paths.join [ fs.mountPoint ]) target) fileSystems
+          )
+        );
     in
-    lib.groupBy (it: let fs = above it.target; in "${fs.mountPoint} (${fs.fsType})") (
-      lib.filter (it: is.directory it.target) entries
-    );
+    lib.groupBy (
+      it:
+      let
+        fs = above it.target;
+      in
+      "${fs.mountPoint} (${fs.fsType})"
+    ) (lib.filter (it: is.directory it.target) entries);
 
   # Containers take `nosuid` and `nodev` over from the mount that their root is on.
   known = import ./known.nix;
@@ -374,64 +404,60 @@ let
     && !lib.elem "nosuid" it.options
   ) entries;
 
-  openRoot =
-    root != null && root.fsType == "tmpfs" && !lib.any (lib.hasPrefix "mode=") root.options;
+  openRoot = root != null && root.fsType == "tmpfs" && !lib.any (lib.hasPrefix "mode=") root.options;
 
   isNumber = name: builtins.match "[0-9]+" name != null;
   undeclared =
     key: declared:
-    lib.filter (
-      it: it.${key} != null && !isNumber it.${key} && !declared ? ${it.${key}}
-    ) entries;
-  unknown = key: declared: map (it: "${it.${key}}, of ${it.target} (${it.from})") (undeclared key declared);
+    lib.filter (it: it.${key} != null && !isNumber it.${key} && !declared ? ${it.${key}}) entries;
+  unknown =
+    key: declared: map (it: "${it.${key}}, of ${it.target} (${it.from})") (undeclared key declared);
 in
 {
   config = lib.mkIf cfg.active {
     inherit assertions;
-    warnings = lib.optional openRoot ''
-      imp-mount:
-          fileSystems."/" is a tmpfs whose options do not say its mode, so everybody could create files in it. Add "mode=0755".
-    ''
-    ++ lib.optionals (lib.any (store: store.enableWarnings) (system ++ homes)) (
-      lib.optional (restricted != [ ]) ''
-        environment.persistence:
-            Programs with set user id, such as sudo, and devices do not work in containers that have their root on a mount that is
-            nosuid and nodev, as every mount is unless it is said. Add mountOptions = [ "suid" "dev" ]:
-              ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from})") restricted}
+    warnings =
+      lib.optional openRoot ''
+        imp-mount:
+            fileSystems."/" is a tmpfs whose options do not say its mode, so everybody could create files in it. Add "mode=0755".
       ''
-      ++
-      lib.optional (elsewhere != { }) ''
-        environment.persistence:
-            These lie on file systems of their own, and persist already. A mount from the store would hide what is there.
-            Take the lines out; or, if the store is to have it, copy it there and move it away:
-              ${
-                lib.concatStringsSep "\n      " (
+      ++ lib.optionals (lib.any (store: store.enableWarnings) (system ++ homes)) (
+        lib.optional (restricted != [ ]) ''
+          environment.persistence:
+              Programs with set user id, such as sudo, and devices do not work in containers that have their root on a mount that is
+              nosuid and nodev, as every mount is unless it is said. Add mountOptions = [ "suid" "dev" ]:
+                ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from})") restricted}
+        ''
+        ++ lib.optional (elsewhere != { }) ''
+          environment.persistence:
+              These lie on file systems of their own, and persist already. A mount from the store would hide what is there.
+              Take the lines out; or, if the store is to have it, copy it there and move it away:
+                ${lib.concatStringsSep "\n      " (
                   lib.mapAttrsToList (
                     at: all: "${at}: ${lib.concatMapStringsSep ", " (it: "${it.target} (${it.from})") all}"
                   ) elsewhere
-                )
-              }
-      ''
-      ++ lib.optional (!idsPersist && (usersWithoutUid != [ ] || groupsWithoutGid != [ ])) ''
-        environment.persistence:
-            Neither /var/lib/nixos nor any of its parents are
-            persisted. This means all users/groups without
-            specified uids/gids will have them reassigned on
-            reboot.
-            ${lib.optionalString (usersWithoutUid != [ ]) ''
-              The following users are missing a uid:
-                    ${lib.concatStringsSep "\n      " usersWithoutUid}
-            ''}
-            ${lib.optionalString (groupsWithoutGid != [ ]) ''
-              The following groups are missing a gid:
-                    ${lib.concatStringsSep "\n      " groupsWithoutGid}
-            ''}
-      ''
-      ++ lib.optional (undeclared "user" users ++ undeclared "group" groups != [ ]) ''
-        environment.persistence:
-            These users and groups are not declared. What is created for them stays root's alone until they exist:
-              ${lib.concatStringsSep "\n      " (unknown "user" users ++ unknown "group" groups)}
-      ''
-    );
+                )}
+        ''
+        ++ lib.optional (!idsPersist && (usersWithoutUid != [ ] || groupsWithoutGid != [ ])) ''
+          environment.persistence:
+              Neither /var/lib/nixos nor any of its parents are
+              persisted. This means all users/groups without
+              specified uids/gids will have them reassigned on
+              reboot.
+              ${lib.optionalString (usersWithoutUid != [ ]) ''
+                The following users are missing a uid:
+                      ${lib.concatStringsSep "\n      " usersWithoutUid}
+              ''}
+              ${lib.optionalString (groupsWithoutGid != [ ]) ''
+                The following groups are missing a gid:
+                      ${lib.concatStringsSep "\n      " groupsWithoutGid}
+              ''}
+        ''
+        ++ lib.optional (undeclared "user" users ++ undeclared "group" groups != [ ]) ''
+          environment.persistence:
+              These users and groups are not declared. What is created for them stays root's alone until they exist:
+                ${lib.concatStringsSep "\n      " (unknown "user" users ++ unknown "group" groups)}
+        ''
+      );
   };
 }

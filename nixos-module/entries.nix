@@ -8,7 +8,12 @@ let
   groupOf = user: users.${user}.group or null;
 
   common = entry: {
-    inherit (entry) required enforce phase from;
+    inherit (entry)
+      required
+      enforce
+      phase
+      from
+      ;
     store = paths.join [ entry.persistentStoragePath ];
     options = entry.mountOptions;
     hidden = entry.hideMount;
@@ -53,7 +58,10 @@ let
       };
       method = method entry.method;
       missing =
-        if entry.missing == null && entry.filePath == "/etc/machine-id" then "machine-id" else entry.missing;
+        if entry.missing == null && entry.filePath == "/etc/machine-id" then
+          "machine-id"
+        else
+          entry.missing;
     };
 
   # `auto`, whatever is neither here nor there, and what an assertion is about: the usual one.
@@ -85,12 +93,14 @@ let
   # A preset's entry yields to one that is written, and to a disk that is mounted there anyway. Of `fileSystems` only mountPoint,
   # fsType and device may be read here: neededForBoot, and through it the options, depend on the entries.
   inherit (config.imp-mount) presets;
-  keptBy = entries: (import ./audit/kept.nix { inherit lib; }).kept {
-    inherit entries;
-    stores = lib.optional presets.enable presets.persistentStoragePath;
-    fileSystems = lib.attrValues config.fileSystems;
-    links = lib.optionalAttrs linksAreKnown (import ./audit/links.nix { inherit config lib; });
-  };
+  keptBy =
+    entries:
+    (import ./audit/kept.nix { inherit lib; }).kept {
+      inherit entries;
+      stores = lib.optional presets.enable presets.persistentStoragePath;
+      fileSystems = lib.attrValues config.fileSystems;
+      links = lib.optionalAttrs linksAreKnown (import ./audit/links.nix { inherit config lib; });
+    };
   # Which links there are depends on the entries where a tmpfs is `neededForBoot` because an entry lies on it, and where an immutable
   # /etc has places for them.
   linksAreKnown =
@@ -111,9 +121,9 @@ let
     directories ++ lib.filter (entry: !is.file entry.target) (preset.file or [ ]);
 in
 {
-  imp-mount.entries = lib.filter (
-    entry: !(config.imp-mount.vm.hasNix && entry.target == "/nix")
-  ) (said ++ added);
+  imp-mount.entries = lib.filter (entry: !(config.imp-mount.vm.hasNix && entry.target == "/nix")) (
+    said ++ added
+  );
   # By the names of the stores alone: what is defined where this is true, a path may be named by.
   imp-mount.active =
     config.imp-mount.enable == true

@@ -41,9 +41,7 @@ let
       hidden = unless false it.hidden;
       trash = unless false it.trash;
     }
-    // (
-      if it.kind == "directory" then owner (ofHome it) else owner it // said { inherit (it) mode; }
-    );
+    // (if it.kind == "directory" then owner (ofHome it) else owner it // said { inherit (it) mode; });
 
   # A home that persists as a whole: its owner and mode are the home's, unless others are said.
   ofHome =
@@ -51,17 +49,28 @@ let
     let
       home = homes.${it.target} or { };
     in
-    if home == { } || it.mode != "0755" || !lib.elem it.user [ "root" home.user ] then
+    if
+      home == { }
+      || it.mode != "0755"
+      || !lib.elem it.user [
+        "root"
+        home.user
+      ]
+    then
       it
     else
-      it // { inherit (home) mode; } // lib.optionalAttrs (it.user == "root") { inherit (home) user group; };
+      it
+      // {
+        inherit (home) mode;
+      }
+      // lib.optionalAttrs (it.user == "root") { inherit (home) user group; };
 
   # Homes that lie above an entry, or are one: their owner and mode are known.
   homes =
     let
-      needed = lib.genAttrs (lib.concatMap (
-        it: [ it.target ] ++ paths.ancestors it.target
-      ) cfg.entries) (_: true);
+      needed = lib.genAttrs (lib.concatMap (it: [ it.target ] ++ paths.ancestors it.target) cfg.entries) (
+        _: true
+      );
       named = lib.genAttrs (lib.filter (home: home != null) (map (it: it.home) cfg.entries)) (_: true);
       # The home of a service's user may be its package, which is no path that a manifest names.
       isPath = home: builtins.isString home && !builtins.hasContext home;
@@ -79,7 +88,9 @@ let
         from = "users.users.${name}";
       };
       # Of users that share a home, the first.
-      byPath = lib.groupBy (it: it.directory) (lib.mapAttrsToList home (lib.filterAttrs (_: isHome) users));
+      byPath = lib.groupBy (it: it.directory) (
+        lib.mapAttrsToList home (lib.filterAttrs (_: isHome) users)
+      );
     in
     lib.mapAttrs (_: lib.head) byPath;
 
@@ -107,7 +118,8 @@ let
       known =
         declared: id: names:
         said (lib.genAttrs (lib.filter (name: declared ? ${name}) names) (name: declared.${name}.${id}));
-      names = key: lib.unique (lib.filter (name: name != null && name != "root") (map (it: it.${key}) owners));
+      names =
+        key: lib.unique (lib.filter (name: name != null && name != "root") (map (it: it.${key}) owners));
     in
     {
       users = known users "uid" (names "user");

@@ -25,7 +25,8 @@ let
   ) groups;
   # Two services may share a directory.
   unique =
-    key: rows: map lib.head (lib.attrValues (lib.groupBy (row: row.${key}) (lib.filter (row: row ? ${key}) rows)));
+    key: rows:
+    map lib.head (lib.attrValues (lib.groupBy (row: row.${key}) (lib.filter (row: row ? ${key}) rows)));
   only = names: lib.filterAttrs (name: _: lib.elem name names);
   # The directories of a file in a home belong to whom the home belongs to, and are that user's alone.
   file =
@@ -44,7 +45,12 @@ let
     // lib.optionalAttrs (row ? home) {
       inherit (row) home;
       file = lib.removePrefix "${row.home}/" row.file;
-      parentDirectory = owner // { mode = "0700"; defaultPerms = owner // { mode = "0700"; }; };
+      parentDirectory = owner // {
+        mode = "0700";
+        defaultPerms = owner // {
+          mode = "0700";
+        };
+      };
     };
 
   # Only names are read, and not what is in the stores.
@@ -83,12 +89,14 @@ in
     };
 
     presets = mkOption {
-      type = types.submodule (levels.store {
-        place = "imp-mount.persist";
-        user = "root";
-        group = "root";
-        home = null;
-      });
+      type = types.submodule (
+        levels.store {
+          place = "imp-mount.persist";
+          user = "root";
+          group = "root";
+          home = null;
+        }
+      );
       internal = true;
       visible = false;
       description = "What `imp-mount.persist` comes to, in the form of a store of `environment.persistence`.";
@@ -115,10 +123,9 @@ in
     assertions = [
       {
         assertion = groups != [ ] -> cfg.store != null;
-        message = ''
-          imp-mount.persist: which store shall hold it? ${
-            if stores == [ ] then "There is none" else "There are ${lib.concatStringsSep ", " stores}"
-          }: set imp-mount.persist.store.'';
+        message = "imp-mount.persist: which store shall hold it? ${
+          if stores == [ ] then "There is none" else "There are ${lib.concatStringsSep ", " stores}"
+        }: set imp-mount.persist.store.";
       }
     ];
   };

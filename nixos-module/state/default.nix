@@ -21,7 +21,8 @@
 let
   paths = import ../paths.nix;
   known = import ../known.nix;
-  normal = row: row // lib.optionalAttrs (row ? directory) { directory = paths.join [ row.directory ]; };
+  normal =
+    row: row // lib.optionalAttrs (row ? directory) { directory = paths.join [ row.directory ]; };
 
   optionAt = text: lib.attrByPath (lib.splitString "." text) null config;
   # A switch, a module with `enable`, or anything that is there.
@@ -46,9 +47,15 @@ let
       # NixOS gives some owners by options.
       owner =
         if row.owners or false then
-          builtins.intersectAttrs { user = null; group = null; } service
+          builtins.intersectAttrs {
+            user = null;
+            group = null;
+          } service
         else
-          builtins.intersectAttrs { user = null; group = null; } row;
+          builtins.intersectAttrs {
+            user = null;
+            group = null;
+          } row;
       isHere =
         isOn service
         && lib.all (it: isOn (optionAt it)) (row.and or [ ])
@@ -62,7 +69,10 @@ let
         inherit (row) class;
       }
       // owner
-      // builtins.intersectAttrs { mode = null; method = null; } row
+      // builtins.intersectAttrs {
+        mode = null;
+        method = null;
+      } row
       // lib.optionalAttrs (row ? options) { mountOptions = row.options; }
       // lib.optionalAttrs follows { inherit data; }
     );
@@ -74,12 +84,15 @@ let
     )
   );
 in
-lib.genAttrs [
-  "essentials"
-  "logs"
-  "services"
-  "homes"
-  "containers"
-] (
-  group: map normal (import (./. + "/${group}.nix") { inherit config lib known; } ++ tables.${group} or [ ])
-)
+lib.genAttrs
+  [
+    "essentials"
+    "logs"
+    "services"
+    "homes"
+    "containers"
+  ]
+  (
+    group:
+    map normal (import (./. + "/${group}.nix") { inherit config lib known; } ++ tables.${group} or [ ])
+  )

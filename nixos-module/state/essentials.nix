@@ -59,7 +59,9 @@ let
     ++ config.age.identityPaths or [ ]
   );
   gnupg = config.sops.gnupg.home or null;
-  hostKeys = lib.optionals (ssh.enable && ssh.generateHostKeys or true) (map (key: key.path) ssh.hostKeys);
+  hostKeys = lib.optionals (ssh.enable && ssh.generateHostKeys or true) (
+    map (key: key.path) ssh.hostKeys
+  );
 
   # Read by every nixos-rebuild, which puts them into the initrd.
   initrd = config.boot.initrd;
@@ -67,13 +69,15 @@ let
     lib.filter (it: it != null) (lib.attrValues initrd.secrets)
     ++ lib.optionals (initrd.network.enable && initrd.network.ssh.enable) initrd.network.ssh.hostKeys
   );
-  wireguard = lib.attrValues networking.wireguard.interfaces ++ lib.attrValues networking.wg-quick.interfaces;
+  wireguard =
+    lib.attrValues networking.wireguard.interfaces ++ lib.attrValues networking.wg-quick.interfaces;
   ofWireguard = own (
     lib.concatMap (
-      it:
-      [ (it.privateKeyFile or null) ] ++ map (peer: peer.presharedKeyFile or null) (it.peers or [ ])
+      it: [ (it.privateKeyFile or null) ] ++ map (peer: peer.presharedKeyFile or null) (it.peers or [ ])
     ) wireguard
-    ++ map (it: it.wireguardConfig.PrivateKeyFile or null) (lib.attrValues config.systemd.network.netdevs)
+    ++ map (it: it.wireguardConfig.PrivateKeyFile or null) (
+      lib.attrValues config.systemd.network.netdevs
+    )
   );
   ofNix = own (
     lib.toList (config.nix.settings.secret-key-files or [ ])
@@ -107,7 +111,10 @@ let
       "yes"
     ]
   ) config.systemd.timers;
-  part = path: { inherit path; why = known.state.${path}.what; };
+  part = path: {
+    inherit path;
+    why = known.state.${path}.what;
+  };
 in
 lib.optional (!config.fileSystems ? "/nix/store") {
   directory = "/nix";
@@ -171,9 +178,12 @@ lib.optional (!config.fileSystems ? "/nix/store") {
   why = "the configuration: NIX_PATH names it";
   chosen = true;
 }) configurations
-++ lib.optional (config.security.sudo.enable && !lib.hasInfix "lecture" config.security.sudo.extraConfig) {
-  directory = "/var/db/sudo/lectured";
-  mode = "0700";
-  why = known.state."/var/db/sudo/lectured".what;
-  class = "comfort";
-}
+++
+  lib.optional
+    (config.security.sudo.enable && !lib.hasInfix "lecture" config.security.sudo.extraConfig)
+    {
+      directory = "/var/db/sudo/lectured";
+      mode = "0700";
+      why = known.state."/var/db/sudo/lectured".what;
+      class = "comfort";
+    }

@@ -22,9 +22,9 @@ let
       luks = mounts "/dev/mapper/${content.name}" content.content;
     }
     .${content.type};
-  partitions = lib.mapAttrsToList (name: it: it // { device = "/dev/disk/by-partlabel/disk-main-${name}"; }) (
-    config.disko.devices.disk.main.content.partitions
-  );
+  partitions = lib.mapAttrsToList (
+    name: it: it // { device = "/dev/disk/by-partlabel/disk-main-${name}"; }
+  ) (config.disko.devices.disk.main.content.partitions);
 in
 {
   options.disko.devices = lib.mkOption { type = lib.types.raw; };

@@ -78,9 +78,7 @@ let
     where: all:
     lib.concatStrings (
       lib.mapAttrsToList (unit where) (
-        lib.filterAttrs (
-          name: _: lib.hasPrefix "imp-mount" name || lib.hasPrefix "etc-machine" name
-        ) all
+        lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name || lib.hasPrefix "etc-machine" name) all
       )
     );
   failed = map (it: it.message) (lib.filter (it: !it.assertion) config.assertions);
@@ -143,7 +141,13 @@ rec {
               lib.optional hasInitrd (
                 "suppressed in the initrd: ${toString config.boot.initrd.systemd.suppressedUnits}\n"
                 + "on its PATH: ${config.boot.initrd.systemd.extraBin.imp-mount}\n"
-                + "in it: ${toString (lib.attrNames (lib.filterAttrs (name: _: lib.hasInfix "imp-mount" name) config.boot.initrd.systemd.contents))}"
+                + "in it: ${
+                  toString (
+                    lib.attrNames (
+                      lib.filterAttrs (name: _: lib.hasInfix "imp-mount" name) config.boot.initrd.systemd.contents
+                    )
+                  )
+                }"
               )
               ++ lib.optional (config.boot.initrd.enable && !hasInitrd) (
                 "in the initrd's script: "
@@ -155,7 +159,9 @@ rec {
               )
               ++ [
                 "machine-id: ${builtins.toJSON machineId}"
-                "on the system's PATH: ${toString (lib.intersectLists [ cfg.package ] config.environment.systemPackages)}"
+                "on the system's PATH: ${
+                  toString (lib.intersectLists [ cfg.package ] config.environment.systemPackages)
+                }"
                 "generators: ${toString (lib.attrNames config.systemd.generators)}"
                 "activation: ${
                   toString (

@@ -42,6 +42,8 @@ in
     );
   };
   # As home-manager does.
-  config.assertions = lib.concatMap (user: user.assertions) (lib.attrValues config.home-manager.users);
+  config.assertions = lib.concatMap (user: user.assertions) (
+    lib.attrValues config.home-manager.users
+  );
   config.warnings = lib.concatMap (user: user.warnings) (lib.attrValues config.home-manager.users);
 }

@@ -104,7 +104,9 @@ let
     ];
     "the host's name" = config.networking.hostName;
     "homes" = lib.mapAttrs (_: user: user.home.homeDirectory) config.home-manager.users;
-    "names of stores" = lib.mapAttrs (_: store: store.persistentStoragePath) config.environment.persistence;
+    "names of stores" = lib.mapAttrs (
+      _: store: store.persistentStoragePath
+    ) config.environment.persistence;
   };
 
   # Both ways of saying that it is used, and each place where paths stand.

@@ -19,7 +19,6 @@ in
 {
   inherit lib isWhole overlays;
   legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (
-    system:
-    import tree { inherit system overlays; }
+    system: import tree { inherit system overlays; }
   );
 }

@@ -14,7 +14,9 @@ let
       it.neededForBoot
       (lib.subtractLists [ "x-initrd.mount" ] it.options)
     ]) config.fileSystems
-    // lib.mapAttrs' (name: it: lib.nameValuePair "luks ${name}" it.device) config.boot.initrd.luks.devices;
+    // lib.mapAttrs' (
+      name: it: lib.nameValuePair "luks ${name}" it.device
+    ) config.boot.initrd.luks.devices;
   wrong =
     disk:
     let
@@ -24,9 +26,15 @@ let
       differs = name: here.${name} or null != there.${name} or null;
     in
     builtins.seq real.system.build.toplevel.drvPath (
-      map (name: "${disk}: ${name}: ${builtins.toJSON [ (here.${name} or null) (there.${name} or null) ]}") (
-        lib.filter differs (lib.attrNames (here // there))
-      )
+      map (
+        name:
+        "${disk}: ${name}: ${
+          builtins.toJSON [
+            (here.${name} or null)
+            (there.${name} or null)
+          ]
+        }"
+      ) (lib.filter differs (lib.attrNames (here // there)))
     );
 in
 lib.concatMap wrong [

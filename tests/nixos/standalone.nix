@@ -31,6 +31,10 @@ let
 in
 {
   refused = refused { "/persist" = named; };
-  off = refused { "/persist" = named // { enable = false; }; };
+  off = refused {
+    "/persist" = named // {
+      enable = false;
+    };
+  };
   empty = refused { "/persist" = { }; };
 }

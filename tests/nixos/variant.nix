@@ -104,9 +104,7 @@ let
     && fs.autoFormat
     && lib.any (
       serial:
-      serial != null
-      && lib.stringLength serial <= 20
-      && fs.device == "/dev/disk/by-id/virtio-${serial}"
+      serial != null && lib.stringLength serial <= 20 && fs.device == "/dev/disk/by-id/virtio-${serial}"
     ) serials;
 
   wrong =

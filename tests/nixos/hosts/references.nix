@@ -77,11 +77,13 @@
   environment.persistence."/persist" = lib.mkMerge [
     {
       # Of all services that say it themselves.
-      directories = lib.mkIf (config.systemd.units ? "recorder.service") (map (service: "/var/lib/${lib.head (lib.toList service.serviceConfig.StateDirectory)}2") (
-        lib.filter (service: service.serviceConfig ? StateDirectory && service.description == "recorder") (
-          lib.attrValues config.systemd.services
+      directories = lib.mkIf (config.systemd.units ? "recorder.service") (
+        map (service: "/var/lib/${lib.head (lib.toList service.serviceConfig.StateDirectory)}2") (
+          lib.filter (service: service.serviceConfig ? StateDirectory && service.description == "recorder") (
+            lib.attrValues config.systemd.services
+          )
         )
-      ));
+      );
     }
     {
       directories = [

@@ -19,7 +19,9 @@
     users.grace.directories = [ "." ];
   };
   users.users.ada = {
-    hashedPasswordFile = "${config.environment.persistence."/persist".persistentStoragePath}/passwords/ada";
+    hashedPasswordFile = "${
+      config.environment.persistence."/persist".persistentStoragePath
+    }/passwords/ada";
     extraGroups = lib.attrNames config.environment.persistence."/persist".users;
   };
   users.groups.root = { };

@@ -20,5 +20,8 @@
     options = [ "mode=0755" ];
   };
   boot.initrd.systemd.root = "fstab";
-  environment.persistence."/persist".directories = [ "/nix" "/var/lib/nixos" ];
+  environment.persistence."/persist".directories = [
+    "/nix"
+    "/var/lib/nixos"
+  ];
 }

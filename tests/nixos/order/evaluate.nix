@@ -20,7 +20,8 @@ let
       ++ lib.optional (unit.wantedBy != [ ]) "# wanted by ${toString unit.wantedBy}"
       ++ lib.optional (unit.requiredBy != [ ]) "# required by ${toString unit.requiredBy}"
     );
-  units = names: all: lib.mapAttrs (_: text) (lib.filterAttrs (name: _: lib.any (it: it name) names) all);
+  units =
+    names: all: lib.mapAttrs (_: text) (lib.filterAttrs (name: _: lib.any (it: it name) names) all);
   is = name: other: name == other;
 
   host =

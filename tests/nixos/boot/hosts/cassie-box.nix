@@ -31,14 +31,19 @@
   # Podman needs a compiler for Rust.
   virtualisation.podman.enable = lib.mkForce false;
   virtualisation.oci-containers.containers = lib.mkForce { };
-  systemd.services = lib.genAttrs [
-    "fail2ban"
-    "mysql"
-    "plex"
-    "postgresql"
-    "postgresql-setup"
-    "sonarr"
-  ] (_: { enable = lib.mkForce false; });
+  systemd.services =
+    lib.genAttrs
+      [
+        "fail2ban"
+        "mysql"
+        "plex"
+        "postgresql"
+        "postgresql-setup"
+        "sonarr"
+      ]
+      (_: {
+        enable = lib.mkForce false;
+      });
   services.mysql.package = lib.mkForce (pkgs.hello // { pname = "mariadb-server"; });
   services.postgresql.checkConfig = false;
   services.postgresql.package =

@@ -27,5 +27,7 @@
     "/srv/stays"
   ];
   # A file is in its place on the store.
-  specialisation.fails.configuration.environment.persistence."/persist".directories = [ "/srv/blocked" ];
+  specialisation.fails.configuration.environment.persistence."/persist".directories = [
+    "/srv/blocked"
+  ];
 }

@@ -14,18 +14,20 @@ let
 
   package =
     name: list:
-    pkgs.runCommand name {
-      meta.mainProgram = "imp-mount";
-      inherit binaries;
-      debian = pkgs.debianTree;
-      key = map (program: builtins.hashFile "sha256" "${binaries}/${program}") list;
-    } ''
-      mkdir -p $out/bin
-      for program in ${toString list}; do
-        install -m 755 "$binaries/$program" "$out/bin/''${program%.initrd}"
-        $debian/patch "$out/bin/''${program%.initrd}"
-      done
-    '';
+    pkgs.runCommand name
+      {
+        meta.mainProgram = "imp-mount";
+        inherit binaries;
+        debian = pkgs.debianTree;
+        key = map (program: builtins.hashFile "sha256" "${binaries}/${program}") list;
+      }
+      ''
+        mkdir -p $out/bin
+        for program in ${toString list}; do
+          install -m 755 "$binaries/$program" "$out/bin/''${program%.initrd}"
+          $debian/patch "$out/bin/''${program%.initrd}"
+        done
+      '';
   product = {
     imports = [ ../../../../nixos-module ];
     imp-mount.package =

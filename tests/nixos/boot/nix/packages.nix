@@ -113,7 +113,8 @@ let
       net-tools = "hostname";
       procps = "ps free sysctl pgrep pkill uptime";
       sudo = "sudo visudo";
-      coreutils = "[ b2sum base64 basename cat chgrp chmod chown chroot cksum comm cp csplit cut date dd df dirname du echo env expand "
+      coreutils =
+        "[ b2sum base64 basename cat chgrp chmod chown chroot cksum comm cp csplit cut date dd df dirname du echo env expand "
         + "expr factor false fold head id install join link ln logname ls md5sum mkdir mkfifo mknod mktemp mv nice nl nohup nproc "
         + "numfmt od paste pathchk pr printenv printf pwd readlink realpath rm rmdir seq sha1sum sha256sum sha512sum shred shuf "
         + "sleep sort split stat stdbuf stty sum sync tac tail tee test timeout touch tr true truncate tsort tty uname unexpand "
@@ -130,55 +131,64 @@ let
         let
           list = lib.filter (word: word != "") (lib.splitString " " words);
         in
-        standIn (runCommand name {
-          meta.mainProgram = lib.head (list ++ [ name ]);
-          debian = final.debianTree;
-        }
-          ''
-            mkdir -p $out/bin $out/lib $out/etc $out/share
-            ln -s bin $out/sbin
-            for program in ${lib.escapeShellArgs list}; do
-              for folder in bin sbin; do
-                [ ! -e $debian/usr/$folder/$program ] || ln -sf $debian/usr/$folder/$program $out/bin/$program
+        standIn (
+          runCommand name
+            {
+              meta.mainProgram = lib.head (list ++ [ name ]);
+              debian = final.debianTree;
+            }
+            ''
+              mkdir -p $out/bin $out/lib $out/etc $out/share
+              ln -s bin $out/sbin
+              for program in ${lib.escapeShellArgs list}; do
+                for folder in bin sbin; do
+                  [ ! -e $debian/usr/$folder/$program ] || ln -sf $debian/usr/$folder/$program $out/bin/$program
+                done
+                [ -e $out/bin/$program ] || echo "Debian has no $program"
               done
-              [ -e $out/bin/$program ] || echo "Debian has no $program"
-            done
-            ${script}
-          '');
+              ${script}
+            ''
+        );
       simple = lib.mapAttrs (name: words: farm name words "" { }) ofDebian;
       libraries = "ln -s $debian/usr/lib/x86_64-linux-gnu/*.so* $out/lib/";
       # One of NixOS's own programs.
       own =
         name: script:
-        standIn (runCommand name {
-          meta.mainProgram = name;
-          inherit programs;
-          key = builtins.hashFile "sha256" (programs + "/${name}");
-          debian = final.debianTree;
-        } ''
-          install -D -m 755 "$programs/${name}" $out/bin/${name}
-          $debian/patch $out/bin/${name}
-          ${script}
-        '') { };
+        standIn (runCommand name
+          {
+            meta.mainProgram = name;
+            inherit programs;
+            key = builtins.hashFile "sha256" (programs + "/${name}");
+            debian = final.debianTree;
+          }
+          ''
+            install -D -m 755 "$programs/${name}" $out/bin/${name}
+            $debian/patch $out/bin/${name}
+            ${script}
+          ''
+        ) { };
       perlPackage = _: empty final "perl-package";
     in
     simple
     // {
-      debianTree = runCommand "debian" {
-        inherit debian;
-        key = builtins.readFile (debian + "/../key");
-      } ''
-        bash ${./patch-tree} "$debian" $out
-        # Does the same for one program that is not Debian's.
-        cat > $out/patch <<END
-        #!$out/usr/bin/bash
-        lib=$out/usr/lib/x86_64-linux-gnu
-        patchelf="$out/usr/bin/patchelf"
-        ! \$patchelf --print-interpreter \$1 > /dev/null 2>&1 ||
-          \$patchelf --set-interpreter \$lib/ld-linux-x86-64.so.2 --force-rpath --set-rpath \$lib \$1
-        END
-        chmod +x $out/patch
-      '';
+      debianTree =
+        runCommand "debian"
+          {
+            inherit debian;
+            key = builtins.readFile (debian + "/../key");
+          }
+          ''
+            bash ${./patch-tree} "$debian" $out
+            # Does the same for one program that is not Debian's.
+            cat > $out/patch <<END
+            #!$out/usr/bin/bash
+            lib=$out/usr/lib/x86_64-linux-gnu
+            patchelf="$out/usr/bin/patchelf"
+            ! \$patchelf --print-interpreter \$1 > /dev/null 2>&1 ||
+              \$patchelf --set-interpreter \$lib/ld-linux-x86-64.so.2 --force-rpath --set-rpath \$lib \$1
+            END
+            chmod +x $out/patch
+          '';
 
       makeInitrdNGTool = own "make-initrd-ng" "";
       switch-to-configuration-ng = own "switch-to-configuration" "";
@@ -200,28 +210,38 @@ let
       };
       getconf = final.unixtools.getconf;
       ps = final.unixtools.ps;
-      util-linux = farm "util-linux" (
-        "mount umount findmnt mountpoint lsblk blkid flock fsck sulogin agetty login losetup swapon swapoff setpriv runuser su dmesg "
-        + "logger unshare nsenter hwclock blockdev fstrim mkfs mkswap wipefs more kill uuidgen script switch_root getopt renice "
-        + "ionice taskset prlimit"
-      ) ''
-        mkdir -p $out/lib/systemd/system
-        for name in fstrim.service fstrim.timer; do
-          sed "s#=/usr/s\?bin/#=$debian/usr/sbin/#" $debian/usr/lib/systemd/system/$name > $out/lib/systemd/system/$name
-        done
-      '' {
-        lastlog = runCommand "lastlog2" { } ''
-          mkdir -p $out/lib/tmpfiles.d $out/lib/systemd/system
-          touch $out/lib/tmpfiles.d/lastlog2.conf
-        '';
-      };
+      util-linux =
+        farm "util-linux"
+          (
+            "mount umount findmnt mountpoint lsblk blkid flock fsck sulogin agetty login losetup swapon swapoff setpriv runuser su dmesg "
+            + "logger unshare nsenter hwclock blockdev fstrim mkfs mkswap wipefs more kill uuidgen script switch_root getopt renice "
+            + "ionice taskset prlimit"
+          )
+          ''
+            mkdir -p $out/lib/systemd/system
+            for name in fstrim.service fstrim.timer; do
+              sed "s#=/usr/s\?bin/#=$debian/usr/sbin/#" $debian/usr/lib/systemd/system/$name > $out/lib/systemd/system/$name
+            done
+          ''
+          {
+            lastlog = runCommand "lastlog2" { } ''
+              mkdir -p $out/lib/tmpfiles.d $out/lib/systemd/system
+              touch $out/lib/tmpfiles.d/lastlog2.conf
+            '';
+          };
       util-linuxMinimal = final.util-linux;
       shadow = farm "shadow" "nologin useradd usermod groupadd passwd chpasswd login su newgrp sg chsh" ''
         for name in newuidmap newgidmap; do ln -s $debian/usr/sbin/nologin $out/bin/$name; done
       '' { shellPath = "/bin/nologin"; };
-      pam = farm "pam" "unix_chkpwd faillock mkhomedir_helper" "ln -s $debian/usr/lib/x86_64-linux-gnu/security $out/lib/security" { };
+      pam =
+        farm "pam" "unix_chkpwd faillock mkhomedir_helper"
+          "ln -s $debian/usr/lib/x86_64-linux-gnu/security $out/lib/security"
+          { };
       linux-pam = final.pam;
-      openssh = farm "openssh" "ssh sshd ssh-keygen ssh-add ssh-agent scp sftp" "ln -s $debian/usr/lib/openssh $out/libexec" { };
+      openssh =
+        farm "openssh" "ssh sshd ssh-keygen ssh-add ssh-agent scp sftp"
+          "ln -s $debian/usr/lib/openssh $out/libexec"
+          { };
       perl = farm "perl" "perl" "" {
         withPackages = _: final.perl;
         pkgs = final.perl;
@@ -273,20 +293,24 @@ let
 
       mergerfs = farm "mergerfs" "mergerfs" "ln -s mergerfs $out/bin/mount.fuse.mergerfs" { };
 
-      dbus = farm "dbus" "dbus-daemon dbus-send dbus-uuidgen dbus-run-session dbus-update-activation-environment dbus-monitor" ''
-        cp -r --no-preserve=mode $debian/usr/share/dbus-1 $out/share/
-        (cd $out/share/dbus-1 && rm -rf system-services system.d services session.d)
-        mkdir -p $out/etc/systemd/{system,user} $out/lib/systemd/user $out/libexec
-        ln -s $debian/usr/lib/dbus-1.0/dbus-daemon-launch-helper $out/libexec/
-        for unit in dbus.service dbus.socket; do
-          sed "s|/usr/bin/dbus|$out/bin/dbus|g; /^ExecStart=/s|--system |--config-file=/etc/dbus-1/system.conf |" \
-            $debian/usr/lib/systemd/system/$unit > $out/etc/systemd/system/$unit
-        done
-        printf '%s\n' '[Socket]' 'ListenStream=%t/bus' > $out/etc/systemd/user/dbus.socket
-        printf '%s\n' '[Unit]' 'Requires=dbus.socket' '[Service]' 'Type=notify' \
-          "ExecStart=$out/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only" \
-          > $out/etc/systemd/user/dbus.service
-      '' { };
+      dbus =
+        farm "dbus"
+          "dbus-daemon dbus-send dbus-uuidgen dbus-run-session dbus-update-activation-environment dbus-monitor"
+          ''
+            cp -r --no-preserve=mode $debian/usr/share/dbus-1 $out/share/
+            (cd $out/share/dbus-1 && rm -rf system-services system.d services session.d)
+            mkdir -p $out/etc/systemd/{system,user} $out/lib/systemd/user $out/libexec
+            ln -s $debian/usr/lib/dbus-1.0/dbus-daemon-launch-helper $out/libexec/
+            for unit in dbus.service dbus.socket; do
+              sed "s|/usr/bin/dbus|$out/bin/dbus|g; /^ExecStart=/s|--system |--config-file=/etc/dbus-1/system.conf |" \
+                $debian/usr/lib/systemd/system/$unit > $out/etc/systemd/system/$unit
+            done
+            printf '%s\n' '[Socket]' 'ListenStream=%t/bus' > $out/etc/systemd/user/dbus.socket
+            printf '%s\n' '[Unit]' 'Requires=dbus.socket' '[Service]' 'Type=notify' \
+              "ExecStart=$out/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only" \
+              > $out/etc/systemd/user/dbus.service
+          ''
+          { };
 
       systemd = import ./systemd.nix { inherit lib farm final; };
       systemdMinimal = final.systemd;
@@ -305,7 +329,9 @@ let
         while [ "$1" != "''${1#-}" ]; do shift; done
         exec cp -rs --no-clobber "$(realpath "''${1:?}")/." "''${2:-.}"
       '';
-      kmod-blacklist-ubuntu = runCommand "kmod-blacklist-ubuntu" { } "mkdir $out; touch $out/modprobe.conf";
+      kmod-blacklist-ubuntu =
+        runCommand "kmod-blacklist-ubuntu" { }
+          "mkdir $out; touch $out/modprobe.conf";
       kmod-debian-aliases = final.writeText "debian-aliases.conf" "";
 
       linuxPackages = import ./kernel.nix { inherit final; };
@@ -318,7 +344,8 @@ in
 import nixpkgs {
   localSystem = "x86_64-linux";
   config = { };
-  stdenvStages = args: lib.take 2 (import (nixpkgs + "/pkgs/stdenv/native") (removeAttrs args [ "crossOverlays" ]));
+  stdenvStages =
+    args: lib.take 2 (import (nixpkgs + "/pkgs/stdenv/native") (removeAttrs args [ "crossOverlays" ]));
   overlays = [
     byName
     overlay
