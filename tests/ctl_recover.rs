@@ -15,9 +15,15 @@ use crate::support::trees::{self, Look};
 use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot};
 
 mod faults;
+mod missing;
 mod places;
 
 use faults::{a_place_that_fills_up, a_user_at_the_destination, errors_at_any_moment, killed_at_any_moment};
+use missing::{
+    a_mount_in_an_old_root, a_saving_that_was_cut_off, a_store_that_is_not_mounted, another_system,
+    the_places_of_mounts_are_absent, what_no_old_root_has_has_no_command, what_saving_left_out,
+    what_was_not_brought_is_not_said_to_be,
+};
 use places::{elsewhere, odd_names, owners_by_name, what_is_mounted_now, what_the_last_root_had_is_named};
 
 tests![
@@ -36,6 +42,14 @@ tests![
     what_flags_forbid_changes_of: Disk,
     what_persists_has_no_line: Disk,
     what_the_last_root_had_is_named: Disk,
+    what_saving_left_out: Disk,
+    what_no_old_root_has_has_no_command: Disk,
+    what_was_not_brought_is_not_said_to_be: Disk,
+    the_places_of_mounts_are_absent: Disk,
+    a_mount_in_an_old_root: Disk,
+    a_saving_that_was_cut_off: Disk,
+    another_system: Disk,
+    a_store_that_is_not_mounted: Disk,
     a_place_that_fills_up: Disk Inject,
     a_user_at_the_destination: Disk Inject,
     killed_at_any_moment: Disk Inject,
@@ -198,7 +212,7 @@ fn the_newest_that_has_it() {
     assert_eq!(said["recovered"][2]["entry"], json!({ "file": "/etc/one" }));
     for (number, content) in [(9, "of 9"), (11, "half of it"), (12, "left over"), (13, "unknown")] {
         fs::remove_file(machine.at("/srv/file")).unwrap();
-        recover(&machine, &["--root", &number.to_string(), "/srv/file"]).ok();
+        recover(&machine, &["--number", &number.to_string(), "/srv/file"]).ok();
         assert_eq!(read(machine.at("/srv/file")), content);
     }
 }
@@ -221,8 +235,8 @@ fn what_is_not_there() {
     assert!(output.stdout.starts_with("/srv/a/file: brought from root 2"), "{output:?}");
     assert_eq!(read(machine.at("/srv/a/file")), "2");
     assert!(!machine.at("/srv/a/b").exists());
-    recover(&machine, &["--root", "7", "/srv/a/file"]).expect(1).says(&["there is no old root 7"]);
-    recover(&machine, &["--root", "1", "/srv/a/file"]).expect(1).says(&["root 1 does not have it"]);
+    recover(&machine, &["--number", "7", "/srv/a/file"]).expect(1).says(&["there is no old root 7"]);
+    recover(&machine, &["--number", "1", "/srv/a/file"]).expect(1).says(&["root 1 does not have it"]);
     recover(&machine, &["/"]).expect(1).says(&["it is the root itself", "--to"]);
     assert_eq!(fs::read_dir(machine.at("/srv")).unwrap().count(), 1);
 }
@@ -310,7 +324,7 @@ fn links_are_not_followed() {
     symlink("../../../../../../../etc", root.join("srv/out")).unwrap();
     for path in ["/srv/to/file", "/srv/out/passwd"] {
         recover(&machine, &[path]).expect(1).says(&["links are never followed", "does not have it"]);
-        recover(&machine, &["--root", "1", path]).expect(1).says(&["links are never followed"]);
+        recover(&machine, &["--number", "1", path]).expect(1).says(&["links are never followed"]);
     }
     recover(&machine, &["/srv/to"]).ok();
     assert_eq!(fs::read_link(machine.at("/srv/to")).unwrap(), Path::new("/secret"));
@@ -342,7 +356,7 @@ fn the_running_root_is_no_source() {
         machine.switch_root();
 
         recover(&machine, &["/srv/own"]).expect(1).says(&["root 1 does not have it"]);
-        recover(&machine, &["--root", "2", "/srv/own"]).expect(1).says(&["there is no old root 2"]);
+        recover(&machine, &["--number", "2", "/srv/own"]).expect(1).says(&["there is no old root 2"]);
         let output = recover(&machine, &["/srv/a"]).ok();
         assert_eq!(read(own.join("srv/a/file")), "old", "{fs:?}: {output:?}");
         assert!(output.stdout.contains("environment.persistence"), "{output:?}");

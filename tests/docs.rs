@@ -263,6 +263,29 @@ fn the_page_quotes_messages_as_they_are() {
     assert!(count > 15, "only {count} quotes");
 }
 
+/// The same of the table of `impctl recover`. Words with digits, in capitals or with dots stand for something.
+#[test]
+fn the_page_on_recovery_quotes_messages_as_they_are() {
+    let page = read("docs/recovery.md");
+    let source: String = files("src", &["rs"]).iter().map(|path| read(path)).collect();
+    let table = page.split_once("\n| it says | and then |\n").unwrap().1;
+    let mut count = 0;
+    for row in table.lines().take_while(|line| line.starts_with('|')).skip(1) {
+        for quote in row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2) {
+            let is_said = |word: &&str| word.contains(|letter: char| letter.is_lowercase());
+            let words: Vec<_> = quote.split(' ').collect();
+            for said in
+                words.split(|word| word.contains(|letter: char| letter.is_ascii_digit()) || !is_said(word))
+            {
+                let said = said.join(" ");
+                assert!(source.contains(&said), "the program does not say `{said}`");
+                count += usize::from(!said.is_empty());
+            }
+        }
+    }
+    assert!(count > 15, "only {count} quotes");
+}
+
 #[test]
 fn pages_are_clean() {
     if Command::new("groff").arg("--version").stdout(Stdio::null()).status().is_err() {

@@ -177,6 +177,8 @@ pub fn a_place_that_fills_up() {
         }
         true
     });
+    let words = "/data/large: nothing of root 1 on /persist is brought\n";
+    assert!(output.stdout.contains(words), "{output:?}");
     output.expect(1).says(&["error: /data/large: cannot copy ", "No space left on device"]);
     assert!(!machine.at("/data/large").exists());
     assert_eq!(read(machine.at("/data/small/one")), "one");

@@ -39,12 +39,16 @@ pub fn owners_by_name() {
     make("d/root", 0, 0, 0o600);
     make("d/gone", 195, 0, 0o4755);
     make("d/nameless", 4242, 0, 0o600);
+    make("d/taken", 0, 201, 0o640);
     make("d/acl", 0, 0, 0o600);
     chown(root.join("srv/d"), Some(193), Some(193)).unwrap();
     sh_on("setfacl -m u:193:rw,g:193:r,u:1000:r", &[&root.join("srv/d/acl")]);
     sh_on("setfacl -d -m u:193:rwx", &[&root.join("srv/d")]);
     let output = recover(&machine, &["/srv/d"]).expect(1);
     output.clone().says_in_one_line(&["error: /srv/d/gone: its owner in root 1 does not exist any more"]);
+    // The number had no name in that boot, and is another's now.
+    let place = "or copy /persist/.imp-mount/roots/1/root/srv/d/taken";
+    output.clone().says_in_one_line(&["error: /srv/d/taken: its owner in root 1 ", "had no name", place]);
     for (path, owner) in [
         ("", (0o040_755, 200, 201)),
         ("plex", (0o104_750, 200, 201)),
@@ -54,7 +58,9 @@ pub fn owners_by_name() {
     ] {
         assert_eq!(stat(machine.at("/srv/d").join(path)), owner, "{path}: {output:?}");
     }
-    assert!(!machine.at("/srv/d/gone").exists());
+    for path in ["/srv/d/gone", "/srv/d/taken"] {
+        assert!(!machine.at(path).exists());
+    }
     let acl = sh_on("getfacl -npc", &[&machine.at("/srv/d/acl")]);
     for entry in ["user:200:rw-", "user:1000:r--", "group:201:r--"] {
         assert!(acl.contains(entry), "{acl}");
@@ -167,7 +173,10 @@ pub fn odd_names() {
             .map(std::ffi::OsStr::to_owned);
     let words = ["recover", "--manifest", "/run/machine/manifest"].map(Into::into);
     let output = run(&line.into_iter().chain(words).chain([name.to_owned()]).collect::<Vec<_>>());
-    output.expect(1).says(&["no UTF-8 text", "name the directory that holds it"]);
+    output.expect(2).says(&["no UTF-8 text", "name the directory that holds it"]);
+    for words in [&["srv/a"][..], &["/srv/a", "./b"]] {
+        recover(&machine, words).expect(2).says(&["the path is relative; name it from / on"]);
+    }
     trees::make_deep(&root.join("srv/deep"));
     recover(&machine, &["/srv/deep"]).ok();
     assert_eq!(trees::bottom(&machine.at("/srv/deep")), "deep");

@@ -90,7 +90,10 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
             gone.root
         ));
         for one in gone.paths.iter().take(GONE) {
-            page.line(format_args!("  {} ({})", escape::name(one.path.as_str()), size(one.bytes)));
+            let why = one.left_out.as_ref();
+            let why =
+                why.map_or_else(String::new, |why| format!(": saving left it out: {}", escape::name(why)));
+            page.line(format_args!("  {} ({}){why}", escape::name(one.path.as_str()), size(one.bytes)));
         }
         if gone.paths.len() > GONE {
             page.line(format_args!(
@@ -98,7 +101,9 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
                 number((gone.paths.len() - GONE) as u64)
             ));
         }
-        page.line(format_args!("-> what is missed: {}", gone.command()));
+        if let Some(command) = gone.command() {
+            page.line(format_args!("-> what is missed: {command}"));
+        }
     }
     page
 }

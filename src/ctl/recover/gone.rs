@@ -6,8 +6,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::left_out::is_in;
 use super::origin::{self, Old};
-use crate::ctl::roots::record::End;
+use crate::ctl::roots::record::{End, Row};
 use crate::ctl::scan::rules::Rules;
 use crate::ctl::system::System;
 use crate::manifest::{AbsPath, Manifest};
@@ -39,6 +40,8 @@ pub struct Place {
     pub files: u64,
     /// Bytes that they took.
     pub bytes: u64,
+    /// Why no old root has them: saving the last one left them out.
+    pub left_out: Option<String>,
 }
 
 impl Gone {
@@ -49,28 +52,39 @@ impl Gone {
             return Ok(None);
         }
         let boot = roots::boot_id()?;
-        let olds = origin::all(manifest)?;
+        // A store that is not mounted is named by others.
+        let (olds, _) = origin::all(system, manifest)?;
         let last = olds.iter().find_map(|old| Some((old, end(old, &boot)?)));
         let Some((old, end)) = last else { return Ok(None) };
         let mut paths = Vec::new();
-        for row in end.rows {
+        let all_in = |row: &Row, path: &AbsPath| {
+            let mut left = end.left_out.iter().filter(|left| is_in(left.path.bytes(), path));
+            let why = left.next()?.why.clone();
+            (1 + left.count() as u64 >= row.files && row.files > 0).then_some(why)
+        };
+        for row in &end.rows {
             // Paths that are no UTF-8 cannot be named on a command line that is pasted.
             let path = str::from_utf8(row.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
             let Some(path) = path else { continue };
             if !rules.is_throw_away(path.as_str()) && is_missing(system, &path)? {
-                paths.push(Place { path, files: row.files, bytes: row.bytes });
+                let is_kept =
+                    |other: &Old<'_>| other.id() != old.id() && other.doubt.is_none() && other.has(&path);
+                let left_out = all_in(row, &path).filter(|_| !olds.iter().any(is_kept));
+                paths.push(Place { files: row.files, bytes: row.bytes, left_out, path });
             }
         }
         let gone = Self { store: old.store.path.clone(), root: old.id().0, paths };
         Ok(Some(gone).filter(|gone| !gone.paths.is_empty()))
     }
 
-    /// The command that brings them back.
+    /// The command that brings them back; none where no old root has any.
     #[must_use]
-    pub fn command(&self) -> String {
-        let words = self.paths.iter().take(NAMED).map(|one| escape::shell(one.path.as_str()).into_owned());
-        let more = if self.paths.len() > NAMED { " ..." } else { "" };
-        format!("impctl recover {}{more}", words.collect::<Vec<_>>().join(" "))
+    pub fn command(&self) -> Option<String> {
+        let there: Vec<_> = self.paths.iter().filter(|one| one.left_out.is_none()).collect();
+        let words = there.iter().take(NAMED).map(|one| escape::shell(one.path.as_str()).into_owned());
+        let more = if there.len() > NAMED { " ..." } else { "" };
+        let words = words.collect::<Vec<_>>().join(" ");
+        (!there.is_empty()).then(|| format!("impctl recover {words}{more}"))
     }
 }
 

@@ -1,7 +1,9 @@
 //! `impctl recover`: what an old root holds, brought back to its place on the running system or elsewhere.
 
 pub mod gone;
+mod left_out;
 mod origin;
+mod outcome;
 mod owners;
 mod place;
 mod print;
@@ -10,29 +12,26 @@ mod work;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueHint};
-use rustix::fs::Mode;
-use serde::Serialize;
-use serde_json::Value;
-
-use super::adopt::refuse;
-use super::line;
-use super::system::{System, outlives_a_boot};
+use super::roots;
+use super::system::System;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::progress::Progress;
 use crate::ctl::ui::terminal;
 use crate::logging;
-use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Manifest};
 use crate::roots::Id;
 use crate::runtime::lock;
 use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe_io};
+use clap::{Args, ValueHint};
+use left_out::Passed;
 use origin::Old;
+use outcome::Outcome;
 use owners::Names;
 use place::{Base, Place};
-use work::{Job, Kept, Seen};
+use rustix::fs::Mode;
+use work::{Job, Seen};
 
 /// Bring back what an old root holds: to its place, or elsewhere
 ///
@@ -55,9 +54,11 @@ Examples:
   # Bring back what the last boot had, and see the line that keeps it
   impctl recover /var/lib/netdata
   # The same of an earlier one, beside what is there now
-  impctl recover --root 12 --to /root/old /var/lib/netdata
+  impctl recover --number 12 --to /root/old /var/lib/netdata
   # What would come, and from where?
   impctl recover --dry-run /home/ada/notes /etc/wireguard
+  # To a system that does not run, with its stores mounted below it
+  impctl recover --root /mnt /var/lib/netdata
   # The lines alone
   impctl recover --json /var/lib/netdata | jq -r '.recovered[].nix'
 
@@ -71,64 +72,19 @@ pub struct Recover {
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
     /// The old root to bring it from, by its number [default: the newest that has it]
-    #[arg(long, value_name = "ID", value_hint = ValueHint::Other)]
-    root: Option<u32>,
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    number: Option<u32>,
     /// A directory that takes the place of /: each path comes below it as a whole
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     to: Option<PathBuf>,
     /// Only say what would be brought, and from where
     #[arg(long)]
     dry_run: bool,
-    /// The manifest, compiled or as JSON
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = crate::boot::args::MANIFEST)]
-    manifest: PathBuf,
+    #[command(flatten)]
+    system: roots::Place,
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// Result for one path.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    path: AbsPath,
-    /// Its place on the running system.
-    to: AbsPath,
-    store: AbsPath,
-    root: u32,
-    state: Standing,
-    /// Names that the old root has at and below it.
-    files: u64,
-    /// Those that were missing, and the bytes of these.
-    brought: u64,
-    bytes: u64,
-    /// Paths at which something else is.
-    kept: Vec<KeptPath>,
-    /// What it persists by, if it does.
-    persists: Option<String>,
-    /// The line for NixOS, and the manifest's entry, where it does not.
-    nix: Option<String>,
-    entry: Option<Value>,
-}
-
-/// State of one path in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Standing {
-    /// It would be brought.
-    Missing,
-    /// It was brought.
-    Brought,
-    /// All that the old root has was there.
-    There,
-    /// Some of it was not brought.
-    Incomplete,
-}
-
-/// Something that is not replaced.
-#[derive(Debug, Serialize)]
-struct KeptPath {
-    path: String,
-    what: &'static str,
 }
 
 /// Brings everything, and says which line keeps it.
@@ -141,9 +97,10 @@ pub fn run(options: &Recover) -> Result<(), Failure> {
     // Before anything is read that another process may be about to change.
     let _lock =
         if options.dry_run { None } else { Some(lock::take("impctl recover").map_err(Failure::Unable)?) };
-    let system = System::open(Path::new("/"))?;
-    let manifest = system.manifest(Some(&options.manifest))?.unwrap_or_default();
-    let (outcomes, problems) = recover(options, &manifest, &system).map_err(Failure::Unable)?;
+    let paths = options.paths.iter().map(|path| asked(path)).collect::<Result<Vec<_>>>();
+    let paths = paths.map_err(Failure::Unable)?;
+    let (system, manifest) = options.system.open()?;
+    let (outcomes, problems) = recover(options, &paths, &manifest, &system)?;
     if options.json {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         let json = serde_json::json!({
@@ -156,44 +113,70 @@ pub fn run(options: &Recover) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }
 
-fn recover(options: &Recover, manifest: &Manifest, system: &System) -> Result<(Vec<Outcome>, Vec<Problem>)> {
+fn recover(
+    options: &Recover,
+    paths: &[AbsPath],
+    manifest: &Manifest,
+    system: &System,
+) -> Result<(Vec<Outcome>, Vec<Problem>), Failure> {
     // New files get exactly the mode that is given.
     rustix::process::umask(Mode::empty());
-    let olds = origin::all(manifest)?;
+    let (olds, unreached) = origin::all(system, manifest).map_err(Failure::Unable)?;
+    if olds.is_empty() && !unreached.is_empty() {
+        return Err(Failure::Refused(unreached));
+    }
     if olds.is_empty() {
-        return Err(Problem::new("there is no old root on any store of the manifest")
-            .remedy("`old_roots` in the manifest has them kept from the next boot on"));
+        return Err(Failure::Unable(
+            Problem::new("there is no old root on any store of the manifest")
+                .remedy("`old_roots` in the manifest has them kept from the next boot on"),
+        ));
     }
-    let base = Base::open(&options.to.as_deref().map_or_else(|| Ok(AbsPath::root()), absolute)?)?;
-    if options.to.is_some() {
-        olds.iter().try_for_each(|old| base.must_be_outside(old.place_of_all()?))?;
-    }
+    let base = base(options, system, &olds).map_err(Failure::Unable)?;
     let mut run = Run {
         options,
         manifest,
         system,
         olds,
         base,
-        names: Names::read(system)?,
+        names: Names::read(system).map_err(Failure::Unable)?,
         places: Vec::new(),
         asked: Vec::new(),
-        problems: Vec::new(),
+        problems: unreached,
     };
-    for path in &options.paths {
-        let looked = absolute(path).and_then(|path| {
-            let looked = run.look(&path);
-            looked.map_err(|problem| problem.at(path.to_string()))
-        });
-        match looked {
+    for path in paths {
+        match run.look(path) {
             Ok(asked) => run.asked.push(asked),
-            Err(problem) => run.problems.push(problem),
+            Err(problem) => run.problems.push(problem.at(path.to_string())),
         }
     }
-    if run.fits() && !options.dry_run {
-        run.bring();
-        run.verify();
+    if run.fits() {
+        if !options.dry_run {
+            run.bring();
+            run.verify();
+            run.recount();
+        }
+    } else {
+        run.asked.iter_mut().for_each(Asked::is_refused);
     }
-    run.finish()
+    run.finish().map_err(Failure::Unable)
+}
+
+/// The directory that everything comes to.
+fn base(options: &Recover, system: &System, olds: &[Old<'_>]) -> Result<Base> {
+    let base = Base::open(&absolute(options.to.as_deref().unwrap_or(&system.place))?)?;
+    if options.to.is_some() {
+        olds.iter().try_for_each(|old| base.must_be_outside(old.place_of_all()?))?;
+    }
+    Ok(base)
+}
+
+/// A path of the system, from its root on.
+fn asked(path: &Path) -> Result<AbsPath> {
+    if path.is_relative() {
+        let problem = Problem::new("the path is relative").remedy("name it from / on, as it was in its boot");
+        return Err(problem.at(escape::path(path)));
+    }
+    absolute(path)
 }
 
 /// A path as a person writes it, also from the directory in which that person is.
@@ -228,8 +211,26 @@ struct Asked {
     path: AbsPath,
     /// It, and what of it goes to other file systems.
     jobs: Vec<Job>,
+    /// Newer roots whose savings left it out, with the reasons.
+    passed: Vec<Passed>,
+    /// Names that were missing and are not any more, and the bytes of these.
+    brought: (u64, u64),
     /// True after a failure.
     is_broken: bool,
+}
+
+impl Asked {
+    /// Number of names that are missing, and their bytes.
+    fn missing(&self) -> (u64, u64) {
+        let seen = self.jobs.iter().map(|job| &job.seen);
+        seen.fold((0, 0), |sum, seen| (sum.0 + seen.missing, sum.1 + seen.missing_bytes))
+    }
+
+    /// Nothing is brought, as not everything fits.
+    fn is_refused(&mut self) {
+        self.is_broken = self.brought.0 > 0;
+        self.brought = (0, 0);
+    }
 }
 
 impl Run<'_> {
@@ -239,8 +240,8 @@ impl Run<'_> {
             return Err(Problem::new("it is the root itself")
                 .remedy("name what is wanted of it, or bring all of it elsewhere with --to"));
         }
-        let asked = self.options.root.map(Id);
-        let (number, origin) = origin::find(&self.olds, asked, path)?;
+        let asked = self.options.number.map(Id);
+        let (number, origin, passed) = origin::find(&self.olds, asked, path)?;
         let mut jobs = Vec::new();
         let mut waiting = vec![(path.clone(), origin)];
         while let Some((path, origin)) = waiting.pop() {
@@ -262,7 +263,25 @@ impl Run<'_> {
             }
             jobs.push(job);
         }
-        Ok(Asked { path: path.clone(), jobs, is_broken: false })
+        let mut asked = Asked { path: path.clone(), jobs, passed, brought: (0, 0), is_broken: false };
+        asked.brought = asked.missing();
+        Ok(asked)
+    }
+
+    /// Finds what came after all, where something failed.
+    fn recount(&mut self) {
+        for asked in self.asked.iter_mut().filter(|asked| asked.is_broken) {
+            for job in &mut asked.jobs {
+                let place = &mut self.places[job.spot.place];
+                let again = self.olds[job.old].owners(&self.names).and_then(|owners| job.look(owners, place));
+                if let Err(problem) = again {
+                    log::warn!("{}: cannot tell what was brought: {problem}", job.path);
+                }
+            }
+            let missing = asked.missing();
+            asked.brought =
+                (asked.brought.0.saturating_sub(missing.0), asked.brought.1.saturating_sub(missing.1));
+        }
     }
 
     /// True if there is room for everything. Nothing has been written yet.
@@ -330,112 +349,6 @@ impl Run<'_> {
                 self.problems.extend(few(problems, &job.path));
             }
         }
-    }
-
-    fn finish(mut self) -> Result<(Vec<Outcome>, Vec<Problem>)> {
-        let names = self.system.names();
-        let mut outcomes = Vec::new();
-        for asked in &self.asked {
-            let Some(first) = asked.jobs.first() else { continue };
-            let old = &self.olds[first.old];
-            let owners = old.owners(&self.names)?;
-            let stat = owners.of(first.origin.stat);
-            let sum = |of: &dyn Fn(&Seen) -> u64| asked.jobs.iter().map(|job| of(&job.seen)).sum::<u64>();
-            let (files, missing) = (sum(&|seen| seen.names), sum(&|seen| seen.missing));
-            let left = sum(&|seen| (seen.unowned.len() + seen.foreign.len()) as u64);
-            let mut kept = Vec::new();
-            for job in &asked.jobs {
-                self.problems.extend(left_out(job, old, &self.base));
-                kept.extend(job.seen.kept.iter().map(|one| KeptPath {
-                    path: String::from_utf8_lossy(&full(&job.path, &one.path)).into_owned(),
-                    what: one.what,
-                }));
-            }
-            let state = match () {
-                () if asked.is_broken || left > 0 => Standing::Incomplete,
-                () if missing == 0 && kept.is_empty() => Standing::There,
-                () if missing == 0 => Standing::Incomplete,
-                () if self.options.dry_run => Standing::Missing,
-                () => Standing::Brought,
-            };
-            let place = &self.places[first.spot.place];
-            let keeps = self.options.to.is_none();
-            let persists =
-                if keeps { persists(self.manifest, place, &asked.path, stat.what()) } else { None };
-            let is_wanted =
-                keeps && !asked.is_broken && persists.is_none() && (stat.is_dir() || stat.is_file());
-            let number = self.manifest.stores.iter().position(|store| store.path == old.store.path);
-            let number = u16::try_from(number.unwrap_or_default()).unwrap_or_default();
-            // What no manifest may name has no line.
-            let entry = if is_wanted && refuse::named(self.manifest, &asked.path, stat.what(), number).is_ok()
-            {
-                Some(line::entry(&asked.path, &stat, &names))
-            } else {
-                None
-            };
-            outcomes.push(Outcome {
-                path: asked.path.clone(),
-                to: self.base.path.join(&asked.path),
-                store: old.store.path.clone(),
-                root: old.id().0,
-                state,
-                files,
-                brought: missing,
-                bytes: sum(&|seen| seen.missing_bytes),
-                kept,
-                persists,
-                nix: entry.as_ref().map(|entry| line::nix(entry, old.store)),
-                entry: entry.map(Value::Object),
-            });
-        }
-        Ok((outcomes, self.problems))
-    }
-}
-
-/// Problems of what stays as it is, and of what cannot come.
-fn left_out(job: &Job, old: &Old<'_>, base: &Base) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for Kept { path, what, exposed } in &job.seen.kept {
-        let (words, remedy) = if *exposed {
-            (
-                "and shows what is in it to others than the old one: nothing comes into it",
-                "give it the owner, mode and ACL of the old one, and run again; or bring that elsewhere with --to",
-            )
-        } else {
-            ("and stays", "compare the two; --to brings the old one elsewhere")
-        };
-        let what = format!("it is there already, differs in {what} from that of root {}, {words}", old.id());
-        problems.push(Problem::new(what).at(shown(&base.path.join(&job.path), path)).remedy(remedy));
-    }
-    for path in &job.seen.unowned {
-        let what = format!(
-            "its owner in root {} does not exist any more, and another has that id: it was left out",
-            old.id()
-        );
-        let remedy = "create a user or group of that name, which /etc/passwd and /etc/group of that root have, and run again";
-        problems.push(Problem::new(what).at(shown(&job.path, path)).remedy(remedy));
-    }
-    for path in &job.seen.foreign {
-        let what = format!("another file system is mounted there in root {}, which was left out", old.id());
-        problems.push(Problem::new(what).at(shown(&job.path, path)).remedy("unmount that, and run again"));
-    }
-    few(problems, &job.path)
-}
-
-/// How a path persists already; none where it does not.
-fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> Option<String> {
-    let entry = Coverage::new(manifest).entry(path, what);
-    let is_elsewhere = !place.path.is_root();
-    match entry {
-        Some(entry) if is_elsewhere => Some(format!("by the entry {}", entry.target)),
-        Some(entry) => Some(format!(
-            "by the entry {}, once that is mounted: run imp-mount, and see imp-mount --check",
-            entry.target
-        )),
-        None if is_elsewhere && outlives_a_boot(&place.mount.fstype) => {
-            Some(format!("on what is mounted at {}", place.path))
-        }
-        None => None,
     }
 }
 

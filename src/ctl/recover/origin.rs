@@ -8,14 +8,18 @@ use std::rc::Rc;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::left_out::{LeftOut, Passed};
 use super::owners::Names;
+use crate::ctl::roots::old;
 use crate::ctl::roots::record::{self, End};
+use crate::ctl::system::System;
 use crate::manifest::{AbsPath, Manifest, Store};
 use crate::roots::{self, Boot, Id, Kind, ROOTS, Roots, Slot, TREE};
 use crate::sys::owners::Owners;
 use crate::sys::walk::{self, Identity, Mounts, Stat};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
+use crate::transfer::Name;
 use crate::transfer::staging::PRIVATE;
 
 /// An old root.
@@ -27,6 +31,8 @@ pub struct Old<'m> {
     pub slot: Slot,
     /// Its tree.
     pub tree: OwnedFd,
+    /// The path of that, seen from this process.
+    pub place: String,
     /// The record of its boot.
     pub boot: Option<Boot>,
     /// Why it is not used unless it is named.
@@ -46,20 +52,23 @@ pub struct Origin {
     is_empty: bool,
 }
 
-/// All old roots, those that are looked at first in front: by store, the newest first.
-pub fn all(manifest: &Manifest) -> Result<Vec<Old<'_>>> {
-    let failed = |errno| Problem::os("cannot look at the running root", errno);
-    let running = walk::base("/").and_then(|root| walk::stat(root.as_fd())).map_err(failed)?.identity();
+/// All old roots, those that are looked at first in front: by store, the newest first. Of stores that are not mounted the problems.
+pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>, Vec<Problem>)> {
+    let running = old::running(system)?;
     let boot = roots::boot_id()?;
     let first = manifest.old_roots.as_ref().map_or(0, |old| usize::from(old.store));
     let mut stores: Vec<_> = manifest.stores.iter().enumerate().collect();
     stores.sort_by_key(|(index, _)| *index != first);
-    let mut all = Vec::new();
+    let (mut all, mut unreached) = (Vec::new(), Vec::new());
     for (_, store) in stores {
         let at = |problem: Problem| problem.at(format!("store {}", store.path));
-        let base = match walk::base(store.path.as_str()) {
-            Err(Errno::NOENT | Errno::NOTDIR) => continue,
-            base => base.map_err(|errno| at(Problem::os("cannot open it", errno)))?,
+        let base = match old::store_of_roots(system, manifest, &store.path) {
+            Ok(Some(base)) => base,
+            Ok(None) => continue,
+            Err(problem) => {
+                unreached.push(at(problem));
+                continue;
+            }
         };
         let opened = Roots::open(base.as_fd()).and_then(|roots| {
             let Some(roots) = roots else { return Ok(None) };
@@ -79,13 +88,17 @@ pub fn all(manifest: &Manifest) -> Result<Vec<Old<'_>>> {
             let opened = roots.slot(id).and_then(|slot| Ok((slot.tree()?, slot)));
             match opened {
                 Ok((tree, slot)) => {
-                    let is_running = walk::stat(tree.as_fd()).is_ok_and(|stat| stat.identity() == running);
+                    let is_running =
+                        walk::stat(tree.as_fd()).is_ok_and(|stat| running.contains(&stat.identity()));
                     if !is_running {
                         // A record that cannot be used counts as none, and the root as doubtful.
                         let record = record::boot(&slot).ok().flatten();
                         let doubt = doubt(&slot, record.as_ref(), &boot);
                         let (roots, owners) = (roots.clone(), OnceCell::new());
-                        all.push(Old { store, slot, tree, boot: record, doubt, owners, roots });
+                        let top =
+                            if system.is_running() { "".into() } else { system.place.to_string_lossy() };
+                        let place = format!("{top}{}/{PRIVATE}/{ROOTS}/{id}/{TREE}", store.path);
+                        all.push(Old { store, slot, tree, place, boot: record, doubt, owners, roots });
                     }
                 }
                 // It was removed meanwhile, or is one of which nothing was made yet.
@@ -94,7 +107,7 @@ pub fn all(manifest: &Manifest) -> Result<Vec<Old<'_>>> {
             }
         }
     }
-    Ok(all)
+    Ok((all, unreached))
 }
 
 /// Why a root is used only when it is named.
@@ -112,11 +125,6 @@ impl Old<'_> {
     /// Its number.
     pub fn id(&self) -> Id {
         self.slot.id
-    }
-
-    /// The path of its tree on the running system.
-    pub fn place(&self) -> String {
-        self.store.path.join_text(&format!("/{PRIVATE}/{ROOTS}/{}/{TREE}", self.slot.id))
     }
 
     /// The directory of all old roots on its store.
@@ -138,7 +146,7 @@ impl Old<'_> {
     /// What it has at a path; none where it has nothing there.
     pub fn at(&self, path: &AbsPath) -> Result<Option<Origin>> {
         let above = path.parent().unwrap_or_else(AbsPath::root);
-        let Some(dir) = walk::directory_below(self.tree.as_fd(), &above, Mounts::Stay)? else {
+        let Some(dir) = walk::directory_below(self.tree.as_fd(), &above, Mounts::Enter)? else {
             return Ok(None);
         };
         let name = CString::new(if path.is_root() { "." } else { path.name() });
@@ -148,6 +156,13 @@ impl Old<'_> {
             Err(Errno::NOENT) => return Ok(None),
             stat => stat.map_err(failed)?,
         };
+        if stat.mount_id() != walk::mount_id(self.tree.as_fd()).map_err(failed)? {
+            let what = format!("another file system is mounted there in root {}", self.slot.id);
+            return Err(Problem::new(what).remedy("unmount that, and run again"));
+        }
+        if is_place((dir.as_fd(), &name), &stat) {
+            return Ok(None);
+        }
         let is_empty = if stat.is_dir() {
             let open = walk::directory(dir.as_fd(), &*name, Mounts::Stay).map_err(failed)?;
             walk::names(open.as_fd(), 1).map_err(failed)?.is_empty()
@@ -155,6 +170,11 @@ impl Old<'_> {
             stat.is_file() && stat.size() == 0
         };
         Ok(Some(Origin { name: (dir, name), stat, is_empty }))
+    }
+
+    /// True if it has more at a path than an empty directory or file.
+    pub fn has(&self, path: &AbsPath) -> bool {
+        self.at(path).is_ok_and(|found| found.is_some_and(|origin| !origin.is_empty))
     }
 
     /// Keeps it from being removed as long as this is open.
@@ -179,17 +199,30 @@ impl Old<'_> {
     }
 }
 
-/// The newest root that has something at a path, by its number among all. One that has an empty place there, as for a mount, comes after
-/// those that have more.
-pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize, Origin)> {
+/// True for the place of a mount, which imp-mount made: an empty directory or file of root without any permission.
+pub fn is_place((dir, name): Name<'_>, stat: &Stat) -> bool {
+    if (stat.uid(), stat.gid(), stat.mode() & 0o7777) != (0, 0, 0) {
+        return false;
+    }
+    let names = || walk::names(walk::directory(dir, name, Mounts::Stay)?.as_fd(), 1);
+    if stat.is_dir() {
+        names().is_ok_and(|names| names.is_empty())
+    } else {
+        stat.is_file() && stat.size() == 0
+    }
+}
+
+/// The newest root that has something at a path, by its number among all, and newer ones whose savings left it out. One in which it is empty
+/// comes after those that have more.
+pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize, Origin, Vec<Passed>)> {
     let mut empty = None;
-    let (mut looked, mut passed) = (Vec::new(), Vec::new());
+    let (mut looked, mut unused, mut passed) = (Vec::new(), Vec::new(), Vec::new());
     for (number, old) in all.iter().enumerate() {
         if asked.is_some_and(|id| id != old.id()) {
             continue;
         }
         if let Some(doubt) = old.doubt.filter(|_| asked.is_none()) {
-            passed.push((old, doubt));
+            unused.push((old, doubt));
             continue;
         }
         let found = match old.hold().and_then(|()| old.at(path)) {
@@ -201,12 +234,20 @@ pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize
             }
         };
         match found {
-            Some(origin) if !origin.is_empty => return Ok((number, origin)),
+            Some(origin) if !origin.is_empty => return Ok((number, origin, passed)),
             Some(origin) if empty.is_none() => empty = Some((number, origin)),
             _ => looked.push(old),
         }
+        let left_out = LeftOut::of(old, path).files.into_iter().next();
+        passed.extend(left_out.map(|left| Passed { root: old.id().0, why: left.why }));
     }
-    empty.ok_or_else(|| missing(path, asked, &looked, &passed))
+    match empty {
+        Some((number, origin)) => {
+            passed.retain(|passed| passed.root > all[number].id().0);
+            Ok((number, origin, passed))
+        }
+        None => Err(missing(path, asked, &looked, (&unused, &passed))),
+    }
 }
 
 /// Says where something was looked for, and what is nearest to it.
@@ -214,11 +255,13 @@ fn missing(
     path: &AbsPath,
     asked: Option<Id>,
     looked: &[&Old<'_>],
-    passed: &[(&Old<'_>, &'static str)],
+    (unused, passed): (&[(&Old<'_>, &'static str)], &[Passed]),
 ) -> Problem {
     let ids = |all: &[&Old<'_>]| all.iter().map(|old| old.id().to_string()).collect::<Vec<_>>().join(", ");
-    let unused = passed.iter().map(|(old, doubt)| format!("root {} was not looked at, as {doubt}", old.id()));
-    let unused: Vec<_> = unused.collect();
+    let left_out = passed.iter().map(|Passed { root, why }| format!("saving root {root} left it out: {why}"));
+    let doubtful =
+        unused.iter().map(|(old, doubt)| format!("root {} was not looked at, as {doubt}", old.id()));
+    let more: Vec<_> = left_out.chain(doubtful).collect();
     let what = match (asked, looked) {
         (Some(id), []) => return Problem::new(format!("there is no old root {id}")).at(path.as_str()),
         (Some(id), _) => format!("root {id} does not have it"),
@@ -226,16 +269,15 @@ fn missing(
         (None, [one]) => format!("root {} does not have it, and there is no other", one.id()),
         (None, all) => format!("none of the old roots has it: {}", ids(all)),
     };
-    let what = [vec![what], unused].concat().join("; ");
+    let what = [vec![what], more].concat().join("; ");
     let mut problem = Problem::new(what).at(path.as_str());
     let nearest = looked.iter().filter_map(|old| Some((old, nearest(old, path)?)));
     // The first of those that have most of the path is the newest.
     if let Some((old, near)) = nearest.min_by_key(|(_, near)| std::cmp::Reverse(near.components().count())) {
-        let place = old.place();
-        let place = format!("{place}{}", if near.is_root() { "" } else { near.as_str() });
+        let place = format!("{}{}", old.place, if near.is_root() { "" } else { near.as_str() });
         problem = problem.remedy(format!("what is nearest: `ls -A {}`", escape::shell(&place)));
-    } else if let [(old, _), ..] = passed {
-        problem = problem.remedy(format!("--root {} looks at it all the same", old.id()));
+    } else if let [(old, _), ..] = unused {
+        problem = problem.remedy(format!("--number {} looks at it all the same", old.id()));
     }
     problem
 }

@@ -65,14 +65,15 @@ fn recorded(slot: &Slot, tree: BorrowedFd<'_>, name: &str, path: &str) -> Result
     }
 }
 
-/// The ids that change. One whose name is gone, and which another name has by now, becomes [`UNKNOWN`].
+/// The ids that change. One whose name is gone, or that had none, and which another name has by now, becomes [`UNKNOWN`].
 fn changes(then: &Table, now: &Table) -> BTreeMap<u32, u32> {
     let mut names: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
     for (name, id) in then.iter().filter(|(_, id)| **id != 0) {
         names.entry(*id).or_default().push(name);
     }
     let taken: BTreeSet<_> = now.values().collect();
-    let mut changes = BTreeMap::new();
+    let mut changes: BTreeMap<u32, u32> =
+        now.values().filter(|id| **id != 0 && !names.contains_key(*id)).map(|id| (*id, UNKNOWN)).collect();
     for (id, names) in names {
         // No name but root becomes root.
         let mut ids = names.iter().filter_map(|name| now.get(*name)).filter(|id| **id != 0);
@@ -96,7 +97,10 @@ mod tests {
             |names: &[(&str, u32)]| names.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect();
         let then = table(&[("root", 0), ("a", 1), ("b", 2), ("b2", 2), ("gone", 3), ("lost", 4), ("up", 5)]);
         let now = table(&[("root", 0), ("a", 11), ("b2", 2), ("b", 12), ("other", 4), ("up", 0), ("new", 6)]);
-        assert_eq!(changes(&then, &now), [(1, 11), (4, UNKNOWN)].into());
+        assert_eq!(
+            changes(&then, &now),
+            [(1, 11), (4, UNKNOWN), (6, UNKNOWN), (11, UNKNOWN), (12, UNKNOWN)].into()
+        );
         assert_eq!(changes(&then, &then), [].into());
     }
 }

@@ -1,6 +1,7 @@
 //! Text output of `impctl recover`.
 
-use super::{Outcome, Standing};
+use super::left_out::Passed;
+use super::outcome::{Outcome, Standing};
 use crate::ctl::ui::terminal::{count, number, size};
 use crate::text::escape::{self, Page};
 
@@ -9,6 +10,15 @@ pub fn text(outcomes: &[Outcome], dry_run: bool) -> Page {
     let mut page = Page::default();
     for one in outcomes {
         page.line(format_args!("{}: {}", one.path, state(one, dry_run)));
+        if let Some(doubt) = one.doubt {
+            page.line(format_args!("  files of it may be incomplete, as {doubt}: look at them"));
+        }
+        for Passed { root, why } in &one.passed {
+            page.line(format_args!(
+                "  root {root} had it later: saving that root left it out: {}",
+                escape::name(why)
+            ));
+        }
         if let Some(how) = &one.persists {
             page.line(format_args!("  it persists {how}"));
         }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::fs::syncfs;
 use rustix::io::Errno;
 
-use super::origin::{Old, Origin};
+use super::origin::{Old, Origin, is_place};
 use super::place::{Place, Spot};
 use crate::manifest::AbsPath;
 use crate::sys::owners::{Owners, UNKNOWN};
@@ -88,7 +88,9 @@ enum Verdict {
 
 fn verdict(found: &Found<'_>) -> Verdict {
     let name = found.path.rsplit(|byte| *byte == b'/').next();
-    if name == Some(PRIVATE.as_bytes()) && staging::is_private(found.from, found.stat) {
+    if (name == Some(PRIVATE.as_bytes()) && staging::is_private(found.from, found.stat))
+        || (!found.path.is_empty() && is_place(found.from, found.stat))
+    {
         return Verdict::Own;
     }
     match found.state {

@@ -112,8 +112,8 @@ pub struct Save {}
 
 /// The system whose old roots are meant.
 #[derive(Debug, Args)]
-struct Place {
-    /// The root that the stores are mounted below
+pub struct Place {
+    /// The root of the system, which its stores are mounted below
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
     /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
@@ -122,7 +122,8 @@ struct Place {
 }
 
 impl Place {
-    fn open(&self) -> Result<(System, Manifest), Failure> {
+    /// Opens it, and reads its manifest.
+    pub fn open(&self) -> Result<(System, Manifest), Failure> {
         let system = System::open(&self.root)?;
         let manifest = system.manifest(self.manifest.as_deref())?.ok_or_else(|| {
             let problem = Problem::new("there is no manifest, so there are no stores")
@@ -151,6 +152,6 @@ fn list(system: &System, manifest: &Manifest, json: bool) -> Result<(), Failure>
         output::print(&print::json(system, &found, &problems)?)?;
         return if problems.is_empty() { Ok(()) } else { Err(Failure::Found) };
     }
-    terminal::print(&print::text(&found, terminal::width()))?;
+    terminal::print(&print::text(&found, problems.is_empty(), terminal::width()))?;
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }

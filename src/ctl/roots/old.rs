@@ -110,7 +110,7 @@ impl Old {
 pub fn find(system: &System, manifest: &Manifest) -> (Vec<OnStore>, Vec<Problem>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for store in &manifest.stores {
-        match on_store(system, &store.path) {
+        match on_store(system, manifest, &store.path) {
             Ok(on_store) => found.extend(on_store),
             Err(problem) => problems.push(problem.at(store.path.to_string())),
         }
@@ -142,12 +142,23 @@ pub fn mounted(system: &System, path: &AbsPath) -> Result<OwnedFd> {
     })
 }
 
+/// Opens a store for the roots on it; none where nothing is mounted there, unless the manifest has the root or old roots on it.
+///
+/// # Errors
+/// As for [`mounted`].
+pub fn store_of_roots(system: &System, manifest: &Manifest, path: &AbsPath) -> Result<Option<OwnedFd>> {
+    let on = manifest.root.as_ref().and_then(|root| root.on.as_ref());
+    let kept = manifest.old_roots.as_ref().and_then(|old| manifest.stores.get(usize::from(old.store)));
+    let is_meant = on == Some(path) || kept.is_some_and(|store| store.path == *path);
+    if is_meant { mounted(system, path).map(Some) } else { store(system, path) }
+}
+
 /// The roots on one store; none where there are none.
 ///
 /// # Errors
 /// That they cannot be looked at.
-pub fn on_store(system: &System, path: &AbsPath) -> Result<Option<OnStore>> {
-    let Some(fd) = store(system, path)? else { return Ok(None) };
+pub fn on_store(system: &System, manifest: &Manifest, path: &AbsPath) -> Result<Option<OnStore>> {
+    let Some(fd) = store_of_roots(system, manifest, path)? else { return Ok(None) };
     let Some(roots) = Roots::open(fd.as_fd())? else { return Ok(None) };
     let all = list(system, &roots)?;
     Ok(Some(OnStore { store: path.clone(), roots, all }))

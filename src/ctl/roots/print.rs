@@ -21,7 +21,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 /// For a terminal of so many columns.
-pub fn text(found: &[OnStore], width: Option<usize>) -> Page {
+pub fn text(found: &[OnStore], all_are_known: bool, width: Option<usize>) -> Page {
     let mut page = Page::default();
     for on_store in found.iter().filter(|on_store| !on_store.all.is_empty()) {
         if found.len() > 1 {
@@ -29,7 +29,7 @@ pub fn text(found: &[OnStore], width: Option<usize>) -> Page {
         }
         page.append(&table(&on_store.all).render(width));
     }
-    if page.as_str().is_empty() {
+    if page.as_str().is_empty() && all_are_known {
         page.line("There are no old roots.");
     }
     for on_store in found {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::old::{self, Old, OnStore, State};
-use super::record::End;
+use super::record::{self, End};
 use super::removal;
 use super::survey::{self, now};
 use crate::ctl::system::System;
@@ -157,13 +157,7 @@ fn measure(system: &System, manifest: &Manifest, old: &mut Old, dry_run: bool) -
     let end = End { complete: false, ..end };
     if !dry_run {
         let failed = |errno| Problem::os("cannot record its size", errno);
-        for name in ["passwd", "group"] {
-            let etc =
-                System::at(tree.try_clone().map_err(|error| Problem::io("cannot open its tree", &error))?);
-            if let Ok(Some(bytes)) = etc.read(&format!("/etc/{name}")) {
-                old.slot.write(name, &bytes).map_err(failed)?;
-            }
-        }
+        record::names(&System::at(tree), &old.slot).map_err(failed)?;
         end.write(&old.slot).map_err(failed)?;
     }
     old.end = Some(end);

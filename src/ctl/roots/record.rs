@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::ctl::scan::{self, Subject};
+use crate::ctl::system::System;
 use crate::roots::{BOOT, Boot, Slot};
 use crate::text::escape;
 use crate::text::problem::describe;
@@ -131,6 +132,20 @@ impl End {
 /// Why it cannot be used.
 pub fn boot(slot: &Slot) -> Result<Option<Boot>, String> {
     read(slot, BOOT, |boot: &Boot| boot.version == Boot::VERSION)
+}
+
+/// Records the names of users and groups that a system has.
+///
+/// # Errors
+/// Of writing them.
+pub fn names(system: &System, slot: &Slot) -> Result<(), Errno> {
+    for name in ["passwd", "group"] {
+        // Without the file owners are known by their numbers alone.
+        if let Ok(Some(bytes)) = system.read(&format!("/etc/{name}")) {
+            slot.write(name, &bytes)?;
+        }
+    }
+    Ok(())
 }
 
 fn read<T: DeserializeOwned>(slot: &Slot, name: &str, is_known: fn(&T) -> bool) -> Result<Option<T>, String> {

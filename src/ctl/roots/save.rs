@@ -12,7 +12,7 @@ use super::budget::{Budget, is_full};
 use super::copy::{self, Copied, Source};
 use super::earlier::Earlier;
 use super::old::{self, Old, State};
-use super::record::End;
+use super::record::{self, End};
 use super::removal;
 use super::survey::{self, now};
 use crate::ctl::lost::keeper::Keeper;
@@ -148,7 +148,9 @@ fn save(system: &System, manifest: &Manifest) -> Result<Outcome, Failure> {
     for store in on.into_iter().chain(path) {
         if let Some(slot) = running(system, store).map_err(|problem| of(store, problem))? {
             let end = End { complete: true, ..survey()? };
-            close(system, &slot, &end).map_err(|problem| of(store, problem))?;
+            record::names(system, &slot)
+                .map_err(|errno| of(store, Problem::os("cannot record the names of owners", errno)))?;
+            close(&slot, &end).map_err(|problem| of(store, problem))?;
             return Ok(Outcome::new(store, &slot, "disk", &end));
         }
     }
@@ -253,6 +255,8 @@ impl Saving<'_> {
     fn fill(&self, slot: &Slot, earlier: &Earlier, survey: End) -> Result<(End, u64)> {
         let failed = |errno| Problem::os("cannot prepare the saving", errno);
         Boot::now(Kind::Saved)?.write(slot).map_err(failed)?;
+        // Owners have names also where the saving is cut off.
+        record::names(self.system, slot).map_err(failed)?;
         slot.create_tree(0o755).map_err(failed)?;
         let budget = Budget::new(self.limits, &Capacity::of(slot.dir()).map_err(failed)?);
         let source = Source { root: self.system.root(), rules: self.rules, named: self.named, earlier };
@@ -262,7 +266,7 @@ impl Saving<'_> {
         let ended = now();
         let complete = true;
         let end = End { ended, complete, files, bytes, left_out, left_out_count, left_out_bytes, ..survey };
-        close(self.system, slot, &end)?;
+        close(slot, &end)?;
         Ok((end, unsteady))
     }
 }
@@ -295,14 +299,8 @@ fn add(roots: &Roots) -> Result<Slot> {
 }
 
 /// Writes the record of the end, the last of all.
-fn close(system: &System, slot: &Slot, end: &End) -> Result<()> {
+fn close(slot: &Slot, end: &End) -> Result<()> {
     let failed = |errno| Problem::os("cannot write the record of the boot's end", errno);
-    for name in ["passwd", "group"] {
-        // Without the file owners are known by their numbers alone.
-        if let Ok(Some(bytes)) = system.read(&format!("/etc/{name}")) {
-            slot.write(name, &bytes).map_err(failed)?;
-        }
-    }
     end.write(slot).map_err(failed)?;
     fsync(slot.dir()).map_err(failed)
 }

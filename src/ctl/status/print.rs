@@ -48,8 +48,8 @@ pub fn text(status: &Status, width: Option<usize>) -> Page {
     }
     if let Some(gone) = &status.gone {
         let places = count(gone.paths.len() as u64, "place");
-        let words =
-            format!("root {} had {places} that this root does not have: {}", gone.root, gone.command());
+        let command = gone.command().unwrap_or_else(|| "saving it left all of that out".to_owned());
+        let words = format!("root {} had {places} that this root does not have: {command}", gone.root);
         fact("gone", &words);
     }
     let volumes: Vec<_> = status.root.iter().chain(&status.stores).filter(|one| one.is_mounted()).collect();

@@ -264,7 +264,10 @@ impl Document<'_> {
         if let Some(gone) = self.gone {
             let places = count(gone.paths.len() as u64, "place");
             page.element("p", "note", &format!("This root lacks what root {} had, in {places}:", gone.root));
-            page.element("code", "keep", &gone.command());
+            match gone.command() {
+                Some(command) => page.element("code", "keep", &command),
+                None => page.element("p", "note", "Saving that root left all of that out."),
+            }
         }
         let start = page.0.len();
         for old in self.roots.iter().flat_map(|on_store| on_store.all.iter().rev()) {

@@ -1,0 +1,86 @@
+//! Files that are not in an old root, as saving it left them out.
+
+use serde::Serialize;
+
+use super::origin::Old;
+use crate::ctl::roots::record::{self, End};
+use crate::ctl::ui::terminal::{count, size};
+use crate::manifest::AbsPath;
+use crate::text::escape;
+use crate::text::problem::Problem;
+
+/// A root that had a path which its saving left out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Passed {
+    /// Its number.
+    pub root: u32,
+    /// The reason.
+    pub why: String,
+}
+
+/// Files at and below a path that a saving left out.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// They, the largest first.
+    pub files: Vec<record::LeftOut>,
+    /// True if there are more, which the record counts and does not name.
+    pub more: bool,
+}
+
+impl LeftOut {
+    /// Those of a root. A directory above the path that was left out counts as well.
+    pub fn of(old: &Old<'_>, path: &AbsPath) -> Self {
+        let Ok(Some(end)) = End::read(&old.slot) else { return Self { files: Vec::new(), more: false } };
+        let more = end.left_out_count > end.left_out.len() as u64;
+        let mut files = end.left_out;
+        files.retain(|left| is_in(left.path.bytes(), path) || is_above(left.path.bytes(), path));
+        Self { files, more }
+    }
+
+    /// Bytes of them.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|left| left.bytes).sum()
+    }
+
+    /// The problem that they are missing; none where none are.
+    pub fn problem(&self, old: &Old<'_>, all: &[Old<'_>]) -> Option<Problem> {
+        let largest = self.files.first()?;
+        let files = count(self.files.len() as u64, "file");
+        let least = if self.more { "at least " } else { "" };
+        let path = escape::name(largest.path.bytes()).into_owned();
+        let what = format!(
+            "saving root {} left out {least}{files} of it, {}: the largest is {path} ({}): {}",
+            old.id(),
+            size(self.bytes()),
+            size(largest.bytes),
+            largest.why
+        );
+        let text = str::from_utf8(largest.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
+        let has = |other: &&Old<'_>| {
+            let path = text.as_ref().filter(|_| other.id() != old.id());
+            other.doubt.is_none() && path.is_some_and(|path| other.has(path))
+        };
+        let remedy = match all.iter().find(has) {
+            Some(other) => {
+                format!("root {} has that: impctl recover {}", other.id(), escape::shell(text?.as_str()))
+            }
+            None => {
+                "no other old root has that: save_size and save_seconds of the manifest, and the room on the store, bound a saving"
+                    .to_owned()
+            }
+        };
+        Some(Problem::new(what).remedy(remedy))
+    }
+}
+
+/// True if a path of a record is another one or below that.
+pub fn is_in(path: &[u8], other: &AbsPath) -> bool {
+    let rest = path.strip_prefix(other.as_str().as_bytes());
+    other.is_root() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// True if a path of a record is above another one.
+fn is_above(path: &[u8], other: &AbsPath) -> bool {
+    let rest = other.as_str().as_bytes().strip_prefix(path);
+    path == b"/" || rest.is_some_and(|rest| rest.starts_with(b"/"))
+}

@@ -1,0 +1,189 @@
+//! The results for the paths that were asked for, with the lines that keep them.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::left_out::{LeftOut, Passed};
+use super::origin::Old;
+use super::place::{Base, Place};
+use super::work::{Job, Kept, Seen};
+use super::{Run, few, full, shown};
+use crate::ctl::adopt::refuse;
+use crate::ctl::line;
+use crate::ctl::roots::record;
+use crate::ctl::system::outlives_a_boot;
+use crate::manifest::coverage::{Coverage, Type};
+use crate::manifest::{AbsPath, Manifest};
+use crate::text::escape;
+use crate::text::problem::{Problem, Result};
+
+/// Result for one path.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    pub path: AbsPath,
+    /// Its place on the running system.
+    pub to: AbsPath,
+    pub store: AbsPath,
+    pub root: u32,
+    pub state: Standing,
+    /// Names that the old root has at and below it.
+    pub files: u64,
+    /// Those that were missing and are not any more, and the bytes of these.
+    pub brought: u64,
+    pub bytes: u64,
+    /// Why files of that root may be incomplete.
+    pub doubt: Option<&'static str>,
+    /// Newer roots that had it, which saving them left out.
+    pub passed: Vec<Passed>,
+    /// Files at and below it that saving the root left out, the largest first.
+    pub left_out: Vec<record::LeftOut>,
+    /// Paths at which something else is.
+    pub kept: Vec<KeptPath>,
+    /// What it persists by, if it does.
+    pub persists: Option<String>,
+    /// The line for NixOS, and the manifest's entry, where it does not.
+    pub nix: Option<String>,
+    pub entry: Option<Value>,
+}
+
+/// State of one path in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It would be brought.
+    Missing,
+    /// It was brought.
+    Brought,
+    /// All that the old root has was there.
+    There,
+    /// Some of it was not brought.
+    Incomplete,
+}
+
+/// Something that is not replaced.
+#[derive(Debug, Serialize)]
+pub struct KeptPath {
+    path: String,
+    what: &'static str,
+}
+
+impl Run<'_> {
+    /// Says what has come of each path.
+    pub fn finish(mut self) -> Result<(Vec<Outcome>, Vec<Problem>)> {
+        let names = self.system.names();
+        let mut outcomes = Vec::new();
+        for asked in &self.asked {
+            let Some(first) = asked.jobs.first() else { continue };
+            let old = &self.olds[first.old];
+            let owners = old.owners(&self.names)?;
+            let stat = owners.of(first.origin.stat);
+            let sum = |of: &dyn Fn(&Seen) -> u64| asked.jobs.iter().map(|job| of(&job.seen)).sum::<u64>();
+            let (files, missing) = (sum(&|seen| seen.names), sum(&|seen| seen.missing));
+            let saving = LeftOut::of(old, &asked.path);
+            let unsaved = saving.problem(old, &self.olds).map(|problem| problem.at(asked.path.to_string()));
+            let left =
+                saving.files.len() as u64 + sum(&|seen| (seen.unowned.len() + seen.foreign.len()) as u64);
+            let mut kept = Vec::new();
+            for job in &asked.jobs {
+                self.problems.extend(problems(job, old, &self.base));
+                kept.extend(job.seen.kept.iter().map(|one| KeptPath {
+                    path: String::from_utf8_lossy(&full(&job.path, &one.path)).into_owned(),
+                    what: one.what,
+                }));
+            }
+            self.problems.extend(unsaved);
+            let state = match () {
+                () if asked.is_broken || left > 0 => Standing::Incomplete,
+                () if missing == 0 && kept.is_empty() => Standing::There,
+                () if missing == 0 => Standing::Incomplete,
+                () if self.options.dry_run => Standing::Missing,
+                () => Standing::Brought,
+            };
+            let place = &self.places[first.spot.place];
+            let keeps = self.options.to.is_none();
+            let persists =
+                if keeps { persists(self.manifest, place, &asked.path, stat.what()) } else { None };
+            let is_wanted =
+                keeps && !asked.is_broken && persists.is_none() && (stat.is_dir() || stat.is_file());
+            let number = self.manifest.stores.iter().position(|store| store.path == old.store.path);
+            let number = u16::try_from(number.unwrap_or_default()).unwrap_or_default();
+            // What no manifest may name has no line.
+            let entry = if is_wanted && refuse::named(self.manifest, &asked.path, stat.what(), number).is_ok()
+            {
+                Some(line::entry(&asked.path, &stat, &names))
+            } else {
+                None
+            };
+            outcomes.push(Outcome {
+                path: asked.path.clone(),
+                to: self.base.path.join(&asked.path),
+                store: old.store.path.clone(),
+                root: old.id().0,
+                state,
+                files,
+                brought: asked.brought.0,
+                bytes: asked.brought.1,
+                doubt: old.doubt,
+                passed: asked.passed.clone(),
+                left_out: saving.files,
+                kept,
+                persists,
+                nix: entry.as_ref().map(|entry| line::nix(entry, old.store)),
+                entry: entry.map(Value::Object),
+            });
+        }
+        Ok((outcomes, self.problems))
+    }
+}
+
+/// Problems of what stays as it is, and of what cannot come.
+fn problems(job: &Job, old: &Old<'_>, base: &Base) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for Kept { path, what, exposed } in &job.seen.kept {
+        let (words, remedy) = if *exposed {
+            (
+                "and shows what is in it to others than the old one: nothing comes into it",
+                "give it the owner, mode and ACL of the old one, and run again; or bring that elsewhere with --to",
+            )
+        } else {
+            ("and stays", "compare the two; --to brings the old one elsewhere")
+        };
+        let what = format!("it is there already, differs in {what} from that of root {}, {words}", old.id());
+        problems.push(Problem::new(what).at(shown(&base.path.join(&job.path), path)).remedy(remedy));
+    }
+    for path in &job.seen.unowned {
+        let what = format!(
+            "its owner in root {} does not exist any more, or had no name, and another has that id: it was left out",
+            old.id()
+        );
+        let place = full(&job.path, path);
+        let place = [old.place.as_bytes(), &place].concat();
+        let remedy = format!(
+            "create a user or group of the old name, which /etc/passwd or /etc/group of that root has, and run again; or copy {}",
+            escape::name(&place)
+        );
+        problems.push(Problem::new(what).at(shown(&job.path, path)).remedy(remedy));
+    }
+    for path in &job.seen.foreign {
+        let what = format!("another file system is mounted there in root {}, which was left out", old.id());
+        problems.push(Problem::new(what).at(shown(&job.path, path)).remedy("unmount that, and run again"));
+    }
+    few(problems, &job.path)
+}
+
+/// How a path persists already; none where it does not.
+fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> Option<String> {
+    let entry = Coverage::new(manifest).entry(path, what);
+    let is_elsewhere = !place.path.is_root();
+    match entry {
+        Some(entry) if is_elsewhere => Some(format!("by the entry {}", entry.target)),
+        Some(entry) => Some(format!(
+            "by the entry {}, once that is mounted: run imp-mount, and see imp-mount --check",
+            entry.target
+        )),
+        None if is_elsewhere && outlives_a_boot(&place.mount.fstype) => {
+            Some(format!("on what is mounted at {}", place.path))
+        }
+        None => None,
+    }
+}
