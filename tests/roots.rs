@@ -24,6 +24,7 @@ tests![
     a_store_moves_into_the_new_root: Disk,
     other_mounts_come_along: Disk,
     mounts_below_an_entry_are_not_covered: Disk Inject,
+    mounts_below_an_entry_are_seen_at_any_moment: Disk Inject,
     mounts_that_an_entry_would_cover_are_said: Disk,
     phases_add_up: Disk,
     publishing_is_one_step: Disk,
@@ -229,6 +230,32 @@ fn mounts_below_an_entry_are_not_covered() {
             machine.power_off();
         }
     }
+}
+
+/// A run that is killed leaves a disk on /var/log in sight, whether /var is mounted by then or not.
+fn mounts_below_an_entry_are_seen_at_any_moment() {
+    let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/var/log", Disk::new(Fs::Ext4, 8))];
+    let machine = Machine::with_stores(Root::Tmpfs, disks);
+    machine.manifest(&manifest(Value::Null, json!([{ "directory": "/var" }])));
+    fs::write(machine.at("/var/log/seen"), "").unwrap();
+    // Calls are told by their number: see above.
+    machine.build().ok();
+    machine.power_off();
+    machine.power_on();
+    let calls = machine.trace(&[], &[]).1;
+    let changes: Vec<_> =
+        calls.iter().filter(|call| call.is_one_of(&["move_mount", "umount2", "mount_setattr"])).collect();
+    assert!(changes.len() > 3, "{changes:?}");
+    for call in changes {
+        machine.power_off();
+        machine.power_on();
+        assert_eq!(machine.trace(&[Injected::kill(call)], &[]).0.signal, Some(9), "{call:?}");
+        assert!(machine.at("/var/log/seen").exists(), "{call:?}");
+        machine.build().ok();
+        assert!(machine.at("/var/log/seen").exists(), "{call:?}");
+        assert!(machine.mount_at("/var").is_some(), "{call:?}");
+    }
+    machine.power_off();
 }
 
 /// A file where the disk was mounted, or in the place of the entry itself.

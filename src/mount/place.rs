@@ -69,7 +69,10 @@ impl Work<'_> {
             Spot::Free(place) => {
                 let parent = self.tree.parent(target)?;
                 let at = (parent.as_fd(), target.name());
-                self.tree.bind(source.fd.as_fd(), at, place.as_fd(), entry.options, false)?;
+                let from = (source.fd.as_fd(), entry.options);
+                if !self.tree.bind_with_inner(self.context.plan, from, (target, place.as_fd())) {
+                    self.tree.bind(from.0, at, place.as_fd(), from.1, false)?;
+                }
                 self.changes.mounted.push(target.clone());
                 self.tree.cursor.forget(target.as_str());
                 verify(at, &source.stat)?;

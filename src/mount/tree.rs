@@ -219,6 +219,41 @@ impl Tree {
         staged_if_needed(&mut self.new, self.kernel, self.cursor.base(), || mount_api::attach(mount, target))
     }
 
+    /// Mounts a directory on a target of a root that others see, together with the kept mounts of which it is the nearest above
+    /// them, so that none is hidden for a moment. False, and nothing is mounted, where there are none, or it fails: they are brought
+    /// afterwards, as before Linux 6.15, and an error comes up again there.
+    pub fn bind_with_inner(
+        &mut self,
+        plan: &Plan<'_>,
+        (source, options): (BorrowedFd<'_>, BindOptions),
+        (path, target): (&AbsPath, BorrowedFd<'_>),
+    ) -> bool {
+        if self.is_new() || !self.kernel.has_descriptors() {
+            return false;
+        }
+        let inner = self.take_inner(plan, path);
+        if inner.is_empty() {
+            return false;
+        }
+        let kernel = self.kernel;
+        let mount = || -> Result<()> {
+            let failed = |errno| Problem::os("cannot mount", errno);
+            let clone = kernel.clone_of(source, options, false).map_err(failed)?;
+            for (below, mount) in &inner {
+                let place = place_for(plan, (clone.as_fd(), path), mount.as_fd(), below)?;
+                let mount = kernel.clone_of(mount.as_fd(), BindOptions::NONE, true).map_err(failed)?;
+                mount_api::attach(mount.as_fd(), place.target.as_fd()).map_err(failed)?;
+            }
+            mount_api::attach(clone.as_fd(), target).map_err(failed)
+        };
+        if mount().is_err() {
+            self.inner.extend(inner);
+            return false;
+        }
+        self.carried.extend(inner.into_iter().map(|(_, mount)| mount));
+        true
+    }
+
     /// Brings something that is mounted at or below the sysroot into the new root.
     fn carry(
         &mut self,
@@ -227,29 +262,10 @@ impl Tree {
         path: &AbsPath,
         submounts: bool,
     ) -> Result<()> {
-        let failed = |problem: Problem| problem.during(format!("cannot mount {path} on the root once more"));
-        let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
-        let top = walk::again(self.root()).map_err(|errno| failed(Problem::new(describe(errno))))?;
-        let mut cursor = Cursor::new(top);
-        let parent = path.parent().unwrap_or_else(AbsPath::root);
-        let dir = cursor.enter(parent.as_str(), &mut |dir, name, path| {
-            create::directory(dir, name, Mounts::Enter, &mut || {
-                Attributes::root(plan.parents.of(path).mode())
-            })
-            .map(|node| node.fd)
-            .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
-        });
-        let dir = dir.map_err(failed)?;
-        let name = path.name();
-        let made = if stat.is_dir() {
-            create::directory(dir, name, Mounts::Enter, &mut || Attributes::root(0o755))
-        } else {
-            create::file(dir, name, Mounts::Enter, b"", &mut || Attributes::root(0o644))
-        };
-        let wanted = if stat.is_dir() { "a directory" } else { "a regular file" };
-        let explained = |errno| failed(walk::explain(dir, path.as_str(), errno, wanted));
-        let target = made.map_err(explained)?.fd;
-        self.bind(mount, (dir, name), target.as_fd(), BindOptions::NONE, submounts).map_err(failed)
+        let place = place_for(plan, (self.root(), &AbsPath::root()), mount, path)?;
+        let at = (place.dir.as_fd(), path.name());
+        self.bind(mount, at, place.target.as_fd(), BindOptions::NONE, submounts)
+            .map_err(|problem| problem.during(format!("cannot mount {path} on the root once more")))
     }
 
     /// Makes a new root appear at the sysroot; does nothing for one that was there.
@@ -306,6 +322,43 @@ impl Tree {
             }
         }
     }
+}
+
+/// A place to mount on, and the directory that it is in.
+struct MountPoint {
+    dir: OwnedFd,
+    target: OwnedFd,
+}
+
+/// Makes the mount point at a path of a root for a file or directory that is mounted elsewhere. `base` is a directory of the root, or
+/// one that is to be mounted there, with its path.
+fn place_for(
+    plan: &Plan<'_>,
+    (base, above): (BorrowedFd<'_>, &AbsPath),
+    mount: BorrowedFd<'_>,
+    path: &AbsPath,
+) -> Result<MountPoint> {
+    let failed = |problem: Problem| problem.during(format!("cannot mount {path} on the root once more"));
+    let keep = |fd: BorrowedFd<'_>| walk::again(fd).map_err(|errno| failed(Problem::new(describe(errno))));
+    let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
+    let mut cursor = Cursor::new(keep(base)?);
+    let parent = path.parent().and_then(|parent| parent.below(above)).unwrap_or_else(AbsPath::root);
+    let dir = cursor.enter(parent.as_str(), &mut |dir, name, below| {
+        let path = above.join_text(below);
+        create::directory(dir, name, Mounts::Enter, &mut || Attributes::root(plan.parents.of(&path).mode()))
+            .map(|node| node.fd)
+            .map_err(|errno| walk::explain(dir, &path, errno, "a directory"))
+    });
+    let dir = dir.map_err(failed)?;
+    let name = path.name();
+    let made = if stat.is_dir() {
+        create::directory(dir, name, Mounts::Enter, &mut || Attributes::root(0o755))
+    } else {
+        create::file(dir, name, Mounts::Enter, b"", &mut || Attributes::root(0o644))
+    };
+    let wanted = if stat.is_dir() { "a directory" } else { "a regular file" };
+    let made = made.map_err(|errno| failed(walk::explain(dir, path.as_str(), errno, wanted)))?;
+    Ok(MountPoint { target: made.fd, dir: keep(dir)? })
 }
 
 /// Before Linux 6.15 nothing can be mounted on what is attached nowhere: then a new root moves to the stage.
