@@ -21,6 +21,7 @@ tests![
     prune_killed_on_ext4: Disk Inject,
     prune_killed_on_xfs: Disk Inject,
     prune_killed_on_btrfs: Disk Inject,
+    prune_subvolumes: Disk Inject,
     prune_without_limits: Disk,
     prune_records_sizes: Disk,
     prune_touches_no_mount: Disk,
@@ -48,7 +49,8 @@ tests![
 use prune::{
     prune_a_read_only_store, prune_killed_on_btrfs, prune_killed_on_ext4, prune_killed_on_xfs,
     prune_many_files, prune_on_btrfs, prune_on_ext4, prune_on_xfs, prune_records_sizes,
-    prune_spares_a_saving, prune_spares_what_is_in_use, prune_touches_no_mount, prune_without_limits,
+    prune_spares_a_saving, prune_spares_what_is_in_use, prune_subvolumes, prune_touches_no_mount,
+    prune_without_limits,
 };
 use save::{
     save_a_root_on_the_disk, save_again_with_less_room, save_again_with_less_time, save_bounded_in_size,

@@ -197,6 +197,28 @@ fn btrfs_by_name(dir: BorrowedFd<'_>, name: &[u8], request: libc::Ioctl) -> Resu
     check(unsafe { libc::ioctl(dir.as_raw_fd(), request, arguments.as_ptr()) }.into()).map(drop)
 }
 
+/// The subvolumes directly in the btrfs subvolume of an open directory: a `struct btrfs_ioctl_get_subvol_rootref_args` of <linux/btrfs.h>.
+/// EOVERFLOW where there are more than it holds.
+#[cfg(feature = "ctl")]
+pub fn btrfs_subvolumes(top: BorrowedFd<'_>, arguments: &mut [u8; 4096]) -> Result<()> {
+    const BTRFS_IOC_GET_SUBVOL_ROOTREF: libc::Ioctl = 0xD000_943D_u32 as libc::Ioctl;
+    btrfs_exchange(top, arguments, BTRFS_IOC_GET_SUBVOL_ROOTREF)
+}
+
+/// The place of one of them: a `struct btrfs_ioctl_ino_lookup_user_args`.
+#[cfg(feature = "ctl")]
+pub fn btrfs_subvolume_place(top: BorrowedFd<'_>, arguments: &mut [u8; 4096]) -> Result<()> {
+    const BTRFS_IOC_INO_LOOKUP_USER: libc::Ioctl = 0xD000_943E_u32 as libc::Ioctl;
+    btrfs_exchange(top, arguments, BTRFS_IOC_INO_LOOKUP_USER)
+}
+
+/// An ioctl of btrfs whose argument has 4096 bytes.
+#[cfg(feature = "ctl")]
+fn btrfs_exchange(fd: BorrowedFd<'_>, arguments: &mut [u8; 4096], request: libc::Ioctl) -> Result<()> {
+    // SAFETY: the kernel reads and writes as many bytes as the array has, without regard to alignment.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), request, arguments.as_mut_ptr()) }.into()).map(drop)
+}
+
 fn check(result: libc::c_long) -> Result<libc::c_long> {
     if result >= 0 {
         return Ok(result);

@@ -1,6 +1,8 @@
 //! btrfs subvolumes.
 
 use std::ffi::CStr;
+#[cfg(feature = "ctl")]
+use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
@@ -56,4 +58,32 @@ pub fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
         Err(Errno::NOTEMPTY | Errno::INVAL | Errno::PERM) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// The subvolumes directly in the one whose top directory is open: the directory of each, by its path below the top, and its name.
+///
+/// # Errors
+/// Of the kernel: ENOTTY before Linux 4.18, EOVERFLOW where they are too many for one call.
+#[cfg(feature = "ctl")]
+pub fn nested(top: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, CString)>, Errno> {
+    const REFERENCES: usize = 8;
+    const COUNT: usize = 4088;
+    const NAME: usize = 16;
+    const PATH: usize = 272;
+    let mut found = [0; 4096];
+    raw::btrfs_subvolumes(top, &mut found)?;
+    let (references, _) = found[REFERENCES..COUNT].as_chunks::<16>();
+    let text = |bytes: &[u8]| {
+        let text = CStr::from_bytes_until_nul(bytes);
+        text.map(CStr::to_owned).map_err(|_| Errno::NAMETOOLONG)
+    };
+    let mut all = Vec::new();
+    for [tree @ .., a, b, c, d, e, f, g, h] in references.iter().take(found[COUNT].into()) {
+        let mut place = [0; 4096];
+        place[..8].copy_from_slice(&[*a, *b, *c, *d, *e, *f, *g, *h]);
+        place[8..16].copy_from_slice(tree);
+        raw::btrfs_subvolume_place(top, &mut place)?;
+        all.push((text(&place[PATH..])?.into_bytes(), text(&place[NAME..PATH])?));
+    }
+    Ok(all)
 }

@@ -145,6 +145,40 @@ pub fn prune_without_limits() {
     assert_eq!(kept.names(), ["4"]);
 }
 
+/// Subvolumes go as a whole, those among them that have others in them, too.
+pub fn prune_subvolumes() {
+    let machine = machine(Disk::new(Fs::Btrfs, 128), &json!({ "boots": 1 }));
+    let kept = Kept::new(&machine);
+    let tree = kept.add(1, 1).ends(true, 1).tree();
+    let all = [
+        "var/lib/machines",
+        "var/lib/machines/one",
+        "var/lib/machines/one/a b",
+        "srv",
+        "srv/x/\u{e4}",
+        "srv/x/z",
+    ];
+    for name in all {
+        let place = tree.join(name);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        sh_on("btrfs -q subvolume create", &[&place]);
+        for number in 0..100 {
+            put(&place, &format!("dir/{number}"), "x");
+        }
+    }
+    for name in ["var/lib/machines/one/a b", "var/lib/machines/one", "srv"] {
+        sh_on("btrfs property set", &[&tree.join(name), Path::new("ro"), Path::new("true")]);
+    }
+    kept.add(2, 0).ends(true, 1);
+    let (output, calls) = machine.trace_impctl(&[], "roots", &["prune"]);
+    output.ok();
+    assert_eq!(kept.names(), ["2"]);
+    let left = sh_on("btrfs subvolume list", &[&machine.at("/persist")]);
+    assert_eq!(left.lines().count(), 1, "{left}");
+    let removed = calls.iter().filter(|call| call.is_one_of(&["unlinkat"])).count();
+    assert!(removed < 20, "{removed} files are removed one by one");
+}
+
 /// Of a boot that was cut off the size is found once, and what was on it.
 pub fn prune_records_sizes() {
     let machine = machine(Disk::new(Fs::Ext4, 64), &json!({}));
@@ -195,7 +229,7 @@ pub fn prune_touches_no_mount() {
     assert_eq!(fs::read_to_string(kept.place.join("1/root/a/b")).unwrap(), "x");
     // One that appears later is met by the removal itself.
     fs::rename(kept.place.join("1"), kept.place.join("removed-1")).unwrap();
-    machine.impctl("roots", &["prune"]).expect(1).says(&["something is mounted in it"]);
+    machine.impctl("roots", &["prune"]).expect(1).says(&["is mounted in it", "umount "]);
     let place = kept.place.join("removed-1/root/a/mounted");
     assert_eq!(fs::read_to_string(place.join("x")).unwrap(), "x");
     sh_on("umount", &[&place]);

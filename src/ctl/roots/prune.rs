@@ -98,14 +98,9 @@ fn one_store(
         }
     }
     let due = due(&all.iter().map(Facts::of).collect::<Vec<_>>(), manifest.old_roots.as_ref(), now());
-    let mounts = system.mounts().map_err(|_| Problem::new("cannot read /proc/self/mountinfo"))?;
     for (id, why) in due {
-        let below = format!("{}/{PRIVATE}/{ROOTS}/{id}/", store.as_str());
-        if let Some(mount) = mounts.iter().find(|mount| mount.point.starts_with(&below)) {
-            let problem = Problem::new(format!("{} is mounted in it", mount.shown()))
-                .at(place(id))
-                .remedy(format!("umount {}", escape::shell(&mount.point)));
-            outcome.failed.push(problem);
+        if let Err(problem) = removal::must_be_unmounted(system, store, &id.to_string()) {
+            outcome.failed.push(problem.at(place(id)));
             continue;
         }
         if !dry_run {
@@ -126,7 +121,7 @@ fn one_store(
         return Ok(());
     }
     for name in roots.removed().map_err(failed)? {
-        if let Err(problem) = removal::clear(system, roots, &name, None) {
+        if let Err(problem) = removal::clear(system, (store, roots), &name, None) {
             let place = format!("{store}/{PRIVATE}/{ROOTS}/{}", escape::name(name.to_bytes()));
             outcome.failed.push(problem.at(place));
         }

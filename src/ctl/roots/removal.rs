@@ -1,21 +1,32 @@
 //! Removal of roots that are off the list.
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::old;
 use crate::ctl::system::System;
-use crate::roots::{Roots, TREE};
+use crate::manifest::AbsPath;
+use crate::roots::{ROOTS, Roots, TREE};
+use crate::sys::subvolume;
 use crate::sys::walk::{self, Mounts};
+use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 use crate::transfer::remove::remove_while;
+use crate::transfer::seals::descend;
+use crate::transfer::staging::PRIVATE;
 
 /// Removes one of them, unless another process does so. At that time it stops, and leaves the rest to a later run.
-pub fn clear(system: &System, roots: &Roots, name: &CStr, until: Option<Instant>) -> Result<()> {
+pub fn clear(
+    system: &System,
+    (store, roots): (&AbsPath, &Roots),
+    name: &CStr,
+    until: Option<Instant>,
+) -> Result<()> {
     let failed = |errno| match errno {
         Errno::BUSY | Errno::XDEV => {
             Problem::os("it cannot be removed, as something is mounted in it", errno)
@@ -23,7 +34,7 @@ pub fn clear(system: &System, roots: &Roots, name: &CStr, until: Option<Instant>
         }
         errno => Problem::os("cannot remove it", errno),
     };
-    let dir = match walk::open(roots.dir(), name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay) {
+    let dir = match open(roots.dir(), name) {
         Ok(dir) => dir,
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(failed(errno)),
@@ -38,8 +49,46 @@ pub fn clear(system: &System, roots: &Roots, name: &CStr, until: Option<Instant>
     {
         return Err(Problem::new("it is the running root, and stays"));
     }
-    match remove_while((roots.dir(), name), &mut || until.is_none_or(|until| Instant::now() < until)) {
+    must_be_unmounted(system, store, &name.to_string_lossy())?;
+    let goes_on = &mut || until.is_none_or(|until| Instant::now() < until);
+    // Where that is not possible, everything is removed file by file.
+    let _ = open(dir.as_fd(), TREE).and_then(|tree| subvolumes(tree.as_fd(), goes_on));
+    match remove_while((roots.dir(), name), goes_on) {
         Err(Errno::TIMEDOUT) => Ok(()),
         removed => removed.map_err(failed),
     }
+}
+
+/// Refuses one that something is mounted in: the kernel would unmount that with a btrfs subvolume.
+pub fn must_be_unmounted(system: &System, store: &AbsPath, name: &str) -> Result<()> {
+    let below = store.join_text(&format!("/{PRIVATE}/{ROOTS}/{name}/"));
+    let mounts = system.mounts().map_err(|_| Problem::new("cannot read /proc/self/mountinfo"))?;
+    let Some(mount) = mounts.iter().find(|mount| mount.point.starts_with(&below)) else { return Ok(()) };
+    let problem = Problem::new(format!("{} is mounted in it", mount.shown()));
+    Err(problem.remedy(format!("umount {}", escape::shell(&mount.point))))
+}
+
+fn open<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N) -> std::result::Result<OwnedFd, Errno> {
+    walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)
+}
+
+/// Removes the btrfs subvolumes in another one, the deepest first: the kernel removes each as a whole, in the background. A subvolume that
+/// has another one in it would be removed file by file.
+fn subvolumes(top: BorrowedFd<'_>, goes_on: &mut dyn FnMut() -> bool) -> std::result::Result<(), Errno> {
+    if !subvolume::is_btrfs(top)? {
+        return Ok(());
+    }
+    for (path, name) in subvolume::nested(top)? {
+        if !goes_on() {
+            return Err(Errno::TIMEDOUT);
+        }
+        subvolume::make_writable(top)?;
+        let top = walk::open(top, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay)?;
+        let dir = open(descend(top, &path)?.as_fd(), c".")?;
+        if !subvolume::remove(dir.as_fd(), &name)? {
+            subvolumes(open(dir.as_fd(), name.as_c_str())?.as_fd(), goes_on)?;
+            subvolume::remove(dir.as_fd(), &name)?;
+        }
+    }
+    Ok(())
 }

@@ -179,6 +179,9 @@ fn running(system: &System, store: &AbsPath) -> Result<Option<Slot>> {
     id.map(|id| roots.slot(id).map_err(failed)).transpose()
 }
 
+/// A store, by its path, and the roots on it.
+type On<'o> = (&'o AbsPath, &'o Roots);
+
 /// The saving of a root in memory.
 struct Saving<'s> {
     system: &'s System,
@@ -190,8 +193,8 @@ struct Saving<'s> {
 
 impl Saving<'_> {
     /// Saves it to a store. An earlier saving of this boot is removed that has nothing which this one left out.
-    fn run(&self, store: &AbsPath, survey: End) -> Result<(Slot, End, u64)> {
-        let store = old::mounted(self.system, store)?;
+    fn run(&self, path: &AbsPath, survey: End) -> Result<(Slot, End, u64)> {
+        let store = old::mounted(self.system, path)?;
         let roots = Roots::create(store.as_fd())?;
         let all = old::list(self.system, &roots)?;
         let own = |state| all.iter().filter(move |old| is_own_saving(old) && old.state == state);
@@ -200,8 +203,8 @@ impl Saving<'_> {
         }
         let quarter = self.times.start + (self.times.end - self.times.start) / 4;
         // All that they have is on the root still.
-        self.replace(&roots, own(State::CutOff).map(Old::id), quarter)?;
-        self.make_room(&roots, &survey, quarter)?;
+        self.replace((path, &roots), own(State::CutOff).map(Old::id), quarter)?;
+        self.make_room((path, &roots), &survey, quarter)?;
         let earlier = Earlier::among(own(State::Well))?;
         let slot = add(&roots)?;
         let saved = match self.fill(&slot, &earlier, survey) {
@@ -213,15 +216,15 @@ impl Saving<'_> {
             saved => saved,
         };
         let (end, unsteady) = saved?;
-        self.replace(&roots, earlier.replaced(), self.times.end)?;
+        self.replace((path, &roots), earlier.replaced(), self.times.end)?;
         Ok((slot, end, unsteady))
     }
 
     /// Takes savings of this boot off the list, and removes them until that time.
-    fn replace(&self, roots: &Roots, ids: impl Iterator<Item = Id>, until: Instant) -> Result<()> {
+    fn replace(&self, (store, roots): On<'_>, ids: impl Iterator<Item = Id>, until: Instant) -> Result<()> {
         for id in ids {
             match roots.take_off(id) {
-                Ok(name) => self.clear(roots, &name, until),
+                Ok(name) => self.clear((store, roots), &name, until),
                 Err(Errno::NOENT) => {}
                 Err(errno) => {
                     let problem =
@@ -234,21 +237,24 @@ impl Saving<'_> {
     }
 
     /// Where there is not room for all, ends what earlier removals began, until that time.
-    fn make_room(&self, roots: &Roots, survey: &End, until: Instant) -> Result<()> {
+    fn make_room(&self, (store, roots): On<'_>, survey: &End, until: Instant) -> Result<()> {
         let failed = |errno| Problem::os("cannot look how much room there is", errno);
         let budget = Budget::new(self.limits, &Capacity::of(roots.dir()).map_err(failed)?);
         if budget.bytes < survey.bytes.min(self.limits.save_size) {
             for name in roots.removed().map_err(failed)? {
-                self.clear(roots, &name, until);
+                self.clear((store, roots), &name, until);
             }
         }
         Ok(())
     }
 
     /// What cannot be removed takes room, and fails no saving.
-    fn clear(&self, roots: &Roots, name: &CStr, until: Instant) {
-        if let Err(problem) = removal::clear(self.system, roots, name, Some(until)) {
-            log::warn!("{}", problem.at(format!("{PRIVATE}/{ROOTS}/{}", escape::name(name.to_bytes()))));
+    fn clear(&self, (store, roots): On<'_>, name: &CStr, until: Instant) {
+        if let Err(problem) = removal::clear(self.system, (store, roots), name, Some(until)) {
+            log::warn!(
+                "{}",
+                problem.at(format!("{store}/{PRIVATE}/{ROOTS}/{}", escape::name(name.to_bytes())))
+            );
         }
     }
 
