@@ -18,7 +18,10 @@ mod faults;
 mod missing;
 mod places;
 
-use faults::{a_place_that_fills_up, a_user_at_the_destination, errors_at_any_moment, killed_at_any_moment};
+use faults::{
+    a_place_that_fills_up, a_user_at_the_destination, errors_at_any_moment, killed_at_any_moment,
+    without_openat2,
+};
 use missing::{
     a_mount_in_an_old_root, a_saving_that_was_cut_off, a_store_that_is_not_mounted, another_system,
     the_places_of_mounts_are_absent, what_no_old_root_has_has_no_command, what_saving_left_out,
@@ -53,6 +56,7 @@ tests![
     a_place_that_fills_up: Disk Inject,
     a_user_at_the_destination: Disk Inject,
     killed_at_any_moment: Disk Inject,
+    without_openat2: Disk Inject,
     errors_at_any_moment: Disk Inject,
 ];
 

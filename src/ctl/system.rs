@@ -12,6 +12,7 @@ use crate::check::NIXOS;
 use crate::ctl::ui::output::Failure;
 use crate::ids::{Table, passwd};
 use crate::manifest::{Manifest, text, wire};
+use crate::sys::inside;
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::walk;
 use crate::text::escape;
@@ -80,7 +81,7 @@ impl System {
     }
 
     fn find(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        walk::open_inside(self.root(), path, flags)
+        inside::open(self.root(), path, flags)
     }
 
     /// True if something is there.

@@ -20,6 +20,7 @@ use crate::runtime::report::{EntryReport, Report, State};
 use crate::runtime::versions::{self, Decision, Version, Versions};
 use crate::sys::attributes::Unsupported;
 use crate::sys::create::{self, Attributes};
+use crate::sys::inside;
 use crate::sys::mount_api::Kernel;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::{Problem, Result, describe};
@@ -35,7 +36,7 @@ pub const UNIT: &str = "imp-mount-adopt.service";
 pub fn is_set_up(root: BorrowedFd<'_>) -> bool {
     const MOST: u64 = 64 * 1024;
     let text = |path: String| {
-        let fd = walk::open_inside(root, &path, OFlags::RDONLY).ok()?;
+        let fd = inside::open(root, &path, OFlags::RDONLY).ok()?;
         // A FIFO gives nothing, as nothing is waited for.
         String::from_utf8(walk::content(fd.as_fd(), MOST).ok()?).ok()
     };

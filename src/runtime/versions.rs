@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Number;
 
 use crate::manifest::AbsPath;
+use crate::sys::inside;
 use crate::sys::walk::{self, Identity, Stat};
 use crate::text::json::{Object, Take, Value};
 
@@ -148,7 +149,7 @@ pub fn listed(store: &AbsPath, source: &AbsPath, beside: &[String]) -> String {
 /// Tells if a symbolic link in a directory of a root leads to this file, directly or by others. Such a link is no version of the file.
 pub fn leads_to(root: BorrowedFd<'_>, folder: &AbsPath, link: &str, file: Identity) -> Result<bool, Errno> {
     let path = if link.starts_with('/') { link.to_owned() } else { format!("{folder}/{link}") };
-    match walk::open_inside(root, &path, OFlags::PATH).and_then(|fd| walk::stat(fd.as_fd())) {
+    match inside::open(root, &path, OFlags::PATH).and_then(|fd| walk::stat(fd.as_fd())) {
         Ok(stat) => Ok(stat.identity() == file),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(false),
         Err(errno) => Err(errno),

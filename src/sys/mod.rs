@@ -4,6 +4,7 @@ pub mod attributes;
 pub mod capacity;
 pub mod create;
 pub mod fstab;
+pub mod inside;
 pub mod mount_api;
 pub mod mountinfo;
 pub mod owners;

@@ -124,20 +124,6 @@ pub fn above(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     fs::openat(dir, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Opens what a system has at a path, as the system itself sees it: links are followed, and stay below its root.
-pub fn open_inside(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    // O_PATH takes no other flags than these.
-    let wait = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        // EAGAIN: something was renamed meanwhile.
-        match fs::openat2(root, path, flags | OFlags::CLOEXEC | wait, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) => {}
-            result => return result,
-        }
-    }
-}
-
 /// Opens the directory from which a walk starts, by a path that the administrator gave: links in it are followed.
 pub fn base(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

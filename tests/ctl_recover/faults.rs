@@ -147,6 +147,26 @@ pub fn errors_at_any_moment() {
     }
 }
 
+/// A sandbox, or a kernel, without openat2(2): the manifest and the names of users are read all the same.
+pub fn without_openat2() {
+    let machine = super::started();
+    let root = super::old(&machine, 1);
+    write(root.join("etc/passwd"), "plex:x:193:193::/:/bin/sh\n");
+    write(root.join("etc/group"), "plex:x:193:\n");
+    write(machine.at("/etc/passwd"), "plex:x:200:200::/:/bin/sh\n");
+    write(machine.at("/etc/static/group"), "plex:x:201:\n");
+    symlink("/etc/static/group", machine.at("/etc/group")).unwrap();
+    write(root.join("srv/x"), "x");
+    chown(root.join("srv/x"), Some(193), Some(193)).unwrap();
+    for fault in [Injected::missing("openat2"), Injected::denied("openat2")] {
+        let (output, _) = machine.trace_impctl(&[fault], "recover", &["/srv/x"]);
+        let output = output.ok();
+        let found = fs::metadata(machine.at("/srv/x")).unwrap();
+        assert_eq!((found.uid(), found.gid()), (200, 201), "{output:?}");
+        fs::remove_file(machine.at("/srv/x")).unwrap();
+    }
+}
+
 /// A place with too little room is left alone; one that fills up meanwhile gets what is complete, and the next run the rest.
 pub fn a_place_that_fills_up() {
     let machine = super::started();

@@ -8,7 +8,7 @@ use super::NIX_STORE;
 use super::unit::{self, Unit, quoted_words, unquoted};
 use super::users::{self, User, Users};
 use crate::ctl::system::System;
-use crate::sys::walk;
+use crate::sys::inside;
 
 /// Directories of units, the administrator's first.
 const UNITS: [&str; 4] =
@@ -119,14 +119,14 @@ impl<'a> Place<'a> {
     /// True for a directory; links are followed.
     fn is_directory(&self, path: &str) -> bool {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        walk::open_inside(self.system.root(), &self.at(path), flags).is_ok()
+        inside::open(self.system.root(), &self.at(path), flags).is_ok()
     }
 
     /// The target of a link; none for other types.
     fn link(&self, path: &str) -> Option<String> {
         let (folder, name) = path.rsplit_once('/')?;
         let dir =
-            walk::open_inside(self.system.root(), &self.at(folder), OFlags::PATH | OFlags::DIRECTORY).ok()?;
+            inside::open(self.system.root(), &self.at(folder), OFlags::PATH | OFlags::DIRECTORY).ok()?;
         let target = rustix::fs::readlinkat(dir, name, Vec::new()).ok()?;
         target.into_string().ok()
     }

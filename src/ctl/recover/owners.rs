@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::ctl::system::System;
 use crate::ids::{Table, passwd};
 use crate::roots::Slot;
+use crate::sys::inside;
 use crate::sys::owners::{Owners, UNKNOWN};
 use crate::sys::walk;
 use crate::text::problem::{Problem, Result, describe_io};
@@ -58,7 +59,7 @@ fn recorded(slot: &Slot, tree: BorrowedFd<'_>, name: &str, path: &str) -> Result
         return Ok(Some(bytes));
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
-    match walk::open_inside(tree, path, flags) {
+    match inside::open(tree, path, flags) {
         Ok(file) if walk::stat(file.as_fd())?.is_file() => walk::content(file.as_fd(), LIMIT).map(Some),
         Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno),
