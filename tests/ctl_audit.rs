@@ -438,6 +438,7 @@ fn users_that_nixos_makes() {
         { "name": "else", "uid": 401, "group": "else", "home": "/opt/else", "homeMode": "700", "createHome": false, "isSystemUser": true },
         { "name": "built", "uid": 402, "group": "built", "home": "/nix/store/x/home", "homeMode": "700", "createHome": true, "isSystemUser": true,
           "hashedPasswordFile": "/etc/built/password" },
+        { "name": "unused", "uid": 403, "group": "unused", "home": "/var/lib/unused", "homeMode": "700", "createHome": false, "isSystemUser": true },
         { "name": "root", "uid": 0, "group": "root", "home": "/root", "homeMode": "700", "createHome": false, "isSystemUser": false }
     ] });
     let lines = [
@@ -448,6 +449,9 @@ fn users_that_nixos_makes() {
         r#"{ directory = "/var/lib/plain"; user = "plain"; group = "plain"; mode = "0700"; }"#,
     ];
     let tree = Tree::nixos(&[
+        // A home that nothing makes counts where it is used; a rule leaves its owner open.
+        ("etc/systemd/system/plain.service", "[Service]\nExecStart=/bin/plain /var/lib/plain/db\n"),
+        ("etc/tmpfiles.d/made.conf", "d /srv/made\n"),
         (
             "activate",
             "#!/bin/sh\nperl -w /nix/store/p-update-users-groups.pl /nix/store/l-users-groups.json\n",
@@ -463,10 +467,13 @@ fn users_that_nixos_makes() {
     let list = json!({ "users": [
         { "name": "ada", "uid": null, "group": "users", "home": "/home/ada", "isNormal": true },
         { "name": "plain", "uid": null, "group": "plain", "home": "/var/lib/plain", "isNormal": false }] });
-    let tree = Tree::nixos(&[(
-        "etc/systemd/system/userborn.service",
-        "[Service]\nExecStart=/nix/store/b/bin/userborn /nix/store/l-userborn.json /etc\n",
-    )]);
+    let tree = Tree::nixos(&[
+        (
+            "etc/systemd/system/userborn.service",
+            "[Service]\nExecStart=/nix/store/b/bin/userborn /nix/store/l-userborn.json /etc\n",
+        ),
+        ("etc/tmpfiles.d/home-directories.conf", "d /var/lib/plain 0700 plain plain\n"),
+    ]);
     let store = tree.folder.path().join("root/nix/store");
     fs::write(store.join("l-userborn.json"), list.to_string()).unwrap();
     are(
@@ -474,7 +481,30 @@ fn users_that_nixos_makes() {
         &[r#"{ directory = "/home/ada"; user = "ada"; group = "users"; mode = "0700"; }"#, lines[4]],
     );
     fs::write(store.join("l-userborn.json"), "{ \"users\": 1 }").unwrap();
-    are(&tree.lost(), &[]);
+    are(&tree.lost(), &[lines[4]]);
+}
+
+#[test]
+fn owners_that_scripts_give() {
+    let tree = Tree::of(&[
+        ("etc/fstab", FSTAB),
+        (
+            "usr/lib/x/start",
+            "#!/bin/sh\nfor d in /var/lib/x /var/spool/x; do\n  chown -R x:xs \"$d\"\ndone\ninstall -d -o y -m 0700 /srv/y\n\
+             chown no /var/lib/own\n",
+        ),
+        ("etc/systemd/system/x.service", "[Service]\nExecStart=/usr/lib/x/start\nStateDirectory=x\n"),
+        ("etc/systemd/system/own.service", "[Service]\nUser=own\nStateDirectory=own\n"),
+    ]);
+    are(
+        &tree.lost(),
+        &[
+            r#"{ directory = "/srv/y"; user = "y"; mode = "0700"; }"#,
+            r#"{ directory = "/var/lib/own"; user = "own"; }"#,
+            r#"{ directory = "/var/lib/x"; user = "x"; group = "xs"; }"#,
+            r#"{ directory = "/var/spool/x"; user = "x"; group = "xs"; }"#,
+        ],
+    );
 }
 
 #[test]

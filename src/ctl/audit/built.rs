@@ -335,22 +335,6 @@ fn rule(line: &str) -> Option<Rule> {
     Some(Rule { kind, path, mode: own(2), user: own(3), group: own(4), argument: own(6) })
 }
 
-/// The paths that a script or another text names.
-pub fn named(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(unit::paths_in)
-}
-
-/// The directories that a script removes with all that is in them, to make them anew.
-pub fn removed(text: &str) -> impl Iterator<Item = &str> {
-    let commands = text.lines().flat_map(|line| line.split([';', '&', '|']));
-    let paths = commands.filter_map(|command| {
-        let mut words = command.split_whitespace();
-        let is_removal = words.next() == Some("rm") && matches!(words.next(), Some("-rf" | "-fr"));
-        is_removal.then_some(words)
-    });
-    paths.flatten().map(unquoted).filter(|path| path.starts_with('/') && !path.contains(['$', '*']))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

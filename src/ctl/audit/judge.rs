@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::built::{Built, named, removed};
+use super::built::Built;
 use super::faults::{Fault, faults};
 use super::kept::{Kept, above};
+use super::script::{given, named, removed};
 use super::unit::{Said, Unit, tidy};
+use super::users::User;
 use crate::ctl::known::{Class, Known, Row};
 use crate::manifest::refuse::is_owner;
 use crate::manifest::{Manifest, mode};
@@ -201,6 +203,8 @@ impl Claims<'_> {
                 self.name(&by, &path);
             }
         }
+        self.homes_that_are_used();
+        self.owners_by_scripts();
         for (by, path) in &built.keys {
             if !path.starts_with("/nix/") && !self.is_built(path) {
                 self.secret(path, by);
@@ -268,23 +272,54 @@ impl Claims<'_> {
         self.built.etc.iter().any(below) && !self.built.links.keys().any(below)
     }
 
+    /// Homes of people, and those of services that are made or may be there.
     fn users(&mut self) {
         let built = self.built;
-        for user in built.users.iter().filter(|user| !user.home.is_empty()) {
-            let is_service =
-                user.mode.is_some() || !user.root && self.known.service_directory(&user.home).is_some();
-            if user.person || (is_service && self.is_state(&user.home)) {
-                let known = self.known.state(&user.home).and_then(|row| row.mode.as_deref());
-                let finding = Finding {
-                    path: user.home.clone(),
-                    what: format!("the home of {}", user.name),
-                    mode: user.mode.as_deref().or(known).or(Some("0700")).map(str::to_owned),
-                    user: Some(user.name.clone()),
-                    group: Some(user.group.clone()),
-                    chosen: user.person,
-                    ..Finding::default()
-                };
-                self.add(finding, None, Means::Home);
+        for user in built.users.iter().filter(|user| !user.home.is_empty() && !user.bare) {
+            if user.person || self.is_home_of_service(user) {
+                self.add(self.home(user), None, Means::Home);
+            }
+        }
+    }
+
+    /// Homes that nothing makes count where something else names them.
+    fn homes_that_are_used(&mut self) {
+        let built = self.built;
+        for user in built.users.iter().filter(|user| user.bare) {
+            if self.all.contains_key(&user.home) && self.is_home_of_service(user) {
+                self.add(self.home(user), None, Means::Home);
+            }
+        }
+    }
+
+    fn is_home_of_service(&self, user: &User) -> bool {
+        let is_made = user.mode.is_some();
+        (is_made || !user.root && self.known.service_directory(&user.home).is_some())
+            && self.is_state(&user.home)
+    }
+
+    fn home(&self, user: &User) -> Finding {
+        let known = self.known.state(&user.home).and_then(|row| row.mode.as_deref());
+        Finding {
+            path: user.home.clone(),
+            what: format!("the home of {}", user.name),
+            mode: user.mode.as_deref().or(known).or(Some("0700")).map(str::to_owned),
+            user: Some(user.name.clone()),
+            group: Some(user.group.clone()),
+            chosen: user.person,
+            ..Finding::default()
+        }
+    }
+
+    /// Directories of root's units belong to the users that scripts give them to.
+    fn owners_by_scripts(&mut self) {
+        for (path, given) in self.built.scripts.iter().flat_map(|(_, text)| given(text)) {
+            if let Some(one) = self.all.get_mut(&path).filter(|it| it.user.is_none() && !it.file) {
+                let is_owner = |name: &String| is_owner(name);
+                one.user = given.user.filter(is_owner);
+                one.group = one.group.take().or(given.group.filter(is_owner));
+                let mode = given.mode.and_then(|mode| mode::parse(&mode, true).ok()).map(mode::show);
+                one.mode = one.mode.take().or(mode);
             }
         }
     }
@@ -368,6 +403,7 @@ impl Claims<'_> {
     /// The first that speaks of a path decides whose it is; everybody that does is named.
     fn add(&mut self, mut finding: Finding, by: Option<String>, means: Means) {
         finding.path = self.behind_links(finding.path);
+        let home = (finding.user.clone(), finding.group.clone(), finding.mode.clone());
         let known = self.known.state(&finding.path);
         let one = self.all.entry(finding.path.clone()).or_insert_with(|| {
             if let Some(row) = known {
@@ -385,6 +421,13 @@ impl Claims<'_> {
             finding.mode = mode.map(mode::show);
             finding
         });
+        // Rules that leave the owner open, and commands, leave it to the home's user.
+        let is_open =
+            one.user.is_none() && one.means.iter().all(|it| [Means::Tmpfiles, Means::Text].contains(it));
+        if means == Means::Home && is_open && !one.means.is_empty() {
+            (one.user, one.group) = (home.0, home.1);
+            one.mode = one.mode.take().or(home.2);
+        }
         one.by.extend(by);
         one.means.insert(means);
     }

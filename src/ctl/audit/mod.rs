@@ -5,6 +5,7 @@ mod faults;
 mod judge;
 mod kept;
 mod print;
+mod script;
 mod unit;
 mod users;
 

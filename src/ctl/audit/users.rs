@@ -26,6 +26,8 @@ pub struct User {
     pub person: bool,
     /// True for root.
     pub root: bool,
+    /// True if nothing makes its home.
+    pub bare: bool,
 }
 
 /// Users by name, the first of a name.
@@ -97,6 +99,7 @@ impl Users {
                     mode: None,
                     person: PEOPLE.contains(&uid) && is_login,
                     root: uid == 0,
+                    bare: false,
                 });
             }
         }
@@ -114,7 +117,7 @@ impl Users {
             let (uid, group) = word(2).and_then(|id| id.split_once(':')).unwrap_or(("", name));
             let home = word(4).filter(|path| !path.contains('%')).and_then(tidy).unwrap_or_default();
             let (name, group) = (name.to_owned(), self.group(group));
-            self.add(User { name, group, home, mode: None, person: false, root: uid == "0" });
+            self.add(User { name, group, home, mode: None, person: false, root: uid == "0", bare: false });
         }
     }
 
@@ -131,6 +134,7 @@ impl Users {
                 mode: user.home_mode.filter(|_| user.create_home),
                 person: !is_service,
                 root: user.uid == Some(0),
+                bare: is_service && !user.create_home,
                 name: user.name,
                 group: user.group,
             });
