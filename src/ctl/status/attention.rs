@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Status, label};
 use crate::check::AGAIN;
 use crate::check::store::Filesystem;
+use crate::ctl::known::known;
 use crate::runtime::report::{Outcome, PATH, Run};
 use crate::text::escape;
 
@@ -62,6 +63,10 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
             let mut what = entry.detail.clone();
             if status.since.changed.iter().any(|changed| changed.target == entry.target) {
                 what += "; it was not so after the last run";
+            }
+            let known = known().what(entry.target.as_str());
+            if !known.is_empty() {
+                what = format!("{what}; it holds {known}");
             }
             if !required {
                 what += " (optional)";
