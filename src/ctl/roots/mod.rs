@@ -27,7 +27,9 @@ use crate::text::problem::Problem;
 /// A root on a store stays there when its boot has ended. Of a root in memory, a shutdown saves what `impctl lost` names, where the
 /// manifest has `old_roots`. Both lie in .imp-mount/roots/NUMBER/root on the store, which only root can enter.
 ///
-/// Without a command they are listed: sizes are those that were found when a boot ended, and nothing is read for them.
+/// Without a command they are listed, with the age of each (MADE), how its boot ended (ENDED), and what it is (KIND): `disk` is the root
+/// itself, which was on a store, and `saved` a copy of a root in memory. SYSTEM is the system of NixOS that was booted, by `init=` on the
+/// kernel command line, and `-` elsewhere. Sizes are those that were found when a boot ended, and nothing is read for them.
 #[derive(Debug, Args)]
 #[command(disable_help_subcommand = true, after_long_help = MORE)]
 pub struct Options {

@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 
 use super::old::{Old, OnStore};
-use super::survey::now;
 use crate::ctl::system::System;
 use crate::ctl::ui::output::{self, Failure};
-use crate::ctl::ui::terminal::{Column, FAINT, Table, age, count, number, size, styled};
+use crate::ctl::ui::terminal::{Column, FAINT, Table, age, count, now, number, size, styled};
 use crate::roots::Kind;
 use crate::text::escape::{self, Page};
 use crate::text::problem::Problem;
@@ -44,7 +43,7 @@ pub fn text(found: &[OnStore], all_are_known: bool, width: Option<usize>) -> Pag
 }
 
 fn table(all: &[Old]) -> Table {
-    let now = now().cast_signed();
+    let now = now();
     let mut table = Table::new(&COLUMNS, "SYSTEM");
     // The newest first, as that is what most want back.
     for old in all.iter().rev() {
@@ -53,7 +52,7 @@ fn table(all: &[Old]) -> Table {
         let end = old.end.as_ref();
         let cells = vec![
             old.id().to_string(),
-            boot.map_or_else(unknown, |boot| age(boot.made.cast_signed(), now)),
+            boot.map_or_else(unknown, |boot| made(boot.made.cast_signed(), now)),
             old.state.name().to_owned(),
             end.map_or_else(unknown, |end| size(end.bytes)),
             end.map_or_else(unknown, |end| number(end.files)),
@@ -69,6 +68,12 @@ fn table(all: &[Old]) -> Table {
         table.row(cells, system, remarks.join(", "));
     }
     table
+}
+
+/// The age of a root. Of several boots in a minute each has its own.
+fn made(then: i64, now: i64) -> String {
+    let past = now.saturating_sub(then);
+    if (1..60).contains(&past) { format!("{past} s") } else { age(then, now) }
 }
 
 fn kind(kind: Kind) -> &'static str {
