@@ -11,7 +11,7 @@ use crate::ctl_lost::put;
 use crate::ctl_recover::make;
 use crate::ctl_roots::kept::Kept;
 use crate::live::manifest;
-use crate::support::{Disk, Fs, Machine, Output, Root};
+use crate::support::{Disk, Fs, Machine, Output, Root, run};
 
 tests![
     colours_are_for_terminals: Disk Script,
@@ -19,6 +19,8 @@ tests![
     progress_is_for_terminals: Disk Script,
     a_narrow_terminal: Disk Script,
     nobody_reads: Disk,
+    a_check_on_a_console: Disk Script,
+    many_files_are_counted: Script,
 ];
 
 /// Arguments of each command.
@@ -221,4 +223,52 @@ fn nobody_reads() {
         let help = machine.run(&case, "exec 3> >(:); wait $!; impctl --help >&3").ok();
         assert_eq!(help.stderr, "", "{name}");
     }
+}
+
+/// What imp-mount says on a terminal fits 80 columns, and is the same as in a pipe otherwise.
+fn a_check_on_a_console() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let name = "a-directory-of-some-length/".repeat(4);
+    let entries = json!([{ "directory": format!("/var/lib/{name}x") }, { "file": "/etc/machine-id" }]);
+    machine.manifest(
+        &json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": entries }),
+    );
+    machine.build().ok();
+    std::fs::remove_dir_all(machine.at("/persist/var")).unwrap();
+    let home = machine.home();
+    let line = format!(
+        "{} --check --manifest {home}/manifest --cmdline {home}/cmdline --sysroot {home}/sysroot",
+        crate::support::imp_mount(),
+        home = home.display()
+    );
+    let piped = run(&["sh", "-c", &line]);
+    let shown = run(&["script", "-qec", &line, "/dev/null"]);
+    assert_eq!(shown.code, piped.code);
+    let shown = shown.stdout.replace("\r\n", "\n");
+    for line in shown.lines() {
+        // What has no blanks is never broken.
+        let is_whole = line.get(20..).is_some_and(|rest| !rest.contains(' '));
+        assert!(line.len() <= 80 || is_whole, "{line:?}: {shown}");
+    }
+    assert!(piped.stdout.lines().any(|line| line.len() > 80), "{piped:?}");
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&shown), words(&piped.stdout));
+}
+
+/// A long scan says on a terminal how far it is.
+fn many_files_are_counted() {
+    let root = std::path::Path::new("/tmp/root/srv/many");
+    std::fs::create_dir_all(root).unwrap();
+    let scan = format!("TERM=xterm {} lost --root /tmp/root > /dev/null", env!("CARGO_BIN_EXE_impctl"));
+    let shown = || run(&["script", "-qec", &scan, "/dev/null"]).expect(1).stdout;
+    std::fs::write(root.join("one"), "").unwrap();
+    assert_eq!(shown(), "");
+    run(&["sh", "-c", "cd /tmp/root/srv/many && seq 60000 | xargs touch"]).ok();
+    let shown = shown();
+    assert!(
+        shown.contains("looked at ") && shown.contains(" files") && shown.ends_with("\x1b[2K"),
+        "{shown:?}"
+    );
+    let piped = run(&["sh", "-c", &scan]).expect(1);
+    assert_eq!((piped.stdout.as_str(), piped.stderr.as_str()), ("", ""));
 }

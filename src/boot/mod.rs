@@ -4,7 +4,7 @@ pub mod args;
 pub mod generator;
 pub mod settle;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -189,11 +189,14 @@ fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
     Ok(ExitCode::from(if done { 0 } else { FAILED }))
 }
 
+#[expect(clippy::disallowed_methods, reason = "nothing is written")]
 fn findings(cli: &Cli, findings: &Findings) -> Result<ExitCode> {
     if cli.json {
         return print(&json(findings)?);
     }
-    print(&check::print::text(findings, cli.quiet))
+    let page = check::print::text(findings, cli.quiet);
+    // A console has so many columns; a pipe gets each line whole.
+    print(&if std::io::stdout().is_terminal() { page.wrapped(80, check::print::COLUMN) } else { page })
 }
 
 /// Standard output may be a pipe that nobody reads to its end.

@@ -8,6 +8,9 @@ use crate::runtime::report::Outcome;
 use crate::text::escape::{self, Page};
 use crate::text::size::size;
 
+/// Where the second column begins.
+pub const COLUMN: usize = 20;
+
 /// The findings as text; with `quiet` only what is not as it should be.
 ///
 /// Problems come last, the gravest at the very end: a screen shows the end.

@@ -293,6 +293,39 @@ impl Page {
         Self(text.into())
     }
 
+    /// The same with lines of so many characters at most, broken at blanks. What follows a break is below the text of its line: in
+    /// the second column of a table, or behind an arrow.
+    #[must_use]
+    pub fn wrapped(&self, width: usize, column: usize) -> Self {
+        let mut text = String::new();
+        for line in self.0.lines() {
+            let indent = match line.as_bytes() {
+                [b'-', ..] => 3,
+                bytes if bytes.get(column - 1) == Some(&b' ') => column,
+                _ => 0,
+            };
+            // In bytes, of which a character has one or more.
+            let mut at = 0;
+            for word in line.split(' ') {
+                if at > indent && at + word.len() > width {
+                    text.pop();
+                    text.push('\n');
+                    at = 0;
+                    while at < indent {
+                        text.push(' ');
+                        at += 1;
+                    }
+                }
+                text.push_str(word);
+                text.push(' ');
+                at += word.len() + 1;
+            }
+            text.pop();
+            text.push('\n');
+        }
+        Self(text)
+    }
+
     /// Adds the lines of another one.
     pub fn append(&mut self, other: &Self) {
         self.0.push_str(&other.0);
@@ -336,6 +369,16 @@ mod tests {
             assert!(!shown.contains(is_hidden));
             assert_eq!(line(&shown), shown, "what is escaped stays as it is");
         }
+        let table = Page::made(
+            "ok   a bc def /long/path/that/is/whole x\n-> do this and that\nshort\n\nno blanks: 1234567890\n",
+        );
+        let broken = "ok   a bc\n     def\n     /long/path/that/is/whole\n     x\n-> do this\n   and that\nshort\n\nno blanks:\n1234567890\n";
+        assert_eq!(table.wrapped(12, 5).as_str(), broken);
+        assert_eq!(table.wrapped(80, 5), table);
+        assert_eq!(
+            Page::made("ok   \u{4e2d}\u{4e2d} \u{4e2d}\u{4e2d}\n").wrapped(12, 5).as_str(),
+            "ok   \u{4e2d}\u{4e2d}\n     \u{4e2d}\u{4e2d}\n"
+        );
         let mut page = Page::default();
         page.line(format_args!("{:<3}{}", "a", "b\nc"));
         assert_eq!(page.as_str(), "a  b\\nc\n");

@@ -28,6 +28,7 @@ pub use group::{Row, SINGLES, Subject, Totals};
 pub use parts::Parts;
 use rules::Rules;
 
+use crate::ctl::ui::progress::Count;
 use crate::manifest::AbsPath;
 use crate::manifest::coverage::Type;
 use crate::sys::walk;
@@ -133,8 +134,9 @@ pub struct Seen {
 }
 
 /// Common results of all threads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Results {
+    count: Count,
     seen: Mutex<Seen>,
     parts: Mutex<Parts>,
     /// Files with several names, by device and inode, with how many of these were not met yet.
@@ -207,7 +209,12 @@ fn share(descriptors: usize) -> (usize, usize) {
 impl Scan<'_> {
     /// Looks at a path and all that lies below it on the root's own file system.
     pub fn run(&self, path: &AbsPath) -> Result<Seen> {
-        let results = Results { parts: Mutex::new(Parts::new(self.parts)), ..Results::default() };
+        let results = Results {
+            count: Count::new("looked at"),
+            seen: Mutex::default(),
+            parts: Mutex::new(Parts::new(self.parts)),
+            links: Mutex::default(),
+        };
         if let Some(start) = start::start(self, path, &results)? {
             let (workers, open) = share(descriptors());
             pool::run(workers, jobs::Job::new(start), |pool| {

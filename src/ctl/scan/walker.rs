@@ -103,6 +103,7 @@ impl<'a> Worker<'a> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut names = RawDir::new(&dir.fd, &mut buffer);
         let mut sum = Sum::default();
+        let mut names_read = 0;
         let mut below = Vec::new();
         let mut again = true;
         let mut is_first = true;
@@ -125,6 +126,7 @@ impl<'a> Worker<'a> {
                 again = false;
             }
             is_first = false;
+            names_read += 1;
             let name = entry.file_name();
             let is_wanted = dir.only.as_ref().is_none_or(|only| **only == *name.to_bytes());
             if is_wanted && !matches!(name.to_bytes(), b"." | b"..") {
@@ -150,6 +152,7 @@ impl<'a> Worker<'a> {
             }
         }
         self.buffer = buffer;
+        self.results.count.add(names_read);
         if sum.passed_over > 0 {
             self.results.with(|seen| seen.passed_over += sum.passed_over);
         }

@@ -1,6 +1,8 @@
 //! One line that shows how far a long work is, on a terminal only.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The line; it is gone when this value is.
 #[derive(Debug)]
@@ -27,6 +29,44 @@ impl Progress {
     /// The current step.
     pub fn say(&self, what: &str) {
         self.0.set_message(what.to_owned());
+    }
+}
+
+/// So many files are counted before that is shown: fewer take no time.
+const MANY: u64 = 50_000;
+
+/// The line of a work on files whose number is not known.
+#[derive(Debug)]
+pub struct Count {
+    bar: ProgressBar,
+    files: AtomicU64,
+}
+
+impl Count {
+    /// A line that is not shown yet.
+    #[must_use]
+    pub fn new(what: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{msg} {human_pos} files") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        Self { bar, files: AtomicU64::new(0) }
+    }
+
+    /// So many files more are done.
+    pub fn add(&self, files: u64) {
+        let before = self.files.fetch_add(files, Ordering::Relaxed);
+        if (before..before + files).contains(&MANY) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_position(before + files);
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -106,6 +106,13 @@ pub fn day(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{date:02}")
 }
 
+/// A time, by UTC: `2026-11-27 09:05:59`.
+#[must_use]
+pub fn moment(seconds: i64) -> String {
+    let clock = seconds.rem_euclid(86_400);
+    format!("{} {:02}:{:02}:{:02}", day(seconds), clock / 3600, clock / 60 % 60, clock % 60)
+}
+
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
@@ -226,6 +233,7 @@ mod tests {
         ] {
             assert_eq!(day(seconds), text);
         }
+        assert_eq!(moment(1_795_799_301), "2026-11-27 17:08:21");
     }
 
     #[test]

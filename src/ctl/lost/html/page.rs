@@ -10,7 +10,7 @@ use super::tree::Tree;
 use crate::ctl::recover::gone::Gone;
 use crate::ctl::roots::old::{Old, OnStore};
 use crate::ctl::scan::{Totals, show};
-use crate::ctl::ui::terminal::{age, count, day, number, size};
+use crate::ctl::ui::terminal::{age, count, moment, number, size};
 use crate::text::escape::{self, html};
 
 /// Bytes that one table may take.
@@ -112,14 +112,16 @@ impl Document<'_> {
     fn head(&self, page: &mut Html) {
         page.raw("<header>\n");
         page.element("h1", "", &self.title());
-        let time = self.made.rem_euclid(86_400);
-        let clock = format!("{} {:02}:{:02} UTC", day(self.made), time / 3600, time / 60 % 60);
         let stores = if self.stores.is_empty() {
             String::new()
         } else {
             format!(", stores {}", self.stores.join(", "))
         };
-        page.element("p", "about", &format!("Root {}{stores}. Looked at {clock}.", escape::name(self.root)));
+        page.element(
+            "p",
+            "about",
+            &format!("Root {}{stores}. Looked at {} UTC.", escape::name(self.root), moment(self.made)),
+        );
         for note in &self.notes {
             page.element("p", "note", note);
         }
@@ -275,47 +277,47 @@ impl Document<'_> {
                 page.element("p", "more", "impctl roots lists the others");
                 break;
             }
-            self.old_root(page, old);
+            old_root(page, old);
         }
         page.raw("</section>\n");
     }
+}
 
-    fn old_root(&self, page: &mut Html, old: &Old) {
-        let made = old.boot.as_ref().map_or_else(String::new, |boot| {
-            let made = boot.made.cast_signed();
-            format!(", made {} ({} UTC)", age(made, self.made), day(made))
-        });
-        let held = old
-            .end
-            .as_ref()
-            .map_or_else(String::new, |end| format!(", {} in {}", size(end.bytes), count(end.files, "file")));
-        page.raw("<details>\n");
-        page.element("summary", "", &format!("Root {}{made}, {}{held}", old.id(), old.state.name()));
-        page.raw("<table>\n<thead><tr><th class=\"number\">Size</th><th class=\"number\">Files</th><th>Path</th></tr></thead>\n<tbody>\n");
-        let start = page.0.len();
-        let rows = old.end.as_ref().map_or(&[][..], |end| end.rows.as_slice());
-        let mut shown = 0_u64;
-        for row in rows {
-            page.raw("<tr>");
-            page.element("td", "number", &size(row.bytes));
-            page.element("td", "number", &number(row.files));
-            page.raw("<td class=\"path\">");
-            page.element("span", "name", &escape::name(row.path.bytes()));
-            let words = format!("impctl recover {} --root {}", escape::shell(row.path.bytes()), old.id());
-            page.element("code", "keep", &words);
-            page.raw("</td></tr>\n");
-            shown += 1;
-            if page.0.len() - start > TABLE / 4 {
-                break;
-            }
+fn old_root(page: &mut Html, old: &Old) {
+    let made = old.boot.as_ref().map_or_else(String::new, |boot| {
+        let made = boot.made.cast_signed();
+        format!(", made {} UTC", moment(made))
+    });
+    let held = old
+        .end
+        .as_ref()
+        .map_or_else(String::new, |end| format!(", {} in {}", size(end.bytes), count(end.files, "file")));
+    page.raw("<details>\n");
+    page.element("summary", "", &format!("Root {}{made}, {}{held}", old.id(), old.state.name()));
+    page.raw("<table>\n<thead><tr><th class=\"number\">Size</th><th class=\"number\">Files</th><th>Path</th></tr></thead>\n<tbody>\n");
+    let start = page.0.len();
+    let rows = old.end.as_ref().map_or(&[][..], |end| end.rows.as_slice());
+    let mut shown = 0_u64;
+    for row in rows {
+        page.raw("<tr>");
+        page.element("td", "number", &size(row.bytes));
+        page.element("td", "number", &number(row.files));
+        page.raw("<td class=\"path\">");
+        page.element("span", "name", &escape::name(row.path.bytes()));
+        let words = format!("impctl recover {} --root {}", escape::shell(row.path.bytes()), old.id());
+        page.element("code", "keep", &words);
+        page.raw("</td></tr>\n");
+        shown += 1;
+        if page.0.len() - start > TABLE / 4 {
+            break;
         }
-        page.raw("</tbody>\n</table>\n");
-        let all = old.end.as_ref().map_or(0, |end| end.rows_count);
-        if all > shown {
-            page.element("p", "more", &format!("{} more", number(all - shown)));
-        }
-        page.raw("</details>\n");
     }
+    page.raw("</tbody>\n</table>\n");
+    let all = old.end.as_ref().map_or(0, |end| end.rows_count);
+    if all > shown {
+        page.element("p", "more", &format!("{} more", number(all - shown)));
+    }
+    page.raw("</details>\n");
 }
 
 /// A number that no name in the page can know, by which a browser tells our script and style.
