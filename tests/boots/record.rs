@@ -144,10 +144,12 @@ pub fn picture(said: &Said, (prompt, commands): (&str, &[&str]), title: &str) ->
             place(&mut scroll, -rows(index + 1 - ROWS));
         }
     }
+    // The first time it begins with a full screen.
+    let begin = shown.get(ROWS).copied().unwrap_or(0.0);
     let mut css = format!(
         "text{{font:13.2px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;fill:#d6dde6;white-space:pre}}\
          .p{{fill:#8bd49c}}.b{{font-weight:700}}.f{{opacity:.65}}.c33{{fill:#e5c07b}}.c32{{fill:#8bd49c}}.c31{{fill:#f07178}}\
-         #s,#c,.t{{animation:{length:.2}s infinite step-end}}#s{{animation-name:s}}#c{{animation-name:c}}\n\
+         #s,#c,.t{{animation:{length:.2}s step-end -{begin:.2}s infinite}}#s{{animation-name:s}}#c{{animation-name:c}}\n\
          @keyframes s{{0%{{transform:none}}{scroll}}}\n@keyframes c{{0%{{transform:none}}{cover}}}\n"
     );
     let mut covers = String::new();
