@@ -93,15 +93,20 @@ fn a_visit() {
     assert_eq!(shown(RECORDED), shown(&picture), "docs/record makes it again");
 }
 
-/// The picture of a visit, without its last line, by which the machine switches off.
+/// The picture of a visit up to the prompt at which it ends.
 fn draw(said: &Said) -> String {
-    let is_last = |(_, text): &(Duration, String)| text.contains("exit\r\n");
-    let end = said.iter().rposition(is_last).unwrap_or(said.len());
-    record::picture(
-        &said[..end].to_vec(),
-        (PROMPT, &LINES),
-        "A machine boots with a root in memory, loses a file at a reboot, and brings it back",
-    )
+    let all: String = said.iter().map(|(_, text)| text.as_str()).collect();
+    let last = format!("{PROMPT}{}", LINES[LINES.len() - 1]);
+    let mut left = all.rfind(&last).map_or(all.len(), |at| at + PROMPT.len());
+    let mut shown = Said::new();
+    for (time, text) in said {
+        // A chunk may begin before that prompt, and end after it.
+        let end = left.min(text.len());
+        shown.push((*time, text[..end].to_owned()));
+        left -= end;
+    }
+    let title = "A machine boots with a root in memory, loses a file at a reboot, and brings it back";
+    record::picture(&shown, (PROMPT, &LINES), title)
 }
 
 /// What a machine says to a visitor, over two boots.
