@@ -370,6 +370,11 @@ let
     lib.any (it: it.kind == "directory" && lib.elem it.target places) entries
     || lib.any (fs: lib.elem fs.mountPoint places) fileSystems;
 
+  # Entries that fileSystems mounts from their store as well, as nixos-generate-config writes them down on a running system.
+  isDouble =
+    it: lib.any (fs: paths.join [ fs.mountPoint ] == it.target && fs.device == paths.join [ it.store it.target ]) fileSystems;
+  doubles = lib.filter isDouble entries;
+
   # Entries that persist without being one, by the file system that they lie on.
   elsewhere =
     let
@@ -392,7 +397,7 @@ let
         fs = above it.target;
       in
       "${fs.mountPoint} (${fs.fsType})"
-    ) (lib.filter (it: is.directory it.target) entries);
+    ) (lib.filter (it: is.directory it.target && !isDouble it) entries);
 
   # Containers take `nosuid` and `nodev` over from the mount that their root is on.
   known = import ./known.nix;
@@ -427,6 +432,12 @@ in
               Programs with set user id, such as sudo, and devices do not work in containers that have their root on a mount that is
               nosuid and nodev, as every mount is unless it is said. Add mountOptions = [ "suid" "dev" ]:
                 ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from})") restricted}
+        ''
+        ++ lib.optional (doubles != [ ]) ''
+          environment.persistence:
+              fileSystems mounts these from the store, too, as nixos-generate-config writes it down on a running system. Take
+              them out of fileSystems:
+                ${lib.concatMapStringsSep "\n      " (it: "fileSystems.\"${it.target}\" (${it.from})") doubles}
         ''
         ++ lib.optional (elsewhere != { }) ''
           environment.persistence:
