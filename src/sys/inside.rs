@@ -1,13 +1,17 @@
 //! Files of a system by their paths in it, as the system itself sees them: links are followed, and stay below its root.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(feature = "ctl")]
+use std::os::fd::AsFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+#[cfg(feature = "ctl")]
 use super::{raw, walk};
 
 /// The kernel follows as many links.
+#[cfg(feature = "ctl")]
 const LINKS: usize = 40;
 
 /// Opens what a system has at a path.
@@ -23,7 +27,8 @@ pub fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, 
         match fs::openat2(root, path, flags, Mode::empty(), resolve) {
             // Something was renamed meanwhile.
             Err(Errno::AGAIN) => {}
-            // Of the others a file may be the cause as well.
+            // Of the others a file may be the cause as well. The boot binary does without such files, and without the code.
+            #[cfg(feature = "ctl")]
             Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS) if !raw::has_openat2() => {
                 return by_steps(root, path, flags);
             }
@@ -33,6 +38,7 @@ pub fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, 
 }
 
 /// The same without openat2(2), one component at a time.
+#[cfg(feature = "ctl")]
 fn by_steps(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let look = |dir: BorrowedFd<'_>, name: &[u8]| {
         fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
@@ -73,6 +79,7 @@ fn by_steps(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, 
 }
 
 /// The components of a path, the first one last.
+#[cfg(feature = "ctl")]
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     let names = path.split(|byte| *byte == b'/').rev();
     names.filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec).collect()
