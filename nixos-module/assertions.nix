@@ -273,13 +273,6 @@ let
         '';
       }
       {
-        assertion = !cfg.plan.onStore || old.every == null;
-        message = ''
-          imp-mount.oldRoots.every:
-              It saves a root in memory. With imp-mount.root.on the root is on a disk all the time: take the line out.
-        '';
-      }
-      {
         assertion = isEmptied || root == null || root.fsType == "overlay";
         message = ''
           imp-mount.oldRoots:

@@ -39,7 +39,8 @@ in
         }
       ];
     })
-    (lib.mkIf (cfg.active && old.enable && old.every != null) {
+    # A root on a store is on a disk all the time.
+    (lib.mkIf (cfg.active && old.enable && old.every != null && !cfg.plan.onStore) {
       systemd.services.imp-mount-save-now = {
         inherit documentation;
         description = "Save What the Root Would Lose While the System Runs";

@@ -116,6 +116,7 @@ in
         example = 60;
         description = ''
           Save a tmpfs root every so many minutes, too, so that a power cut costs no more than that. `null` saves at shutdown only.
+          A root on a store needs no saving, and nothing is done for it.
         '';
       };
     };

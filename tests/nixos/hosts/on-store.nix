@@ -5,6 +5,8 @@
     enable = true;
     root.on = "/persist";
     oldRoots.enable = true;
+    # Of no use here.
+    oldRoots.every = 60;
   };
   fileSystems."/persist" = {
     device = "/dev/disk/by-label/persist";

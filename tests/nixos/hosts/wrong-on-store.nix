@@ -1,4 +1,4 @@
-# A root on a store beside what is of a tmpfs, and old roots without a place or a need.
+# A root on a store beside what is of a tmpfs, and old roots without a place.
 {
   imports = [
     ./common.nix
@@ -9,10 +9,7 @@
       on = "/persist";
       size = "8G";
     };
-    oldRoots = {
-      enable = true;
-      every = 10;
-    };
+    oldRoots.enable = true;
   };
   fileSystems."/" = {
     device = "none";
