@@ -842,6 +842,7 @@ fn a_line_for_many_files() {
     ] {
         let one = at(&found["lost"], path);
         assert_eq!((&one["kind"], &one["entry"]), (&json!("files"), &entry), "{path}");
+        assert_eq!(one["others"], false, "all of them have one owner");
     }
     let nix = impctl(root, &[&["--nix"][..], &words].concat()).expect(1).stdout;
     let lines: Vec<_> = nix.lines().map(|line| line.trim().split("  # ").next().unwrap()).collect();

@@ -257,7 +257,13 @@ impl Group {
         let pattern = !found.mixed && found.rest.files == 0;
         found.rest.add(&found.more);
         if found.rest.files > 0 {
-            rows.push(Row { subject: Subject::Files, totals: found.rest, others: true, pattern, ..self.row });
+            rows.push(Row {
+                subject: Subject::Files,
+                totals: found.rest,
+                others: found.others,
+                pattern,
+                ..self.row
+            });
         }
         Lines { rows, totals, kept, parts }
     }
