@@ -70,7 +70,8 @@ pub fn text(findings: &Findings, quiet: bool) -> Page {
 }
 
 fn described(disk: &Disk) -> String {
-    let unknown = disk.fstype.is_empty() && disk.state.is_empty();
+    // One that is mounted has a file system, even where the device cannot be read.
+    let unknown = disk.fstype.is_empty() && disk.state.is_empty() && disk.mounted.is_empty();
     let fstype = if unknown { "no known file system" } else { &disk.fstype };
     let mut text = format!("{} {}", disk.device, size(disk.size));
     for (name, value) in [
@@ -139,4 +140,24 @@ fn summary(findings: &Findings) -> String {
         problems => parts.push(format!("{problems} problems")),
     }
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounted_disk_has_a_file_system() {
+        let disk = |mounted: &str| Disk {
+            device: "/dev/vda".into(),
+            size: 1 << 30,
+            fstype: String::new(),
+            label: String::new(),
+            uuid: String::new(),
+            mounted: mounted.into(),
+            state: String::new(),
+        };
+        assert_eq!(described(&disk("")), "/dev/vda 1.0G no known file system");
+        assert_eq!(described(&disk("/")), "/dev/vda 1.0G mounted at /");
+    }
 }
