@@ -175,6 +175,7 @@ fn progress_is_for_terminals() {
             assert!(line.chars().count() <= 40, "{name}: wider than the terminal: {line:?}");
         }
         assert!(!case.long || shown.ends_with("\x1b[2K"), "{name}: the line stays: {shown:?}");
+        assert!(!shown.contains(" B/") && !shown.contains("iB"), "{name}: sizes as everywhere: {shown:?}");
         assert!(!has_colours(&shown), "{name}: {shown:?}");
         let dumb = machine.on_terminal(&case, 40, "TERM=dumb impctl > /dev/null");
         assert_eq!(dumb, "", "{name}");

@@ -1,8 +1,16 @@
 //! One line that shows how far a long work is, on a terminal only.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::text::size::size;
+
+/// Writes a word of the line. The line is drawn again if that fails.
+fn written(to: &mut dyn Write, text: &str) {
+    let _ = to.write_str(text);
+}
 
 /// The line; it is gone when this value is.
 #[derive(Debug)]
@@ -14,7 +22,18 @@ impl Progress {
     pub fn new(bytes: u64, what: &str) -> Self {
         let bar = ProgressBar::new(bytes);
         // Without colours; the bar takes what the terminal has left.
-        if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {eta}") {
+        if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] {done}/{all} {left}") {
+            let done = |state: &ProgressState, to: &mut dyn Write| written(to, &size(state.pos()));
+            let all = |state: &ProgressState, to: &mut dyn Write| {
+                written(to, &size(state.len().unwrap_or_default()));
+            };
+            // Of a work that has not begun nothing can be said.
+            let left = |state: &ProgressState, to: &mut dyn Write| {
+                if state.pos() > 0 {
+                    written(to, &format!("{:#}", HumanDuration(state.eta())));
+                }
+            };
+            let style = style.with_key("done", done).with_key("all", all).with_key("left", left);
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(what.to_owned());
