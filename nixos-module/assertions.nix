@@ -365,7 +365,16 @@ let
 
   # Entries that fileSystems mounts from their store as well, as nixos-generate-config writes them down on a running system.
   isDouble =
-    it: lib.any (fs: paths.join [ fs.mountPoint ] == it.target && fs.device == paths.join [ it.store it.target ]) fileSystems;
+    it:
+    lib.any (
+      fs:
+      paths.join [ fs.mountPoint ] == it.target
+      &&
+        fs.device == paths.join [
+          it.store
+          it.target
+        ]
+    ) fileSystems;
   doubles = lib.filter isDouble entries;
 
   # Entries that persist without being one, by the file system that they lie on.
@@ -430,7 +439,9 @@ in
           environment.persistence:
               fileSystems mounts these from the store, too, as nixos-generate-config writes it down on a running system. Take
               them out of fileSystems:
-                ${lib.concatMapStringsSep "\n      " (it: "fileSystems.\"${it.target}\" (${it.from})") doubles}
+                ${lib.concatMapStringsSep "\n      " (
+                  it: "fileSystems.\"${it.target}\" (${it.from})"
+                ) doubles}
         ''
         ++ lib.optional (elsewhere != { }) ''
           environment.persistence:

@@ -27,7 +27,8 @@ let
     # Without a type the kernel probes it, as for fileSystems.
     fsType = if mount.type == "" then "auto" else mount.type;
   };
-  isKept = row: if row ? directory then is.directory (row.data or row.directory) else is.file row.file;
+  isKept =
+    row: if row ? directory then is.directory (row.data or row.directory) else is.file row.file;
   isChosen = row: row.chosen or false && is.chosen row.directory;
   isIgnored = path: lib.any (it: matches it.path path) cfg.auditIgnore;
 
@@ -46,7 +47,9 @@ let
     else if row ? parts && lib.length missing < lib.length row.parts then
       map (part: found part.path part.why part.class) missing
     else
-      lib.optional (row.audited or true) (found (row.directory or row.file) row.why (row.class or "data"));
+      lib.optional (row.audited or true) (
+        found (row.directory or row.file) row.why (row.class or "data")
+      );
 
   # Passwords that were set with passwd are in a file that programs replace: no entry can keep them.
   passwords =

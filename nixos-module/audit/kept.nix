@@ -75,7 +75,9 @@ in
           || (
             !mounts ? ${at}
             && links ? ${at}
-            && (paths.isIn builtins.storeDir links.${at} || (!paths.isIn path links.${at} && directory links.${at}))
+            && (
+              paths.isIn builtins.storeDir links.${at} || (!paths.isIn path links.${at} && directory links.${at})
+            )
           )
           || (
             mounts ? ${at}

@@ -40,7 +40,12 @@ lib.mapAttrs' (
   )
 ) (lib.filterAttrs (_: it: it.enable) declared)
 // lib.listToAttrs (
-  map (it: it // { name = paths.join [ it.name ]; value = paths.join [ it.value ]; }) (
-    lib.filter (it: isPath it.name && isPath it.value) rules
-  )
+  map (
+    it:
+    it
+    // {
+      name = paths.join [ it.name ];
+      value = paths.join [ it.value ];
+    }
+  ) (lib.filter (it: isPath it.name && isPath it.value) rules)
 )

@@ -30,33 +30,39 @@ let
     ++ map (it: "  ${it.fix.text}\n${table [ it ]}") (ofKind "text" found);
 
   # The gravest first.
-  parts = map (part: part // { found = lib.filter (it: lib.elem (it.class or "data") part.classes) findings; }) [
-    {
-      title = "Data, keys and ways in:";
-      classes = [
-        "key"
-        "data"
+  parts =
+    map
+      (part: part // { found = lib.filter (it: lib.elem (it.class or "data") part.classes) findings; })
+      [
+        {
+          title = "Data, keys and ways in:";
+          classes = [
+            "key"
+            "data"
+          ];
+        }
+        {
+          title = "What this machine and others know each other by:";
+          classes = [ "identity" ];
+        }
+        {
+          title = "History and comfort:";
+          classes = [
+            "history"
+            "comfort"
+          ];
+        }
       ];
-    }
-    {
-      title = "What this machine and others know each other by:";
-      classes = [ "identity" ];
-    }
-    {
-      title = "History and comfort:";
-      classes = [
-        "history"
-        "comfort"
-      ];
-    }
-  ];
   count = lib.length findings;
 in
 ''
-  imp-mount: the next boot would lose ${if count == 1 then "this" else "these ${toString count}"}. Keep each by the line above it, or let it go by
+  imp-mount: the next boot would lose ${
+    if count == 1 then "this" else "these ${toString count}"
+  }. Keep each by the line above it, or let it go by
     imp-mount.auditIgnore = [ { path = "${(lib.head findings).path}"; reason = "..."; } ];
 
 ''
 + lib.concatMapStrings (
-  part: lib.optionalString (part.found != [ ]) "${part.title}\n${lib.concatStrings (sections part.found)}"
+  part:
+  lib.optionalString (part.found != [ ]) "${part.title}\n${lib.concatStrings (sections part.found)}"
 ) parts

@@ -4,7 +4,12 @@ config: {
   parts = import ./parts.nix { inherit lib; } config // {
     # The one for /etc has all that is in it.
     activate = lib.concatMapStrings (it: it.text or it + "\n") (
-      lib.attrValues (removeAttrs config.system.activationScripts [ "etc" "script" ])
+      lib.attrValues (
+        removeAttrs config.system.activationScripts [
+          "etc"
+          "script"
+        ]
+      )
     );
   };
   inherit (config.imp-mount) manifest;

@@ -14,7 +14,9 @@ let
     let
       inherit (evaluate [ host ]) config;
       isOurs = text: lib.hasInfix "imp-mount" text || lib.hasInfix "environment.persistence" text;
-      failed = lib.filter isOurs (map (it: it.message) (lib.filter (it: !it.assertion) config.assertions));
+      failed = lib.filter isOurs (
+        map (it: it.message) (lib.filter (it: !it.assertion) config.assertions)
+      );
       warned = lib.filter isOurs config.warnings;
     in
     {

@@ -12,7 +12,9 @@ let
       (./large + "/${name}.nix")
       {
         imp-mount.audit = audit;
-        imp-mount.persist = lib.genAttrs [ "essentials" "logs" "services" "homes" "containers" ] (_: presets);
+        imp-mount.persist = lib.genAttrs [ "essentials" "logs" "services" "homes" "containers" ] (
+          _: presets
+        );
       }
     ])
     config

@@ -39,7 +39,9 @@ let
   ssh = config.services.openssh;
 in
 {
-  units = lib.mapAttrs (_: unit: unit.text) (lib.filterAttrs (_: unit: unit.enable) config.systemd.units);
+  units = lib.mapAttrs (_: unit: unit.text) (
+    lib.filterAttrs (_: unit: unit.enable) config.systemd.units
+  );
   scripts = lib.mapAttrs (
     _: service: lib.filterAttrs (_: text: text != "") (lib.mapAttrs (_: key: service.${key}) scripts)
   ) config.systemd.services;

@@ -33,7 +33,9 @@ let
     ) (lib.attrNames set);
 
   partsOf = import ./parts.nix { inherit lib; };
-  rows = config: lib.concatLists (lib.attrValues (import ../../../nixos-module/state { inherit config lib; }));
+  rows =
+    config:
+    lib.concatLists (lib.attrValues (import ../../../nixos-module/state { inherit config lib; }));
   of =
     name:
     let
@@ -46,7 +48,10 @@ let
           let
             others = (partsOf bare.config).${key};
           in
-          if lib.isList value then lib.subtractLists others value else removeAttrs value (lib.attrNames others)
+          if lib.isList value then
+            lib.subtractLists others value
+          else
+            removeAttrs value (lib.attrNames others)
         ) (partsOf config)
         // {
           rows = map (row: row.directory or row.file) (lib.subtractLists (rows bare.config) (rows config));

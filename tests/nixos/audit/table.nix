@@ -26,7 +26,9 @@ let
       ++ lib.optional (row ? follows) "${row.option}.${row.follows}"
       ++ lib.optionals (row.owners or false) (
         # Some have but one of them.
-        lib.optional (!isOption (at row.option ++ [ "user" ]) && !isOption (at row.option ++ [ "group" ])) "${row.option}.user"
+        lib.optional (
+          !isOption (at row.option ++ [ "user" ]) && !isOption (at row.option ++ [ "group" ])
+        ) "${row.option}.user"
       )
     );
 
@@ -48,13 +50,20 @@ let
         name: service:
         let
           it = service.serviceConfig;
-          isDynamic = lib.elem (it.DynamicUser or false) [ true "true" "yes" ];
+          isDynamic = lib.elem (it.DynamicUser or false) [
+            true
+            "true"
+            "yes"
+          ];
           base = if isDynamic then "/var/lib/private/" else "/var/lib/";
           user = if isDynamic then "root" else toString (it.User or "root");
-          group = if isDynamic then "root" else toString (it.Group or (config.users.users.${user}.group or "root"));
+          group =
+            if isDynamic then "root" else toString (it.Group or (config.users.users.${user}.group or "root"));
         in
         lib.optional
-          (lib.any (word: "${base}${lib.head (lib.splitString ":" word)}" == path) (words (it.StateDirectory or [ ])))
+          (lib.any (word: "${base}${lib.head (lib.splitString ":" word)}" == path) (
+            words (it.StateDirectory or [ ])
+          ))
           {
             by = "${name}.service";
             owner = "${user}:${group}";
@@ -68,8 +77,20 @@ let
       settings:
       lib.mapAttrsToList (_: it: {
         by = "tmpfiles.d";
-        owner = "${if it.user == "-" then "root" else lib.removePrefix ":" it.user}:${if it.group == "-" then "root" else lib.removePrefix ":" it.group}";
-        mode = mode (if lib.elem it.mode [ "-" "" ] then "0755" else lib.removePrefix ":" (lib.removePrefix "~" it.mode));
+        owner = "${if it.user == "-" then "root" else lib.removePrefix ":" it.user}:${
+          if it.group == "-" then "root" else lib.removePrefix ":" it.group
+        }";
+        mode = mode (
+          if
+            lib.elem it.mode [
+              "-"
+              ""
+            ]
+          then
+            "0755"
+          else
+            lib.removePrefix ":" (lib.removePrefix "~" it.mode)
+        );
       }) (lib.filterAttrs (type: _: lib.hasPrefix "d" type) (settings.${path} or { }))
     ) (lib.attrValues config.systemd.tmpfiles.settings);
 
@@ -84,12 +105,15 @@ let
       others = byUnits config path ++ bySettings config path;
       unknown =
         lib.optional (row ? user && !config.users.users ? ${row.user}) "there is no user ${row.user}"
-        ++ lib.optional (row ? group && !config.users.groups ? ${row.group}) "there is no group ${row.group}";
+        ++ lib.optional (
+          row ? group && !config.users.groups ? ${row.group}
+        ) "there is no group ${row.group}";
     in
     map (text: "${path}: ${text}") unknown
     # It is enough that one of those that make it agrees.
     ++
-      lib.optional (others != [ ] && !lib.elem path own && !lib.any (it: removeAttrs it [ "by" ] == mine) others)
+      lib.optional
+        (others != [ ] && !lib.elem path own && !lib.any (it: removeAttrs it [ "by" ] == mine) others)
         "${path}: ${mine.owner} ${mine.mode} in the table, ${
           lib.concatMapStringsSep ", " (it: "${it.owner} ${it.mode} by ${it.by}") others
         }";
@@ -103,4 +127,6 @@ if paths == null then
   }
 else
   # One line each, as soon as it is known: some end the evaluation.
-  lib.foldl' (_: path: builtins.trace (builtins.toJSON { ${path} = of path rows.${path}; }) null) null paths
+  lib.foldl' (
+    _: path: builtins.trace (builtins.toJSON { ${path} = of path rows.${path}; }) null
+  ) null paths
