@@ -485,6 +485,25 @@ fn users_that_nixos_makes() {
 }
 
 #[test]
+fn parts_of_a_toplevel_that_are_links() {
+    let tree = Tree::nixos(&[]);
+    fs::remove_dir_all(tree.root.join("etc")).unwrap();
+    tree.link("etc", "/nix/store/e/etc");
+    tree.link("activate", "/nix/store/activate");
+    tree.put("../e/etc/fstab", FSTAB);
+    tree.link("../e/etc/systemd/system", "/nix/store/units");
+    tree.put("../units/x.service", "[Service]\nStateDirectory=x\n");
+    tree.put("../activate", "perl /nix/store/l-users-groups.json\n");
+    let user =
+        json!({ "name": "ada", "uid": null, "group": "users", "home": "/home/ada", "isSystemUser": false });
+    tree.put("../l-users-groups.json", &json!({ "users": [user] }).to_string());
+    are(
+        &tree.lost(),
+        &[r#"{ directory = "/home/ada"; user = "ada"; group = "users"; mode = "0700"; }"#, r#""/var/lib/x""#],
+    );
+}
+
+#[test]
 fn owners_that_scripts_give() {
     let tree = Tree::of(&[
         ("etc/fstab", FSTAB),
