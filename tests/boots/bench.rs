@@ -184,7 +184,7 @@ fn describe(way: Way, count: usize) -> Boot {
             if way == Way::Tmpfiles { "Requires=tmpfiles.service\nAfter=tmpfiles.service\n" } else { "" };
         boot = boot.in_initrd(
             &format!("etc/systemd/system/{name}"),
-            &format!(
+            format!(
                 "[Unit]\nDefaultDependencies=no\nBefore=initrd-fs.target umount.target\nConflicts=umount.target\n{after}\
                  [Mount]\nWhat=/sysroot/persist{path}\nWhere=/sysroot{path}\nOptions=bind,x-initrd.mount\n"
             ),

@@ -48,7 +48,7 @@ pub struct Boot {
     pub typed: Vec<(String, String)>,
     /// Its end, a verb of systemctl.
     end: &'static str,
-    initrd: Vec<(String, String)>,
+    initrd: Vec<(String, Vec<u8>)>,
     system: Vec<(String, String)>,
 }
 
@@ -188,8 +188,8 @@ impl Boot {
     }
 
     /// A file in the initrd.
-    pub fn in_initrd(mut self, path: &str, text: &str) -> Self {
-        self.initrd.push((path.into(), text.into()));
+    pub fn in_initrd(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.initrd.push((path.into(), content.as_ref().to_vec()));
         self
     }
 
@@ -207,14 +207,15 @@ impl Boot {
 
     /// Writes what is in this boot's initrd beyond its programs. `devices` is whether systemd has device units there.
     pub fn write(&self, to: &Path, program: &Path, devices: bool) {
-        let put = |path: &str, text: &str| {
+        let put_bytes = |path: &str, content: &[u8]| {
             let path = to.join(path.trim_start_matches('/'));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            if text.starts_with("#!") {
+            fs::write(&path, content).unwrap();
+            if content.starts_with(b"#!") {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
             }
         };
+        let put = |path: &str, text: &str| put_bytes(path, text.as_bytes());
         let units = "etc/systemd/system";
         let link = |unit: &str, by: &str| {
             let folder = to.join(units).join(by);
@@ -306,8 +307,8 @@ impl Boot {
         if let Some(impctl) = self.impctl {
             fs::copy(impctl, to.join("boot/bin/impctl")).unwrap();
         }
-        for (path, text) in &self.initrd {
-            put(path, text);
+        for (path, content) in &self.initrd {
+            put_bytes(path, content);
         }
         for (path, text) in &self.system {
             put(&format!("boot/etc/{path}"), text);

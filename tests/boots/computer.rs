@@ -176,6 +176,8 @@ impl Computer {
                 // All its processes are gone with the first.
                 line.args("--mount --propagation private --pid --fork --kill-child".split(' '));
                 line.arg(format!("--mount-proc={NEWER}/proc")).args(["chroot", newer_libraries()]);
+                // PID 1 of a namespace cannot abort, as a kernel does that fails.
+                line.args(["/usr/bin/busybox", "sh", "-c", "\"$@\"; exit $?", "sh"]);
                 line.arg(prepared().join(if new { "uml-new" } else { "uml-old" }));
                 line.args(["mem=1024M", "con=null", "con0=null,fd:1", "console=tty0", "ssl=null"]);
                 if new {

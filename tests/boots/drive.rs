@@ -41,9 +41,11 @@ impl Drive {
             Fs::Ext4 => "mkfs.ext4 -q -F -E nodiscard",
             Fs::Btrfs => "mkfs.btrfs -q -K",
             Fs::Xfs => "mkfs.xfs -q -K",
+            Fs::F2fs => "mkfs.f2fs -q -f",
             Fs::Folder => panic!("a folder is no disk"),
         };
-        sh_on(format!("{mkfs} -L {label} {words}"), &[&image]);
+        let option = if fs == Fs::F2fs { "-l" } else { "-L" };
+        sh_on(format!("{mkfs} {option} {label} {words}"), &[&image]);
         Self { label: label.into(), image, fs }
     }
 
@@ -71,6 +73,7 @@ impl Drive {
                 !said.lines().any(|line| line.split_whitespace().eq(["log_root", "0"]))
             }),
             Fs::Xfs => ("xfs_repair -n", "xfs_logprint -t", |said| !said.contains("<CLEAN>")),
+            Fs::F2fs => ("fsck.f2fs --dry-run", "dump.f2fs -d 1", |said| !said.contains("unmount")),
             Fs::Folder => panic!("a folder is no disk"),
         };
         sh_on(check, &[&self.image]);

@@ -77,7 +77,7 @@ fn two_boots(on: On, fs: Fs, mib: u64) {
     let (fstype, folder, options) = match fs {
         Fs::Btrfs => ("btrfs", "@persist", "subvol=@persist"),
         Fs::Xfs => ("xfs", "", ""),
-        Fs::Ext4 | Fs::Folder => ("ext4", "", ""),
+        Fs::Ext4 | Fs::F2fs | Fs::Folder => ("ext4", "", ""),
     };
     if fs == Fs::Btrfs {
         drive.visit(|top| sh_on("btrfs subvolume create", &[&top.join(folder)]));

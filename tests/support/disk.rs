@@ -21,6 +21,8 @@ pub enum Fs {
     Ext4,
     Btrfs,
     Xfs,
+    /// Of the machines of boots alone: the kernel that runs the tests may lack it.
+    F2fs,
     /// No disk of its own, but a folder on a real one: needs no privilege, and cannot be filled or broken.
     Folder,
 }
@@ -35,6 +37,7 @@ impl Fs {
             Self::Ext4 => 8,
             Self::Btrfs => 128,
             Self::Xfs => 300,
+            Self::F2fs => 64,
         }
     }
 }
@@ -83,7 +86,7 @@ impl Disk {
             Fs::Ext4 => "mkfs.ext4 -q -F -E nodiscard",
             Fs::Btrfs => "mkfs.btrfs -q -K",
             Fs::Xfs => "mkfs.xfs -q -K",
-            Fs::Folder => panic!("a folder is no image"),
+            Fs::F2fs | Fs::Folder => panic!("{fs:?} is no image"),
         };
         File::create_new(place).unwrap().set_len(size).unwrap();
         sh_on(format!("{mkfs} {words}"), &[place]);
