@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{machine, page};
 use crate::ctl_lost::put;
 
-/// A folder for pictures of what is seen, to be looked at.
+/// A folder for pictures of what is seen, to be looked at: PNG in base64.
 const PICTURES: &str = "IMP_MOUNT_TEST_PICTURES";
 
 /// A browser with one page, and no network.
@@ -111,6 +111,17 @@ impl Browser {
         }
     }
 
+    /// Presses a key.
+    #[track_caller]
+    fn press(&mut self, key: &str, code: u32) {
+        for kind in ["rawKeyDown", "keyUp"] {
+            self.call(
+                "Input.dispatchKeyEvent",
+                json!({ "type": kind, "key": key, "windowsVirtualKeyCode": code }),
+            );
+        }
+    }
+
     /// Shows the page in a window of this size.
     #[track_caller]
     fn open(&mut self, width: u32, height: u32, scheme: &str) {
@@ -195,6 +206,11 @@ pub fn in_a_browser() {
         paths.iter().any(|path| path.starts_with("/srv/<img src=x onerror=alert(1)>'\"&amp;\\n")),
         "{paths:?}"
     );
+    // A line is as large as it is without the lines that lie in it.
+    let place = |path: &str| paths.iter().position(|it| it == path).unwrap();
+    let (whole, part, between) =
+        (place("/home/bob/"), place("/home/bob/.cache/"), place("/persist/users/ada/"));
+    assert!(part < between && between < whole, "{paths:?}");
     let outside = "[...document.querySelectorAll('.tile')].filter((it) => it.offsetLeft < 0 || it.offsetTop < 0 \
         || it.offsetLeft + it.offsetWidth > tiles.clientWidth + 1 || it.offsetTop + it.offsetHeight > tiles.clientHeight + 1).length";
     assert_eq!(it.value(outside), 0);
@@ -272,6 +288,11 @@ fn goes_in_and_out(it: &mut Browser) {
     assert_eq!(it.texts("#crumbs b"), ["var/"]);
     it.click("document.querySelector('#crumbs button')");
     assert_eq!(it.texts("#crumbs b"), ["/"]);
+    it.click(&tile("/var/"));
+    it.press("Escape", 27);
+    assert_eq!(it.texts("#crumbs b"), ["/"]);
+    it.press("/", 191);
+    assert_eq!(it.text("document.activeElement.id"), "search");
 }
 
 fn searches(it: &mut Browser) {
@@ -283,12 +304,7 @@ fn searches(it: &mut Browser) {
     it.call("Input.insertText", json!({ "text": " no such thing" }));
     assert_eq!(it.texts("#list tbody tr"), [""; 0]);
     assert_eq!(it.texts("#map .more"), ["Nothing found."]);
-    for kind in ["keyDown", "keyUp"] {
-        it.call(
-            "Input.dispatchKeyEvent",
-            json!({ "type": kind, "key": "Escape", "code": "Escape", "windowsVirtualKeyCode": 27 }),
-        );
-    }
+    it.press("Escape", 27);
     assert_eq!(it.value("document.getElementById('search').value"), "");
 }
 

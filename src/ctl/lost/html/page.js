@@ -234,8 +234,12 @@
     for (const box of divide(values, x, y, width, height)) tile(box.node, box, depth);
   };
 
+  // In a list of lines each is counted without the lines that lie in it, as these are in the list, too.
+  const isAlone = (node) => node.cls >= 0 && node.label === undefined && (at.cls < 0 || words !== "");
+  const amount = (node) => (isAlone(node) ? node.own : total(node));
+  const files = (node) => (isAlone(node) ? node.files : count(node));
   const COLUMNS = [
-    ["size", "Size", total, true], ["files", "Files", count, true], ["time", "Changed", (node) => node.time, true],
+    ["size", "Size", amount, true], ["files", "Files", files, true], ["time", "Changed", (node) => node.time, true],
     ["owner", "Owner", (node) => node.owner, false], ["name", "Path", (node) => path(node), false],
   ];
   const found = () => {
@@ -258,7 +262,7 @@
   const line = (node) => {
     const row = element("tr", CLASSES[main(node)] + (chosen && node === chosen ? " chosen" : ""));
     const isSum = node.cls < 0;
-    row.append(element("td", "number", size(node.cls < 0 || at.cls >= 0 ? total(node) : node.own)), element("td", "number", count(node) ? number(count(node)) : ""));
+    row.append(element("td", "number", size(amount(node))), element("td", "number", files(node) ? number(files(node)) : ""));
     row.append(element("td", "number", node.kind === REST ? "" : age(node.time)), element("td", "owner", node.owner));
     const cell = element("td", "path");
     const dot = element("span", "dot");
