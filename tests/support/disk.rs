@@ -22,6 +22,7 @@ pub enum Fs {
     Btrfs,
     Xfs,
     /// Of the machines of boots alone: the kernel that runs the tests may lack it.
+    #[allow(dead_code, reason = "other tests than boots have these files, too")]
     F2fs,
     /// No disk of its own, but a folder on a real one: needs no privilege, and cannot be filled or broken.
     Folder,
