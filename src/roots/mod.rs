@@ -36,7 +36,7 @@ const REMOVED: &str = "removed-";
 const TAG: (&str, &[u8]) = (
     "CACHEDIR.TAG",
     b"Signature: 8a477f597d28d172789f06886806bc55\n\
-      # Roots of earlier boots, kept for a while by imp-mount. Backups may leave them out.\n",
+      # Roots of earlier boots, by imp-mount.\n",
 );
 /// The most bytes of a record that are read.
 const LIMIT: u64 = 64 << 20;
@@ -161,10 +161,9 @@ impl Roots {
     /// # Errors
     /// Of rename(2).
     pub fn take_off(&self, id: Id) -> Result<CString, Errno> {
-        let (from, to) = (id.to_string(), format!("{REMOVED}{id}"));
-        let name = |text: String| CString::new(text).map_err(|_| Errno::INVAL);
-        let (from, to) = (name(from)?, name(to)?);
-        unnamed::rename((self.dir.as_fd(), &from), (self.dir.as_fd(), &to), RenameFlags::NOREPLACE)?;
+        let to = CString::new(format!("{REMOVED}{id}")).map_err(|_| Errno::INVAL)?;
+        let from = &to.as_c_str()[REMOVED.len()..];
+        unnamed::rename((self.dir.as_fd(), from), (self.dir.as_fd(), &to), RenameFlags::NOREPLACE)?;
         Ok(to)
     }
 

@@ -48,21 +48,15 @@ impl Boot {
     /// # Errors
     /// That /proc cannot be read.
     pub fn now(kind: Kind) -> Result<Self> {
-        let read = |path: &str| {
-            let bytes = walk::content_at(path, 1 << 20);
-            bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).map_err(|errno| {
-                Problem::new(format!("cannot read {path}: {}", describe(errno))).remedy("mount /proc")
-            })
-        };
         let words = read("/proc/cmdline")?;
         let init = words.split_whitespace().rev().find_map(|word| word.strip_prefix("init="));
-        let system = init.and_then(|init| Some(init.rsplit_once('/')?.0.to_owned()));
+        let system = init.and_then(|init| init.rsplit_once('/')).filter(|(path, _)| !path.is_empty());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self {
             version: Self::VERSION,
             boot_id: boot_id()?,
             made: now.as_secs(),
-            system: system.filter(|path| !path.is_empty()),
+            system: system.map(|(path, _)| path.to_owned()),
             kind,
         })
     }
@@ -84,11 +78,14 @@ impl Boot {
 /// # Errors
 /// That it cannot be read.
 pub fn boot_id() -> Result<String> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    match walk::content_at(PATH, 4096) {
+    read("/proc/sys/kernel/random/boot_id")
+}
+
+fn read(path: &str) -> Result<String> {
+    match walk::content_at(path, 1 << 20) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
         Err(errno) => {
-            Err(Problem::new(format!("cannot read {PATH}: {}", describe(errno))).remedy("mount /proc"))
+            Err(Problem::new(format!("cannot read {path}: {}", describe(errno))).remedy("mount /proc"))
         }
     }
 }

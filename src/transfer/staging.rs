@@ -46,7 +46,7 @@ pub struct Staging {
 impl Staging {
     /// Opens the staging directory of the file system, or subvolume, that has `top` as its top directory on the store.
     pub fn open(top: BorrowedFd<'_>) -> Result<Self> {
-        let failed = |errno| Problem::os(format!("cannot prepare {PRIVATE}/{STAGING} on the store"), errno);
+        let failed = |errno| unprepared(&format!("{PRIVATE}/{STAGING}"), errno);
         let top = readable(top, c".").map_err(failed)?;
         let private = private(top.as_fd())?;
         let dir = part_of(private.as_fd(), STAGING)?;
@@ -294,27 +294,32 @@ pub fn part(top: BorrowedFd<'_>, part: &'static str) -> Result<OwnedFd> {
 }
 
 fn part_of(private: BorrowedFd<'_>, part: &'static str) -> Result<OwnedFd> {
-    let failed = |errno| Problem::os(format!("cannot prepare {PRIVATE}/{part} on the store"), errno);
-    let foreign = || foreign(&format!("{PRIVATE}/{part}"));
-    let dir = directory(private, part).map_err(|errno| match errno {
-        Errno::NOTDIR | Errno::LOOP => foreign(),
-        errno => failed(errno),
-    })?;
-    if is_closed(dir.as_fd()).map_err(failed)? { Ok(dir) } else { Err(foreign()) }
+    closed((private, part), &format!("{PRIVATE}/{part}"))
 }
 
 /// Opens STORE/.imp-mount, created where it is missing. A directory that another than root can enter, or that imp-mount did not create, is
 /// refused.
 pub fn private(top: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let failed = |errno| Problem::os(format!("cannot use {PRIVATE} on the store"), errno);
-    let dir = directory(top, PRIVATE).map_err(|errno| match errno {
-        Errno::NOTDIR | Errno::LOOP => foreign(PRIVATE),
-        errno => failed(errno),
-    })?;
-    if !is_closed(dir.as_fd()).map_err(failed)? || !is_marked(dir.as_fd()).map_err(failed)? {
-        return Err(foreign(PRIVATE));
+    let dir = closed((top, PRIVATE), PRIVATE)?;
+    match is_marked(dir.as_fd()) {
+        Ok(true) => Ok(dir),
+        Ok(false) => Err(foreign(PRIVATE)),
+        Err(errno) => Err(unprepared(PRIVATE, errno)),
     }
-    Ok(dir)
+}
+
+/// Opens one of these directories, created where it is missing.
+fn closed((parent, name): (BorrowedFd<'_>, &str), path: &str) -> Result<OwnedFd> {
+    let opened = directory(parent, name).and_then(|dir| Ok((is_closed(dir.as_fd())?, dir)));
+    match opened {
+        Ok((true, dir)) => Ok(dir),
+        Ok((false, _)) | Err(Errno::NOTDIR | Errno::LOOP) => Err(foreign(path)),
+        Err(errno) => Err(unprepared(path, errno)),
+    }
+}
+
+fn unprepared(path: &str, errno: Errno) -> Problem {
+    Problem::os(format!("cannot prepare {path} on the store"), errno)
 }
 
 /// A directory that only root can enter, created where it is missing.
