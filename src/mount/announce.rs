@@ -24,7 +24,7 @@ pub fn before(context: &Context<'_>, mounts: &[Option<Mount>], lock: &Lock) -> R
             && item.entry.kind != Kind::Glob
             && waits.contains(&context.previous.state(&item.entry.target))
     });
-    let wanted: Vec<_> = binds.map(|item| Job::of(item).report(State::Mounted, "")).collect();
+    let wanted: Vec<_> = binds.map(|item| Job::of(item).report(State::Mounted, String::new())).collect();
     after(context, mounts, (&wanted, &[]), lock)
 }
 

@@ -13,8 +13,8 @@ use super::work::Work;
 use crate::manifest::{AbsPath, Kind, Method};
 use crate::mount::matches::Matches;
 use crate::plan::{Action, Item, Need};
-use crate::runtime::report::{EntryReport, State};
-use crate::runtime::versions;
+use crate::runtime::report::State;
+use crate::runtime::versions::{self, Versions};
 use crate::sys::mount_api;
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result};
@@ -124,10 +124,15 @@ impl Work<'_> {
         self.record(job, state, why);
     }
 
+    /// Records the state of an entry with the versions of an earlier run.
     fn record(&mut self, job: Job<'_>, state: State, why: String) {
-        // Versions of an earlier run, unless this one has newer ones.
-        let versions = self.context.left(job).map(Box::new);
-        self.changes.entries.push(EntryReport { versions, ..job.report(state, why) });
+        self.record_with(job, state, why, self.context.left(job));
+    }
+
+    fn record_with(&mut self, job: Job<'_>, state: State, why: String, versions: Option<Versions>) {
+        let mut report = job.report(state, why);
+        report.versions = versions.map(Box::new);
+        self.changes.entries.push(report);
     }
 
     fn place(&mut self, job: Job<'_>) -> Result<()> {
@@ -150,8 +155,7 @@ impl Work<'_> {
             self.tell_of_second_version(job);
         }
         self.changes.unchanged += usize::from(placed.unchanged);
-        let versions = placed.versions.map(Box::new);
-        self.changes.entries.push(EntryReport { versions, ..job.report(placed.state, placed.why) });
+        self.record_with(job, placed.state, placed.why.to_owned(), placed.versions);
         Ok(())
     }
 
@@ -172,18 +176,20 @@ impl Work<'_> {
                 Placed::before(State::Linked, context.left(job))
                     .because("the directory that it is in comes from the store")
             }
-            (Method::Symlink, _) | (Method::Bind, Source::Link) => {
-                let dir = target::parent(context.plan, job, &mut self.tree, &self.stores, &mut self.owners)?;
-                let placed = place::link(&context, job, dir, found, &self.stores)?;
-                if method == Method::Bind { placed.because("the store does not hold it yet") } else { placed }
-            }
             (Method::Bind, Source::Node(node)) => match self.linked(job)? {
                 Some(placed) => placed,
                 None => self.bind(job, node)?,
             },
-            (Method::Copy, Source::Node(node)) => {
+            _ => {
                 let dir = target::parent(context.plan, job, &mut self.tree, &self.stores, &mut self.owners)?;
-                place::copy(&context, job, dir, node, &self.stores)?
+                match (method, found) {
+                    (Method::Copy, Source::Node(node)) => {
+                        place::copy(&context, job, dir, node, &self.stores)?
+                    }
+                    (Method::Bind, _) => place::link(&context, job, dir, found, &self.stores)?
+                        .because("the store does not hold it yet"),
+                    _ => place::link(&context, job, dir, found, &self.stores)?,
+                }
             }
         }))
     }

@@ -54,14 +54,14 @@ impl<'j> Job<'j> {
 
     /// State of the entry in the report.
     #[must_use]
-    pub fn report(&self, state: State, why: impl Into<String>) -> EntryReport {
+    pub fn report(&self, state: State, why: String) -> EntryReport {
         EntryReport {
             target: self.target.clone(),
             source: self.stored(),
             kind: self.item.entry.kind,
             method: self.item.entry.method,
             state,
-            why: why.into(),
+            why,
             versions: None,
         }
     }

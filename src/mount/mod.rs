@@ -156,7 +156,8 @@ struct Record {
 impl Record {
     /// No entry is placed in this run, for the same reason.
     fn rest(&mut self, plan: &Plan<'_>, state: State, why: &str) {
-        self.report.entries = plan.items.iter().map(|item| Job::of(item).report(state, why)).collect();
+        self.report.entries =
+            plan.items.iter().map(|item| Job::of(item).report(state, why.to_owned())).collect();
     }
 }
 

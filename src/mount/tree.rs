@@ -241,8 +241,10 @@ impl Tree {
             let clone = kernel.clone_of(source, options, false).map_err(failed)?;
             for (below, mount) in &inner {
                 let place = place_for(plan, (clone.as_fd(), path), mount.as_fd(), below)?;
-                let mount = kernel.clone_of(mount.as_fd(), BindOptions::NONE, true).map_err(failed)?;
-                mount_api::attach(mount.as_fd(), place.target.as_fd()).map_err(failed)?;
+                let at = (place.dir.as_fd(), below.name());
+                kernel
+                    .bind(mount.as_fd(), at, place.target.as_fd(), BindOptions::NONE, true)
+                    .map_err(failed)?;
             }
             mount_api::attach(clone.as_fd(), target).map_err(failed)
         };
@@ -262,9 +264,11 @@ impl Tree {
         path: &AbsPath,
         submounts: bool,
     ) -> Result<()> {
-        let place = place_for(plan, (self.root(), &AbsPath::root()), mount, path)?;
-        let at = (place.dir.as_fd(), path.name());
-        self.bind(mount, at, place.target.as_fd(), BindOptions::NONE, submounts)
+        place_for(plan, (self.root(), &AbsPath::root()), mount, path)
+            .and_then(|place| {
+                let at = (place.dir.as_fd(), path.name());
+                self.bind(mount, at, place.target.as_fd(), BindOptions::NONE, submounts)
+            })
             .map_err(|problem| problem.during(format!("cannot mount {path} on the root once more")))
     }
 
@@ -338,9 +342,8 @@ fn place_for(
     mount: BorrowedFd<'_>,
     path: &AbsPath,
 ) -> Result<MountPoint> {
-    let failed = |problem: Problem| problem.during(format!("cannot mount {path} on the root once more"));
-    let keep = |fd: BorrowedFd<'_>| walk::again(fd).map_err(|errno| failed(Problem::new(describe(errno))));
-    let stat = walk::stat(mount).map_err(|errno| failed(Problem::os("cannot look at it", errno)))?;
+    let keep = |fd: BorrowedFd<'_>| walk::again(fd).map_err(|errno| Problem::new(describe(errno)));
+    let stat = walk::stat(mount).map_err(|errno| Problem::os("cannot look at it", errno))?;
     let mut cursor = Cursor::new(keep(base)?);
     let parent = path.parent().and_then(|parent| parent.below(above)).unwrap_or_else(AbsPath::root);
     let dir = cursor.enter(parent.as_str(), &mut |dir, name, below| {
@@ -348,8 +351,7 @@ fn place_for(
         create::directory(dir, name, Mounts::Enter, &mut || Attributes::root(plan.parents.of(&path).mode()))
             .map(|node| node.fd)
             .map_err(|errno| walk::explain(dir, &path, errno, "a directory"))
-    });
-    let dir = dir.map_err(failed)?;
+    })?;
     let name = path.name();
     let made = if stat.is_dir() {
         create::directory(dir, name, Mounts::Enter, &mut || Attributes::root(0o755))
@@ -357,7 +359,7 @@ fn place_for(
         create::file(dir, name, Mounts::Enter, b"", &mut || Attributes::root(0o644))
     };
     let wanted = if stat.is_dir() { "a directory" } else { "a regular file" };
-    let made = made.map_err(|errno| failed(walk::explain(dir, path.as_str(), errno, wanted)))?;
+    let made = made.map_err(|errno| walk::explain(dir, path.as_str(), errno, wanted))?;
     Ok(MountPoint { target: made.fd, dir: keep(dir)? })
 }
 
