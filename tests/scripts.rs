@@ -19,8 +19,11 @@ const NEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/needs");
 fn what_runs_beside_ends_with_the_script() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let (mut said, writer) = pipe().unwrap();
+        // The signal comes when nothing forks any more, and no process of the script ignores it, as its own children in the background
+        // do with SIGINT.
         let script = format!(
-            ". {NEEDS}\nwork() {{ sleep 1000 & sleep 1000; }}\nbeside work\necho started\nsleep 1000 & wait \"$!\""
+            ". {NEEDS}\nwork() {{ sleep 1000 & : > /tmp/ready; wait; }}\nbeside work\n\
+             until [[ -e /tmp/ready ]]; do :; done\nrm /tmp/ready\necho started\nwait \"$beside\""
         );
         let mut bash = Command::new("bash");
         bash.args(["-c", &script]).stdin(Stdio::null()).stdout(writer).process_group(0);
