@@ -131,6 +131,16 @@ impl Console {
         self
     }
 
+    /// A part of the text in which no line is broken: one that begins with blanks goes on the one above.
+    pub fn unbroken(text: &str) -> String {
+        let mut whole = String::new();
+        for line in text.lines() {
+            whole.push_str(if line.starts_with(' ') { " " } else { "\n" });
+            whole.push_str(line.trim_start());
+        }
+        whole
+    }
+
     /// Time from this line to its end.
     pub fn since(&self, word: &str) -> Duration {
         let place = self.raw.windows(word.len()).position(|bytes| bytes == word.as_bytes()).unwrap();

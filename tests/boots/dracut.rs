@@ -83,6 +83,7 @@ fn debian_with_dracut() {
     let console = debian.boot("").ended().lacks(&["PROBE"]);
     // The unit says so first, and dracut's emergency then what it is.
     let (_, emergency) = console.text.split_once(LAST).unwrap_or_else(|| panic!("no {LAST:?}\n{console:?}"));
+    let emergency = Console::unbroken(emergency);
     let wrong = "wrong source        /srv: /persist/srv is a regular file, not a directory; move it away";
     for words in [wrong, "14 paths, 0 ok, 15 problems", OFF] {
         assert!(emergency.contains(words), "no {words:?}\n{console:?}");

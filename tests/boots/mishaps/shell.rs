@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{LAST, explains, manifest, stops, unharmed, write};
 use crate::boot::Boot;
 use crate::computer::{Computer, On};
+use crate::console::Console;
 
 tests![
     the_cause_is_mended,
@@ -105,6 +106,7 @@ fn a_person_at_the_console() {
         panic!("there was no shell\n{console:?}");
     };
     assert!(boot.contains(LAST), "the failure is not on the console\n{console:?}");
+    let session = Console::unbroken(session);
     for line in [CAUSE, "1 path, 0 ok, 1 problem", "-> move or unmount what is in the way"] {
         assert!(session.lines().any(|one| one == line), "no {line:?}\n{console:?}");
     }
