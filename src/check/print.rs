@@ -8,7 +8,7 @@ use crate::runtime::report::Outcome;
 use crate::text::escape::{self, Page};
 use crate::text::size::size;
 
-/// Where the second column begins.
+/// Column at which the second one begins.
 pub const COLUMN: usize = 20;
 
 /// The findings as text; with `quiet` only what is not as it should be.

@@ -10,23 +10,23 @@ use crate::manifest::{AbsPath, Entry};
 pub enum Status {
     /// As it should be.
     Ok,
-    /// It belongs to a later phase.
+    /// Entry of a later phase.
     Later,
     /// Left out by the kernel command line.
     Skipped,
     /// Only the root has it, and it is brought to the store at shutdown.
     NotYetStored,
-    /// It waits for its owner to exist.
+    /// Created as root's alone, until its owner exists.
     Pending,
     /// Only the root has it, and nothing brings it to the store.
     RootOnly,
     /// The store does not hold it.
     Missing,
-    /// Nothing is mounted there.
+    /// No mount at the target.
     NotMounted,
     /// Something else is mounted there, or the source is not what it should be.
     WrongSource,
-    /// It is mounted, but something hides it.
+    /// Mounted, but hidden by another mount.
     Covered,
     /// A program put a file of its own in its place.
     Replaced,

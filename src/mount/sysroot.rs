@@ -19,7 +19,7 @@ pub const RAMFS_MAGIC: i64 = 0x8584_58f6;
 pub struct Sysroot {
     /// Its path, without links.
     pub path: AbsPath,
-    /// It, open.
+    /// The open directory or file.
     pub fd: OwnedFd,
 }
 

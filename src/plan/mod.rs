@@ -51,7 +51,7 @@ pub enum Action {
     Place,
     /// It is left out by the kernel command line, and guarded.
     Skip,
-    /// It belongs to a later phase.
+    /// Entry of a later phase.
     Later,
     /// It is left out, because nothing but what the boot needs is done.
     Off,

@@ -254,7 +254,7 @@ pub enum State {
     Skipped,
     /// It failed.
     Failed,
-    /// It belongs to a later phase.
+    /// Entry of a later phase.
     Later,
     /// Left out, because imp-mount is switched off.
     Off,

@@ -226,7 +226,7 @@ impl Asked {
         seen.fold((0, 0), |sum, seen| (sum.0 + seen.missing, sum.1 + seen.missing_bytes))
     }
 
-    /// Nothing is brought, as not everything fits.
+    /// Refused: the files do not all fit.
     fn is_refused(&mut self) {
         self.is_broken = self.brought.0 > 0;
         self.brought = (0, 0);

@@ -39,7 +39,7 @@ pub struct Outcome {
     pub left_out: Vec<record::LeftOut>,
     /// Paths at which something else is.
     pub kept: Vec<KeptPath>,
-    /// What it persists by, if it does.
+    /// Entry or file system by which it persists; none where it does not.
     pub persists: Option<String>,
     /// The line for NixOS, and the manifest's entry, where it does not.
     pub nix: Option<String>,
@@ -50,9 +50,9 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// It would be brought.
+    /// To be brought, in a dry run.
     Missing,
-    /// It was brought.
+    /// Brought.
     Brought,
     /// All that the old root has was there.
     There,
@@ -107,7 +107,7 @@ impl Run<'_> {
                 keeps && !asked.is_broken && persists.is_none() && (stat.is_dir() || stat.is_file());
             let number = self.manifest.stores.iter().position(|store| store.path == old.store.path);
             let number = u16::try_from(number.unwrap_or_default()).unwrap_or_default();
-            // What no manifest may name has no line.
+            // A path that no manifest may name has no line.
             let entry = if is_wanted && refuse::named(self.manifest, &asked.path, stat.what(), number).is_ok()
             {
                 Some(line::entry(&asked.path, &stat, &names))
@@ -171,7 +171,7 @@ fn problems(job: &Job, old: &Old<'_>, base: &Base) -> Vec<Problem> {
     few(problems, &job.path)
 }
 
-/// How a path persists already; none where it does not.
+/// Entry or file system by which a path persists already; none where it does not.
 fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> Option<String> {
     let entry = Coverage::new(manifest).entry(path, what);
     let is_elsewhere = !place.path.is_root();

@@ -51,7 +51,7 @@ pub fn clear(
     }
     must_be_unmounted(system, store, &name.to_string_lossy())?;
     let goes_on = &mut || until.is_none_or(|until| Instant::now() < until);
-    // Where that is not possible, everything is removed file by file.
+    // Without these ioctls every file is removed by itself.
     let _ = open(dir.as_fd(), TREE).and_then(|tree| subvolumes(tree.as_fd(), goes_on));
     match remove_while((roots.dir(), name), goes_on) {
         Err(Errno::TIMEDOUT) => Ok(()),

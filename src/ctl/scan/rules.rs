@@ -18,7 +18,7 @@ pub enum Rule {
     Named,
     /// It comes with the system, or is imp-mount's own.
     System,
-    /// It is throw-away.
+    /// Disposable by a rule.
     ThrowAway,
     /// It is not, whatever an earlier rule says.
     Precious,

@@ -365,7 +365,7 @@ impl<'a> Worker<'a> {
         let etc = !unmounted && (above.etc || path == b"/etc");
         let etc = etc && !is_below_kept;
         let parent = (!apart).then(|| Arc::clone(above));
-        // What is kept is one line, whatever is in it.
+        // A kept directory is one line, whatever it holds.
         let (state, verdict) =
             if is_kept { (State::default(), Verdict::default()) } else { (state, verdict) };
         // A path that is too long for the kernel is not told of each directory.

@@ -1,4 +1,4 @@
-//! What is shown: paths with what becomes of them.
+//! Paths on the page, each with its fate at the next boot.
 
 use serde_json::Value;
 
@@ -8,16 +8,16 @@ use crate::ctl::scan::{Row, Subject, Totals, show};
 use crate::manifest::{AbsPath, Manifest, Store};
 use crate::text::escape;
 
-/// What becomes of a path.
+/// Fate of a path at the next boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// An entry keeps it.
     Persists,
     /// The next boot is without it.
     Lost,
-    /// It is throw-away.
+    /// Disposable by a rule.
     Disposable,
-    /// It is on a store, and no entry names it.
+    /// On a store, and named by no entry.
     Orphaned,
 }
 
@@ -53,7 +53,7 @@ impl Class {
 pub struct Item {
     /// Its path, subject and totals.
     pub row: Row,
-    /// What becomes of it.
+    /// Fate of the path.
     pub class: Class,
     /// True if it lies in a path that is shown, and is counted there.
     pub part: bool,
@@ -108,12 +108,12 @@ pub struct Line {
     pub item: String,
 }
 
-/// How lines that keep a path are written.
+/// Form of the lines that keep a path.
 #[derive(Debug)]
 pub struct Keep {
     nixos: bool,
     stores: Vec<String>,
-    /// What stands before and after an item, by its store and its list.
+    /// Text before and after an item, by its store and its list.
     pub frames: Vec<(String, &'static str)>,
 }
 

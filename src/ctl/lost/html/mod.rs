@@ -81,7 +81,7 @@ pub fn run(file: &Path, scope: &Scope, system: &System, manifest: Option<&Manife
     if found.lost.is_empty() && found.seen.unread_count == 0 { Ok(()) } else { Err(Failure::Found) }
 }
 
-/// What is on the root itself.
+/// Paths on the root itself.
 fn of_root(found: &mut Findings, keep: &Keep) -> Vec<Item> {
     let mut items = Vec::new();
     let lists = [
@@ -117,7 +117,7 @@ fn root_remark(finding: &Finding) -> Option<String> {
     Some(words.to_owned())
 }
 
-/// What is on a store.
+/// Paths on a store.
 fn of_store(
     one: orphans::Found<'_>,
     system: &System,
@@ -146,7 +146,7 @@ fn of_store(
     }
 }
 
-/// How a path on a store is kept.
+/// Way in which a path on a store is kept.
 fn place(path: &[u8], store: &Store, manifest: &Manifest) -> String {
     let path = str::from_utf8(path).ok().and_then(|path| AbsPath::parse(path).ok());
     let mut entries = manifest.entries.iter().filter(|entry| manifest.store(entry).path == store.path);

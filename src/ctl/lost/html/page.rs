@@ -27,13 +27,13 @@ pub struct Document<'d> {
     pub stores: Vec<String>,
     /// When it was looked at: seconds since 1970.
     pub made: i64,
-    /// What could not be looked at.
+    /// Paths that could not be examined.
     pub notes: Vec<String>,
     /// The old roots.
     pub roots: &'d [OnStore],
-    /// What the last root had, and this one lacks.
+    /// Paths of the last root that this one lacks.
     pub gone: Option<&'d Gone>,
-    /// How lines that keep a path are written.
+    /// Form of the lines that keep a path.
     pub keep: &'d Keep,
     /// All paths.
     pub items: &'d [Item],

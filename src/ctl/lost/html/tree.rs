@@ -289,7 +289,7 @@ mod tests {
         let tree = Tree::new(&items, MAP).unwrap();
         let (nodes, words) = tree.json().unwrap();
         assert!(nodes.len() + words.len() < MAP + 100_000, "{}", nodes.len());
-        // What does not fit is summed up.
+        // Items that do not fit are summed up.
         assert_eq!(sum(&tree).0, 1_000_000);
     }
 
