@@ -233,19 +233,9 @@ pub mod tests {
             (_, Some(directory)) => (directory, Subject::Files),
             _ => (path, Subject::File),
         };
-        let row = Row {
-            path: path.as_bytes().to_vec(),
-            subject,
-            totals: Totals { files: 1, allocated: size, apparent: size, newest: Some((newest, 0)) },
-            owner: Owner { uid: 0, gid: 0, mode: if subject == Subject::Directory { 0o755 } else { 0o644 } },
-            others: false,
-            partly: false,
-            throw_away: false,
-            kept: false,
-            unmounted: false,
-            brought: false,
-            pattern: true,
-        };
+        let totals = Totals { files: 1, allocated: size, apparent: size, newest: Some((newest, 0)) };
+        let owner = Owner { uid: 0, gid: 0, mode: if subject == Subject::Directory { 0o755 } else { 0o644 } };
+        let row = Row { pattern: true, ..Row::new(path.as_bytes().to_vec(), subject, totals, owner) };
         let (user, group) = ("root".to_owned(), "root".to_owned());
         Finding { row, user, group, belongs: vec!["x.service".to_owned()], what: "" }
     }

@@ -85,19 +85,8 @@ pub fn group(place: Place, state: State, verdict: Verdict, stat: &Statx) -> Grou
 
 /// A line of what was looked at.
 pub fn row(path: Vec<u8>, subject: Subject, stat: &Statx, throw_away: bool) -> Row {
-    Row {
-        path,
-        subject,
-        totals: totals(stat),
-        owner: Owner { uid: stat.stx_uid, gid: stat.stx_gid, mode: stat.stx_mode & 0o7777 },
-        others: false,
-        partly: false,
-        throw_away,
-        kept: false,
-        unmounted: false,
-        brought: false,
-        pattern: false,
-    }
+    let owner = Owner { uid: stat.stx_uid, gid: stat.stx_gid, mode: stat.stx_mode & 0o7777 };
+    Row { throw_away, ..Row::new(path, subject, totals(stat), owner) }
 }
 
 /// Amount of one file.

@@ -96,6 +96,26 @@ pub struct Row {
     pub pattern: bool,
 }
 
+impl Row {
+    /// A line with none of its marks.
+    #[must_use]
+    pub fn new(path: Vec<u8>, subject: Subject, totals: Totals, owner: Owner) -> Self {
+        Self {
+            path,
+            subject,
+            totals,
+            owner,
+            others: false,
+            partly: false,
+            throw_away: false,
+            kept: false,
+            unmounted: false,
+            brought: false,
+            pattern: false,
+        }
+    }
+}
+
 /// A directory that may become a line.
 #[derive(Debug)]
 pub struct Group {

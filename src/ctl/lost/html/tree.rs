@@ -242,19 +242,8 @@ mod tests {
     use crate::ctl::scan::{Owner, Parts, Row};
 
     fn row(path: String, subject: Subject, bytes: u64) -> Row {
-        Row {
-            path: path.into_bytes(),
-            subject,
-            totals: Totals { files: 1, allocated: bytes, apparent: bytes, newest: Some((1, 0)) },
-            owner: Owner { uid: 0, gid: 0, mode: 0o755 },
-            others: false,
-            partly: false,
-            throw_away: false,
-            kept: false,
-            unmounted: false,
-            brought: false,
-            pattern: false,
-        }
+        let totals = Totals { files: 1, allocated: bytes, apparent: bytes, newest: Some((1, 0)) };
+        Row::new(path.into_bytes(), subject, totals, Owner { uid: 0, gid: 0, mode: 0o755 })
     }
 
     fn item(row: Row, part: bool) -> Item {
