@@ -2,10 +2,8 @@
 
 use std::cmp::Reverse;
 
+use super::path::PRIVATE;
 use super::{AbsPath, Entry, Kind, Manifest, Method, refuse};
-
-/// The directory at the top of a store that belongs to imp-mount. No pattern is for it.
-pub const PRIVATE: &str = ".imp-mount";
 
 /// The file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::text::escape;
 use crate::text::json::{Take, Value};
 
+/// The directory at the top of a store that belongs to imp-mount. No pattern is for it.
+pub const PRIVATE: &str = ".imp-mount";
+
 /// The longest path, and text of a symbolic link, that the kernel takes, without the NUL.
 pub const PATH_MAX: usize = 4095;
 /// The longest component that the usual file systems take.

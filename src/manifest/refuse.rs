@@ -3,8 +3,8 @@
 mod relations;
 mod values;
 
-use super::coverage::PRIVATE;
 use super::parents::Parents;
+use super::path::PRIVATE;
 use super::path::{NAME_MAX, PATH_MAX};
 use super::{AbsPath, BindOptions, Entry, Kind, Manifest, Method, Missing, Owner, pattern};
 use crate::text::problem::Problem;

@@ -9,10 +9,6 @@ use crate::runtime::report::{EntryReport, State};
 use crate::sys::mountinfo::Mount;
 use crate::text::problem::Result;
 
-/// Consequence of a mount without a line in utab.
-pub const WITHOUT_UTAB: &str =
-    "mounts may be shown by file managers, and be unmounted one by one at shutdown";
-
 /// Writes the lines of the mounts to come. A line without its mount has no effect.
 ///
 /// PID 1 takes a mount without its line away at shutdown. It looks at mounts once in a second when they change often; where it

@@ -10,7 +10,7 @@ use super::stores::Stores;
 use super::tree::Tree;
 use super::{guard, judge};
 use crate::manifest::AbsPath;
-use crate::manifest::coverage::PRIVATE;
+use crate::manifest::path::PRIVATE;
 use crate::plan::{Action, Item, Plan};
 use crate::runtime::versions::{self, Decision, Version, Versions};
 use crate::sys::raw;

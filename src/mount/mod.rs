@@ -38,7 +38,6 @@ use crate::runtime::report::{self, Clock, EntryReport, Outcome, Report, Run, Sta
 use crate::sys::mount_api::Kernel;
 use crate::sys::mountinfo::Mount;
 use crate::text::problem::{Problem, Result};
-use announce::WITHOUT_UTAB;
 use guard::Guard;
 use job::{Context, Job};
 use owner::Owners;
@@ -47,6 +46,7 @@ use removed::Removed;
 use root::Found;
 use stores::Stores;
 use sysroot::Sysroot;
+use utab::WITHOUT_UTAB;
 use work::{Changes, Work};
 
 pub use bases::Bases;

@@ -77,7 +77,7 @@ impl Stores {
         for (store, base) in plan.manifest.stores.iter().zip(self.bases()) {
             mounts.push(base.map(mountinfo::of).transpose().unwrap_or_else(|problem| {
                 let problem = problem.at(format!("store {}", store.path));
-                problems.warn(problem.remedy(super::announce::WITHOUT_UTAB));
+                problems.warn(problem.remedy(super::utab::WITHOUT_UTAB));
                 None
             }));
         }

@@ -20,6 +20,10 @@ use crate::sys::mountinfo::escape;
 use crate::sys::walk;
 use crate::text::problem::{Problem, Result, os_error};
 
+/// Consequence of a mount without a line in utab.
+pub const WITHOUT_UTAB: &str =
+    "mounts may be shown by file managers, and be unmounted one by one at shutdown";
+
 const DIRECTORY: &str = "/run/mount";
 const NAME: &str = "utab";
 /// The options of every mount by a run.

@@ -13,7 +13,7 @@ use rustix::path::Arg;
 use super::Name;
 use super::remove::remove;
 use crate::manifest::AbsPath;
-pub use crate::manifest::coverage::PRIVATE;
+pub use crate::manifest::path::PRIVATE;
 use crate::sys::attributes::{self, Handle, OWN, Unsupported};
 use crate::sys::owners::Owners;
 use crate::sys::unnamed::rename;

@@ -14,11 +14,11 @@ use super::known::known;
 use super::recover::gone::Gone;
 use super::scan::rules::{Rule, Rules};
 use super::scan::show;
-use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Totals};
+use super::scan::{Fate, Named, ON_MAP, Row, SINGLES, Scan, Seen, Totals};
 use super::system::{System, outlives_a_boot};
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal;
-use crate::manifest::coverage::PRIVATE;
+use crate::manifest::path::PRIVATE;
 use crate::manifest::{AbsPath, Kind, Manifest};
 use crate::mount::fresh::is_tree;
 use crate::runtime::report::{Report, State};
@@ -30,8 +30,6 @@ use keeper::Keeper;
 
 /// So many single files of one directory get a line each in a configuration.
 const LINES: usize = 10_000;
-/// So many parts of a root or a store are on a map.
-pub const PARTS: usize = 6_000;
 /// Targets of links that the system makes at every boot.
 pub const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
 
@@ -258,7 +256,7 @@ pub fn look(
         locks: true,
         system_links: &SYSTEM_LINKS,
         kept: !built && detail.map,
-        parts: if detail.map { PARTS } else { 0 },
+        parts: if detail.map { ON_MAP } else { 0 },
         until: None,
         named: &named,
     };

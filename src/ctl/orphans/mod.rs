@@ -11,13 +11,13 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::known::known;
-use super::lost::PARTS;
 use super::scan::rules::{Rule, Rules};
-use super::scan::{Fate, Named, Row, SINGLES, Scan, Seen, Subject, Totals};
+use super::scan::{Fate, Named, ON_MAP, Row, SINGLES, Scan, Seen, Subject, Totals};
 use super::system::System;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal;
-use crate::manifest::coverage::{Coverage, PRIVATE, Type};
+use crate::manifest::coverage::{Coverage, Type};
+use crate::manifest::path::PRIVATE;
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Store, pattern, wire};
 use crate::runtime::report::{Report, State};
 use crate::sys::mountinfo::{self, Mount};
@@ -260,7 +260,7 @@ impl<'m> Context<'m> {
             locks: false,
             system_links: &[],
             kept: self.map,
-            parts: if self.map { PARTS } else { 0 },
+            parts: if self.map { ON_MAP } else { 0 },
             until: None,
             named: &named,
         };

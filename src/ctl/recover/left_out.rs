@@ -2,12 +2,9 @@
 
 use serde::Serialize;
 
-use super::origin::Old;
 use crate::ctl::roots::record::{self, End};
-use crate::ctl::ui::terminal::{count, size};
 use crate::manifest::AbsPath;
-use crate::text::escape;
-use crate::text::problem::Problem;
+use crate::roots::Slot;
 
 /// A root that had a path which its saving left out.
 #[derive(Debug, Clone, Serialize)]
@@ -29,8 +26,8 @@ pub struct LeftOut {
 
 impl LeftOut {
     /// Those of a root. A directory above the path that was left out counts as well.
-    pub fn of(old: &Old<'_>, path: &AbsPath) -> Self {
-        let Ok(Some(end)) = End::read(&old.slot) else { return Self { files: Vec::new(), more: false } };
+    pub fn of(slot: &Slot, path: &AbsPath) -> Self {
+        let Ok(Some(end)) = End::read(slot) else { return Self { files: Vec::new(), more: false } };
         let more = end.left_out_count > end.left_out.len() as u64;
         let mut files = end.left_out;
         files.retain(|left| is_in(left.path.bytes(), path) || is_above(left.path.bytes(), path));
@@ -40,36 +37,6 @@ impl LeftOut {
     /// Bytes of them.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|left| left.bytes).sum()
-    }
-
-    /// The problem that they are missing; none where none are.
-    pub fn problem(&self, old: &Old<'_>, all: &[Old<'_>]) -> Option<Problem> {
-        let largest = self.files.first()?;
-        let files = count(self.files.len() as u64, "file");
-        let least = if self.more { "at least " } else { "" };
-        let path = escape::name(largest.path.bytes()).into_owned();
-        let what = format!(
-            "saving root {} left out {least}{files} of it, {}: the largest is {path} ({}): {}",
-            old.id(),
-            size(self.bytes()),
-            size(largest.bytes),
-            largest.why
-        );
-        let text = str::from_utf8(largest.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
-        let has = |other: &&Old<'_>| {
-            let path = text.as_ref().filter(|_| other.id() != old.id());
-            other.doubt.is_none() && path.is_some_and(|path| other.has(path))
-        };
-        let remedy = match all.iter().find(has) {
-            Some(other) => {
-                format!("root {} has that: impctl recover {}", other.id(), escape::shell(text?.as_str()))
-            }
-            None => {
-                "no other old root has that: save_size and save_seconds of the manifest, and the room on the store, bound a saving"
-                    .to_owned()
-            }
-        };
-        Some(Problem::new(what).remedy(remedy))
     }
 }
 

@@ -238,7 +238,7 @@ pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize
             Some(origin) if empty.is_none() => empty = Some((number, origin)),
             _ => looked.push(old),
         }
-        let left_out = LeftOut::of(old, path).files.into_iter().next();
+        let left_out = LeftOut::of(&old.slot, path).files.into_iter().next();
         passed.extend(left_out.map(|left| Passed { root: old.id().0, why: left.why }));
     }
     match empty {

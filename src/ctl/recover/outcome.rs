@@ -12,6 +12,7 @@ use crate::ctl::adopt::refuse;
 use crate::ctl::line;
 use crate::ctl::roots::record;
 use crate::ctl::system::outlives_a_boot;
+use crate::ctl::ui::terminal::{count, size};
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Manifest};
 use crate::text::escape;
@@ -79,8 +80,8 @@ impl Run<'_> {
             let stat = owners.of(first.origin.stat);
             let sum = |of: &dyn Fn(&Seen) -> u64| asked.jobs.iter().map(|job| of(&job.seen)).sum::<u64>();
             let (files, missing) = (sum(&|seen| seen.names), sum(&|seen| seen.missing));
-            let saving = LeftOut::of(old, &asked.path);
-            let unsaved = saving.problem(old, &self.olds).map(|problem| problem.at(asked.path.to_string()));
+            let saving = LeftOut::of(&old.slot, &asked.path);
+            let unsaved = unsaved(&saving, old, &self.olds).map(|problem| problem.at(asked.path.to_string()));
             let left =
                 saving.files.len() as u64 + sum(&|seen| (seen.unowned.len() + seen.foreign.len()) as u64);
             let mut kept = Vec::new();
@@ -186,4 +187,34 @@ fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> O
         }
         None => None,
     }
+}
+
+/// Problem of the files that a saving left out; none where there are none.
+fn unsaved(saving: &LeftOut, old: &Old<'_>, all: &[Old<'_>]) -> Option<Problem> {
+    let largest = saving.files.first()?;
+    let files = count(saving.files.len() as u64, "file");
+    let least = if saving.more { "at least " } else { "" };
+    let path = escape::name(largest.path.bytes()).into_owned();
+    let what = format!(
+        "saving root {} left out {least}{files} of it, {}: the largest is {path} ({}): {}",
+        old.id(),
+        size(saving.bytes()),
+        size(largest.bytes),
+        largest.why
+    );
+    let text = str::from_utf8(largest.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
+    let has = |other: &&Old<'_>| {
+        let path = text.as_ref().filter(|_| other.id() != old.id());
+        other.doubt.is_none() && path.is_some_and(|path| other.has(path))
+    };
+    let remedy = match all.iter().find(has) {
+        Some(other) => {
+            format!("root {} has that: impctl recover {}", other.id(), escape::shell(text?.as_str()))
+        }
+        None => {
+            "no other old root has that: save_size and save_seconds of the manifest, and the room on the store, bound a saving"
+                .to_owned()
+        }
+    };
+    Some(Problem::new(what).remedy(remedy))
 }

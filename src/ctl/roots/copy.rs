@@ -10,7 +10,7 @@ use rustix::fs::{OFlags, syncfs};
 use rustix::io::Errno;
 
 use super::budget::{Budget, Limit, Sizes};
-use super::earlier::Earlier;
+use super::earlier::{Earlier, find};
 use super::record::{LeftOut, MOST, Path};
 use crate::ctl::lost::SYSTEM_LINKS;
 use crate::ctl::scan::judge::{Fated, Judge};
@@ -160,12 +160,6 @@ fn reason(errno: Errno) -> String {
 fn size_of(root: BorrowedFd<'_>, path: &[u8]) -> Option<u64> {
     let stat = find(root, path).ok()?;
     (!stat.is_dir()).then(|| stat.allocated())
-}
-
-/// Looks at a path below an open directory.
-pub fn find(top: BorrowedFd<'_>, path: &[u8]) -> std::result::Result<Stat, Errno> {
-    let top = walk::open(top, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay)?;
-    walk::stat(descend(top, path)?.as_fd())
 }
 
 struct Work<'w> {

@@ -1,15 +1,17 @@
 //! Earlier savings of the running boot: a later one takes their place, unless it left out something that they have.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::copy::find;
 use super::old::Old;
 use super::record::LeftOut;
 use crate::roots::Id;
+use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::{Problem, Result};
+use crate::transfer::seals::descend;
 
 /// The savings, the newest first.
 #[derive(Debug)]
@@ -79,4 +81,10 @@ impl Saving {
         };
         self.left_out.as_ref().is_some_and(|all| !all.iter().any(is_in))
     }
+}
+
+/// Looks at a path below an open directory.
+pub fn find(top: BorrowedFd<'_>, path: &[u8]) -> std::result::Result<Stat, Errno> {
+    let top = walk::open(top, c".", OFlags::PATH | OFlags::DIRECTORY, Mounts::Stay)?;
+    walk::stat(descend(top, path)?.as_fd())
 }

@@ -34,6 +34,8 @@ use crate::manifest::coverage::Type;
 use crate::sys::walk;
 use crate::text::problem::Result;
 
+/// Most parts of a root or a store that are on a map.
+pub const ON_MAP: usize = 6_000;
 /// Most paths that could not be read and are listed; further ones are counted.
 const UNREAD: usize = 1000;
 

@@ -238,8 +238,7 @@ mod tests {
     use super::super::MAP;
     use super::super::item::Line;
     use super::*;
-    use crate::ctl::lost::PARTS;
-    use crate::ctl::scan::{Owner, Parts, Row};
+    use crate::ctl::scan::{ON_MAP, Owner, Parts, Row};
 
     fn row(path: String, subject: Subject, bytes: u64) -> Row {
         let totals = Totals { files: 1, allocated: bytes, apparent: bytes, newest: Some((1, 0)) };
@@ -263,15 +262,15 @@ mod tests {
 
     #[test]
     fn a_million_files_are_few_bytes() {
-        let mut parts = Parts::new(PARTS);
+        let mut parts = Parts::new(ON_MAP);
         // Each larger than the one before, so that every one takes the place of another.
         for number in 0..1_000_000 {
             let path = format!("/srv/{0:03}/{1:0150}/{number:07}", number / 10_000, number / 100);
             parts.add([row(path, Subject::File, number)]);
         }
         let parts = parts.into_rows();
-        assert_eq!(parts.len(), PARTS);
-        assert!(parts.iter().all(|row| row.totals.allocated >= 1_000_000 - PARTS as u64));
+        assert_eq!(parts.len(), ON_MAP);
+        assert!(parts.iter().all(|row| row.totals.allocated >= 1_000_000 - ON_MAP as u64));
         let lines = (0..100_000).map(|number| row(format!("/srv/{number:0200}"), Subject::Directory, 10));
         let items: Vec<_> =
             lines.map(|row| item(row, false)).chain(parts.into_iter().map(|row| item(row, true))).collect();
