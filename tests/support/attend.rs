@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::Output;
-use super::inject::{Entry, Injected, Name, Verdict, registers, see};
+use super::inject::{Entry, Injected, LAST, Name, Verdict, registers, see};
 
 /// The calls that are stopped at, and which of their arguments are paths.
 const PATHS: &[(&[&str], &[usize])] = &[
@@ -69,12 +69,12 @@ pub type Act<'a> = dyn FnMut(&Entry) + 'a;
 /// threads and processes that it starts, it waits until `act` has returned.
 pub fn attend(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
     let names = PATHS.iter().flat_map(|(names, _)| *names).map(|name| Name::of(name));
-    let (mut index, mut stacks) = (0, 0);
+    let (mut index, mut is_main) = (0, false);
     let mut counts = HashMap::new();
     let mut stop = |mut entry: Entry| {
         if entry.call.name.0 == LAST {
-            stacks += 1;
-        } else if stacks >= 2 {
+            is_main |= entry.is_last_before_main();
+        } else if is_main {
             entry.call.index = index;
             index += 1;
             count(&mut counts, &mut entry);
@@ -131,9 +131,6 @@ fn text(memory: &File, at: u64) -> Option<Vec<u8>> {
     bytes.truncate(end);
     Some(bytes)
 }
-
-/// The call by which Rust's runtime gives a thread a stack for signals. The second one is the last before main.
-const LAST: i64 = libc::SYS_sigaltstack;
 
 /// A filter of seccomp(2) that stops at these calls.
 fn filter(names: impl Iterator<Item = Name>) -> Vec<libc::sock_filter> {

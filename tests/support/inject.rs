@@ -123,6 +123,17 @@ pub struct Entry {
     pub(super) arguments: [u64; 5],
 }
 
+/// The call by which Rust's runtime handles SIGBUS, the last one before main.
+pub(super) const LAST: i64 = libc::SYS_rt_sigaction;
+
+impl Entry {
+    /// True if the next call is one of main.
+    pub(super) fn is_last_before_main(&self) -> bool {
+        let [signal, action, ..] = self.arguments;
+        self.call.name.0 == LAST && signal == u64::from(libc::SIGBUS.cast_unsigned()) && action != 0
+    }
+}
+
 /// Its fault.
 pub(super) enum Verdict {
     Made,
@@ -291,10 +302,8 @@ fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<C
                     if main > 0 && !act(&entry) {
                         over = true;
                     }
-                    // The last thing that Rust's runtime does before main is to make a stack for signals.
-                    if main == 0 && entry.call.name == Name(libc::SYS_sigaltstack) {
-                        let made = calls.iter().filter(|call| call.name == entry.call.name).count();
-                        main = if made == 2 { calls.len() } else { 0 };
+                    if main == 0 && entry.is_last_before_main() {
+                        main = calls.len();
                     }
                     match Verdict::of(faults, &entry) {
                         Verdict::Made => inside = Some(None),
