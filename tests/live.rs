@@ -18,6 +18,7 @@ tests![
     what_is_nested_is_removed_with_it: Disk,
     a_busy_one_stays_until_it_is_free: Disk,
     a_failure_takes_nothing_away: Disk,
+    a_link_comes_back_after_a_failure: Disk,
     a_source_changes: Disk,
     a_source_changed_by_a_run_that_was_stopped: Disk,
     a_skipped_one_replaces_what_was_above_it: Disk,
@@ -195,6 +196,26 @@ fn a_failure_takes_nothing_away() {
     machine.manifest(&manifest(before));
     machine.run_live(&[]).ok();
     assert_eq!(machine.mount_at("/gone").unwrap(), gone);
+}
+
+/// The entry changes its method, and another one fails after it was mounted.
+fn a_link_comes_back_after_a_failure() {
+    let entries = |method: &str| {
+        json!([
+            { "directory": "/srv/a", "method": method },
+            { "file": "/etc/a", "method": method, "missing": "create" },
+        ])
+    };
+    let machine = started(entries("symlink"));
+    let mut changed = entries("bind");
+    changed.as_array_mut().unwrap().push(json!({ "file": "/z", "missing": "fail" }));
+    machine.manifest(&manifest(changed));
+    let output = machine.run_live(&[]).expect(1);
+    assert!(!output.stderr.contains("cannot put it back"), "{output:?}");
+    for path in ["/srv/a", "/etc/a"] {
+        assert_eq!(fs::read_link(machine.at(path)).unwrap(), Path::new("/persist").join(&path[1..]));
+        assert_eq!(state(path), "linked");
+    }
 }
 
 fn a_source_changes() {

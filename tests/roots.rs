@@ -25,6 +25,7 @@ tests![
     other_mounts_come_along: Disk,
     mounts_below_an_entry_are_not_covered: Disk Inject,
     mounts_below_an_entry_are_seen_at_any_moment: Disk Inject,
+    mounts_below_a_guard_are_not_covered: Disk,
     mounts_that_an_entry_would_cover_are_said: Disk,
     phases_add_up: Disk,
     publishing_is_one_step: Disk,
@@ -255,6 +256,22 @@ fn mounts_below_an_entry_are_seen_at_any_moment() {
         assert!(machine.at("/var/log/seen").exists(), "{call:?}");
         assert!(machine.mount_at("/var").is_some(), "{call:?}");
     }
+    machine.power_off();
+}
+
+/// An entry that the kernel command line left out is mounted by a later run, and the disk below its guard is on it.
+fn mounts_below_a_guard_are_not_covered() {
+    let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/var/log", Disk::new(Fs::Ext4, 8))];
+    let machine = Machine::with_stores(Root::Tmpfs, disks);
+    machine.manifest(&manifest(Value::Null, json!([{ "directory": "/var" }])));
+    fs::write(machine.at("/var/log/seen"), "").unwrap();
+    machine.cmdline("imp-mount.skip=/var");
+    machine.build().ok();
+    assert!(!machine.at("/var/log").exists());
+    machine.cmdline("");
+    machine.build().ok();
+    assert!(machine.at("/var/log/seen").exists());
+    assert_eq!(machine.mount_at("/var").unwrap().id, machine.mount_at("/var/log").unwrap().parent);
     machine.power_off();
 }
 

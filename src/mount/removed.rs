@@ -122,6 +122,7 @@ fn put_back(tree: &mut Tree, guard: &mut Guard, entry: &EntryReport, options: Bi
         return placeholder::put_back(tree, guard, target, directory);
     }
     if entry.state == State::Linked {
+        remove_placeholder(tree, target)?;
         let above = target.parent().unwrap_or_else(AbsPath::root);
         let dirs = OFlags::PATH | OFlags::DIRECTORY;
         return walk::open_below(tree.root(), &above, dirs, Mounts::Enter)

@@ -142,9 +142,15 @@ impl Work<'_> {
         self.uncovered(job, source, place, (dir.as_fd(), &stat))
     }
 
-    /// The place to mount on below the guard of an earlier run. The guard stays as long as a mount would hide something.
+    /// The place to mount on below the guard of an earlier run. On a running system the guard stays as long as a mount would hide
+    /// something.
     fn below_guard(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<Spot> {
         let target = job.target;
+        if !self.context.sysroot.is_live() {
+            // Mounts below it are seen again without it.
+            placeholder::remove(&mut self.tree, &mut self.guard, target)?;
+            return self.spot(job, source);
+        }
         let covered = self.tree.look(target)?.and_then(|(dir, _)| guard::covered(dir.as_fd(), target.name()));
         let spot = covered.map(|(dir, place, stat)| {
             fits(job, source, (dir.as_fd(), &stat))?;
@@ -202,8 +208,7 @@ impl Work<'_> {
             return Ok(Spot::Done(place));
         }
         if live && !is_guarded_all_the_same {
-            let stored = Job::of(job.item).stored();
-            return Err(problem.remedy(format!("copy it to {stored} first, then move it away")));
+            return Err(problem.remedy(format!("copy it to {} first, then move it away", job.stored())));
         }
         self.problems.warn(problem.at(target.to_string()).remedy("move it to the store, or remove it"));
         Ok(Spot::Free(place))
