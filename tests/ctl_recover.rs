@@ -24,8 +24,8 @@ use faults::{
 };
 use missing::{
     a_mount_in_an_old_root, a_saving_that_was_cut_off, a_store_that_is_not_mounted, another_system,
-    the_places_of_mounts_are_absent, what_no_old_root_has_has_no_command, what_saving_left_out,
-    what_was_not_brought_is_not_said_to_be,
+    the_places_of_mounts_are_absent, what_an_earlier_root_has_of_it, what_no_old_root_has_has_no_command,
+    what_saving_left_out, what_was_not_brought_is_not_said_to_be,
 };
 use places::{elsewhere, odd_names, owners_by_name, what_is_mounted_now, what_the_last_root_had_is_named};
 
@@ -46,6 +46,7 @@ tests![
     what_persists_has_no_line: Disk,
     what_the_last_root_had_is_named: Disk,
     what_saving_left_out: Disk,
+    what_an_earlier_root_has_of_it: Disk,
     what_no_old_root_has_has_no_command: Disk,
     what_was_not_brought_is_not_said_to_be: Disk,
     the_places_of_mounts_are_absent: Disk,

@@ -36,6 +36,7 @@ tests![
     save_killed_on_xfs: Disk Inject,
     save_killed_on_btrfs: Disk Inject,
     save_bounded_in_size: Disk,
+    save_counts_files_of_directories: Disk,
     save_bounded_in_time: Disk Inject,
     save_again_with_less_room: Disk,
     save_again_with_less_time: Disk Inject,
@@ -54,9 +55,9 @@ use prune::{
 };
 use save::{
     save_a_root_on_the_disk, save_again_with_less_room, save_again_with_less_time, save_bounded_in_size,
-    save_bounded_in_time, save_killed_on_btrfs, save_killed_on_ext4, save_killed_on_xfs, save_nothing,
-    save_nothing_to_lose, save_on_btrfs, save_on_ext4, save_on_xfs, save_once_at_a_time,
-    save_to_a_full_store,
+    save_bounded_in_time, save_counts_files_of_directories, save_killed_on_btrfs, save_killed_on_ext4,
+    save_killed_on_xfs, save_nothing, save_nothing_to_lose, save_on_btrfs, save_on_ext4, save_on_xfs,
+    save_once_at_a_time, save_to_a_full_store,
 };
 
 /// A machine that runs on a tmpfs root, and keeps old roots by these limits.

@@ -46,7 +46,7 @@ pub fn what_saving_left_out() {
     let output = recover(&machine, &["/srv"]).expect(1);
     output.clone().says_in_one_line(&[
         "error: /srv: saving root 2 left out 2 files of it, 4.0M: the largest is /srv/large (3.0M): save_size",
-        "root 1 has that: impctl recover /srv/large",
+        "root 1 has /srv/large: impctl recover /srv/large",
     ]);
     assert!(
         output.stdout.starts_with("/srv: brought in part from root 2 on /persist (3 files, 5)\n"),
@@ -69,7 +69,21 @@ pub fn what_saving_left_out() {
     ]);
     recover(&machine, &["/srv/dir"]).expect(1).says_in_one_line(&[
         "error: /srv/dir: saving root 2 left out 1 file of it, 1.0M: the largest is /srv/dir/x (1.0M): save_seconds",
-        "no other old root has that",
+        "no other old root has any of it",
+    ]);
+}
+
+/// The largest file is in no root, and a smaller one in an earlier saving.
+pub fn what_an_earlier_root_has_of_it() {
+    let machine = started();
+    let store = machine.at("/persist");
+    write(saved(&machine, 1).join("srv/d/key"), "key");
+    end(&store, 1);
+    write(saved(&machine, 2).join("srv/d/small"), "small");
+    leaves_out(&store, 2, &[("/srv/d/big", 3 << 20, "save_size"), ("/srv/d/key", 3, "save_size")]);
+    recover(&machine, &["/srv"]).expect(1).says_in_one_line(&[
+        "the largest is /srv/d/big (3.0M): save_size",
+        "root 1 has /srv/d/key: impctl recover /srv/d/key",
     ]);
 }
 
@@ -80,8 +94,12 @@ pub fn what_no_old_root_has_has_no_command() {
     end(&store, 1);
     write(saved(&machine, 2).join("srv/part/x"), "x");
     fs::create_dir(saved(&machine, 2).join("srv/none")).unwrap();
-    let all =
-        [("/srv/none/x", 9, "save_size"), ("/srv/older", 9, "save_size"), ("/srv/part/y", 9, "save_size")];
+    let all = [
+        ("/srv/none/x", 9, "save_size"),
+        ("/srv/older", 9, "save_size"),
+        ("/srv/part/y", 9, "save_size"),
+        ("/data", 0, "save_seconds"),
+    ];
     leaves_out(&store, 2, &all);
     let file = slot(&store, 2).join("end.json");
     let rows = |paths: &[(&str, u64)]| {
@@ -101,6 +119,11 @@ pub fn what_no_old_root_has_has_no_command() {
     }
     let text = machine.impctl("lost", &[]).stdout;
     assert!(text.contains("\n  /srv/none (4.0K): saving left it out: save_size\n"), "{text}");
+    // As a whole, with the directory above it; and more files of it than records.
+    rows(&[("/data/app", 40), ("/srv/none", 40)]);
+    let gone = json_of(&machine.impctl("lost", &["--json"]))["gone"].clone();
+    let left_out: Vec<_> = gone["paths"].as_array().unwrap().iter().map(|one| &one["left_out"]).collect();
+    assert_eq!(left_out, ["save_seconds", "save_size"], "{gone}");
     rows(&[("/srv/none", 1)]);
     for (command, words) in [("lost", "saving left it out"), ("status", "saving it left all of that out")] {
         let text = machine.impctl(command, &[]).stdout;

@@ -6,9 +6,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::left_out::is_in;
+use super::left_out::LeftOut;
 use super::origin::{self, Old};
-use crate::ctl::roots::record::{End, Row};
+use crate::ctl::roots::record::{self, End};
 use crate::ctl::scan::rules::Rules;
 use crate::ctl::system::System;
 use crate::manifest::{AbsPath, Manifest};
@@ -57,19 +57,17 @@ impl Gone {
         let last = olds.iter().find_map(|old| Some((old, end(old, &boot)?)));
         let Some((old, end)) = last else { return Ok(None) };
         let mut paths = Vec::new();
-        let all_in = |row: &Row, path: &AbsPath| {
-            let mut left = end.left_out.iter().filter(|left| is_in(left.path.bytes(), path));
-            let why = left.next()?.why.clone();
-            (1 + left.count() as u64 >= row.files && row.files > 0).then_some(why)
+        let left_out = |path: &AbsPath| {
+            let is_it = |left: &&record::LeftOut| LeftOut::concerns(left, path);
+            end.left_out.iter().find(is_it).map(|left| left.why.clone())
         };
         for row in &end.rows {
             // Paths that are no UTF-8 cannot be named on a command line that is pasted.
             let path = str::from_utf8(row.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
             let Some(path) = path else { continue };
             if !rules.is_throw_away(path.as_str()) && is_missing(system, &path)? {
-                let is_kept =
-                    |other: &Old<'_>| other.id() != old.id() && other.doubt.is_none() && other.has(&path);
-                let left_out = all_in(row, &path).filter(|_| !olds.iter().any(is_kept));
+                let has = |other: &Old<'_>| other.doubt.is_none() && other.has(&path);
+                let left_out = left_out(&path).filter(|_| !olds.iter().any(has));
                 paths.push(Place { files: row.files, bytes: row.bytes, left_out, path });
             }
         }

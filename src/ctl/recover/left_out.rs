@@ -30,8 +30,13 @@ impl LeftOut {
         let Ok(Some(end)) = End::read(slot) else { return Self { files: Vec::new(), more: false } };
         let more = end.left_out_count > end.left_out.len() as u64;
         let mut files = end.left_out;
-        files.retain(|left| is_in(left.path.bytes(), path) || is_above(left.path.bytes(), path));
+        files.retain(|left| Self::concerns(left, path));
         Self { files, more }
+    }
+
+    /// True for a file at or below a path, or a directory above it.
+    pub fn concerns(left: &record::LeftOut, path: &AbsPath) -> bool {
+        is_in(left.path.bytes(), path) || is_above(left.path.bytes(), path)
     }
 
     /// Bytes of them.
@@ -41,7 +46,7 @@ impl LeftOut {
 }
 
 /// True if a path of a record is another one or below that.
-pub fn is_in(path: &[u8], other: &AbsPath) -> bool {
+fn is_in(path: &[u8], other: &AbsPath) -> bool {
     let rest = path.strip_prefix(other.as_str().as_bytes());
     other.is_root() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

@@ -234,19 +234,20 @@ pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize
             }
         };
         match found {
-            Some(origin) if !origin.is_empty => return Ok((number, origin, passed)),
+            Some(origin) if !origin.is_empty => {
+                return Ok((number, origin, passed.into_iter().map(|(_, passed)| passed).collect()));
+            }
             Some(origin) if empty.is_none() => empty = Some((number, origin)),
             _ => looked.push(old),
         }
         let left_out = LeftOut::of(&old.slot, path).files.into_iter().next();
-        passed.extend(left_out.map(|left| Passed { root: old.id().0, why: left.why }));
+        passed.extend(left_out.map(|left| (number, Passed { root: old.id().0, why: left.why })));
     }
+    let newer =
+        |than: usize| passed.into_iter().filter(move |(number, _)| *number < than).map(|(_, passed)| passed);
     match empty {
-        Some((number, origin)) => {
-            passed.retain(|passed| passed.root > all[number].id().0);
-            Ok((number, origin, passed))
-        }
-        None => Err(missing(path, asked, &looked, (&unused, &passed))),
+        Some((number, origin)) => Ok((number, origin, newer(number).collect())),
+        None => Err(missing(path, asked, &looked, (&unused, &newer(usize::MAX).collect::<Vec<_>>()))),
     }
 }
 

@@ -202,17 +202,18 @@ fn unsaved(saving: &LeftOut, old: &Old<'_>, all: &[Old<'_>]) -> Option<Problem> 
         size(largest.bytes),
         largest.why
     );
-    let text = str::from_utf8(largest.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
-    let has = |other: &&Old<'_>| {
-        let path = text.as_ref().filter(|_| other.id() != old.id());
-        other.doubt.is_none() && path.is_some_and(|path| other.has(path))
+    let elsewhere = |left: &record::LeftOut| {
+        let path = AbsPath::parse(str::from_utf8(left.path.bytes()).ok()?).ok()?;
+        let has = |other: &&Old<'_>| !std::ptr::eq(*other, old) && other.doubt.is_none() && other.has(&path);
+        Some((all.iter().find(has)?.id(), path))
     };
-    let remedy = match all.iter().find(has) {
-        Some(other) => {
-            format!("root {} has that: impctl recover {}", other.id(), escape::shell(text?.as_str()))
+    let remedy = match saving.files.iter().find_map(elsewhere) {
+        Some((id, path)) => {
+            let path = escape::shell(path.as_str());
+            format!("root {id} has {path}: impctl recover {path}")
         }
         None => {
-            "no other old root has that: save_size and save_seconds of the manifest, and the room on the store, bound a saving"
+            "no other old root has any of it: save_size and save_seconds of the manifest, and the room on the store, bound a saving"
                 .to_owned()
         }
     };

@@ -126,6 +126,7 @@ pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -
         entries: 0,
         unwritten: &Cell::new(0),
         large: Vec::new(),
+        is_counted: true,
         done: &mut done,
     };
     let unwritten = work.unwritten;
@@ -134,7 +135,7 @@ pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -
     transfer.run((source.root, c"."), Some((slot.dir(), &tree)), &mut decide, &mut |bytes| {
         unwritten.set(unwritten.get() + bytes);
     })?;
-    let large = std::mem::take(&mut work.large);
+    let (large, is_counted) = (std::mem::take(&mut work.large), work.is_counted);
     for (path, problem) in transfer.failures.take().unwrap_or_default() {
         let bytes = size_of(source.root, &path);
         done.files = done.files.saturating_sub(u64::from(bytes.is_some()));
@@ -146,6 +147,11 @@ pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -
     done.unsteady = transfer.unsteady.len() as u64;
     let mut seals = std::mem::take(&mut transfer.seals);
     copy_large(source, slot, large, &mut done, (&mut transfer.copier, &mut seals, until))?;
+    if !is_counted {
+        // At least those that were seen before the copy, and are not in it.
+        done.left_out_count = done.left_out_count.max(sizes.files.saturating_sub(done.files));
+        done.left_out_bytes = done.left_out_bytes.max(sizes.bytes.saturating_sub(done.bytes));
+    }
     done.left_out.sort_by(|a, b| (b.bytes, a.path.bytes()).cmp(&(a.bytes, b.path.bytes())));
     seals::set(slot.dir(), &seals)?;
     Ok(done)
@@ -174,6 +180,8 @@ struct Work<'w> {
     unwritten: &'w Cell<u64>,
     /// Large files, which come last: their bytes and paths.
     large: Vec<(u64, Vec<u8>)>,
+    /// False once a directory is left out, whose files are not counted.
+    is_counted: bool,
     done: &'w mut Copied,
 }
 
@@ -191,6 +199,7 @@ impl Work<'_> {
             () => None,
         };
         if let Some(why) = reason {
+            self.is_counted &= !found.stat.is_dir();
             self.done.leave_out(self.earlier, found.path, bytes, why);
             return Ok(Choice::Skip);
         }

@@ -197,15 +197,13 @@ impl Saving<'_> {
         let store = old::mounted(self.system, path)?;
         let roots = Roots::create(store.as_fd())?;
         let all = old::list(self.system, &roots)?;
-        let own = |state| all.iter().filter(move |old| is_own_saving(old) && old.state == state);
-        if own(State::Unfinished).next().is_some() {
+        let own = || all.iter().filter(|old| is_own_saving(old));
+        if own().any(|old| old.state == State::Unfinished) {
             return Err(Problem::new("another process is saving this root").remedy("wait until it has ended"));
         }
         let quarter = self.times.start + (self.times.end - self.times.start) / 4;
-        // All that they have is on the root still.
-        self.replace((path, &roots), own(State::CutOff).map(Old::id), quarter)?;
         self.make_room((path, &roots), &survey, quarter)?;
-        let earlier = Earlier::among(own(State::Well))?;
+        let earlier = Earlier::among(own())?;
         let slot = add(&roots)?;
         let saved = match self.fill(&slot, &earlier, survey) {
             Err(problem) if is_full(problem.errno) => {
