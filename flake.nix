@@ -14,7 +14,7 @@
       forSystems = make: lib.genAttrs systems (system: make nixpkgs.legacyPackages.${system});
 
       # home-manager gets its module from the NixOS module; who imports it by hand is told so.
-      homeManager = ./nixos-module/home-manager.nix;
+      homeManager = ./nixos-module/interfaces/home-manager.nix;
     in
     {
       nixosModules = {

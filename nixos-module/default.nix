@@ -4,28 +4,28 @@
   imports = [
     # Options that people set ...
     ./options.nix
-    ./persistence.nix
-    ./preservation.nix
-    ./persist.nix
+    ./interfaces/impermanence
+    ./interfaces/preservation.nix
+    ./presets
     ./entries.nix
     # ... what it comes to ...
     ./plan.nix
     ./manifest.nix
     ./assertions.nix
     # ... what it leaves out ...
-    ./audit.nix
+    ./audit
     # ... and where it goes.
-    ./filesystems.nix
-    ./initrd.nix
-    ./etc.nix
-    ./system.nix
-    ./old-roots.nix
-    ./vm.nix
+    ./effects/filesystems.nix
+    ./effects/initrd.nix
+    ./effects/etc.nix
+    ./effects/system.nix
+    ./effects/old-roots.nix
+    ./effects/vm.nix
   ];
 
   config = lib.optionalAttrs (options ? home-manager.sharedModules) {
     home-manager.sharedModules = [
-      ./home-manager.nix
+      ./interfaces/home-manager.nix
       { home._nixosModuleImported = true; }
     ];
   };

@@ -7,10 +7,10 @@ let
       modules = [
         ../../nixos-module/options.nix
         ../../nixos-module/plan.nix
-        ../../nixos-module/persistence.nix
-        ../../nixos-module/persist.nix
-        ../../nixos-module/audit.nix
-        ../../nixos-module/vm.nix
+        ../../nixos-module/interfaces/impermanence
+        ../../nixos-module/presets
+        ../../nixos-module/audit
+        ../../nixos-module/effects/vm.nix
         {
           _module.args = {
             pkgs = throw "no option's documentation looks at packages";

@@ -9,7 +9,7 @@ let
       inherit
         (lib.evalModules {
           modules = [
-            ../../nixos-module/home-manager.nix
+            ../../nixos-module/interfaces/home-manager.nix
             {
               options.home.username = mkOption { default = "ada"; };
               options.home.homeDirectory = mkOption { default = "/home/ada"; };

@@ -35,7 +35,9 @@ let
   partsOf = import ./parts.nix { inherit lib; };
   rows =
     config:
-    lib.concatLists (lib.attrValues (import ../../../nixos-module/state { inherit config lib; }));
+    lib.concatLists (
+      lib.attrValues (import ../../../nixos-module/presets/groups.nix { inherit config lib; })
+    );
   of =
     name:
     let

@@ -2,7 +2,7 @@
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;
-  levels = import ./persistence/store.nix { inherit lib; };
+  levels = import ./impermanence/store.nix { inherit lib; };
   inherit (config) home;
 in
 {

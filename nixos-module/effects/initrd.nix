@@ -1,4 +1,4 @@
-# The initrd: the static binary, the manifest and the units of ../initrd.
+# The initrd: the static binary, the manifest and the units of ../../initrd.
 {
   config,
   lib,
@@ -8,7 +8,7 @@
 let
   cfg = config.imp-mount;
   inherit (cfg) plan;
-  paths = import ./paths.nix;
+  paths = import ../paths.nix;
   binary = "${cfg.package.initrd}/bin/imp-mount";
 
   inSysroot = path: if path == "/" then "/sysroot" else "/sysroot${path}";
@@ -49,7 +49,7 @@ in
           contents."/etc/systemd/system-generators/imp-mount-generator".source = binary;
           units."imp-mount.service" = {
             # The others are there by now.
-            text = ordered ../initrd/imp-mount.service (after optional);
+            text = ordered ../../initrd/imp-mount.service (after optional);
             requiredBy = [
               "initrd-nixos-activation.service"
               "initrd-switch-root.service"
@@ -57,7 +57,7 @@ in
           };
           # The names of units must not depend on the entries. Where nothing requires it, it is not started.
           units."imp-mount-early.service" = {
-            text = ordered ../initrd/imp-mount-early.service (after mounted + before);
+            text = ordered ../../initrd/imp-mount-early.service (after mounted + before);
             requiredBy = lib.optionals plan.early [
               "initrd-parse-etc.service"
               "initrd-fs.target"

@@ -7,7 +7,7 @@
 }:
 let
   cfg = config.imp-mount;
-  paths = import ./paths.nix;
+  paths = import ../paths.nix;
 
   # Below mkDefault, and above an option's own default: whatever anybody says counts more.
   weak = 1400;

@@ -7,7 +7,7 @@
 let
   cfg = config.imp-mount;
   inherit (cfg) plan;
-  paths = import ./paths.nix;
+  paths = import ../paths.nix;
   command = "${cfg.package}/bin/imp-mount";
 
   emergency = config.systemd.enableEmergencyMode;

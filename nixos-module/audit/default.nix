@@ -11,15 +11,15 @@
 let
   inherit (lib) mkOption types;
   cfg = config.imp-mount;
-  paths = import ./paths.nix;
-  inherit (import ./audit/kept.nix { inherit lib; }) matches kept;
-  message = import ./audit/message.nix { inherit lib; };
-  state = import ./state { inherit config lib; };
+  paths = import ../paths.nix;
+  inherit (import ./kept.nix { inherit lib; }) matches kept;
+  message = import ./message.nix { inherit lib; };
+  state = import ../presets/groups.nix { inherit config lib; };
 
   is = kept {
     inherit (cfg) entries;
     fileSystems = lib.attrValues config.fileSystems ++ map ofMount config.systemd.mounts;
-    links = import ./audit/links.nix { inherit config lib; };
+    links = import ./links.nix { inherit config lib; };
   };
   ofMount = mount: {
     mountPoint = mount.where;
@@ -113,7 +113,7 @@ let
       {
         letGo = lib.concatMapStrings (path: path + "\n") letGo;
         passAsFile = [ "letGo" ];
-        nativeBuildInputs = [ (import ./tool.nix { inherit pkgs cfg; }) ];
+        nativeBuildInputs = [ (import ../tool.nix { inherit pkgs cfg; }) ];
       }
       ''
         status=0

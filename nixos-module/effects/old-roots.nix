@@ -3,7 +3,7 @@
 let
   cfg = config.imp-mount;
   old = cfg.oldRoots;
-  paths = import ./paths.nix;
+  paths = import ../paths.nix;
   service = import ./service.nix;
 
   impctl = "${cfg.package}/bin/impctl roots";

@@ -15,7 +15,7 @@
 }:
 let
   inherit (lib) mkOption types;
-  paths = import ../paths.nix;
+  paths = import ../../paths.nix;
   removed = import ./removed.nix { inherit lib; };
 
   owner = {

@@ -9,7 +9,7 @@
 }:
 let
   cfg = config.imp-mount;
-  paths = import ./paths.nix;
+  paths = import ../paths.nix;
   inherit (cfg.vm) host;
   isVm = options ? virtualisation.useDefaultFilesystems;
   vm = config.virtualisation;

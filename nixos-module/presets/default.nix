@@ -3,8 +3,8 @@
 let
   inherit (lib) mkOption types;
   cfg = config.imp-mount.persist;
-  state = import ./state { inherit config lib; };
-  levels = import ./persistence/store.nix { inherit lib; };
+  state = import ./groups.nix { inherit config lib; };
+  levels = import ../interfaces/impermanence/store.nix { inherit lib; };
 
   preset =
     text:

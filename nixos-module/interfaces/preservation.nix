@@ -4,7 +4,7 @@ let
   inherit (lib) mkOption types;
   inherit (config.users) users;
   cfg = config.preservation;
-  paths = import ./paths.nix;
+  paths = import ../paths.nix;
 
   value = type: default: mkOption { inherit type default; };
   flag = value types.bool false;
