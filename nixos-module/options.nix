@@ -121,15 +121,21 @@ in
       };
     };
 
-    metrics = mkOption {
-      type = types.nullOr types.path;
-      default = null;
-      example = "/var/lib/node-exporter/imp-mount.prom";
-      description = ''
-        A file for Prometheus, which `impctl status --metrics` writes anew every minute. Its directory is made where it is
-        missing; name it to the node exporter with `--collector.textfile.directory=` in
-        `services.prometheus.exporters.node.extraFlags`.
-      '';
+    metrics = {
+      enable = mkOption {
+        type = types.bool;
+        default = false;
+        example = true;
+        description = "Write metrics for Prometheus every minute, as `impctl status --metrics` prints them.";
+      };
+      file = mkOption {
+        type = types.path;
+        default = "/var/lib/node-exporter/imp-mount.prom";
+        description = ''
+          The file that has them. Its directory is made where it is missing; name it to the node exporter with
+          `--collector.textfile.directory=` in `services.prometheus.exporters.node.extraFlags`.
+        '';
+      };
     };
 
     entries = mkOption {

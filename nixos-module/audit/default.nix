@@ -30,7 +30,7 @@ let
   isKept =
     row: if row ? directory then is.directory (row.data or row.directory) else is.file row.file;
   isChosen = row: row.chosen or false && is.chosen row.directory;
-  isIgnored = path: lib.any (it: matches it.path path) cfg.auditIgnore;
+  isIgnored = path: lib.any (it: matches it.path path) cfg.audit.ignore;
 
   # A row of a table: the whole, or what of it is missing.
   ofTable =
@@ -94,7 +94,7 @@ let
   ) (lib.attrValues byPath);
 
   text = message findings;
-  on = cfg.active && cfg.audit != "off" && findings != [ ];
+  on = cfg.active && cfg.audit.level != "off" && findings != [ ];
 
   # The parts of the toplevel that do not depend on its checks.
   parts = pkgs.linkFarm "imp-mount-audited" (
@@ -107,7 +107,7 @@ let
     }
   );
   # Paths that the evaluation has named are not named again.
-  letGo = map (it: it.path) (cfg.auditIgnore ++ findings);
+  letGo = map (it: it.path) (cfg.audit.ignore ++ findings);
   built =
     pkgs.runCommand "imp-mount-audit"
       {
@@ -122,18 +122,18 @@ let
           touch $out
         elif [ $status = 1 ]; then
           {
-            echo "imp-mount: the next boot would lose more, by what is built. Keep it, or let it go by imp-mount.auditIgnore."
+            echo "imp-mount: the next boot would lose more, by what is built. Keep it, or let it go by imp-mount.audit.ignore."
             cat found
           } > report
-          ${if cfg.audit == "error" then "cat report >&2; exit 1" else "cp report $out"}
+          ${if cfg.audit.level == "error" then "cat report >&2; exit 1" else "cp report $out"}
         else
           exit $status
         fi
       '';
 in
 {
-  options.imp-mount = {
-    audit = mkOption {
+  options.imp-mount.audit = {
+    level = mkOption {
       type = types.enum [
         "warn"
         "error"
@@ -150,7 +150,7 @@ in
       '';
     };
 
-    auditIgnore = mkOption {
+    ignore = mkOption {
       type = types.listOf (
         types.submodule {
           options = {
@@ -180,7 +180,7 @@ in
     };
 
     # For tests, and for those who want to look: what the message is made of.
-    auditFindings = mkOption {
+    findings = mkOption {
       type = types.listOf types.raw;
       readOnly = true;
       internal = true;
@@ -191,15 +191,15 @@ in
   };
 
   config = {
-    warnings = lib.mkIf (on && cfg.audit == "warn") [ text ];
-    assertions = lib.mkIf (on && cfg.audit == "error") [
+    warnings = lib.mkIf (on && cfg.audit.level == "warn") [ text ];
+    assertions = lib.mkIf (on && cfg.audit.level == "error") [
       {
         assertion = false;
         message = text;
       }
     ];
-    system = lib.mkIf (cfg.active && cfg.audit != "off") (
-      if cfg.audit == "error" then
+    system = lib.mkIf (cfg.active && cfg.audit.level != "off") (
+      if cfg.audit.level == "error" then
         { checks = [ built ]; }
       else
         { preSwitchChecks.imp-mount-audit = "cat ${built}"; }

@@ -59,7 +59,7 @@ in
   imp-mount: the next boot would lose ${
     if count == 1 then "this" else "these ${toString count}"
   }. Keep each by the line above it, or let it go by
-    imp-mount.auditIgnore = [ { path = "${(lib.head findings).path}"; reason = "..."; } ];
+    imp-mount.audit.ignore = [ { path = "${(lib.head findings).path}"; reason = "..."; } ];
 
 ''
 + lib.concatMapStrings (

@@ -40,9 +40,9 @@ in
         };
       };
     }
-    (lib.mkIf (cfg.active && cfg.metrics != null) {
+    (lib.mkIf (cfg.active && cfg.metrics.enable) {
       # Existing files stay as they are.
-      systemd.tmpfiles.settings.imp-mount-metrics.${dirOf cfg.metrics}.d = {
+      systemd.tmpfiles.settings.imp-mount-metrics.${dirOf cfg.metrics.file}.d = {
         mode = ":0755";
         user = ":root";
         group = ":root";
@@ -53,7 +53,7 @@ in
         startAt = "minutely";
         serviceConfig = service.serviceConfig // {
           ExecStart = "${cfg.package}/bin/impctl status --metrics --output ${
-            builtins.replaceStrings [ "$" ] [ "$$" ] (paths.quote cfg.metrics)
+            builtins.replaceStrings [ "$" ] [ "$$" ] (paths.quote cfg.metrics.file)
           }";
           TimeoutStartSec = "1min";
           # The metrics themselves say that something needs attention.

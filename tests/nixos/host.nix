@@ -11,7 +11,7 @@ import (nixpkgs + "/nixos/lib/eval-config.nix") {
         nixpkgs.hostPlatform = "x86_64-linux";
         nixpkgs.overlays = (import ./nixpkgs.nix nixpkgs).overlays;
         system.stateVersion = "26.05";
-        imp-mount.audit = lib.mkDefault "off";
+        imp-mount.audit.level = lib.mkDefault "off";
       }
     )
   ]

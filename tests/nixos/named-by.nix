@@ -29,8 +29,8 @@ let
             serviceConfig.StateDirectory = "recorder";
           };
           home-manager.users.ada = { };
-          imp-mount.audit = "warn";
-          imp-mount.metrics = "/var/lib/node-exporter/imp-mount.prom";
+          imp-mount.audit.level = "warn";
+          imp-mount.metrics.enable = true;
         }
       ]
       ++ modules

@@ -46,7 +46,7 @@
     }
   ];
   # ... and what may go:
-  imp-mount.auditIgnore = [
+  imp-mount.audit.ignore = [
     {
       path = "/var/lib/fail2ban";
       reason = "bans may end with a reboot";

@@ -6,7 +6,7 @@
     # Everything that is not named goes there; half of the memory is not too much.
     root.size = "4G";
     # Every build says what would be lost. Once it says nothing, let it fail where something would:
-    # audit = "error";
+    # audit.level = "error";
     persist = {
       store = "/persist";
       # Ids, machine-id, SSH host keys, /var/lib/systemd, known networks.

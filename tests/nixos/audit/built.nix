@@ -13,5 +13,5 @@ config: {
     );
   };
   inherit (config.imp-mount) manifest;
-  letGo = map (it: it.path) (config.imp-mount.auditIgnore ++ config.imp-mount.auditFindings);
+  letGo = map (it: it.path) (config.imp-mount.audit.ignore ++ config.imp-mount.audit.findings);
 }

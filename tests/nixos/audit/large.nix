@@ -11,7 +11,7 @@ let
     (import ./host.nix { inherit nixpkgs; } [
       (./large + "/${name}.nix")
       {
-        imp-mount.audit = audit;
+        imp-mount.audit.level = audit;
         imp-mount.persist = lib.genAttrs [ "essentials" "logs" "services" "homes" "containers" ] (
           _: presets
         );

@@ -6,7 +6,10 @@
   ];
   imp-mount = {
     enable = true;
-    metrics = "/var/lib/node exporter/imp-mount.prom";
+    metrics = {
+      enable = true;
+      file = "/var/lib/node exporter/imp-mount.prom";
+    };
     root = {
       size = "8G";
       inodes = "1M";

@@ -5,5 +5,5 @@
     disko = ../disko.nix;
   };
   # Nothing that the evaluation sees would be lost.
-  imp-mount.audit = "error";
+  imp-mount.audit.level = "error";
 }

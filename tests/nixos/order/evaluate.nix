@@ -37,7 +37,7 @@ let
             {
               nixpkgs.hostPlatform = "x86_64-linux";
               system.stateVersion = "26.05";
-              imp-mount.audit = "off";
+              imp-mount.audit.level = "off";
             }
           ];
         })

@@ -3,7 +3,7 @@
   boot.initrd.systemd.enable = true;
   boot.initrd.systemd.emergencyAccess = true;
   # What a test does not name shall be lost.
-  imp-mount.audit = "off";
+  imp-mount.audit.level = "off";
   users.users.ada = {
     isNormalUser = true;
     uid = 1000;

@@ -17,7 +17,7 @@ in
     imp-mount = {
       enable = true;
       root.size = "8G";
-      audit = "error";
+      audit.level = "error";
       persist.store = cfg.persistentFolder;
     };
   };

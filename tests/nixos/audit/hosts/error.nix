@@ -1,6 +1,6 @@
 # The build fails.
 {
   imports = [ ../quiet.nix ];
-  imp-mount.audit = "error";
+  imp-mount.audit.level = "error";
   services.fail2ban.enable = true;
 }

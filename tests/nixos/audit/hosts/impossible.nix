@@ -13,7 +13,7 @@
   system.etc.overlay.enable = true;
   services.userborn.enable = true;
   services.openssh.enable = true;
-  imp-mount.audit = "off";
+  imp-mount.audit.level = "off";
   environment.persistence."/persist".directories = [
     "/etc/ssh"
     "/etc/own"

@@ -1,5 +1,5 @@
 # Nobody wants to know.
 {
   imports = [ ./bare.nix ];
-  imp-mount.audit = "off";
+  imp-mount.audit.level = "off";
 }

@@ -39,7 +39,7 @@
     ];
     users.ada.directories = [ "Documents" ];
   };
-  imp-mount.auditIgnore = [
+  imp-mount.audit.ignore = [
     {
       path = "/var/lib/fail?ban";
       reason = "bans may end with a reboot";

@@ -39,7 +39,7 @@ let
         initrd = package "imp-mount-initrd" [ "imp-mount.initrd" ];
       };
     # Hosts that test the audit say so.
-    imp-mount.audit = lib.mkDefault "off";
+    imp-mount.audit.level = lib.mkDefault "off";
   };
 
   host =
