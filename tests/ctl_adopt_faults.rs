@@ -21,6 +21,7 @@ tests![
     written_at_any_moment: Disk Inject,
     closed_at_any_moment: Disk Inject,
     mapped_at_any_moment: Disk Inject,
+    not_mounted_before_its_line_in_utab: Disk Inject,
 ];
 
 type State = (Look, bool, Vec<String>);
@@ -377,4 +378,21 @@ impl Drop for Mapping {
         // SAFETY: it was mapped so.
         unsafe { libc::munmap(self.0.cast(), 4096) };
     }
+}
+
+fn not_mounted_before_its_line_in_utab() {
+    let case = Case::new();
+    case.reset();
+    let mut seen = 0;
+    case.machine
+        .interrupt_impctl("adopt", WORDS, &mut |entry| {
+            if case.machine.mount_at("/srv/app").is_some() {
+                let utab = fs::read_to_string("/run/mount/utab").unwrap();
+                assert!(utab.contains(" TARGET=/srv/app "), "before {:?}: {utab}", entry.call);
+                seen += 1;
+            }
+            true
+        })
+        .ok();
+    assert!(seen > 0);
 }

@@ -27,6 +27,7 @@ tests![
     a_guard_gives_way_to_the_store: Disk,
     what_is_required_is_guarded_where_nothing_stops_the_boot: Disk,
     file_managers_are_told: Disk,
+    no_mount_is_there_before_its_line_in_utab: Disk Inject,
 ];
 
 /// A manifest with the store /persist and a new root.
@@ -438,4 +439,45 @@ fn file_managers_are_told() {
     assert!(utab("/srv")[0].ends_with("OPTS=x-initrd.mount,x-gvfs-hide"));
     assert_eq!((utab("/new").len(), utab("/etc/key").len(), utab("/mnt/nas").len()), (1, 0, 1));
     assert_eq!(fs::read_to_string("/run/mount/utab").unwrap().lines().count(), 3);
+}
+
+fn no_mount_is_there_before_its_line_in_utab() {
+    let mut entries = json!([
+        { "file": "/etc/absent", "missing": "skip" },
+        { "file": "/etc/keys/*" },
+        { "directory": "/srv/failed", "required": false },
+    ]);
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest(entries.clone()));
+    machine.disk().visit(|store| {
+        fs::create_dir_all(store.join("srv")).unwrap();
+        fs::write(store.join("srv/failed"), "no directory").unwrap();
+    });
+    machine.build().ok();
+    machine.switch_root();
+    for name in ["etc/absent", "etc/keys/one", "etc/keys/two"] {
+        let path = machine.at("/persist").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, name).unwrap();
+    }
+    fs::remove_file(machine.at("/persist/srv/failed")).unwrap();
+    entries.as_array_mut().unwrap().push(json!({ "directory": "/srv/new" }));
+    machine.manifest(&manifest(entries));
+    let targets = ["/etc/absent", "/etc/keys/one", "/etc/keys/two", "/srv/failed", "/srv/new"];
+    let device = machine.disk().device.display().to_string();
+    let is_mounted =
+        |target: &str| machine.mount_at(target).is_some_and(|mount| mount.root == Path::new(target));
+    assert!(!targets.iter().any(|target| is_mounted(target)));
+    machine
+        .interrupt_live(&[], &mut |entry| {
+            for target in targets.iter().filter(|target| is_mounted(target)) {
+                let line = format!("SRC={device} TARGET={target} ROOT={target} OPTS=x-initrd.mount");
+                assert_eq!(utab(target), [line], "{target} before {:?}", entry.call);
+            }
+            true
+        })
+        .ok();
+    for target in targets {
+        assert!(is_mounted(target), "{target}: {:?}", mounts());
+    }
 }

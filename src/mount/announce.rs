@@ -1,27 +1,49 @@
 //! Lines in utab for the mounts of a run.
 
 use super::job::{Context, Job};
+use super::problems::Problems;
 use super::removed::Removed;
-use super::utab;
-use crate::manifest::{AbsPath, Kind, Method};
+use super::utab::{self, WITHOUT_UTAB};
+use crate::manifest::{AbsPath, Method};
 use crate::runtime::lock::Lock;
 use crate::runtime::report::{EntryReport, State};
 use crate::sys::mountinfo::Mount;
 use crate::text::problem::Result;
 
-/// Writes the lines of the mounts to come. A line without its mount has no effect.
-///
-/// PID 1 takes a mount without its line away at shutdown. It looks at mounts once in a second when they change often; where it
-/// finds the line only while it shuts down, it drops the queued unmount jobs, and waits for them for ever.
-pub fn before(context: &Context<'_>, mounts: &[Option<Mount>], lock: &Lock) -> Result<()> {
-    let binds = context.plan.items.iter().filter(|item| {
-        let waits = [None, Some(State::Later), Some(State::Failed), Some(State::Guarded)];
-        item.entry.method == Method::Bind
-            && item.entry.kind != Kind::Glob
-            && waits.contains(&context.previous.state(&item.entry.target))
-    });
-    let wanted: Vec<_> = binds.map(|item| Job::of(item).report(State::Mounted, String::new())).collect();
-    after(context, mounts, (&wanted, &[]), lock)
+/// Input of the lines of a running system.
+#[derive(Clone, Copy)]
+pub struct Announce<'a> {
+    /// Mount of each store; none in the initrd, where PID 1 sees a new root as a whole.
+    pub mounts: Option<&'a [Option<Mount>]>,
+    /// Proof that this run alone changes mounts.
+    pub lock: &'a Lock,
+}
+
+impl Announce<'_> {
+    /// Writes the lines of the mounts to come. A line without its mount has no effect.
+    ///
+    /// PID 1 takes a mount without its line away at shutdown. It looks at mounts once in a second when they change often; where
+    /// it finds the line only while it shuts down, it drops the queued unmount jobs, and waits for them for ever.
+    pub fn before(
+        &self,
+        context: &Context<'_>,
+        jobs: &mut dyn Iterator<Item = Job<'_>>,
+        problems: &mut Problems,
+    ) {
+        let Some(mounts) = self.mounts else { return };
+        let mut wanted = Vec::new();
+        for job in jobs {
+            let state = context.previous.state(job.target);
+            // A link stays on a running system, and a pattern has no mount of its own.
+            let has_line = matches!(state, Some(State::Mounted | State::Busy | State::Linked));
+            if job.item.entry.method == Method::Bind && !job.is_pattern() && !has_line {
+                wanted.push(job.report(State::Mounted, String::new()));
+            }
+        }
+        if let Err(problem) = after(context, mounts, (&wanted, &[]), self.lock) {
+            problems.warn(problem.remedy(WITHOUT_UTAB));
+        }
+    }
 }
 
 /// Writes the lines of entries that are mounted, and removes those of mounts that are gone.
@@ -57,8 +79,9 @@ pub fn after(
             trash: item.entry.trash,
         })
     });
-    // Announced mounts that failed are removed as well.
-    let vain = entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy));
+    // Announced mounts that failed are removed as well. That of a missing file would be written again by every run.
+    let vain =
+        entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy | State::Absent));
     let gone = gone.iter().map(|one| &one.entry).chain(vain).map(|entry| entry.target.as_str());
     utab::update(lock, &lines, &gone)
 }

@@ -239,12 +239,15 @@ impl Work<'_> {
     fn place_matches(&mut self, pattern: Job<'_>) -> Result<()> {
         let item = pattern.item;
         let folder = pattern.source.parent().unwrap_or_else(AbsPath::root);
-        for name in self.matches(item, &folder)? {
-            let target = pattern.target.parent().unwrap_or_else(AbsPath::root).child(&name);
-            let job = Job { item, target: &target, source: &folder.child(&name) };
+        let above = pattern.target.parent().unwrap_or_else(AbsPath::root);
+        let names = self.matches(item, &folder)?;
+        let paths: Vec<_> = names.iter().map(|name| (above.child(name), folder.child(name))).collect();
+        let jobs = paths.iter().map(|(target, source)| Job { item, target, source });
+        self.announce.before(&self.context, &mut jobs.clone(), self.problems);
+        for job in jobs {
             // One that cannot be placed does not keep the others away.
             if let Err(problem) = self.place_one(job) {
-                self.failed(job, problem.at(target.to_string()), false);
+                self.failed(job, problem.at(job.target.to_string()), false);
             }
         }
         Ok(())

@@ -36,8 +36,8 @@ use crate::plan::cmdline::Words;
 use crate::runtime::lock::Lock;
 use crate::runtime::report::{self, Clock, EntryReport, Outcome, Report, Run, State};
 use crate::sys::mount_api::Kernel;
-use crate::sys::mountinfo::Mount;
 use crate::text::problem::{Problem, Result};
+use announce::Announce;
 use guard::Guard;
 use job::{Context, Job};
 use owner::Owners;
@@ -194,15 +194,12 @@ fn work(
     record.clock.step("stores");
     let context = Context { plan, sysroot: &sysroot, previous, guards_required: request.guard };
     let mounts = sysroot.is_live().then(|| stores.mounts(plan, problems));
-    if let Some(mounts) = &mounts
-        && let Err(problem) = announce::before(&context, mounts, request.lock)
-    {
-        problems.warn(problem.remedy(WITHOUT_UTAB));
-    }
+    let announce = Announce { mounts: mounts.as_deref(), lock: request.lock };
+    announce.before(&context, &mut plan.items.iter().map(Job::of), problems);
     let bases = Bases::of(tree.root(), stores.bases())?;
     let owners = Owners { names: Names::new(plan.manifest, sysroot.is_live(), &bases), pending: Vec::new() };
     let changes = Changes { entries: Vec::with_capacity(plan.items.len()), ..Changes::default() };
-    let mut work = Work { context, tree, stores, owners, guard: Guard::find()?, problems, changes };
+    let mut work = Work { context, announce, tree, stores, owners, guard: Guard::find()?, problems, changes };
     let unwanted =
         if sysroot.is_live() { removed::no_longer_named(plan, previous) } else { [vec![], vec![]] };
     let mut gone = work.remove(&unwanted[0]);
@@ -216,7 +213,7 @@ fn work(
         return Ok(Done::none(Outcome::Failed));
     }
     gone.append(&mut work.remove(&unwanted[1]));
-    let done = work.publish(mounts, gone, record, request.lock)?;
+    let done = work.publish(gone, record)?;
     Ok(Done { outcome: if plan.off { Outcome::Off } else { Outcome::Done }, ..done })
 }
 
@@ -232,24 +229,24 @@ impl Work<'_> {
         after_failure(report, self.changes.entries);
     }
 
-    /// Publishes a new root, and records the stores and entries. `mounts` are those of the stores, where they are known already.
-    fn publish(
-        self,
-        mounts: Option<Vec<Option<Mount>>>,
-        gone: Vec<Removed>,
-        record: &mut Record,
-        lock: &Lock,
-    ) -> Result<Done> {
-        let Work { context, tree, stores, problems, changes, .. } = self;
+    /// Publishes a new root, and records the stores and entries.
+    fn publish(self, gone: Vec<Removed>, record: &mut Record) -> Result<Done> {
+        let Work { context, announce, tree, stores, problems, changes, .. } = self;
         tree.publish(context.sysroot)?;
         record.clock.step("publish");
         let in_place = [State::Mounted, State::Linked, State::Copied, State::Guarded];
         let in_place = changes.entries.iter().filter(|entry| in_place.contains(&entry.state)).count();
-        let mounts = mounts.unwrap_or_else(|| stores.mounts(context.plan, problems));
-        record.report.stores = stores.describe(&context, &mounts, problems);
+        let made;
+        let mounts = if let Some(mounts) = announce.mounts {
+            mounts
+        } else {
+            made = stores.mounts(context.plan, problems);
+            &made
+        };
+        record.report.stores = stores.describe(&context, mounts, problems);
         record.report.set_entries(changes.entries);
         let lines = (record.report.entries.as_slice(), gone.as_slice());
-        if let Err(problem) = announce::after(&context, &mounts, lines, lock) {
+        if let Err(problem) = announce::after(&context, mounts, lines, announce.lock) {
             problems.warn(problem.remedy(WITHOUT_UTAB));
             remember(&mut record.report, gone);
         }

@@ -1,5 +1,6 @@
 //! State of a run over the entries.
 
+use super::announce::Announce;
 use super::guard::Guard;
 use super::job::Context;
 use super::owner::Owners;
@@ -13,6 +14,8 @@ use crate::runtime::report::EntryReport;
 pub struct Work<'w> {
     /// Plan, sysroot and earlier report.
     pub context: Context<'w>,
+    /// The lines of mounts in utab.
+    pub announce: Announce<'w>,
     /// The root.
     pub tree: Tree,
     /// The stores.

@@ -1,7 +1,5 @@
 //! Owners of copies: other ids than those of the source, where the same name has another id on the system that gets the copy.
 
-use std::collections::BTreeMap;
-
 use super::walk::Stat;
 
 /// The id of a user or group that a copy must not be given to: no system gives it to anyone.
@@ -16,15 +14,15 @@ const VERSION: [u8; 4] = 2_u32.to_le_bytes();
 /// The ids that change, by those of the source. All others stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owners {
-    /// Users.
-    pub users: BTreeMap<u32, u32>,
-    /// Groups.
-    pub groups: BTreeMap<u32, u32>,
+    /// Users, in order.
+    pub users: Vec<(u32, u32)>,
+    /// Groups, in order.
+    pub groups: Vec<(u32, u32)>,
 }
 
 impl Owners {
     /// Every id stays.
-    pub const SAME: &'static Self = &Self { users: BTreeMap::new(), groups: BTreeMap::new() };
+    pub const SAME: &'static Self = &Self { users: Vec::new(), groups: Vec::new() };
 
     /// True if every id stays.
     #[must_use]
@@ -58,8 +56,8 @@ impl Owners {
     }
 }
 
-fn changed(ids: &BTreeMap<u32, u32>, id: u32) -> u32 {
-    ids.get(&id).copied().unwrap_or(id)
+fn changed(ids: &[(u32, u32)], id: u32) -> u32 {
+    ids.binary_search_by_key(&id, |(from, _)| *from).map_or(id, |at| ids[at].1)
 }
 
 #[cfg(test)]

@@ -365,9 +365,10 @@ impl Run<'_> {
         // Written once, read back once, and what it was copied from is read once more.
         let progress = Progress::new(bytes * 3, "copying");
         let copied = place.bring(stagings, &progress)?;
+        self.announce(target);
         let mounted = inventory::coarse_time();
-        let mount = place.mount(&mut self.tree, &copied)?;
-        let recorded = self.record(target, kind, &mount);
+        place.mount(&mut self.tree, &copied)?;
+        let recorded = self.record(target, kind);
         let ended = place.end(&copied);
         progress.say("checking");
         let checked = Mounted {
@@ -396,13 +397,12 @@ impl Run<'_> {
             return Err(Problem::new("another file system is mounted there")
                 .remedy("another file system persists already, or is not managed by imp-mount"));
         };
-        let failed = |errno| Problem::os("cannot open it", errno);
-        let mount = walk::look(dir.as_fd(), target.name(), Mounts::Enter).map_err(failed)?;
-        self.record(target, kind, &mount)?;
+        self.announce(target);
+        self.record(target, kind)?;
         let above = target.parent().unwrap_or_else(AbsPath::root);
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let store =
-            walk::open_below(self.opened.cursor.base(), &above, flags, Mounts::Stay).map_err(failed)?;
+        let store = walk::open_below(self.opened.cursor.base(), &above, flags, Mounts::Stay)
+            .map_err(|errno| Problem::os("cannot open it", errno))?;
         let name = CString::new(target.name()).map_err(|error| Problem::new(error.to_string()))?;
         // The run that kept this has reported files that were removed from the covered tree.
         let kept = record::inventory(target);
@@ -425,11 +425,16 @@ impl Run<'_> {
         Ok(self.done(target, stat, checked, None))
     }
 
-    /// Writes down what is mounted now. It is in place, whatever becomes of that.
-    fn record(&mut self, target: &AbsPath, kind: Kind, mount: &OwnedFd) -> Result<()> {
-        if let Err(problem) = record::tell(target, mount.as_fd(), self.lock) {
+    /// Writes the line of the mount in utab.
+    fn announce(&self, target: &AbsPath) {
+        let source = self.on.path.join(target);
+        if let Err(problem) = record::announce(target, &source, self.opened.cursor.base(), self.lock) {
             log::warn!("{target}: {problem}; it may be unmounted on its own at shutdown");
         }
+    }
+
+    /// Writes down what is mounted now. It is in place, whatever becomes of that.
+    fn record(&mut self, target: &AbsPath, kind: Kind) -> Result<()> {
         let source = self.on.path.join(target);
         let entry = record::Entry { target: target.clone(), source, kind };
         self.adopted.add(entry, self.lock).and_then(|()| record::keep(target, self.lock)).map_err(

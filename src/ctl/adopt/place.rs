@@ -279,8 +279,8 @@ impl<'p> Place<'p> {
         }
     }
 
-    /// Mounts the copy over the root, as a run does. Returns the mount.
-    pub fn mount(&self, tree: &mut Tree, copied: &Copied) -> Result<OwnedFd> {
+    /// Mounts the copy over the root, as a run does.
+    pub fn mount(&self, tree: &mut Tree, copied: &Copied) -> Result<()> {
         let failed = |errno| Problem::os("cannot open it to mount it", errno);
         let mounted = (|| {
             let place = walk::look(self.root, self.name, Mounts::Enter).map_err(failed)?;
@@ -293,8 +293,7 @@ impl<'p> Place<'p> {
         if let Err(problem) = mounted {
             return Err(if copied.is_new { self.withdraw(copied, problem) } else { problem });
         }
-        verify((self.root, self.name), &copied.stat)?;
-        walk::look(self.root, self.name, Mounts::Enter).map_err(failed)
+        verify((self.root, self.name), &copied.stat)
     }
 
     /// Removes the copy from its place.

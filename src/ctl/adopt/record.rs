@@ -150,10 +150,14 @@ pub fn keep(target: &AbsPath, lock: &Lock) -> Result<()> {
     if report.entries.len() == known { Ok(()) } else { report.write(lock) }
 }
 
-/// Tells libmount of a mount, as a run does for its own.
-pub fn tell(target: &AbsPath, mount: BorrowedFd<'_>, lock: &Lock) -> Result<()> {
-    let mount = mountinfo::of(mount)?;
-    let root = AbsPath::normal(&mount.root).map_err(Problem::new)?;
+/// Writes the line in utab of the mount of a path of the store, before that mount: PID 1 waits for ever in a shutdown in which it
+/// learns of the line of a mount that it knew without one. A line without its mount has no effect.
+pub fn announce(target: &AbsPath, source: &AbsPath, store: BorrowedFd<'_>, lock: &Lock) -> Result<()> {
+    let mount = mountinfo::of(store)?;
+    let path = |text| AbsPath::normal(text).map_err(Problem::new);
+    let inside = source.below(&path(&mount.point)?);
+    let inside = inside.ok_or_else(|| Problem::new(format!("the store is mounted at {}", mount.point)))?;
+    let root = path(&mount.root)?.join(&inside);
     let line =
         utab::Line { source: &mount.source, target: target.as_str(), root, hidden: false, trash: false };
     utab::update(lock, &[line].into_iter(), &[].into_iter())

@@ -44,9 +44,11 @@ impl Names {
             })?;
             let Some(bytes) = bytes else {
                 log::warn!("root {}: it has no {path}: owners keep their numbers", slot.id);
-                return Ok(BTreeMap::new());
+                return Ok(Vec::new());
             };
-            passwd::parse(&bytes).map(|then| changes(&then, now)).map_err(|problem| problem.at(path))
+            passwd::parse(&bytes)
+                .map(|then| changes(&then, now).into_iter().collect())
+                .map_err(|problem| problem.at(path))
         };
         Ok(Owners { users: of("passwd", &self.users)?, groups: of("group", &self.groups)? })
     }
