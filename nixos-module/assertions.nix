@@ -421,7 +421,7 @@ let
     key: declared: map (it: "${it.${key}}, of ${it.target} (${it.from})") (undeclared key declared);
 in
 {
-  config = lib.mkIf cfg.active {
+  config = lib.mkIf cfg.enable {
     inherit assertions;
     warnings =
       lib.optional openRoot ''

@@ -124,8 +124,4 @@ in
   imp-mount.entries = lib.filter (entry: !(config.imp-mount.vm.hasNix && entry.target == "/nix")) (
     said ++ added
   );
-  # By the names of the stores alone: what is defined where this is true, a path may be named by.
-  imp-mount.active =
-    config.imp-mount.enable == true
-    || (config.imp-mount.enable == null && (system ++ homes != [ ] || presets.enable));
 }

@@ -1,5 +1,10 @@
 # `imp-mount`: the switches of the whole.
-{ lib, pkgs, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   inherit (lib) mkOption types;
   size =
@@ -16,14 +21,15 @@ in
 {
   options.imp-mount = {
     enable = mkOption {
-      type = types.nullOr types.bool;
-      default = null;
+      type = types.bool;
+      default = config.imp-mount.plan.isNamed;
+      defaultText = lib.literalMD "`true` where `environment.persistence` or a home names a store, or `imp-mount.persist` a group";
       example = true;
       description = ''
         Mount the paths of `environment.persistence` over a root that is empty at every boot.
 
-        `true` makes the root a tmpfs unless `imp-mount.root.on`, `fileSystems."/"` or `imp-mount.convert` says what it is; `null` leaves the root to
-        `fileSystems` and does nothing while `environment.persistence` has no store; `false` does nothing at all.
+        By default the root is left to `fileSystems`. A definition of `true` makes it a tmpfs unless `imp-mount.root.on`, `fileSystems."/"`
+        or `imp-mount.convert` says what it is.
       '';
     };
 
@@ -146,13 +152,6 @@ in
         Everything that persists, in one form, for other modules to look at: a list of
         `{ target, kind, store, user, group, mode, parents, method, missing, options, required, enforce, hidden, trash, phase, from }`.
       '';
-    };
-
-    active = mkOption {
-      type = types.bool;
-      readOnly = true;
-      internal = true;
-      description = "True if the module does anything. A definition of `environment.persistence` must not depend on it.";
     };
   };
 }

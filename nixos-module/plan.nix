@@ -5,6 +5,7 @@
 {
   config,
   lib,
+  options,
   utils,
   ...
 }:
@@ -93,13 +94,19 @@ in
         ++ said "size" cfg.root.size
         ++ said "nr_inodes" cfg.root.inodes
         ++ cfg.root.options;
+    # True if a store is named, or a preset. The interfaces alone turn the module on.
+    isNamed = cfg.presets.enable || lib.any (store: store.enable) named;
+    # True if the configuration asks for a root. A configuration that only names stores has its own.
+    makesRoot =
+      cfg.enable
+      && (cfg.root != null || options.imp-mount.enable.highestPrio < (lib.mkOptionDefault null).priority);
     # True if the root is a tmpfs or a directory of a store, and not in fileSystems.
     buildsRoot =
       cfg.convert == null
       && initrd.enable
       && initrd.systemd.enable
       && initrd.systemd.root == null
-      && (cfg.root != null || cfg.enable == true);
+      && cfg.plan.makesRoot;
     early =
       cfg.convert != null
       || cfg.plan.buildsRoot

@@ -94,7 +94,7 @@ let
   ) (lib.attrValues byPath);
 
   text = message findings;
-  on = cfg.active && cfg.audit.level != "off" && findings != [ ];
+  on = cfg.enable && cfg.audit.level != "off" && findings != [ ];
 
   # The parts of the toplevel that do not depend on its checks.
   parts = pkgs.linkFarm "imp-mount-audited" (
@@ -198,7 +198,7 @@ in
         message = text;
       }
     ];
-    system = lib.mkIf (cfg.active && cfg.audit.level != "off") (
+    system = lib.mkIf (cfg.enable && cfg.audit.level != "off") (
       if cfg.audit.level == "error" then
         { checks = [ built ]; }
       else

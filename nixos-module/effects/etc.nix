@@ -13,7 +13,7 @@ let
   hasMachineId = lib.any (it: it.target == "/etc/machine-id") cfg.entries;
 in
 {
-  config = lib.mkIf cfg.active (
+  config = lib.mkIf cfg.enable (
     lib.mkMerge [
       (lib.mkIf immutable {
         environment.etc =

@@ -15,8 +15,7 @@ let
 
   # True if the root is in fileSystems.
   isOurs =
-    cfg.active
-    && (cfg.root != null || cfg.enable == true)
+    cfg.plan.makesRoot
     && cfg.convert == null
     && config.boot.initrd.enable
     && !cfg.plan.onStore
@@ -26,7 +25,7 @@ let
   # the root in any case.
   neededForBoot =
     fs:
-    cfg.active
+    cfg.enable
     && fs.mountPoint != "/"
     && (
       lib.any (paths.isIn fs.mountPoint) cfg.plan.storePaths
@@ -59,10 +58,10 @@ in
   config = {
     fileSystems = lib.mkIf isOurs { "/".fsType = mkWeak "tmpfs"; };
     # A root on a store needs the mount of that store alone.
-    boot.initrd.systemd.root = lib.mkIf (cfg.active && cfg.plan.onStore && cfg.convert == null) (
+    boot.initrd.systemd.root = lib.mkIf (cfg.enable && cfg.plan.onStore && cfg.convert == null) (
       mkWeak null
     );
-    environment.etc = lib.mkIf (cfg.active && cfg.convert != null) {
+    environment.etc = lib.mkIf (cfg.enable && cfg.convert != null) {
       fstab.source = lib.mkForce (pkgs.writeText "fstab" converted);
     };
   };

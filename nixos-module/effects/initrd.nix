@@ -38,7 +38,7 @@ let
   ordered = file: order: lib.readFile file + lib.optionalString (order != "") "\n[Unit]\n${order}";
 in
 {
-  config = lib.mkIf (cfg.active && config.boot.initrd.enable) (
+  config = lib.mkIf (cfg.enable && config.boot.initrd.enable) (
     lib.mkMerge [
       (lib.mkIf config.boot.initrd.systemd.enable {
         boot.initrd.systemd = {

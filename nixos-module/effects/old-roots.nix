@@ -13,7 +13,7 @@ in
 {
   config = lib.mkMerge [
     # Of a root on a store it records the end of the boot, whether old ones are kept or not.
-    (lib.mkIf (cfg.active && (old.enable || cfg.plan.onStore)) {
+    (lib.mkIf (cfg.enable && (old.enable || cfg.plan.onStore)) {
       # Active from the beginning, so that it is stopped after the services and before the file systems.
       systemd.services.imp-mount-save = lib.mkMerge [
         service
@@ -40,7 +40,7 @@ in
       ];
     })
     # A root on a store is on a disk all the time.
-    (lib.mkIf (cfg.active && old.enable && old.every != null && !cfg.plan.onStore) {
+    (lib.mkIf (cfg.enable && old.enable && old.every != null && !cfg.plan.onStore) {
       systemd.services.imp-mount-save-now = {
         inherit documentation;
         description = "Save What the Root Would Lose While the System Runs";
@@ -66,7 +66,7 @@ in
         };
       };
     })
-    (lib.mkIf (cfg.active && (old.enable || cfg.plan.onStore)) {
+    (lib.mkIf (cfg.enable && (old.enable || cfg.plan.onStore)) {
       systemd.services.imp-mount-prune = {
         inherit documentation;
         description = "Remove Old Roots";

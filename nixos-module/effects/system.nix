@@ -40,7 +40,7 @@ in
         };
       };
     }
-    (lib.mkIf (cfg.active && cfg.metrics.enable) {
+    (lib.mkIf (cfg.enable && cfg.metrics.enable) {
       # Existing files stay as they are.
       systemd.tmpfiles.settings.imp-mount-metrics.${dirOf cfg.metrics.file}.d = {
         mode = ":0755";
@@ -62,7 +62,7 @@ in
         };
       };
     })
-    (lib.mkIf cfg.active {
+    (lib.mkIf cfg.enable {
       environment.systemPackages = [ cfg.package ];
       environment.etc."imp-mount/manifest".source = cfg.compiled;
       # Its counterpart in the initrd is in initrd.nix.

@@ -14,7 +14,7 @@ let
   isVm = options ? virtualisation.useDefaultFilesystems;
   vm = config.virtualisation;
   # A layout of the user's own stays as it is.
-  isOurs = cfg.active && vm.useDefaultFilesystems;
+  isOurs = cfg.enable && vm.useDefaultFilesystems;
 
   isInMemory =
     fs:
@@ -30,7 +30,7 @@ let
   rootIsTmpfs =
     cfg.convert == null
     && !cfg.plan.onStore
-    && (if host ? "/" then isInMemory host."/" else cfg.root != null || cfg.enable == true);
+    && (if host ? "/" then isInMemory host."/" else cfg.plan.makesRoot);
 
   # File systems that qemu-vm.nix brings, or that a machine without a boot loader does not need.
   isGiven =

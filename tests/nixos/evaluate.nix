@@ -118,7 +118,7 @@ rec {
       bare (
         section "refused" (lines failed)
         + section "warnings" (withoutNames (lines (lib.filter ours config.warnings)))
-        + lib.optionalString cfg.active (
+        + lib.optionalString cfg.enable (
           section "manifest" manifest
           + lib.optionalString hasInitrd (units "initrd" config.boot.initrd.systemd.units)
           + units "system" config.systemd.units

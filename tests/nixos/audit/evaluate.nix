@@ -28,7 +28,7 @@ let
           it: "added: ${it.target} ${it.user}:${toString it.group} ${toString it.mode}\n"
         ) (lib.filter (it: lib.hasPrefix "imp-mount.persist." it.from) config.imp-mount.entries)
       );
-      reads = failed == [ ] && config.imp-mount.active && config.imp-mount.audit.level != "off";
+      reads = failed == [ ] && config.imp-mount.enable && config.imp-mount.audit.level != "off";
     }
     // import ./built.nix { inherit lib; } config;
 in

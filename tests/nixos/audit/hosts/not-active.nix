@@ -1,8 +1,8 @@
 # Nothing persists, and nothing was said: the root is as it always was.
-{ lib, ... }:
+{ options, ... }:
 {
   imports = [ ../common.nix ];
-  imp-mount.enable = null;
+  imp-mount.enable = options.imp-mount.enable.default;
   fileSystems."/" = {
     device = "/dev/disk/by-label/root";
     fsType = "ext4";

@@ -1,6 +1,6 @@
 # Where it would go round in circles: units that depend on whether file systems are needed for boot, presets alone that decide
 # whether anything is done at all, and a store that is found out.
-{ lib, ... }:
+{ lib, options, ... }:
 {
   imports = [ ../common.nix ];
   fileSystems."/persist" = lib.mkForce {
@@ -8,7 +8,7 @@
     fsType = "bcachefs";
   };
   imp-mount = {
-    enable = null;
+    enable = options.imp-mount.enable.default;
     root.size = "2G";
     persist = {
       store = "/persist";
