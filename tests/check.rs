@@ -11,7 +11,7 @@ use crate::support::command::sh;
 use crate::support::command::sh_on;
 use crate::support::look::mounts_below;
 use crate::support::namespace::tmpfs;
-use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, mounts};
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts};
 
 tests![
     before_a_run: Disk,
@@ -38,12 +38,7 @@ pub fn check(machine: &Machine, code: i32) -> Value {
 /// Its output, validated against the schema.
 #[track_caller]
 pub fn findings(output: &Output) -> Value {
-    let schema: Value = serde_json::from_str(include_str!("../docs/check.schema.json")).unwrap();
-    let validator = jsonschema::draft202012::new(&schema).unwrap();
-    let json: Value =
-        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    let errors: Vec<_> = validator.iter_errors(&json).map(|error| error.to_string()).collect();
-    assert_eq!(errors, [""; 0], "{json:#}");
+    let json = json_of(output, "check");
     assert_eq!(json["problems"] == 0, output.code == Some(0), "{json:#}");
     json
 }

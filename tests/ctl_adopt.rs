@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::live::{manifest, report};
 use crate::support::look::{mounts_below, stat};
 use crate::support::trees::{self, Look};
-use crate::support::{Disk, Fs, Machine, Root, Snapshot, mounts, namespace, run};
+use crate::support::{Disk, Fs, Machine, Root, Snapshot, json_of, mounts, namespace, run};
 
 tests![
     everything_is_kept: Disk,
@@ -96,7 +96,7 @@ fn a_file_is_adopted() {
     let none = machine.run_inside(&["/run/machine/impctl", "adopt", "/etc/adjtime"]).expect(2);
     none.says(&["/etc/imp-mount/manifest: there is no manifest; name one with --manifest FILE"]);
     let output = machine.impctl("adopt", &["--json", "/etc/adjtime", "/etc/none"]).expect(1);
-    let said: Value = serde_json::from_str(&output.stdout).unwrap();
+    let said = json_of(&output, "adopt");
     let line =
         "environment.persistence.\"/persist\".files = [ { file = \"/etc/adjtime\"; mode = \"0600\"; } ];";
     assert_eq!(said["adopted"][0]["nix"], line);

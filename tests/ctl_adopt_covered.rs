@@ -13,7 +13,7 @@ use crate::live::manifest;
 use crate::support::command::sh_on;
 use crate::support::inject::Name;
 use crate::support::look::stat;
-use crate::support::{Fs, Injected, Machine, Snapshot};
+use crate::support::{Fs, Injected, Machine, Snapshot, json_of};
 
 tests![
     its_memory_comes_back: Disk,
@@ -65,7 +65,7 @@ fn is_given_back(machine: &Machine, path: &str) {
 
 fn adopt(machine: &Machine, words: &[&str], code: i32) -> Value {
     let output = machine.impctl("adopt", &[&["--json"], words].concat()).expect(code);
-    serde_json::from_str(&output.stdout).unwrap()
+    json_of(&output, "adopt")
 }
 
 fn its_memory_comes_back() {

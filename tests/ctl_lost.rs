@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::roots::manifest;
 use crate::support::command::{installed, sh, sh_on};
 use crate::support::namespace::{bind, tmpfs};
-use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, is_thorough, mounts, run};
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, is_thorough, json_of, mounts, run};
 
 tests![
     a_fresh_root_loses_nothing: Disk,
@@ -55,22 +55,10 @@ fn lost(root: &Path, words: &[&str]) -> Value {
     let before = look();
     let output = impctl(root, &[&["--json"], words].concat());
     assert_eq!(look(), before, "it changed something");
-    let found = fits(&output, include_str!("../docs/lost.schema.json"));
+    let found = json_of(&output, "lost");
     let is_clean = found["lost"] == json!([]) && found["unread_count"] == 0;
     assert_eq!(output.code, Some(i32::from(!is_clean)), "{output:?}");
     found
-}
-
-/// Its output, validated against a schema.
-#[track_caller]
-pub fn fits(output: &Output, schema: &str) -> Value {
-    let schema: Value = serde_json::from_str(schema).unwrap();
-    let validator = jsonschema::draft202012::new(&schema).unwrap();
-    let json: Value =
-        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    let errors: Vec<_> = validator.iter_errors(&json).map(|error| error.to_string()).collect();
-    assert_eq!(errors, [""; 0], "{json:#}");
-    json
 }
 
 /// The paths of a list, with what they are.
@@ -391,7 +379,7 @@ for level in range(5000):
     for limit in ["", "ulimit -n 64; "] {
         let line = format!("{limit}exec {PROGRAM} lost --root {} --json", root.display());
         let output = run(&["sh", "-c", &line]).expect(1);
-        let found = fits(&output, include_str!("../docs/lost.schema.json"));
+        let found = json_of(&output, "lost");
         are(&found["lost"], &["directory /var/lib/deep"]);
         assert_eq!((&found["totals"]["files"], &found["unread_count"]), (&json!(files), &json!(0)));
     }
@@ -438,7 +426,7 @@ fn what_cannot_be_read_is_said() {
     let place = root.to_str().unwrap();
     let line = ["setpriv", &inherited, &bounding, "--", PROGRAM, "lost", "--root", place];
     let output = run(&[&line[..], &["--json"]].concat()).expect(1);
-    let found = fits(&output, include_str!("../docs/lost.schema.json"));
+    let found = json_of(&output, "lost");
     are(&found["lost"], &["directory /var/lib/foo"]);
     assert_eq!(found["unread_count"], 2);
     let unread: Vec<_> =
@@ -449,7 +437,7 @@ fn what_cannot_be_read_is_said() {
     assert!(text.contains("not looked into: /srv/closed: Permission denied"), "{text}");
     // It is no clean bill where nothing else is found.
     let output = run(&[&line[..], &["--json", "/srv"]].concat()).expect(1);
-    are(&fits(&output, include_str!("../docs/lost.schema.json"))["lost"], &[]);
+    are(&json_of(&output, "lost")["lost"], &[]);
 }
 
 fn mounts_are_not_entered() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::inject::interrupt;
 use crate::support::look::stat;
 use crate::support::trees::{self, Look};
-use crate::support::{Disk, Fs, Machine, Output, Root, namespace, run};
+use crate::support::{Disk, Fs, Machine, Output, Root, json_of, namespace, run};
 
 mod faults;
 mod kept;
@@ -98,10 +98,6 @@ fn interrupted(call: &str, words: &[&str], mut act: impl FnMut()) -> Output {
     })
 }
 
-fn json_of(output: &Output) -> Value {
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
 /// An old root and a new store, each on a disk of its own.
 fn disks(old: Fs, new: Fs, mib: u64) -> (Disk, Disk) {
     let disks = (Disk::new(old, mib), Disk::new(new, mib));
@@ -161,7 +157,7 @@ fn everything_is_kept() {
         fill_old();
         manifest(entries());
         let (source_before, before) = (source.snapshot(), store.snapshot());
-        let dry = json_of(&migrate(&["--devices", "--dry-run", "--json"]).ok());
+        let dry = json_of(&migrate(&["--devices", "--dry-run", "--json"]).ok(), "migrate");
         assert_eq!((dry["entries"][4]["standing"].as_str(), store.snapshot()), (Some("incomplete"), before));
         assert!(dry["entries"][4]["missing_bytes"].as_u64().unwrap() > 33_000_000, "{dry}");
         let text = migrate(&["--devices", "--dry-run"]).ok();
@@ -241,7 +237,7 @@ fn content_is_shared() {
         };
         let before = used();
         let output = migrate(&["--devices", "--json"]).ok();
-        assert_eq!(json_of(&output)["stores"][0]["shared"], true, "{output:?}");
+        assert_eq!(json_of(&output, "migrate")["stores"][0]["shared"], true, "{output:?}");
         are_same(old("srv/app"), new("srv/app"), &output);
         let grown = used().saturating_sub(before);
         assert!(grown < 20 << 20, "{fs:?}: {grown} more");

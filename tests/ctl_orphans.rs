@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::ctl_lost::{are, at, du, fits, paths, put};
+use crate::ctl_lost::{are, at, du, paths, put};
 use crate::live::{self, inside, report, started};
 use crate::roots::manifest;
 use crate::support::command::sh_on;
 use crate::support::namespace::bind;
-use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, mounts, run};
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts, run};
 
 tests![
     what_no_entry_names: Disk,
@@ -42,7 +42,7 @@ fn orphans(machine: &Machine, words: &[&str]) -> Value {
     let output = impctl(machine, &[&["--json"], words].concat());
     let text = impctl(machine, words);
     assert_eq!(look(), before, "it changed something");
-    let found = fits(&output, include_str!("../docs/orphans.schema.json"));
+    let found = json_of(&output, "orphans");
     let is_clean = |store: &Value| store["orphans"] == json!([]) && store["failure"] == "";
     let code = i32::from(!found["stores"].as_array().unwrap().iter().all(is_clean));
     assert_eq!((output.code, text.code), (Some(code), Some(code)), "{output:?}");
@@ -283,14 +283,14 @@ fn several_stores() {
     put(&machine.at("/persist/media"), "/a/x", "x");
     are(&orphans(&machine, &[]), &["directory /persist/b"]);
     let output = impctl(&machine, &["--json", "/persist/media"]).expect(1);
-    let found = fits(&output, include_str!("../docs/orphans.schema.json"));
+    let found = json_of(&output, "orphans");
     are(&found["stores"][0]["orphans"], &["directory /persist/media/a"]);
     // A store may as well be a directory of another one's disk; then it is looked at as itself only.
     sh_on("umount --recursive", &[&machine.at("/b")]);
     sh_on("umount", &[&machine.at("/persist/media")]);
     put(&machine.at("/persist/media"), "/c/x", "x");
     let output = impctl(&machine, &["--json"]).expect(1);
-    let found = fits(&output, include_str!("../docs/orphans.schema.json"));
+    let found = json_of(&output, "orphans");
     are(&found["stores"][0]["orphans"], &["directory /persist/b"]);
     are(&found["stores"][1]["orphans"], &["directory /persist/media/c"]);
 }

@@ -12,7 +12,7 @@ use crate::support::command::sh_on;
 use crate::support::look::stat;
 use crate::support::namespace::{bind, tmpfs};
 use crate::support::trees::{self, Look};
-use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot};
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of};
 
 mod faults;
 mod missing;
@@ -126,10 +126,6 @@ fn recover(machine: &Machine, words: &[&str]) -> Output {
     machine.impctl("recover", words)
 }
 
-fn json_of(output: &Output) -> Value {
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
 /// Nothing of a copy is left at the top of the root.
 fn is_tidy(machine: &Machine) {
     assert!(!machine.at("/.imp-mount").exists());
@@ -207,7 +203,7 @@ fn the_newest_that_has_it() {
     let output =
         recover(&machine, &["--json", "/srv/file", "/srv/dir", "/etc/one", "/srv/nothing", "/srv/saved"])
             .ok();
-    let said = json_of(&output);
+    let said = json_of(&output, "recover");
     let from = |number: usize| said["recovered"][number]["root"].as_u64().unwrap();
     assert_eq!([0, 1, 2, 3, 4].map(from), [10, 2, 2, 9, 14], "{said}");
     assert_eq!(read(machine.at("/srv/file")), "of 10");
@@ -292,7 +288,7 @@ fn nothing_is_replaced() {
     assert!(!machine.at("/srv/was-file/file").exists());
     assert!(output.stdout.starts_with("/srv: brought from root 1 on /persist (7 of "), "{output:?}");
     // One file that is there.
-    let said = json_of(&recover(&machine, &["--json", "/srv/other"]).expect(1));
+    let said = json_of(&recover(&machine, &["--json", "/srv/other"]).expect(1), "recover");
     assert_eq!(said["recovered"][0]["state"], "incomplete");
     assert_eq!(said["recovered"][0]["kept"], json!([{ "path": "/srv/other", "what": "size" }]));
     assert_eq!(read(machine.at("/srv/other")), "newer");

@@ -6,9 +6,9 @@ mod save;
 
 use serde_json::{Value, json};
 
-use crate::ctl_lost::{fits, put};
+use crate::ctl_lost::put;
 use crate::roots::manifest;
-use crate::support::{Disk, Fs, Machine, Root};
+use crate::support::{Disk, Fs, Machine, Root, json_of};
 use kept::Kept;
 
 tests![
@@ -79,7 +79,7 @@ fn with_limits(machine: &Machine, limits: &Value) {
 #[track_caller]
 fn roots(machine: &Machine, words: &[&str], code: i32) -> Value {
     let output = machine.impctl("roots", &[words, &["--json"]].concat()).expect(code);
-    fits(&output, include_str!("../docs/roots.schema.json"))
+    json_of(&output, "roots")
 }
 
 /// The numbers that are listed, with their states.

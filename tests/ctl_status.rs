@@ -8,10 +8,10 @@ use std::path::Path;
 use nix::mount::{MntFlags, umount2};
 use serde_json::{Value, json};
 
-use crate::ctl_lost::fits;
 use crate::live::{manifest, started};
 use crate::support::command::{installed, sh_on};
-use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, mounts, run};
+use crate::support::schema::schema;
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts, run};
 
 pub mod metrics;
 
@@ -40,7 +40,6 @@ tests![
 ];
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");
-const SCHEMA: &str = include_str!("../docs/status.schema.json");
 const INSIDE: &str = "/run/machine/impctl";
 
 /// Output for the started system: JSON, text and metrics must agree, and nothing may have changed.
@@ -58,7 +57,7 @@ fn status(machine: &Machine, code: i32) -> (Value, String) {
 /// JSON and metrics as they must be, and saying the same.
 #[track_caller]
 fn agree(json: &Output, numbers: &Output) -> Value {
-    let found = fits(json, SCHEMA);
+    let found = json_of(json, "status");
     let described =
         |(name, _): &(String, _)| include_str!("../docs/status.md").contains(&format!("`{name}`"));
     let samples = metrics::parse(&numbers.stdout);
@@ -76,8 +75,8 @@ fn agree(json: &Output, numbers: &Output) -> Value {
         return found;
     }
     // Every state that the schema knows has a number, and each is right.
-    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-    for state in schema["$defs"]["status"]["enum"].as_array().unwrap() {
+    for described in schema("status")["$defs"]["Status"]["oneOf"].as_array().unwrap() {
+        let state = &described["const"];
         let there = found["entries"].as_array().unwrap().iter().filter(|one| &one["status"] == state);
         let number = value("imp_mount_entries", &[("state", state.as_str().unwrap())]);
         assert_eq!(number, Some(f64::from(u32::try_from(there.count()).unwrap())), "{state}");
@@ -328,7 +327,7 @@ fn something_was_adopted() {
     fs::create_dir_all("/tmp/other").unwrap();
     let compiled = machine.home().join("manifest");
     let other = ["status", "--root=/tmp/other", "--json", "--manifest", compiled.to_str().unwrap()];
-    let found = fits(&run(&[&[PROGRAM], &other[..]].concat()).expect(1), SCHEMA);
+    let found = json_of(&run(&[&[PROGRAM], &other[..]].concat()).expect(1), "status");
     assert_eq!(concerns(&found), ["root /", "store /persist", "not-mounted /a"]);
     assert_eq!((&found["boot"], &found["since"]["adopted"]), (&Value::Null, &json!([])));
     assert_eq!(found["since"]["changed"], json!([]));
@@ -357,8 +356,10 @@ fn something_was_adopted() {
         fs::set_permissions(machine.at(path), fs::Permissions::from_mode(0o700)).unwrap();
     }
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", INSIDE, "status", "--json"];
-    let found =
-        fits(&machine.run_inside(&[&nobody[..], &["--manifest=/run/machine/manifest"]].concat()), SCHEMA);
+    let found = json_of(
+        &machine.run_inside(&[&nobody[..], &["--manifest=/run/machine/manifest"]].concat()),
+        "status",
+    );
     assert_eq!(
         (&found["since"]["adopted"][0]["mounted"], &found["since"]["adopted"][0]["nix"]),
         (&json!(true), &json!(""))

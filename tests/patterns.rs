@@ -10,10 +10,10 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use crate::check::{check, is};
-use crate::ctl_lost::{adopts_at_shutdown, are, fits, put};
+use crate::ctl_lost::{adopts_at_shutdown, are, put};
 use crate::live::manifest;
 use crate::support::look::{mounts_below, stat};
-use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, mounts, run};
+use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts, run};
 
 tests![
     what_is_no_file_is_left_alone: Disk,
@@ -219,7 +219,7 @@ fn status(machine: &Machine, code: i32) -> Value {
     let words = [env!("CARGO_BIN_EXE_impctl"), "status", "--json", "--root"];
     let mut line: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     line.extend([root.as_os_str(), "--manifest".as_ref(), manifest.as_os_str()]);
-    fits(&run(&line).expect(code), include_str!("../docs/status.schema.json"))
+    json_of(&run(&line).expect(code), "status")
 }
 
 fn a_new_match_is_told_from_one_that_is_kept() {
@@ -377,7 +377,7 @@ fn other_commands_leave_directories_alone() {
     };
     let at = root.to_str().unwrap();
     let output = impctl("orphans", &["--root", at, "--json"]).expect(1);
-    let found = fits(&output, include_str!("../docs/orphans.schema.json"));
+    let found = json_of(&output, "orphans");
     are(
         &found["stores"][0]["orphans"],
         &["file /persist/etc/app/orphan", "directory /persist/etc/directory", "link /persist/etc/link"],
@@ -385,7 +385,7 @@ fn other_commands_leave_directories_alone() {
 
     put(&root, "etc/other/x", "x");
     let output = impctl("lost", &["--root", at, "--json"]).expect(1);
-    are(&fits(&output, include_str!("../docs/lost.schema.json"))["lost"], &["directory /etc/other"]);
+    are(&json_of(&output, "lost")["lost"], &["directory /etc/other"]);
 
     // Files of a system that is not converted.
     fs::remove_dir_all(store.join(".imp-mount")).unwrap();

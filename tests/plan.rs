@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Machine, Root, imp_mount, run};
+use crate::support::{Machine, Root, imp_mount, json_of, run};
 
 tests![a_plan_is_stable, a_plan_heeds_phase_and_words, a_plan_needs_no_privilege: Root];
 
@@ -63,9 +63,8 @@ fn a_plan_is_stable() {
 fn a_plan_heeds_phase_and_words() {
     let machine = machine();
     let does = |words: &[&str], target: &str| {
-        let json = machine.run(&[&["--plan", "--json"], words].concat()).ok().stdout;
-        let lines: Vec<Value> = serde_json::from_str(&json).unwrap();
-        let line = lines.iter().find(|line| line["target"] == target).unwrap();
+        let lines = json_of(&machine.run(&[&["--plan", "--json"], words].concat()).ok(), "plan");
+        let line = lines.as_array().unwrap().iter().find(|line| line["target"] == target).unwrap();
         line["does"].as_str().unwrap().to_owned()
     };
     assert_eq!(does(&[], "/opt"), "later");

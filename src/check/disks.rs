@@ -1,14 +1,16 @@
-//! The disks that are there: what somebody whose store is missing needs to see first.
+//! The disks of the machine, for a store that is missing.
 
 use serde::Serialize;
 
 use crate::sys::mountinfo;
 use crate::sys::walk;
 
-/// A block device with a file system that people keep data on.
+/// A block device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Disk {
     /// Its path below /dev.
+    #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     pub device: String,
     /// Its size in bytes.
     pub size: u64,
@@ -21,7 +23,8 @@ pub struct Disk {
     /// Its mount point; empty if it is not mounted.
     pub mounted: String,
     /// State in the superblock if it is not mounted: `clean`, `errors` or `not cleanly unmounted`; empty
-    /// where it does not. `not readable` for a device that is not ours to read.
+    /// without one. `not readable` for a device that this user may not read.
+    #[cfg_attr(test, schemars(extend("enum" = ["", "clean", "errors", "not cleanly unmounted", "not readable"])))]
     pub state: String,
 }
 

@@ -35,32 +35,35 @@ use entry::Checker;
 use status::{Checked, Status, unreached};
 use store::Filesystem;
 
-/// Everything that `--check` finds.
+/// The manifest compared with the system. Sizes are in bytes; paths are those of the booted system unless noted; an empty text means
+/// that there is no problem.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Findings {
     /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     pub version: u32,
     /// Path of the root, seen from this process.
     pub sysroot: String,
-    /// Problem of the manifest; empty if it can be read.
+    /// Problem of the manifest; empty if it can be read. With one there are no root, stores and entries, and the exit status is 2.
     pub manifest: String,
     /// Problem of the report of earlier runs; empty if it can be read, or there is none.
     pub report: String,
     /// The root.
     pub root: Option<Filesystem>,
-    /// The stores.
+    /// The stores, in path order.
     pub stores: Vec<Filesystem>,
-    /// The entries, and every file that a pattern matches.
+    /// The entries, and every file that a pattern matches, in path order.
     pub entries: Vec<Checked>,
-    /// The disks that are there, where a store or the manifest is not.
+    /// The disks of the machine, where a store, the root or the manifest has a problem.
     pub disks: Vec<Disk>,
-    /// Notes.
+    /// Notes, which are no problems.
     pub notes: Vec<String>,
     /// The last run since the boot.
     pub last_run: Option<Run>,
-    /// Number of problems.
+    /// Number of problems; the exit status is 0 if and only if this is 0.
     pub problems: usize,
-    /// Next steps.
+    /// Next steps, in order.
     pub next: Vec<String>,
 }
 

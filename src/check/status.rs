@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use crate::manifest::{AbsPath, Entry};
 
-/// State of an entry.
+/// State of an entry. `ok`, `later`, `skipped`, `not-yet-stored` and `pending` are no problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// As it should be.
@@ -73,6 +74,7 @@ impl Status {
 
 /// State of one path.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Checked {
     /// The path, seen from the booted system.
     pub target: AbsPath,
@@ -82,8 +84,9 @@ pub struct Checked {
     pub status: Status,
     /// True if a boot without it stops.
     pub required: bool,
-    /// Problem or note.
+    /// Problem or note; left out without one.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub detail: String,
 }
 

@@ -27,14 +27,16 @@ use crate::transfer::staging;
 /// From here on a file system is nearly full: percent of its blocks or inodes.
 const NEARLY_FULL: u64 = 95;
 
-/// A file system: the root's or a store's.
+/// The file system of the root or of a store.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Filesystem {
     /// Its path in the booted system.
+    #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     pub path: String,
     /// Source of its mount; empty if it is not mounted.
     pub source: String,
-    /// Device to mount there, by the manifest or else by fstab(5); empty if neither has one.
+    /// Device to mount there, by the manifest or else by fstab(5), where none is mounted; empty if neither has one.
     pub device: String,
     /// Its type.
     pub fstype: String,
@@ -48,11 +50,13 @@ pub struct Filesystem {
     pub inodes_used: u64,
     /// Its problem; empty if there is none.
     pub problem: String,
-    /// Problems of the file system as a place for what persists.
+    /// Problems of the file system as a place for persistent data; left out without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub findings: Vec<Finding>,
-    /// Why it is no fault that it is not there; empty where it is, or is needed.
+    /// Why its absence is no fault; left out otherwise.
     #[serde(skip_serializing_if = "String::is_empty")]
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub spared: String,
     /// True if the boot needs it.
     pub required: bool,

@@ -1,6 +1,8 @@
 //! The line that keeps a path: for the configuration of NixOS, and for a manifest in JSON.
 
-use serde_json::{Map, Value};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::system::Names;
 use crate::manifest::{AbsPath, Kind, Store, mode, pattern};
@@ -9,6 +11,72 @@ use crate::text::escape;
 
 /// Ids of systemd's dynamic users, which are other ones at the next start.
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+
+/// The entry of a manifest that keeps a path, with the keys that differ from their defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Entry {
+    /// The path.
+    #[serde(flatten)]
+    pub path: Path,
+    /// The group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The mode, in octal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(regex(pattern = "^[0-7]{4}$")))]
+    pub mode: Option<String>,
+    /// Options of the bind mount.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    pub options: Vec<String>,
+    /// The store, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// The user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// The path of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// A directory.
+    Directory(#[cfg_attr(test, schemars(regex(pattern = "^/")))] String),
+    /// A file, or files by a pattern in the last component.
+    File(#[cfg_attr(test, schemars(regex(pattern = "^/")))] String),
+}
+
+impl Path {
+    /// The key in an entry, and the path.
+    #[must_use]
+    pub fn member(&self) -> (&'static str, &str) {
+        match self {
+            Self::Directory(path) => ("directory", path),
+            Self::File(path) => ("file", path),
+        }
+    }
+}
+
+impl From<Path> for Entry {
+    /// An entry with every default.
+    fn from(path: Path) -> Self {
+        Self { path, group: None, method: None, mode: None, options: Vec::new(), store: None, user: None }
+    }
+}
+
+/// The entry as JSON on one line.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let page = escape::json_line(self).map_err(|_| fmt::Error)?;
+        f.write_str(page.as_str().trim_end())
+    }
+}
 
 /// The owner and mode of a path.
 #[derive(Debug)]
@@ -23,50 +91,51 @@ pub struct Owner<'a> {
 
 /// The entry of a manifest that keeps a directory or file with the owner and mode that it has now.
 #[must_use]
-pub fn entry(target: &AbsPath, stat: &Stat, names: &Names) -> Map<String, Value> {
-    let mut entry = Map::new();
-    let usual = if stat.is_dir() {
-        entry.insert("directory".to_owned(), target.as_str().into());
-        0o755
+pub fn entry(target: &AbsPath, stat: &Stat, names: &Names) -> Entry {
+    let (path, usual) = if stat.is_dir() {
+        (Path::Directory(target.as_str().to_owned()), 0o755)
     } else {
-        entry.insert("file".to_owned(), pattern::write(target, Kind::File).into());
-        0o644
+        (Path::File(pattern::write(target, Kind::File)), 0o644)
     };
     let (user, group) = (names.user(stat.uid()), names.group(stat.gid()));
     let owner = Owner { user: (stat.uid(), &user), group: (stat.gid(), &group), mode: stat.mode() };
-    own(&mut entry, &owner, usual);
-    entry
+    Entry::from(path).owned(&owner, usual)
 }
 
-/// Adds an owner to an entry where it is not root, and a mode where it is not the usual one.
-pub fn own(entry: &mut Map<String, Value>, owner: &Owner<'_>, usual: u16) {
-    for (key, (id, name)) in [("user", owner.user), ("group", owner.group)] {
-        if id != 0 && !DYNAMIC.contains(&id) {
-            entry.insert(key.to_owned(), name.into());
+impl Entry {
+    /// The entry with an owner where it is not root, and a mode where it is not the usual one.
+    #[must_use]
+    pub fn owned(self, owner: &Owner<'_>, usual: u16) -> Self {
+        let name = |(id, name): (u32, &str)| (id != 0 && !DYNAMIC.contains(&id)).then(|| name.to_owned());
+        let mode = (owner.mode != usual).then(|| mode::show(owner.mode));
+        Self { user: name(owner.user), group: name(owner.group), mode, ..self }
+    }
+
+    /// The same as an element of a list in a NixOS configuration.
+    #[must_use]
+    pub fn nix(&self) -> String {
+        let (key, path) = self.path.member();
+        let members =
+            [("user", &self.user), ("group", &self.group), ("mode", &self.mode), ("method", &self.method)];
+        let members = members.into_iter().filter_map(|(key, value)| Some((key, value.as_deref()?)));
+        let mut words: Vec<_> = std::iter::once((key, path))
+            .chain(members)
+            .map(|(key, value)| format!("{key} = {};", escape::nix(value)))
+            .collect();
+        if !self.options.is_empty() {
+            let options: Vec<_> = self.options.iter().map(|option| escape::nix(option)).collect();
+            words.push(format!("mountOptions = [ {} ];", options.join(" ")));
         }
+        if words.len() == 1 { escape::nix(path) } else { format!("{{ {} }}", words.join(" ")) }
     }
-    if owner.mode != usual {
-        entry.insert("mode".to_owned(), mode::show(owner.mode).into());
-    }
-}
 
-/// The line of a NixOS configuration for such an entry.
-#[must_use]
-pub fn nix(entry: &Map<String, Value>, store: &Store) -> String {
-    let (list, key) =
-        if entry.contains_key("directory") { ("directories", "directory") } else { ("files", "file") };
-    let (store, item) = (escape::nix(store.path.as_str()), item(entry, key));
-    format!("environment.persistence.{store}.{list} = [ {item} ];")
-}
-
-/// An entry as an element of a list in a NixOS configuration; `key` is the one that names its path.
-#[must_use]
-pub fn item(entry: &Map<String, Value>, key: &str) -> String {
-    let value = |value: &Value| escape::nix(value.as_str().unwrap_or_default());
-    if entry.len() == 1 {
-        return value(&entry[key]);
+    /// The definition of a NixOS configuration that keeps it on a store.
+    #[must_use]
+    pub fn definition(&self, store: &Store) -> String {
+        let list = match self.path {
+            Path::Directory(_) => "directories",
+            Path::File(_) => "files",
+        };
+        format!("environment.persistence.{}.{list} = [ {} ];", escape::nix(store.path.as_str()), self.nix())
     }
-    let said = |key: &str| entry.get(key).map(|it| format!("{key} = {};", value(it)));
-    let keys = [key, "user", "group", "mode", "method"];
-    format!("{{ {} }}", keys.into_iter().filter_map(said).collect::<Vec<_>>().join(" "))
 }

@@ -14,6 +14,8 @@ mod recover;
 mod review;
 mod roots;
 mod scan;
+#[cfg(test)]
+mod schemas;
 mod status;
 mod system;
 pub mod ui;

@@ -24,8 +24,10 @@ pub const NAME_MAX: usize = 255;
 /// Ordered by component, so that a directory comes right before everything below it. For messages: what it is displayed as is
 /// escaped. What the system is asked for, and JSON, take [`AbsPath::as_str`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String")]
-pub struct AbsPath(String);
+#[cfg_attr(test, schemars(rename = "Path", description = "An absolute path."))]
+pub struct AbsPath(#[cfg_attr(test, schemars(regex(pattern = "^/")))] String);
 
 impl AbsPath {
     /// `/`.

@@ -9,21 +9,23 @@ use crate::text::escape::{self, Page};
 
 /// One line of a plan.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Line {
     /// Action: `root`, `store`, `bind`, `symlink`, `copy`, `guard`, `later` or `off`.
     pub does: &'static str,
     /// Path in the booted system.
     pub target: String,
-    /// From where, where that makes sense.
+    /// Source of the mount, link or copy; left out without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Owner and mode of what is created, as `user:group mode`.
+    /// Owner and mode of a new source, as `user:group mode`; left out without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creates: Option<String>,
-    /// Directories above the source that are created if they are missing, each with owner and mode.
+    /// Directories above the source that are created if they are missing, each with owner and mode; left out without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub parents: Vec<(String, String)>,
-    /// Everything else that matters, in words.
+    /// Further facts.
     pub details: Vec<String>,
 }
 

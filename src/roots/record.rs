@@ -31,12 +31,24 @@ pub struct Boot {
 /// Origin of the tree of a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "ctl", derive(serde::Deserialize))]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The root itself.
     Disk,
     /// A copy of a root in memory.
     Saved,
+}
+
+impl Kind {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Saved => "saved",
+        }
+    }
 }
 
 impl Boot {

@@ -54,6 +54,7 @@ impl TryFrom<Object> for Report {
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
     /// The last phase that it was for.
     pub phase: Phase,
@@ -75,6 +76,7 @@ pub struct Run {
     pub warnings: Vec<String>,
     /// Kernel arguments that it followed; left out if there were none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub words: Vec<String>,
 }
 
@@ -107,6 +109,7 @@ impl Take for (String, u64) {
 
 /// Outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Everything required is in place.
@@ -154,12 +157,15 @@ impl Take for StoreReport {
 
 /// One thing that is wrong with a store or the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
     /// Its kind.
     pub kind: FindingKind,
     /// The problem in words.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub what: String,
     /// The remedy.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub remedy: String,
 }
 
@@ -186,17 +192,19 @@ impl Finding {
 
 /// Kinds of problems of a store or root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
     /// In memory: everything written there is gone after a reboot.
     Volatile,
-    /// Perhaps in memory: its backing cannot be seen. Most often it is not, so this is no problem.
+    /// Perhaps in memory: its backing cannot be seen. Most often it is not, so this is no problem, and `--check` makes a note of it.
+    #[cfg_attr(test, schemars(skip))]
     Unseen,
     /// Others than root can put something there.
     Writable,
     /// Its mount has options that entries ask not to have.
     Options,
-    /// A system call failed that would have told one of the others.
+    /// A system call failed, so that one of the others may be there.
     Failed,
 }
 
@@ -238,6 +246,7 @@ impl Take for EntryReport {
 
 /// State of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Bind-mounted.
@@ -264,19 +273,23 @@ pub enum State {
 
 /// Something on a store, or on the root, that waits for its owner to exist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pending {
     /// The store's path, or `/` for the root.
     pub base: AbsPath,
     /// Its path below that.
     pub path: AbsPath,
-    /// The user it waits for.
+    /// The user it waits for: a name, or a number in digits; null for root.
     #[serde(serialize_with = "id")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub user: Option<Id>,
-    /// The group it waits for.
+    /// The group it waits for, in the same way.
     #[serde(serialize_with = "id")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub group: Option<Id>,
-    /// The mode that it gets then.
+    /// The mode that it gets then, in octal digits.
     #[serde(serialize_with = "octal")]
+    #[cfg_attr(test, schemars(with = "String", regex(pattern = "^[0-7]{4}$")))]
     pub mode: u16,
     /// Its inode number, by which it is known again.
     pub inode: u64,

@@ -8,10 +8,10 @@ use std::path::Path;
 use nix::errno::Errno;
 use serde_json::json;
 
-use super::{NEW, OLD, are_same, disks, interrupted, json_of, line, manifest, migrate, new, old, write};
+use super::{NEW, OLD, are_same, disks, interrupted, line, manifest, migrate, new, old, write};
 use crate::support::inject::{CHANGES, Name, trace};
 use crate::support::trees::{self, Look};
-use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, is_thorough, namespace, run};
+use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, is_thorough, json_of, namespace, run};
 
 /// A store that fills up while it is copied to, and has room again.
 pub fn a_store_that_fills_up() {
@@ -33,7 +33,7 @@ pub fn a_store_that_fills_up() {
     assert!(output.stdout.contains("/tmp/new/.imp-mount/staging: 1 unfinished copy, "), "{output:?}");
     assert!(!new("srv/a").exists(), "no part of it is at its place");
     store.unfill();
-    let dry = json_of(&migrate(&["--dry-run", "--json"]).ok());
+    let dry = json_of(&migrate(&["--dry-run", "--json"]).ok(), "migrate");
     assert_eq!(dry["stores"][0]["unfinished"]["copies"], 1);
     let staging = new(".imp-mount/staging");
     let tree = fs::read_dir(staging).unwrap().next().unwrap().unwrap().path();

@@ -7,11 +7,11 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use serde_json::json;
 
-use super::{NEW, OLD, are_same, disks, json_of, manifest, migrate, new, old, write};
+use super::{NEW, OLD, are_same, disks, manifest, migrate, new, old, write};
 use crate::support::command::sh_on;
 use crate::support::look::stat;
-use crate::support::trees;
 use crate::support::{Disk, Fs, Machine, Root, Snapshot, namespace, run};
+use crate::support::{json_of, trees};
 
 /// A default ACL on the store lets nobody read what only others may.
 pub fn default_acls_let_nobody_in() {
@@ -102,7 +102,7 @@ pub fn device_nodes_are_left_out() {
     let is_there = |name: &str| new("srv/a").join(name).symlink_metadata().is_ok();
     assert!(!is_there("disk") && !is_there("memory") && is_there("whiteout") && is_there("file"));
     assert!(fs::metadata(new("srv/a/fifo")).unwrap().file_type().is_fifo());
-    let again = json_of(&migrate(&["--json"]).ok());
+    let again = json_of(&migrate(&["--json"]).ok(), "migrate");
     assert_eq!(again["devices"], json!(["/srv/a/disk", "/srv/a/memory"]));
     assert_eq!(again["entries"][0]["standing"], "complete");
     let output = migrate(&["--devices"]).ok();

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{end, json_of, make, old, read, recover, slot, started, started_on, write};
+use super::{end, make, old, read, recover, slot, started, started_on, write};
 use crate::support::command::sh_on;
 use crate::support::namespace::tmpfs;
-use crate::support::{Fs, Machine};
+use crate::support::{Fs, Machine, json_of};
 
 /// Records what saving an old root left out.
 fn leaves_out(store: &Path, number: u32, all: &[(&str, u64, &str)]) {
@@ -53,7 +53,7 @@ pub fn what_saving_left_out() {
         "{output:?}"
     );
     assert_eq!(read(machine.at("/srv/small")), "small");
-    let said = json_of(&recover(&machine, &["--json", "/srv/large"]).ok());
+    let said = json_of(&recover(&machine, &["--json", "/srv/large"]).ok(), "recover");
     assert_eq!(said["recovered"][0]["root"], 1);
     assert_eq!(said["recovered"][0]["passed"], json!([{ "root": 2, "why": "save_size" }]));
     assert_eq!(said["recovered"][0]["left_out"], json!([]));
@@ -110,7 +110,7 @@ pub fn what_no_old_root_has_has_no_command() {
     };
     rows(&[("/srv/none", 1), ("/srv/older", 1), ("/srv/part", 2)]);
     for command in ["lost", "status"] {
-        let gone = json_of(&machine.impctl(command, &["--json"]))["gone"].clone();
+        let gone = json_of(&machine.impctl(command, &["--json"]), command)["gone"].clone();
         let left_out: Vec<_> =
             gone["paths"].as_array().unwrap().iter().map(|one| one["left_out"].clone()).collect();
         assert_eq!(left_out, [json!("save_size"), Value::Null, Value::Null], "{command}: {gone}");
@@ -121,7 +121,7 @@ pub fn what_no_old_root_has_has_no_command() {
     assert!(text.contains("\n  /srv/none (4.0K): saving left it out: save_size\n"), "{text}");
     // As a whole, with the directory above it; and more files of it than records.
     rows(&[("/data/app", 40), ("/srv/none", 40)]);
-    let gone = json_of(&machine.impctl("lost", &["--json"]))["gone"].clone();
+    let gone = json_of(&machine.impctl("lost", &["--json"]), "lost")["gone"].clone();
     let left_out: Vec<_> = gone["paths"].as_array().unwrap().iter().map(|one| &one["left_out"]).collect();
     assert_eq!(left_out, ["save_seconds", "save_size"], "{gone}");
     rows(&[("/srv/none", 1)]);
@@ -144,7 +144,7 @@ pub fn what_was_not_brought_is_not_said_to_be() {
     for words in [&["/data", "/srv/x"][..], &["--dry-run", "/data", "/srv/x"]] {
         let output = recover(&machine, words).expect(1);
         assert_eq!(output.stdout, format!("/data: {before}/srv/x: {before}"), "{output:?}");
-        let json = json_of(&recover(&machine, &[words, &["--json"]].concat()).expect(1));
+        let json = json_of(&recover(&machine, &[words, &["--json"]].concat()).expect(1), "recover");
         assert_eq!(
             (&json["recovered"][0]["brought"], &json["recovered"][0]["bytes"]),
             (&json!(0), &json!(0))
@@ -211,7 +211,7 @@ pub fn a_saving_that_was_cut_off() {
     let words = "\n  files of it may be incomplete, as saving it was cut off: look at them\n";
     assert!(output.stdout.contains(words), "{output:?}");
     fs::remove_file(machine.at("/srv/x")).unwrap();
-    let said = json_of(&recover(&machine, &["--json", "--number", "1", "/srv/x"]).ok());
+    let said = json_of(&recover(&machine, &["--json", "--number", "1", "/srv/x"]).ok(), "recover");
     assert_eq!(said["recovered"][0]["doubt"], "saving it was cut off");
 }
 

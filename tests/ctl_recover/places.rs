@@ -6,12 +6,12 @@ use std::os::unix::fs::{PermissionsExt, chown};
 
 use serde_json::{Value, json};
 
-use super::{are_same, end, json_of, make, old, read, recover, slot, started, started_on, write};
+use super::{are_same, end, make, old, read, recover, slot, started, started_on, write};
 use crate::support::command::sh_on;
 use crate::support::look::stat;
 use crate::support::namespace::tmpfs;
 use crate::support::trees::{self, Look};
-use crate::support::{Fs, run};
+use crate::support::{Fs, json_of, run};
 
 pub fn owners_by_name() {
     let machine = started();
@@ -77,7 +77,7 @@ pub fn owners_by_name() {
     recover(&machine, &["/srv/p/file"]).ok();
     // The same again: compared by the new ids.
     let again = recover(&machine, &["--json", "/srv/d"]).expect(1);
-    assert_eq!(json_of(&again)["recovered"][0]["kept"], json!([]), "{again:?}");
+    assert_eq!(json_of(&again, "recover")["recovered"][0]["kept"], json!([]), "{again:?}");
     // Parents, too.
     fs::remove_dir_all(machine.at("/srv/d")).unwrap();
     recover(&machine, &["/srv/d/root"]).ok();
@@ -200,7 +200,7 @@ pub fn what_the_last_root_had_is_named() {
     };
     let asked = |command: &str| {
         let output = machine.impctl(command, &["--json"]);
-        json_of(&output)["gone"].clone()
+        json_of(&output, command)["gone"].clone()
     };
     assert_eq!((asked("lost"), asked("status")), (Value::Null, Value::Null));
     old(&machine, 1);
@@ -234,7 +234,7 @@ pub fn what_the_last_root_had_is_named() {
         "{text}"
     );
     // Of a part, or of another user, nothing is said.
-    assert_eq!(json_of(&machine.impctl("lost", &["--json", "/srv"]))["gone"], Value::Null);
+    assert_eq!(json_of(&machine.impctl("lost", &["--json", "/srv"]), "lost")["gone"], Value::Null);
     // Throw-away from now on.
     write(machine.at("/etc/imp-mount/throw-away"), "/srv/none\n/srv/a*\n");
     assert_eq!(asked("status")["paths"].as_array().unwrap().len(), 2);

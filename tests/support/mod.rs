@@ -13,6 +13,7 @@ pub mod namespace;
 mod outcome;
 #[macro_use]
 pub mod runner;
+pub mod schema;
 mod scratch;
 pub mod trees;
 
@@ -22,4 +23,5 @@ pub use inject::{Call, Injected};
 pub use look::{Mount, Snapshot, mount_at, mounts};
 pub use machine::{Machine, Root};
 pub use runner::{Need, Test, is_thorough, main};
+pub use schema::json_of;
 pub use scratch::scratch;

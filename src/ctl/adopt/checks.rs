@@ -30,14 +30,15 @@ const NAMED: usize = 200;
 /// A free place at which what is covered can be shown.
 const BELOW: &str = "/run/below";
 
-/// Findings and changes.
+/// The tree that a mount covers.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Checked {
-    /// The memory that was given back, in bytes; none where what is covered stays until the reboot.
+    /// Bytes of memory that were freed; null where the covered tree stays until the reboot.
     pub freed: Option<u64>,
     /// Why it stays.
     pub kept: Option<String>,
-    /// Files in the covered tree that the copy does not have.
+    /// Files in the covered tree that the copy lacks.
     pub changes: Vec<Changed>,
     #[serde(skip)]
     pub problems: Vec<Problem>,
@@ -45,8 +46,9 @@ pub struct Checked {
 
 /// One file that is not in the copy as it is in the covered tree.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changed {
-    /// Its path; what is no UTF-8 in it is replaced.
+    /// Its path; U+FFFD stands for bytes that are no UTF-8.
     path: String,
     /// Its state.
     change: &'static str,

@@ -19,7 +19,6 @@ use clap::{Args, ValueHint};
 use rustix::fs::{Mode, OFlags, syncfs};
 use rustix::io::Errno;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::line;
 use super::system::{Names, System};
@@ -114,20 +113,38 @@ impl Adopt {
     }
 }
 
+/// What impctl adopt brought to the stores. Sizes are in bytes; paths are those of the booted system.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Document<'a> {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    version: u32,
+    /// The paths that are mounted from a store now.
+    adopted: &'a [Done],
+    /// Failures.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
+    problems: Vec<String>,
+}
+
 /// Result for one path.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Done {
+    /// The path.
     target: AbsPath,
+    /// Its path on the store.
     source: AbsPath,
     /// True if it was mounted before.
     was_in_place: bool,
+    /// Number of files that were copied.
     files: u64,
+    /// Bytes of these.
     bytes: u64,
-    /// The line for NixOS.
+    /// The line of a NixOS configuration that keeps it.
     nix: String,
-    /// The manifest's entry.
-    entry: Value,
-    /// Findings in the tree that it covers.
+    /// The entry of a manifest that keeps it.
+    entry: line::Entry,
     #[serde(flatten)]
     checked: Checked,
 }
@@ -143,8 +160,7 @@ pub fn run(options: &Adopt) -> Result<(), Failure> {
     let (done, problems) = adopt_all(options, &manifest, system.names(), &lock).map_err(Failure::Unable)?;
     if options.json {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        let json = serde_json::json!({ "version": 1, "adopted": done, "problems": problems });
-        output::print(&output::json(&json)?)?;
+        output::print(&output::json(&Document { version: 1, adopted: &done, problems })?)?;
     } else {
         terminal::print(&text(&done, options.is_written, system.is_nixos()))?;
     }
@@ -179,7 +195,7 @@ fn text(done: &[Done], is_written: bool, nixos: bool) -> Page {
         page.line("To keep it over the next boot, add to the entries of the manifest");
     }
     for one in done {
-        page.line(format_args!("  {}", escape::json_text(&one.entry.to_string())));
+        page.line(format_args!("  {}", one.entry));
     }
     page
 }
@@ -476,9 +492,9 @@ impl Run<'_> {
             );
         }
         let mut entry = line::entry(target, stat, &self.names);
-        let nix = line::nix(&entry, self.on);
+        let nix = entry.definition(self.on);
         if self.manifest.stores.len() > 1 {
-            entry.insert("store".to_owned(), self.on.path.as_str().into());
+            entry.store = Some(self.on.path.as_str().to_owned());
         }
         Done {
             target: target.clone(),
@@ -487,7 +503,7 @@ impl Run<'_> {
             files: amount.map_or(0, |(files, _)| files),
             bytes: amount.map_or(0, |(_, bytes)| bytes),
             nix,
-            entry: entry.into(),
+            entry,
             checked,
         }
     }

@@ -2,18 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::built::Built;
 use super::kept::{Kept, above};
 use crate::manifest::{AbsPath, Kind, Manifest, Phase};
 
 /// Something that cannot work.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Fault {
-    /// The subject.
+    /// The path.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub at: String,
     /// The problem.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub what: String,
     /// The remedy.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub remedy: String,
 }
 

@@ -16,6 +16,7 @@ use crate::manifest::{Manifest, mode};
 
 /// The source that tells of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Means {
     /// The table of known paths.

@@ -21,6 +21,8 @@ use crate::boot::args::MANIFEST;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal;
 use built::Place;
+#[cfg(test)]
+pub use print::Document;
 
 /// The directory of Nix's builds.
 const NIX_STORE: &str = "/nix/store/";

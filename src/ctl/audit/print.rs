@@ -1,9 +1,13 @@
 //! The output of `impctl audit` as text and as JSON.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
-use super::judge::{Finding, Judgement};
+use serde::Serialize;
+
+use super::faults::Fault;
+use super::judge::{Finding, Judgement, Means};
 use crate::ctl::known::{Class, known};
+use crate::ctl::line::{Entry, Path};
 use crate::ctl::lost::belongs;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, count, styled};
@@ -62,7 +66,8 @@ fn lines(page: &mut Page, part: &[&Finding], store: &str, nixos: bool) {
             page.line(format_args!("  environment.persistence.{}.{list} = [", escape::nix(store)));
         }
         for finding in rows {
-            let line = if nixos { nix(finding) } else { format!("{},", Value::Object(entry(finding))) };
+            let entry = entry(finding);
+            let line = if nixos { entry.nix() } else { format!("{entry},") };
             page.line(format_args!("    {line}  # {}", remark(finding)));
         }
         if nixos {
@@ -78,64 +83,93 @@ fn remark(finding: &Finding) -> String {
     what.into_iter().chain(belongs::shorten(&by)).collect::<Vec<_>>().join(", ")
 }
 
-/// The entry of a manifest that keeps it, with what differs from the defaults.
-fn entry(finding: &Finding) -> Map<String, Value> {
-    let mut entry = Map::new();
-    let key = if finding.file { "file" } else { "directory" };
+/// The entry of a manifest that keeps it.
+fn entry(finding: &Finding) -> Entry {
     // A row of the table may be a pattern, and no other path is.
     let path = AbsPath::parse(&finding.path).ok().filter(|_| finding.file);
     let path = path.filter(|_| !known().state.contains_key(&finding.path));
     let path = path.map_or_else(|| finding.path.clone(), |path| pattern::write(&path, Kind::File));
-    entry.insert(key.to_owned(), json!(path));
-    for (key, name) in [("user", &finding.user), ("group", &finding.group)] {
-        if let Some(name) = name.as_ref().filter(|name| *name != "root") {
-            entry.insert(key.to_owned(), json!(name));
+    let (path, usual) =
+        if finding.file { (Path::File(path), "0644") } else { (Path::Directory(path), "0755") };
+    let name = |name: &Option<String>| name.clone().filter(|name| name != "root");
+    Entry {
+        user: name(&finding.user),
+        group: name(&finding.group),
+        mode: finding.mode.as_ref().map(|mode| format!("{mode:0>4}")).filter(|mode| mode != usual),
+        method: finding.method.clone(),
+        options: finding.options.clone(),
+        ..path.into()
+    }
+}
+
+/// The findings of an audit of a system that is built, and not booted.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Document<'a> {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    version: u32,
+    /// Settings that cannot work. The exit status is 0 if and only if this and `lost` are empty.
+    faults: &'a [Fault],
+    /// Paths that a boot would lose, the gravest first.
+    lost: Vec<Lost<'a>>,
+}
+
+/// A directory with its content, or a file.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Lost<'a> {
+    /// The absolute path; a row of the table of known paths may be a pattern.
+    #[cfg_attr(test, schemars(regex(pattern = "^/")))]
+    path: &'a str,
+    /// Its type.
+    kind: Type,
+    /// Why it matters.
+    class: Class,
+    /// Its description; empty where unknown.
+    what: &'a str,
+    /// Units and files of the system that name it.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
+    by: &'a BTreeSet<String>,
+    /// The sources that tell of it.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    means: &'a BTreeSet<Means>,
+    /// The entry of a manifest that keeps it.
+    entry: Entry,
+    /// The same as an element of a list in a NixOS configuration.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    nix: String,
+}
+
+/// Type of a path.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+enum Type {
+    /// A directory.
+    Directory,
+    /// A file.
+    File,
+}
+
+impl<'a> Lost<'a> {
+    fn new(finding: &'a Finding) -> Self {
+        let entry = entry(finding);
+        Self {
+            path: &finding.path,
+            kind: if finding.file { Type::File } else { Type::Directory },
+            class: finding.class,
+            what: &finding.what,
+            by: &finding.by,
+            means: &finding.means,
+            nix: entry.nix(),
+            entry,
         }
     }
-    let usual = if finding.file { "0644" } else { "0755" };
-    if let Some(mode) = finding.mode.as_ref().map(|mode| format!("{mode:0>4}")).filter(|mode| mode != usual) {
-        entry.insert("mode".to_owned(), json!(mode));
-    }
-    if let Some(method) = &finding.method {
-        entry.insert("method".to_owned(), json!(method));
-    }
-    if !finding.options.is_empty() {
-        entry.insert("options".to_owned(), json!(finding.options));
-    }
-    entry
 }
 
-/// The same as an element of a list in a NixOS configuration.
-fn nix(finding: &Finding) -> String {
-    let entry = entry(finding);
-    let key = if finding.file { "file" } else { "directory" };
-    let value = |value: &Value| escape::nix(value.as_str().unwrap_or_default());
-    if entry.len() == 1 {
-        return value(&entry[key]);
-    }
-    let mut words = Vec::new();
-    for key in [key, "user", "group", "mode", "method"] {
-        words.extend(entry.get(key).map(|it| format!("{key} = {};", value(it))));
-    }
-    if let Some(Value::Array(options)) = entry.get("options") {
-        let options: Vec<_> = options.iter().map(value).collect();
-        words.push(format!("mountOptions = [ {} ];", options.join(" ")));
-    }
-    format!("{{ {} }}", words.join(" "))
-}
-
-/// All of it as JSON.
+/// The findings as JSON.
 pub fn json(found: &Judgement) -> Result<Page, Failure> {
-    let fault = |it: &super::faults::Fault| json!({ "at": it.at, "what": it.what, "remedy": it.remedy });
-    let lost = |it: &Finding| {
-        json!({
-            "path": it.path, "kind": if it.file { "file" } else { "directory" }, "class": it.class, "what": it.what,
-            "by": it.by, "means": it.means, "entry": entry(it), "nix": nix(it),
-        })
-    };
-    output::json(&json!({
-        "version": 1,
-        "faults": found.faults.iter().map(fault).collect::<Vec<_>>(),
-        "lost": found.lost.iter().map(lost).collect::<Vec<_>>(),
-    }))
+    let lost = found.lost.iter().map(Lost::new).collect();
+    output::json(&Document { version: 1, faults: &found.faults, lost })
 }

@@ -11,6 +11,7 @@ const TEXT: &str = include_str!("paths.toml");
 
 /// Why something matters, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// A key, or a way in.
@@ -18,11 +19,11 @@ pub enum Class {
     /// Data that cannot be had again.
     #[default]
     Data,
-    /// Others know the machine by it, or it knows others by it.
+    /// The identity of this machine for others, or of others for it.
     Identity,
-    /// Subject of the failure.
+    /// Recorded history.
     History,
-    /// Without it something has to be set or waited for once more.
+    /// A setting or cache that can be made again.
     Comfort,
 }
 

@@ -27,6 +27,8 @@ use crate::text::escape;
 use crate::text::problem::Problem;
 use belongs::Belongs;
 use keeper::Keeper;
+#[cfg(test)]
+pub use print::Document;
 
 /// So many single files of one directory get a line each in a configuration.
 const LINES: usize = 10_000;

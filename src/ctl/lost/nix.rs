@@ -1,9 +1,7 @@
 //! The lines that keep what was found: of the NixOS configuration, and of a manifest.
 
-use serde_json::{Map, Value, json};
-
 use super::Finding;
-use crate::ctl::line::{self, Owner};
+use crate::ctl::line::{Entry, Owner, Path};
 use crate::ctl::scan::Subject;
 use crate::ctl::scan::show;
 use crate::ctl::ui::terminal;
@@ -13,39 +11,30 @@ use crate::text::escape::{self, Page};
 
 /// The entry of a manifest that keeps something; none where none can.
 #[must_use]
-pub fn entry(finding: &Finding) -> Option<Map<String, Value>> {
+pub fn entry(finding: &Finding) -> Option<Entry> {
     let path = AbsPath::parse(finding.text()?).ok()?;
     let row = &finding.row;
     // A second line for a path that the manifest names would be refused.
     if row.brought || row.unmounted {
         return None;
     }
-    let mut entry = Map::new();
-    let usual = match row.subject {
-        Subject::Directory => {
-            entry.insert("directory".to_owned(), json!(path.as_str()));
-            0o755
-        }
-        Subject::File | Subject::Link => {
-            entry.insert("file".to_owned(), json!(pattern::write(&path, Kind::File)));
-            if row.subject == Subject::Link {
-                // A mount would be of what it points to.
-                entry.insert("method".to_owned(), json!("copy"));
-            }
-            0o644
-        }
+    let (mut entry, usual) = match row.subject {
+        Subject::Directory => (Entry::from(Path::Directory(path.as_str().to_owned())), 0o755),
+        Subject::File | Subject::Link => (Entry::from(Path::File(pattern::write(&path, Kind::File))), 0o644),
         // The same at the next boot only where it matches nothing else.
         Subject::Files if row.pattern => {
-            entry.insert("file".to_owned(), json!(pattern::write(&path.child("*"), Kind::Glob)));
-            return Some(entry);
+            return Some(Path::File(pattern::write(&path.child("*"), Kind::Glob)).into());
         }
         Subject::Files | Subject::Special => return None,
     };
-    // The mode of a link is always the same.
-    let mode = if row.subject == Subject::Link { usual } else { row.owner.mode };
+    let mut mode = row.owner.mode;
+    if row.subject == Subject::Link {
+        // A mount would be of the file that it points to. The mode of a link is always the same.
+        entry.method = Some("copy".to_owned());
+        mode = usual;
+    }
     let owner = Owner { user: (row.owner.uid, &finding.user), group: (row.owner.gid, &finding.group), mode };
-    line::own(&mut entry, &owner, usual);
-    Some(entry)
+    Some(entry.owned(&owner, usual))
 }
 
 /// Lines for the NixOS configuration, the largest path first.
@@ -57,7 +46,7 @@ pub fn text(findings: &[Finding], store: &str) -> Page {
         let lines: Vec<_> = findings
             .iter()
             .filter_map(|finding| {
-                entry(finding).filter(|entry| entry.contains_key(key)).map(|entry| (finding, entry))
+                entry(finding).filter(|entry| entry.path.member().0 == key).map(|entry| (finding, entry))
             })
             .collect();
         if lines.is_empty() {
@@ -65,7 +54,7 @@ pub fn text(findings: &[Finding], store: &str) -> Page {
         }
         page.line(format_args!("  {list} = ["));
         for (finding, entry) in lines {
-            page.line(format_args!("    {}  # {}", line::item(&entry, key), remark(finding)));
+            page.line(format_args!("    {}  # {}", entry.nix(), remark(finding)));
         }
         page.line("  ];");
     }

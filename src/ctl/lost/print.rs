@@ -1,12 +1,17 @@
 //! Text and JSON output of `impctl lost`.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde::Serialize;
 
 use super::{Finding, Findings, nix};
-use crate::ctl::scan::show::{self, COLUMNS};
-use crate::ctl::scan::{Row, Subject};
+use crate::ctl::line::Entry;
+use crate::ctl::recover::gone::Gone;
+use crate::ctl::scan::show::{self, COLUMNS, Listed, Unread};
+use crate::ctl::scan::{Row, Subject, Totals};
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, number, size, styled};
+use crate::manifest::AbsPath;
 use crate::text::escape::{self, Page};
 
 /// So many paths of the last root are named.
@@ -129,35 +134,94 @@ fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
     table
 }
 
-/// The findings as JSON.
-pub fn json(findings: &Findings) -> Result<Page, Failure> {
-    let list = |list: &[Finding]| list.iter().map(finding).collect::<Vec<_>>();
-    let document = json!({
-        "version": 1,
-        "root": findings.root.to_string_lossy(),
-        "path": findings.path.as_str(),
-        "elsewhere": findings.seen.elsewhere,
-        "volatile": findings.built,
-        "manifest": findings.manifest,
-        "convert": findings.convert.as_ref().map_or("", |path| path.as_str()),
-        "lost": list(&findings.lost),
-        "brought": list(&findings.brought),
-        "throw_away": list(&findings.throw_away),
-        "totals": show::totals(&findings.totals),
-        "passed_over": findings.seen.passed_over,
-        "unread": show::unread_json(&findings.seen),
-        "unread_count": findings.seen.unread_count,
-        "gone": findings.gone,
-    });
-    output::json(&document)
+/// Paths of the root that the next boot removes. Sizes are in bytes, times in seconds since 1970; paths are those of the root that was
+/// scanned.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Document<'f> {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    version: u32,
+    /// Path of the root, seen from the command.
+    root: Cow<'f, str>,
+    /// The path that was scanned: `/` unless another was given.
+    path: &'f AbsPath,
+    /// Why a path that was given is not scanned; empty otherwise.
+    elsewhere: &'f str,
+    /// True if the next boot empties the root anyway: then an entry counts only where it is mounted.
+    volatile: bool,
+    /// True if there is a manifest.
+    manifest: bool,
+    /// The store that the disk of the root becomes by the manifest; empty without a conversion.
+    convert: &'f str,
+    /// Paths that the next boot removes, the largest first. The exit status is 0 if and only if this is empty and `unread_count` is 0.
+    lost: Vec<Lost<'f>>,
+    /// Files of the manifest that are only on a root in memory, until imp-mount-adopt.service copies them to a store at shutdown.
+    brought: Vec<Lost<'f>>,
+    /// With `--all`: disposable paths.
+    throw_away: Vec<Lost<'f>>,
+    /// The sum of `lost`.
+    totals: Totals,
+    /// Number of disposable paths that were left out; not all of their content was scanned.
+    passed_over: u64,
+    /// Paths that could not be read; the first thousand.
+    unread: Vec<Unread<'f>>,
+    /// Number of these.
+    unread_count: u64,
+    /// Paths of the last root that this one lacks; null without a record of an old root, or without such a path.
+    gone: Option<&'f Gone>,
 }
 
-fn finding(finding: &Finding) -> Value {
-    let mut value = show::row(&finding.row, &finding.user, &finding.group);
-    value["what"] = json!(finding.what);
-    value["belongs_to"] = json!(finding.belongs);
-    value["partly"] = json!(finding.row.partly);
-    value["unmounted"] = json!(finding.row.unmounted);
-    value["entry"] = json!(nix::entry(finding));
-    value
+/// A directory with all that would be lost of it, or files.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Lost<'f> {
+    #[serde(flatten)]
+    listed: Listed<'f>,
+    /// Its description; empty where unknown.
+    what: &'f str,
+    /// Units, files of tmpfiles.d, or packages.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
+    belongs_to: &'f [String],
+    /// True if a path in it persists, which is not counted.
+    partly: bool,
+    /// True if the manifest names it, but a directory is not mounted, or a file is on no store and no service copies it there.
+    unmounted: bool,
+    /// The entry of a manifest that would keep it; null where none can, or none would keep just that.
+    entry: Option<Entry>,
+}
+
+impl<'f> Lost<'f> {
+    fn new(finding: &'f Finding) -> Self {
+        Self {
+            listed: Listed::new(&finding.row, &finding.user, &finding.group),
+            what: finding.what,
+            belongs_to: &finding.belongs,
+            partly: finding.row.partly,
+            unmounted: finding.row.unmounted,
+            entry: nix::entry(finding),
+        }
+    }
+}
+
+/// The findings as JSON.
+pub fn json(findings: &Findings) -> Result<Page, Failure> {
+    let list = |list| <[Finding]>::iter(list).map(Lost::new).collect();
+    output::json(&Document {
+        version: 1,
+        root: findings.root.to_string_lossy(),
+        path: &findings.path,
+        elsewhere: &findings.seen.elsewhere,
+        volatile: findings.built,
+        manifest: findings.manifest,
+        convert: findings.convert.as_ref().map_or("", AbsPath::as_str),
+        lost: list(&findings.lost),
+        brought: list(&findings.brought),
+        throw_away: list(&findings.throw_away),
+        totals: findings.totals,
+        passed_over: findings.seen.passed_over,
+        unread: Unread::of(&findings.seen),
+        unread_count: findings.seen.unread_count,
+        gone: findings.gone.as_ref(),
+    })
 }

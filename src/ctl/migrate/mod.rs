@@ -84,16 +84,24 @@ pub struct Migrate {
     json: bool,
 }
 
-/// Findings and changes.
+/// What impctl migrate found and copied. Sizes are in bytes; paths are those of the booted system unless noted.
 #[derive(Debug, Serialize)]
-struct Outcome {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Outcome {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     version: u32,
+    /// Root of the existing system, seen from the command.
     from: String,
+    /// True if nothing was changed.
     dry_run: bool,
     /// True if everything was compared in the end.
     verified: bool,
+    /// The stores.
     stores: Vec<StoreOutcome>,
+    /// The entries.
     entries: Vec<EntryOutcome>,
+    /// Files that differ between the store and the system.
     conflicts: Vec<Conflict>,
     /// Other file systems, which were not entered.
     mounts: Vec<String>,
@@ -101,44 +109,60 @@ struct Outcome {
     devices: Vec<String>,
     /// Paths that the manifest does not name.
     not_named: Vec<String>,
+    /// Failures.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
     problems: Vec<String>,
 }
 
 /// One store.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct StoreOutcome {
+    /// Its path.
     path: AbsPath,
+    /// Its path now, seen from the command.
     at: String,
-    /// True if content is shared with the system that is brought.
+    /// True if the copies share their content with the existing system.
     shared: bool,
+    /// Room for the copies.
     needed: Room,
+    /// Free room before.
     free: Room,
-    /// Bytes of files that were copied; none where nothing was tried.
+    /// Bytes of files that were copied; null in a dry run, and without enough room.
     copied: Option<u64>,
-    /// Copies that earlier runs left unfinished, and this one went on with.
+    /// Unfinished copies of earlier runs that this run continued.
     resumed: Left,
-    /// Those that it had no use for, and removed.
+    /// Unfinished copies that this run removed.
     removed: Left,
-    /// Those that it leaves.
+    /// Unfinished copies that this run leaves.
     unfinished: Left,
 }
 
 /// One path.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct EntryOutcome {
+    /// The path.
     target: AbsPath,
+    /// Its path on the store.
     source: AbsPath,
+    /// Its state.
     standing: Standing,
+    /// Number of files on the existing system.
     files: u64,
+    /// Bytes of these.
     bytes: u64,
+    /// Number of files that the store lacks.
     missing: u64,
+    /// Bytes of these.
     missing_bytes: u64,
     /// Number of different files that stay as the store has them.
     differing: u64,
+    /// True if a boot without it stops.
     required: bool,
 }
 
-/// Brings everything, and says what became of it.
+/// Copies everything, and prints the result.
 pub fn run(options: &Migrate) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     require_root().map_err(Failure::Unable)?;

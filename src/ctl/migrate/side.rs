@@ -45,8 +45,9 @@ pub struct Side<'m> {
     left: HashMap<CString, (Left, bool)>,
 }
 
-/// Copies that are not in their places.
+/// Unfinished copies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Left {
     /// Number of files.
     pub copies: u64,
@@ -58,10 +59,11 @@ pub struct Left {
 
 /// Room: needed, or there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Room {
     /// Bytes on the disk.
     pub bytes: u64,
-    /// Inodes; what is there is none where the file system has no fixed number.
+    /// Inodes; null where the file system has no fixed number.
     pub inodes: Option<u64>,
 }
 

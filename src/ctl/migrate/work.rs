@@ -22,6 +22,7 @@ use crate::transfer::{Name, file};
 
 /// State of the path of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// The system does not have it.
@@ -42,12 +43,13 @@ pub enum Standing {
 
 /// A file that differs between the store and the system.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Conflict {
-    /// Its path on the booted system.
+    /// Its path; U+FFFD stands for bytes that are no UTF-8.
     pub path: String,
     /// The first property in which the two differ.
     pub what: &'static str,
-    /// When the store's was changed.
+    /// Time of the last change of the store's file beside that of the system's.
     pub store_is: Age,
     /// True if it is replaced, as was asked for.
     pub forced: bool,
@@ -60,6 +62,7 @@ pub struct Conflict {
 
 /// The time of the last change of one file beside that of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Age {
     /// Later.

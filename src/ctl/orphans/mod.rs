@@ -24,6 +24,8 @@ use crate::sys::mountinfo::{self, Mount};
 use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, describe};
+#[cfg(test)]
+pub use print::Document;
 
 /// NixOS's generations, and the manifest's path in each.
 const GENERATIONS: &str = "/nix/var/nix/profiles";

@@ -1,13 +1,16 @@
 //! Text and JSON output of `impctl orphans`.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde::Serialize;
 
 use super::{Found, Orphan};
 use crate::ctl::scan::Totals;
-use crate::ctl::scan::show;
+use crate::ctl::scan::show::{self, Listed, Unread};
 use crate::ctl::system::System;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, now, size, styled};
+use crate::manifest::AbsPath;
 use crate::text::escape::Page;
 
 /// For a terminal of so many columns.
@@ -56,24 +59,77 @@ fn table(found: &Found<'_>, now: i64) -> Table {
     table
 }
 
+/// Paths on the stores that no entry names. Sizes are in bytes, times in seconds since 1970; paths are those of the booted system.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Document<'f> {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    version: u32,
+    /// Path of the root below which the stores are mounted, seen from the command.
+    root: Cow<'f, str>,
+    /// The stores that were asked for, in path order.
+    stores: Vec<OnStore<'f>>,
+}
+
+/// One store.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Store"))]
+struct OnStore<'f> {
+    /// Its path.
+    path: &'f AbsPath,
+    /// Why it was not scanned; empty otherwise.
+    failure: &'f str,
+    /// Paths that no entry names, the largest first.
+    orphans: Vec<Listing<'f>>,
+    /// The sum of them.
+    totals: Totals,
+    /// Paths that could not be read; the first thousand.
+    unread: Vec<Unread<'f>>,
+    /// Number of these.
+    unread_count: u64,
+}
+
+/// A directory with all that no entry names of it, or files.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Orphan"))]
+struct Listing<'f> {
+    #[serde(flatten)]
+    listed: Listed<'f>,
+    /// Known facts.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
+    remarks: &'f [String],
+    /// The last generation of NixOS whose manifest names it, or a path in it.
+    generation: Option<u64>,
+}
+
+impl<'f> Listing<'f> {
+    fn new(orphan: &'f Orphan) -> Self {
+        Self {
+            listed: Listed::new(&orphan.row, &orphan.user, &orphan.group),
+            remarks: &orphan.remarks,
+            generation: orphan.generation,
+        }
+    }
+}
+
+impl<'f> OnStore<'f> {
+    fn new(found: &'f Found<'_>) -> Self {
+        Self {
+            path: &found.store.path,
+            failure: &found.failure,
+            orphans: found.orphans.iter().map(Listing::new).collect(),
+            totals: found.totals,
+            unread: Unread::of(&found.seen),
+            unread_count: found.seen.unread_count,
+        }
+    }
+}
+
 /// As JSON.
 pub fn json(system: &System, found: &[Found<'_>]) -> Result<Page, Failure> {
-    let orphan = |orphan: &Orphan| {
-        let mut value = show::row(&orphan.row, &orphan.user, &orphan.group);
-        value["remarks"] = json!(orphan.remarks);
-        value["generation"] = json!(orphan.generation);
-        value
-    };
-    let store = |one: &Found<'_>| {
-        json!({
-            "path": one.store.path.as_str(),
-            "failure": one.failure,
-            "orphans": one.orphans.iter().map(orphan).collect::<Vec<Value>>(),
-            "totals": show::totals(&one.totals),
-            "unread": show::unread_json(&one.seen),
-            "unread_count": one.seen.unread_count,
-        })
-    };
-    let stores: Vec<_> = found.iter().map(store).collect();
-    output::json(&json!({ "version": 1, "root": system.place.to_string_lossy(), "stores": stores }))
+    let stores = found.iter().map(OnStore::new).collect();
+    output::json(&Document { version: 1, root: system.place.to_string_lossy(), stores })
 }

@@ -20,19 +20,22 @@ use crate::text::problem::{Problem, Result};
 /// So many paths are in a command to paste.
 const NAMED: usize = 5;
 
-/// Paths of the last root that this one does not have.
+/// Paths of the last root that this one lacks, and that are not disposable, for root. `impctl recover` brings them back.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gone {
     /// The store that has the old root.
     store: AbsPath,
-    /// Its number.
+    /// The number of the old root.
     pub root: u32,
     /// The paths, the largest first.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub paths: Vec<Place>,
 }
 
-/// One of them.
+/// One path.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Place {
     /// The path.
     pub path: AbsPath,
@@ -40,7 +43,7 @@ pub struct Place {
     pub files: u64,
     /// Bytes that they took.
     pub bytes: u64,
-    /// Why no old root has them: saving the last one left them out.
+    /// Why no old root has them: the reason for which saving the last one left them out.
     pub left_out: Option<String>,
 }
 

@@ -8,6 +8,7 @@ use crate::roots::Slot;
 
 /// A root that had a path which its saving left out.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Passed {
     /// Its number.
     pub root: u32,

@@ -27,6 +27,7 @@ use crate::text::problem::{Problem, Result, describe_io};
 use clap::{Args, ValueHint};
 use left_out::Passed;
 use origin::Old;
+pub use outcome::Document;
 use outcome::Outcome;
 use owners::Names;
 use place::{Base, Place};
@@ -103,10 +104,8 @@ pub fn run(options: &Recover) -> Result<(), Failure> {
     let (outcomes, problems) = recover(options, &paths, &manifest, &system)?;
     if options.json {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        let json = serde_json::json!({
-            "version": 1, "dry_run": options.dry_run, "recovered": outcomes, "problems": problems
-        });
-        output::print(&output::json(&json)?)?;
+        let document = Document { version: 1, dry_run: options.dry_run, recovered: &outcomes, problems };
+        output::print(&output::json(&document)?)?;
     } else {
         terminal::print(&print::text(&outcomes, options.dry_run))?;
     }

@@ -1,7 +1,6 @@
 //! The results for the paths that were asked for, with the lines that keep them.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::left_out::{LeftOut, Passed};
 use super::origin::Old;
@@ -18,19 +17,41 @@ use crate::manifest::{AbsPath, Manifest};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
+/// What impctl recover brought back. Sizes are in bytes; paths are those of the booted system.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Document<'a> {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    pub version: u32,
+    /// True if nothing was changed.
+    pub dry_run: bool,
+    /// The paths that were asked for.
+    pub recovered: &'a [Outcome],
+    /// Failures.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
+    pub problems: Vec<String>,
+}
+
 /// Result for one path.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Outcome {
+    /// The path.
     pub path: AbsPath,
     /// Its place on the running system.
     pub to: AbsPath,
+    /// The store of the old root.
     pub store: AbsPath,
+    /// The number of the old root.
     pub root: u32,
+    /// Its state.
     pub state: Standing,
-    /// Names that the old root has at and below it.
+    /// Number of files that the old root has at and below it.
     pub files: u64,
-    /// Those that were missing and are not any more, and the bytes of these.
+    /// Number of these that were missing and were copied.
     pub brought: u64,
+    /// Bytes of these.
     pub bytes: u64,
     /// Why files of that root may be incomplete.
     pub doubt: Option<&'static str>,
@@ -40,15 +61,17 @@ pub struct Outcome {
     pub left_out: Vec<record::LeftOut>,
     /// Paths at which something else is.
     pub kept: Vec<KeptPath>,
-    /// Entry or file system by which it persists; none where it does not.
+    /// Entry or file system by which it persists; null where it does not.
     pub persists: Option<String>,
-    /// The line for NixOS, and the manifest's entry, where it does not.
+    /// The line of a NixOS configuration that keeps it, where it does not persist.
     pub nix: Option<String>,
-    pub entry: Option<Value>,
+    /// The entry of a manifest that keeps it.
+    pub entry: Option<line::Entry>,
 }
 
 /// State of one path in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// To be brought, in a dry run.
@@ -61,10 +84,13 @@ pub enum Standing {
     Incomplete,
 }
 
-/// Something that is not replaced.
+/// A path that is not replaced.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct KeptPath {
+    /// The path; U+FFFD stands for bytes that are no UTF-8.
     path: String,
+    /// The property that differs.
     what: &'static str,
 }
 
@@ -129,8 +155,8 @@ impl Run<'_> {
                 left_out: saving.files,
                 kept,
                 persists,
-                nix: entry.as_ref().map(|entry| line::nix(entry, old.store)),
-                entry: entry.map(Value::Object),
+                nix: entry.as_ref().map(|entry| entry.definition(old.store)),
+                entry,
             });
         }
         Ok((outcomes, self.problems))

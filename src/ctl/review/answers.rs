@@ -315,7 +315,7 @@ mod tests {
         let b = tree.find(b"/a/b").unwrap();
         let mut book = Book::default();
         let entry = serde_json::json!({ "directory": "/a" });
-        let kept = Decision::of_entry(entry.as_object().unwrap().clone(), "/persist", Origin::default());
+        let kept = Decision::of_entry(serde_json::from_value(entry).unwrap(), "/persist", Origin::default());
         book.record.add(kept.unwrap());
         assert!(book.decided(&tree, a).is_some() && book.decided(&tree, b).is_none());
         assert!(book.give(&tree, b, Answer::Keep, "").unwrap_err().contains("/a is kept already"));

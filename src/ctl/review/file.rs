@@ -1,7 +1,7 @@
 //! The two forms of a file of decisions: a module of NixOS, and a piece of a manifest in JSON. A file is read only as it would be
 //! written again, so that nothing that stands in it can be lost.
 
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::record::{Choice, Decision, Origin, Record};
 use crate::ctl::line;
@@ -25,10 +25,12 @@ pub enum Form {
 
 impl Form {
     /// Decisions as a file has them.
-    #[must_use]
-    pub fn write(self, record: &Record) -> String {
+    ///
+    /// # Errors
+    /// Why they cannot be JSON.
+    pub fn write(self, record: &Record) -> Result<String, Problem> {
         match self {
-            Self::Nix => write_nix(record),
+            Self::Nix => Ok(write_nix(record)),
             Self::Json => write_json(record),
         }
     }
@@ -49,7 +51,7 @@ impl Form {
             Self::Nix => read_nix(text).map_err(|line| unknown(self, line, &shown(text, line)))?,
             Self::Json => read_json(text)?,
         };
-        let again = self.write(&record);
+        let again = self.write(&record)?;
         if again == text {
             return Ok(record);
         }
@@ -82,9 +84,11 @@ fn write_nix(record: &Record) -> String {
     for store in record.stores() {
         line(&format!("  environment.persistence.{} = {{", escape::nix(store)));
         for (list, key) in [("directories", "directory"), ("files", "file")] {
-            let kept = record.all(Choice::Keep).filter(|it| it.store == store && it.entry.contains_key(key));
-            let lines: Vec<_> = kept
-                .map(|it| format!("      {}  # kept {}", line::item(&it.entry, key), it.origin.words()))
+            let kept = record.all(Choice::Keep).filter(|it| it.store == store);
+            let entries = kept.filter_map(|it| Some((it.entry.as_ref()?, &it.origin)));
+            let lines: Vec<_> = entries
+                .filter(|(entry, _)| entry.path.member().0 == key)
+                .map(|(entry, origin)| format!("      {}  # kept {}", entry.nix(), origin.words()))
                 .collect();
             if !lines.is_empty() {
                 line(&format!("    {list} = ["));
@@ -148,20 +152,32 @@ fn read_nix(text: &str) -> Result<Record, usize> {
 
 /// A line of something that is kept.
 fn kept(line: &str, key: &str, store: &str) -> Option<Decision> {
-    let mut entry = Map::new();
-    let rest = if let Some(mut rest) = line.strip_prefix("{ ") {
+    let is_set = line.strip_prefix("{ ");
+    let (path, mut rest) = match is_set {
+        Some(rest) => {
+            let (path, rest) = string(rest.strip_prefix(key)?.strip_prefix(" = ")?)?;
+            (path, rest.strip_prefix("; ")?)
+        }
+        None => string(line)?,
+    };
+    let path = if key == "directory" { line::Path::Directory(path) } else { line::Path::File(path) };
+    let mut entry = line::Entry::from(path);
+    if is_set.is_some() {
         while !rest.starts_with('}') {
             let (key, after) = rest.split_once(" = ")?;
             let (value, after) = string(after)?;
-            entry.insert(key.to_owned(), value.into());
+            let member = match key {
+                "user" => &mut entry.user,
+                "group" => &mut entry.group,
+                "mode" => &mut entry.mode,
+                "method" => &mut entry.method,
+                _ => return None,
+            };
+            *member = Some(value);
             rest = after.strip_prefix("; ")?;
         }
-        &rest[1..]
-    } else {
-        let (value, rest) = string(line)?;
-        entry.insert(key.to_owned(), value.into());
-        rest
-    };
+        rest = &rest[1..];
+    }
     Decision::of_entry(entry, store, Origin::read(rest.strip_prefix("  # kept ")?)?)
 }
 
@@ -192,49 +208,56 @@ fn string(text: &str) -> Option<(String, &str)> {
     }
 }
 
-const WORDS: [(Choice, &str); 3] =
-    [(Choice::Keep, "keep"), (Choice::ThrowAway, "throw-away"), (Choice::LookInto, "look-into")];
+/// The JSON form.
+#[derive(Debug, Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    /// The entries that keep paths, each with its store.
+    entries: Vec<line::Entry>,
+    /// Every answer; those that keep a path are in the order of `entries`.
+    answers: Vec<Answered>,
+}
 
-fn write_json(record: &Record) -> String {
-    let entries: Vec<_> = record
-        .all(Choice::Keep)
-        .map(|it| {
-            let mut entry = it.entry.clone();
-            entry.insert("store".to_owned(), json!(it.store));
-            Value::Object(entry)
-        })
-        .collect();
-    let answer = |(choice, word): (Choice, &'static str)| {
-        record.all(choice).map(move |it| {
-            let Origin { on, by, why } = &it.origin;
-            json!({ "path": it.pattern(), "answer": word, "on": on, "by": by, "why": why })
-        })
+/// One answer.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answered {
+    answer: Choice,
+    by: String,
+    on: String,
+    path: String,
+    why: String,
+}
+
+fn write_json(record: &Record) -> Result<String, Problem> {
+    let entry = |it: &Decision| Some(line::Entry { store: Some(it.store.clone()), ..it.entry.clone()? });
+    let answer = |it: &Decision| {
+        let Origin { on, by, why } = it.origin.clone();
+        Answered { answer: it.choice, by, on, path: it.pattern(), why }
     };
-    let answers: Vec<_> = WORDS.into_iter().flat_map(answer).collect();
-    let parts = [("version", json!(1)), ("entries", entries.into()), ("answers", answers.into())];
-    let part = |(key, value): (&str, Value)| Some((key.to_owned(), serde_json::from_value(value).ok()?));
-    json::Value::Object(parts.into_iter().filter_map(part).collect()).to_json()
+    let choices = [Choice::Keep, Choice::ThrowAway, Choice::LookInto];
+    let document = Document {
+        version: 1,
+        entries: record.all(Choice::Keep).filter_map(entry).collect(),
+        answers: choices.into_iter().flat_map(|choice| record.all(choice).map(answer)).collect(),
+    };
+    let value = escape::json_line(&document).and_then(|page| serde_json::from_str(page.as_str()));
+    value.map(|value: json::Value| value.to_json()).map_err(|error| Problem::new(error.to_string()))
 }
 
 fn read_json(text: &str) -> Result<Record, Problem> {
-    let document: Value = serde_json::from_str(text)
+    let document: Document = serde_json::from_str(text)
         .map_err(|error| unknown(Form::Json, error.line().max(1), &error.to_string()))?;
-    let list = |key: &str| document[key].as_array().cloned().unwrap_or_default();
     let mut record = Record::default();
-    let mut entries = list("entries").into_iter();
-    for answer in list("answers") {
-        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-        let origin = Origin { on: text("on"), by: text("by"), why: text("why") };
-        let Some((choice, _)) = WORDS.into_iter().find(|(_, word)| *word == text("answer")) else { continue };
-        let decision = if choice == Choice::Keep {
-            // Both lists are in the same order.
-            entries.next().and_then(|entry| {
-                let Value::Object(mut entry) = entry else { return None };
-                let store = entry.remove("store")?;
-                Decision::of_entry(entry, store.as_str()?, origin)
+    let mut entries = document.entries.into_iter();
+    for Answered { answer, by, on, path, why } in document.answers {
+        let origin = Origin { on, by, why };
+        let decision = if answer == Choice::Keep {
+            entries.next().and_then(|mut entry| {
+                let store = entry.store.take()?;
+                Decision::of_entry(entry, &store, origin)
             })
         } else {
-            Decision::of_pattern(choice, &text("path"), origin)
+            Decision::of_pattern(answer, &path, origin)
         };
         // An answer that is passed over here is missing in the text that is written again.
         if let Some(decision) = decision {
@@ -269,6 +292,8 @@ pub fn difference(old: &str, new: &str) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use serde_json::json;
+
     use super::*;
     use crate::manifest::AbsPath;
 
@@ -276,8 +301,8 @@ mod tests {
         Origin { on: "2026-11-27".to_owned(), by: "ada".to_owned(), why: why.to_owned() }
     }
 
-    fn keep(record: &mut Record, entry: Value, store: &str, why: &str) {
-        let Value::Object(entry) = entry else { panic!("no object") };
+    fn keep(record: &mut Record, entry: serde_json::Value, store: &str, why: &str) {
+        let entry = serde_json::from_value(entry).unwrap();
         record.add(Decision::of_entry(entry, store, origin(why)).unwrap());
     }
 
@@ -302,13 +327,13 @@ mod tests {
     fn both_forms_are_read_as_they_are_written() {
         let record = example();
         for form in [Form::Nix, Form::Json] {
-            let text = form.write(&record);
+            let text = form.write(&record).unwrap();
             assert_eq!(form.read(text.as_bytes()).unwrap(), record, "{text}");
-            let nothing = form.write(&Record::default());
+            let nothing = form.write(&Record::default()).unwrap();
             assert_eq!(form.read(nothing.as_bytes()).unwrap(), Record::default(), "{nothing}");
         }
         assert_eq!(
-            Form::Nix.write(&record),
+            Form::Nix.write(&record).unwrap(),
             format!(
                 "{HEAD}\n{{\n  environment.persistence.\"/data\" = {{\n    directories = [\n      \
                  \"/srv/${{builtins.fromJSON \"\\\"\\\\u202e\\\"\"}}\\${{x}} \\\"\\\\\"  # kept 2026-11-27 by ada\n    ];\n  }};\n  \
@@ -324,7 +349,7 @@ mod tests {
     #[test]
     fn nothing_else_is_read() {
         for form in [Form::Nix, Form::Json] {
-            let text = form.write(&example());
+            let text = form.write(&example()).unwrap();
             let lines: Vec<_> = text.lines().collect();
             for index in 0..lines.len() {
                 for strange in ["  services.x.enable = true;", "# a remark", "", "  \"x\": 1,", lines[index]]
@@ -342,12 +367,13 @@ mod tests {
             form.read(text.replace('\n', "\r\n").as_bytes()).unwrap_err();
             assert!(form.read(b"\n\xff").unwrap_err().at.ends_with('2'));
         }
-        let text = Form::Nix.write(&example()).replace("  };\n", "  };\n  services.x.enable = true;\n");
+        let text =
+            Form::Nix.write(&example()).unwrap().replace("  };\n", "  };\n  services.x.enable = true;\n");
         let problem = Form::Nix.read(text.as_bytes()).unwrap_err();
         assert_eq!(problem.at, "line 8");
         assert!(problem.what.contains("services.x.enable = true;"), "{problem}");
         // A second time the same path.
-        let text = Form::Nix.write(&example());
+        let text = Form::Nix.write(&example()).unwrap();
         let line = text.lines().find(|line| line.contains("/etc/keys")).unwrap();
         let twice = text.replace(line, &format!("{line}\n{line}"));
         Form::Nix.read(twice.as_bytes()).unwrap_err();
@@ -355,10 +381,10 @@ mod tests {
 
     #[test]
     fn a_line_that_is_taken_out_by_hand_is_gone() {
-        let text = Form::Nix.write(&example());
+        let text = Form::Nix.write(&example()).unwrap();
         let line = text.lines().find(|line| line.contains("/etc/keys")).unwrap();
         let without = text.replace(&format!("{line}\n"), "");
-        assert_eq!(Form::Nix.write(&Form::Nix.read(without.as_bytes()).unwrap()), without);
+        assert_eq!(Form::Nix.write(&Form::Nix.read(without.as_bytes()).unwrap()).unwrap(), without);
         assert_eq!(difference(&without, &text), [format!("+ {line}")]);
         assert_eq!(difference(&text, &without), [format!("- {line}")]);
     }

@@ -337,7 +337,7 @@ impl Review<'_> {
         // Another review may be about to write.
         let held = if self.options.dry_run { None } else { Some(output::hold(self.file)?) };
         let (old, record) = self.read()?;
-        let new = self.form.write(&self.merge(tree, book, record)?);
+        let new = self.form.write(&self.merge(tree, book, record)?).map_err(Failure::Unable)?;
         let text = String::from_utf8_lossy(old.as_deref().unwrap_or_default()).into_owned();
         let mut lines = file::difference(&text, &new);
         if old.is_none() && book.len() == 0 {

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 
+use crate::ctl::line::{Entry, Path};
 use crate::ctl::lost::{Finding, nix};
 use crate::ctl::scan::Subject;
 use crate::manifest::{AbsPath, Kind, pattern};
 use crate::text::escape;
 
 /// An answer as it stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Choice {
     /// The path persists.
     Keep,
@@ -110,7 +112,7 @@ pub struct Decision {
     /// [`Kind::Glob`] for several files; else what it is where it is kept.
     pub kind: Kind,
     /// Of what is kept: the entry of the manifest, without its store.
-    pub entry: Map<String, Value>,
+    pub entry: Option<Entry>,
     /// Of what is kept: the store.
     pub store: String,
     /// Its origin.
@@ -135,17 +137,17 @@ impl Decision {
     #[must_use]
     pub fn of_pattern(choice: Choice, text: &str, origin: Origin) -> Option<Self> {
         let (target, kind) = pattern::read(text).ok()?;
-        Some(Self { choice, target, kind, entry: Map::new(), store: String::new(), origin })
+        Some(Self { choice, target, kind, entry: None, store: String::new(), origin })
     }
 
     /// A decision to keep what an entry is for.
     #[must_use]
-    pub fn of_entry(entry: Map<String, Value>, store: &str, origin: Origin) -> Option<Self> {
-        let (target, kind) = match (entry.get("directory"), entry.get("file")) {
-            (Some(path), None) => (AbsPath::parse(path.as_str()?).ok()?, Kind::Directory),
-            (None, Some(path)) => pattern::read(path.as_str()?).ok()?,
-            _ => return None,
+    pub fn of_entry(entry: Entry, store: &str, origin: Origin) -> Option<Self> {
+        let (target, kind) = match &entry.path {
+            Path::Directory(path) => (AbsPath::parse(path).ok()?, Kind::Directory),
+            Path::File(path) => pattern::read(path).ok()?,
         };
+        let entry = Some(entry);
         Some(Self { choice: Choice::Keep, target, kind, entry, store: store.to_owned(), origin })
     }
 
@@ -175,8 +177,7 @@ impl Decision {
             Subject::Directory => (path, Kind::Directory),
             _ => (path, Kind::File),
         };
-        let made =
-            Self { choice: answer.choice(), target, kind, entry: Map::new(), store: String::new(), origin };
+        let made = Self { choice: answer.choice(), target, kind, entry: None, store: String::new(), origin };
         let pattern = made.pattern();
         // The list has a pattern a line, without the spaces around it.
         if made.choice == Choice::ThrowAway && (pattern.contains('\n') || pattern.trim() != pattern) {

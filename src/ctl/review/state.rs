@@ -5,7 +5,6 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::answers::Book;
 use super::record::{Answer, Choice};
 use super::tree::{Order, Tree};
-use crate::ctl::line;
 use crate::ctl::lost::nix;
 use crate::ctl::scan::show;
 use crate::ctl::ui::terminal::{age, count, size};
@@ -381,12 +380,10 @@ impl State {
         if row.partly {
             say("beside", "something in it persists, and is not counted".to_owned());
         }
-        let entry = nix::entry(finding).and_then(|entry| {
-            let key = if entry.contains_key("directory") { "directory" } else { "file" };
-            self.book.obstacle(&self.tree, node, Answer::Keep).is_none().then(|| line::item(&entry, key))
-        });
+        let obstacle = self.book.obstacle(&self.tree, node, Answer::Keep);
+        let entry = nix::entry(finding).filter(|_| obstacle.is_none()).map(|entry| entry.nix());
         say("to keep it", entry.unwrap_or_default());
-        say("no line", self.book.obstacle(&self.tree, node, Answer::Keep).unwrap_or_default());
+        say("no line", obstacle.unwrap_or_default());
         if let Some(given) = self.book.of(node) {
             say("answer", format!("{} {}", given.answer.word(), given.why));
         }

@@ -157,3 +157,18 @@ fn list(system: &System, manifest: &Manifest, json: bool) -> Result<(), Failure>
     terminal::print(&print::text(&found, problems.is_empty(), terminal::width()))?;
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }
+
+/// Roots of earlier boots on the stores: the list, a removal, or a saving. Sizes are in bytes, times in seconds since 1970; paths are
+/// those of the booted system.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub enum Document<'a> {
+    /// The list.
+    List(print::Document<'a>),
+    /// A removal.
+    Prune(prune::Outcome),
+    /// A saving.
+    Save(save::Outcome),
+}

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
+use serde::Serialize;
 
 use super::record::{self, End};
 use crate::ctl::system::System;
@@ -41,15 +42,18 @@ pub struct Old {
 }
 
 /// State of a root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// The root of this system, or of the one that this process runs in.
     Running,
     /// A process is making it.
     Unfinished,
-    /// Its boot ended well; of a saved one, the saving is complete.
+    /// Its boot ended well; of a saved one, the saving is complete within its limits.
     Well,
     /// Its boot, or the saving, was cut off.
+    #[serde(rename = "cut off")]
     CutOff,
 }
 

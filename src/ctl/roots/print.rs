@@ -1,11 +1,15 @@
 //! Text and JSON output of `impctl roots`.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
 
-use super::old::{Old, OnStore};
+use serde::Serialize;
+
+use super::old::{Old, OnStore, State};
+use super::record;
 use crate::ctl::system::System;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{Column, FAINT, Table, age, count, now, number, size, styled};
+use crate::manifest::AbsPath;
 use crate::roots::Kind;
 use crate::text::escape::{self, Page};
 use crate::text::problem::Problem;
@@ -56,7 +60,7 @@ fn table(all: &[Old]) -> Table {
             old.state.name().to_owned(),
             end.map_or_else(unknown, |end| size(end.bytes)),
             end.map_or_else(unknown, |end| number(end.files)),
-            boot.map_or_else(unknown, |boot| kind(boot.kind).to_owned()),
+            boot.map_or_else(unknown, |boot| boot.kind.name().to_owned()),
         ];
         let system = boot.and_then(|boot| boot.system.as_deref());
         let mut remarks: Vec<_> = old.flaws.iter().map(|flaw| escape::name(flaw).into_owned()).collect();
@@ -76,47 +80,113 @@ fn made(then: i64, now: i64) -> String {
     if (1..60).contains(&past) { format!("{past} s") } else { age(then, now) }
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Disk => "disk",
-        Kind::Saved => "saved",
+/// The roots of earlier boots.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "List"))]
+pub struct Document<'f> {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
+    version: u32,
+    /// Path of the root below which the stores are mounted, seen from the command.
+    root: Cow<'f, str>,
+    /// The stores that have old roots, in path order.
+    stores: Vec<ListedStore<'f>>,
+    /// Failures.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
+    problems: Vec<String>,
+}
+
+/// One store.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Store"))]
+struct ListedStore<'f> {
+    /// Its path.
+    path: &'f AbsPath,
+    /// Its roots, the oldest first.
+    roots: Vec<ListedRoot<'f>>,
+    /// Number of roots whose removal was begun.
+    being_removed: usize,
+}
+
+/// One root of an earlier boot. Members are null where no record tells.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Root"))]
+struct ListedRoot<'f> {
+    /// Its number: that of a later boot is higher.
+    number: u32,
+    /// Its state.
+    state: State,
+    /// Origin of the tree.
+    kind: Option<Kind>,
+    /// The kernel's id of the boot.
+    boot_id: Option<&'f str>,
+    /// When it was made or saved.
+    made: Option<u64>,
+    /// When its boot ended, or was found to be cut off.
+    ended: Option<u64>,
+    /// The system that was booted.
+    system: Option<&'f str>,
+    /// Number of files of any type but directories.
+    files: Option<u64>,
+    /// Bytes on the disk, as du(1) counts them.
+    bytes: Option<u64>,
+    /// Paths that `impctl lost` would name on it, the largest first; the first thousand.
+    lost: Option<&'f [record::Row]>,
+    /// Number of these.
+    lost_count: Option<u64>,
+    /// Files that a saving left out, the largest first; the first thousand.
+    left_out: Option<&'f [record::LeftOut]>,
+    /// Number of these.
+    left_out_count: Option<u64>,
+    /// Bytes of these.
+    left_out_bytes: Option<u64>,
+    /// Why a record cannot be used.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
+    flaws: &'f [String],
+}
+
+impl<'f> ListedRoot<'f> {
+    fn new(old: &'f Old) -> Self {
+        let (boot, end) = (old.boot.as_ref(), old.end.as_ref());
+        Self {
+            number: old.id().0,
+            state: old.state,
+            kind: boot.map(|boot| boot.kind),
+            boot_id: boot.map(|boot| boot.boot_id.as_str()),
+            made: boot.map(|boot| boot.made),
+            ended: end.map(|end| end.ended),
+            system: boot.and_then(|boot| boot.system.as_deref()),
+            files: end.map(|end| end.files),
+            bytes: end.map(|end| end.bytes),
+            lost: end.map(|end| end.rows.as_slice()),
+            lost_count: end.map(|end| end.rows_count),
+            left_out: end.map(|end| end.left_out.as_slice()),
+            left_out_count: end.map(|end| end.left_out_count),
+            left_out_bytes: end.map(|end| end.left_out_bytes),
+            flaws: &old.flaws,
+        }
+    }
+}
+
+impl<'f> ListedStore<'f> {
+    fn new(found: &'f OnStore) -> Self {
+        Self {
+            path: &found.store,
+            roots: found.all.iter().map(ListedRoot::new).collect(),
+            being_removed: found.roots.removed().map_or(0, |names| names.len()),
+        }
     }
 }
 
 /// As JSON.
 pub fn json(system: &System, found: &[OnStore], problems: &[Problem]) -> Result<Page, Failure> {
-    let root = |old: &Old| {
-        let (boot, end) = (old.boot.as_ref(), old.end.as_ref());
-        json!({
-            "number": old.id().0,
-            "state": old.state.name(),
-            "kind": boot.map(|boot| kind(boot.kind)),
-            "boot_id": boot.map(|boot| &boot.boot_id),
-            "made": boot.map(|boot| boot.made),
-            "ended": end.map(|end| end.ended),
-            "system": boot.and_then(|boot| boot.system.as_ref()),
-            "files": end.map(|end| end.files),
-            "bytes": end.map(|end| end.bytes),
-            "lost": end.map(|end| &end.rows),
-            "lost_count": end.map(|end| end.rows_count),
-            "left_out": end.map(|end| &end.left_out),
-            "left_out_count": end.map(|end| end.left_out_count),
-            "left_out_bytes": end.map(|end| end.left_out_bytes),
-            "flaws": old.flaws,
-        })
-    };
-    let store = |on_store: &OnStore| {
-        let removed = on_store.roots.removed().map_or(0, |names| names.len());
-        json!({
-            "path": on_store.store.as_str(),
-            "roots": on_store.all.iter().map(root).collect::<Vec<Value>>(),
-            "being_removed": removed,
-        })
-    };
-    output::json(&json!({
-        "version": 1,
-        "root": system.place.to_string_lossy(),
-        "stores": found.iter().map(store).collect::<Vec<_>>(),
-        "problems": problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    }))
+    output::json(&Document {
+        version: 1,
+        root: system.place.to_string_lossy(),
+        stores: found.iter().map(ListedStore::new).collect(),
+        problems: problems.iter().map(ToString::to_string).collect(),
+    })
 }

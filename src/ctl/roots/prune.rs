@@ -21,25 +21,39 @@ use crate::transfer::staging::PRIVATE;
 
 const DAY: u64 = 86_400;
 
-/// Removed roots.
+/// Removal of old roots.
 #[derive(Debug, Default, Serialize)]
-struct Outcome {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Removal"))]
+pub struct Outcome {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     version: u32,
+    /// True if nothing was changed.
     dry_run: bool,
+    /// The roots that were due, the oldest first.
     removed: Vec<Removed>,
-    /// Roots whose removal an earlier run began.
+    /// Number of removals that earlier runs began.
     resumed: usize,
     #[serde(skip)]
     failed: Vec<Problem>,
+    /// Failures.
+    #[cfg_attr(test, schemars(inner(length(min = 1))))]
     problems: Vec<String>,
 }
 
-/// One that is removed.
+/// A root that is removed.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Removed {
+    /// Its store.
     store: AbsPath,
+    /// Its number.
     number: u32,
+    /// The limit that it exceeds.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     why: String,
+    /// Bytes on the disk; null where no record tells.
     bytes: Option<u64>,
 }
 

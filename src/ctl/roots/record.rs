@@ -44,13 +44,13 @@ pub struct End {
 
 /// A path that would have been lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Row {
-    /// Its path in the system; of several files that of their directory.
     #[serde(flatten)]
     pub path: Path,
-    /// Its kind.
+    /// Its type; of several files the path is that of their directory.
     pub kind: Subject,
-    /// Files in it.
+    /// Number of files in it.
     pub files: u64,
     /// Bytes that it takes.
     pub bytes: u64,
@@ -58,22 +58,25 @@ pub struct Row {
 
 /// A path that was not saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LeftOut {
-    /// Its path in the system.
     #[serde(flatten)]
     pub path: Path,
     /// Bytes that it takes; of a directory those of its files are not known.
     pub bytes: u64,
     /// The reason.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub why: String,
 }
 
 /// A path, which need not be text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Path {
-    /// The path, with U+FFFD for bytes that are no UTF-8.
+    /// The absolute path, with U+FFFD in place of bytes that are no UTF-8.
+    #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     path: String,
-    /// Its bytes, where it is no UTF-8.
+    /// The path as bytes, where it is no UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     raw: Option<Vec<u8>>,
 }

@@ -33,20 +33,31 @@ use crate::transfer::staging::PRIVATE;
 /// The share of the time that is left for the disk, in which nothing more is copied.
 const REST: u32 = 10;
 
-/// Result of a run.
+/// End of a boot: its record, and the saving of a root in memory.
 #[derive(Debug, Serialize)]
-struct Outcome {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Saving"))]
+pub struct Outcome {
+    /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     version: u32,
-    /// Why nothing was saved; none where something was.
+    /// Why nothing was saved; null where something was.
     nothing: Option<&'static str>,
+    /// The store of the old root.
     store: Option<AbsPath>,
+    /// The number of the old root.
     number: Option<u32>,
-    kind: Option<&'static str>,
+    /// Of a root on the disk the end of its boot was recorded; one in memory was copied.
+    kind: Option<Kind>,
+    /// Number of its files.
     files: u64,
+    /// Bytes on the disk.
     bytes: u64,
+    /// Number of files that were left out.
     left_out_count: u64,
+    /// Bytes of these.
     left_out_bytes: u64,
-    /// Files that changed while they were copied.
+    /// Number of files that changed while they were copied.
     unsteady: u64,
 }
 
@@ -66,7 +77,7 @@ impl Outcome {
         }
     }
 
-    fn new(store: &AbsPath, slot: &Slot, kind: &'static str, end: &End) -> Self {
+    fn new(store: &AbsPath, slot: &Slot, kind: Kind, end: &End) -> Self {
         Self {
             version: 1,
             nothing: None,
@@ -94,7 +105,7 @@ pub fn run(system: &System, manifest: &Manifest, json: bool) -> Result<(), Failu
     }
     if let (Some(store), Some(number)) = (&outcome.store, outcome.number) {
         let what = format!("{}, {}", count(outcome.files, "file"), size(outcome.bytes));
-        if outcome.kind == Some("disk") {
+        if outcome.kind == Some(Kind::Disk) {
             page.line(format_args!("root {number} on {store}: the end of its boot is recorded: {what}"));
         } else {
             page.line(format_args!("{what} saved as old root {number} on {store}"));
@@ -151,7 +162,7 @@ fn save(system: &System, manifest: &Manifest) -> Result<Outcome, Failure> {
             record::names(system, &slot)
                 .map_err(|errno| of(store, Problem::os("cannot record the names of owners", errno)))?;
             close(&slot, &end).map_err(|problem| of(store, problem))?;
-            return Ok(Outcome::new(store, &slot, "disk", &end));
+            return Ok(Outcome::new(store, &slot, Kind::Disk, &end));
         }
     }
     let Some(path) = path else {
@@ -166,7 +177,7 @@ fn save(system: &System, manifest: &Manifest) -> Result<Outcome, Failure> {
     let saving = Saving { system, limits: &limits, times: &times, rules: &rules, named: &named };
     let survey = survey()?;
     let (slot, end, unsteady) = saving.run(path, survey).map_err(|problem| of(path, problem))?;
-    Ok(Outcome { unsteady, ..Outcome::new(path, &slot, "saved", &end) })
+    Ok(Outcome { unsteady, ..Outcome::new(path, &slot, Kind::Saved, &end) })
 }
 
 /// The directory of the running root, where that is one of this store.

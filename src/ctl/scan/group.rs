@@ -4,7 +4,7 @@
 use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::parts::Parts;
 use super::rules::State;
@@ -19,16 +19,25 @@ pub const SINGLES: usize = 100;
 const APART: usize = 10;
 
 /// Bytes and files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
-    /// Files of any type but directories.
+    /// Files of any type but directories; a file with several names counts once.
     pub files: u64,
-    /// Bytes that are taken on the disk or in memory, as du(1) counts them: directories too.
+    /// Bytes on the disk or in memory, as du(1) counts them: directories too.
     pub allocated: u64,
-    /// Bytes that the files seem to hold.
+    /// Apparent bytes of the files, holes too.
     pub apparent: u64,
-    /// When the content of a file changed last: seconds and nanoseconds since 1970.
+    /// The last change of the content of a file; null without a file.
+    #[serde(serialize_with = "seconds")]
+    #[cfg_attr(test, schemars(with = "Option<i64>"))]
     pub newest: Option<(i64, u32)>,
+}
+
+/// Writes the seconds of a time.
+#[allow(clippy::ref_option, reason = "the signature is serde's")]
+fn seconds<S: Serializer>(time: &Option<(i64, u32)>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|(seconds, _)| seconds).serialize(serializer)
 }
 
 impl Totals {
@@ -54,6 +63,7 @@ pub struct Owner {
 
 /// Subject of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
     /// A directory with all that is found in it.
@@ -64,7 +74,7 @@ pub enum Subject {
     Link,
     /// A device or a FIFO.
     Special,
-    /// Several files in one directory.
+    /// Several files in the directory at the path, which have no line of their own.
     Files,
 }
 

@@ -1,6 +1,8 @@
 //! Paths that a scan found, as every list of them shows them: in a table, and in JSON.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde::Serialize;
 
 use super::{Row, Seen, Subject, Totals};
 use crate::ctl::ui::terminal::{Column, age, count, number, size};
@@ -66,58 +68,83 @@ pub fn unread(seen: &Seen) -> Vec<String> {
     lines
 }
 
+/// A path in JSON, which need not be UTF-8.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Path<'r> {
+    /// The absolute path, with U+FFFD in place of bytes that are no UTF-8.
+    #[cfg_attr(test, schemars(regex(pattern = "^/")))]
+    path: Cow<'r, str>,
+    /// The path as bytes, where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<&'r [u8]>,
+}
+
+impl<'r> Path<'r> {
+    fn new(path: &'r [u8]) -> Self {
+        let bytes = str::from_utf8(path).is_err().then_some(path);
+        Self { path: String::from_utf8_lossy(path), bytes }
+    }
+}
+
 /// Members of a path in every list.
-#[must_use]
-pub fn row(row: &Row, user: &str, group: &str) -> Value {
-    let kind = match row.subject {
-        Subject::Directory => "directory",
-        Subject::File => "file",
-        Subject::Link => "link",
-        Subject::Special => "special",
-        Subject::Files => "files",
-    };
-    let mut value = json!({
-        "path": String::from_utf8_lossy(&row.path),
-        "kind": kind,
-        "user": user,
-        "group": group,
-        "uid": row.owner.uid,
-        "gid": row.owner.gid,
-        "mode": mode::show(row.owner.mode),
-        "others": row.others,
-    });
-    if let (Value::Object(value), Value::Object(more)) = (&mut value, totals(&row.totals)) {
-        value.extend(more);
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Listed<'r> {
+    #[serde(flatten)]
+    path: Path<'r>,
+    /// Its type.
+    kind: Subject,
+    /// The owner of the directory or file: a name, or a number without one.
+    user: &'r str,
+    /// Its group.
+    group: &'r str,
+    /// The number of the owner.
+    uid: u32,
+    /// The number of the group.
+    gid: u32,
+    /// The mode, in octal digits.
+    #[cfg_attr(test, schemars(regex(pattern = "^[0-7]{4}$")))]
+    mode: String,
+    /// True if a file in it has another owner.
+    others: bool,
+    #[serde(flatten)]
+    totals: Totals,
+}
+
+impl<'r> Listed<'r> {
+    /// A line of a scan, with the names of its owner.
+    #[must_use]
+    pub fn new(row: &'r Row, user: &'r str, group: &'r str) -> Self {
+        Self {
+            path: Path::new(&row.path),
+            kind: row.subject,
+            user,
+            group,
+            uid: row.owner.uid,
+            gid: row.owner.gid,
+            mode: mode::show(row.owner.mode),
+            others: row.others,
+            totals: row.totals,
+        }
     }
-    bytes(&mut value, &row.path);
-    value
 }
 
-/// A path that is no text cannot be a string of JSON: then its bytes are there, too.
-fn bytes(value: &mut Value, path: &[u8]) {
-    if str::from_utf8(path).is_err() {
-        value["bytes"] = json!(path);
+/// A path that could not be read.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Unread<'r> {
+    #[serde(flatten)]
+    path: Path<'r>,
+    /// The error.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    why: &'r str,
+}
+
+impl<'r> Unread<'r> {
+    /// Those of a scan.
+    #[must_use]
+    pub fn of(seen: &'r Seen) -> Vec<Self> {
+        seen.unread.iter().map(|(path, why)| Self { path: Path::new(path), why }).collect()
     }
-}
-
-/// Bytes and files.
-#[must_use]
-pub fn totals(totals: &Totals) -> Value {
-    json!({
-        "files": totals.files,
-        "allocated": totals.allocated,
-        "apparent": totals.apparent,
-        "newest": totals.newest.map(|(seconds, _)| seconds),
-    })
-}
-
-/// Paths that could not be read.
-#[must_use]
-pub fn unread_json(seen: &Seen) -> Value {
-    let one = |(path, why): &(Vec<u8>, String)| {
-        let mut value = json!({ "path": String::from_utf8_lossy(path), "why": why });
-        bytes(&mut value, path);
-        value
-    };
-    seen.unread.iter().map(one).collect()
 }

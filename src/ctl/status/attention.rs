@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::{Status, label};
+use super::Status;
 use crate::check::AGAIN;
+use crate::check::status::Status as Health;
 use crate::check::store::Filesystem;
 use crate::ctl::known::known;
 use crate::runtime::report::{Outcome, PATH, Run};
@@ -11,39 +12,64 @@ use crate::text::escape;
 
 /// One thing that needs attention.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Concern {
     /// Kind of the subject, or state of an entry.
-    pub kind: String,
-    /// Its subject.
+    pub kind: Subject,
+    /// Its path; of a run the root.
+    #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     pub at: String,
     /// Its cause.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub what: String,
 }
 
+/// Subject of a concern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// A report of earlier runs.
+    Report,
+    /// A run.
+    Run,
+    /// The root.
+    Root,
+    /// A store.
+    Store,
+    /// An owner that does not exist yet.
+    Owner,
+    /// A path that was adopted.
+    Adopted,
+    /// An entry, by its state.
+    #[serde(untagged)]
+    Entry(Health),
+}
+
 impl Concern {
-    fn new(kind: impl Into<String>, at: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { kind: kind.into(), at: at.into(), what: what.into() }
+    fn new(kind: Subject, at: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { kind, at: at.into(), what: what.into() }
     }
 }
 
 /// Everything that needs attention; `last` is the last run since the boot, and `unread` what of earlier ones cannot be read.
 pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>) -> Vec<Concern> {
     let mut all: Vec<_> =
-        unread.iter().map(|(path, problem)| Concern::new("report", path, problem)).collect();
+        unread.iter().map(|(path, problem)| Concern::new(Subject::Report, path, problem)).collect();
     match last {
         // Nobody knows that of another system.
         None if all.is_empty() && status.sysroot == "/" => {
             let what = "there is none: it was not booted with imp-mount";
-            all.push(Concern::new("report", PATH, what));
+            all.push(Concern::new(Subject::Report, PATH, what));
         }
         Some(run) if run.outcome == Outcome::Off => {
             let what = "imp-mount=off: what persists is not mounted, and not guarded";
-            all.push(Concern::new("run", "/", what));
+            all.push(Concern::new(Subject::Run, "/", what));
         }
         _ => {}
     }
-    let stores = status.stores.iter().map(|store| ("store", store));
-    for (kind, volume) in status.root.iter().map(|root| ("root", root)).chain(stores) {
+    let stores = status.stores.iter().map(|store| (Subject::Store, store));
+    for (kind, volume) in status.root.iter().map(|root| (Subject::Root, root)).chain(stores) {
         let found = &volume.filesystem;
         if !found.problem.is_empty() {
             all.push(Concern::new(kind, &found.path, &found.problem));
@@ -71,20 +97,20 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
             if !required {
                 what += " (optional)";
             }
-            all.push(Concern::new(label(entry.status), entry.target.as_str(), what));
+            all.push(Concern::new(Subject::Entry(entry.status), entry.target.as_str(), what));
         }
     }
     if let Some(run) = last.filter(|run| run.outcome == Outcome::Failed) {
-        let mut failed = vec![Concern::new("run", "/", "the last one failed, and changed nothing")];
+        let mut failed = vec![Concern::new(Subject::Run, "/", "the last one failed, and changed nothing")];
         let known = |text: &str| all.iter().any(|one| is_about(text, &one.at));
         failed.extend(
-            run.failures.iter().filter(|text| !known(text)).map(|text| Concern::new("run", "/", text)),
+            run.failures.iter().filter(|text| !known(text)).map(|text| Concern::new(Subject::Run, "/", text)),
         );
         all.splice(before_entries..before_entries, failed);
     }
     for pending in &status.pending {
         all.push(Concern::new(
-            "owner",
+            Subject::Owner,
             pending.base.join(&pending.path).as_str(),
             format!("it is root's alone, and waits for {}", owner(pending)),
         ));
@@ -96,7 +122,7 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
         } else {
             "it was adopted, and is not mounted any more: what is written there now does not persist"
         };
-        all.push(Concern::new("adopted", one.target.as_str(), what));
+        all.push(Concern::new(Subject::Adopted, one.target.as_str(), what));
     }
     all
 }
@@ -141,8 +167,8 @@ pub fn next(status: &Status, last: Option<&Run>, checked: &[String]) -> Vec<Stri
     for words in checked {
         say(words);
     }
-    let of = |kind: &str| status.attention.iter().any(|one| one.kind == kind);
-    if of("run") && last.is_some_and(|run| run.outcome == Outcome::Failed) {
+    let of = |kind: Subject| status.attention.iter().any(|one| one.kind == kind);
+    if of(Subject::Run) && last.is_some_and(|run| run.outcome == Outcome::Failed) {
         say(AGAIN);
     }
     if !status.pending.is_empty() {

@@ -83,26 +83,30 @@ Exit status: 0 all is well; 1 something needs attention, also where the system w
 
 /// Overall state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum Standing {
     /// As it should be.
     Well,
-    /// Somebody should look.
+    /// Something needs attention.
     Attention,
-    /// Nobody knows.
+    /// It could not be found out.
     Unknown,
 }
 
-/// Everything that is known.
+/// State of the system, now and since its boot. Sizes are in bytes; paths are those of the booted system unless noted; an empty text
+/// means that there is no problem.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     /// The version of this form.
+    #[cfg_attr(test, schemars(extend("const" = 1)))]
     version: u32,
     /// Path of the root, seen from this process.
     sysroot: String,
-    /// Overall state.
+    /// Overall state; the exit status is 0, 1 or 2.
     standing: Standing,
-    /// Why that is not known; empty where it is.
+    /// Why that is not known; empty where it is. Without a manifest there are no root, stores and entries.
     unknown: String,
     /// Problems, the gravest first.
     attention: Vec<Concern>,
@@ -110,23 +114,23 @@ pub struct Status {
     next: Vec<String>,
     /// Kernel arguments that runs followed, until the next boot.
     words: Vec<String>,
-    /// Result of the boot.
+    /// Result of the boot; null without a run in the initrd.
     boot: Option<Boot>,
     /// Changes since then.
     since: Since,
     /// The root.
     root: Option<Volume>,
-    /// The stores.
+    /// The stores, in path order.
     stores: Vec<Volume>,
-    /// The entries, and every file that a pattern matches.
+    /// The entries, and every file that a pattern matches, in path order.
     entries: Vec<Checked>,
     /// Those of them, and those stores, that this user may not look at.
     unseen: Vec<AbsPath>,
     /// Files and directories whose owner does not exist yet.
     pending: Vec<Pending>,
-    /// Notes.
+    /// Notes, which are no problems.
     notes: Vec<String>,
-    /// Paths of the last root that this one does not have.
+    /// Paths of the last root that this one lacks; null without a record of an old root, or without such a path.
     gone: Option<Gone>,
 }
 
@@ -294,8 +298,8 @@ fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
     stores.chain(entries).collect()
 }
 
-/// State of an entry, as in JSON.
-fn label(health: Health) -> String {
-    let value = serde_json::to_value(health).unwrap_or_default();
+/// A state, as in JSON.
+fn label(state: impl Serialize) -> String {
+    let value = serde_json::to_value(state).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use unicode_width::UnicodeWidthStr;
 
 use super::attention::is_about;
-use super::{Boot, Standing, Status, Volume};
+use super::{Boot, Standing, Status, Volume, label};
 use crate::check::status::Status as Health;
 use crate::ctl::ui::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, number, size, styled};
 use crate::runtime::report::{self, Outcome, Run};
@@ -84,7 +84,7 @@ fn attention(page: &mut Page, status: &Status, width: Option<usize>) {
         let columns = [Column { title: "WHAT", right: false, optional: false }];
         let mut table = Table::new(&columns, "WHERE");
         for one in concerns.iter().take(NAMED) {
-            table.row(vec![one.kind.replace('-', " ")], plain(&one.at), one.what.clone());
+            table.row(vec![label(one.kind).replace('-', " ")], plain(&one.at), one.what.clone());
         }
         page.append(&table.render(width));
         if concerns.len() > NAMED {

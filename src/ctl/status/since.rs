@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 
 use rustix::fs::OFlags;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::check::status::{Checked, Status};
 use crate::ctl::adopt::record;
@@ -16,10 +15,10 @@ use crate::manifest::{AbsPath, Kind};
 use crate::plan::Plan;
 use crate::runtime::report::{Outcome, Report, Run, State};
 use crate::sys::walk::{self, Mounts};
-use crate::text::escape;
 
 /// Result of the boot: the runs in the initrd.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Boot {
     /// Outcome of the last of them.
     pub outcome: Outcome,
@@ -55,6 +54,7 @@ impl Boot {
 
 /// Changes since the boot.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Since {
     /// The runs on the running system, oldest first.
     pub runs: Vec<Run>,
@@ -70,6 +70,7 @@ pub struct Since {
 
 /// Something that was adopted.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Adopted {
     /// Its path.
     pub target: AbsPath,
@@ -88,6 +89,7 @@ pub struct Adopted {
 
 /// Something that is no longer named.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Removed {
     /// Its path.
     pub target: AbsPath,
@@ -97,6 +99,7 @@ pub struct Removed {
 
 /// Something that is otherwise now.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changed {
     /// Its path.
     pub target: AbsPath,
@@ -154,14 +157,12 @@ impl Since {
             let store = on.max_by_key(|store| store.path.as_str().len());
             let line = kept.as_ref().zip(store).map(|(stat, store)| {
                 let entry = line::entry(&target, stat, &users);
-                (line::nix(&entry, store), Value::Object(entry).to_string())
+                (entry.definition(store), entry)
             });
             let keep = match &line {
                 None => format!("name it in the configuration: {target}"),
                 Some((nix, _)) if nixos => format!("add to the configuration: {nix}"),
-                Some((_, entry)) => {
-                    format!("add to the entries of the manifest: {}", escape::json_text(entry))
-                }
+                Some((_, entry)) => format!("add to the entries of the manifest: {entry}"),
             };
             self.adopted.push(Adopted {
                 mounted,

@@ -15,15 +15,16 @@ use crate::sys::walk::{self, Mounts};
 
 /// The root or a store.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Volume {
-    /// Finding of `--check`.
     #[serde(flatten)]
     pub filesystem: Filesystem,
     /// Bytes available to users.
     pub available: u64,
     /// True if nothing can be written to it.
     pub read_only: bool,
-    /// Number of errors that it has recorded; none where the file system keeps no count, or it cannot be read.
+    /// Number of errors that it has recorded: ext4 since its last fsck, btrfs since its counters were reset. null where the file system
+    /// keeps no count, or it cannot be read.
     pub errors: Option<u64>,
 }
 

@@ -1,8 +1,6 @@
 //! Paths on the page, each with its fate at the next boot.
 
-use serde_json::Value;
-
-use crate::ctl::line;
+use crate::ctl::line::Path;
 use crate::ctl::lost::{Finding, nix};
 use crate::ctl::scan::{Row, Subject, Totals, show};
 use crate::manifest::{AbsPath, Manifest, Store};
@@ -159,13 +157,12 @@ impl Keep {
         let mut entry = nix::entry(&named)?;
         if !self.nixos {
             if self.stores.len() > 1 {
-                entry.insert("store".to_owned(), self.stores[index].clone().into());
+                entry.store = Some(self.stores[index].clone());
             }
-            let page = escape::json_line(&Value::Object(entry)).ok()?;
-            return Some(Line { frame: 0, item: page.as_str().trim_end().to_owned() });
+            return Some(Line { frame: 0, item: entry.to_string() });
         }
-        let (list, key) = if entry.contains_key("directory") { (0, "directory") } else { (1, "file") };
-        Some(Line { frame: 2 * index + list, item: line::item(&entry, key) })
+        let list = usize::from(matches!(entry.path, Path::File(_)));
+        Some(Line { frame: 2 * index + list, item: entry.nix() })
     }
 
     /// The whole line.
