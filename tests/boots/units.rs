@@ -1,5 +1,8 @@
 //! The units under test, exactly as they are shipped, and those of the file systems around them.
 
+use std::fs;
+use std::path::Path;
+
 use crate::boot::Line;
 
 /// A unit, and the folders that pull it in: `initrd-fs.target.requires`.
@@ -31,12 +34,14 @@ pub fn initrd(stores: &[String], others: &[String]) -> Vec<Unit> {
 
 /// Those of the running system, as the NixOS module makes them: with `live` where something is mounted only there.
 pub fn system(stores: &[String], live: bool) -> Vec<Unit> {
-    let host = include_str!("../nixos/golden/late-disk");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nixos/golden/units/system");
     let stores = format!("\"{}\"", stores.join("\" \""));
-    host.split("\n# ")
-        .filter_map(|section| {
-            let (title, text) = section.split_once('\n')?;
-            let mut name = title.strip_prefix("system: ")?.to_owned();
+    let files = fs::read_dir(golden).unwrap().map(|file| file.unwrap());
+    files
+        .filter_map(|file| {
+            let text = fs::read_to_string(file.path()).unwrap();
+            let text = text.strip_prefix("# late-disk\n")?;
+            let mut name = file.file_name().into_string().unwrap();
             // PID 1 makes these units itself.
             if let Some((_, "mount")) = name.rsplit_once('.') {
                 name += ".d/overrides.conf";
