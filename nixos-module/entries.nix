@@ -1,4 +1,4 @@
-# Everything that persists, from every store, user and home, as one list in one form.
+# The interfaces and the presets, written into the manifest: entries, and directories whose owners are known.
 { config, lib, ... }:
 let
   inherit (config.users) users;
@@ -80,16 +80,16 @@ let
   enabled = stores: lib.filter (store: store.enable) (lib.attrValues stores);
   system = enabled config.environment.persistence;
   ofUsers = lib.concatMap (store: lib.attrValues store.users) system;
-  homes = lib.concatMap (user: enabled (user.home.persistence or { })) (
+  ofHomes = lib.concatMap (user: enabled (user.home.persistence or { })) (
     lib.attrValues (config.home-manager.users or { })
   );
-  all = system ++ ofUsers ++ homes;
+  all = system ++ ofUsers ++ ofHomes;
 
   rows =
     stores:
     map directory (lib.concatMap (it: it.directories) stores)
     ++ map file (lib.concatMap (it: it.files) stores);
-  said = rows all;
+  named = rows all;
   # A preset's entry yields to one that is written, and to a disk that is mounted there anyway. Of `fileSystems` only mountPoint,
   # fsType and device may be read here: neededForBoot, and through it the options, depend on the entries.
   inherit (config.imp-mount) presets;
@@ -110,18 +110,127 @@ let
   preset = lib.groupBy (entry: entry.kind) (rows (lib.optional presets.enable presets));
   directories =
     let
-      is = keptBy said;
+      is = keptBy named;
     in
     lib.filter (entry: !is.directory entry.target) (preset.directory or [ ]);
   # One preset may keep what another one names a file in.
   added =
     let
-      is = keptBy (said ++ directories);
+      is = keptBy (named ++ directories);
     in
     directories ++ lib.filter (entry: !is.file entry.target) (preset.file or [ ]);
+  entries = lib.filter (entry: !(config.imp-mount.vm.hasNix && entry.target == "/nix")) (
+    named ++ added
+  );
+
+  # An absent key has its default.
+  said = lib.filterAttrs (_: value: value != null && value != [ ]);
+  unless = default: value: if value == default then null else value;
+  attributes =
+    it:
+    said {
+      user = unless "root" it.user;
+      group = unless "root" it.group;
+      mode = unless "0755" it.mode;
+    };
+
+  # An entry of the manifest.
+  line =
+    it:
+    said {
+      ${it.kind} = it.target;
+      inherit (it)
+        store
+        options
+        missing
+        phase
+        from
+        ;
+      parents = unless { } (attributes it.parents);
+      method = unless "bind" it.method;
+      required = unless true it.required;
+      enforce = unless false it.enforce;
+      hidden = unless false it.hidden;
+      trash = unless false it.trash;
+    }
+    // (
+      if it.kind == "directory" then
+        attributes (ofHome it)
+      else
+        attributes it // said { inherit (it) mode; }
+    );
+
+  # A home that persists as a whole: its owner and mode are the home's, unless others are said.
+  ofHome =
+    it:
+    let
+      home = homes.${it.target} or { };
+    in
+    if
+      home == { }
+      || it.mode != "0755"
+      || !lib.elem it.user [
+        "root"
+        home.user
+      ]
+    then
+      it
+    else
+      it
+      // {
+        inherit (home) mode;
+      }
+      // lib.optionalAttrs (it.user == "root") { inherit (home) user group; };
+
+  # Homes that exist by their paths: owner and mode are known.
+  homes =
+    let
+      named = lib.genAttrs (lib.filter (home: home != null) (map (it: it.home) entries)) (_: true);
+      # The home of a service's user may be its package, which is no path that a manifest names.
+      isPath = home: builtins.isString home && !builtins.hasContext home;
+      isHome =
+        user: (user.enable or true) && isPath user.home && (user.createHome || named ? ${user.home});
+      home = name: user: {
+        directory = paths.join [ user.home ];
+        user = name;
+        inherit (user) group;
+        mode = user.homeMode;
+        from = "users.users.${name}";
+      };
+    in
+    # Of users that share a home, the first.
+    lib.mapAttrs (_: lib.head) (
+      lib.groupBy (it: it.directory) (lib.mapAttrsToList home (lib.filterAttrs (_: isHome) users))
+    );
+  # Those that lie above an entry, or are one.
+  homesOfEntries =
+    let
+      above = lib.genAttrs (lib.concatMap (
+        it: [ it.target ] ++ paths.ancestors it.target
+      ) config.imp-mount.entries) (_: true);
+    in
+    lib.attrValues (builtins.intersectAttrs above homes);
+
+  # Directories of files, where `parentDirectory` says more of them than of those above.
+  folders =
+    let
+      special = lib.filter (
+        it:
+        it ? parentDirectory
+        && removeAttrs it.parentDirectory [ "directory" ] != it.parents
+        && it.parentDirectory.directory != "/"
+        && !homes ? ${it.parentDirectory.directory}
+      ) entries;
+      folder = it: it.parentDirectory // { inherit (it) from; };
+      same = it: removeAttrs it [ "from" ];
+    in
+    lib.foldl' (
+      all: it: if lib.any (other: same other == same it) all then all else all ++ [ it ]
+    ) [ ] (map folder special);
 in
 {
-  imp-mount.entries = lib.filter (entry: !(config.imp-mount.vm.hasNix && entry.target == "/nix")) (
-    said ++ added
-  );
+  imp-mount.settings = {
+    entries = map line entries;
+    parents = map (it: attributes it // { inherit (it) directory from; }) (homesOfEntries ++ folders);
+  };
 }

@@ -143,15 +143,5 @@ in
         '';
       };
     };
-
-    entries = mkOption {
-      type = types.listOf types.raw;
-      readOnly = true;
-      internal = true;
-      description = ''
-        Everything that persists, in one form, for other modules to look at: a list of
-        `{ target, kind, store, user, group, mode, parents, method, missing, options, required, enforce, hidden, trash, phase, from }`.
-      '';
-    };
   };
 }

@@ -10,7 +10,13 @@ let
 in
 {
   # "/home/ada/" and "x//y" make "/home/ada/x/y". What goes up with `..` stays, for impctl to refuse.
-  join = paths: absolute (builtins.concatMap components paths);
+  join =
+    paths:
+    let
+      path = builtins.concatStringsSep "/" paths;
+      isClean = builtins.match "(/([^/.]|[.][^/])[^/]*)+" path != null;
+    in
+    if isClean then path else absolute (components path);
 
   # The directories above a path, from the top, without "/".
   ancestors =

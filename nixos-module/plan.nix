@@ -21,18 +21,15 @@ let
       lib.attrValues (config.home-manager.users or { })
     );
 
-  # Every store with an entry, once; optional only where nobody requires it.
-  stores =
+  # Every store with an entry is in the manifest, once; optional only where nobody requires it: one that was named is as its name says,
+  # and one that only an entry names is required.
+  required =
+    path:
     let
-      # A store that was named is as its name says; one that only an entry names is required.
-      required = path: lib.any (store: !store.enable || store.required) (at path) || at path == [ ];
-      at = path: lib.filter (store: paths.join [ store.persistentStoragePath ] == path) named;
+      at = lib.filter (store: paths.join [ store.persistentStoragePath ] == path) named;
     in
-    map (path: {
-      inherit path;
-      required = required path;
-      from = (lib.findFirst (it: it.store == path) { from = null; } cfg.entries).from;
-    }) (lib.unique (map (it: it.store) cfg.entries ++ others));
+    at == [ ] || lib.any (store: !store.enable || store.required) at;
+  from = path: (lib.findFirst (it: it.store == path) { from = null; } cfg.entries).from;
 
   # Stores that need no entry.
   others =
@@ -56,21 +53,25 @@ in
     internal = true;
     description = "Which parts the configuration needs.";
   };
-  options.imp-mount.manifest = lib.mkOption {
-    type = lib.types.raw;
-    readOnly = true;
-    internal = true;
-    description = "The manifest as it is given to `impctl compile`.";
-  };
-  options.imp-mount.compiled = lib.mkOption {
-    type = lib.types.package;
-    readOnly = true;
-    internal = true;
-    description = "The compiled manifest.";
-  };
+  # Required is the default.
+  config.imp-mount.settings.stores = map (
+    path:
+    {
+      inherit path;
+    }
+    // lib.optionalAttrs (from path != null) { from = from path; }
+    // lib.optionalAttrs (!required path) { required = false; }
+  ) (lib.unique (lib.catAttrs "store" cfg.settings.entries ++ others));
 
   config.imp-mount.plan = {
-    inherit stores later;
+    inherit later;
+    stores = map (
+      it:
+      {
+        required = true;
+      }
+      // it
+    ) cfg.settings.stores;
     # By the names of the stores alone: services and the initrd depend on this, and a path may be named by them. Of a store that
     # only an entry names, an assertion says what to set.
     storePaths = lib.unique (

@@ -143,6 +143,13 @@ let
     "home.persistence" = [
       { home-manager.users.ada.home.persistence."/persist".directories = [ persists ]; }
     ];
+    "settings" = [
+      {
+        imp-mount.enable = true;
+        imp-mount.settings.entries = [ persists ];
+        imp-mount.settings.parents = persists;
+      }
+    ];
     "a conversion" = [
       {
         imp-mount.convert = "/persist";

@@ -7,13 +7,15 @@ let
       modules = [
         ../../nixos-module/options.nix
         ../../nixos-module/plan.nix
+        ../../nixos-module/manifest.nix
         ../../nixos-module/interfaces/impermanence
         ../../nixos-module/presets
         ../../nixos-module/audit
         ../../nixos-module/effects/vm.nix
         {
           _module.args = {
-            pkgs = throw "no option's documentation looks at packages";
+            # No option's documentation looks at packages.
+            pkgs.formats.json = _: { type = lib.types.json; };
             utils = throw "no option's documentation looks at utils";
           };
           _module.check = false;

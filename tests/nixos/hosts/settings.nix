@@ -1,0 +1,38 @@
+# Keys of the manifest that no other option has, beside entries of impermanence's interface.
+{
+  imports = [
+    ./common.nix
+    ./store.nix
+  ];
+  imp-mount.enable = true;
+  fileSystems."/media" = {
+    device = "/dev/disk/by-label/media";
+    fsType = "ext4";
+    options = [ "nofail" ];
+  };
+  imp-mount.settings = {
+    entries = [
+      # The store is the only one that is named.
+      { directory = "/nix"; }
+      {
+        directory = "//var/lib/films/";
+        source = "/films";
+      }
+      {
+        file = "/media/keys";
+        user = "ada";
+        parents.user = "ada";
+        from = "the keys";
+      }
+      { file = "/home/ada/.config/app"; }
+    ];
+    parents = [
+      {
+        directory = "/home/ada/.config";
+        user = "ada";
+        mode = "0700";
+      }
+    ];
+  };
+  environment.persistence."/persist".directories = [ "/var/lib/nixos" ];
+}
