@@ -12,9 +12,10 @@ use crate::mount::target::is_first_id;
 use crate::plan::{Action, Item, Plan};
 use crate::runtime::report::{Report, State};
 use crate::runtime::versions::{self, Decision, Version};
+use crate::sys::cursor::Cursor;
 use crate::sys::mount_api;
 use crate::sys::mountinfo::{self, Mount};
-use crate::sys::walk::{self, Cursor, Mounts, Stat};
+use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::escape;
 use crate::transfer::file;
 

@@ -26,7 +26,8 @@ use crate::plan::Plan;
 use crate::plan::cmdline::Words;
 use crate::runtime;
 use crate::runtime::report::{Outcome, Report, Run};
-use crate::sys::walk::{self, Cursor};
+use crate::sys::cursor::Cursor;
+use crate::sys::walk;
 use crate::text::escape;
 use crate::text::problem::{Problem, describe};
 

@@ -12,8 +12,9 @@ use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
 use crate::plan::Plan;
 use crate::sys::create::{self, Attributes};
+use crate::sys::cursor::Cursor;
 use crate::sys::mount_api::{self};
-use crate::sys::walk::{self, Cursor, Mounts};
+use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result, describe};
 
 /// A store that can be worked on.

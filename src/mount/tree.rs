@@ -12,9 +12,10 @@ use crate::manifest::AbsPath;
 use crate::manifest::options::BindOptions;
 use crate::plan::Plan;
 use crate::sys::create::{self, Attributes};
+use crate::sys::cursor::Cursor;
 use crate::sys::mount_api::{self, Kernel};
 use crate::sys::mountinfo::{self, Mount};
-use crate::sys::walk::{self, Cursor, Mounts, Stat};
+use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::{Problem, Result, describe};
 
 /// A root on which entries are placed.

@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod capacity;
 pub mod create;
+pub mod cursor;
 pub mod fstab;
 pub mod inside;
 pub mod mount_api;

@@ -5,6 +5,7 @@
 //! directories are kept open.
 
 mod ahead;
+mod directory;
 mod found;
 mod make;
 
@@ -12,21 +13,20 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Name;
 use super::content::Digest;
 use super::file::{self, Copier, Ignore};
-use super::late::{Late, Times};
+use super::late::Late;
 use super::level::{Held, Level, To, close_far, reopen};
 use super::remove::remove;
 use super::seals::Seal;
 use super::staging::{Stagings, key};
-use crate::sys::attributes::{self, Unsupported};
-use crate::sys::walk::{self, Identity, Mounts, Stat};
+use crate::sys::attributes::Unsupported;
+use crate::sys::walk::{self, Stat};
 use crate::text::escape;
-use crate::text::problem::{Problem, Result, os_error};
+use crate::text::problem::{Problem, Result};
 
 use ahead::Ahead;
 pub use found::{Choice, Decide, Found, Links, State};
@@ -407,99 +407,6 @@ impl Walk<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Opens a directory and the one at the destination. Both must be the ones that were looked at, but for a private destination.
-    fn enter(
-        &mut self,
-        from: Name<'_>,
-        to: Option<To<'_>>,
-        (stat, there): (Stat, Option<Identity>),
-    ) -> Result<Option<Level>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP];
-        let listed = walk::open(from.0, from.1, flags, Mounts::Stay).and_then(|fd| {
-            let source = Held::new(fd)?;
-            if source.identity != stat.identity() {
-                return Err(Errno::NOENT);
-            }
-            let names = walk::names(source.fd()?, usize::MAX)?;
-            Ok((source, names))
-        });
-        let (source, mut names) = match listed {
-            Ok(listed) => listed,
-            Err(errno) if gone.contains(&errno) => return Ok(None),
-            Err(errno) => return self.fail("list", errno).map(|()| None),
-        };
-        names.sort_unstable();
-        let opened = to.map(|to| walk::open(to.name.0, to.name.1, flags, Mounts::Stay));
-        let target = match opened.transpose() {
-            Ok(target) => target,
-            Err(errno) if gone.contains(&errno) => None,
-            Err(errno) => return Err(self.failed("open the destination of", errno)),
-        };
-        let (private, fresh) = to.map_or((false, false), |to| (to.private, to.fresh));
-        if private
-            && !fresh
-            && let (true, Some(target)) = (self.transfer.changes(), &target)
-        {
-            let there =
-                walk::names(target.as_fd(), usize::MAX).map_err(|errno| self.failed("list", errno))?;
-            for name in there.iter().filter(|name| names.binary_search(name).is_err()) {
-                remove((target.as_fd(), name)).map_err(|errno| self.failed("clear", errno))?;
-            }
-        }
-        let target = target.map(Held::new).transpose();
-        let target = target.map_err(|errno| self.failed("look at the destination of", errno))?;
-        let target = target.filter(|target| private || Some(target.identity) == there);
-        let level = Level {
-            source,
-            target,
-            private,
-            fresh,
-            staged: false,
-            stat,
-            name: CString::default(),
-            count: names.len(),
-            names: names.into_iter(),
-            end: 0,
-            ahead: 0,
-        };
-        Ok(Some(level))
-    }
-
-    /// Gives a directory its time once everything is in it. A staged one is complete then.
-    fn leave(&mut self, level: &mut Level, place: Option<BorrowedFd<'_>>) -> Result<()> {
-        self.leave_times(level)?;
-        let Some(Staged { number, key, path, .. }) = self.staged.take_if(|_| level.staged) else {
-            return Ok(());
-        };
-        let Some(place) = place else { return Ok(()) };
-        let name = std::mem::take(&mut level.name);
-        let added = self.transfer.late.add((number, key), (place, name), false, path);
-        added.map_err(|errno| self.failed("open the destination of", errno))
-    }
-
-    fn leave_times(&mut self, level: &Level) -> Result<()> {
-        let (true, Some(target)) = (self.transfer.times || level.private, &level.target) else {
-            return Ok(());
-        };
-        if !self.transfer.changes() && !self.transfer.times {
-            return Ok(());
-        }
-        let failed = |walk: &Self, errno| walk.failed("give the time of the last change to", errno);
-        let dir = target.fd().map_err(|errno| failed(self, errno))?;
-        if level.private {
-            return attributes::give_times_to(dir, &level.stat).map_err(|errno| failed(self, errno));
-        }
-        let dir = dir.try_clone_to_owned().map_err(|error| failed(self, os_error(error)))?;
-        let times = Times { dir, stat: level.stat, names: level.count };
-        if self.transfer.late.is_empty() {
-            return times.give().map_err(|errno| failed(self, errno));
-        }
-        // A rename into the directory changes its time.
-        self.transfer.late.add_times(times);
-        if self.transfer.late.is_full() { self.transfer.publish() } else { Ok(()) }
     }
 }
 

@@ -5,6 +5,7 @@ mod covered;
 mod inventory;
 mod open_files;
 mod place;
+mod print;
 pub mod record;
 pub mod refuse;
 mod survey;
@@ -18,13 +19,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 use rustix::fs::{Mode, OFlags, syncfs};
 use rustix::io::Errno;
-use serde::Serialize;
 
 use super::line;
 use super::system::{Names, System};
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::progress::Progress;
-use crate::ctl::ui::terminal::{self, count};
+use crate::ctl::ui::terminal::{self};
 use crate::logging;
 use crate::manifest::coverage::Type;
 use crate::manifest::options::BindOptions;
@@ -45,12 +45,14 @@ use crate::sys::mount_api::Kernel;
 use crate::sys::mountinfo;
 use crate::sys::privilege;
 use crate::sys::walk::{self, Mounts, Stat};
-use crate::text::escape::{self, Page};
+use crate::text::escape::{self};
 use crate::text::problem::{Problem, Result, describe_io};
 use crate::transfer::staging::{self, Stagings};
 use checks::{Checked, Mounted};
 use inventory::Inventory;
 use place::Place;
+pub use print::Document;
+use print::Done;
 use record::Adopted;
 use survey::Survey;
 
@@ -113,42 +115,6 @@ impl Adopt {
     }
 }
 
-/// What impctl adopt brought to the stores. Sizes are in bytes; paths are those of the booted system.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Document<'a> {
-    /// The version of this form.
-    #[cfg_attr(test, schemars(extend("const" = 1)))]
-    version: u32,
-    /// The paths that are mounted from a store now.
-    adopted: &'a [Done],
-    /// Failures.
-    #[cfg_attr(test, schemars(inner(length(min = 1))))]
-    problems: Vec<String>,
-}
-
-/// Result for one path.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Done {
-    /// The path.
-    target: AbsPath,
-    /// Its path on the store.
-    source: AbsPath,
-    /// True if it was mounted before.
-    was_in_place: bool,
-    /// Number of files that were copied.
-    files: u64,
-    /// Bytes of these.
-    bytes: u64,
-    /// The line of a NixOS configuration that keeps it.
-    nix: String,
-    /// The entry of a manifest that keeps it.
-    entry: line::Entry,
-    #[serde(flatten)]
-    checked: Checked,
-}
-
 /// Adopts every path, and says which line keeps each.
 pub fn run(options: &Adopt) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
@@ -162,42 +128,9 @@ pub fn run(options: &Adopt) -> Result<(), Failure> {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         output::print(&output::json(&Document { version: 1, adopted: &done, problems })?)?;
     } else {
-        terminal::print(&text(&done, options.is_written, system.is_nixos()))?;
+        terminal::print(&print::text(&done, options.is_written, system.is_nixos()))?;
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
-}
-
-fn text(done: &[Done], is_written: bool, nixos: bool) -> Page {
-    let mut page = Page::default();
-    for one in done {
-        let (target, source) = (&one.target, &one.source);
-        let amount = format!("{}, {}", count(one.files, "file"), terminal::size(one.bytes));
-        if one.was_in_place {
-            page.line(format_args!("{target}: in place already, from {source}"));
-        } else {
-            page.line(format_args!("{target}: mounted from {source} ({amount})"));
-        }
-        if let Some(freed) = one.checked.freed.filter(|freed| *freed > 0) {
-            page.line(format_args!("  {} of the root's memory are free again", terminal::size(freed)));
-        }
-    }
-    if done.is_empty() || is_written {
-        return page;
-    }
-    page.line("");
-    if nixos {
-        page.line("To keep it over the next boot, add to the configuration of NixOS");
-        for one in done {
-            page.line(format_args!("  {}", one.nix));
-        }
-        page.line("or to the entries of the manifest");
-    } else {
-        page.line("To keep it over the next boot, add to the entries of the manifest");
-    }
-    for one in done {
-        page.line(format_args!("  {}", one.entry));
-    }
-    page
 }
 
 fn adopt_all(
