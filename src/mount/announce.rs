@@ -2,7 +2,6 @@
 
 use super::job::{Context, Job};
 use super::problems::Problems;
-use super::removed::Removed;
 use super::utab::{self, WITHOUT_UTAB};
 use crate::manifest::{AbsPath, Method};
 use crate::runtime::lock::Lock;
@@ -50,7 +49,7 @@ impl Announce<'_> {
 pub fn after(
     context: &Context<'_>,
     mounts: &[Option<Mount>],
-    (entries, gone): (&[EntryReport], &[Removed]),
+    (entries, gone): (&[EntryReport], &[EntryReport]),
     lock: &Lock,
 ) -> Result<()> {
     let plan = context.plan;
@@ -82,6 +81,6 @@ pub fn after(
     // Announced mounts that failed are removed as well. That of a missing file would be written again by every run.
     let vain =
         entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy | State::Absent));
-    let gone = gone.iter().map(|one| &one.entry).chain(vain).map(|entry| entry.target.as_str());
+    let gone = gone.iter().chain(vain).map(|entry| entry.target.as_str());
     utab::update(lock, &lines, &gone)
 }

@@ -245,6 +245,7 @@ impl Work<'_> {
         };
         record.report.stores = stores.describe(&context, mounts, problems);
         record.report.set_entries(changes.entries);
+        let gone: Vec<_> = gone.into_iter().map(|one| one.entry).collect();
         let lines = (record.report.entries.as_slice(), gone.as_slice());
         if let Err(problem) = announce::after(&context, mounts, lines, announce.lock) {
             problems.warn(problem.remedy(WITHOUT_UTAB));
@@ -274,11 +275,11 @@ fn after_failure(report: &mut Report, entries: Vec<EntryReport>) {
     }
 }
 
-/// Keeps in mind what was unmounted and is still named in utab, for the next run.
-fn remember(report: &mut Report, gone: Vec<Removed>) {
+/// Records entries that are unmounted and still have a line in utab, for the next run.
+fn remember(report: &mut Report, gone: Vec<EntryReport>) {
     let why = "it is no longer named, and unmounted, but libmount still has a line about it";
     for one in gone {
-        report.insert(EntryReport { state: State::Busy, why: why.to_owned(), ..one.entry });
+        report.insert(EntryReport { state: State::Busy, why: why.to_owned(), ..one });
     }
 }
 
