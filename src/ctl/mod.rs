@@ -2,6 +2,7 @@
 
 pub mod adopt;
 mod audit;
+mod built;
 mod completions;
 pub mod known;
 mod line;

@@ -255,7 +255,9 @@ pub fn who_it_belongs_to() {
     put(root, "/nix/store/x/foo.service", "[Service]\nDynamicUser=yes\nStateDirectory=foo foo/sub:link\n");
     symlink("/nix/store/x", root.join("nix/store/y")).unwrap();
     fs::create_dir_all(root.join(&units[1..])).unwrap();
-    symlink("/nix/store/y/foo.service", root.join("etc/systemd/system/foo.service")).unwrap();
+    for name in ["foo.service", "dbus-org.foo.service"] {
+        symlink("/nix/store/y/foo.service", root.join("etc/systemd/system").join(name)).unwrap();
+    }
     put(
         root,
         &format!("{units}/plex.service"),

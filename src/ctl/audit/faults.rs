@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::built::Built;
 use super::kept::{Kept, above};
+use crate::ctl::built::Built;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase};
 
 /// Something that cannot work.

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::built::Built;
 use super::faults::{Fault, faults};
 use super::kept::{Kept, above};
 use super::script::{given, named, removed};
-use super::unit::{Said, Unit, tidy};
-use super::users::User;
+use crate::ctl::built::Built;
+use crate::ctl::built::unit::{Said, Unit, tidy};
+use crate::ctl::built::users::User;
 use crate::ctl::known::{Class, Known, Row};
 use crate::manifest::refuse::is_owner;
 use crate::manifest::{Manifest, mode};

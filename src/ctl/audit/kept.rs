@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::built::Built;
+use crate::ctl::built::Built;
 use crate::ctl::system::outlives_a_boot;
 use crate::manifest::coverage::{Coverage, Type};
 use crate::manifest::{AbsPath, Kind, Manifest};

@@ -1,18 +1,16 @@
 //! `impctl audit`: the paths that a built system would lose at a boot. It need not have been booted.
 
-mod built;
 mod faults;
 mod judge;
 mod kept;
 mod print;
 mod script;
-mod unit;
-mod users;
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 
+use super::built::{NIX_STORE, Place};
 use super::known::known;
 use super::lost::throw_away;
 use super::scan::rules::Rules;
@@ -20,12 +18,8 @@ use super::system::System;
 use crate::boot::args::MANIFEST;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal;
-use built::Place;
 #[cfg(test)]
 pub use print::Document;
-
-/// The directory of Nix's builds.
-const NIX_STORE: &str = "/nix/store/";
 
 /// Say what a system that is built would lose, before it is booted
 ///

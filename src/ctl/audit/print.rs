@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::faults::Fault;
 use super::judge::{Finding, Judgement, Means};
+use crate::ctl::built::belongs;
 use crate::ctl::known::{Class, known};
 use crate::ctl::line::{Entry, Path};
-use crate::ctl::lost::belongs;
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, count, styled};
 use crate::manifest::{AbsPath, Kind, pattern};

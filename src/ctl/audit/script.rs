@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::unit::{paths_in, tidy, unquoted};
+use crate::ctl::built::unit::{paths_in, tidy, unquoted};
 
 /// Owner and mode that a script gives to a path; none for what it leaves as it is.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! `impctl lost`: what of the root would be gone after the next boot.
 
-pub mod belongs;
 mod html;
 pub mod keeper;
 pub mod nix;
@@ -10,6 +9,7 @@ pub mod throw_away;
 use clap::{Args, ValueHint};
 use std::path::{Path, PathBuf};
 
+use super::built::belongs::{self, Belongs};
 use super::known::known;
 use super::recover::gone::Gone;
 use super::scan::rules::{Rule, Rules};
@@ -25,7 +25,6 @@ use crate::runtime::report::{Report, State};
 use crate::sys::mountinfo;
 use crate::text::escape;
 use crate::text::problem::Problem;
-use belongs::Belongs;
 use keeper::Keeper;
 #[cfg(test)]
 pub use print::Document;

@@ -1,5 +1,6 @@
 //! Paths on the page, each with its fate at the next boot.
 
+use crate::ctl::built::belongs;
 use crate::ctl::line::Path;
 use crate::ctl::lost::{Finding, nix};
 use crate::ctl::scan::{Row, Subject, Totals, show};
@@ -81,7 +82,7 @@ impl Item {
             class,
             part,
             owner: show::owner(&finding.row, &finding.user, &finding.group),
-            unit: super::super::belongs::shorten(&finding.belongs).join(", "),
+            unit: belongs::shorten(&finding.belongs).join(", "),
             remark: remarks.join("; "),
             line,
             row: finding.row.clone(),

@@ -1,14 +1,20 @@
-//! A system that is built, and need not have been booted: what its files say of state.
+//! Files of a system, which need not have been booted, that name its state: units, tmpfiles.d, users, mounts, and texts.
+
+pub mod belongs;
+pub mod unit;
+pub mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::fs::OFlags;
 
-use super::NIX_STORE;
-use super::unit::{self, Unit, quoted_words, unquoted};
-use super::users::{self, User, Users};
 use crate::ctl::system::System;
 use crate::sys::inside;
+use unit::{Unit, quoted_words, unquoted};
+use users::{User, Users};
+
+/// The directory of Nix's builds.
+pub const NIX_STORE: &str = "/nix/store/";
 
 /// Directories of units, the administrator's first.
 const UNITS: [&str; 4] =
@@ -24,6 +30,8 @@ const SCRIPT: u64 = 256 << 10;
 /// One line of tmpfiles.d.
 #[derive(Debug, Default)]
 pub struct Rule {
+    /// The name of its file.
+    pub file: String,
     /// The type of the line.
     pub kind: char,
     /// Its path.
@@ -131,13 +139,27 @@ impl<'a> Place<'a> {
         target.into_string().ok()
     }
 
+    /// Reads units and rules alone.
+    #[must_use]
+    pub fn read_units_and_rules(&self) -> Built {
+        let mut built = Built { rules: self.rules(), ..Built::default() };
+        self.read_units(&mut built);
+        built
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let lines = self.lines(&TMPFILES);
+        lines.into_iter().filter_map(|(file, line)| Some(Rule { file, ..rule(&line)? })).collect()
+    }
+
     /// Reads everything.
     #[must_use]
     pub fn read(&self) -> Built {
         let mut built =
             Built { nixos: !self.prefix.is_empty() || self.system.has("/etc/NIXOS"), ..Built::default() };
         self.read_units(&mut built);
-        built.rules = self.lines(&TMPFILES).iter().filter_map(|line| rule(line)).collect();
+        self.read_scripts(&mut built);
+        built.rules = self.rules();
         self.read_users(&mut built);
         self.read_mounts(&mut built);
         self.read_etc("/etc", 0, &mut built);
@@ -190,8 +212,10 @@ impl<'a> Place<'a> {
             for name in self.list(folder) {
                 let path = format!("{folder}/{name}");
                 if is_unit(&name) {
-                    // The name on the bus, and other aliases, are links to the unit in the same folder.
-                    let is_alias = self.link(&path).is_some_and(|to| !to.contains('/') && to != name);
+                    // The name on the bus, and other aliases, are links to a unit of another name.
+                    let is_other = |to: &str| is_unit(to) && to != name;
+                    let is_alias =
+                        self.link(&path).is_some_and(|to| is_other(to.rsplit('/').next().unwrap_or(&to)));
                     if !built.units.contains_key(&name) && !masked.contains(&name) && !is_alias {
                         let text = self.text(&path);
                         if text.is_empty() {
@@ -215,6 +239,9 @@ impl<'a> Place<'a> {
                 unit.add(&text);
             }
         }
+    }
+
+    fn read_scripts(&self, built: &mut Built) {
         for (name, unit) in &built.units {
             for word in unit.commands() {
                 let path = unquoted(word).trim_start_matches(['-', '+', '!', '@', ':']);
@@ -232,13 +259,14 @@ impl<'a> Place<'a> {
         bytes.starts_with(b"#!").then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The lines of the files of a kind of directories. A file hides those of its name in later ones.
-    fn lines(&self, folders: &[&str]) -> Vec<String> {
+    /// The lines of the files of a kind of directories, each with its file's name. A file hides those of its name in later ones.
+    fn lines(&self, folders: &[&str]) -> Vec<(String, String)> {
         let (mut seen, mut lines) = (Vec::new(), Vec::new());
         for folder in self.own(folders) {
             for name in self.list(folder).into_iter().filter(|name| is_a(name, "conf")) {
                 if !seen.contains(&name) {
-                    lines.extend(self.text(&format!("{folder}/{name}")).lines().map(str::to_owned));
+                    let text = self.text(&format!("{folder}/{name}"));
+                    lines.extend(text.lines().map(|line| (name.clone(), line.to_owned())));
                     seen.push(name);
                 }
             }
@@ -249,7 +277,7 @@ impl<'a> Place<'a> {
     fn read_users(&self, built: &mut Built) {
         let mut users = Users::new(&self.text("/etc/group"));
         users.passwd(&self.text("/etc/passwd"));
-        users.sysusers(&self.lines(&SYSUSERS));
+        users.sysusers(self.lines(&SYSUSERS).iter().map(|(_, line)| line.as_str()));
         // NixOS makes users at a boot, from a file that the activation or userborn names.
         let activation = self.text("/activate");
         let userborn = built.units.get("userborn.service").into_iter().flat_map(Unit::commands);
@@ -332,7 +360,15 @@ fn rule(line: &str) -> Option<Rule> {
     let kind = words.first()?.chars().next().filter(char::is_ascii_alphabetic)?;
     let path = words.get(1).filter(|path| !path.contains('%')).and_then(|path| unit::tidy(path))?;
     let own = |index| said(index).map(str::to_owned);
-    Some(Rule { kind, path, mode: own(2), user: own(3), group: own(4), argument: own(6) })
+    Some(Rule {
+        file: String::new(),
+        kind,
+        path,
+        mode: own(2),
+        user: own(3),
+        group: own(4),
+        argument: own(6),
+    })
 }
 
 #[cfg(test)]

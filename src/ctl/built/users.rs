@@ -106,7 +106,7 @@ impl Users {
     }
 
     /// Adds those that lines of sysusers.d make.
-    pub fn sysusers(&mut self, lines: &[String]) {
+    pub fn sysusers<'l>(&mut self, lines: impl Iterator<Item = &'l str>) {
         for line in lines {
             let words = quoted_words(line);
             let word = |index: usize| words.get(index).map(String::as_str).filter(|word| *word != "-");
