@@ -141,32 +141,33 @@ let
   # The file that defines an element of a list.
   from = list: files: "${place}.${list}, ${lib.concatMapStringsSep " and " paths.place files}";
 
+  gone = removed {
+    place = "${place}.directories.*";
+    removed.method = {
+      keeps = [
+        "auto"
+        "bind"
+        "symlink"
+      ];
+      text = ''
+        ▹ persistence."${store.persistentStoragePath}":
+            As real bind mounts are now used instead of bindfs, changing the directory linking
+            method is deprecated. `bind' and `symlink' are what there is.
+      '';
+      description = ''
+        Method from the store to its place: `auto` or `bind`, a mount, or `symlink`, a symbolic link into the store. By
+        default a mount.
+      '';
+    };
+  };
+
   directory =
     { config, options, ... }:
     {
-      imports = [
-        (removed {
-          place = "${place}.directories.*";
-          name = "method";
-          keeps = [
-            "auto"
-            "bind"
-            "symlink"
-          ];
-          text = ''
-            ▹ persistence."${store.persistentStoragePath}":
-                As real bind mounts are now used instead of bindfs, changing the directory linking
-                method is deprecated. `bind' and `symlink' are what there is.
-          '';
-          description = ''
-            Method from the store to its place: `auto` or `bind`, a mount, or `symlink`, a symbolic link into the store. By
-            default a mount.
-          '';
-        })
-      ];
       options =
         directoryOptions
         // more
+        // gone.options
         // {
           from = mkOption {
             type = types.str;
@@ -175,6 +176,7 @@ let
           };
         };
       config = {
+        assertions = lib.mkIf (config.method != null) (gone.assertions config options);
         dirPath = paths.join [
           (if config.home == null then "/" else config.home)
           config.directory

@@ -48,103 +48,99 @@ in
   # A store. `context` says whose it is: { place, user, group, home }.
   store =
     context:
-    { name, config, ... }:
     {
-      imports =
-        map
-          (
-            option:
-            removed {
-              inherit (context) place;
-              inherit (option) name text;
-            }
-          )
-          [
-            {
-              name = "allowOther";
-              text = ''
-                ▹ persistence."${name}":
-                    As real bind mounts are now used instead of bindfs, `allowOther' is no longer needed.
-              '';
-            }
-            {
-              name = "removePrefixDirectory";
-              text = ''
-                ▹ persistence."${name}":
-                    The use of prefix directories is deprecated and the functionality has been removed.
-                    If you depend on this functionality, name every path by its place on the running system.
-              '';
-            }
-            {
-              name = "defaultDirectoryMethod";
-              text = ''
-                ▹ persistence."${name}":
-                    As real bind mounts are now used instead of bindfs, changing the default directory linking
-                    method is deprecated.
-              '';
-            }
-          ];
-      options = lists (context // { store = config; }) // {
-        enable = mkOption {
-          type = types.bool;
-          default = true;
-          description = "Use this store. Otherwise neither it nor its users contribute anything.";
-        };
-        persistentStoragePath = mkOption {
-          type = types.path;
-          default = name;
-          defaultText = "‹name›";
-          description = "Path of the store on the running system.";
-        };
-        required = mkOption {
-          type = types.bool;
-          default = true;
-          description = ''
-            Stop a boot without the store in the emergency shell. Otherwise its entries are guarded, so that nothing is
-            written to memory.
+      name,
+      config,
+      options,
+      ...
+    }:
+    let
+      gone = removed {
+        inherit (context) place;
+        removed = {
+          allowOther.text = ''
+            ▹ persistence."${name}":
+                As real bind mounts are now used instead of bindfs, `allowOther' is no longer needed.
+          '';
+          removePrefixDirectory.text = ''
+            ▹ persistence."${name}":
+                The use of prefix directories is deprecated and the functionality has been removed.
+                If you depend on this functionality, name every path by its place on the running system.
+          '';
+          defaultDirectoryMethod.text = ''
+            ▹ persistence."${name}":
+                As real bind mounts are now used instead of bindfs, changing the default directory linking
+                method is deprecated.
           '';
         };
-        hideMounts = mkOption {
-          type = types.bool;
-          default = false;
-          example = true;
-          description = "Hide the mounts from file managers.";
-        };
-        allowTrash = mkOption {
-          type = types.bool;
-          default = false;
-          example = true;
-          description = "Let file managers keep a trash folder on the mounts.";
-        };
-        enableDebugging = mkOption {
-          type = types.bool;
-          default = false;
-          internal = true;
-          description = "Accepted, and without effect: `imp-mount --check` says how everything stands.";
-        };
-        enableWarnings = mkOption {
-          type = types.bool;
-          default = true;
-          description = "Warn of settings that are valid, but probably unintended.";
-        };
       };
+    in
+    {
+      options =
+        lists (context // { store = config; })
+        // {
+          enable = mkOption {
+            type = types.bool;
+            default = true;
+            description = "Use this store. Otherwise neither it nor its users contribute anything.";
+          };
+          persistentStoragePath = mkOption {
+            type = types.path;
+            default = name;
+            defaultText = "‹name›";
+            description = "Path of the store on the running system.";
+          };
+          required = mkOption {
+            type = types.bool;
+            default = true;
+            description = ''
+              Stop a boot without the store in the emergency shell. Otherwise its entries are guarded, so that nothing is
+              written to memory.
+            '';
+          };
+          hideMounts = mkOption {
+            type = types.bool;
+            default = false;
+            example = true;
+            description = "Hide the mounts from file managers.";
+          };
+          allowTrash = mkOption {
+            type = types.bool;
+            default = false;
+            example = true;
+            description = "Let file managers keep a trash folder on the mounts.";
+          };
+          enableDebugging = mkOption {
+            type = types.bool;
+            default = false;
+            internal = true;
+            description = "Accepted, and without effect: `imp-mount --check` says how everything stands.";
+          };
+          enableWarnings = mkOption {
+            type = types.bool;
+            default = true;
+            description = "Warn of settings that are valid, but probably unintended.";
+          };
+        }
+        // gone.options;
+      config.assertions = gone.assertions config options;
     };
 
   # A user's part of a store. `context` is as above, with the store's options as `store`.
   user =
     context:
-    { ... }:
+    { config, options, ... }:
+    let
+      gone = removed {
+        inherit (context) place;
+        removed.home.text = ''
+          ▹ persistence."${context.store.persistentStoragePath}":
+              The home directory is now automatically deduced, rendering this option useless.
+        '';
+      };
+    in
     {
-      imports = [
-        (removed {
-          inherit (context) place;
-          name = "home";
-          text = ''
-            ▹ persistence."${context.store.persistentStoragePath}":
-                The home directory is now automatically deduced, rendering this option useless.
-          '';
-        })
-      ];
-      options = lists context;
+      options = lists context // gone.options;
+      config.assertions = gone.assertions config options;
     };
 }
