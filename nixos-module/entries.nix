@@ -97,7 +97,7 @@ let
     entries:
     (import ./audit/kept.nix { inherit lib; }).kept {
       inherit entries;
-      stores = lib.optional presets.enable presets.persistentStoragePath;
+      stores = lib.optional presets.enable presets.store;
       fileSystems = lib.attrValues config.fileSystems;
       links = lib.optionalAttrs linksAreKnown (import ./audit/links.nix { inherit config lib; });
     };
@@ -107,18 +107,17 @@ let
     presets.enable
     && !(config.system.etc.overlay.enable && !config.system.etc.overlay.mutable)
     && !lib.any (fs: fs.mountPoint != "/" && fs.fsType == "tmpfs") (lib.attrValues config.fileSystems);
-  preset = lib.groupBy (entry: entry.kind) (rows (lib.optional presets.enable presets));
   directories =
     let
       is = keptBy named;
     in
-    lib.filter (entry: !is.directory entry.target) (preset.directory or [ ]);
+    lib.filter (entry: !is.directory entry.target) presets.directories;
   # One preset may keep what another one names a file in.
   added =
     let
       is = keptBy (named ++ directories);
     in
-    directories ++ lib.filter (entry: !is.file entry.target) (preset.file or [ ]);
+    directories ++ lib.filter (entry: !is.file entry.target) presets.files;
   entries = lib.filter (entry: !(config.imp-mount.vm.hasNix && entry.target == "/nix")) (
     named ++ added
   );

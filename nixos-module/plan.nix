@@ -77,7 +77,7 @@ in
     storePaths = lib.unique (
       map (path: paths.join [ path ]) (
         map (store: store.persistentStoragePath) (lib.filter (store: store.enable) named)
-        ++ lib.optional cfg.presets.enable cfg.presets.persistentStoragePath
+        ++ lib.optional cfg.presets.enable cfg.presets.store
         ++ others
       )
     );

@@ -4,7 +4,7 @@ let
   inherit (lib) mkOption types;
   cfg = config.imp-mount.persist;
   state = import ./groups.nix { inherit config lib; };
-  levels = import ../interfaces/impermanence/store.nix { inherit lib; };
+  paths = import ../paths.nix;
 
   preset =
     text:
@@ -27,32 +27,57 @@ let
   unique =
     key: rows:
     map lib.head (lib.attrValues (lib.groupBy (row: row.${key}) (lib.filter (row: row ? ${key}) rows)));
-  only = names: lib.filterAttrs (name: _: lib.elem name names);
+  attributes = user: group: mode: { inherit user group mode; };
+  root = attributes "root" "root" "0755";
+
+  # In the form of entries.nix.
+  common = row: {
+    inherit (row) from;
+    inherit store;
+    user = row.user or "root";
+    group = row.group or "root";
+    options = row.mountOptions or [ ];
+    missing = null;
+    phase = null;
+    required = true;
+    enforce = false;
+    hidden = false;
+    trash = false;
+  };
+  directory =
+    row:
+    common row
+    // {
+      target = row.directory;
+      kind = "directory";
+      mode = row.mode or "0755";
+      parents = root;
+      home = null;
+      method = "bind";
+    };
   # The directories of a file in a home belong to whom the home belongs to, and are that user's alone.
   file =
     row:
     let
-      owner = only [ "user" "group" ] row;
+      target = paths.join [ row.file ];
+      above = if row ? home then attributes row.user row.group "0700" else root;
     in
-    only [
-      "file"
-      "user"
-      "group"
-      "mode"
-      "method"
-      "from"
-    ] row
-    // lib.optionalAttrs (row ? home) {
-      inherit (row) home;
-      file = lib.removePrefix "${row.home}/" row.file;
-      parentDirectory = owner // {
-        mode = "0700";
-        defaultPerms = owner // {
-          mode = "0700";
-        };
+    common row
+    // {
+      inherit target;
+      kind = "file";
+      mode = row.mode or null;
+      parents = above;
+      parentDirectory = above // {
+        directory = dirOf target;
       };
+      home = row.home or null;
+      method = row.method or "bind";
+      ${if target == "/etc/machine-id" then "missing" else null} = "machine-id";
     };
 
+  # Without a store an assertion fails.
+  store = if cfg.store == null then "/persist" else paths.join [ cfg.store ];
   # Only names are read, and not what is in the stores.
   stores = lib.unique (
     map (store: store.persistentStoragePath) (
@@ -89,17 +114,10 @@ in
     };
 
     presets = mkOption {
-      type = types.submodule (
-        levels.store {
-          place = "imp-mount.persist";
-          user = "root";
-          group = "root";
-          home = null;
-        }
-      );
+      type = types.raw;
+      readOnly = true;
       internal = true;
-      visible = false;
-      description = "What `imp-mount.persist` comes to, in the form of a store of `environment.persistence`.";
+      description = "Paths of the groups that `imp-mount.persist` has: `{ enable, store, directories, files }`.";
     };
   };
 
@@ -107,16 +125,8 @@ in
     imp-mount.presets = {
       # Not what they come to: that depends on `fileSystems`, and the root there on this.
       enable = groups != [ ];
-      # Without a store an assertion fails.
-      persistentStoragePath = if cfg.store == null then "/persist" else cfg.store;
-      directories = map (only [
-        "directory"
-        "user"
-        "group"
-        "mode"
-        "mountOptions"
-        "from"
-      ]) (unique "directory" rows);
+      inherit store;
+      directories = map directory (unique "directory" rows);
       files = map file (unique "file" rows);
     };
 
