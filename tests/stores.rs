@@ -26,6 +26,8 @@ tests![
     two_stores_in_layers: Disk,
     a_source_elsewhere: Disk,
     options_of_what_lies_inside_an_entry: Disk,
+    a_backup_of_a_store: Disk,
+    a_backup_of_a_store_with_the_root: Disk,
 ];
 
 /// A manifest with a new root.
@@ -400,4 +402,45 @@ fn options_of_what_lies_inside_an_entry() {
     let options = |path| machine.mount_at(path).unwrap().options;
     assert_eq!([options("/usr"), options("/usr/local")], ["rw,nosuid,nodev,relatime", "rw,relatime"]);
     machine.run(&["--check"]).ok();
+}
+
+fn a_backup_of_a_store() {
+    backup(&json!({}), false);
+}
+
+fn a_backup_of_a_store_with_the_root() {
+    // tar(1) knows file systems by their device number.
+    backup(&json!({ "on": "/persist" }), true);
+}
+
+/// The commands of docs/recovery.md: the store's backup has the entries, and that of the root has them where that is said.
+fn backup(root: &Value, root_has_entries: bool) {
+    let page = include_str!("../docs/recovery.md");
+    let command = page.lines().map(str::trim).find(|line| line.starts_with("tar --create ")).unwrap();
+    assert!(command.ends_with(" --file backup.tar /persist"), "{command}");
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let entries = json!([{ "directory": "/srv" }, { "directory": "/home/me/Files" }]);
+    machine.manifest(&json!({
+        "version": 1, "root": root, "stores": [{ "path": "/persist" }], "entries": entries,
+    }));
+    machine.build().ok();
+    machine.switch_root();
+    fs::write(machine.at("/srv/kept"), "kept").unwrap();
+    fs::write(machine.at("/unnamed"), "lost").unwrap();
+    let report = fs::read("/run/imp-mount/report.json").unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["stores"][0]["path"], "/persist");
+    let saved = |of: &str| {
+        let command = command.replace("backup.tar /persist", &format!("/run/backup.tar {of}"));
+        machine.run_inside(&["sh", "-c", &format!("{command} 2>/dev/null")]).ok();
+        machine.run_inside(&["tar", "--list", "--file", "/run/backup.tar"]).ok().stdout
+    };
+    let has = |list: &str, path: &str| list.lines().any(|line| line == path);
+    let of_store = saved("/persist");
+    for path in ["persist/srv/kept", "persist/home/me/Files/"] {
+        assert!(has(&of_store, path), "{path}: {of_store}");
+    }
+    assert!(!of_store.contains("unnamed"), "a root: {of_store}");
+    let of_root = saved("/");
+    assert_eq!((has(&of_root, "unnamed"), has(&of_root, "srv/kept")), (true, root_has_entries), "{of_root}");
 }
