@@ -276,7 +276,7 @@ fn what_is_planted_on_the_root_stops_the_boot() {
     let root = Snapshot::of(&machine.at(""));
     attacks.extend(links);
     all_stop_the_boot(&machine, &Value::Null, &attacks, &before);
-    // Where not even a guard can be mounted, an optional entry is as bad: what is written there would be lost.
+    // Without a guard an optional entry stops the boot as well: files written there would be lost.
     for attack in attacks.into_iter().filter(|attack| attack.words[0].starts_with("symbolic")) {
         let attack = attack.with("required", false);
         machine.manifest(&manifest(&Value::Null, std::slice::from_ref(&attack.entry)));

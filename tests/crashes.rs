@@ -1,7 +1,7 @@
 //! Commands that bring files to a store, killed, refused by the kernel, and cut off from power, on each file system.
 //!
-//! What a power cut leaves is what was written to the medium of the disk at that moment: it is copied from below the loop device, and
-//! nothing that the kernel has in memory. Where the run did not wait until something was on the disk, it is not there.
+//! A power cut leaves the content of the disk's medium at that moment: it is copied from below the loop device, without the page
+//! cache of the kernel. Data that the run did not wait for is not there.
 
 mod scene;
 
@@ -239,7 +239,7 @@ fn after_cut(scene: &Scene, moment: &Moment, (before, expected): (&State, &State
     found
 }
 
-/// What the next run leaves otherwise than the one without a fault.
+/// Difference between the state after the next run and the state of a run without a fault.
 fn converges(scene: &Scene, expected: &State) -> Option<String> {
     let output = scene.run_again();
     let after = scene.state();

@@ -131,7 +131,7 @@ fn readers_keep_it() {
     let said = adopt(&machine, &["/srv/app"], 0);
     assert!(said["adopted"][0]["kept"].as_str().unwrap().contains("reads /srv/app/data"), "{said}");
     end(reader);
-    // What programs have done to the copy since is no reason to keep what it was made from.
+    // Changes of the copy by programs since then do not keep the covered tree.
     fs::write(machine.at("/srv/app/data"), "new").unwrap();
     fs::write(machine.at("/srv/app/more"), "new").unwrap();
     let said = adopt(&machine, &["/srv/app"], 0);

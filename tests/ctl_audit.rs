@@ -29,7 +29,7 @@ struct Tree {
     manifest: PathBuf,
 }
 
-/// What the command said.
+/// Output of the command.
 struct Said {
     code: Option<i32>,
     text: String,
@@ -44,7 +44,7 @@ impl Tree {
         Self::at("", files)
     }
 
-    /// What Nix built: its links begin where its store is.
+    /// A toplevel as Nix builds it: its links begin at its store.
     fn nixos(files: &[(&str, &str)]) -> Self {
         let tree = Self::at("nix/store/x-nixos", files);
         tree.put("etc/fstab", FSTAB);
@@ -107,7 +107,7 @@ impl Tree {
         Said { code: text.status.code(), text: String::from_utf8(text.stdout).unwrap(), json: value }
     }
 
-    /// What would be lost, with the line that keeps each.
+    /// Paths that would be lost, with the line that keeps each.
     #[track_caller]
     fn lost(&self) -> BTreeMap<String, String> {
         let said = self.audit(&[]);
@@ -115,7 +115,7 @@ impl Tree {
         said.lost()
     }
 
-    /// What cannot work.
+    /// Settings that cannot work.
     fn faults(&self) -> Vec<String> {
         let said = self.audit(&[]);
         let faults = said.json["faults"].as_array().unwrap();

@@ -58,7 +58,7 @@ fn impctl(root: &Path, words: &[&str]) -> Output {
     run(&line)
 }
 
-/// What it finds, which must fit the schema and say the same as the exit code; and nothing may have changed.
+/// Findings, which must fit the schema and agree with the exit status; nothing may have changed.
 #[track_caller]
 fn lost(root: &Path, words: &[&str]) -> Value {
     let look = || (mounts(), Snapshot::of(root));

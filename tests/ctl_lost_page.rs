@@ -183,7 +183,7 @@ fn sizes_are_those_of_du() {
     );
     assert!(at(&nodes, "/persist/users/ada").remark.ends_with("kept at /home/ada"));
     assert_eq!(at(&nodes, "/var/lib/grafana").line.as_deref(), Some("{\"directory\":\"/var/lib/grafana\"}"));
-    // What is kept at another path than its own would be kept there, and not here.
+    // The line of an orphan names the path that it has on the store.
     assert_eq!(at(&nodes, "/persist/notes").line.as_deref(), Some("{\"file\":\"/notes\"}"));
     // In the parts, too; what has a line of its own is not counted in the line that it is in.
     let mut compared = 0;

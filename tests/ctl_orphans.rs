@@ -34,7 +34,7 @@ fn impctl(machine: &Machine, words: &[&str]) -> Output {
     run(&line)
 }
 
-/// What it finds on the first store, which must fit the schema and say the same as the exit code; and nothing may have changed.
+/// Findings on the first store, which must fit the schema and agree with the exit status; nothing may have changed.
 #[track_caller]
 fn orphans(machine: &Machine, words: &[&str]) -> Value {
     let look = || (mounts(), Snapshot::of(&machine.at("")), Snapshot::of(&machine.at("/persist")));

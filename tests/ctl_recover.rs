@@ -294,7 +294,7 @@ fn nothing_is_replaced() {
     assert_eq!(read(machine.at("/srv/other")), "newer");
 }
 
-/// What only its owner could see does not come into a directory that others can look into.
+/// A file of a private directory does not come into a directory that others can read.
 fn a_directory_that_shows_more() {
     let machine = started();
     let root = old(&machine, 1);

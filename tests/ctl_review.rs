@@ -77,7 +77,7 @@ fn words_of(root: &Path) -> Vec<OsString> {
     vec![PROGRAM.into(), "review".into(), "--root".into(), root.into()]
 }
 
-/// What is said on standard output.
+/// Standard output.
 trait Prints {
     fn prints(self, words: &[&str]) -> Self;
 }
@@ -273,7 +273,7 @@ fn what_cannot_be_answered() {
         review(&root, answers, &words).expect(1).says(&["/tmp/answers, line", told]);
         assert!(!Path::new("/tmp/persist.nix").exists(), "{answers}");
     }
-    // What is right beside what is wrong is not written either, and every line is told.
+    // Correct lines beside wrong ones are not written either, and every line is named.
     let refused = review(&root, "keep /etc/key\nkeep /a\nkeep /b\n", &words).expect(1);
     refused.says(&["line 2: /a", "line 3: /b", "2 problems"]);
     let mut line = words_of(&root);
@@ -298,7 +298,7 @@ fn the_file_keeps_its_owner_and_mode() {
     assert!(!left.iter().any(|name| name.starts_with(".tmp")), "{left:?}");
 }
 
-/// What was answered is no more asked once a configuration has it.
+/// Answered paths are not asked again once a configuration has them.
 fn kept_and_thrown_away_is_lost_no_more() {
     let root = root();
     review(&root, ANSWERS, &["--fragment", "/tmp/persist.json"]).ok();

@@ -75,7 +75,7 @@ fn with_limits(machine: &Machine, limits: &Value) {
     machine.manifest(&text);
 }
 
-/// What it prints as JSON, which must fit the schema, with its exit code.
+/// JSON output, which must fit the schema, with the exit status.
 #[track_caller]
 fn roots(machine: &Machine, words: &[&str], code: i32) -> Value {
     let output = machine.impctl("roots", &[words, &["--json"]].concat()).expect(code);

@@ -236,7 +236,7 @@ fn a_store_is_missing() {
         &["41 things need attention.", "\nand 21 more: --json names them all\n", "-> mount the store"],
     );
     assert!(text.lines().count() < 40, "{text}");
-    // What to do about it takes a look at every disk, which is not for every minute.
+    // The remedy needs a look at every disk, which metrics leave out.
     let reads = |form: &str| {
         let (output, calls) = machine.trace_impctl(&[], "status", &[form]);
         output.expect(1);
@@ -346,7 +346,7 @@ fn something_was_adopted() {
     assert_eq!(named(json!({ "directory": "/var/lib", "source": "/other" })), false);
     machine.manifest(&manifest(json!([{ "directory": "/a" }])));
 
-    // What covers it is neither it nor like it.
+    // A file system that covers the path is not the adopted mount.
     sh_on("mount -t tmpfs -o mode=0700,uid=5 tmpfs", &[&machine.at("/var/lib/new")]);
     let (found, text) = status(&machine, 1);
     assert_eq!(

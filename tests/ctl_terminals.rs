@@ -193,7 +193,7 @@ fn a_narrow_terminal() {
             let words = text.split_whitespace().filter(|word| word.starts_with('/'));
             words.map(str::to_owned).collect::<BTreeSet<_>>()
         };
-        // What can be copied is whole, whatever else has no room.
+        // Paths, which people copy, are whole even where other columns have no room.
         assert_eq!(paths(&narrow), paths(&wide), "{name}");
         // The audit prints lines to paste, which have no columns.
         if case.styled && name != "audit" {
@@ -207,7 +207,7 @@ fn a_narrow_terminal() {
         }
         assert_eq!(seen(150, "NO_COLOR=1 COLUMNS=40 impctl"), narrow, "{name}");
         assert_eq!(seen(150, "NO_COLOR=1 COLUMNS=wide impctl"), wide, "{name}");
-        // Where nobody looks nothing is left out.
+        // Without a terminal nothing is left out.
         let piped = machine.run(&case, "COLUMNS=40 impctl").stdout;
         assert_eq!(piped, wide.replace("\r\n", "\n"), "{name}");
     }
@@ -226,7 +226,7 @@ fn nobody_reads() {
     }
 }
 
-/// What imp-mount says on a terminal fits 80 columns, and is the same as in a pipe otherwise.
+/// Output of imp-mount on a terminal fits 80 columns, and is the same as in a pipe otherwise.
 fn a_check_on_a_console() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let name = "a-directory-of-some-length/".repeat(4);
@@ -247,7 +247,7 @@ fn a_check_on_a_console() {
     assert_eq!(shown.code, piped.code);
     let shown = shown.stdout.replace("\r\n", "\n");
     for line in shown.lines() {
-        // What has no blanks is never broken.
+        // A word without blanks is never broken.
         let is_whole = line.get(20..).is_some_and(|rest| !rest.contains(' '));
         assert!(line.len() <= 80 || is_whole, "{line:?}: {shown}");
     }

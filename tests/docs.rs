@@ -382,7 +382,7 @@ fn every_link_leads_somewhere() {
     }
 }
 
-/// What the site of docs/site has.
+/// Pages of the site of docs/site.
 #[test]
 fn every_page_is_in_the_summary_once() {
     let text = read("docs/SUMMARY.md");

@@ -154,7 +154,7 @@ fn as_an_ordinary_user() {
     let found = findings(&output);
     is(&found, "/srv", "ok", &[]);
     is(&found, "/etc/key", "ok", &[]);
-    // What it may not look at is not called wrong.
+    // Paths that the user may not read are not called wrong.
     is(&found, "/root/private/deep", "not-mounted", &["permission denied; run as root"]);
     assert!(lines(&found["next"]).starts_with("run it as root"), "{found:#}");
     assert_eq!((mounts(), machine.disk().snapshot()), before);

@@ -246,7 +246,7 @@ fn an_optional_store() {
             { "file": "/etc/data.conf", "store": "/data" },
         ],
     }));
-    // What is required and lies below a guard cannot be there.
+    // A required entry below a guard cannot be there.
     one_line(
         &machine.build().expect(1),
         &["error: /var/lib/big/inner: ", "below /var/lib/big, which is guarded"],

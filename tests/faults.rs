@@ -52,7 +52,7 @@ tests![
     older_kernels_while_settling: Disk Inject,
 ];
 
-/// How many of the calls are taken: every one of them in `tests/run --full`, and each with every error where there is time for it;
+/// Share of the calls that fail: every one of them in `tests/run --full`, and each with every error where there is time for it;
 /// a sample in a developer's own runs. The variable `IMP_MOUNT_TEST_FAULTS` is `each`, `all` or nothing.
 #[derive(PartialEq, Eq)]
 enum Depth {
@@ -127,7 +127,7 @@ fn the_runs_are_what_they_seem() {
     }
     assert_eq!(state.report["pending"].as_array().unwrap().len(), 2);
     assert!(calls.len() > 100, "{calls:?}");
-    // What is mounted on an entry must not be on its store, nor on the disk.
+    // Nothing that is mounted on an entry may be on its store, or on the disk.
     for line in &state.mounts {
         let place = line.split(' ').next().unwrap();
         assert!(!place.contains("/persist/") && !place.starts_with("/tmp/disk/one/"), "{line}");
@@ -237,7 +237,7 @@ fn fail_on_older(scenario: &Scenario, older: &[Injected], which: &dyn Fn(&Call) 
                 && output.stderr.contains("both are kept")
                 && differs.lines().all(|line| line.contains(".imp-mount-conflict: "));
             let differs = if unread { String::new() } else { differs };
-            // What it did without those words stays.
+            // A run without the kernel command line keeps its effects.
             let wordless = output.stderr.contains("cannot read the kernel command line");
             // Until the next boot.
             let in_memory = output.stderr.contains("the root of this boot is in memory");
@@ -251,7 +251,7 @@ fn fail_on_older(scenario: &Scenario, older: &[Injected], which: &dyn Fn(&Call) 
     }
 }
 
-/// What is wrong with a run that met an error, beside what it usually says.
+/// Faults of a run that met an error, beside its usual messages.
 fn judge((output, usual): (&Output, &Output), before: &State, after: &State, expected: &State) -> String {
     let mut found = String::new();
     match output.code {
@@ -263,7 +263,7 @@ fn judge((output, usual): (&Output, &Output), before: &State, after: &State, exp
             }
         }
         Some(1 | 2) => {
-            // What still waits for its owner is a warning, and so is why.
+            // A path that still waits for its owner is a warning, with its reason.
             if !output.stderr.contains("error: ") && !output.stderr.contains("warning: /persist") {
                 found += "no word about it\n";
             }
@@ -280,9 +280,9 @@ fn judge((output, usual): (&Output, &Output), before: &State, after: &State, exp
         _ => found += "a panic\n",
     }
     for ((before, after), expected) in before.disks.iter().zip(&after.disks).zip(&expected.disks) {
-        // What the run is for is no loss.
+        // Losses by the run itself are intended.
         let intended = before.losses(expected);
-        // What waits for its owner may have it, and not its mode yet.
+        // A path that waits for its owner may have the owner, and not its mode yet.
         let waits = |loss: &String| loss.contains("trusted.imp-mount.pending");
         for loss in before.losses(after).iter().filter(|loss| !intended.contains(loss) && !waits(loss)) {
             writeln!(found, "lost: {loss}").unwrap();

@@ -182,7 +182,7 @@ fn a_link_becomes_a_mount() {
     // The program creates it, and it lands in the store.
     machine.run_inside(&["sh", "-c", "echo made > /etc/app/state"]).ok();
     assert_eq!(read(&machine, "/persist/etc/app/state"), "made\n");
-    // What has it open keeps it: the link stays until the next boot.
+    // A process that has the link open keeps it until the next boot.
     machine.run_live(&[]).ok();
     assert!(fs::symlink_metadata(machine.at("/etc/app/state")).unwrap().is_symlink());
     machine.run_live(&["--check"]).ok();
@@ -214,7 +214,7 @@ fn no_link_stands_in_its_own_place() {
     }
     machine.switch_root();
     machine.run_live(&[]).ok().says(&["0 put in place"]);
-    // What programs make is on the store at once.
+    // New files of programs are on the store at once.
     for path in files {
         write(&machine, path, "made");
     }

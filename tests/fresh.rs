@@ -72,7 +72,7 @@ fn is_root(machine: &Machine, number: u32, fs: Fs) {
     for path in ["/srv", "/var/lib/a"] {
         assert_eq!(machine.mount_at(path).unwrap().root, Path::new(path));
     }
-    // What is mounted on the root is mounted nowhere else.
+    // Mounts on the root are mounted nowhere else.
     assert_eq!(mounts_below(&machine.at("/persist")).len(), 1);
     let record = fs::read(machine.at(&format!("/persist/.imp-mount/roots/{number}/boot.json"))).unwrap();
     let record: Value = serde_json::from_slice(&record).unwrap();

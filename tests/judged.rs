@@ -427,7 +427,7 @@ fn options_that_entries_ask_not_to_have() {
         machine.build().ok();
         check(machine, 0);
     });
-    // What the manifest itself says of the store is meant.
+    // Options that the manifest itself gives the store are no finding.
     let stores = json!([{ "path": "/persist", "device": disk.device, "options": ["nodev,noexec"] }]);
     let entries = json!([{ "directory": "/usr" }]);
     machine.manifest(&json!({ "version": 1, "root": {}, "stores": stores, "entries": entries }));

@@ -78,7 +78,7 @@ fn the_longest_paths() {
     machine.run_inside(&["sh", "-c", "mkdir -p /etc; echo late:x:77:0::/:/bin/sh > /etc/passwd"]).ok();
     machine.run_live(&["--settle"]).ok();
     assert_eq!(machine.run_inside(&["stat", "--format=%a %u", &directory]).ok().stdout, "750 77\n");
-    // What a program put in the place of the link, and a copy that it changed.
+    // A file that a program put in the place of the link, and a copy that it changed.
     machine
         .run_inside(&["sh", "-c", "rm \"$1\"; echo new > \"$1\"; echo new > \"$2\"", "sh", &later, &copy])
         .ok();

@@ -377,7 +377,7 @@ fn a_guard_gives_way_to_the_store() {
     machine.run_live(&[]).ok();
     assert_eq!((mounts(), state("/var/lib/late/deep")), (before, guarded));
 
-    // What fails for another reason leaves it there, though the store is back.
+    // After another failure it stays there, though the store is back.
     late.mount(machine.at("/late"));
     fs::write(machine.at("/persist/wrong"), "").unwrap();
     let mut more = entries.clone();

@@ -171,7 +171,7 @@ fn settling_beside_runs() {
         for name in names.iter().map(String::as_str).chain(["/a"]) {
             fs::remove_dir(machine.at("/persist").join(&name[1..])).unwrap();
         }
-        // What has gone waits for nobody who exists.
+        // A removed path is pending no longer, so its user need not exist.
         fs::write(machine.at("/etc/passwd"), "never:x:78:0::/:/bin/sh\n").unwrap();
         machine.run_live(&["--settle"]).ok();
     }
@@ -245,7 +245,7 @@ fn a_holder_that_is_killed() {
         assert_eq!(holder.end().signal, Some(9));
         all_succeed(waiting);
     }
-    // What it has written of itself is told of nobody else.
+    // A finished holder leaves nothing of itself in the lock file.
     assert_eq!((stat(LOCK), fs::metadata(LOCK).unwrap().len()), ((0o100_600, 0, 0), 0));
     is_whole(&machine, &["/srv".to_owned()]);
     println!("{rounds} rounds of a killed holder and three that wait");

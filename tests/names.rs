@@ -41,7 +41,7 @@ fn longest() -> String {
     "\u{e0041}".repeat(63) + "\n$\u{1}"
 }
 
-/// What must not be in an output as it is. Written down once more, so that nothing is forgotten twice.
+/// Bytes that no output may contain. Written down here independently of the program.
 pub fn is_hidden(c: char) -> bool {
     let ranges = [
         ('\0', '\u{1f}'),
@@ -90,7 +90,7 @@ fn holds(value: &Value, text: &str) -> bool {
     }
 }
 
-/// What Nix itself takes bindings for, where it is installed.
+/// Nix's own reading of bindings, where Nix is installed.
 fn by_nix(bindings: &str) -> Option<Value> {
     if !installed("nix-instantiate") {
         return None;
@@ -323,7 +323,7 @@ fn manifests_of_others() {
     both_are_safe("damaged", &run(&[imp_mount(), "--manifest", "/tmp/damaged", "--check"]));
 }
 
-/// What is said to be done is pasted into a shell: it gets exactly these words.
+/// A command to paste into a shell gets exactly these words.
 fn remedies_can_be_pasted() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let (path, device) =

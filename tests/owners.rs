@@ -162,7 +162,7 @@ fn mirrored_directories_look_like_the_stores() {
     machine.build().ok();
     is_on_both(&machine, "/opt/team", 0o2770, 7, 8);
     is_on_both(&machine, "/opt/team/work", 0o1777, 9, 9);
-    // What is the same on every system is not the store's to say; the store's own stays as it was.
+    // Directories of every system keep their usual owner; the store's own stays unchanged.
     assert_eq!(stat(machine.at("/opt")), (0o040_755, 0, 0));
     assert_eq!(stat(store.join("opt")), (0o040_700, 5, 5));
 }

@@ -291,7 +291,7 @@ fn a_match_that_was_brought_is_mounted_by_the_next_run() {
     let output = machine.run_live(&[]).ok();
     assert!(!output.stderr.contains("warning"), "{output:?}");
     assert!(machine.mount_at("/etc/ssh/ssh_host_b").is_some());
-    // What differs in anything since then is not covered, and is brought once more.
+    // A file that differs in anything since then is not covered, and is copied once more.
     for (name, change) in [
         ("c", (|path| fs::write(path, "NEW").unwrap()) as fn(&Path)),
         ("d", |path| chown(path, Some(7), None).unwrap()),
@@ -324,7 +324,7 @@ fn a_match_that_was_brought_is_mounted_by_the_next_run() {
         .says_in_one_line(&["/etc/ssh/ssh_host_f", "1 bytes, which mounting would hide"]);
 }
 
-/// What a program goes on writing must not end up below a mount, where nobody finds it.
+/// A file that a program goes on writing must not end up below a mount, out of sight.
 fn a_match_that_is_written_to_is_not_covered() {
     let machine = machine(json!([{ "file": "/log/*" }, { "directory": "/srv" }]));
     machine.build().ok();

@@ -55,7 +55,7 @@ tests![
     orphans_undisturbed: Disk,
 ];
 
-/// How many of a row's rounds are done: all where there is time for it, 50 in `tests/run --full`, and `sample` in a developer's own runs.
+/// Number of a row's rounds: all where there is time for it, 50 in `tests/run --full`, and `sample` in a developer's own runs.
 /// The variable `IMP_MOUNT_TEST_FAULTS` is `all`, `each` or nothing.
 fn limit(all: usize, sample: usize) -> usize {
     match std::env::var("IMP_MOUNT_TEST_FAULTS").as_deref() {

@@ -123,7 +123,7 @@ fn a_failure_leaves_everything_as_it_was() {
     );
     let run = report()["runs"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&run["outcome"], &run["placed"]), (&json!("failed"), &json!(0)), "{run}");
-    // What is still in place is still known, and taken away once all is well.
+    // Mounts still in place are still known, and removed after the mend.
     fs::remove_file(machine.at("/persist/wrong")).unwrap();
     machine.run_live(&[]).ok();
     assert_eq!(machine.mount_at("/old"), None);

@@ -106,7 +106,7 @@ fn a_report_that_cannot_be_used() {
     each_damage(REPORT, |words, aside| {
         machine.manifest(&manifest(fewer.clone()));
         let (before, damaged) = (mounts(), look(Path::new(REPORT)));
-        // Who only looks says so, and changes nothing.
+        // A command that only reads says so, and changes nothing.
         let check = machine.run_live(&["--check"]).expect(1);
         assert!(
             check
@@ -123,9 +123,9 @@ fn a_report_that_cannot_be_used() {
         let concern = &status["attention"][0];
         assert_eq!((&concern["kind"], &concern["at"]), (&json!("report"), &json!(REPORT)), "{status:#}");
         assert!(concern["what"].as_str().unwrap().contains(words), "{status:#}");
-        // Who gives owners does not say that none waits.
+        // `--settle` does not claim that no owner is pending.
         machine.run_live(&["--settle"]).expect(2).says_in_one_line(&[REPORT, words, "run imp-mount, which"]);
-        // What may be newer on the store stays, and the root's is kept beside it.
+        // A file that may be newer on the store stays, and the root's is kept beside it.
         fs::write(machine.at("/persist/etc/copy"), "the store's").unwrap();
         fs::write(machine.at("/etc/copy"), format!("the root's {round}")).unwrap();
         fs::create_dir_all(machine.at("/etc")).unwrap();
@@ -168,7 +168,7 @@ fn a_report_that_cannot_be_used() {
         machine.run_live(&["--settle"]).expect(1);
         round += 1;
     });
-    // What no report named was left alone all the time, and is known again once a manifest names it.
+    // A path without a report was left alone all the time, and is known again once a manifest names it.
     assert!(machine.mount_at("/gone").is_some());
     machine.manifest(&manifest(all));
     machine.run_live(&[]).ok();

@@ -408,7 +408,7 @@ fn stopped_at_any_call_a_root_is_whole() {
             machine.build().ok();
             assert_eq!(moment(&machine.at(""), &paths).1, paths.len());
         }
-        // What was mounted below the sysroot is let go of only after that.
+        // Mounts below the sysroot are released only after that.
         assert_eq!(whole, usize::from(root == Root::Nothing));
         machine.power_off();
     }

@@ -30,7 +30,7 @@ Exit status: 0 done; 2 it could not run")]
 pub struct Options {
     /// The shell
     shell: Shell,
-    /// Whose command line it is to complete
+    /// The shell whose command line is completed
     #[arg(default_value = "impctl")]
     program: Program,
 }

@@ -12,8 +12,8 @@ use crate::text::problem::Problem;
 
 /// Check a manifest, and write the form that the boot reads
 ///
-/// What cannot work is refused, each with its place, the reason and what to do about it. What will work otherwise than one might
-/// think is noted. What is written is checked as a whole when a boot reads it, and belongs to this version of imp-mount.
+/// A manifest that cannot work is refused, with place, reason and remedy of each error. Settings that may have an unexpected effect are
+/// noted. A boot checks the compiled manifest as a whole; it belongs to this version of imp-mount.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,14 +30,14 @@ pub struct Compile {
     /// The manifest as JSON, `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     input: PathBuf,
-    /// Where to write; replaced in one step, and only if nothing is wrong
+    /// The file to write; replaced in one step, and only without an error
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: PathBuf,
 }
 
 /// Print a compiled manifest as JSON, or a manifest in JSON in its normal form
 ///
-/// What it prints compiles to the same manifest. Two manifests that mean the same print the same.
+/// The output compiles to the same manifest. Two manifests with the same meaning print the same.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -116,7 +116,7 @@ impl System {
         if !found.is_file() {
             return irregular();
         }
-        // What was put there since is not waited for.
+        // A FIFO that was put there since must not block the open.
         let fd = self.find(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         if !walk::stat(fd.as_fd())?.is_file() {
             return irregular();

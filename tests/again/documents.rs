@@ -32,7 +32,7 @@ pub fn try_manifest(manifest: &Value, change: &dyn Fn(&Machine)) -> Result<(), S
         }
     }
     let stores = paths.iter().enumerate().map(|(number, path)| {
-        // What is turned over, or holds the root, is a file system of its own.
+        // A file system of its own for the converted root, and for the store that holds the root.
         let is_own = number == 0 && convert.is_some() || manifest["root"]["on"] == **path;
         let fs = if is_own { Fs::Ext4 } else { Fs::Folder };
         (path.as_str(), Disk::new(fs, 8))

@@ -45,7 +45,7 @@ fn system(root: &Path) {
     }
 }
 
-/// What a system would lose is brought to a store by the entries that `impctl lost` prints, and stays there.
+/// The entries that `impctl lost` prints bring every lost path of a system to a store, where it stays.
 pub fn the_entries_that_lost_prints() {
     let root = Path::new("/tmp/root");
     system(root);
@@ -70,7 +70,7 @@ pub fn the_entries_that_lost_prints() {
             })
             .collect();
         let bring = |machine: &Machine| {
-            // What is in place is written to; the rest is brought at the shutdown.
+            // Entries in place are written to; the rest is copied at the shutdown.
             system(&machine.at(""));
             machine.run_live(&["--adopt"]).ok();
         };
@@ -78,7 +78,7 @@ pub fn the_entries_that_lost_prints() {
     }
 }
 
-/// What `impctl adopt` persists is named by the entry that it prints, and found again by it.
+/// An adopted path is named by the entry that `impctl adopt` prints, and found again by it.
 pub fn the_entry_that_adopt_prints() {
     let machine = started(json!([{ "file": "/etc/*" }, { "directory": "/srv" }]));
     let mut entries = vec![json!({ "file": "/etc/*" }), json!({ "directory": "/srv" })];

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::Snapshot;
 use crate::support::look::{ROOTS, mounts_below, numberless};
 
-/// Whether inodes, times of change and mount ids are to stay: those of a new root are new.
+/// True if inodes, times of change and mount ids must stay: those of a new root are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identities {
     Kept,

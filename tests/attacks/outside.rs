@@ -351,7 +351,7 @@ pub fn a_report_that_others_may_have_written_is_not_believed() {
     assert_eq!((stat("/run/imp-mount"), stat(report)), ((0o040_755, 0, 0), (0o100_644, 0, 0)));
     let others = "others than root can write to it";
     let forged = |mode: u32, uid: u32| {
-        // What would be settled by it belongs to root alone.
+        // The path that it names belongs to root alone.
         fs::write(machine.at("/persist/secret"), "secret").unwrap();
         fs::set_permissions(machine.at("/persist/secret"), Permissions::from_mode(0o600)).unwrap();
         let mut text: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();

@@ -129,7 +129,7 @@ impl Place {
         }
     }
 
-    /// What else is compared, with what [`Self::mount`] prepared.
+    /// Other commands for the comparison, on the machine that [`Self::mount`] prepared.
     fn others(&self, table: &mut Table) {
         let (hundred, thousand, most) =
             ((Program::ImpMount, 100, Store::Warm), (Program::ImpMount, 1000, Store::Warm), 10_000);

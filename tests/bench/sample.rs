@@ -87,7 +87,7 @@ impl Pairs {
     pub fn ratio(&self) -> Ratio {
         let ratios = sorted(self.0.iter().map(|(first, second)| first.time / second.time));
         let (median, count) = (middle(&ratios), ratios.len());
-        // How many of the ratios lie below the true median is binomial with p = 1/2; 1.96 standard deviations are 95 %.
+        // The number of ratios below the true median is binomial with p = 1/2; 1.96 standard deviations are 95 %.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let ranks = (1.96 * (count as f64).sqrt() / 2.0).ceil() as usize;
         let low = ratios[(count / 2).saturating_sub(ranks)];

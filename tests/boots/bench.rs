@@ -74,7 +74,7 @@ fn boots() {
                 let beyond = |cost| (value(cost) - value(&nothing)).max(1.0);
                 let ratio = beyond(theirs) / beyond(&ours);
                 write!(ratios, "  {column} {ratio:.0}").unwrap();
-                // What PID 1 does about mounts at all is not for us to change.
+                // The time of PID 1 for mounts in general is left out.
                 let least = column == "PID 1" && value(&ours) < value(&bare) + 3.0;
                 if count == 100 && column != "shutdown" && ratio < 10.0 && !least {
                     missed.push(format!("{column}: {name} take {ratio:.0} times ours, not 10"));

@@ -42,7 +42,7 @@ pub struct Boot {
     stores: Vec<String>,
     pub cmdline: String,
     probe: String,
-    /// What stands for a person in the emergency shell; none where the shell itself is to be seen.
+    /// Input for the emergency shell; none to see the shell itself.
     emergency: Option<String>,
     /// Input, each line after some text on the console.
     pub typed: Vec<(String, String)>,
@@ -339,7 +339,7 @@ fn emergency_shell(script: &str) -> String {
     format!("[Service]\nExecStart=\nExecStart=/bin/bash {script}\n")
 }
 
-/// What the running system is asked, by commands after `guest/probe`, and how it ends.
+/// Commands in the running system after `guest/probe`, and the end of the boot.
 pub fn probe_script(commands: &str, end: &str) -> String {
     format!("{PROBE}{commands}\necho 'PROBE ends'\nsystemctl --no-block {end}\n")
 }
@@ -363,7 +363,7 @@ const PROBE: &str = include_str!("guest/probe");
 const EMERGENCY: &str = include_str!("guest/emergency");
 const EMERGENCY_END: &str = "echo 'EMERGENCY ends'\nsync\npoweroff -f\n";
 
-// What follows is what NixOS has in its initrd, without its paths.
+// The units of NixOS's initrd, without its paths.
 
 const MANAGER: &str = "[Manager]
 DefaultEnvironment=PATH=/bin:/sbin

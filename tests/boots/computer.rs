@@ -28,7 +28,7 @@ pub enum On {
     Qemu,
 }
 
-/// Whose systemd.
+/// The distribution of systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suite {
     Stable,

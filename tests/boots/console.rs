@@ -96,7 +96,7 @@ impl Console {
         self.lacks(&["PROBE"]).ended()
     }
 
-    /// What failed in the initrd was mended in the emergency shell, and then it passed.
+    /// The failure in the initrd was mended in the emergency shell, and the boot went on.
     #[track_caller]
     pub fn mended(self) -> Self {
         let before = self.text.split("EMERGENCY mended").next().unwrap_or_default();

@@ -18,7 +18,7 @@ fn ordinary() -> Boot {
     )
 }
 
-/// What a later state of the disk lacks, or has otherwise. The fstab belongs to a generation.
+/// Differences to a later state of the disk. The fstab belongs to a generation.
 fn losses(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let mut losses = before.losses(after);
     losses.retain(|line| !line.starts_with("/etc/fstab:"));

@@ -40,7 +40,7 @@ const PICTURE: &str = "IMP_MOUNT_DEMO_PICTURE";
 const RECORDED: &str = include_str!("../../docs/demo.svg");
 /// The shell's prompt.
 const PROMPT: &str = "demo# ";
-/// How often the terminal's size is passed on: a signal that tells of it would need a handler.
+/// Interval of passing on the terminal's size: SIGWINCH would need a handler.
 const RESIZED: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// A machine that says nothing for so long does not go on.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -109,7 +109,7 @@ fn draw(said: &Said) -> String {
     record::picture(&shown, (PROMPT, &LINES), title)
 }
 
-/// What a machine says to a visitor, over two boots.
+/// The visit to a machine, over two boots.
 fn typed(mut show: impl FnMut(&str)) -> Said {
     let (computer, boot) = (Computer::new(On::Here), boot());
     let (mut lines, mut said, start) = (LINES.iter(), Said::new(), Instant::now());

@@ -17,7 +17,7 @@ use crate::support::Fs;
 
 tests![a_tmpfs_root, a_disk_of_the_running_system, users_of_userborn];
 
-/// Where the texts are.
+/// Folder of the texts.
 fn order(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nixos/order/units").join(path)
 }
@@ -52,7 +52,7 @@ pub fn write_units(to: &Path, host: &str) {
     }
 }
 
-/// What a host's manifest is.
+/// The manifest of a host.
 fn manifest(host: &str) -> Value {
     serde_json::from_slice(&fs::read(order(host).join("manifest.json")).unwrap()).unwrap()
 }
@@ -86,7 +86,7 @@ echo media:x:777: >> /etc/group
 fn boot(host: &'static str) -> Boot {
     let store = |path: &str| format!("boot/store/{path}");
     let script = |name: &str| format!("nix/store/unit-script-{name}-start/bin/{name}-start");
-    // Where userborn does not make them, activation does.
+    // Without userborn, activation makes them.
     let users = if host == "userborn" {
         ["", ""]
     } else {
@@ -125,7 +125,7 @@ fn boot(host: &'static str) -> Boot {
         )
 }
 
-/// What PID 1 did, in this order, and no cycle among it.
+/// Units that PID 1 started, in this order, without a cycle.
 #[track_caller]
 fn in_order(console: &Console, words: &[&str]) {
     let said = console.told("order");
@@ -164,7 +164,7 @@ fn a_tmpfs_root() {
 fn a_disk_of_the_running_system() {
     let drives = ["persist", "late"].map(|label| Drive::new(label, Fs::Ext4, 64));
     let computer = Computer::with(On::Here, Suite::Stable, drives.into());
-    // What systemd's generator makes of the host's fstab.
+    // Units of systemd-fstab-generator for the host's fstab.
     let boot = boot("late")
         .in_etc(
             "systemd/system/srv.mount",

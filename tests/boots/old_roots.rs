@@ -12,7 +12,7 @@ use crate::support::Fs;
 
 tests![of_a_root_in_memory, of_a_root_on_ext4, of_a_root_on_btrfs, of_a_root_on_xfs,];
 
-/// Where programs of the running system are, in these boots.
+/// Folder of the programs of the running system, in these boots.
 const PROGRAMS: &str = "/run/boot/bin/";
 
 fn boot(root: Value, fs: Fs) -> Boot {

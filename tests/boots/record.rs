@@ -16,7 +16,7 @@ const AFTER: f64 = 0.4;
 const LETTER: f64 = 0.04;
 const END: f64 = 8.0;
 
-/// What was said on a terminal, with the time since the start of the recording.
+/// Output on a terminal, with the time since the start of the recording.
 pub type Said = Vec<(Duration, String)>;
 
 /// The style of a character, by the codes of ECMA-48.

@@ -167,7 +167,7 @@ fn a_late_disk() {
         { "directory": "/var/lib/demo" },
     ]);
     let boot = Boot::new(&manifest(entries))
-        // What systemd's generator makes of the host's fstab, slower.
+        // Units of systemd-fstab-generator for the host's fstab, slower.
         .in_etc(
             "systemd/system/data.mount",
             "[Unit]\nBefore=local-fs.target\nRequires=slow.service\nAfter=slow.service\n\

@@ -51,13 +51,13 @@ fn begun(word: &str) -> &str {
     &word[..word.len() - 1]
 }
 
-/// What is typed where a word is one of some; the scripts for fish(1) have none of these.
+/// Input where one of several words is possible; the scripts for fish(1) have none of these.
 fn choices() -> Vec<(String, String)> {
     let all = [("impctl completions z", "zsh"), ("impctl completions bash imp-", "imp-mount")];
     all.map(|(line, word)| (line.to_owned(), word.to_owned())).into()
 }
 
-/// What a shell offered for every line, from what it printed: the lines' numbers and the words.
+/// Offers of a shell for every line, from its output: the lines' numbers and the words.
 #[track_caller]
 fn are_offered(expected: &[(String, String)], printed: &str) {
     for (number, (line, word)) in expected.iter().enumerate() {

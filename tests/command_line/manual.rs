@@ -128,7 +128,7 @@ fn every_command_has_examples_that_can_be_given() {
         let examples = examples.split("\n\n").next().unwrap();
         let mut count = 0;
         for line in examples.lines().map(str::trim).filter(|line| line.starts_with("impctl ")) {
-            // What the shell does with it is not the point.
+            // Shell syntax after the command is not parsed.
             let end = [" | ", " > ", " && "].iter().filter_map(|end| line.find(end)).min();
             let line = line[..end.unwrap_or(line.len())].replace('\'', "");
             let parsed = Cli::try_parse_from(line.split(' '));

@@ -77,7 +77,7 @@ fn help_fits_and_has_colours_where_they_are_wanted() {
         };
         let narrow = help("COLUMNS=40");
         for line in narrow.lines().filter(|line| !line.starts_with("Usage: ")) {
-            // What has no blanks cannot be broken.
+            // A word without blanks cannot be broken.
             assert!(line.len() <= 40 || !line.trim().contains(' '), "{words:?}: {line:?}");
         }
         let (plain, forced) = (help("COLUMNS=100"), help("CLICOLOR_FORCE=1"));

@@ -201,7 +201,7 @@ impl Scene {
         machine.switch_root();
         namespace::bind(namespace::PROC, machine.at("proc"));
         (self.before)(machine);
-        // What other programs have written is on the disk.
+        // Files of other programs are on the disk.
         rustix::fs::syncfs(File::open(machine.at("/persist")).unwrap()).unwrap();
         output
     }
@@ -253,7 +253,7 @@ impl Scene {
     }
 }
 
-/// What is brought, whatever is mounted over it meanwhile.
+/// The tree that is copied, below any mount.
 pub struct Sources(Vec<File>);
 
 impl Sources {
@@ -323,7 +323,7 @@ fn compiled(machine: &Machine, entries: &Value) -> Vec<u8> {
     fs::read(machine.home().join("manifest")).unwrap()
 }
 
-/// What is brought of another system.
+/// The tree of the other system.
 fn old_entries() -> Value {
     json!([
         { "directory": "/srv/part" },
@@ -346,7 +346,7 @@ fn old_system(root: &Path) {
     age(root);
 }
 
-/// What an earlier run has brought of it.
+/// The copies of an earlier run.
 fn partly(store: &Path) {
     file(&store.join("srv/part/one"), b"one", 0o644, (0, 0));
     file(&store.join("srv/other"), b"other", 0o644, (0, 0));

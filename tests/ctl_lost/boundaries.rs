@@ -1,4 +1,4 @@
-//! What a scan leaves out: mounts, the Nix store, disposable paths, unreadable directories; and the owners of what it names.
+//! Paths that a scan leaves out: mounts, the Nix store, disposable paths, unreadable directories; and owners.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -60,7 +60,7 @@ pub fn mounts_are_not_entered() {
     put(root, "/etc/hosts", "");
     bind(root.join("data/file"), root.join("etc/hosts"));
     let found = lost(root, &[]);
-    // What is mounted in a directory is kept apart from it; a mount of memory is nothing that persists.
+    // A mount in a directory is listed apart from it; a tmpfs does not persist.
     are(&found["lost"], &["directory /data", "file /var/lib/foo/a", "directory /var/lib/bar"]);
     assert_eq!(at(&found["lost"], "/data")["files"], 2);
     let path = lost(root, &["/mnt/disk"]);

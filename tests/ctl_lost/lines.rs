@@ -66,7 +66,7 @@ pub fn the_lines_keep_it() {
         let text = format!("({{ {nix} }}).environment.persistence.\"/state\"");
         let json = run(&["nix-instantiate", "--eval", "--strict", "--json", "-E", &text]).ok().stdout;
         let said: Value = serde_json::from_str(&json).unwrap();
-        // What is no set is the path alone.
+        // Anything but a set is the path alone.
         let whole = |key: &'static str| {
             let entry = move |it: &Value| if it.is_string() { json!({ key: it }) } else { it.clone() };
             said[if key == "file" { "files" } else { "directories" }]
@@ -168,7 +168,7 @@ pub fn for_terminals_and_pipes() {
     assert!(wide.contains('\x1b'), "{wide}");
     assert_eq!(on_terminal(150, "NO_COLOR=1"), piped);
     let narrow = on_terminal(50, "NO_COLOR=1");
-    // What belongs beside the path is below it, and the path is whole.
+    // Remarks beside the path go below it, and the path is whole.
     assert!(
         !narrow.contains("OWNER") && narrow.contains("  /var/lib/a-service-with-a-long-name/\n"),
         "{narrow}"

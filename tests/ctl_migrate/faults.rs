@@ -78,7 +78,7 @@ pub fn copies_that_are_of_no_use() {
     assert!(!new("srv/a").exists() && !new(".imp-mount").exists());
 }
 
-/// What cannot be read keeps nothing else from being brought.
+/// A file that cannot be read does not stop the other copies.
 pub fn a_file_that_cannot_be_read() {
     let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
     for name in ["one", "two", "three"] {

@@ -192,7 +192,7 @@ pub fn the_private_directory_stays() {
     drop(source);
 }
 
-/// What differs is not said to be there.
+/// A different file does not count as present.
 pub fn a_top_that_differs() {
     let (_source, store) = disks(Fs::Ext4, Fs::Ext4, 16);
     for path in ["srv/link/file", "srv/owner/file", "srv/other/file", "mnt/own"] {
@@ -239,7 +239,7 @@ pub fn a_top_that_differs() {
     assert_eq!(fs::read_link(new("srv/other/file")).unwrap(), Path::new("owner"));
 }
 
-/// What only some may look at comes into no directory that shows it to others, whoever put that one there.
+/// A file with restricted access is not copied into a directory that shows it to others, by any owner.
 pub fn a_directory_that_shows_more() {
     /// The system's owner, group and mode; the store's; an ACL there; whether the content is brought.
     type Case = ([u32; 3], [u32; 3], Option<&'static str>, bool);

@@ -74,7 +74,7 @@ impl Case {
         (Look::of(&self.machine.at("/srv")), Look::of(&self.machine.at("/var/lib/named")))
     }
 
-    /// What was there before is as it was, no half of a file is at its place, and the old root is untouched.
+    /// Existing files are unchanged, no part of a file is at its place, and the old root is untouched.
     fn is_sound(&self, old: &Look, context: &str) {
         let machine = &self.machine;
         assert_eq!(read(machine.at("/srv/app/own")), "own", "{context}");

@@ -1,4 +1,4 @@
-//! What an old root does not have, or may not have whole: that is said, and what helps.
+//! Paths that an old root lacks, or may lack in part, and the remedies.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -29,7 +29,7 @@ impl Screen {
             sleep(Duration::from_millis(20));
         }
         let (width, height) = (size.0.to_string(), size.1.to_string());
-        // What it says at its end stays, with its exit status.
+        // The last output stays, with the exit status.
         let line =
             format!("TERM=vt100 {PROGRAM} review --by ada {}; echo ended: $?; exec cat", words.join(" "));
         this.tmux(&["new-session", "-d", "-x", &width, "-y", &height, "--", "sh", "-c", &line]);
@@ -70,7 +70,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // What it runs gets SIGHUP.
+        // Its processes get SIGHUP.
         self.tmux(&["kill-server"]);
         self.0.wait().unwrap();
         let _ = fs::remove_file(SOCKET);

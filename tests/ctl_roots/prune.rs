@@ -52,7 +52,7 @@ fn prune(fs: Fs) {
     for number in [3, 4, 5, 6] {
         fill(&kept.add(number, 20 - 3 * u64::from(number)).ends(true, 4096), fs);
     }
-    // What a run that was stopped left.
+    // Remains of a run that was stopped.
     let left = kept.add(1, 30);
     fill(&left, fs);
     fs::rename(kept.place.join("1"), kept.place.join("removed-1")).unwrap();

@@ -271,7 +271,7 @@ pub fn save_again_with_less_time() {
     assert_eq!(files(&tree), ["srv/a/b", "srv/large"].map(PathBuf::from));
 }
 
-/// Where it takes too long, it stops in the middle of a file. The rest is named, and the saving is complete.
+/// At its time limit a saving stops in the middle of a file. The rest is named, and the saving is complete.
 pub fn save_bounded_in_time() {
     let machine = machine(Disk::new(Fs::Ext4, 64), &json!({ "save_seconds": 2 }));
     let (root, kept) = (machine.at(""), Kept::new(&machine));
@@ -385,7 +385,7 @@ pub fn save_once_at_a_time() {
     machine.impctl("roots", &["save"]).expect(1).says(&["another process is saving this root"]);
     assert_eq!(listed(&machine), [(1, "unfinished".to_owned())]);
     drop(held);
-    // What an interrupted run left is removed once there is a whole one.
+    // Remains of an interrupted run are removed once there is a whole saving.
     put(&one.tree(), "/srv/x", "x");
     machine.impctl("roots", &["save"]).ok();
     assert_eq!(listed(&machine), [(2, "well".to_owned())]);

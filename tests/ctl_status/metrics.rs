@@ -95,7 +95,7 @@ fn is_name(name: &str, colons: bool) {
     assert!(!name.starts_with("__"), "{name:?} is reserved");
 }
 
-/// What `promtool check metrics` complains of.
+/// Faults that `promtool check metrics` reports.
 fn lint(names: &BTreeSet<String>) {
     for name in names {
         assert!(name.starts_with("imp_mount_"), "{name}");

@@ -115,7 +115,7 @@ pub fn as_somebody_else() {
         &text,
         &["2 ok, 2 paths not seen\n", "not seen /root/.ssh\n", "-> run it as root to see everything\n"],
     );
-    // What is seen to be wrong is no better for it.
+    // A fault that this user can see is reported.
     umount2(&machine.at("/srv"), MntFlags::empty()).unwrap();
     umount2(&machine.at("/root/.ssh"), MntFlags::empty()).unwrap();
     let found = agree(&ask(&nobody, "--json").expect(1), &ask(&nobody, "--metrics").expect(1));
@@ -189,7 +189,7 @@ pub fn a_file_of_metrics() {
     write("/run/textfile/imp-mount.prom").expect(1);
     let samples = metrics::parse(&fs::read_to_string(&file).unwrap());
     assert_eq!(metrics::value(&samples, "imp_mount_status", &[]), Some(1.0));
-    // What somebody else put in its place is neither waited for nor written to.
+    // A FIFO of another program in its place is neither waited for nor written to.
     fs::remove_file(&file).unwrap();
     run(&["mkfifo".as_ref(), file.as_os_str()]).ok();
     write("/run/textfile/imp-mount.prom").expect(2).says(&["no regular file"]);

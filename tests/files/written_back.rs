@@ -120,7 +120,7 @@ pub fn what_the_store_holds_is_not_overwritten_by_a_match() {
     machine.build().ok();
     write(&machine, "/keys/file", "foreign");
     write(&machine, "/keys/folder", "foreign");
-    // What is there came from elsewhere since: another system, or a restored backup.
+    // The file there came from elsewhere since: another system, or a restored backup.
     write(&machine, "/persist/keys/file", "the store's");
     write(&machine, "/persist/keys/folder/inside", "the store's");
     let before = Snapshot::of(&machine.at("/persist"));
@@ -204,7 +204,7 @@ pub fn a_full_store_keeps_the_old_content() {
         assert_eq!(read(&machine, "/persist/etc/app.conf"), "old");
         let beside = fs::read_dir(machine.at("/persist/etc")).unwrap().count();
         assert_eq!(beside, 1, "what was begun takes no space");
-        // What the program wrote is still where it wrote it, and goes to the store once there is room.
+        // The program's file is still on the root, and goes to the store once there is room.
         machine.disk().unfill();
         machine.run(&["--adopt"]).ok();
         assert_eq!(read(&machine, "/persist/etc/app.conf"), large);

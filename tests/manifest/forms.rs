@@ -1,4 +1,4 @@
-//! What a text means: its defaults, its normal form, and the text that comes back.
+//! Meaning of a text: its defaults, its normal form, and the text that `show` prints.
 
 use imp_mount::manifest::{
     BindOptions, Entry, Id, Ids, Kind, Manifest, Method, Missing, Owner, Phase, show, text,
@@ -92,7 +92,7 @@ fn files_and_patterns() {
     assert_eq!((file.kind, file.target.as_str()), (Kind::File, "/[x]/*"));
     let directory = entry(r#""directory": "/a*/[b]""#);
     assert_eq!((directory.kind, directory.target.as_str()), (Kind::Directory, "/a*/[b]"));
-    // What a pattern matches may have a word of its own.
+    // A path that a pattern matches may have an entry of its own.
     manifest(r#""entries": [{ "file": "/a/k*" }, { "file": "/a/key", "mode": "0600" }]"#);
 }
 

@@ -53,7 +53,7 @@ fn owner() -> Vec<(&'static str, BoxedStrategy<Value>)> {
     vec![("user", id().boxed()), ("group", id().boxed()), ("mode", mode().boxed())]
 }
 
-/// What an entry may say, whatever it is.
+/// Members of an entry, with any values.
 fn entry() -> impl Strategy<Value = Map<String, Value>> {
     let options = [
         "ro",
@@ -281,7 +281,7 @@ proptest! {
         }
     }
 
-    /// What a run writes of an accepted manifest is what the next one reads, however long its paths are, and whatever is in its names.
+    /// The report of a run on an accepted manifest can be read by the next one, with paths of any length and any names.
     #[test]
     fn a_report_is_read_as_it_was_written(json in at_the_limits(), seed in any::<u64>()) {
         let Ok(manifest) = text::parse(&json.to_string()) else { return Ok(()) };

@@ -85,7 +85,7 @@ fn hostile() -> Machine {
     put(&root, "/etc/passwd", format!("root:x:0:0::/:/sh\n{user}:x:4242:4242::/:/sh\n"));
     put(&root, "/etc/group", format!("root:x:0:\n{user}:x:4242:\n"));
     services(&root);
-    // What stands in the way, changed and replaced.
+    // Files in the way, changed and replaced.
     let over = machine.at(&format!("/opt/over {WORST}"));
     run(&[
         "mount".as_ref(),
@@ -103,13 +103,13 @@ fn hostile() -> Machine {
     let new = format!("new {WORST}.conf");
     put(&root, &format!("/home/u/{new}"), "new");
     fs::create_dir_all(machine.at("/persist/home/u").join(&new)).unwrap();
-    // What is migrated, and what the store has otherwise.
+    // A tree to migrate, and differing files on the store.
     put(&root, &format!("/tmp/old{}/x", paths()[0]), "x");
     put(&root, &format!("/tmp/old{}/x", paths()[1]), "other");
     put(&root, &format!("/tmp/old/srv/not named {WORST}"), "x");
     put(&root, &format!("/persist/from{}/x", paths()[0]), "x");
     put(&root, "/tmp/answers", format!("look-into {}\n", json!(format!("/var/lib/{WORST}"))));
-    // What only an old root has, and another that does not have it.
+    // A path of one old root, and another root that lacks it.
     let old = make(&machine.at("/persist"), 1, "disk", "an earlier one");
     put(&old, &format!("/home/{WORST}/old/x"), "x");
     make(&machine.at("/persist"), 2, "disk", "an earlier one");
@@ -124,7 +124,7 @@ fn hostile() -> Machine {
     machine
 }
 
-/// What each command of impctl is asked for. Whoever adds a command says here how it comes to print the names.
+/// Arguments of each command of impctl. A new command needs arguments here that make it print the names.
 fn case(command: &str) -> Vec<String> {
     let manifest = "--manifest /run/machine/manifest";
     let words = match command {
@@ -185,7 +185,7 @@ pub fn every_command_of_impctl() {
     }
     both_are_safe("impctl", &impctl(&machine, &[WORST]));
     both_are_safe("impctl", &impctl(&machine, &[OsStr::from_bytes(BROKEN)]));
-    // What they leave for later ones.
+    // Files that these commands leave for later ones.
     let written = "status --manifest /run/machine/manifest --metrics -o /tmp/metrics";
     both_are_safe("metrics", &impctl(&machine, &written.split(' ').collect::<Vec<_>>()));
     is_safe("metrics", &fs::read_to_string(machine.at("/tmp/metrics")).unwrap());

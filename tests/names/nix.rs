@@ -6,7 +6,7 @@ use std::str::Chars;
 
 use serde_json::{Map, Value};
 
-/// What bindings such as `a."b" = [ ]; # remark` mean; a text that is anything else is a failure.
+/// Meaning of bindings such as `a."b" = [ ]; # remark`; any other text is a failure.
 #[track_caller]
 pub fn bindings(text: &str) -> Value {
     let mut reader = Reader { rest: text.chars().peekable(), text };

@@ -1,4 +1,4 @@
-# What disko makes of the plain example's disks, without disko.
+# The plain example's file systems, as disko makes them, without disko.
 { config, lib, ... }:
 let
   mounts =

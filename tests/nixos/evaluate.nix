@@ -1,4 +1,4 @@
-# What the module makes of a host, as text: what NixOS would say, the manifest, the units, and what stands in fstab.
+# Report on a host, as text: messages of NixOS, the manifest, the units, and lines of fstab.
 { nixpkgs, host }:
 let
   lib = import (nixpkgs + "/lib");

@@ -33,7 +33,7 @@ let
   public = lib.filter (it: it.visible && !it.internal && !again it) all;
 
   text = value: if value ? text then value.text else builtins.toJSON value;
-  # What is longer than a line goes into a block.
+  # A text longer than a line goes into a block.
   code =
     value:
     let

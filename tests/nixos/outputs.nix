@@ -1,9 +1,9 @@
-# What of the flake people name: the list of what is not there, or is no module. Needs nothing but builtins.
+# Outputs of the flake that people name: the list of those that are missing, or no modules. Needs nothing but builtins.
 let
   flake = import ../../flake.nix;
   outputs = flake.outputs {
     self = outputs;
-    # What is built is for `nix flake check` to look at.
+    # Built outputs are for `nix flake check`.
     nixpkgs.lib = throw "no module needs nixpkgs to be found";
   };
   named = {

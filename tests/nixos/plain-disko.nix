@@ -1,4 +1,4 @@
-# What differs between the plain example's disks by disko itself and by what stands in for it here, in words. `disko` is its source.
+# Differences between the plain example's disks by disko itself and by the stand-in for it here, in words. `disko` is its source.
 # Each system is instantiated.
 { nixpkgs, disko }:
 let

@@ -1,4 +1,4 @@
-# What home-manager says where there is no NixOS module: what is named would be lost, and is refused, unless it is switched off.
+# Messages of home-manager without the NixOS module: named paths would be lost, and are refused, unless it is switched off.
 { nixpkgs }:
 let
   lib = import (nixpkgs + "/lib");

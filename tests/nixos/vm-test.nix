@@ -1,4 +1,4 @@
-# What `nixos-anywhere --vm-test` runs for the example host: the name of the system that it installs, with all that this system is
+# Inputs of `nixos-anywhere --vm-test` for the example host: the name of the system that it installs, with all that this system is
 # made of. `disko` is its source. The machine that installs is not looked at, as it has nothing of this module.
 { nixpkgs, disko }:
 let

@@ -70,7 +70,7 @@ fn is_left_out(path: &Path) -> bool {
     path.starts_with(HOME) || path.starts_with(".imp-mount") && path != Path::new(".imp-mount")
 }
 
-/// What is not as it was before, nor as a run that was not attacked leaves it.
+/// Files that are neither as before, nor as a run without an attack leaves them.
 fn strange(what: &str, before: &Snapshot, reference: &Snapshot, after: &Snapshot, found: &mut Vec<String>) {
     let outside = |(path, _): &(&Path, &str)| !is_left_out(path);
     for (path, line) in after.lines().filter(outside) {
@@ -192,7 +192,7 @@ impl Row {
         strange("store", &before.store, &reference.store, &after.store, &mut found);
         let known = before.mounts.union(&reference.mounts).cloned().collect();
         found.extend(after.mounts.difference(&known).map(|line| format!("mounted: {line}")));
-        // What is mounted in a home comes from the one on the store, or is a guard.
+        // A mount in a home comes from the home on the store, or is a guard.
         let home = Side::Root.of(scene);
         for mount in mounts().iter().filter(|mount| mount.target.starts_with(&home)) {
             let own = mount.fstype == "ext4" && mount.root.starts_with(Path::new("/store").join(HOME));
@@ -257,7 +257,7 @@ impl Row {
         self.rounds(row, &all, 2);
     }
 
-    /// What is made in the homes inherits an ACL, is read as soon as that can be, and stays.
+    /// A file made in the homes inherits an ACL, is read as soon as possible, and stays.
     pub fn watched(mut self) {
         self.scene.inherits = true;
         let again = Self::new(self.scene);

@@ -121,7 +121,7 @@ impl Scene {
         Self { root: changed, code: 1, ..scene }
     }
 
-    /// What a user has on the root is brought to the store.
+    /// A user's files on the root are copied to the store.
     pub fn adopt() -> Self {
         let program =
             Program::Impctl("adopt", &["--open", "/home/u/Mail", "/home/u/notes", "/home/u/deep/tree"]);
@@ -132,7 +132,7 @@ impl Scene {
         Self { booted, store, root: mail, directories, files: &["Mail/a", "Mail/b", "notes"], ..scene }
     }
 
-    /// What a system has is brought to the store.
+    /// A system's files are copied to the store.
     pub fn migrate() -> Self {
         let entries = json!([
             { "directory": "/home/u/Mail", "user": 1000, "group": 1000 },
@@ -242,7 +242,7 @@ fn compiled(machine: &Machine, root: Root, entries: &Value) -> Vec<u8> {
     fs::read(machine.home().join("manifest")).unwrap()
 }
 
-/// What the entries below have on one side or both.
+/// Files of the entries below, on one side or both.
 const DIRECTORIES: &[&str] = &["dir", "dir/mine", "hollow", "keys", "sym", "waits"];
 const FILES: &[&str] = &["carried", "copied", "keys/k1", "linked"];
 

@@ -17,7 +17,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, inotify, mknodat, ren
 use rustix::process::{Gid, Signal, Uid, set_parent_process_death_signal};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-/// Whose directories are attacked from.
+/// The owner of the directories.
 pub const UID: u32 = 1000;
 /// In files below directories of root alone, whatever their own mode: it must not reach a directory of the attacker's.
 pub const SECRET: &str = "root's secret";
@@ -150,7 +150,7 @@ impl Attacker {
         self.answer().lines().map(Into::into).collect()
     }
 
-    /// What is read that may not be, and what is open for writing that is not the attacker's, now.
+    /// Forbidden files that are read now, and files of others that are open for writing.
     pub fn finds(&mut self) -> Vec<String> {
         self.ask(b"l");
         self.answer().lines().map(Into::into).collect()
@@ -387,7 +387,7 @@ fn exchange(one: &Path, other: &Path) -> String {
     }
 }
 
-/// What the system's own programs are in, and what is no file.
+/// Directories of the system's programs, and file systems without regular files.
 const LEFT_OUT: [&str; 9] = ["bin", "dev", "lib", "lib64", "nix", "proc", "sbin", "sys", "usr"];
 
 /// Looks for what is not for the attacker's eyes, wherever they reach.

@@ -176,7 +176,7 @@ fn watch(pid: Pid, stop: &mut dyn FnMut(Entry) -> Verdict) -> ExitStatus {
                 match stop(registers::entry(next, 0)) {
                     Verdict::Made => {}
                     Verdict::Fails(errno) => {
-                        // What is to be returned is there already where the call is not made.
+                        // Without the call, its result is there already.
                         registers::skip(next);
                         registers::fail(next, errno);
                     }

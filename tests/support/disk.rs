@@ -129,7 +129,7 @@ impl Disk {
         if self.fs == Fs::Folder { "bind" } else { "defaults" }
     }
 
-    /// What is done to the file system of a folder is done to the disk of whoever runs the tests.
+    /// A change to the file system of a folder would hit the disk of the developer.
     #[track_caller]
     fn must_be_own(&self) {
         assert_ne!(self.fs, Fs::Folder, "a folder's disk is not to be harmed");
@@ -139,7 +139,7 @@ impl Disk {
     #[track_caller]
     pub fn umount(&self) {
         for at in self.mounted.take().iter().rev() {
-            // Where a whole machine was taken down, its mounts are gone already.
+            // After a shutdown of a whole machine, its mounts are gone already.
             detach(at);
         }
         if self.fs == Fs::Folder {

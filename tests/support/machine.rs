@@ -68,7 +68,7 @@ impl Machine {
         Path::new(HOME)
     }
 
-    /// What is mounted at a path of the booted machine.
+    /// The mount at a path of the booted machine.
     pub fn mount_at(&self, path: &str) -> Option<Mount> {
         mount_at(self.at(path))
     }

@@ -36,7 +36,7 @@ impl Disk {
 
     /// Puts back what was on the medium: it must be mounted nowhere.
     pub fn thaw(&self, image: &Image) {
-        // What the kernel keeps of the device would be older, or be written over it.
+        // The kernel's cache of the device would be older, or be written over it.
         let forget = || sh(format!("blockdev --flushbufs {}", self.device.display()));
         forget();
         let file = File::options().read(true).write(true).open(self.backing()).unwrap();

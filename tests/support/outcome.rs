@@ -15,7 +15,7 @@ impl Machine {
         serde_json::from_slice(&fs::read("/run/imp-mount/report.json").expect("a report")).unwrap()
     }
 
-    /// What the report says of one target; none where it does not name it.
+    /// The report on one target; none where the report does not name it.
     pub fn state(&self, target: &str) -> Option<String> {
         let report = self.report();
         let entries = report["entries"].as_array().unwrap();

@@ -75,7 +75,7 @@ fn remove(path: &Path) {
     if fs::remove_dir_all(path).is_ok() {
         return;
     }
-    // What a run did not finish has mode 000, which keeps out its owner, too.
+    // Unfinished files of a run have mode 000, which keeps out their owner, too.
     run(&["chmod".as_ref(), "--recursive".as_ref(), "u+rwx".as_ref(), path.as_os_str()]);
     if let Err(error) = fs::remove_dir_all(path)
         && error.kind() != io::ErrorKind::NotFound

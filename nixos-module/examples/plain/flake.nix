@@ -5,7 +5,7 @@
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
     disko.url = "github:nix-community/disko";
     disko.inputs.nixpkgs.follows = "nixpkgs";
-    # Where you found it: git+https://HOST/PATH, or a clone, git+file:///home/ada/imp-mount
+    # The place of this repository: git+https://HOST/PATH, or a clone, git+file:///home/ada/imp-mount
     imp-mount.url = "git+file:///home/ada/imp-mount";
     imp-mount.inputs.nixpkgs.follows = "nixpkgs";
   };

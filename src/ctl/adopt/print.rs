@@ -8,7 +8,7 @@ use crate::ctl::ui::terminal::{self, count};
 use crate::manifest::AbsPath;
 use crate::text::escape::Page;
 
-/// What impctl adopt brought to the stores. Sizes are in bytes; paths are those of the booted system.
+/// Result of `impctl adopt`. Sizes are in bytes; paths are those of the booted system.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document<'a> {

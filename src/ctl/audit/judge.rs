@@ -177,7 +177,7 @@ impl Claims<'_> {
                 self.rules();
                 self.users();
             }
-            // Who runs as root may use what is others'.
+            // Units of root come last: they may use directories of other users.
             let is_root = |it: &&(&String, &Unit, _)| self.owner(it.0, it.1).0.is_none();
             let (roots, others): (Vec<_>, Vec<_>) = paths.iter().partition(is_root);
             for (name, unit, all) in others.into_iter().chain(roots) {
@@ -414,7 +414,7 @@ impl Claims<'_> {
                 let (class, options, method) = (row.class, row.options, row.method);
                 finding = Finding { class, what, mode, options, method, chosen, ..finding };
             }
-            // What systemd would not take is no part of a line.
+            // Owners and modes that systemd would refuse are left out.
             for owner in [&mut finding.user, &mut finding.group] {
                 *owner = owner.take().filter(|name| is_owner(name) && !name.contains('%'));
             }

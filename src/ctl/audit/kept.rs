@@ -23,13 +23,13 @@ pub struct Kept<'a> {
     manifest: Option<&'a Manifest>,
     coverage: Option<Coverage<'a>>,
     directories: BTreeSet<&'a str>,
-    /// What is mounted from where, and its type, by path.
+    /// Source and type of each mount, by path.
     pub filesystems: BTreeMap<&'a str, (&'a str, &'a str)>,
     links: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Kept<'a> {
-    /// What a manifest and a system keep.
+    /// Paths that a manifest and a system keep.
     #[must_use]
     pub fn new(built: &'a Built, manifest: Option<&'a Manifest>) -> Self {
         let entries = manifest.map(|it| &it.entries).into_iter().flatten();

@@ -50,7 +50,7 @@ impl Belongs {
         this
     }
 
-    /// Whom a path belongs to: units, or files of rules. The user is the one that owns it.
+    /// Units or files of rules that a path belongs to. The user is the owner of the path.
     #[must_use]
     pub fn to(&self, path: &str, user: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();

@@ -51,7 +51,7 @@ pub struct Rule {
 pub struct Filesystem {
     /// The source of the mount.
     pub what: String,
-    /// Where.
+    /// The place.
     pub path: String,
     /// Its type.
     pub fstype: String,
@@ -169,7 +169,7 @@ impl<'a> Place<'a> {
         }
         built.host_keys = config.lines().filter_map(host_key).filter_map(|path| unit::tidy(&path)).collect();
         for line in self.text("/etc/crypttab").lines().filter(|line| !line.trim_start().starts_with('#')) {
-            // What follows a colon is the device that the key is on.
+            // After a colon stands the device of the key.
             let is_elsewhere =
                 |path: &&str| path.split_once(':').is_some_and(|(_, on)| on.contains(['=', '/']));
             let key = line.split_whitespace().nth(2).filter(|path| !is_elsewhere(path));

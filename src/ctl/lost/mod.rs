@@ -44,7 +44,7 @@ const USR_LINKS: ([&str; 4], [&[u8]; 4]) =
 /// names, its stores, other file systems), what comes with the system (links into the Nix store, files that NixOS puts
 /// into /etc), and what is throw-away by definition: caches, /tmp and the like, sockets, and empty lock files.
 ///
-/// What the last root had and this one does not have is named, too, where an old root is kept: `impctl recover` brings it back.
+/// Paths of the last root that this one lacks are named, too, where an old root is kept: `impctl recover` brings them back.
 ///
 /// A directory is named as a whole where nothing in it persists. Sizes are what it takes on the disk or in memory, as du has
 /// them; a file with several names counts once.
@@ -146,7 +146,7 @@ pub struct Finding {
     pub user: String,
     /// Its group.
     pub group: String,
-    /// Whom it belongs to: units, files of tmpfiles.d, packages.
+    /// Units, files of tmpfiles.d, or packages.
     pub belongs: Vec<String>,
     /// Its description; empty if it is not known.
     pub what: &'static str,

@@ -84,7 +84,7 @@ pub struct Migrate {
     json: bool,
 }
 
-/// What impctl migrate found and copied. Sizes are in bytes; paths are those of the booted system unless noted.
+/// Result of `impctl migrate`. Sizes are in bytes; paths are those of the booted system unless noted.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Outcome {

@@ -1,4 +1,4 @@
-//! What was on the last root and is not on this one, by the record that was made when its boot ended.
+//! Paths of the last root that this one lacks, by the record of the end of its boot.
 
 use std::os::fd::AsFd;
 

@@ -37,7 +37,7 @@ use work::{Job, Seen};
 /// Bring back what an old root holds: to its place, or elsewhere
 ///
 /// Old roots are those of earlier boots, which a store keeps where the manifest has `root.on` or `old_roots`: `impctl roots` lists them.
-/// What is asked for comes from the newest that has it. One in which it is empty, as the place of a mount is, comes last; a saving that
+/// A path comes from the newest root that has it. A root in which it is empty, such as a mount point, comes last; a saving that
 /// was cut off is used only if it is named.
 ///
 /// Files keep their mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags, and their owner by name,

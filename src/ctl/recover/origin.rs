@@ -143,7 +143,7 @@ impl Old<'_> {
         Ok(self.owners.get_or_init(|| owners))
     }
 
-    /// What it has at a path; none where it has nothing there.
+    /// The file at a path; none where the root has none.
     pub fn at(&self, path: &AbsPath) -> Result<Option<Origin>> {
         let above = path.parent().unwrap_or_else(AbsPath::root);
         let Some(dir) = walk::directory_below(self.tree.as_fd(), &above, Mounts::Enter)? else {

@@ -17,7 +17,7 @@ use crate::manifest::{AbsPath, Manifest};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
-/// What impctl recover brought back. Sizes are in bytes; paths are those of the booted system.
+/// Result of `impctl recover`. Sizes are in bytes; paths are those of the booted system.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document<'a> {

@@ -1,4 +1,4 @@
-//! Where something of an old root goes: a directory of the running system, and the mount that it is on.
+//! Destination of a path of an old root: a directory of the running system, and its mount.
 
 use std::collections::HashSet;
 use std::ffi::CString;

@@ -66,7 +66,7 @@ pub struct Kept {
     pub exposed: bool,
 }
 
-/// What is done about a file.
+/// Decision about a file.
 enum Verdict {
     /// It belongs to imp-mount.
     Own,

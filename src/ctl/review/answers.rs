@@ -25,9 +25,9 @@ pub struct Given {
 #[derive(Debug, Default)]
 pub struct Book {
     given: BTreeMap<usize, Given>,
-    /// What each step changed, as it was before.
+    /// Answers before each step, for undo.
     before: Vec<Vec<(usize, Option<Given>)>>,
-    /// Whether something can be adopted: on the running system.
+    /// True on the running system, where paths can be adopted.
     can_adopt: bool,
     /// The decisions of before.
     pub record: Record,
@@ -51,13 +51,13 @@ impl Book {
         self.given.iter().map(|(node, given)| (*node, given))
     }
 
-    /// How many there are.
+    /// Number of answers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.given.len()
     }
 
-    /// What was decided of a node before.
+    /// The earlier decision on a node.
     #[must_use]
     pub fn decided(&self, tree: &Tree, node: usize) -> Option<&Decision> {
         let finding = tree.nodes[node].finding.as_ref()?;
@@ -302,7 +302,7 @@ mod tests {
     fn several_files_are_not_adopted() {
         let tree = Tree::new(vec![finding("/a/*", 1, 1)], Order::Size);
         let mut book = Book::new(true, Record::default());
-        // What is adopted is a directory with all that is in it, or one file.
+        // A directory with its content, or one file, can be adopted.
         assert!(book.give(&tree, 0, Answer::KeepNow, "").unwrap_err().contains("keep them"));
         book.give(&tree, 0, Answer::Keep, "").unwrap();
     }

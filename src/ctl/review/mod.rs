@@ -79,7 +79,7 @@ pub struct Options {
     /// Show what was changed last first
     #[arg(long, conflicts_with = "answers")]
     newest: bool,
-    /// Who decides [default: the user that called sudo or doas, or the one that runs it]
+    /// The person who decides [default: the user that called sudo or doas, or the one that runs it]
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Username)]
     by: Option<String>,
 }
@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     review.ask(State::new(tree, book, now()))
 }
 
-/// What a review goes by.
+/// Input of a review.
 struct Review<'r> {
     options: &'r Options,
     file: &'r Path,
@@ -194,7 +194,7 @@ impl Review<'_> {
             (Some(node), Some(answer)) => book.give(tree, node, answer, &line.why),
             (Some(node), None) if book.take_back(node) => Ok(()),
             (_, None) => Err("no answer was given to it".to_owned()),
-            // What the configuration keeps, or throws away, is not found any more.
+            // Paths that the configuration keeps, or throws away, are not found any more.
             (None, Some(answer)) if is_decided(&book.record, &line.path, answer) => Ok(()),
             (None, Some(_)) => {
                 Err("nothing would be gone there: see `impctl lost`, which names what is answered in parts"
@@ -235,7 +235,7 @@ impl Review<'_> {
         drop(terminal);
         if todo == Todo::Write {
             if let Err(failure) = self.write(&state.tree, &state.book) {
-                // What could not be adopted is written, and no reason to ask again.
+                // A path that could not be adopted is written as well, and is no reason to ask again.
                 if self.read().is_err() || !self.is_written(&state) {
                     self.leave_answers(&state, &unused)?;
                 }
@@ -279,7 +279,7 @@ impl Review<'_> {
         }
     }
 
-    /// Where answers are left that could not be written.
+    /// File for answers that could not be written.
     fn left(&self) -> PathBuf {
         let mut name = OsString::from(self.file);
         name.push(".answers");
@@ -305,14 +305,14 @@ impl Review<'_> {
         Ok(())
     }
 
-    /// Whether the file has every answer.
+    /// True if the file has every answer.
     fn is_written(&self, state: &State) -> bool {
         self.read()
             .and_then(|(_, record)| Ok(self.merge(&state.tree, &state.book, record.clone())? == record))
             .unwrap_or(false)
     }
 
-    /// What was decided before, with the answers.
+    /// Earlier decisions, with the answers.
     fn merge(&self, tree: &Tree, book: &Book, mut record: Record) -> Result<Record, Failure> {
         let mut problems = Vec::new();
         for (node, given) in book.all() {
@@ -383,7 +383,7 @@ impl Review<'_> {
     }
 }
 
-/// Whether that was decided of a path already.
+/// True if there is the same decision on a path already.
 fn is_decided(record: &Record, path: &str, answer: Answer) -> bool {
     let is =
         |path: &AbsPath, is_glob| record.of(path, is_glob).is_some_and(|it| it.choice == answer.choice());
@@ -400,7 +400,7 @@ fn answers_text(file: &Path) -> Result<String, Failure> {
     read.map_err(|error| Failure::io("reading", file, &error))
 }
 
-/// Who decides.
+/// The person who decides.
 fn by(options: &Options, system: &System) -> Result<String, Failure> {
     let said = || {
         ["SUDO_USER", "DOAS_USER"]

@@ -245,7 +245,7 @@ impl Saving<'_> {
         Ok(())
     }
 
-    /// Where there is not room for all, ends what earlier removals began, until that time.
+    /// Without room for all, ends removals that earlier runs began, until that time.
     fn make_room(&self, (store, roots): On<'_>, survey: &End, until: Instant) -> Result<()> {
         let failed = |errno| Problem::os("cannot look how much room there is", errno);
         let budget = Budget::new(self.limits, &Capacity::of(roots.dir()).map_err(failed)?);
@@ -257,7 +257,7 @@ impl Saving<'_> {
         Ok(())
     }
 
-    /// What cannot be removed takes room, and fails no saving.
+    /// A root that cannot be removed takes room, and fails no saving.
     fn clear(&self, (store, roots): On<'_>, name: &CStr, until: Instant) {
         if let Err(problem) = removal::clear(self.system, (store, roots), name, Some(until)) {
             log::warn!(

@@ -246,7 +246,7 @@ fn bits(prefix: &str, mode: u16) -> Option<Problem> {
         .then(|| problem(format!("`{prefix}mode`: {mode:o} is above 07777, the highest mode"), ""))
 }
 
-/// Whether a text can be the user or the group of something: a name, or a number.
+/// True if a text can be a user or group: a name, or a number.
 #[must_use]
 pub fn is_owner(text: &str) -> bool {
     if digits(text) { text.parse().is_ok_and(|id| number(id).is_none()) } else { name(text).is_none() }

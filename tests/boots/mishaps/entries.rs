@@ -42,7 +42,7 @@ fn computer() -> Computer {
     computer
 }
 
-/// What each of them is said to be.
+/// The state of each, as imp-mount prints it.
 const CAUSES: [(&str, &str); 5] = [
     ("/etc/folder", "/persist/folder is a directory, not a regular file; move it away, or correct the entry"),
     (

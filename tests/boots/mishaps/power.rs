@@ -26,7 +26,7 @@ const SLOWLY: (&str, &str) = (
     "etc/systemd/system/imp-mount.service.d/slowly.conf",
     "[Service]\nExecStart=\nExecStart=strace -qq -o /dev/null -e trace=fchown -e inject=fchown:delay_enter=5000 /bin/imp-mount\n",
 );
-/// How many frozen images are booted of those from while the entries were made, and of the others.
+/// Number of frozen images that are booted: of those from while the entries were made, and of the others.
 const AMONG: usize = 16;
 const AROUND: usize = 5;
 /// Number of images that are examined for that.
@@ -68,7 +68,7 @@ fn name(n: usize) -> String {
     format!("/srv/{n:03}")
 }
 
-/// How many of the entries a store holds, and how many of them are not finished.
+/// Number of entries that a store holds, and of unfinished ones.
 fn made(store: &Path) -> (usize, usize) {
     let modes = (0..ENTRIES).filter_map(|n| fs::symlink_metadata(store.join(&name(n)[1..])).ok());
     let modes: Vec<u32> = modes.map(|meta| meta.mode() & 0o7777).collect();

@@ -57,7 +57,7 @@ fn by_hand(phase: &str, unit: &str) {
     explains(computer().boot(&boot), unit, &[CAUSE, "EXIT 1"]).mended();
 }
 
-/// Who leaves the shell without running imp-mount again has it run all the same.
+/// Leaving the shell without a new run of imp-mount starts one.
 fn the_boot_goes_on_by_itself() {
     let boot = mends("boot", "/sysroot", "");
     explains(computer().boot(&boot), "imp-mount.service", &[CAUSE, "EXIT 1"]).mended();

@@ -238,7 +238,7 @@ fn mounted_read_only() {
     )
     .says(&["\nCHECK store               /persist: ext4 on /dev/loop", problem]);
 
-    // What is there already is of use all the same.
+    // Paths that exist on the store are mounted all the same.
     let boot = boot.cmdline("imp-mount.skip=/var/lib/new").probe(
         r#"
         fact kept kept "$(cat /var/lib/old/file)"

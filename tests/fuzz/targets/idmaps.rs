@@ -1,4 +1,4 @@
-//! What is read at boot besides the manifest: passwd and group, the id maps, and the kernel command line.
+//! Files that a boot reads besides the manifest: passwd and group, the id maps, and the kernel command line.
 
 #![no_main]
 

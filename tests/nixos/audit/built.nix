@@ -1,4 +1,4 @@
-# What the build of a host audits, and with what it is told.
+# Files that the build of a host audits, and the arguments of the audit.
 { lib }:
 config: {
   parts = import ./parts.nix { inherit lib; } config // {

@@ -1,4 +1,4 @@
-# What most hosts have: a store and the Nix store on disks, and nothing else that has state.
+# Settings of most hosts: a store and the Nix store on disks, and nothing else that has state.
 { lib, ... }:
 {
   fileSystems = {

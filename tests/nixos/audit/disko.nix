@@ -1,4 +1,4 @@
-# What disko makes of the example's disk, without disko.
+# The example's file systems, as disko makes them, without disko.
 { config, lib, ... }:
 {
   options.disko.devices = lib.mkOption { type = lib.types.raw; };

@@ -1,4 +1,4 @@
-# What the audit says of hosts, and what their builds would audit: { host = { text, reads, parts, manifest, letGo }; }.
+# Messages of the audit for hosts, and inputs of the audit in their builds: { host = { text, reads, parts, manifest, letGo }; }.
 {
   nixpkgs,
   # Modules by name.

@@ -1,4 +1,4 @@
-# What systems consist of that have one service of nixpkgs each: of every option `services.*.enable`, set to true alone, the parts
+# Parts of systems with one service of nixpkgs each: of every option `services.*.enable`, set to true alone, the parts
 # of /etc that bring state. Those that a system without any has too are left out.
 {
   nixpkgs,
@@ -10,7 +10,7 @@ let
   inherit (import ./systems.nix { inherit nixpkgs; }) evaluate;
   bare = evaluate { };
 
-  # Whether a value can be had. Errors that are no throw end the evaluation, and are for the caller to get round.
+  # True if a value can be evaluated. Errors that are no throw end the evaluation, and are for the caller to get round.
   can = value: (builtins.tryEval (builtins.deepSeq value value)).success;
   isOption = it: it._type or null == "option";
   isSwitch =
@@ -43,7 +43,7 @@ let
     let
       inherit (evaluate (lib.setAttrByPath (lib.splitString "." name ++ [ "enable" ]) true)) config;
       refused = map (it: it.message) (lib.filter (it: !it.assertion) config.assertions);
-      # What a system without the service does not have.
+      # Parts that a system without the service lacks.
       answer =
         lib.mapAttrs (
           key: value:

@@ -42,7 +42,7 @@ let
 
   words = value: lib.concatMap (lib.splitString " ") (map toString (lib.toList value));
   mode = text: lib.fixedWidthString 4 "0" (toString text);
-  # What the modules say of the directory: by systemd, or by tmpfiles.d.
+  # Settings of the modules for the directory: by systemd, or by tmpfiles.d.
   byUnits =
     config: path:
     lib.concatLists (

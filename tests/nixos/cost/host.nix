@@ -1,7 +1,7 @@
 # The system of a host with the module, or with its options alone, to be compared in what they cost to evaluate.
 {
   nixpkgs,
-  # What persists: `small`, `many`, or the example.
+  # The entries: `small`, `many`, or the example.
   name,
   module ? null,
 }:

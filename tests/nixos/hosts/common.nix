@@ -1,4 +1,4 @@
-# What every host here has: a boot loader, a store on a disk, a user.
+# Settings of every host here: a boot loader, a store on a disk, a user.
 { lib, ... }:
 {
   boot.loader.grub.enable = lib.mkDefault false;

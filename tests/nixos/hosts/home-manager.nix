@@ -1,4 +1,4 @@
-# What persists by home-manager: its users' own paths, their groups, and what is wrong with them.
+# Entries of home-manager: its users' own paths, their groups, and errors in them.
 {
   imports = [
     ./common.nix

@@ -1,4 +1,4 @@
-# What only imp-mount has, on every entry that can have it.
+# Settings of imp-mount alone, on every entry that can have them.
 {
   imports = [
     ./common.nix

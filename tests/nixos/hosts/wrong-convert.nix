@@ -1,4 +1,4 @@
-# What cannot be converted.
+# A conversion that cannot work.
 {
   imports = [
     ./common.nix

@@ -1,4 +1,4 @@
-# What another module says as well.
+# The same entries in another module.
 {
   environment.persistence.other = {
     persistentStoragePath = "/persist";

@@ -1,4 +1,4 @@
-# What a user keeps, in impermanence's documentation.
+# Paths of a user, from impermanence's documentation.
 {
   directories = [
     "Downloads"

@@ -1,4 +1,4 @@
-# What a user keeps, in impermanence's tests.
+# Paths of a user, from impermanence's tests.
 {
   directories = [
     "Downloads"

@@ -1,4 +1,4 @@
-# What the package is built from: its two sources, and the script and the crates of its vendor directory.
+# Inputs of the package: its two sources, and the script and the crates of its vendor directory.
 { nixpkgs }:
 let
   pkgs = (import ../nixpkgs.nix nixpkgs).legacyPackages.x86_64-linux;

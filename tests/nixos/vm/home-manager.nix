@@ -1,4 +1,4 @@
-# What persists by home-manager's own configuration. `homeManager` is its NixOS module.
+# Entries in home-manager's own configuration. `homeManager` is its NixOS module.
 { homeManager }:
 {
   name = "imp-mount-home-manager";

@@ -1,8 +1,8 @@
-# What every machine of the tests has.
+# Settings of every machine of the tests.
 {
   boot.initrd.systemd.enable = true;
   boot.initrd.systemd.emergencyAccess = true;
-  # What a test does not name shall be lost.
+  # Paths that a test does not name shall be lost.
   imp-mount.audit.level = "off";
   users.users.ada = {
     isNormalUser = true;

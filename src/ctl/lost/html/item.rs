@@ -58,7 +58,7 @@ pub struct Item {
     pub part: bool,
     /// Its user and group.
     pub owner: String,
-    /// Whom it belongs to.
+    /// Units, files of tmpfiles.d or packages.
     pub unit: String,
     /// More about it.
     pub remark: String,

@@ -19,7 +19,7 @@
     node.above = index ? nodes[node.above] : null;
     if (index) node.above.below.push(node);
   });
-  // What is shown of each class, in all that lies in a node.
+  // Numbers of each class, for all that lies in a node.
   for (const node of nodes) {
     node.sums = [0, 0, 0, 0];
     node.counts = [0, 0, 0, 0];
@@ -36,7 +36,7 @@
     node.sums[node.cls] += node.own;
     node.counts[node.cls] += node.files;
   }
-  // Where a directory has no numbers, its newest change is that of what it holds.
+  // A directory without numbers has the newest change of its content.
   for (let index = nodes.length - 1; index > 0; index--) {
     const { above, time } = nodes[index];
     above.time = Math.max(above.time, time);
@@ -121,7 +121,7 @@
 
   let by = "path", at = root, words = "", order = "size", down = true, chosen = null;
 
-  // What a node is divided into: what lies in it, and what is left of its own.
+  // Parts of a node: its children, and the rest of its own.
   const parts = (node) => {
     const list = node.below.filter((one) => total(one) > 0);
     if (node.cls >= 0 && shownClasses[node.cls] && list.length) {
@@ -244,7 +244,7 @@
   ];
   const found = () => {
     const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
-    // What a line is divided into; elsewhere the lines, in whatever directories they are.
+    // Parts of a line; elsewhere the lines, in any directory.
     if (!wanted.length && (at.cls >= 0 || by !== "path")) return parts(at);
     const all = [];
     const waiting = [...at.below];

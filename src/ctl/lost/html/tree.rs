@@ -20,7 +20,7 @@ struct Node {
     above: usize,
     /// Its name as JSON.
     name: String,
-    /// What is said of it, as members of a list in JSON; empty for a directory that only holds others.
+    /// Description, as members of a list in JSON; empty for a directory that only holds others.
     text: String,
     class: Option<Class>,
     below: BTreeMap<Vec<u8>, usize>,
@@ -144,7 +144,7 @@ impl Tree {
         Ok(true)
     }
 
-    /// Where the way to an item begins, and the names on it. One that lies in a line for several files is below that line.
+    /// Start of the path to an item, and the names on it. An item in a line for several files is below that line.
     fn way<'i>(&self, item: &'i Item) -> (usize, Vec<&'i [u8]>) {
         let mut names: Vec<&[u8]> =
             item.row.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();

@@ -1,4 +1,4 @@
-# What is on a disk of its own is kept; what is on a tmpfs, or bound to the root, is not.
+# Paths on a disk of their own are kept; paths on a tmpfs, or bound to the root, are not.
 {
   imports = [ ../quiet.nix ];
   fileSystems = {

@@ -1,4 +1,4 @@
-# What cannot work is refused: a swap file in memory, a store without a disk, directories that hide what the overlay on /etc has.
+# Refused settings: a swap file in memory, a store without a disk, directories that hide parts of the overlay on /etc.
 {
   imports = [ ../common.nix ];
   swapDevices = [

@@ -1,4 +1,4 @@
-# Where it would go round in circles: units that depend on whether file systems are needed for boot, presets alone that decide
+# Settings that could recurse: units that depend on whether file systems are needed for boot, presets alone that decide
 # whether anything is done at all, and a store that is found out.
 { lib, options, ... }:
 {

@@ -1,4 +1,4 @@
-# What presets add is not added twice, nor below what somebody named.
+# Paths of presets are not added twice, nor below other entries.
 {
   imports = [ ../common.nix ];
   services.openssh.enable = true;

@@ -72,7 +72,7 @@ in
         ln -sfn ${systemd}/lib/systemd /sysroot/usr/lib/systemd
         ln -sfn ${pkgs.debianTree}/usr/lib/openssh /sysroot/usr/lib/openssh
         ln -sfn ${pkgs.debianTree}/usr/lib64 /sysroot/lib64
-        # Where mount(8) looks for mount.TYPE.
+        # Folder in which mount(8) looks for mount.TYPE.
         ln -sfn /run/current-system/sw/bin /sysroot/sbin
         programs=(/sysroot${systemd}/bin/*)
         ln -sf -t /sysroot/usr/bin "''${programs[@]#/sysroot}"
