@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::command::{installed, sh_on};
 use crate::support::look::stat;
-use crate::support::{Disk, Fs, Machine, Root};
+use crate::support::{Disk, Fs, Injected, Machine, Root};
 
 mod waiting;
 
@@ -36,6 +36,7 @@ tests![
     waiting_outlives_a_reboot: Disk,
     settling_respects_what_others_did: Disk,
     what_a_store_passes_on_does_not_matter: Disk,
+    what_a_store_passes_on_to_a_killed_run: Disk Inject,
     an_existing_source_keeps_its_owner: Disk,
     enforcing_is_asked_for: Disk,
     secrets_for_all_are_reported: Disk,
@@ -372,6 +373,27 @@ fn what_a_store_passes_on_does_not_matter() {
         is_on_both(&machine, "/d/file", 0o640, 193, 0);
         is_on_both(&machine, "/e", 0o700, 0, 0);
         machine.reboot().ok();
+    }
+}
+
+fn what_a_store_passes_on_to_a_killed_run() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    let store = machine.at("/persist");
+    assert!(installed("setfacl"), "setfacl (acl) is needed");
+    sh_on("setfacl -d -m u:1000:rwx", &[&store]);
+    machine.manifest(&manifest(&json!([]), &[json!({ "directory": "/a", "mode": "0770" })]));
+    let (output, calls) = machine.trace(&[], &[]);
+    output.ok();
+    let removals: Vec<_> = calls.iter().filter(|call| call.is_one_of(&["fremovexattr"])).collect();
+    assert_eq!(removals.len(), 2, "{calls:?}");
+    for call in removals {
+        machine.power_off();
+        machine.disk().visit(|store| fs::remove_dir(store.join("a")).unwrap());
+        machine.power_on();
+        assert_eq!(machine.trace(&[Injected::kill(call)], &[]).0.signal, Some(9), "{call:?}");
+        machine.build().ok();
+        let acl = sh_on("getfacl -npc", &[&store.join("a")]);
+        assert_eq!(acl.trim(), "user::rwx\ngroup::rwx\nother::---", "{call:?}");
     }
 }
 

@@ -125,10 +125,13 @@ pub fn give(
     if target.path_only { fs::chmod(target.path(), mode) } else { fs::fchmod(&target.fd, mode) }
 }
 
+const ACCESS_ACL: &str = "system.posix_acl_access";
+const DEFAULT_ACL: &str = "system.posix_acl_default";
+
 /// Removes the ACLs that a new file or directory took from the default ACL of its directory. They would let others in before it has
-/// its own.
+/// its own. The default ACL goes last: a directory without has none of the two, also after a run that was stopped here.
 pub fn drop_acls(fd: BorrowedFd<'_>) -> Result<(), Errno> {
-    for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
+    for acl in [ACCESS_ACL, DEFAULT_ACL] {
         // Reading costs no transaction of the journal, and most often there is none.
         match fs::fgetxattr(fd, acl, &mut [0_u8; 0][..]).and_then(|_| fs::fremovexattr(fd, acl)) {
             // EACCES: files have no default ACL.
@@ -137,6 +140,15 @@ pub fn drop_acls(fd: BorrowedFd<'_>) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// Tells if a directory has a default ACL, as one that was made below such a directory has.
+pub fn has_default_acl(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    match fs::fgetxattr(fd, DEFAULT_ACL, &mut [0_u8; 0][..]) {
+        Ok(_) => Ok(true),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Gives a name the time of the last change of another file. Access times are not copied.

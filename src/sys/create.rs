@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Gid, Mode, OFlags, RawDir, RawMode, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::sys::attributes::drop_acls;
+use crate::sys::attributes::{drop_acls, has_default_acl};
 use crate::sys::unnamed::Unnamed;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::os_error;
@@ -184,8 +184,10 @@ fn finish(fd: OwnedFd, attributes: &Attributes) -> Result<Node, Errno> {
         return Ok(Node::existing(fd, stat));
     }
     mark_pending(fd.as_fd(), attributes)?;
-    // The directory above may have a default ACL, which would let in others than the mode says.
-    drop_acls(fd.as_fd())?;
+    // Of a default ACL above, a new directory has both: they would let in others than the mode says.
+    if has_default_acl(fd.as_fd())? {
+        drop_acls(fd.as_fd())?;
+    }
     if (stat.uid(), stat.gid()) == (attributes.uid, attributes.gid) {
         give_mode(fd.as_fd(), attributes)?;
     } else {
