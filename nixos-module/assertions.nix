@@ -43,7 +43,7 @@ let
     fs.mountPoint != "/" && cfg.convert != null && paths.isIn (paths.join [ fs.mountPoint ]) cfg.convert
   ) fileSystems;
 
-  # Paths that are named twice, with every place that names them.
+  # Paths named twice, with every place that names them.
   twice =
     kind:
     lib.mapAttrsToList

@@ -329,7 +329,7 @@ fn an_interrupted_copy_is_gone_on_with() {
         is_given_back(&machine, path);
         is_tidy(&machine);
     }
-    // Of a path that is not asked for any more.
+    // Of a path not asked for any more.
     put(&machine, "/srv/c/large", 1000);
     kill_at(&machine, "renameat2", 0, "/srv/c");
     put(&machine, "/srv/d/large", 1000);

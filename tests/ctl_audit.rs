@@ -1,4 +1,4 @@
-//! `impctl audit`: what it says of systems that are built by hand, and never booted.
+//! `impctl audit`: what it says of systems built by hand, and never booted.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::needless_pass_by_value, reason = "a manifest is written down where it is used")]
 #![allow(

@@ -127,7 +127,7 @@ fn the_runs_are_what_they_seem() {
     }
     assert_eq!(state.report["pending"].as_array().unwrap().len(), 2);
     assert!(calls.len() > 100, "{calls:?}");
-    // Nothing that is mounted on an entry may be on its store, or on the disk.
+    // Nothing mounted on an entry may be on its store, or on the disk.
     for line in &state.mounts {
         let place = line.split(' ').next().unwrap();
         assert!(!place.contains("/persist/") && !place.starts_with("/tmp/disk/one/"), "{line}");

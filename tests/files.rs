@@ -182,7 +182,7 @@ fn a_link_becomes_a_mount() {
     // The program creates it, and it lands in the store.
     machine.run_inside(&["sh", "-c", "echo made > /etc/app/state"]).ok();
     assert_eq!(read(&machine, "/persist/etc/app/state"), "made\n");
-    // A process that has the link open keeps it until the next boot.
+    // A process with the link open keeps it until the next boot.
     machine.run_live(&[]).ok();
     assert!(fs::symlink_metadata(machine.at("/etc/app/state")).unwrap().is_symlink());
     machine.run_live(&["--check"]).ok();

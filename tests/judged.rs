@@ -155,7 +155,7 @@ fn a_loop_device() {
     }
 }
 
-/// The path of an image on a disk that is mounted for it.
+/// The path of an image on a disk mounted for it.
 fn image_on(disk: &Image) -> PathBuf {
     let at = Path::new("/tmp/outer");
     disk.mount(at);

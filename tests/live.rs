@@ -232,7 +232,7 @@ fn a_source_changes() {
     assert!(machine.at("/persist/srv/one").exists());
     assert_eq!(mounts_below(&machine.at("/srv")).len(), 1, "the old one is not below the new one");
 
-    // One that is in use keeps its source until it is free.
+    // One in use keeps its source until it is free.
     let mut user = inside(&machine, "cd /srv");
     machine.manifest(&manifest(json!([{ "directory": "/srv" }, { "directory": "/kept" }])));
     let output = machine.run_live(&[]);

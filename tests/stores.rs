@@ -68,7 +68,7 @@ fn a_device_by_its_path() {
     }
 }
 
-/// Covers /dev with one that has these devices and links, as udev would have made them.
+/// Covers /dev with one with these devices and links, as udev would have made them.
 fn dev(devices: &[&Path], links: &[(&str, &Path)]) {
     tmpfs("/mnt", "mode=0755");
     let kept = ["/dev/null", "/dev/loop-control", "/dev/kmsg"].map(Path::new);

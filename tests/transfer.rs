@@ -146,7 +146,7 @@ fn an_unfinished_tree_is_gone_on_with() {
     let from = Path::new("/tmp/from");
     trees::make(from);
     transfer("to");
-    // As a run leaves it that was killed in the middle of the tree.
+    // As a run leaves it killed in the middle of the tree.
     fs::create_dir_all(at(".imp-mount/staging")).unwrap();
     for dir in [".imp-mount", ".imp-mount/staging"] {
         fs::set_permissions(at(dir), fs::Permissions::from_mode(0o700)).unwrap();

@@ -287,7 +287,7 @@ fn the_store_s_version_stays_when_the_other_one_is_removed() {
     machine.run(&["--check"]).ok();
     adopt(&machine).ok();
     assert!(!machine.at(BESIDE).exists());
-    // The store's version is not made from the one that is changed here.
+    // The store's version is not made from the one changed here.
     replace(&machine, "/etc/conf", "changed again");
     adopt(&machine).expect(1);
     assert_eq!(read(&machine, "/persist/etc/conf").unwrap(), "store");

@@ -51,7 +51,7 @@ let
         found (row.directory or row.file) row.why (row.class or "data")
       );
 
-  # Passwords that were set with passwd are in a file that programs replace: no entry can keep them.
+  # Passwords set with passwd are in a file that programs replace: no entry can keep them.
   passwords =
     let
       unsaid =

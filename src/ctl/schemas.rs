@@ -52,7 +52,7 @@ fn close(schema: &mut Schema) {
     schema.insert(key.to_owned(), json!(false));
 }
 
-/// Leaves the members of alternatives to the object that has one of them.
+/// Leaves the members of alternatives to the object with one of them.
 fn join(schema: &mut Schema) {
     if schema.get("unevaluatedProperties").is_some()
         && let Some(alternatives) = schema.get_mut("oneOf").and_then(Value::as_array_mut)

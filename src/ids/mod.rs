@@ -105,7 +105,7 @@ impl<'m> Names<'m> {
         self.look_up(Kind::Group, id)
     }
 
-    /// Files that were ignored since the last call, and why.
+    /// Files ignored since the last call, and why.
     pub fn warnings(&mut self) -> Vec<Problem> {
         std::mem::take(&mut self.warnings)
     }

@@ -30,7 +30,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct Coverage<'m> {
     manifest: &'m Manifest,
-    /// The patterns, each with the directory that it is in, in their order; of one directory the one that has the first say comes
+    /// The patterns, each with the directory that it is in, in their order; of one directory the one with the first say comes
     /// first.
     patterns: Vec<(&'m str, &'m Entry)>,
     /// Sources of entries that have another path on their store than on the root, in order.

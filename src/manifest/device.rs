@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// The path of a device that is named as in fstab(5). The links of udev(7) stand for tags.
+/// The path of a device named as in fstab(5). The links of udev(7) stand for tags.
 #[must_use]
 pub fn device_path(device: &str) -> String {
     let tags = [

@@ -25,29 +25,29 @@ use serde::{Deserialize, Serialize};
 pub use options::BindOptions;
 pub use path::AbsPath;
 
-/// Everything that a run is told: the root, the stores, the entries and the ids known so far.
+/// Input of a run: the root, the stores, the entries and the ids known so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The root to build; none where it is mounted already.
+    /// The root to build; none if mounted already.
     pub root: Option<Root>,
-    /// Roots of earlier boots that are kept; none where they are not.
+    /// Roots of earlier boots to keep; none without them.
     pub old_roots: Option<OldRoots>,
     /// Stores of persistent data, in path order.
     pub stores: Vec<Store>,
-    /// Directories that are no entries, but whose owner and mode are known (homes, mostly), in path order.
+    /// Directories that are no entries, with known owner and mode (homes, mostly), in path order.
     pub parents: Vec<Parent>,
-    /// Persistent paths, in order: a directory comes before everything below it.
+    /// Persistent paths, in order: a directory comes before its content.
     pub entries: Vec<Entry>,
     /// Ids known when the manifest was written.
     pub ids: Ids,
 }
 
-/// A root that is made at every boot: a tmpfs, or a directory of a store.
+/// A root made at every boot: a tmpfs, or a directory of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// The store on which it is a fresh directory; none for a tmpfs.
+    /// The store for a fresh directory; none for a tmpfs.
     pub on: Option<AbsPath>,
-    /// New path of the file system that is mounted at the sysroot: conversion of an existing installation in place.
+    /// New path of the file system mounted at the sysroot: conversion of an existing installation in place.
     pub convert: Option<AbsPath>,
     /// tmpfs(5)'s `size`: bytes, with a suffix k, m, g or %.
     pub size: Option<String>,
@@ -77,29 +77,29 @@ pub struct OldRoots {
 }
 
 impl OldRoots {
-    /// The limits that the manifest does not give.
+    /// Default limits.
     #[must_use]
     pub fn new(store: u16) -> Self {
         Self { store, boots: 10, days: 30, size: 10 << 30, save_size: 1 << 30, save_seconds: 60 }
     }
 }
 
-/// A place on a real disk that holds what persists.
+/// A file system, or a directory of one, with persistent data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Store {
     /// Its path in the booted system.
     pub path: AbsPath,
-    /// True if a boot without it stops; otherwise its entries are guarded.
+    /// True if a boot without the store stops; otherwise its entries are guarded.
     pub required: bool,
-    /// The device to mount it from, unless it is mounted there already: a path, or `UUID=` and the like.
+    /// The device to mount there, unless mounted already: a path, or `UUID=` and the like.
     pub device: Option<String>,
-    /// The file system's type; found out from the device where it is not given.
+    /// The file system's type; none to detect the type.
     pub fstype: Option<String>,
     /// Mount options, as in fstab(5).
     pub options: Vec<String>,
 }
 
-/// A directory's owner and mode, should it have to be created on the way to an entry.
+/// Owner and mode of a directory created on the way to an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
     /// The directory.
@@ -108,7 +108,7 @@ pub struct Parent {
     pub owner: Owner,
 }
 
-/// A path that persists.
+/// A persistent path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 // Each is a key of its own, and none excludes another.
 #[allow(clippy::struct_excessive_bools)]
@@ -117,21 +117,21 @@ pub struct Entry {
     pub target: AbsPath,
     /// A directory, a file, or files by pattern.
     pub kind: Kind,
-    /// Which of [`Manifest::stores`] holds it.
+    /// Index of its store in [`Manifest::stores`].
     pub store: u16,
-    /// Its path below the store, if that is not the target's path.
+    /// Its path below the store; none if the same as the target.
     pub source: Option<AbsPath>,
-    /// Owner and mode, given when it is created.
+    /// Owner and mode of a new source.
     pub owner: Owner,
-    /// Owner and mode of the directories above it that nothing else decides, given when they are created.
+    /// Owner and mode of new directories above, without any other rule.
     pub parents: Option<Box<Owner>>,
     /// Bind mount, symbolic link or copy.
     pub method: Method,
-    /// Action for a file that is missing on the store.
+    /// Action for a missing file of the store.
     pub missing: Missing,
     /// Options of the bind mount.
     pub options: BindOptions,
-    /// True if a boot without it stops; otherwise its target is guarded.
+    /// True if a boot without the entry stops; otherwise its target is guarded.
     pub required: bool,
     /// True if an existing source is given the owner and mode as well.
     pub enforce: bool,
@@ -139,7 +139,7 @@ pub struct Entry {
     pub hidden: bool,
     /// True if file managers may keep a trash folder on the mount.
     pub trash: bool,
-    /// When it is mounted.
+    /// Time of its mount.
     pub phase: Phase,
 }
 
@@ -150,7 +150,7 @@ impl Entry {
         self.source.as_ref().unwrap_or(&self.target)
     }
 
-    /// The mode of what is created: what was asked for, or the usual one for its kind.
+    /// The mode of a new source: its own, or the default of its kind.
     #[must_use]
     pub fn mode(&self) -> u16 {
         self.owner.mode.unwrap_or(match (self.kind, self.missing) {
@@ -175,7 +175,7 @@ pub enum Kind {
     Glob,
 }
 
-/// Owner and mode as the manifest says them; what it leaves out is root's, and the usual mode.
+/// Owner and mode of the manifest; the defaults are root, and the usual mode.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Owner {
     /// The user.
@@ -191,7 +191,7 @@ pub struct Owner {
 pub enum Id {
     /// A number, never 2³²-1, which means "leave it" to chown(2).
     Number(u32),
-    /// A name, to be looked up when something has to be created.
+    /// A name, looked up for a new file.
     Name(String),
 }
 
@@ -214,7 +214,7 @@ pub enum Method {
     Bind,
     /// A symbolic link into the store.
     Symlink,
-    /// A copy, which is brought back to the store when it has changed.
+    /// A copy, written back to the store after a change.
     Copy,
 }
 
@@ -230,20 +230,20 @@ impl Method {
     }
 }
 
-/// Action for a file that is missing on the store.
+/// Action for a missing file of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Missing {
-    /// Create it empty.
+    /// Create an empty file.
     Create,
-    /// Place a symbolic link, so that what a program creates lands in the store; the next boot binds it.
+    /// Place a symbolic link, so that a program creates the file on the store; the next boot binds the file.
     #[default]
     Link,
-    /// Leave it out.
+    /// Leave the entry out.
     Skip,
     /// Fail.
     Fail,
-    /// Create it so that systemd takes the boot for the first one, and keeps the id it makes.
+    /// Create the file so that systemd takes the boot for the first one, and keeps its new id.
     MachineId,
 }
 
@@ -289,7 +289,7 @@ impl Phase {
         }
     }
 
-    /// The phase of that name.
+    /// The phase with a name.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         [Self::Early, Self::Boot, Self::Etc, Self::Live].into_iter().find(|phase| phase.name() == name)

@@ -19,7 +19,7 @@ pub const NAME_MAX: usize = 255;
 /// An absolute, normalised path. Below a store, `/` means the store's own directory.
 ///
 /// It may be longer than what the kernel takes: [`AbsPath::parse`] refuses that of a path that a person writes, and
-/// [`refuse`](super::refuse) that of a manifest. One that was put together can always be written down and read again.
+/// [`refuse`](super::refuse) that of a manifest. One put together can always be written down and read again.
 ///
 /// Ordered by component, so that a directory comes right before everything below it. For messages: what it is displayed as is
 /// escaped. What the system is asked for, and JSON, take [`AbsPath::as_str`].

@@ -19,7 +19,7 @@ use crate::text::escape;
 use crate::text::json::Value;
 use crate::text::problem::Problem;
 
-/// The version of the text form that is read here.
+/// The version of the text form read here.
 pub const VERSION: u32 = 1;
 
 /// Reads a manifest in its text form.

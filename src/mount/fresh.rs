@@ -144,7 +144,7 @@ fn stage_in(stage: &mut Option<Stage>, kernel: Kernel) -> Result<&mut Stage> {
     }
 }
 
-/// The directory of a store that is mounted below the sysroot.
+/// The directory of a store mounted below the sysroot.
 fn mounted(store: &Store, sysroot: &Sysroot) -> Result<Option<OwnedFd>> {
     let failed = |errno| Problem::os("cannot look at the sysroot", errno);
     let mut dir = walk::again(sysroot.fd.as_fd()).map_err(failed)?;

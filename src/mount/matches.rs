@@ -69,7 +69,7 @@ impl Matches {
         }
         for list in [&mut names, &mut links] {
             list.sort_unstable();
-            // A file that is renamed meanwhile may be listed under one name twice.
+            // A file renamed meanwhile may be listed under one name twice.
             list.dedup();
         }
         Ok(Self { names, links, problems })

@@ -137,7 +137,7 @@ struct Done {
     outcome: Outcome,
     /// Number of entries that it put in place.
     placed: usize,
-    /// Number of entries that were in place before.
+    /// Number of entries in place before.
     unchanged: usize,
 }
 

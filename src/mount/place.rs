@@ -40,7 +40,7 @@ impl Placed {
         Self { state, why: "", versions, unchanged: false }
     }
 
-    /// An entry that was in place before.
+    /// An entry in place before.
     pub fn before(state: State, versions: Option<Versions>) -> Self {
         Self { unchanged: true, ..Self::now(state, versions) }
     }
@@ -103,7 +103,7 @@ impl Work<'_> {
         Ok(true)
     }
 
-    /// Brings the options of a mount that is in place in line.
+    /// Brings the options of a mount in place in line.
     fn adjust(&mut self, job: Job<'_>, mount: &OwnedFd) -> Result<()> {
         let entry = job.item.entry;
         let failed = |errno| Problem::os("cannot set its mount options", errno);

@@ -19,7 +19,7 @@ pub fn is_guard(guard: &Guard, stat: &Stat) -> bool {
     stat.is_mount_root() && guard.identities().contains(&Some(stat.identity()))
 }
 
-/// Takes away the guard of an earlier run that is mounted at a target.
+/// Takes away the guard of an earlier run mounted at a target.
 pub fn remove(tree: &mut Tree, guard: &mut Guard, target: &AbsPath) -> Result<()> {
     let failed = |errno| Problem::os("cannot take the guard away", errno);
     while let Some((dir, stat)) = tree.look(target)?.filter(|(_, stat)| is_guard(guard, stat)) {

@@ -69,7 +69,7 @@ fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
 }
 
 impl Work<'_> {
-    /// Takes away these entries, deepest first; one that is in use stays, and is recorded as busy. Returns those that are gone.
+    /// Takes away these entries, deepest first; one in use stays, and is recorded as busy. Returns those that are gone.
     pub fn remove(&mut self, unwanted: &[&EntryReport]) -> Vec<Removed> {
         let mut gone = Vec::new();
         for &entry in unwanted.iter().rev() {

@@ -52,7 +52,7 @@ impl Stage {
         Ok(Self { mount, place, holds_old: false })
     }
 
-    /// The root that is mounted on the place.
+    /// The root mounted on the place.
     pub fn open_root(&self) -> Result<OwnedFd> {
         self.open(ROOT)
     }
@@ -63,14 +63,14 @@ impl Stage {
         kernel.bind(source, place, self.place.as_fd(), BindOptions::NONE, false)
     }
 
-    /// Makes a further directory, for something that is needed until the root is published.
+    /// Makes a further directory, for something needed until the root is published.
     pub fn add(&self, name: &'static str) -> Result<OwnedFd> {
         rustix::fs::mkdirat(&self.mount, name, Mode::RWXU)
             .map_err(|errno| Problem::os(format!("cannot create {PATH}/{name}"), errno))?;
         self.open(name)
     }
 
-    /// Such a directory, or the file system that is mounted on it.
+    /// Such a directory, or the file system mounted on it.
     pub fn open(&self, name: &'static str) -> Result<OwnedFd> {
         walk::directory(self.mount.as_fd(), name, Mounts::Enter)
             .map_err(|errno| Problem::os(format!("cannot open {PATH}/{name}"), errno))

@@ -34,7 +34,7 @@ impl Opened {
     }
 }
 
-/// Opens a store below the root, and mounts it first where that is asked for and needed.
+/// Opens a store below the root, and mounts it first where asked for and needed.
 pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<Opened> {
     open_dir(plan, store, tree, sysroot)
         .and_then(|fd| {

@@ -190,7 +190,7 @@ impl Work<'_> {
             self.tree.keep_inner(self.context.sysroot, target)?;
         }
         let Some(held) = held else { return Ok(Spot::Free(place)) };
-        // Of a running system, a guard would hide entries that are in use.
+        // Of a running system, a guard would hide entries in use.
         let room = Room { plan: self.context.plan, stores: &self.stores, tree: &self.tree };
         if stat.is_dir() && room.has_entries_only(place.as_fd(), target, source.is_some() || !live) {
             return Ok(Spot::Free(place));

@@ -47,7 +47,7 @@ pub struct New {
 }
 
 impl Tree {
-    /// The root that is mounted at the sysroot now.
+    /// The root mounted at the sysroot now.
     pub fn existing(sysroot: &Sysroot, kernel: Kernel) -> Result<Self> {
         let root = walk::base(sysroot.path.as_str())
             .map_err(|errno| Problem::os("cannot open the sysroot again", errno))?;
@@ -257,7 +257,7 @@ impl Tree {
         true
     }
 
-    /// Brings something that is mounted at or below the sysroot into the new root.
+    /// Brings something mounted at or below the sysroot into the new root.
     fn carry(
         &mut self,
         plan: &Plan<'_>,
@@ -383,7 +383,7 @@ fn staged_if_needed(
     result.map_err(|errno| Problem::os("cannot mount", errno))
 }
 
-/// Mounts below a directory of a root, which is at a path: path and root of each mount, but none that is mounted below another one.
+/// Mounts below a directory of a root, which is at a path: path and root of each mount, but none mounted below another one.
 pub fn mounts_below(
     root: BorrowedFd<'_>,
     at: &AbsPath,

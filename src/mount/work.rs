@@ -35,8 +35,8 @@ pub struct Work<'w> {
 pub struct Changes {
     /// State of each entry, in order.
     pub entries: Vec<EntryReport>,
-    /// Mounts that were made on a root that others see, in order.
+    /// Mounts made on a root that others see, in order.
     pub mounted: Vec<AbsPath>,
-    /// Number of entries that were in place before.
+    /// Number of entries in place before.
     pub unchanged: usize,
 }

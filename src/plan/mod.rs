@@ -91,7 +91,7 @@ impl Need {
 }
 
 impl<'m> Plan<'m> {
-    /// Works out what a run does that is for every phase up to and including `upto`.
+    /// Works out what a run does for every phase up to and including `upto`.
     #[must_use]
     pub fn new(manifest: &'m Manifest, words: &Words, upto: Phase) -> Self {
         let converts = manifest.root.as_ref().is_some_and(|root| root.convert.is_some());

@@ -181,7 +181,7 @@ pub fn read_or_set_aside<D: Document>(lock: &Lock) -> Result<(Option<D>, Option<
 }
 
 /// Gives a document that cannot be used a further name, which no later one takes from it, so that replacing it loses nothing.
-/// A process that is killed in between leaves it in its place: it is never missing, and never taken for one that is empty.
+/// A process killed in between leaves it in its place: it is never missing, and never taken for one that is empty.
 /// Returns the new name.
 fn set_aside(_: &Lock, name: &str) -> Result<String> {
     let failed = |errno| Problem::os("cannot set it aside", errno);
@@ -197,7 +197,7 @@ fn set_aside(_: &Lock, name: &str) -> Result<String> {
         };
         match linked {
             Ok(()) => return Ok(aside),
-            // By a process that was killed before it replaced the document.
+            // By a process killed before it replaced the document.
             Err(Errno::EXIST)
                 if walk::stat_at(dir.as_fd(), &*aside).is_ok_and(|it| it.identity() == identity) =>
             {

@@ -16,10 +16,10 @@ use crate::text::problem::{Problem, Result};
 
 /// The report's path.
 pub const PATH: &str = "/run/imp-mount/report.json";
-/// Consequence for a run that cannot use the report.
+/// Consequence of an unusable report.
 const UNKNOWN: &str = "what earlier runs mounted and the manifest no longer names stays until the next boot, and what waits for its owner \
 is known only by the mark that it carries on its file system";
-/// Number of runs that are kept; the first ones, of the boot, always are.
+/// Number of kept runs; the first ones, of the boot, are always kept.
 const RUNS: usize = 64;
 const BOOT_RUNS: usize = 8;
 
@@ -32,7 +32,7 @@ pub struct Report {
     pub runs: Vec<Run>,
     /// The stores.
     pub stores: Vec<StoreReport>,
-    /// Every entry, and every file that a pattern matched, in path order.
+    /// Every entry, and every file matched by a pattern, in path order.
     pub entries: Vec<EntryReport>,
     /// Files and directories whose owner does not exist yet.
     pub pending: Vec<Pending>,
@@ -56,9 +56,9 @@ impl TryFrom<Object> for Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
-    /// The last phase that it was for.
+    /// Its last phase.
     pub phase: Phase,
-    /// The root that it worked on, seen from where it ran.
+    /// Path of its root, seen from the run.
     pub sysroot: String,
     /// Its outcome.
     pub outcome: Outcome,
@@ -66,15 +66,15 @@ pub struct Run {
     pub started: u64,
     /// Microseconds of each step, in order.
     pub steps: Vec<(String, u64)>,
-    /// Number of entries that it put in place.
+    /// Number of entries put in place by the run.
     pub placed: usize,
-    /// Number of entries that were in place before.
+    /// Number of entries in place before.
     pub unchanged: usize,
     /// Failures, as logged.
     pub failures: Vec<String>,
     /// Warnings, as logged.
     pub warnings: Vec<String>,
-    /// Kernel arguments that it followed; left out if there were none.
+    /// Kernel arguments that had an effect; left out without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub words: Vec<String>,
@@ -114,9 +114,9 @@ impl Take for (String, u64) {
 pub enum Outcome {
     /// Everything required is in place.
     Done,
-    /// Something required is not, and nothing was changed.
+    /// A required entry is not in place, and nothing was changed.
     Failed,
-    /// The running system is left as it is until it is booted again.
+    /// The running system stays unchanged until the next boot.
     Waiting,
     /// Switched off on the kernel command line.
     Off,
@@ -127,16 +127,16 @@ pub enum Outcome {
 pub struct StoreReport {
     /// Its path.
     pub path: String,
-    /// The device it is on; empty where it is not there.
+    /// Its device; empty if the store is absent.
     pub device: String,
     /// Its file system's type.
     pub fstype: String,
-    /// Why it is not used; empty otherwise.
+    /// Why the store is not used; empty otherwise.
     pub failure: String,
-    /// Why that is no fault, where nothing of it was needed; left out otherwise.
+    /// Why its absence is no fault; left out otherwise.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub spared: String,
-    /// Its flaw where it is used; left out if there is none.
+    /// Its flaws; left out without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
 }
@@ -155,7 +155,7 @@ impl Take for StoreReport {
     }
 }
 
-/// One thing that is wrong with a store or the root.
+/// A flaw of a store or the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Finding {
@@ -177,13 +177,13 @@ impl Take for Finding {
 }
 
 impl Finding {
-    /// Tells if something must be done about it.
+    /// True if a flaw needs a remedy.
     #[must_use]
     pub fn is_problem(&self) -> bool {
         self.kind != FindingKind::Unseen
     }
 
-    /// The same as a problem of what it was found at.
+    /// The same as a problem of a store or the root.
     #[must_use]
     pub fn problem(&self, at: &str) -> Problem {
         Problem::new(self.what.as_str()).at(at).remedy(self.remedy.as_str())
@@ -197,18 +197,18 @@ impl Finding {
 pub enum FindingKind {
     /// In memory: everything written there is gone after a reboot.
     Volatile,
-    /// Perhaps in memory: its backing cannot be seen. Most often it is not, so this is no problem, and `--check` makes a note of it.
+    /// Perhaps in memory: the backing cannot be seen. Mostly a false alarm, so this is no problem, and `--check` makes a note.
     #[cfg_attr(test, schemars(skip))]
     Unseen,
-    /// Others than root can put something there.
+    /// Users other than root can create files there.
     Writable,
-    /// Its mount has options that entries ask not to have.
+    /// Its mount has options against those of entries.
     Options,
-    /// A system call failed, so that one of the others may be there.
+    /// A system call failed, so one of the others may be there.
     Failed,
 }
 
-/// One entry, or one file that a pattern matched.
+/// One entry, or one file matched by a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryReport {
     /// Its path in the booted system.
@@ -221,10 +221,10 @@ pub struct EntryReport {
     pub method: Method,
     /// Its state.
     pub state: State,
-    /// Why, where it is not simply in place.
+    /// Why the entry is not in place; left out otherwise.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// The versions of a copied or linked file on both sides, for write-back; nothing recorded means that nothing is replaced.
+    /// The versions of a copied or linked file on both sides, for write-back; without them no file is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub versions: Option<Box<Versions>>,
 }
@@ -253,47 +253,47 @@ pub enum State {
     Mounted,
     /// A symbolic link into the store.
     Linked,
-    /// A copy of what the store holds.
+    /// A copy of the store's file.
     Copied,
     /// Not there, as its policy for missing files says.
     Absent,
-    /// It failed, and its target is guarded.
+    /// Failed, with a guard at the target.
     Guarded,
     /// Left out by the kernel command line, and its target is guarded.
     Skipped,
-    /// It failed.
+    /// Failed.
     Failed,
     /// Entry of a later phase.
     Later,
     /// Left out, because imp-mount is switched off.
     Off,
-    /// No longer in the manifest, but still mounted, because it is in use.
+    /// No longer in the manifest, and still mounted, as processes use the mount.
     Busy,
 }
 
-/// Something on a store, or on the root, that waits for its owner to exist.
+/// A path on a store, or on the root, whose owner does not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pending {
     /// The store's path, or `/` for the root.
     pub base: AbsPath,
-    /// Its path below that.
+    /// The path below the base.
     pub path: AbsPath,
-    /// The user it waits for: a name, or a number in digits; null for root.
+    /// The pending user: a name, or a number in digits; null for root.
     #[serde(serialize_with = "id")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub user: Option<Id>,
-    /// The group it waits for, in the same way.
+    /// The pending group, in the same way.
     #[serde(serialize_with = "id")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub group: Option<Id>,
-    /// The mode that it gets then, in octal digits.
+    /// The future mode, in octal digits.
     #[serde(serialize_with = "octal")]
     #[cfg_attr(test, schemars(with = "String", regex(pattern = "^[0-7]{4}$")))]
     pub mode: u16,
-    /// Its inode number, by which it is known again.
+    /// Its inode number, which identifies the file.
     pub inode: u64,
-    /// Its identity for the run that found it, which may reach it by several paths.
+    /// Its identity for the run, which may reach the file by several paths.
     #[serde(skip)]
     pub identity: Option<Identity>,
 }
@@ -318,7 +318,7 @@ impl Report {
     /// The last report since the boot; an empty one where no run has left any.
     ///
     /// # Errors
-    /// It cannot be read, so nothing is known of what runs did.
+    /// The report cannot be read, so the effects of runs are unknown.
     pub fn read() -> Result<Self> {
         let remedy = "run imp-mount, which keeps it under another name and goes by what it finds in place";
         runtime::read()
@@ -350,7 +350,7 @@ impl Report {
         self.entry(target).map(|entry| entry.state)
     }
 
-    /// The versions that a run left at a target of the file with this source.
+    /// The versions that a run left at a target, for a file of this source.
     #[must_use]
     pub fn versions(&self, target: &AbsPath, source: &AbsPath) -> Option<&Versions> {
         self.entry(target).filter(|entry| entry.source == *source)?.versions.as_deref()
@@ -425,7 +425,7 @@ impl Clock {
         Self { last: Instant::now(), steps: Vec::new() }
     }
 
-    /// The step that began at the last call ends now.
+    /// Ends the step since the last call.
     pub fn step(&mut self, name: &str) {
         let now = Instant::now();
         let took = u64::try_from(now.duration_since(self.last).as_micros()).unwrap_or(u64::MAX);
@@ -440,13 +440,13 @@ impl Clock {
     }
 }
 
-/// Writes a mode as it is in a manifest, in octal digits.
+/// Writes a mode in octal digits, as in a manifest.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn octal<S: Serializer>(mode: &u16, serializer: S) -> Result<S::Ok, S::Error> {
     format!("{mode:04o}").serialize(serializer)
 }
 
-/// Writes an id as it is in a manifest: a name, or a number in digits, which no name is made of.
+/// Writes an id as in a manifest: a name, or a number in digits, which no name consists of.
 #[allow(clippy::ref_option, reason = "serde calls it so")]
 fn id<S: Serializer>(id: &Option<Id>, serializer: S) -> Result<S::Ok, S::Error> {
     id.as_ref().map(ToString::to_string).serialize(serializer)

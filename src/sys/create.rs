@@ -146,7 +146,7 @@ pub fn file(
     let c_name = CString::new(name).map_err(|_| Errno::INVAL)?;
     match new.publish(&c_name) {
         Ok(fd) => {
-            // open_tree(2) does not take a descriptor that was opened before the file had a name.
+            // open_tree(2) does not take a descriptor opened before the file had a name.
             let node = existing()?;
             let made = node.stat.identity() == walk::stat(fd.as_fd())?.identity();
             Ok(Node { made, ..node })

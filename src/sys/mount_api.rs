@@ -22,7 +22,7 @@ use crate::sys::raw::{self, MountAttr};
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result, describe};
 
-/// Source of a tmpfs that is mounted here, as findmnt(8) shows it.
+/// Source of a tmpfs mounted here, as findmnt(8) shows it.
 pub const SOURCE: &str = "imp-mount";
 /// `move_mount(2)`'s flag to mount below what is mounted there already (Linux 6.5).
 const MOVE_MOUNT_BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
@@ -145,7 +145,7 @@ impl Kernel {
         by_path(None, &magic(mount), None, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | mount_flags(wanted), None)
     }
 
-    /// Moves a mount that is attached to nothing, or to a private mount, to `target`.
+    /// Moves a mount attached to nothing, or to a private mount, to `target`.
     pub fn publish(self, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
         if self.descriptors {
             return attach(mount, target);
@@ -177,7 +177,7 @@ pub fn attach_at(mount: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) 
     rustix::mount::move_mount(mount, c"", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// A second mount of a directory, attached nowhere, without anything that is mounted in it: it shows what that covers.
+/// A second mount of a directory, attached nowhere, without anything mounted in it: it shows what that covers.
 pub fn without_mounts(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;

@@ -1,4 +1,4 @@
-//! A regular file that has no name until it is complete.
+//! A regular file without name until it is complete.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

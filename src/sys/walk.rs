@@ -391,7 +391,7 @@ pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> P
     Problem::os(format!("cannot {step} {shown}"), errno)
 }
 
-/// Problem of a component that has another type than expected.
+/// Problem of a component with another type than expected.
 pub fn wrong_type(dir: BorrowedFd<'_>, path: &str, stat: &Stat, wanted: &str) -> Problem {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
     let shown = escape::name(path);

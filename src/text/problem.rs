@@ -46,7 +46,7 @@ impl Problem {
         }
     }
 
-    /// Says what it is about, unless that is known already.
+    /// Says what it is about, unless known already.
     #[must_use]
     pub fn at(mut self, at: impl Into<String>) -> Self {
         if self.at.is_empty() {

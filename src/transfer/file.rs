@@ -26,29 +26,29 @@ pub struct Copier {
     content: Content,
     unsupported: Unsupported,
     unsteady: bool,
-    /// Owners of the copies; the ones of the sources by default. A caller passes properties that have them already.
+    /// Owners of the copies; by default those of the sources. A caller passes properties that have them already.
     pub owners: Owners,
 }
 
 impl Copier {
-    /// A copier, and its policy for extended attributes that the destination cannot hold.
+    /// A copier, and its policy for extended attributes without support at the destination.
     #[must_use]
     pub fn new(unsupported: Unsupported) -> Self {
         Self { content: Content::default(), unsupported, unsteady: false, owners: Owners::default() }
     }
 
-    /// Stops in the middle of a file, with ETIMEDOUT, at that time.
+    /// The time at which a copy stops in the middle of a file, with ETIMEDOUT.
     pub fn stop_at(&mut self, until: Instant) {
         self.content.until = Some(until);
     }
 
-    /// True if the source of a copy changed since it was looked at. Asking clears it.
+    /// True if the source of a copy changed since its `stat`. A call clears the flag.
     pub fn was_unsteady(&mut self) -> bool {
         std::mem::take(&mut self.unsteady)
     }
 
     /// Makes a copy of `from` at `to`, a free name in a directory that only root can enter; a directory without its content.
-    /// `stat` is the source as it was looked at: another file at its name is ESTALE.
+    /// `stat` is the expected source: another file at its name is ESTALE.
     pub fn make(
         &mut self,
         from: Name<'_>,
@@ -60,7 +60,7 @@ impl Copier {
         let source = open(from, stat)?;
         let target = match stat.file_type() {
             FileType::RegularFile => {
-                // Most files have their mode with that. No other process can reach the directory.
+                // Most files get their mode here. No other process can reach the directory.
                 let mode = Mode::from_raw_mode(RawMode::from(stat.mode() & 0o777));
                 let target = fs::openat(to.0, to.1, new | OFlags::RDWR, mode)?;
                 return self.fill(source, stat, target, progress).map(drop);
@@ -86,7 +86,7 @@ impl Copier {
         attributes::give_times(to, stat)
     }
 
-    /// The same, where a file has its name only once it is complete.
+    /// The same for a file without a name until complete.
     pub fn make_whole(
         &mut self,
         from: Name<'_>,
@@ -102,7 +102,7 @@ impl Copier {
         let made = self.make(from, stat, (to.0, &unfinished), progress);
         let made = made.and_then(|()| fs::renameat(to.0, &unfinished, to.0, to.1));
         if made.is_err() {
-            // The first error is the one to report. What stays has another name than the file.
+            // The first error is reported. The rest has another name than the file.
             let _ = remove((to.0, &unfinished));
         }
         made
@@ -132,7 +132,7 @@ impl Copier {
     }
 
     /// Makes a copy of a regular file or symbolic link at a free name in any directory. The name appears when the copy is complete;
-    /// EEXIST where it is taken.
+    /// EEXIST for a name in use.
     pub fn place(&mut self, from: Name<'_>, stat: &Stat, to: Name<'_>) -> Result<(), Errno> {
         if stat.is_symlink() {
             let source = open(from, stat)?;
@@ -155,7 +155,7 @@ impl Copier {
         if wanted.is_empty() { Ok(()) } else { seal_if_known(target.as_fd(), wanted) }
     }
 
-    /// Puts a copy of a regular file or symbolic link in the place of one that is there, in one step, in any directory.
+    /// Replaces a file by a copy of a regular file or symbolic link, in one step, in any directory.
     pub fn place_over(&mut self, from: Name<'_>, stat: &Stat, to: Name<'_>) -> Result<(), Errno> {
         for number in 0..100 {
             let temporary = CString::new(format!(".imp-mount-{}-{number}", std::process::id()))
@@ -210,7 +210,7 @@ fn seal_if_known(target: BorrowedFd<'_>, wanted: IFlags) -> Result<(), Errno> {
     }
 }
 
-/// Clears `chattr +i` and `+a` of a file that is about to be replaced.
+/// Clears `chattr +i` and `+a` of a file before its replacement.
 pub fn unseal(to: Name<'_>) -> Result<(), Errno> {
     match walk::stat_at(to.0, to.1) {
         Ok(stat) if stat.is_file() && !stat.seals().is_empty() => {
@@ -221,7 +221,7 @@ pub fn unseal(to: Name<'_>) -> Result<(), Errno> {
     }
 }
 
-/// Opens the file that was looked at; ESTALE where its name holds another one by now.
+/// Opens the file of a `stat`; ESTALE if its name has another file by now.
 pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
     let (flags, path_only) = match stat.file_type() {
         FileType::RegularFile => (OFlags::RDONLY, false),
@@ -237,14 +237,14 @@ pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
     }
 }
 
-/// The property that is compared first: nothing else can be compared of files that differ in it.
+/// The first compared property: files with a difference in it have nothing else to compare.
 pub const TYPE: &str = "type";
-/// The property that is compared last: files that differ in it have nothing else that differs.
+/// The last compared property: files with a difference in it are otherwise the same.
 pub const SEALS: &str = "inode flags (chattr)";
 /// Another file system is mounted at the destination, which is not compared.
 pub const MOUNT: &str = "file system";
 
-/// Parts of two files that a comparison may leave out.
+/// Properties left out of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ignore<'o> {
     /// The inode flags that forbid changes.
@@ -259,7 +259,7 @@ impl Default for Ignore<'_> {
     }
 }
 
-/// Two files that are the same in everything but what was not compared yet: content and [`SEALS`].
+/// Two files without a difference so far; content and [`SEALS`] are not compared yet.
 #[derive(Debug)]
 pub struct Alike {
     source: Handle,
@@ -270,7 +270,7 @@ pub struct Alike {
 }
 
 impl Alike {
-    /// Compares everything else. The first property that differs is the error. Of directories the time of the last change is left out.
+    /// Compares everything else. The error is the first different property. Of directories the time of the last change is left out.
     pub fn new(
         (from, one): (Name<'_>, &Stat),
         (to, other): (Name<'_>, &Stat),
@@ -401,7 +401,7 @@ pub fn same(a: Name<'_>, b: Name<'_>) -> Result<bool, Errno> {
     content::same(&file(a, &one)?, &file(b, &other)?, one.size(), None, &mut |_| ())
 }
 
-/// The same of two files that are open for reading.
+/// The same for two files open for reading.
 pub fn same_open(one: (OwnedFd, &Stat), other: (OwnedFd, &Stat)) -> Result<bool, Errno> {
     let content = || content::same(&one.0.into(), &other.0.into(), one.1.size(), None, &mut |_| ());
     if alike(one.1, other.1) { content() } else { Ok(false) }
@@ -413,9 +413,9 @@ fn alike(one: &Stat, other: &Stat) -> bool {
     one.is_file() && other.is_file() && look(one) == look(other)
 }
 
-/// Opens a regular file that was looked at through the mounts on its directory.
+/// Opens a regular file looked at through the mounts on its directory.
 fn open_anywhere((dir, name): Name<'_>, stat: &Stat) -> Result<OwnedFd, Errno> {
-    // Reading it leaves no trace, where the kernel lets this user ask for that.
+    // Reading leaves no trace, if the kernel allows O_NOATIME for this user.
     let fd = match walk::open(dir, name, OFlags::RDONLY | OFlags::NOATIME, Mounts::Enter) {
         Err(Errno::PERM) => walk::open(dir, name, OFlags::RDONLY, Mounts::Enter)?,
         opened => opened?,

@@ -28,7 +28,7 @@ pub struct Late {
     copies: Vec<Waiting>,
     /// The number of each copy by its path below the base.
     paths: HashMap<Vec<u8>, usize>,
-    /// The staging directories, by their numbers, and the names that are taken there.
+    /// The staging directories, by their numbers, and the names taken there.
     keys: HashSet<(usize, CString)>,
     places: Vec<(Identity, OwnedFd)>,
     times: Vec<Times>,

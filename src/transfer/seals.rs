@@ -30,7 +30,7 @@ pub struct Seal {
     pub flags: IFlags,
 }
 
-/// Sets `chattr +i` and `+a` on copies that are in their places, by their paths below `base`. A file that is another one by now is left
+/// Sets `chattr +i` and `+a` on copies in their places, by their paths below `base`. A file that is another one by now is left
 /// alone, as is one that the file system cannot protect.
 pub fn set(base: BorrowedFd<'_>, seals: &[Seal]) -> Result<()> {
     // The deepest first: an immutable directory takes no changes.

@@ -380,7 +380,7 @@ impl Walk<'_, '_> {
         Ok(difference.map_or(State::Same, State::Differs))
     }
 
-    /// Keeps in mind the copy of a file that has several hard links, or flags that are set in the end.
+    /// Keeps in mind the copy of a file with several hard links, or flags set in the end.
     fn remember(&mut self, (from, stat): (Name<'_>, &Stat), at: Option<To<'_>>) -> Result<()> {
         let is_linked =
             !stat.is_dir() && stat.links() > 1 && !self.transfer.links.contains_key(&stat.identity());

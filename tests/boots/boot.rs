@@ -35,7 +35,7 @@ pub struct Boot {
     early: bool,
     /// True if an entry is mounted on the running system only.
     live: bool,
-    /// The host of NixOS whose units it has, in place of those that are made here.
+    /// The host of NixOS whose units it has, in place of those made here.
     host: Option<&'static str>,
     pub fstab: Vec<Line>,
     /// The manifest's stores, which the running system's units wait for; those of the initrd for what is mounted there.

@@ -104,7 +104,7 @@ fn styled(style: Style, code: u8) -> Style {
     }
 }
 
-/// The commands that were typed at a prompt, as a picture shows them.
+/// The commands typed at a prompt, as a picture shows them.
 pub fn commands(picture: &str, prompt: &str) -> Vec<String> {
     let text = |line: &str| {
         line.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text)).collect::<String>()

@@ -1,4 +1,4 @@
-//! The root: a tmpfs of systemd's or of ours, a directory of a store, and a system that is found on the store.
+//! The root: a tmpfs of systemd's or of ours, a directory of a store, and a system found on the store.
 
 use std::fs;
 

@@ -220,7 +220,7 @@ pub fn a_directory_in_parts() {
         &["directory /var/lib/few/sub", "file /var/lib/few/single", "directory /var/lib/few/kept"],
     );
     assert_eq!(at(&found["lost"], "/var/lib/few/kept")["unmounted"], true);
-    // In the path that was asked for, everything has a line of its own.
+    // In the path asked for, everything has a line of its own.
     let found = lost(root, &["--manifest", &file, "/var/lib/many"]);
     are(&found["lost"], &["files /var/lib/many"]);
 }

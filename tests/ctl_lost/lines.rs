@@ -1,4 +1,4 @@
-//! Paths that are asked for, lines that keep what is lost, and output.
+//! Paths asked for, lines that keep what is lost, and output.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -139,7 +139,7 @@ impl Browser {
         }
     }
 
-    /// Takes a picture, where that is asked for.
+    /// Takes a picture, where asked for.
     fn picture(&mut self, name: &str) {
         if let Some(folder) = std::env::var_os(PICTURES) {
             let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));

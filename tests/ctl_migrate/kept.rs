@@ -61,11 +61,11 @@ pub fn inode_flags_are_kept() {
     sealed(NEW, "-");
     migrate(&[]).ok();
     assert_eq!(flags(NEW), flags(OLD));
-    // A file that is added to an append-only directory.
+    // A file added to an append-only directory.
     write(old("srv/a/more"), "more");
     let output = migrate(&[]).ok();
     assert_eq!(fs::read_to_string(new("srv/a/more")).unwrap(), "more", "{output:?}");
-    // A protected file on the store is replaced where that is asked for.
+    // A protected file on the store is replaced where asked for.
     sh_on("chattr -i", &[&old("etc/fixed")]);
     write(old("etc/fixed"), "another");
     sh_on("chattr +i", &[&old("etc/fixed")]);

@@ -187,7 +187,7 @@ pub fn what_was_left_and_cannot_be_used_stays() {
     let kept = "keep /elsewhere/x  # precious\nmy own notes\n";
     assert_eq!(fs::read_to_string(left).unwrap(), kept);
     drop(screen);
-    // One that is cut off again adds to them.
+    // One cut off again adds to them.
     let screen = Screen::start((80, 24), &words);
     screen.await_text("0 answers of a review that was cut off; 2 lines of it cannot be used now");
     screen.keys(&["Down", "k"]);

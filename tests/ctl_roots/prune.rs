@@ -179,7 +179,7 @@ pub fn prune_subvolumes() {
     assert!(removed < 20, "{removed} files are removed one by one");
 }
 
-/// Of a boot that was cut off the size is found once, and what was on it.
+/// Of a boot cut off the size is found once, and what was on it.
 pub fn prune_records_sizes() {
     let machine = machine(Disk::new(Fs::Ext4, 64), &json!({}));
     let kept = Kept::new(&machine);

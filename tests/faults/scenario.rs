@@ -65,7 +65,7 @@ impl Scenario {
         Self { seed: used, ..Self::new("root on a store", Root::Nothing, &manifest) }
     }
 
-    /// A root that is mounted already, and stores that hold something.
+    /// A root mounted already, and stores that hold something.
     pub fn ready_root() -> Self {
         Self { seed: used, ..Self::new("ready root", Root::Tmpfs, &manifest(&Value::Null, &entries())) }
     }

@@ -209,7 +209,7 @@ fn ask(machine: &Machine, words: &[OsString]) -> Output {
     output
 }
 
-/// All outputs of a command: by itself, and with each of its options that has no value.
+/// All outputs of a command: by itself, and with each of its options without value.
 fn outputs(machine: &Machine, command: &Command) {
     let name = command.get_name();
     let flags = command.get_arguments().filter(|option| matches!(option.get_action(), ArgAction::SetTrue));

@@ -1,4 +1,4 @@
-# Paths are named by homes, units, services, files of /etc. None of these may depend on the entries, or a path that is named by one
+# Paths are named by homes, units, services, files of /etc. None of these may depend on the entries, or a path named by one
 # would wait for itself. Here each entry throws when it is evaluated, and all of these are evaluated: the list of those that throw.
 { nixpkgs }:
 let

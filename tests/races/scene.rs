@@ -77,20 +77,20 @@ impl Scene {
         }
     }
 
-    /// A boot onto a root that is mounted already.
+    /// A boot onto a root mounted already.
     pub fn boot() -> Self {
         let scene = Self::new(Program::Boot, Root::Tmpfs, &entries());
         Self { store: stored, root: targets, ..scene }
     }
 
-    /// A running system that is brought in line with a manifest that names more.
+    /// A running system brought in line with a manifest that names more.
     pub fn live() -> Self {
         let scene = Self::new(Program::Live(&[]), Root::Nothing, &entries());
         let booted = compiled(&scene.machine, Root::Nothing, &json!([{ "directory": "/srv" }]));
         Self { booted: Some(booted), store: stored, root: targets, ..scene }
     }
 
-    /// A system that was booted with all entries.
+    /// A system booted with all entries.
     fn booted(program: Program) -> Self {
         let scene = Self::new(program, Root::Nothing, &entries());
         Self { booted: Some(scene.manifest.clone()), store: stored, ..scene }
@@ -272,7 +272,7 @@ fn stored(home: &Path) {
     for name in ["dir/mine", "hollow", "keys", "sym"] {
         directory(&home.join(name));
     }
-    // As a run leaves it that is killed at the wrong moment.
+    // As a run leaves it killed at the wrong moment.
     fs::set_permissions(home.join("hollow"), Permissions::from_mode(0o000)).unwrap();
     owned(&home.join("copied"), LETTER, 0o640, (0, 4));
     owned(&home.join("keys/k1"), "key", 0o600, (UID, UID));

@@ -150,7 +150,7 @@ impl Attacker {
         self.answer().lines().map(Into::into).collect()
     }
 
-    /// Forbidden files that are read now, and files of others that are open for writing.
+    /// Forbidden files read now, and files of others that are open for writing.
     pub fn finds(&mut self) -> Vec<String> {
         self.ask(b"l");
         self.answer().lines().map(Into::into).collect()
@@ -186,7 +186,7 @@ struct Work<'w> {
 /// A name in a directory, by that one's inode number, and the inode number of what it names.
 type Name = (u64, OsString, u64);
 
-/// A file that was opened at some moment.
+/// A file opened at some moment.
 struct Held {
     path: PathBuf,
     file: File,

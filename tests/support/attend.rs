@@ -1,4 +1,4 @@
-//! A program that is stopped before each system call that uses a name.
+//! A program stopped before each system call that uses a name.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use super::Output;
 use super::inject::{Entry, Injected, LAST, Name, Verdict, registers, see};
 
-/// The calls that are stopped at, and which of their arguments are paths.
+/// The calls stopped at, and which of their arguments are paths.
 const PATHS: &[(&[&str], &[usize])] = &[
     (&["renameat", "renameat2", "linkat", "move_mount"], &[1, 3]),
     (&["mount", "rename"], &[0, 1]),

@@ -220,7 +220,7 @@ impl Disk {
         taken.unwrap()
     }
 
-    /// Shows it to `look` at a place of its own, without anything that is mounted over it elsewhere.
+    /// Shows it to `look` at a place of its own, without anything mounted over it elsewhere.
     pub fn visit(&self, look: impl FnOnce(&Path)) {
         if self.fs == Fs::Folder {
             return look(&self.device);

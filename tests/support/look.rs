@@ -68,7 +68,7 @@ fn unescape(text: &str) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Everything that is mounted in this namespace, in the order in which it was mounted.
+/// Everything mounted in this namespace, in the order in which it was mounted.
 pub fn mounts() -> Vec<Mount> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     text.lines().map(|line| Mount::parse(line).unwrap_or_else(|| panic!("mountinfo: {line}"))).collect()
@@ -79,7 +79,7 @@ pub fn mounts_below(path: &Path) -> Vec<Mount> {
     mounts().into_iter().filter(|mount| mount.target.starts_with(path)).collect()
 }
 
-/// The mount that is seen at exactly this place: the topmost one.
+/// The mount seen at exactly this place: the topmost one.
 pub fn mount_at(path: impl AsRef<Path>) -> Option<Mount> {
     mounts().into_iter().rfind(|mount| mount.target == path.as_ref())
 }

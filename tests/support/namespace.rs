@@ -40,7 +40,7 @@ pub fn enter() {
 /// Mount point of the /proc of [`few_processes`].
 pub const PROC: &str = "/tmp/proc";
 
-/// Has every process that is started from here on see itself and the others of these only, in a /proc at [`PROC`]: to look at
+/// Has every process started from here on see itself and the others of these only, in a /proc at [`PROC`]: to look at
 /// all of a busy host takes long. This process must have one thread, and starts none after it.
 #[allow(unsafe_code)]
 pub fn few_processes() {
@@ -102,7 +102,7 @@ pub fn propagate(at: impl AsRef<Path>, flags: MsFlags) {
     mount(None::<&str>, at.as_ref(), None::<&str>, flags, None::<&str>).unwrap();
 }
 
-/// Binds one place over another with everything that is mounted below it.
+/// Binds one place over another with everything mounted below it.
 #[track_caller]
 pub fn bind_all(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     mount(Some(from.as_ref()), to.as_ref(), None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)

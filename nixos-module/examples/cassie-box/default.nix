@@ -106,7 +106,7 @@
   system.autoUpgrade = {
     enable = true;
     flake = "github:cassie/hosts#cassie-box";
-    # For the next boot: a path that is in use cannot be unmounted under a running system.
+    # For the next boot: a path in use cannot be unmounted under a running system.
     operation = "boot";
     dates = "04:00";
     allowReboot = true;

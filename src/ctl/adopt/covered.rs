@@ -49,7 +49,7 @@ pub struct Findings {
     pub written: Vec<(u64, Vec<u8>)>,
 }
 
-/// The copy that is mounted over it.
+/// The copy mounted over it.
 #[derive(Debug, Clone, Copy)]
 pub struct Copy<'c> {
     /// Its directory and name on the store.

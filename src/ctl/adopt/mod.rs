@@ -208,7 +208,7 @@ fn absolute(path: &Path) -> Result<AbsPath> {
     parsed.map_err(|why| Problem::new(why).at(shown))
 }
 
-/// The store that is asked for, or the only one, and its number.
+/// The store asked for, or the only one, and its number.
 fn choose<'m>(manifest: &'m Manifest, asked: Option<&Path>) -> Result<(u16, &'m Store)> {
     let all = || manifest.stores.iter().map(|store| store.path.to_string()).collect::<Vec<_>>().join(", ");
     let found = match (asked, manifest.stores.as_slice()) {
@@ -338,7 +338,7 @@ impl Run<'_> {
         Ok(self.done(target, stat, checked, Some((names, bytes))))
     }
 
-    /// A path that is mounted already: by a run that was stopped before it could write that down, or for another reason.
+    /// A path mounted already: by a run stopped before it could write that down, or for another reason.
     fn in_place(&mut self, target: &AbsPath, kind: Kind, dir: &OwnedFd, stat: &Stat) -> Result<Done> {
         let source = walk::open_below(self.opened.cursor.base(), target, OFlags::PATH, Mounts::Stay);
         let source = source.and_then(|fd| Ok((walk::stat(fd.as_fd())?.identity(), fd)));
@@ -353,7 +353,7 @@ impl Run<'_> {
         let store = walk::open_below(self.opened.cursor.base(), &above, flags, Mounts::Stay)
             .map_err(|errno| Problem::os("cannot open it", errno))?;
         let name = CString::new(target.name()).map_err(|error| Problem::new(error.to_string()))?;
-        // The run that kept this has reported files that were removed from the covered tree.
+        // The run that kept this has reported files removed from the covered tree.
         let kept = record::inventory(target);
         let since = if kept.is_some() { 0 } else { inventory::coarse_time() };
         let seen = kept.unwrap_or_else(Inventory::begin);

@@ -26,16 +26,16 @@ use crate::transfer::staging::Stagings;
 use crate::transfer::tree::{Choice, Found, State, Transfer};
 use crate::transfer::{Name, file};
 
-/// Number of tries for a file that changes while it is copied.
+/// Number of copies of a file that keeps changing.
 const PASSES: usize = 8;
 
-/// The name in a staging directory under which a path is copied: the same in every run, which goes on with what is there.
+/// The name of the copy of a path in a staging directory: the same in every run, which continues the copy.
 #[must_use]
 pub fn key(target: &AbsPath) -> CString {
     staging::key(target.as_str().trim_start_matches('/').as_bytes())
 }
 
-/// A path that is adopted.
+/// An adopted path.
 #[derive(Debug)]
 pub struct Place<'p> {
     root: BorrowedFd<'p>,
@@ -47,24 +47,24 @@ pub struct Place<'p> {
     key: CString,
 }
 
-/// A copy that is in its place on the store.
+/// A copy in its place on the store.
 #[derive(Debug)]
 pub struct Copied {
     /// Its top.
     pub top: OwnedFd,
     stat: Stat,
-    /// The top of what was copied.
+    /// The top of the source.
     pub source: Identity,
     /// The copied tree.
     pub seen: Inventory,
     /// `chattr +i` and `+a` of the top, which are set last.
     seals: IFlags,
-    /// True if this run made it.
+    /// True if made by this run.
     is_new: bool,
 }
 
 impl<'p> Place<'p> {
-    /// A path of the root, in its directory there and in the one on the store that is to hold it.
+    /// A path of the root, in its directory there and in its future directory on the store.
     pub fn new(
         target: &'p AbsPath,
         root: BorrowedFd<'p>,
@@ -92,7 +92,7 @@ impl<'p> Place<'p> {
         (self.staging.as_fd(), &self.key)
     }
 
-    /// Brings it to the store, where nothing is or the same. The copy is complete when it appears there.
+    /// Copies the path to a free or identical place on the store. The copy is complete when it appears there.
     pub fn bring(&self, stagings: &mut Stagings, progress: &Progress) -> Result<Copied> {
         let failed = |errno| Problem::os("cannot prepare the copy on the store", errno);
         match walk::stat_at(self.store, self.name) {
@@ -112,7 +112,7 @@ impl<'p> Place<'p> {
         copied.map_err(|problem| self.give_up(problem))
     }
 
-    /// Copies until a pass over everything finds nothing that differs, and nothing changes until all of it is on the disk.
+    /// Copies until a pass finds no difference, and nothing changes until all of it is on the disk.
     fn copy(&self, stagings: &mut Stagings, progress: &Progress) -> Result<Copied> {
         let mut changed = Vec::new();
         for _ in 0..PASSES {
@@ -159,7 +159,7 @@ impl<'p> Place<'p> {
         Err(restless(&changed))
     }
 
-    /// The files that changed since a pass, but for their content.
+    /// Files with changed properties since a pass, but the same content.
     fn changes(&self, seen: &Inventory) -> Result<Vec<String>> {
         let mut changes = Vec::new();
         let mut decide = |found: &Found<'_>| {
@@ -182,7 +182,7 @@ impl<'p> Place<'p> {
         let stat = walk::stat(top.as_fd()).map_err(failed)?;
         let mark = Mark::new(self.from()).map_err(failed)?;
         mark.set(top.as_fd()).map_err(failed)?;
-        // Nobody else can change the copy before it is moved to its place: whoever does it then leaves a later time.
+        // No other process can change the copy before the rename; a change after the rename leaves a later time.
         while inventory::coarse_time() <= mark.time {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -190,14 +190,14 @@ impl<'p> Place<'p> {
         Ok(Copied { top, stat, source, seen, seals, is_new: true })
     }
 
-    /// The copy that a run put at the place on the store and was stopped before it mounted it, if nothing in it has been changed since.
+    /// The unchanged copy of a run that was stopped between the rename to the store and the mount.
     fn interrupted(&self) -> Result<Option<Identity>, Errno> {
         let top = walk::look(self.store, self.name, Mounts::Stay)?;
         let own = Mark::new(self.from())?;
         let Some(mark) = Mark::of(top.as_fd())?.filter(|mark| mark.text == own.text) else { return Ok(None) };
         let mut is_changed = false;
         let mut decide = |found: &Found<'_>| {
-            // The rename may have changed that of the top.
+            // The rename may have changed the time of the top.
             is_changed |= !found.path.is_empty() && nanoseconds(found.stat.changed()) > mark.time;
             Ok(Choice::Pass)
         };
@@ -206,7 +206,7 @@ impl<'p> Place<'p> {
         Ok(if is_changed { None } else { Some(walk::stat(top.as_fd())?.identity()) })
     }
 
-    /// Moves the copy from its place back to the staging directory, where it can be changed.
+    /// Moves the copy from its place back to the staging directory, to change it there.
     fn take_back(&self, copy: Identity) -> Result<(), Errno> {
         remove(self.staged())?;
         unnamed::rename(self.to(), self.staged(), RenameFlags::NOREPLACE)?;
@@ -227,7 +227,7 @@ impl<'p> Place<'p> {
         walked.map_err(|problem| problem.errno.unwrap_or(Errno::IO))
     }
 
-    /// Removes what was begun: it must not take the space that is missing.
+    /// Removes the unfinished copy, which takes space.
     fn give_up(&self, problem: Problem) -> Problem {
         if let Err(errno) = remove(self.staged()) {
             log::warn!("what was begun stays on the store until the next run: {errno}");
@@ -235,13 +235,13 @@ impl<'p> Place<'p> {
         problem
     }
 
-    /// Compares it with what is at the place on the store.
+    /// Compares the path with the one on the store.
     fn must_be_same(&self, there: &Stat, progress: &Progress) -> Result<Copied> {
         progress.say("comparing");
         let mut seen = Inventory::begin();
         let (mut differences, mut source) = (Vec::new(), None);
         let mut decide = |found: &Found<'_>| {
-            // Something was added or removed.
+            // A file was added or removed.
             let aged = |there: &Stat| found.stat.is_dir() && there.modified() != found.stat.modified();
             seen.add(found.stat, found.digest);
             if found.path.is_empty() {
@@ -307,7 +307,7 @@ impl<'p> Place<'p> {
         }
     }
 
-    /// Completes the copy once it is mounted: everything is on the disk after that.
+    /// Completes the copy after the mount: then everything is on the disk.
     pub fn end(&self, copied: &Copied) -> Result<()> {
         end(copied.top.as_fd(), copied.seals)?;
         syncfs(&self.staging)
@@ -315,7 +315,7 @@ impl<'p> Place<'p> {
     }
 }
 
-/// Removes the mark of a copy that is in use from now on, and sets the inode flags that forbid changes.
+/// Removes the mark of a copy in use from now on, and sets the inode flags that forbid changes.
 pub fn end(top: BorrowedFd<'_>, seals: IFlags) -> Result<()> {
     let failed = |errno| Problem::os("it is mounted, but the copy cannot be completed", errno);
     Mark::remove(top).map_err(failed)?;
@@ -330,12 +330,12 @@ pub fn end(top: BorrowedFd<'_>, seals: IFlags) -> Result<()> {
     }
 }
 
-/// The path that leads to an open file, and nothing else.
+/// The path to an open file alone.
 fn magic(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// Tells a copy that is in its place and not in use yet: when it was completed, in which boot, and of what.
+/// Mark of a copy in its place before its first use: time of completion, boot, and source.
 #[derive(Debug)]
 struct Mark {
     text: String,
@@ -347,7 +347,7 @@ impl Mark {
         format!("{OWN}adopting")
     }
 
-    /// That of a copy of this source which is complete now.
+    /// The mark of a complete copy of this source.
     fn new(source: Name<'_>) -> Result<Self, Errno> {
         let time = inventory::exact_time();
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(os_error)?;
@@ -358,7 +358,7 @@ impl Mark {
         Ok(Self { text: format!("{} {identity} {}.{}", boot.trim(), born.tv_sec, born.tv_nsec), time })
     }
 
-    /// The one of an open file or directory, if it has one.
+    /// The mark of an open file or directory; none without one.
     fn of(top: BorrowedFd<'_>) -> Result<Option<Self>, Errno> {
         let mut value = [0_u8; 256];
         let length = match fs::getxattr(magic(top), Self::name(), &mut value[..]) {
@@ -374,7 +374,7 @@ impl Mark {
     fn set(&self, top: BorrowedFd<'_>) -> Result<(), Errno> {
         let value = format!("{} {}", self.time, self.text);
         match fs::setxattr(magic(top), Self::name(), value.as_bytes(), XattrFlags::empty()) {
-            // Then a run that is stopped cannot be told from another's work, and the next one compares.
+            // Without the mark the next run cannot tell a copy of a stopped run from other files, and compares.
             Err(Errno::NOTSUP | Errno::PERM) => Ok(()),
             result => result,
         }
@@ -391,12 +391,12 @@ impl Mark {
     }
 }
 
-/// A path below the one that is adopted.
+/// A path below the adopted one.
 fn path(found: &Found<'_>) -> String {
     if found.path.is_empty() { "itself".to_owned() } else { escape::name(found.path).into_owned() }
 }
 
-/// The same, and what is with it.
+/// The same, with its properties.
 fn worded(found: &Found<'_>) -> String {
     match found.state {
         State::Missing => format!("{} (not there)", path(found)),
@@ -419,7 +419,7 @@ fn restless(changed: &[String]) -> Problem {
         .remedy("stop what writes to it, then run again; nothing was changed")
 }
 
-/// The first of many paths below the one that is adopted.
+/// The first of many paths below the adopted one.
 pub fn some(paths: &[String]) -> String {
     const SHOWN: usize = 4;
     let more = paths.len().saturating_sub(SHOWN);

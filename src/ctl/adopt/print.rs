@@ -15,7 +15,7 @@ pub struct Document<'a> {
     /// The version of this form.
     #[cfg_attr(test, schemars(extend("const" = 1)))]
     pub version: u32,
-    /// The paths that are mounted from a store now.
+    /// The paths mounted from a store now.
     pub adopted: &'a [Done],
     /// Failures.
     #[cfg_attr(test, schemars(inner(length(min = 1))))]

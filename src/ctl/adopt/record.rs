@@ -29,7 +29,7 @@ pub const PATH: &str = "/run/imp-mount/adopted.json";
 const UNKNOWN: &str =
     "what was adopted before stays mounted, and `impctl status` no longer lists it; its data is on the store";
 
-/// Everything that was adopted since the boot.
+/// Everything adopted since the boot.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Adopted {
     /// The version of this form.
@@ -65,7 +65,7 @@ impl Take for Entry {
 }
 
 impl Adopted {
-    /// Paths that were adopted since the boot.
+    /// Paths adopted since the boot.
     ///
     /// # Errors
     /// It cannot be read, so nothing is known of what was adopted.

@@ -26,7 +26,7 @@ pub struct Survey {
     pub databases: Vec<Database>,
 }
 
-/// A database that is known by its files.
+/// A database known by its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     /// Its kind.

@@ -54,7 +54,7 @@ struct Line {
     options: String,
 }
 
-/// The mounts of a namespace that are seen from one root in it.
+/// The mounts of a namespace seen from one root in it.
 struct Namespace {
     /// The kernel's name of the namespace.
     name: PathBuf,
@@ -145,7 +145,7 @@ impl Root {
         if lines.iter().any(|other| hides(&other)) { None } else { Some((path, is_part)) }
     }
 
-    /// The same for an overlay that has a directory of the tree among its layers.
+    /// The same for an overlay with a directory of the tree among its layers.
     fn layered(&self, line: &Line) -> Option<(String, bool)> {
         let layers = line.options.split(',').filter_map(|option| {
             ["upperdir=", "lowerdir=", "lowerdir+=", "datadir+="]

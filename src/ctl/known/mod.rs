@@ -147,7 +147,7 @@ impl Known {
         })
     }
 
-    /// True for a directory that is shared by many, or kept in part: units use it, and none of them has it.
+    /// True for a directory shared by many, or kept in part: units use it, and none of them has it.
     #[must_use]
     pub fn is_wide(&self, path: &str) -> bool {
         self.shared.contains_key(path) || self.state.get(path).is_some_and(|row| row.chosen)

@@ -1,4 +1,4 @@
-//! `impctl lost`: what of the root would be gone after the next boot.
+//! `impctl lost`: paths of the root that the next boot removes.
 
 mod html;
 pub mod keeper;
@@ -31,16 +31,16 @@ pub use print::Document;
 
 /// So many single files of one directory get a line each in a configuration.
 const LINES: usize = 10_000;
-/// Targets of links that the system makes at every boot.
+/// Targets of links of every boot.
 pub const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
 
-/// Links at the top that systemd makes where a root without them has /usr, and where they lead.
+/// Links at the top that systemd makes where a root without them has /usr, and their targets.
 const USR_LINKS: ([&str; 4], [&[u8]; 4]) =
     (["bin", "lib", "lib64", "sbin"], [b"usr/bin", b"usr/lib", b"usr/lib64", b"usr/sbin"]);
 
 /// Say what on the root would be gone after the next boot
 ///
-/// Looks through the root's own file system, and at nothing that is mounted on it. Left out is what persists (what the manifest
+/// Looks through the root's own file system, and at nothing mounted on it. Left out is what persists (what the manifest
 /// names, its stores, other file systems), what comes with the system (links into the Nix store, files that NixOS puts
 /// into /etc), and what is throw-away by definition: caches, /tmp and the like, sockets, and empty lock files.
 ///
@@ -56,13 +56,13 @@ const USR_LINKS: ([&str; 4], [&[u8]; 4]) =
 pub struct Options {
     #[command(flatten)]
     scope: Scope,
-    /// Show what is throw-away, too
+    /// List disposable paths, too
     #[arg(long)]
     all: bool,
     /// Print the lines for a NixOS configuration that would keep it
     #[arg(long, conflicts_with = "json")]
     nix: bool,
-    /// The store that these lines are for [default: the first of the manifest, or /persist]
+    /// The store of these lines [default: the first of the manifest, or /persist]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath, requires = "nix")]
     store: Option<String>,
     /// Print JSON
@@ -73,33 +73,33 @@ pub struct Options {
     html: Option<PathBuf>,
 }
 
-/// The system to look at, and what of it.
+/// The system, and the part of it.
 #[derive(Debug, Args)]
 pub struct Scope {
-    /// Look only at this path, as the system has it
+    /// Scan only this path of the system
     path: Option<PathBuf>,
     /// The root to look at, of this system or of another
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     pub root: PathBuf,
-    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root, if it is there]
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in the root, if there]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
     /// A further path or name that is throw-away, or a pattern of such; with `!` in front, one that is not
     #[arg(long, value_name = "PATTERN", value_hint = ValueHint::AnyPath)]
     throw_away: Vec<String>,
-    /// A file of such patterns, one a line [default: /etc/imp-mount/throw-away in that root, if it is there]
+    /// A file of such patterns, one a line [default: /etc/imp-mount/throw-away in the root, if there]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     throw_away_from: Option<PathBuf>,
 }
 
 impl Scope {
-    /// All of a root, by its own lists of what is throw-away.
+    /// A whole root, with its own lists of disposable paths.
     pub fn all(root: &Path) -> Self {
         let (root, manifest) = (root.to_owned(), None);
         Self { path: None, root, manifest, throw_away: Vec::new(), throw_away_from: None }
     }
 
-    /// The path that was asked for, as the system has it.
+    /// The requested path of the system.
     pub fn path(&self, system: &System) -> Result<AbsPath, Failure> {
         wanted(self.path.as_deref(), system)
     }
@@ -108,11 +108,11 @@ impl Scope {
 /// The extent of a listing.
 #[derive(Debug, Clone, Copy)]
 pub struct Detail {
-    /// True where what is throw-away is listed, too.
+    /// True to list disposable paths, too.
     pub all: bool,
     /// True where single files of one directory get a line each, up to [`LINES`].
     pub lines: bool,
-    /// True where what is kept on the root and the parts of everything are listed, too.
+    /// True to list kept paths of the root and parts of everything, too.
     pub map: bool,
 }
 
@@ -137,18 +137,18 @@ Files:
 
 Exit status: 0 nothing would be lost; 1 something would, or could not be looked at; 2 it could not run";
 
-/// Something that would be gone.
+/// A path that the next boot removes.
 #[derive(Debug)]
 pub struct Finding {
     /// Findings.
     pub row: Row,
-    /// Its user, by name where it has one.
+    /// Its user: a name, or a number without one.
     pub user: String,
     /// Its group.
     pub group: String,
     /// Units, files of tmpfiles.d, or packages.
     pub belongs: Vec<String>,
-    /// Its description; empty if it is not known.
+    /// Its description; empty if unknown.
     pub what: &'static str,
 }
 
@@ -160,46 +160,46 @@ impl Finding {
         what.into_iter().chain(belongs::shorten(&self.belongs)).collect()
     }
 
-    /// Its path, where that is text.
+    /// Its path; none if not UTF-8.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         str::from_utf8(&self.row.path).ok()
     }
 }
 
-/// Everything that was found.
+/// All findings.
 #[derive(Debug)]
 pub struct Findings {
     /// The root, seen from here.
     pub root: PathBuf,
     /// Scope of the search.
     pub path: AbsPath,
-    /// True if it is the root of a NixOS.
+    /// True for the root of a NixOS.
     pub nixos: bool,
-    /// True if the root is one that the next boot empties.
+    /// True if the next boot empties the root.
     pub built: bool,
-    /// True if there is a manifest, and where it turns the root over to.
+    /// True if there is a manifest, and the store of its conversion.
     pub manifest: bool,
     pub convert: Option<AbsPath>,
     /// The largest first.
     pub lost: Vec<Finding>,
-    /// On a map: what is kept on the root itself.
+    /// On a map: kept paths of the root itself.
     pub kept: Vec<Finding>,
     /// On a map: parts of everything.
     pub parts: Vec<Finding>,
-    /// Files that are brought to a store at shutdown.
+    /// Files that imp-mount-adopt.service copies to a store at shutdown.
     pub brought: Vec<Finding>,
     /// The requested path.
     pub throw_away: Vec<Finding>,
-    /// The sum of what would be lost.
+    /// The sum of the lost paths.
     pub totals: Totals,
-    /// Paths that could not be read, and other warnings.
+    /// Unreadable paths, and other warnings.
     pub seen: Seen,
-    /// Paths of the last root that this one does not have.
+    /// Paths of the last root that this one lacks.
     pub gone: Option<Gone>,
 }
 
-/// Looks, and says what it found.
+/// Scans, and prints the findings.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let system = System::open(&options.scope.root)?;
     let manifest = system.manifest(options.scope.manifest.as_deref())?;
@@ -230,7 +230,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if findings.lost.is_empty() && findings.seen.unread_count == 0 { Ok(()) } else { Err(Failure::Found) }
 }
 
-/// Looks at a path and what lies below it.
+/// Scans a path with its content.
 pub fn look(
     path: AbsPath,
     scope: &Scope,
@@ -241,7 +241,7 @@ pub fn look(
     let root = mountinfo::of(system.root()).map_err(Failure::Unable)?;
     let report =
         if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
-    // The root may be a disk that is emptied at every boot.
+    // The root may be a disk, emptied at every boot.
     let is_mounted = report.entries.iter().any(|entry| entry.state == State::Mounted);
     let built = !outlives_a_boot(&root.fstype) || is_tree(&root.root) || is_mounted;
     let rules = rules(system, manifest, scope, built)?;
@@ -295,7 +295,7 @@ pub fn look(
     })
 }
 
-/// Rules for the paths of a system: what persists, what comes with the system, what is throw-away, and what is named apart.
+/// Rules for the paths of a system: persistent, of the system, disposable, and listed apart.
 pub fn rules(
     system: &System,
     manifest: Option<&Manifest>,
@@ -335,12 +335,12 @@ pub fn rules(
     Ok(rules)
 }
 
-/// The path that was asked for, as the system has it.
+/// The requested path of the system.
 fn wanted(path: Option<&Path>, system: &System) -> Result<AbsPath, Failure> {
     let Some(path) = path else { return Ok(AbsPath::root()) };
     let failed = |error: std::io::Error| Failure::io("looking at it", path, &error);
     let whole = if system.is_running() {
-        // The last name may be a link that would be lost.
+        // The last name may be a link, which would be lost.
         let whole = std::path::absolute(path).map_err(failed)?;
         match (whole.parent(), whole.file_name()) {
             (Some(parent), Some(name)) => parent.canonicalize().map_err(failed)?.join(name),
@@ -353,7 +353,7 @@ fn wanted(path: Option<&Path>, system: &System) -> Result<AbsPath, Failure> {
     AbsPath::parse(text).map_err(|reason| Failure::Unable(Problem::new(reason).at(escape::path(path))))
 }
 
-/// Paths that the manifest keeps.
+/// Paths of the manifest.
 fn kept(rules: &mut Rules, manifest: &Manifest) {
     for store in &manifest.stores {
         rules.path(&store.path, Rule::Mounted);

@@ -282,7 +282,7 @@ impl<'m> Migration<'m> {
         };
         let mut routes: Vec<_> = self.routes.iter_mut().filter(is_of_it).collect();
         if routes.is_empty() && side.left(false).copies == 0 {
-            // A run that was killed at its end has left nothing but an empty directory.
+            // A run killed at its end has left nothing but an empty directory.
             return staging::tidy(side.fd.as_fd(), &staging::is_key);
         }
         let top = side.fd.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;

@@ -25,42 +25,42 @@ use crate::transfer::{Name, file};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// The system does not have it.
+    /// The system lacks the path.
     Absent,
-    /// It is on the store itself: mounted from there, or a link to there.
+    /// On the store itself: mounted from there, or a link to there.
     InPlace,
     /// Another file system is mounted there, which is not entered.
     Foreign,
     /// All of it is on the store.
     Complete,
-    /// All of it is on the store, and some of that differs.
+    /// All of it is on the store, and a part differs.
     Differs,
-    /// Something of it is missing on the store.
+    /// The store lacks a part.
     Incomplete,
-    /// It cannot be brought.
+    /// The path cannot be copied.
     Failed,
 }
 
-/// A file that differs between the store and the system.
+/// A difference between the store and the system.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Conflict {
-    /// Its path; U+FFFD stands for bytes that are no UTF-8.
+    /// Its path; U+FFFD stands for bytes that are not UTF-8.
     pub path: String,
     /// The first property in which the two differ.
     pub what: &'static str,
-    /// Time of the last change of the store's file beside that of the system's.
+    /// Age of the store's file, compared with the system's.
     pub store_is: Age,
-    /// True if it is replaced, as was asked for.
+    /// True if replaced on request.
     pub forced: bool,
-    /// True for a directory whose content is left out: the store's directory would show it to others.
+    /// True for a directory whose content is left out: the store's directory would show the content to others.
     pub left_out: bool,
-    /// True where --force can replace it.
+    /// True if --force can replace the file.
     #[serde(skip)]
     pub replaceable: bool,
 }
 
-/// The time of the last change of one file beside that of another.
+/// Comparison of the last changes of two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -102,24 +102,24 @@ pub struct Seen {
     pub names: u64,
     /// The bytes of its files.
     pub bytes: u64,
-    /// Number of names that are missing on the store, or replaced there.
+    /// Number of names that the store lacks or that are replaced there.
     pub missing: u64,
     /// The bytes of those.
     pub missing_bytes: u64,
-    /// Files that differ.
+    /// Different files.
     pub conflicts: Vec<Conflict>,
-    /// Other file systems that are mounted in it.
+    /// Other file systems on the tree.
     pub mounts: Vec<String>,
     /// Device nodes, which are left out.
     pub devices: Vec<String>,
-    /// Paths of what differs and stays as it is.
+    /// Different paths that stay unchanged.
     kept: HashSet<Vec<u8>>,
     /// Tells if the content of one of those directories is left out.
     left_out: bool,
 }
 
 impl Seen {
-    /// Nothing of it is there to be brought.
+    /// Nothing to copy.
     #[must_use]
     pub fn nothing(standing: Standing) -> Self {
         Self {
@@ -136,7 +136,7 @@ impl Seen {
         }
     }
 
-    /// Number of different files that stay as the store has them.
+    /// Number of different files that stay unchanged on the store.
     #[must_use]
     pub fn differing(&self) -> u64 {
         self.kept.len() as u64
@@ -160,7 +160,7 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// None where the system does not have it.
+    /// None if the system lacks the path.
     pub fn open(root: BorrowedFd<'_>, route: &Route<'_>, side: &Side<'_>) -> Result<Option<Self>> {
         let name = |path: &AbsPath| {
             CString::new(if path.is_root() { "." } else { path.name() })
@@ -212,7 +212,7 @@ impl Ends {
         };
         if stat.is_symlink() && is_link_to_store() {
             let is_held = self.to().is_some_and(|to| walk::stat_at(to.0, to.1).is_ok());
-            // Otherwise it stands for a file that was never made.
+            // Otherwise the link stands for a file that was never made.
             return Ok(Some(if is_held { Standing::InPlace } else { Standing::Absent }));
         }
         let carried = stat.is_symlink() && route.entry.method == Method::Copy;
@@ -226,21 +226,21 @@ impl Ends {
 /// Action for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It belongs to another entry, or to imp-mount itself.
+    /// The path belongs to another entry, or to imp-mount itself.
     LeftOut,
     /// Another file system is mounted there.
     Foreign,
-    /// A device node, which nobody asked for.
+    /// A device node without --devices.
     Device,
-    /// It is on the store.
+    /// Present on the store.
     Same,
-    /// It is on the store, but for inode flags.
+    /// Present on the store, but for inode flags.
     Flags,
-    /// It is missing there.
+    /// Missing on the store.
     Missing,
-    /// It differs there, and is replaced.
+    /// Different there, and replaced.
     Replaced(&'static str),
-    /// It differs there, and stays.
+    /// Different there, and kept.
     Kept(&'static str),
 }
 
@@ -300,19 +300,19 @@ impl Rules<'_> {
         full(&self.route.from, found.path)
     }
 
-    /// True if forced paths make it necessary to read what has the same size and time.
+    /// True if forced paths require reading files of the same size and time.
     fn reads(&self) -> bool {
         let from = &self.route.from;
         self.force.iter().any(|path| path.is_in(from) || from.is_in(path))
     }
 }
 
-/// A directory never takes the place of a file, nor a file that of a directory.
+/// A directory never replaces a file, nor a file a directory.
 fn is_replaceable(found: &Found<'_>) -> bool {
     found.there.is_some_and(|there| there.is_dir() == found.stat.is_dir())
 }
 
-/// A device node. An overlayfs marks with 0:0 what is deleted in an upper layer: no such device exists.
+/// A device node. An overlayfs marks a deleted file of an upper layer with 0:0: no such device exists.
 fn is_device(stat: &Stat) -> bool {
     match stat.file_type() {
         FileType::BlockDevice => true,
@@ -321,7 +321,7 @@ fn is_device(stat: &Stat) -> bool {
     }
 }
 
-/// Compares a route with its store, and adds what is missing there to what the store needs.
+/// Compares a route with its store, and adds the missing files to the needs of the store.
 pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen> {
     let route = rules.route;
     if let Some(standing) = ends.standing(route, side)? {
@@ -383,7 +383,7 @@ pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen>
     Ok(seen)
 }
 
-/// Brings what is missing, and what is to be replaced. It comes to its place when the transfer is published.
+/// Copies missing and replaced files. They appear in their places when the transfer is published.
 pub fn bring<'t>(
     root: BorrowedFd<'_>,
     rules: &Rules<'_>,
@@ -396,7 +396,7 @@ pub fn bring<'t>(
     if let Some(stagings) = &mut transfer.stagings {
         let mut model = |path: &AbsPath| {
             let model = above.0 == above.1;
-            // A directory that cannot be opened is no model.
+            // A directory that cannot be opened is no model for a new one.
             model.then(|| walk::directory_below(root, path, Mounts::Enter).ok().flatten()).flatten()
         };
         stagings.directory(&above.0, &mut model, Owners::SAME)?;
@@ -415,7 +415,7 @@ pub fn bring<'t>(
     transfer.run(ends.from(), ends.to(), &mut decide, progress)
 }
 
-/// Compares everything with the store once more, gives directories their times, and says what is not as it should be.
+/// Compares everything with the store once more, gives directories their times, and reports differences.
 pub fn verify(
     root: BorrowedFd<'_>,
     rules: &Rules<'_>,
@@ -478,7 +478,7 @@ fn is_forced(force: &[AbsPath], path: &[u8]) -> bool {
     })
 }
 
-/// A path for JSON, which escapes it on the way out.
+/// A path for JSON; escaped on output.
 fn text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }

@@ -366,7 +366,7 @@ fn path_of(bytes: &[u8]) -> Option<AbsPath> {
     AbsPath::parse(str::from_utf8(bytes).ok()?).ok()
 }
 
-/// True if a converted disk has it from the system that was installed on it, and NixOS makes it anew.
+/// True if a converted disk has it from the system installed on it, and NixOS makes it anew.
 fn is_old_system(path: &str) -> bool {
     let is_etc = path == "/etc" || path.starts_with("/etc/");
     is_etc || known().is_system(path) || known().is_disposable(path)

@@ -68,7 +68,7 @@ pub struct Document<'f> {
     version: u32,
     /// Path of the root below which the stores are mounted, seen from the command.
     root: Cow<'f, str>,
-    /// The stores that were asked for, in path order.
+    /// The stores asked for, in path order.
     stores: Vec<OnStore<'f>>,
 }
 

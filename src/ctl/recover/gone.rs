@@ -24,7 +24,7 @@ const NAMED: usize = 5;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gone {
-    /// The store that has the old root.
+    /// The store with the old root.
     store: AbsPath,
     /// The number of the old root.
     pub root: u32,

@@ -6,7 +6,7 @@ use crate::ctl::roots::record::{self, End};
 use crate::manifest::AbsPath;
 use crate::roots::Slot;
 
-/// A root that had a path which its saving left out.
+/// A root with a path which its saving left out.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Passed {

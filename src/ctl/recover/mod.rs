@@ -1,4 +1,4 @@
-//! `impctl recover`: what an old root holds, brought back to its place on the running system or elsewhere.
+//! `impctl recover`: paths of an old root, copied back to their places on the running system or elsewhere.
 
 pub mod gone;
 mod left_out;
@@ -34,7 +34,7 @@ use place::{Base, Place};
 use rustix::fs::Mode;
 use work::{Job, Seen};
 
-/// Bring back what an old root holds: to its place, or elsewhere
+/// Bring back paths of an old root: to their places, or elsewhere
 ///
 /// Old roots are those of earlier boots, which a store keeps where the manifest has `root.on` or `old_roots`: `impctl roots` lists them.
 /// A path comes from the newest root that has it. A root in which it is empty, such as a mount point, comes last; a saving that
@@ -72,13 +72,13 @@ pub struct Recover {
     /// Directories and files, by their paths on the system
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
-    /// The old root to bring it from, by its number [default: the newest that has it]
+    /// The old root to copy from, by its number [default: the newest with the path]
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     number: Option<u32>,
     /// A directory that takes the place of /: each path comes below it as a whole
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     to: Option<PathBuf>,
-    /// Only say what would be brought, and from where
+    /// Only print the sources and the missing files
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -88,14 +88,14 @@ pub struct Recover {
     json: bool,
 }
 
-/// Brings everything, and says which line keeps it.
+/// Copies everything, and prints the lines that keep the paths.
 pub fn run(options: &Recover) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     if !rustix::process::geteuid().is_root() {
         let problem = Problem::new("only root may read old roots").remedy("run it as root");
         return Err(Failure::Unable(problem));
     }
-    // Before anything is read that another process may be about to change.
+    // Before reading anything that another process may be about to change.
     let _lock =
         if options.dry_run { None } else { Some(lock::take("impctl recover").map_err(Failure::Unable)?) };
     let paths = options.paths.iter().map(|path| asked(path)).collect::<Result<Vec<_>>>();
@@ -118,7 +118,7 @@ fn recover(
     manifest: &Manifest,
     system: &System,
 ) -> Result<(Vec<Outcome>, Vec<Problem>), Failure> {
-    // New files get exactly the mode that is given.
+    // New files get exactly the given mode.
     rustix::process::umask(Mode::empty());
     let (olds, unreached) = origin::all(system, manifest).map_err(Failure::Unable)?;
     if olds.is_empty() && !unreached.is_empty() {
@@ -160,7 +160,7 @@ fn recover(
     run.finish().map_err(Failure::Unable)
 }
 
-/// The directory that everything comes to.
+/// The directory of all copies.
 fn base(options: &Recover, system: &System, olds: &[Old<'_>]) -> Result<Base> {
     let base = Base::open(&absolute(options.to.as_deref().unwrap_or(&system.place))?)?;
     if options.to.is_some() {
@@ -178,7 +178,7 @@ fn asked(path: &Path) -> Result<AbsPath> {
     absolute(path)
 }
 
-/// A path as a person writes it, also from the directory in which that person is.
+/// A path of the command line; a relative one from the working directory.
 fn absolute(path: &Path) -> Result<AbsPath> {
     let shown = escape::path(path);
     let absolute = std::path::absolute(path).map_err(|error| Problem::new(describe_io(&error)));
@@ -192,7 +192,7 @@ fn absolute(path: &Path) -> Result<AbsPath> {
         .map_err(|problem| problem.at(shown))
 }
 
-/// The work, and what it has come to.
+/// State of a run.
 struct Run<'r> {
     options: &'r Recover,
     manifest: &'r Manifest,
@@ -205,21 +205,21 @@ struct Run<'r> {
     problems: Vec<Problem>,
 }
 
-/// A path that was asked for.
+/// A requested path.
 struct Asked {
     path: AbsPath,
-    /// It, and what of it goes to other file systems.
+    /// Its copies: one for each file system.
     jobs: Vec<Job>,
-    /// Newer roots whose savings left it out, with the reasons.
+    /// Newer roots whose savings left the path out, with the reasons.
     passed: Vec<Passed>,
-    /// Names that were missing and are not any more, and the bytes of these.
+    /// Number of names copied, and their bytes.
     brought: (u64, u64),
     /// True after a failure.
     is_broken: bool,
 }
 
 impl Asked {
-    /// Number of names that are missing, and their bytes.
+    /// Number of missing names, and their bytes.
     fn missing(&self) -> (u64, u64) {
         let seen = self.jobs.iter().map(|job| &job.seen);
         seen.fold((0, 0), |sum, seen| (sum.0 + seen.missing, sum.1 + seen.missing_bytes))
@@ -267,7 +267,7 @@ impl Run<'_> {
         Ok(asked)
     }
 
-    /// Finds what came after all, where something failed.
+    /// Looks for copies that are complete in spite of a failure.
     fn recount(&mut self) {
         for asked in self.asked.iter_mut().filter(|asked| asked.is_broken) {
             for job in &mut asked.jobs {
@@ -356,7 +356,7 @@ fn root_of(path: &str) -> AbsPath {
     path.split('/').filter(|name| !name.is_empty()).fold(AbsPath::root(), |path, name| path.child(name))
 }
 
-/// The whole path of something below another.
+/// The whole path of a name below another path.
 fn full(path: &AbsPath, below: &[u8]) -> Vec<u8> {
     let mut all = path.as_str().as_bytes().to_vec();
     if !below.is_empty() {
@@ -373,7 +373,7 @@ fn shown(path: &AbsPath, below: &[u8]) -> String {
     escape::name(&full(path, below)).into_owned()
 }
 
-/// The first problems of many that a path has.
+/// The first problems of a path with many.
 fn few(mut problems: Vec<Problem>, path: &AbsPath) -> Vec<Problem> {
     const SHOWN: usize = 20;
     let more = problems.len().saturating_sub(SHOWN);

@@ -52,7 +52,7 @@ pub struct Origin {
     is_empty: bool,
 }
 
-/// All old roots, those that are looked at first in front: by store, the newest first. Of stores that are not mounted the problems.
+/// All old roots, those looked at first in front: by store, the newest first. Of stores that are not mounted the problems.
 pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>, Vec<Problem>)> {
     let running = old::running(system)?;
     let boot = roots::boot_id()?;

@@ -1,4 +1,4 @@
-//! The results for the paths that were asked for, with the lines that keep them.
+//! The results for the paths asked for, with the lines that keep them.
 
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ pub struct Document<'a> {
     pub version: u32,
     /// True if nothing was changed.
     pub dry_run: bool,
-    /// The paths that were asked for.
+    /// The paths asked for.
     pub recovered: &'a [Outcome],
     /// Failures.
     #[cfg_attr(test, schemars(inner(length(min = 1))))]

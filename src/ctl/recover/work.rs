@@ -18,7 +18,7 @@ use crate::transfer::seals;
 use crate::transfer::staging::{self, PRIVATE, Stagings};
 use crate::transfer::tree::{Choice, Found, State, Transfer};
 
-/// Something that is brought to one mount.
+/// Something brought to one mount.
 pub struct Job {
     /// Its path in the old root.
     pub path: AbsPath,

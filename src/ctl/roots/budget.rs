@@ -76,7 +76,7 @@ pub struct Limit {
     size: u64,
     /// So many of this size are.
     count: u64,
-    /// Bytes that are left for all of them.
+    /// Bytes left for all of them.
     rest: u64,
 }
 

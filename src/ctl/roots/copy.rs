@@ -263,7 +263,7 @@ fn copy_large(
     Ok(())
 }
 
-/// Copies one file to a directory that was copied before.
+/// Copies one file to a directory copied before.
 fn one(
     root: BorrowedFd<'_>,
     slot: &Slot,

@@ -22,7 +22,7 @@ use crate::logging;
 use crate::manifest::Manifest;
 use crate::text::problem::Problem;
 
-/// List the roots of earlier boots that are kept on the stores, remove those that are due, or save the running one
+/// List the roots of earlier boots kept on the stores, remove those that are due, or save the running one
 ///
 /// A root on a store stays there when its boot has ended. Of a root in memory, a shutdown saves what `impctl lost` names, where the
 /// manifest has `old_roots`. Both lie in .imp-mount/roots/NUMBER/root on the store, which only root can enter.
@@ -67,16 +67,16 @@ enum Command {
 
 /// List the old roots
 ///
-/// Sizes are those that were found when a boot ended. Of a boot that was cut off, the next `impctl roots prune` finds them.
+/// Sizes are those that were found when a boot ended. Of a boot cut off, the next `impctl roots prune` finds them.
 #[derive(Debug, Args)]
 pub struct List {}
 
 /// Remove the old roots that are due
 ///
 /// Those beyond the number, the age and the size that the manifest allows go, the oldest first; the newest stays whatever its size.
-/// Without `old_roots` in the manifest all go. The running root never does, and nothing that is mounted below an old one is touched.
+/// Without `old_roots` in the manifest all go. The running root never does, and nothing mounted below an old one is touched.
 ///
-/// It can be stopped at any time: the next run goes on. Of a boot that was cut off, it looks through the root once and records its
+/// It can be stopped at any time: the next run goes on. Of a boot cut off, it looks through the root once and records its
 /// size.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\

@@ -188,7 +188,7 @@ pub fn list(system: &System, roots: &Roots) -> Result<Vec<Old>> {
     Ok(all)
 }
 
-/// The top directories of roots that are in use.
+/// The top directories of roots in use.
 ///
 /// # Errors
 /// That one is not known.

@@ -30,7 +30,7 @@ use crate::text::escape::{self, Page};
 use crate::text::problem::{Problem, Result};
 use crate::transfer::staging::PRIVATE;
 
-/// The share of the time that is left for the disk, in which nothing more is copied.
+/// The share of the time left for the disk, in which nothing more is copied.
 const REST: u32 = 10;
 
 /// End of a boot: its record, and the saving of a root in memory.

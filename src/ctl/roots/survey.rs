@@ -15,7 +15,7 @@ use crate::manifest::{AbsPath, Manifest};
 
 /// The rules of `impctl lost` for the root of a system with this manifest.
 pub fn rules(system: &System, manifest: &Manifest) -> Result<Rules, Failure> {
-    // On a root that is made at every boot an entry counts only where it is mounted.
+    // On a root made at every boot an entry counts only where it is mounted.
     lost::rules(system, Some(manifest), &Scope::all(&system.place), true)
 }
 

@@ -1,5 +1,5 @@
-//! Files become lines: a directory is named as a whole where all of it is found, and in parts where something in it is
-//! not, or where it is shared by many.
+//! Files become lines: a directory has one line if all of it is found, and several if a part of it is
+//! not, or if many share it.
 
 use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::parts::Parts;
 use super::rules::State;
 
-/// So many lines at most come from one directory in which something is kept; beyond that it is named as a whole.
+/// Most lines of one directory with kept content; with more the directory has one line.
 const PARTS: usize = 256;
-/// So many at most come from a directory that is shared by many; the rest of it gets one line.
+/// Most lines of a directory shared by many; the rest of it gets one line.
 const SHARED_PARTS: usize = 10_000;
 /// So many single files of a directory get lines of their own; more of them get one together.
 pub const SINGLES: usize = 100;
-/// So many single files that are throw-away, or that the manifest names and are not on a store yet.
+/// Most single files that are disposable, or that the manifest names and no store has yet.
 const APART: usize = 10;
 
 /// Bytes and files.
@@ -82,7 +82,7 @@ pub enum Subject {
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools, reason = "none of them excludes another")]
 pub struct Row {
-    /// The path; of several files that of their directory.
+    /// The path; for several files the path of their directory.
     pub path: Vec<u8>,
     /// Its subject.
     pub subject: Subject,
@@ -90,17 +90,17 @@ pub struct Row {
     pub totals: Totals,
     /// The owner and mode.
     pub owner: Owner,
-    /// True if some of it belongs to somebody else.
+    /// True if a part of it has another owner.
     pub others: bool,
-    /// True if something in it is kept, and not counted.
+    /// True if a part of it is kept, and not counted.
     pub partly: bool,
-    /// True if it is throw-away.
+    /// True if disposable.
     pub throw_away: bool,
-    /// True if the manifest keeps it.
+    /// True if the manifest keeps the path.
     pub kept: bool,
-    /// True if the manifest names it, but it is not mounted.
+    /// True if the manifest names the path, without a mount.
     pub unmounted: bool,
-    /// True where it is brought to a store at shutdown.
+    /// True if imp-mount-adopt.service copies the path to a store at shutdown.
     pub brought: bool,
     /// Of several files: whether a pattern `*` in their directory brings all of them, and nothing else.
     pub pattern: bool,
@@ -126,60 +126,60 @@ impl Row {
     }
 }
 
-/// A directory that may become a line.
+/// A directory, which may become a line.
 #[derive(Debug)]
 pub struct Group {
-    /// The group it lies in, and adds up to.
+    /// The group above, which gets its sums.
     pub parent: Option<Arc<Group>>,
     /// Its path.
     pub path: Vec<u8>,
     /// Rules for the paths below.
     pub state: State,
-    /// True if it is shared by many.
+    /// True if many share the directory.
     pub shared: bool,
-    /// True if it lies in /etc, where what comes from the system counts as kept.
+    /// True in /etc, where files of the system count as kept.
     pub etc: bool,
-    /// True if what is in it is wanted in parts, besides its line.
+    /// True to list its parts besides its line.
     pub divided: bool,
     /// Its line.
     pub row: Row,
-    /// Findings in it until now.
+    /// Findings so far.
     pub found: Mutex<Found>,
 }
 
 /// Findings in a group.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// All of it.
+    /// The sum.
     pub totals: Totals,
-    /// True if something in it is kept.
+    /// True if a part is kept.
     pub kept: bool,
-    /// True if something in it belongs to somebody else.
+    /// True if a part has another owner.
     pub others: bool,
-    /// The lines of what lies below.
+    /// Lines of the content.
     rows: Vec<Row>,
     /// Single files.
     files: Vec<Row>,
-    /// Paths without a line, as there are too many: below it, and in it.
+    /// Paths beyond the most lines: below the directory, and in it.
     rest: Totals,
     more: Totals,
-    /// Single files in it that are throw-away, while it is not.
+    /// Disposable single files of a directory that is not disposable.
     thrown: Vec<Row>,
-    /// Single files in it that the manifest names: kept, or not on a store yet.
+    /// Single files that the manifest names: kept, or on no store yet.
     named: Vec<Row>,
     /// The largest paths without a line.
     parts: Parts,
-    /// True if a pattern `*` would bring more of what is in it than the single files, or not all of these.
+    /// True if a pattern `*` would match more than the single files, or not all of them.
     pub mixed: bool,
 }
 
 impl Found {
-    /// Nothing yet but what the directory itself takes.
+    /// Only the directory itself.
     pub fn with(totals: Totals, parts: Parts) -> Self {
         Self { totals, parts, ..Self::default() }
     }
 
-    /// A single file in it; so many at most are kept apart.
+    /// Adds a single file; the first ones are kept apart.
     pub fn single(&mut self, row: Row, most: usize) {
         self.totals.add(&row.totals);
         if self.files.len() < most {
@@ -190,17 +190,17 @@ impl Found {
         }
     }
 
-    /// A single file that is throw-away.
+    /// Adds a disposable single file.
     pub fn thrown(&mut self, row: Row, directory: &[u8]) {
         apart(&mut self.thrown, row, directory);
     }
 
-    /// A single file that the manifest names.
+    /// Adds a single file of the manifest.
     pub fn named(&mut self, row: Row, directory: &[u8]) {
         apart(&mut self.named, row, directory);
     }
 
-    /// Result of one below it.
+    /// Adds the result of a directory below.
     fn part(&mut self, lines: Lines, most: usize, uid: u32) {
         self.totals.add(&lines.totals);
         self.kept |= lines.kept;
@@ -217,17 +217,17 @@ impl Found {
     }
 }
 
-/// The lines that a group comes to.
+/// The lines of a group.
 struct Lines {
     rows: Vec<Row>,
-    /// All that is in it.
+    /// The sum.
     totals: Totals,
-    /// True if something in it is kept.
+    /// True if a part is kept.
     kept: bool,
     parts: Parts,
 }
 
-/// Adds a row of its own; what is more than a few of them in a directory gets one line together.
+/// Adds a line; the files beyond a few of one directory share a line.
 fn apart(rows: &mut Vec<Row>, row: Row, directory: &[u8]) {
     if rows.len() < APART {
         rows.push(row);
@@ -239,13 +239,13 @@ fn apart(rows: &mut Vec<Row>, row: Row, directory: &[u8]) {
 }
 
 impl Group {
-    /// True if each directory in it is a group of its own.
+    /// True if each directory in the group is a group of its own.
     pub fn is_split(&self) -> bool {
         self.divided || self.shared || self.etc || !self.state.is_empty()
     }
 
-    /// Nobody works on this share of a group any more. Where it was the last one, the group is added to the one above, and so
-    /// on; what has nothing above it is given to `deliver`.
+    /// Ends the work on a share of a group. After the last share, the group is added to the one above, and so
+    /// on; a group without one above is given to `deliver`.
     pub fn release(group: Arc<Self>, deliver: &mut dyn FnMut(Vec<Row>, Parts)) {
         // A loop, as a chain of them may be as long as a path.
         let mut last = Arc::into_inner(group);
@@ -263,14 +263,14 @@ impl Group {
         }
     }
 
-    /// The lines that it comes to.
+    /// Its lines.
     fn settle(self) -> Lines {
         let mut found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (totals, kept, mut parts) = (found.totals, found.kept, take(&mut found.parts));
         if totals.files == 0 {
             return Lines { rows: Vec::new(), totals, kept, parts };
         }
-        // One line for all of them is what most want to see, and a pattern for all of them what most want to write.
+        // One line for all of them is the most readable, and a pattern for all of them the shortest entry.
         let is_one = found.files.len() > SINGLES && !found.mixed;
         if is_one || found.more.files > 0 {
             found.files.iter().for_each(|row| found.more.add(&row.totals));

@@ -11,7 +11,7 @@ use super::walker::{is_lock, is_systems};
 use super::{Fate, Named};
 use crate::sys::walk::Stat;
 
-/// Decides what of a root that is built at every boot would be lost: what is kept, comes with the system or is throw-away is not.
+/// Decides what of a root built at every boot would be lost: what is kept, comes with the system or is throw-away is not.
 pub struct Judge<'j> {
     rules: &'j Rules,
     system_links: &'j [&'j str],

@@ -34,7 +34,7 @@ use crate::manifest::coverage::Type;
 use crate::sys::walk;
 use crate::text::problem::Result;
 
-/// Most parts of a root or a store that are on a map.
+/// Most parts of a root or a store on a map.
 pub const ON_MAP: usize = 6_000;
 /// Most paths that could not be read and are listed; further ones are counted.
 const UNREAD: usize = 1000;
@@ -91,7 +91,7 @@ pub struct Scan<'a> {
     pub all: bool,
     /// True if entries count only where they are mounted: on a root that the next boot empties.
     pub built: bool,
-    /// So many single files of a directory that is shared by many get lines of their own, where no pattern is for all of them.
+    /// So many single files of a directory shared by many get lines of their own, where no pattern is for all of them.
     pub singles: usize,
     /// True if empty lock files are throw-away.
     pub locks: bool,
@@ -127,11 +127,11 @@ pub struct Seen {
     pub unread: Vec<(Vec<u8>, String)>,
     /// Number of these.
     pub unread_count: u64,
-    /// Number of disposable paths that were passed over.
+    /// Number of disposable paths passed over.
     pub passed_over: u64,
     /// True if it was stopped before its end.
     pub stopped: bool,
-    /// Why nothing of the path that was asked for is listed; empty where it was looked at.
+    /// Why nothing of the path asked for is listed; empty where it was looked at.
     pub elsewhere: String,
 }
 

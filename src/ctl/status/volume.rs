@@ -37,7 +37,7 @@ impl Volume {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let path = AbsPath::parse(&volume.filesystem.path).unwrap_or_else(|_| AbsPath::root());
-        // The store of a disk that is turned over with the next boot is not there yet.
+        // The store of a disk turned over with the next boot is not there yet.
         if let Ok(fd) = walk::open_below(system.root(), &path, flags, Mounts::Enter)
             && let Ok(answer) = fstatvfs(&fd)
         {

@@ -19,7 +19,7 @@ impl Findings<'_> {
                 self.twice(index, top);
                 continue;
             }
-            // Of those that are in the way, only the nearest is named.
+            // Of those in the way, only the nearest is named.
             let in_the_way = |top: &&usize| {
                 let it = &entries[**top];
                 it.kind != Kind::Directory || it.method == Method::Symlink || it.phase > entry.phase

@@ -16,7 +16,7 @@ use crate::transfer::level::{Held, Level, To};
 use crate::transfer::remove::remove;
 
 impl Walk<'_, '_> {
-    /// Opens a directory and the one at the destination. Both must be the ones that were looked at, but for a private destination.
+    /// Opens a directory and the one at the destination. Both must be the ones looked at, but for a private destination.
     pub(super) fn enter(
         &mut self,
         from: Name<'_>,

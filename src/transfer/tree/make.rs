@@ -107,7 +107,7 @@ impl Walk<'_, '_> {
         Ok(file::difference(from, left, ignore, Some(self.progress), None)?.is_none())
     }
 
-    /// Makes a copy at a free name in a directory that only root can enter; a hard link of one that was made before.
+    /// Makes a copy at a free name in a directory that only root can enter; a hard link of one made before.
     pub(super) fn copy(&mut self, (from, stat): (Name<'_>, &Stat), to: Name<'_>) -> Result<(), Errno> {
         if !stat.is_dir()
             && let Some(first) = self.transfer.links.get(&stat.identity())
@@ -147,7 +147,7 @@ impl Walk<'_, '_> {
         path
     }
 
-    /// Gives a copy that was made under another hard link one more name.
+    /// Gives a copy made under another hard link one more name.
     fn link(&self, (identity, path): &(Identity, Vec<u8>), to: Name<'_>) -> Result<(), Errno> {
         let fd = self.open_copy(path)?;
         if walk::stat(fd.as_fd())?.identity() != *identity {

@@ -29,7 +29,7 @@ const SLOWLY: (&str, &str) = (
 /// Number of frozen images that are booted: of those from while the entries were made, and of the others.
 const AMONG: usize = 16;
 const AROUND: usize = 5;
-/// Number of images that are examined for that.
+/// Number of images examined for that.
 const SEEN: usize = 45;
 
 /// Directories and files, of many users and of one who is not known before the system runs.

@@ -1,5 +1,5 @@
 # Holds the table of known paths against the modules of nixpkgs: options that are not there, and owners and modes that differ from
-# what a system says that has the option alone.
+# what a system says with the option alone.
 {
   nixpkgs,
   # Rows by their paths, of which owners and modes are looked at; without it options are, of all.

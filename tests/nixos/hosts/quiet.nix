@@ -1,4 +1,4 @@
-# Warnings that are switched off.
+# Warnings switched off.
 {
   imports = [
     ./common.nix

@@ -1,4 +1,4 @@
-# Paths that are named by other options: homes, units, services, file systems, /etc, home-manager, by way of every interface; and a
+# Paths named by other options: homes, units, services, file systems, /etc, home-manager, by way of every interface; and a
 # user whose home is a package. Nothing but the module's import says that it is used.
 {
   config,

@@ -1,4 +1,4 @@
-# Users that are declared from what persists: no recursion.
+# Users declared from what persists: no recursion.
 { config, lib, ... }:
 {
   imports = [

@@ -1,4 +1,4 @@
-# A tmpfs root, and a store on a disk of its own that is formatted at its first boot.
+# A tmpfs root, and a store on a disk of its own formatted at its first boot.
 { lib, ... }:
 {
   virtualisation.fileSystems = {

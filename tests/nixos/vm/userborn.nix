@@ -1,4 +1,4 @@
-# Users that are made by a service: what is created for them on a first boot is theirs by the end of it, with the same id after
+# Users made by a service: what is created for them on a first boot is theirs by the end of it, with the same id after
 # a user that sorts before them is added.
 {
   name = "imp-mount-userborn";

@@ -16,7 +16,7 @@ use crate::text::escape::{self, html};
 /// Bytes that one table may take.
 const TABLE: usize = 80_000;
 
-/// Everything that is on the page.
+/// Everything on the page.
 #[derive(Debug)]
 pub struct Document<'d> {
     /// The name of the machine, as its file has it.

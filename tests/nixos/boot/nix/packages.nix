@@ -81,7 +81,7 @@ let
     in
     removeAttrs (lib.genAttrs names (empty final)) ofNixpkgs;
 
-  # Packages that have the program of their name, packages that have nothing, and others by what they have of Debian's programs.
+  # Packages with the program of their name, packages that have nothing, and others by what they have of Debian's programs.
   ofDebian =
     lib.genAttrs (lib.splitString " " "bzip2 cpio getent jq less logrotate rsync strace which xz zstd") lib.id
     // lib.genAttrs (lib.splitString " " "fuse iputils libxcrypt mkpasswd nano netcat") (_: "")
