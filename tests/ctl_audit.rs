@@ -286,6 +286,23 @@ fn what_cannot_work() {
 }
 
 #[test]
+fn a_nix_store_below_an_overlay() {
+    let tree = Tree::nixos(&[]);
+    let fstab = |line: &str| {
+        tree.put(
+            "etc/fstab",
+            &format!("tmpfs / tmpfs defaults 0 0\n/dev/x /persist ext4 defaults 0 0\n{line}\n"),
+        );
+    };
+    fstab("nix-store /nix/.ro-store 9p defaults 0 0\noverlay /nix/store overlay lowerdir=/nix/.ro-store 0 0");
+    assert_eq!(tree.faults(), [""; 0]);
+    fstab("/nix/.ro-store /nix/store none bind 0 0\nnix-store /nix/.ro-store 9p defaults 0 0");
+    assert_eq!(tree.faults(), [""; 0]);
+    fstab("none /nix/store tmpfs defaults 0 0");
+    assert_eq!(tree.faults(), ["/nix"]);
+}
+
+#[test]
 fn what_somebody_lets_go() {
     let tree = Tree::nixos(&[("etc/systemd/system/a.service", "[Service]\nStateDirectory=a b\n")]);
     let lost = |words: &[&str]| tree.audit(words).lost().into_keys().collect::<Vec<_>>();

@@ -43,7 +43,9 @@ pub fn faults(
             say(swap, what, format!("put it on a store: {store}{swap}"));
         }
     }
-    if is_emptied && built.nixos && !kept.keeps("/nix/store", false) {
+    // An overlay has the generations in its lower directories.
+    let is_overlay = kept.filesystems.get("/nix/store").is_some_and(|(_, fstype)| *fstype == "overlay");
+    if is_emptied && built.nixos && !is_overlay && !kept.keeps("/nix/store", false) {
         let what = "the Nix store would be on the root, and gone at the next boot with every generation";
         say("/nix", what, "give it a file system of its own, or let it persist".to_owned());
     }
