@@ -1,7 +1,7 @@
-//! Checks of a directory as a store, or as the root: durability of what is written to it, who can write
-//! to it, and whether its mount takes away what entries ask for.
+//! Checks of a directory as a store, or as the root: durability of its data, users who can write
+//! to it, and mount options against those of entries.
 //!
-//! Nothing found here stops a boot. A store that is a tmpfs itself does; see [`super::store`].
+//! No finding stops a boot. A store on a tmpfs does; see [`super::store`].
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -24,7 +24,7 @@ use crate::text::problem::{Problem, Result, describe};
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
 /// Devices made of devices made of devices are followed so far.
 const DEPTH: usize = 8;
-/// Programs in such a directory are run, so `noexec` breaks it.
+/// Systems run programs from such a directory, so `noexec` breaks it.
 const PROGRAMS: [&str; 8] = [
     "/nix",
     "/opt",
@@ -41,15 +41,15 @@ const PROGRAMS: [&str; 8] = [
 enum Keeps {
     /// As far as can be seen, not in memory.
     Disk,
-    /// In memory, or in a file that has no name any more: what it is on, in words.
+    /// In memory, or in a file without a name; the backing, in words.
     Memory(String),
-    /// Most often in memory, but that cannot be seen from here: why, in words.
+    /// Mostly in memory, but the backing cannot be seen from here; the reason, in words.
     Doubtful(String),
-    /// Most often on a disk, but that cannot be seen from here: why, in words.
+    /// Mostly on a disk, but the backing cannot be seen from here; the reason, in words.
     Unseen(String),
 }
 
-/// Everything that is wrong with a store that is open. `root` is what its path begins at, and `prefix` that one's own path.
+/// Every flaw of an open store. `root` is the directory where its path begins, and `prefix` the path of this directory.
 #[must_use]
 pub fn store(
     (plan, index): (&Plan<'_>, usize),
@@ -94,7 +94,7 @@ fn writable_above(
     findings
 }
 
-/// A directory that cannot be looked at.
+/// An unreadable directory.
 fn unjudged(place: &AbsPath, errno: Errno) -> Finding {
     Finding {
         kind: Kind::Failed,
@@ -141,7 +141,7 @@ fn has_acl(dir: BorrowedFd<'_>) -> bool {
     !matches!(size, Err(Errno::NODATA | Errno::OPNOTSUPP))
 }
 
-/// A bind mount has every option of the mount that it comes from, also where its entry asks for the opposite.
+/// A bind mount has every option of its source mount, also against the options of its entry.
 fn options((plan, index): (&Plan<'_>, usize), has: BindOptions, place: &AbsPath) -> Option<Finding> {
     let bound = || {
         let of_it = plan.items.iter().filter(move |item| usize::from(item.entry.store) == index);
@@ -149,7 +149,7 @@ fn options((plan, index): (&Plan<'_>, usize), has: BindOptions, place: &AbsPath)
             .map(|item| (item.entry, item.action))
             .filter(|(entry, action)| *action == Action::Place && entry.method == Method::Bind)
     };
-    // Set for the store in the manifest, it is meant for all that is on it.
+    // Options of the store in the manifest are meant for all of its content.
     let is_meant = |option: &str| {
         plan.manifest.stores[index].options.iter().any(|word| word.split(',').any(|word| word == option))
     };
@@ -234,7 +234,7 @@ pub fn volatile(fd: BorrowedFd<'_>, mount: &Mount, before: Option<&StoreReport>)
     Some(Finding { kind, what, remedy: remedy.to_owned() })
 }
 
-/// True if what is written to a root may be gone after a reboot: a tmpfs, or something that lies in memory.
+/// True if data of a root may be gone after a reboot: a tmpfs, or a file system in memory.
 #[must_use]
 pub fn is_in_memory(fd: BorrowedFd<'_>) -> bool {
     !matches!(keeps(fd, None, DEPTH), Ok(Keeps::Disk | Keeps::Unseen(_)))
@@ -254,7 +254,7 @@ fn keeps(fd: BorrowedFd<'_>, mount: Option<&Mount>, depth: usize) -> Result<Keep
     }
 }
 
-/// An overlay keeps in its upper directory what is written to it.
+/// An overlay stores data in its upper directory.
 fn overlay(fd: BorrowedFd<'_>, depth: usize) -> Result<Keeps> {
     let unknown = |what: &str| Ok(Keeps::Doubtful(format!("it is an overlay, and {what}")));
     let id = walk::mount_id(fd).map_err(|errno| Problem::os("cannot ask for its mount", errno))?;
@@ -265,12 +265,12 @@ fn overlay(fd: BorrowedFd<'_>, depth: usize) -> Result<Keeps> {
     };
     let mut options = mount.options.split(',');
     let Some(upper) = options.find_map(|option| option.strip_prefix("upperdir=")) else {
-        // It is read-only.
+        // Read-only.
         return Ok(Keeps::Disk);
     };
     let upper = mountinfo::unescape(upper);
     let shown = escape::name(&upper);
-    // A comma in it has a backslash before it, if it was mounted by mount(2).
+    // A comma in the path has a backslash before it after a mount by mount(2).
     match walk::base(&upper).or_else(|_| walk::base(&upper.replace('\\', ""))) {
         Ok(fd) if upper.starts_with('/') => match keeps(fd.as_fd(), None, depth)? {
             Keeps::Memory(on) => {
@@ -282,7 +282,7 @@ fn overlay(fd: BorrowedFd<'_>, depth: usize) -> Result<Keeps> {
     }
 }
 
-/// A file system without a device number of its own, such as btrfs, by what it is mounted from.
+/// A file system without a device number of its own, such as btrfs, by the source of its mount.
 fn by_source(fd: BorrowedFd<'_>, mount: Option<&Mount>, depth: usize) -> Result<Keeps> {
     let found;
     let mount = if let Some(mount) = mount {
@@ -307,7 +307,7 @@ fn by_source(fd: BorrowedFd<'_>, mount: Option<&Mount>, depth: usize) -> Result<
     Ok(Keeps::Disk)
 }
 
-/// The block device that a path leads to; none where nothing is there.
+/// The block device at a path; none without one.
 fn device_of(path: &str) -> Result<Option<(u32, u32)>> {
     let answer = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE);
     let Some(answer) = if_there(path, answer)? else { return Ok(None) };
@@ -315,7 +315,7 @@ fn device_of(path: &str) -> Result<Option<(u32, u32)>> {
     Ok(is_block.then_some((answer.stx_rdev_major, answer.stx_rdev_minor)))
 }
 
-/// The other devices of the btrfs that one belongs to, as links in /sys.
+/// The other devices of a btrfs, as links in /sys.
 fn siblings_on_btrfs(link: &str) -> Result<Vec<String>> {
     let Some(path) = target(link)? else { return Ok(Vec::new()) };
     let own = path.rsplit('/').next().unwrap_or_default();
@@ -337,7 +337,7 @@ fn block((major, minor): (u32, u32), depth: usize) -> Result<Keeps> {
     device(&format!("/sys/dev/block/{major}:{minor}"), depth)
 }
 
-/// A block device, or the one that a partition is on, by its link in /sys.
+/// A block device, or the device of a partition, by its link in /sys.
 fn device(link: &str, depth: usize) -> Result<Keeps> {
     let Some(depth) = depth.checked_sub(1) else { return Ok(too_deep()) };
     let Some(path) = target(link)? else {
@@ -367,13 +367,13 @@ fn device(link: &str, depth: usize) -> Result<Keeps> {
     Ok(Keeps::Disk)
 }
 
-/// A loop device keeps in a file what is written to it.
+/// A loop device stores data in a file.
 fn backed(name: &str, depth: usize) -> Result<Keeps> {
     let path = format!("/sys/class/block/{name}/loop/backing_file");
     let Some(file) = if_there(&path, walk::content_at(&path, u64::MAX))? else {
         return Ok(Keeps::Unseen(format!("{path} is not there")));
     };
-    // The kernel ends it with a newline; the name may have some, too.
+    // The kernel ends the name with a newline; the name may contain some, too.
     let file = file.strip_suffix(b"\n").unwrap_or(&file);
     let shown = escape::name(file);
     let known = loop_file(name);
@@ -382,12 +382,12 @@ fn backed(name: &str, depth: usize) -> Result<Keeps> {
         let stat = walk::stat(fd.as_fd())?;
         Ok::<_, Errno>((fd, stat))
     };
-    // The path is the one in the mounts of the process that attached the file: it may lead to another file here.
+    // The path is relative to the mounts of the process that attached the file, and may lead to another file here.
     let is_it =
         |stat: &Stat| known.is_none_or(|it| (number(it.device), it.inode) == (stat.device(), stat.inode()));
     let unlinked = file.strip_suffix(b" (deleted)");
     let mut found = if_there(&shown, open(file))?.filter(|(_, stat)| is_it(stat));
-    // A network file system may drop a name from the cache that is there still.
+    // A network file system may drop an existing name from its cache.
     if let (None, Some(path), Some(_)) = (&found, unlinked, known) {
         found = if_there(&shown, open(path))?.filter(|(_, stat)| is_it(stat));
     }
@@ -407,7 +407,7 @@ fn backed(name: &str, depth: usize) -> Result<Keeps> {
     })
 }
 
-/// The file of a loop device, as the device tells it; none where it cannot be asked, as in a container.
+/// The file of a loop device, by the device itself; none if the device cannot be opened, as in a container.
 fn loop_file(name: &str) -> Option<LoopFile> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let device = rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()).ok()?;

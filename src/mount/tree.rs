@@ -1,4 +1,4 @@
-//! The root of a run: calls that mount on it, and its publication.
+//! The root of a run: mounts on it, and its publication.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -23,26 +23,26 @@ use crate::text::problem::{Problem, Result, describe};
 pub struct Tree {
     /// Goes down from its top directory.
     pub cursor: Cursor,
-    /// True if a directory that was made has the setgid bit, and passes its group on.
+    /// True if a new directory has the setgid bit, and passes its group on.
     pub setgid: bool,
     kernel: Kernel,
-    /// True if what is mounted on it has to be made shared, as the kernel does where it has descriptors.
+    /// True if mounts on the root have to be made shared, which newer kernels do for descriptors.
     shares: bool,
     new: Option<New>,
-    /// Mounts below targets of directories that cover them, to be mounted on those again.
+    /// Mounts below targets with directories to cover them, to be mounted on these again.
     inner: Vec<(AbsPath, OwnedFd)>,
     /// Mounts below the sysroot that were mounted on the root once more, and go away.
     carried: Vec<OwnedFd>,
 }
 
-/// State of a root that is not published yet.
+/// State of a root before its publication.
 #[derive(Debug, Default)]
 pub struct New {
     /// Staging mount, where the kernel needs one.
     pub stage: Option<Stage>,
     /// The mount at the sysroot, which goes away.
     pub old: Option<OwnedFd>,
-    /// The directory of the root, where it is on a store.
+    /// The directory of a root on a store.
     pub fresh: Option<Fresh>,
 }
 
@@ -55,7 +55,7 @@ impl Tree {
         Ok(Self { shares, ..Self::new(root, kernel, None) })
     }
 
-    /// The root whose top directory is given; `new` for one that is not published yet.
+    /// A root by its top directory; `new` before its publication.
     #[must_use]
     pub fn new(root: OwnedFd, kernel: Kernel, new: Option<New>) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Tree {
         self.cursor.base()
     }
 
-    /// The directory that holds a path, which exists.
+    /// The existing directory above a path.
     pub fn parent(&mut self, path: &AbsPath) -> Result<OwnedFd> {
         let dir = self.cursor.enter(path.folder(), &mut |dir, name, path| {
             walk::directory(dir, name, Mounts::Enter)
@@ -111,7 +111,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Brings the mounts below a sysroot that is not the root yet onto the root; those below a target of the plan wait for its mount.
+    /// Moves the mounts below a sysroot to a new root; those below a target of the plan wait for its mount.
     pub fn carry_mounts(&mut self, plan: &Plan<'_>, sysroot: &Sysroot) -> Result<()> {
         for (path, fd) in mounts_below(sysroot.fd.as_fd(), &sysroot.path, &AbsPath::root())? {
             if plan.mount_above(&path).is_some() {
@@ -132,33 +132,33 @@ impl Tree {
         Ok(())
     }
 
-    /// True if a mount that was kept is at a path or below it.
+    /// True if a kept mount is at a path or below.
     #[must_use]
     pub fn has_inner(&self, path: &AbsPath) -> bool {
         self.inner.iter().any(|(inner, _)| inner.is_in(path))
     }
 
-    /// Takes the kept mounts of which a target is the nearest that the plan mounts above them.
+    /// Takes the kept mounts whose nearest target above is this one.
     pub fn take_inner(&mut self, plan: &Plan<'_>, target: &AbsPath) -> Vec<(AbsPath, OwnedFd)> {
         let is_nearest =
             |path: &AbsPath| plan.mount_above(path).is_some_and(|item| item.entry.target == *target);
         self.inner.extract_if(.., |(path, _)| is_nearest(path)).collect()
     }
 
-    /// Mounts one on the root once more. It goes away from where it was when the root is published.
+    /// Mounts a kept mount on the root once more. The publication of the root removes the first one.
     pub fn bring_inner(&mut self, plan: &Plan<'_>, path: &AbsPath, mount: OwnedFd) -> Result<()> {
         self.carry(plan, mount.as_fd(), path, true)?;
         self.carried.push(mount);
         Ok(())
     }
 
-    /// True if nobody can see it yet.
+    /// True if no other process can see the root yet.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.new.is_some()
     }
 
-    /// The id of the mount that its top directory is on.
+    /// The id of the mount of its top directory.
     pub fn mount_id(&self) -> Result<u64> {
         walk::mount_id(self.root()).map_err(|errno| Problem::os("cannot ask for the root's mount id", errno))
     }
@@ -185,7 +185,7 @@ impl Tree {
         })
     }
 
-    /// Mounts a directory or file on a target that this process made on a root that no other can reach; its directory is open.
+    /// Mounts a directory or file on a target made by this process on an unpublished root; the directory of the target is open.
     pub fn bind_fresh(
         &mut self,
         source: BorrowedFd<'_>,
@@ -215,7 +215,7 @@ impl Tree {
         self.kernel.set_options(mount, set, clear)
     }
 
-    /// Attaches a file system that is mounted nowhere to a directory.
+    /// Attaches a detached file system to a directory.
     pub fn attach(&mut self, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
         staged_if_needed(&mut self.new, self.kernel, self.cursor.base(), || mount_api::attach(mount, target))
     }
@@ -257,7 +257,7 @@ impl Tree {
         true
     }
 
-    /// Brings something mounted at or below the sysroot into the new root.
+    /// Moves a mount at or below the sysroot into the new root.
     fn carry(
         &mut self,
         plan: &Plan<'_>,
@@ -273,7 +273,7 @@ impl Tree {
             .map_err(|problem| problem.during(format!("cannot mount {path} on the root once more")))
     }
 
-    /// Makes a new root appear at the sysroot; does nothing for one that was there.
+    /// Makes a new root appear at the sysroot; does nothing for an existing one.
     pub fn publish(mut self, sysroot: &Sysroot) -> Result<()> {
         let Some(mut new) = self.new.take() else {
             self.let_go();
@@ -314,7 +314,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Unmounts what was mounted on the root once more, where it was before.
+    /// Unmounts the first mounts of those mounted on the root once more.
     fn let_go(&self) {
         for mount in &self.carried {
             // With the old root its submounts have gone already, which is EINVAL.
@@ -329,7 +329,7 @@ impl Tree {
     }
 }
 
-/// A place to mount on, and the directory that it is in.
+/// A mount point, and its directory.
 struct MountPoint {
     dir: OwnedFd,
     target: OwnedFd,
@@ -364,7 +364,7 @@ fn place_for(
     Ok(MountPoint { target: made.fd, dir: keep(dir)? })
 }
 
-/// Before Linux 6.15 nothing can be mounted on what is attached nowhere: then a new root moves to the stage.
+/// Before Linux 6.15 a detached mount cannot have mounts: then a new root moves to the stage.
 fn staged_if_needed(
     new: &mut Option<New>,
     kernel: Kernel,

@@ -15,25 +15,25 @@ use cmdline::Words;
 pub struct Plan<'m> {
     /// The manifest.
     pub manifest: &'m Manifest,
-    /// The root to build; none where it is mounted already, or is to be left as it is.
+    /// The root to build; none if mounted already, or to be left unchanged.
     pub root: Option<&'m Root>,
-    /// True if nothing but what the boot needs is done.
+    /// True if only the needs of the boot are done.
     pub off: bool,
-    /// The last phase that this run is for.
+    /// The last phase of this run.
     pub upto: Phase,
     /// Owners and modes of the directories above the entries.
     pub parents: Parents<'m>,
     /// Which entry a path belongs to.
     pub coverage: Coverage<'m>,
-    /// The entries, a directory before everything below it.
+    /// The entries, a directory before its content.
     pub items: Vec<Item<'m>>,
     /// The run's need of each store, in the manifest's order.
     pub needs: Vec<Need>,
-    /// Words of the kernel command line that led to nothing, each with the reason.
+    /// Kernel arguments without effect, each with the reason.
     pub idle: Vec<String>,
 }
 
-/// One entry and what becomes of it.
+/// One entry and its action.
 #[derive(Debug, Clone, Copy)]
 pub struct Item<'m> {
     /// The entry.
@@ -47,31 +47,31 @@ pub struct Item<'m> {
 /// Action for an entry in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It is put in place.
+    /// Put the entry in place.
     Place,
-    /// It is left out by the kernel command line, and guarded.
+    /// Left out by the kernel command line, with a guard.
     Skip,
     /// Entry of a later phase.
     Later,
-    /// It is left out, because nothing but what the boot needs is done.
+    /// Left out, as only the needs of the boot are done.
     Off,
 }
 
 /// A run's need of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Something of it is put in place, or it has no entry and is wanted for itself.
+    /// An entry of the store is put in place, or the store has none and is wanted for itself.
     Needed,
-    /// Nothing of it is put in place before the system runs.
+    /// No entry of the store is put in place before the system runs.
     Later,
-    /// The kernel command line leaves out every entry of it. It is used where it is there, and not missed where it is not.
+    /// The kernel command line leaves out every entry of the store, which may be absent.
     Spared(Action),
-    /// The kernel command line leaves it out itself. It is neither mounted nor looked at.
+    /// The kernel command line leaves out the store itself, which is neither mounted nor read.
     LeftOut,
 }
 
 impl Need {
-    /// Why nothing of the store is needed; none where something is.
+    /// Why the store is not needed; none for a needed one.
     #[must_use]
     pub fn why_not(self) -> Option<&'static str> {
         match self {
@@ -91,11 +91,11 @@ impl Need {
 }
 
 impl<'m> Plan<'m> {
-    /// Works out what a run does for every phase up to and including `upto`.
+    /// Plans a run for every phase up to and including `upto`.
     #[must_use]
     pub fn new(manifest: &'m Manifest, words: &Words, upto: Phase) -> Self {
         let converts = manifest.root.as_ref().is_some_and(|root| root.convert.is_some());
-        // The system that would be turned over boots as it did before, whole.
+        // A system before its conversion boots unchanged.
         let untouched = words.off && converts;
         let names = |path: &AbsPath| words.skip.iter().any(|skipped| path.is_in(skipped));
         let action = |entry: &Entry| {
@@ -141,25 +141,25 @@ impl<'m> Plan<'m> {
         }
     }
 
-    /// The stores, each with what the run needs of it.
+    /// The stores, each with its need.
     pub fn stores(&self) -> impl Iterator<Item = (&'m Store, Need)> {
         self.manifest.stores.iter().zip(self.needs.iter().copied())
     }
 
-    /// True if the whole run has nothing to do, because the system is to boot as it did before it was converted.
+    /// True if the run has nothing to do, as the system boots without its conversion.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.off && self.manifest.root.is_some() && self.root.is_none()
     }
 
-    /// The item that puts something of a kind at a path: its own, or that of a pattern.
+    /// The item for a path of a kind: its own, or that of a pattern.
     #[must_use]
     pub fn item_for(&self, target: &AbsPath, kind: Kind) -> Option<&Item<'m>> {
         let matched = || self.coverage.pattern(target).filter(|_| kind != Kind::Directory);
         self.item(target).or_else(|| self.item(&matched()?.target))
     }
 
-    /// The nearest directory above a path that the run mounts.
+    /// The nearest mounted directory above a path.
     #[must_use]
     pub fn mount_above(&self, path: &AbsPath) -> Option<&Item<'m>> {
         let is_mounted = |item: &&Item<'_>| {
@@ -203,7 +203,7 @@ fn needs(
     for (index, store) in manifest.stores.iter().enumerate() {
         let of_store = items.iter().filter(|item| usize::from(item.entry.store) == index);
         let has = |wanted: Action| of_store.clone().any(|item| item.action == wanted);
-        // The initrd needs it in a moment, and says in the first phase that it is missing.
+        // The initrd needs the path soon, and reports its absence in the first phase.
         let waits =
             of_store.clone().any(|item| item.action == Action::Later && item.entry.phase != Phase::Live);
         all.push(if is_skipped(&store.path) {

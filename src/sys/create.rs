@@ -1,8 +1,8 @@
-//! Directories and files that are not there yet, created with their owner and mode. A crash at any point leaves nothing, or a directory
+//! Creation of directories and files with their owner and mode. A crash at any point leaves nothing, or a directory
 //! that the next run recognises and finishes.
 //!
-//! A file gets its name when it is complete. A directory is made with mode 000 and gets its mode as the last step; an empty directory of
-//! root with that mode is taken for an unfinished one.
+//! A file gets its name when complete. A directory is made with mode 000 and gets its mode as the last step; an empty directory of
+//! root with mode 000 is taken for an unfinished one.
 
 use std::ffi::CString;
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::sys::unnamed::Unnamed;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::os_error;
 
-/// Marks, on the store, what waits for its owner to exist. Only a privileged process can set or forge it.
+/// Mark on the store for a pending owner. Only a privileged process can set or forge it.
 const PENDING: &str = "trusted.imp-mount.pending";
 
 /// Owner and mode of a new file or directory.
@@ -41,14 +41,14 @@ impl Attributes {
     }
 }
 
-/// Something that is there now.
+/// An existing file.
 #[derive(Debug)]
 pub struct Node {
-    /// It, open with `O_PATH` or for reading.
+    /// Its descriptor, with `O_PATH` or for reading.
     pub fd: OwnedFd,
     /// Its attributes.
     pub stat: Stat,
-    /// True if this run made it, or finished making it.
+    /// True if made or finished by this run.
     pub made: bool,
 }
 
@@ -58,7 +58,7 @@ impl Node {
     }
 }
 
-/// The directory `name` in `dir`, created with what `wanted` says if it is missing.
+/// The directory `name` in `dir`, created with `wanted` if missing.
 pub fn directory(
     dir: BorrowedFd<'_>,
     name: &str,
@@ -81,7 +81,7 @@ pub fn directory(
     finish_directory(dir, name, mounts, wanted)
 }
 
-/// A new directory on a root that no other process can reach yet, in as few calls as that takes; none where `name` is taken.
+/// A new directory on an unpublished root, in as few calls as possible; none if `name` is taken.
 pub fn fresh_directory(
     dir: BorrowedFd<'_>,
     name: &str,
@@ -112,7 +112,7 @@ fn finish_directory(
     finish(fd, &wanted())
 }
 
-/// The regular file `name` in `dir`, created with `content` if it is missing: whole, in one step. An existing one is returned whatever it is.
+/// The regular file `name` in `dir`, created with `content` if missing: whole, in one step. An existing file is returned, of any type.
 pub fn file(
     dir: BorrowedFd<'_>,
     name: &str,
@@ -162,7 +162,7 @@ fn is_unfinished(stat: &Stat) -> bool {
     stat.mode() & !0o2000 == 0 && !stat.is_mount_root()
 }
 
-/// Tells if a directory that is open for reading is empty.
+/// True for an empty directory; open for reading.
 fn is_empty(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut buffer = [MaybeUninit::uninit(); 1024];
     let mut entries = RawDir::new(fd, &mut buffer);
@@ -218,19 +218,19 @@ fn give_mode(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
     fs::fchmod(fd, Mode::from_raw_mode(RawMode::from(attributes.mode)))
 }
 
-/// True if something that is open for reading was made by an earlier run, and still waits for its owner.
+/// True for a file of an earlier run with a pending owner; open for reading.
 #[must_use]
 pub fn is_pending(fd: BorrowedFd<'_>) -> bool {
     fs::fgetxattr(fd, PENDING, &mut [0_u8; 0][..]).is_ok()
 }
 
-/// Gives something that waited its owner and mode, and ends the waiting.
+/// Gives a pending file its owner and mode, and removes the mark.
 pub fn settle(fd: BorrowedFd<'_>, attributes: &Attributes) -> Result<(), Errno> {
     give(fd, attributes)?;
     forget_pending(fd)
 }
 
-/// Ends the waiting of something that got an owner elsewhere.
+/// Removes the mark of a file with an owner from elsewhere.
 pub fn forget_pending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     match fs::fremovexattr(fd, PENDING) {
         Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => Ok(()),
@@ -238,8 +238,8 @@ pub fn forget_pending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// Gives something that exists another owner and mode, without a moment in which anybody has more than both allow.
-/// It must be open for reading, be a directory or a file, and have one name only: another one may be anybody's.
+/// Gives an existing file another owner and mode, without a moment in which a user has more than both allow.
+/// It must be a directory or file, open for reading, with one name only: another name may be anybody's.
 pub fn enforce(fd: BorrowedFd<'_>, stat: &Stat, attributes: &Attributes) -> Result<(), Errno> {
     let both = stat.mode() & attributes.mode;
     if both != stat.mode() {

@@ -24,7 +24,7 @@ use crate::text::problem::{Problem, Result, describe};
 
 /// Source of a tmpfs mounted here, as findmnt(8) shows it.
 pub const SOURCE: &str = "imp-mount";
-/// `move_mount(2)`'s flag to mount below what is mounted there already (Linux 6.5).
+/// `move_mount(2)`'s flag to mount below an existing mount (Linux 6.5).
 const MOVE_MOUNT_BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
 
 /// The mount calls of the running kernel.
@@ -34,7 +34,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Asks the kernel what it has.
+    /// Probes the calls of the kernel.
     #[must_use]
     pub fn probe() -> Self {
         Self { descriptors: raw::has_descriptor_mounts() }
@@ -81,7 +81,7 @@ impl Kernel {
     }
 
     /// A second mount of a directory or file, with options of its own and private, not attached yet. With `submounts`
-    /// what is mounted below comes along.
+    /// mounts below come along.
     pub fn clone_of(
         self,
         source: BorrowedFd<'_>,
@@ -92,13 +92,13 @@ impl Kernel {
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         flags.set(OpenTreeFlags::AT_RECURSIVE, submounts);
         let tree = rustix::mount::open_tree(source, c"", flags)?;
-        // Private, or what is mounted on the clone later would be mounted on the store as well.
+        // Private, or later mounts on the clone would appear on the store as well.
         let mut attr = attributes_to_set(options);
         attr.propagation = MS_PRIVATE.into();
         // Flags are set on the clone alone: mounts below keep their own.
         raw::mount_setattr(tree.as_fd(), false, &attr)?;
         if submounts {
-            // Shared, they would be unmounted with what they were cloned from.
+            // Shared clones would be unmounted together with their sources.
             let private =
                 MountAttr { attr_set: 0, attr_clr: 0, propagation: MS_PRIVATE.into(), userns_fd: 0 };
             raw::mount_setattr(tree.as_fd(), true, &private)?;
@@ -139,7 +139,7 @@ impl Kernel {
             attr.attr_clr |= clear.attr_set | clear.attr_clr;
             return raw::mount_setattr(mount, false, &attr);
         }
-        // mount(2) sets all of them: what is not named is cleared, unless it is kept here.
+        // mount(2) sets all of them, and clears the rest, unless kept here.
         let now = options_of(mount)?;
         let wanted = now.without(clear).and(set);
         by_path(None, &magic(mount), None, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | mount_flags(wanted), None)
@@ -153,7 +153,7 @@ impl Kernel {
         by_path(Some(&magic(mount)), &magic(target), None, MsFlags::MS_MOVE, None)
     }
 
-    /// Moves a mount below the one that `top` is the root of.
+    /// Moves a mount below the one with the root `top`.
     pub fn publish_beneath(self, mount: BorrowedFd<'_>, top: BorrowedFd<'_>) -> Result<(), Errno> {
         if !self.descriptors {
             return Err(Errno::NOSYS);
@@ -172,12 +172,12 @@ pub fn covering(source: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) 
     if expected && covers { Ok(mounted) } else { Err(Errno::STALE) }
 }
 
-/// Attaches a detached mount to a name on a root that no other process can reach yet.
+/// Attaches a detached mount to a name on a root without access by other processes.
 pub fn attach_at(mount: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) -> Result<(), Errno> {
     rustix::mount::move_mount(mount, c"", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// A second mount of a directory, attached nowhere, without anything mounted in it: it shows what that covers.
+/// A detached second mount of a directory, without the mounts on it: it shows the covered files.
 pub fn without_mounts(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -220,7 +220,7 @@ pub fn mount_filesystem(
     })
 }
 
-/// Adds what fsopen(2), where it is there, gives for words about options that mount(2) refused with a number alone.
+/// Adds the words of fsopen(2), if available, about options that mount(2) refused with an error number alone.
 fn with_words_about(problem: Problem, fstype: &str, options: &Parted<'_>) -> Problem {
     let context = (problem.errno == Some(Errno::INVAL))
         .then(|| rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).ok())
@@ -231,7 +231,7 @@ fn with_words_about(problem: Problem, fstype: &str, options: &Parted<'_>) -> Pro
     }
 }
 
-/// Gives a file system that is being opened its options.
+/// Gives an fsopen(2) context its options.
 fn configure(context: BorrowedFd<'_>, options: &Parted<'_>) -> Result<(), Errno> {
     options.filesystem.iter().try_for_each(|(name, value)| match value {
         Some(value) => rustix::mount::fsconfig_set_string(context, *name, *value),
@@ -245,35 +245,35 @@ fn unknown_filesystem(fstype: &str) -> Problem {
     ))
 }
 
-/// Takes a mount away from wherever it is attached, with everything below it, whoever uses it.
+/// Detaches a mount, with every mount below, also in use.
 pub fn detach(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     nix::mount::umount2(magic(mount).as_str(), MntFlags::MNT_DETACH).map_err(errno)
 }
 
-/// Takes a mount away that could not be made what it should be, and fails with what stood in its way.
+/// Detaches an incomplete mount, and fails with the reason.
 pub fn take_back(mount: BorrowedFd<'_>, errno: Errno) -> Result<(), Errno> {
     detach(mount)?;
     Err(errno)
 }
 
-/// Unmounts what nobody uses, at `name` in a directory; EBUSY otherwise. An open descriptor of it would be a use.
+/// Unmounts an unused mount at `name` in a directory; EBUSY for one in use. An open descriptor counts as use.
 pub fn unmount_unused(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     let path = format!("{}/{name}", magic(dir));
     nix::mount::umount2(path.as_str(), MntFlags::UMOUNT_NOFOLLOW).map_err(errno)
 }
 
-/// Makes a mount private, so that nothing mounted on it appears elsewhere.
+/// Makes a mount private, so that mounts on it appear nowhere else.
 pub fn make_private(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     by_path(None, &magic(mount), None, MsFlags::MS_PRIVATE, None)
 }
 
-/// Makes a mount one that passes on what is mounted on it, in a group of its own if it was private.
+/// Makes a mount shared; a private one in a peer group of its own.
 pub fn make_shared(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     by_path(None, &magic(mount), None, MsFlags::MS_SHARED, None)
 }
 
-/// Makes a file system writable that was mounted read-only to be checked first, as the `ro` of many boot entries has it. One
-/// with errors stays as it is, which is said later.
+/// Makes a file system writable after a read-only mount for its check, as `ro` in many boot entries asks for. A file system
+/// with errors stays read-only, which is reported later.
 pub fn make_writable(mount: BorrowedFd<'_>) {
     let writable = options_of(mount).and_then(|now| {
         if !now.has(BindOptions::RO) {
@@ -297,7 +297,7 @@ fn by_path(
     nix::mount::mount(source, target, fstype, flags, data).map_err(errno)
 }
 
-/// The path that names an open descriptor, and nothing else.
+/// The path of an open descriptor alone.
 fn magic(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
@@ -306,7 +306,7 @@ fn errno(errno: nix::errno::Errno) -> Errno {
     Errno::from_raw_os_error(errno as i32)
 }
 
-/// Adds what the kernel wrote about a failed fsconfig(2) or fsmount(2).
+/// Adds the kernel's message about a failed fsconfig(2) or fsmount(2).
 fn with_words(mut problem: Problem, context: BorrowedFd<'_>) -> Problem {
     let mut words = Vec::new();
     let mut line = [0_u8; 512];
@@ -320,7 +320,7 @@ fn with_words(mut problem: Problem, context: BorrowedFd<'_>) -> Problem {
     problem
 }
 
-/// The options of the mount that something is on, the file system's own included.
+/// The options of the mount of a file, with those of the file system.
 pub fn options_of(fd: BorrowedFd<'_>) -> Result<BindOptions, Errno> {
     // ST_NOSYMFOLLOW of statfs(2), which rustix has no name for.
     const NOSYMFOLLOW: StatVfsMountFlags = StatVfsMountFlags::from_bits_retain(0x2000);

@@ -19,21 +19,21 @@ use crate::sys::raw;
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
 
-/// openat2(2) is Linux 5.6, and a sandbox may deny it, by ENOSYS or as it denies a file.
+/// openat2(2) is Linux 5.6, and a sandbox may deny it, by ENOSYS or by the error for denied files.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
-/// openat2(2) gives EAGAIN when something is renamed meanwhile; as often as libpathrs tries.
+/// openat2(2) gives EAGAIN during a rename; the number of tries is that of libpathrs.
 const TRIES: u32 = 128;
 
 /// Handling of mount points by a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mounts {
-    /// No: what lies below a store is the store's.
+    /// Not entered: below a store only its own file system counts.
     Stay,
     /// Yes: entries mounted earlier are on the way.
     Enter,
 }
 
-/// Opens one component below `dir` with `O_PATH`; what it is has to be asked afterwards, but it is never behind a link.
+/// Opens one component below `dir` with `O_PATH`; its type has to be checked afterwards. No link is followed.
 pub fn look<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, mounts: Mounts) -> Result<OwnedFd, Errno> {
     open(dir, name, OFlags::PATH, mounts)
 }
@@ -43,7 +43,7 @@ pub fn directory<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, mounts: Mounts) ->
     open(dir, name, OFlags::PATH | OFlags::DIRECTORY, mounts)
 }
 
-/// Opens one component below `dir`. Nothing that would block is waited for, and a terminal does not become ours.
+/// Opens one component below `dir`, without blocking, and without a controlling terminal.
 pub fn open<N: Arg + Copy>(
     dir: BorrowedFd<'_>,
     name: N,
@@ -70,12 +70,12 @@ pub fn open<N: Arg + Copy>(
                     NO_OPENAT2.store(true, Ordering::Relaxed);
                     break;
                 }
-                // O_NOFOLLOW with O_DIRECTORY says ENOTDIR for a link; say what openat2 says elsewhere.
+                // O_NOFOLLOW with O_DIRECTORY gives ENOTDIR for a link; openat2 gives ELOOP.
                 result => return result,
             }
         }
     }
-    // A single component without `..` cannot leave the directory, and O_NOFOLLOW covers the only link that it can be.
+    // A single component without `..` cannot leave the directory, and O_NOFOLLOW covers a link.
     let fd = fs::openat(dir, name, flags, Mode::empty())?;
     if mounts == Mounts::Stay && mount_id(dir)? != mount_id(fd.as_fd())? {
         return Err(Errno::XDEV);
@@ -83,7 +83,7 @@ pub fn open<N: Arg + Copy>(
     Ok(fd)
 }
 
-/// Opens what is at `path` below a base, an absolute path seen from there.
+/// Opens the file at `path` below a base, an absolute path seen from there.
 pub fn open_below(
     base: BorrowedFd<'_>,
     path: &AbsPath,
@@ -103,7 +103,7 @@ pub fn open_below(
     fd.map_or_else(|| fs::openat(base, ".", flags | OFlags::CLOEXEC, Mode::empty()), Ok)
 }
 
-/// Opens a directory below a base for reading; none where it is not there.
+/// Opens a directory below a base for reading; none if missing.
 pub fn directory_below(base: BorrowedFd<'_>, path: &AbsPath, mounts: Mounts) -> Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let mut dir = open(base, ".", flags, mounts).map_err(|errno| Problem::os("cannot open it", errno))?;
@@ -124,7 +124,7 @@ pub fn above(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     fs::openat(dir, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Opens the directory from which a walk starts, by a path that the administrator gave: links in it are followed.
+/// Opens the first directory of a walk, by a path from the administrator: links in it are followed.
 pub fn base(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
@@ -149,29 +149,29 @@ pub fn content(fd: BorrowedFd<'_>, most: u64) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// The same of what is at a path, where links are followed.
+/// The same for the file at a path; links are followed.
 pub fn content_at(path: &str, most: u64) -> Result<Vec<u8>, Errno> {
     content(open_at(path)?.as_fd(), most)
 }
 
-/// Opens what is at a path for reading, where links are followed.
+/// Opens the file at a path for reading; links are followed.
 pub fn open_at(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Tells if something is at a path. Links are followed.
+/// True if a file exists at a path. Links are followed.
 #[must_use]
 pub fn exists(path: &str) -> bool {
     fs::access(path, Access::EXISTS).is_ok()
 }
 
-/// A further descriptor of something open.
+/// A duplicate of a descriptor.
 pub fn again(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    // As in the standard library: none of the three that programs take for standard input and outputs.
+    // As in the standard library: never a number that programs take for standard input and outputs.
     rustix::io::fcntl_dupfd_cloexec(fd, 3)
 }
 
-/// Properties of `name` in `dir`; of the topmost mount there, if it is a mount point.
+/// Properties of `name` in `dir`; of a mount point those of its topmost mount.
 pub fn stat_at<N: Arg>(dir: BorrowedFd<'_>, name: N) -> Result<Stat, Errno> {
     statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT).map(Stat)
 }
@@ -186,7 +186,7 @@ fn statx<N: Arg>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Statx, 
     fs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)
 }
 
-/// The id of the mount that is open, as in /proc/self/mountinfo.
+/// The id of the mount of a descriptor, as in /proc/self/mountinfo.
 pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     Ok(stat(fd)?.mount_id())
 }
@@ -202,25 +202,25 @@ impl Stat {
         FileType::from_raw_mode(self.0.stx_mode.into())
     }
 
-    /// The same, as far as entries tell it apart.
+    /// The type as entries distinguish it.
     #[must_use]
     pub fn what(&self) -> Type {
         what(self.file_type())
     }
 
-    /// True if it is a directory.
+    /// True for a directory.
     #[must_use]
     pub fn is_dir(&self) -> bool {
         self.file_type() == FileType::Directory
     }
 
-    /// True if it is a regular file.
+    /// True for a regular file.
     #[must_use]
     pub fn is_file(&self) -> bool {
         self.file_type() == FileType::RegularFile
     }
 
-    /// True if it is a symbolic link.
+    /// True for a symbolic link.
     #[must_use]
     pub fn is_symlink(&self) -> bool {
         self.file_type() == FileType::Symlink
@@ -256,13 +256,13 @@ impl Stat {
         self.0.stx_size
     }
 
-    /// The space that it takes, in bytes.
+    /// Its bytes on the disk.
     #[must_use]
     pub fn allocated(&self) -> u64 {
         self.0.stx_blocks * 512
     }
 
-    /// Which device it is, as `major:minor`, if it is one.
+    /// The device number as `major:minor` of a device node.
     #[must_use]
     pub fn special(&self) -> (u32, u32) {
         (self.0.stx_rdev_major, self.0.stx_rdev_minor)
@@ -274,19 +274,19 @@ impl Stat {
         (self.0.stx_mtime.tv_sec, self.0.stx_mtime.tv_nsec)
     }
 
-    /// When anything about it changed last, as [`Stat::modified`].
+    /// Time of the last status change, as [`Stat::modified`].
     #[must_use]
     pub fn changed(&self) -> (i64, u32) {
         (self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec)
     }
 
-    /// `chattr +i` and `chattr +a`, each as far as the file system reports it.
+    /// `chattr +i` and `chattr +a`, as far as the file system reports them.
     #[must_use]
     pub fn seals(&self) -> StatxAttributes {
         self.0.stx_attributes.intersection(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND))
     }
 
-    /// The part of [`Stat::seals`] that the file system can tell.
+    /// The part of [`Stat::seals`] known to the file system.
     #[must_use]
     pub fn known_seals(&self) -> StatxAttributes {
         StatxAttributes::from_bits_retain(self.0.stx_attributes_mask.bits())
@@ -300,19 +300,19 @@ impl Stat {
         self
     }
 
-    /// True if it is the root of a mount (Linux 5.8).
+    /// True for the root of a mount (Linux 5.8).
     #[must_use]
     pub fn is_mount_root(&self) -> bool {
         self.0.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
     }
 
-    /// The id of the mount it was reached through.
+    /// The id of its mount.
     #[must_use]
     pub fn mount_id(&self) -> u64 {
         self.0.stx_mnt_id
     }
 
-    /// The file system it is on, as `major:minor`.
+    /// The device number of its file system, as `major:minor`.
     #[must_use]
     pub fn device(&self) -> (u32, u32) {
         (self.0.stx_dev_major, self.0.stx_dev_minor)
@@ -324,7 +324,7 @@ impl Stat {
         self.0.stx_ino
     }
 
-    /// Identity among all files that exist now.
+    /// Identity among all existing files.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity { device: self.device(), inode: self.0.stx_ino }
@@ -372,7 +372,7 @@ pub fn kind(file_type: FileType) -> &'static str {
     }
 }
 
-/// Why a component could not be opened as what it should be, as a problem of `path`, the path up to and including it.
+/// Problem of a component that could not be opened; `path` is the path up to and including it.
 #[must_use]
 pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> Problem {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
@@ -386,7 +386,7 @@ pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> P
     {
         return wrong_type(dir, path, &stat, wanted);
     }
-    // These come from making what was not there.
+    // These come from a failed creation.
     let step = if matches!(errno, Errno::ROFS | Errno::NOSPC | Errno::DQUOT) { "create" } else { "open" };
     Problem::os(format!("cannot {step} {shown}"), errno)
 }

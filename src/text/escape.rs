@@ -65,7 +65,7 @@ fn name_of(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// A path as it is shown.
+/// A path for people.
 #[must_use]
 pub fn path(path: &(impl AsRef<OsStr> + ?Sized)) -> Cow<'_, str> {
     name(path.as_ref().as_encoded_bytes())
@@ -84,7 +84,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// Writes on what it is given as [`line()`] does.
+/// A writer that escapes like [`line()`].
 #[derive(Debug)]
 pub struct Line<W>(pub W);
 
@@ -100,7 +100,7 @@ impl<W: Write> Write for Line<W> {
     }
 }
 
-/// A word of a command that can be pasted into a shell: bash, zsh, ksh or busybox.
+/// A word of a command to paste into a shell: bash, zsh, ksh or busybox.
 #[must_use]
 pub fn shell(word: &(impl AsRef<[u8]> + ?Sized)) -> Cow<'_, str> {
     shell_of(word.as_ref())
@@ -138,7 +138,7 @@ fn shell_of(word: &[u8]) -> Cow<'_, str> {
     Cow::Owned(quoted)
 }
 
-/// A string as Nix reads it.
+/// A string of Nix.
 #[must_use]
 pub fn nix(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -150,7 +150,7 @@ pub fn nix(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\r' => quoted.push_str("\\r"),
             '\t' => quoted.push_str("\\t"),
-            // Nix has no other way to write it.
+            // Nix has no other notation.
             _ if is_hidden(c) => {
                 quoted.push_str("${builtins.fromJSON \"\\\"");
                 quoted += &unicode(c).replace('\\', "\\\\");
@@ -163,7 +163,7 @@ pub fn nix(text: &str) -> String {
     quoted
 }
 
-/// The value of a label of a metric, as Prometheus reads it.
+/// The value of a label of a metric, for Prometheus.
 #[must_use]
 pub fn label(text: &str) -> String {
     name(text).replace('\\', "\\\\").replace('"', "\\\"")
@@ -187,10 +187,10 @@ pub fn html(text: &str) -> String {
     quoted
 }
 
-/// Something as JSON on one line, in a page of HTML: no string in it ends the element that it is in, or begins a comment.
+/// A value as JSON on one line, in a page of HTML: no string in it ends the element around it, or begins a comment.
 ///
 /// # Errors
-/// Why it cannot be JSON.
+/// The value has no JSON form.
 #[cfg(feature = "ctl")]
 pub fn html_json(value: &impl Serialize) -> serde_json::Result<String> {
     let mut text = Vec::new();
@@ -199,20 +199,20 @@ pub fn html_json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(String::from_utf8_lossy(&text).replace('<', "\\u003c"))
 }
 
-/// Something as JSON on one line.
+/// A value as JSON on one line.
 ///
 /// # Errors
-/// Why it cannot be JSON.
+/// The value has no JSON form.
 pub fn json_line(value: &impl Serialize) -> serde_json::Result<Page> {
     let mut text = Vec::new();
     write_json(&mut text as &mut dyn io::Write, value)?;
     Ok(Page(String::from_utf8_lossy(&text).into_owned() + "\n"))
 }
 
-/// Something as JSON on several lines.
+/// A value as JSON on several lines.
 ///
 /// # Errors
-/// Why it cannot be JSON.
+/// The value has no JSON form.
 #[cfg(feature = "ctl")]
 #[expect(clippy::disallowed_methods, reason = "what is hidden is escaped afterwards")]
 pub fn json(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Page> {
@@ -234,15 +234,15 @@ pub fn json_text(json: &str) -> String {
     text
 }
 
-/// Writes something as JSON on one line.
+/// Writes a value as JSON on one line.
 ///
 /// # Errors
-/// Why it cannot be JSON, or be written.
+/// The value has no JSON form, or the writer failed.
 pub fn write_json(writer: impl io::Write, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut serde_json::Serializer::with_formatter(writer, Visible))
 }
 
-/// The form of what [`write_json`] writes.
+/// The form of [`write_json`].
 struct Visible;
 
 impl Formatter for Visible {
@@ -265,7 +265,7 @@ impl Formatter for Visible {
     }
 }
 
-/// A character as strings of JSON have it: one escape, or two beyond the first 65,536.
+/// A character in a string of JSON: one escape, or two beyond the first 65,536.
 fn unicode(c: char) -> String {
     let mut text = String::with_capacity(12);
     for unit in c.encode_utf16(&mut [0; 2]) {
@@ -275,7 +275,7 @@ fn unicode(c: char) -> String {
     text
 }
 
-/// A page for standard output. Only whole lines can be added: what is put into one can begin no other.
+/// A page for standard output. Only whole lines can be added: text in a line cannot begin another one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page(String);
 
@@ -287,7 +287,7 @@ impl Page {
         self.0.push('\n');
     }
 
-    /// A text that is as it is to be: one of the program's own, or one in which everything is escaped.
+    /// A finished text: one of the program's own, or one with every name escaped.
     #[must_use]
     pub fn made(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -331,7 +331,7 @@ impl Page {
         self.0.push_str(&other.0);
     }
 
-    /// All of it.
+    /// The whole text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

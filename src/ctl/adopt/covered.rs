@@ -1,4 +1,4 @@
-//! The tree that a mount covers: what was changed in it after it was copied, and its removal once nothing of it is needed.
+//! The tree below a mount: changes in it since its copy, and its removal once unused.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -21,22 +21,22 @@ use crate::transfer::seals::descend;
 use crate::transfer::tree::{Choice, Found, State, Transfer};
 use crate::transfer::{Name, content};
 
-/// A directory or file that a mount covers.
+/// A directory or file below a mount.
 #[derive(Debug)]
 pub struct Covered {
-    /// Its directory, seen without what is mounted in it.
+    /// Its directory, seen without the mounts in it.
     dir: OwnedFd,
     name: CString,
     /// Its properties.
     pub stat: Stat,
 }
 
-/// A file of the covered tree that is not in the copy as it is.
+/// A covered file that differs from the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Its path below the tree; empty for the top.
     pub path: Vec<u8>,
-    /// The first property in which it differs, or what else became of it.
+    /// The first different property, or another change.
     pub what: &'static str,
 }
 
@@ -45,23 +45,23 @@ pub struct Change {
 pub struct Findings {
     /// In the order of the tree.
     pub changes: Vec<Change>,
-    /// Files that are open for writing: their inodes and paths.
+    /// Files open for writing: their inodes and paths.
     pub written: Vec<(u64, Vec<u8>)>,
 }
 
-/// The copy mounted over it.
+/// The copy in the mount.
 #[derive(Debug, Clone, Copy)]
 pub struct Copy<'c> {
     /// Its directory and name on the store.
     pub at: Name<'c>,
     /// Its top.
     pub top: BorrowedFd<'c>,
-    /// The time when it was mounted: what was made in it since then is not compared.
+    /// The time of the mount: files made in the copy since then are not compared.
     pub mounted: u128,
 }
 
 impl Covered {
-    /// Opens what is covered at a name in a directory.
+    /// Opens the covered file at a name in a directory.
     pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<Self> {
         let failed = |errno| Problem::os("cannot look at what the mount covers", errno);
         let dir = mount_api::without_mounts(dir).map_err(failed)?;
@@ -83,7 +83,7 @@ impl Covered {
         (self.dir.as_fd(), &self.name)
     }
 
-    /// True if nothing is in it that anybody could miss: it is a mere mount point.
+    /// True for an empty mount point.
     #[must_use]
     pub fn is_placeholder(&self) -> bool {
         let is_empty = || {
@@ -94,7 +94,7 @@ impl Covered {
         self.stat.mode() == 0 && if self.stat.is_dir() { is_empty() } else { self.stat.size() == 0 }
     }
 
-    /// True if a run was stopped while it removed what is in it.
+    /// True after a stopped removal of its content.
     pub fn is_released(&self) -> Result<bool, Errno> {
         let top = walk::look(self.dir.as_fd(), &*self.name, Mounts::Stay)?;
         match fs::getxattr(magic(top.as_fd()), released(), &mut [0_u8; 0][..]) {
@@ -104,7 +104,7 @@ impl Covered {
         }
     }
 
-    /// Compares it with what the last pass saw, and what differs with the copy.
+    /// Compares the tree with the last pass, and the differences with the copy.
     pub fn check(&self, seen: &Inventory, copy: Copy<'_>, progress: &mut dyn FnMut(u64)) -> Result<Findings> {
         raw::ignore_lease_breaks();
         let mut findings = Findings::default();
@@ -143,7 +143,7 @@ impl Covered {
             attributes::seal(fd.as_fd(), IFlags::empty()).map_err(failed)?;
         }
         match fs::fsetxattr(&fd, released(), b"", XattrFlags::empty()) {
-            // Then a run that is stopped leaves what the next one takes for changes.
+            // Then a stopped run leaves differences that the next one takes for changes.
             Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
             Err(errno) => return Err(failed(errno)),
         }
@@ -165,12 +165,12 @@ impl Covered {
     }
 }
 
-/// The name of the attribute of a tree that is being removed.
+/// The attribute of a tree under removal.
 fn released() -> String {
     format!("{OWN}released")
 }
 
-/// The path that leads to an open file, and nothing else.
+/// The path of an open file alone.
 fn magic(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
@@ -235,7 +235,7 @@ fn check(
     Ok(())
 }
 
-/// The names in a directory of the copy that the covered one does not have any more.
+/// The names in a directory of the copy that the covered one lacks.
 fn removed(
     (from, stat): (Name<'_>, &Stat),
     there: &Counterpart,

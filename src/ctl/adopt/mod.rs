@@ -1,4 +1,4 @@
-//! `impctl adopt`: something on the root is brought to a store, and mounted from there, on the running system.
+//! `impctl adopt`: a path of the root is copied to a store, and mounted from there, on the running system.
 
 mod checks;
 mod covered;
@@ -56,7 +56,7 @@ use print::Done;
 use record::Adopted;
 use survey::Survey;
 
-/// Persist something now: copy it to a store, mount it from there, and print the line for the configuration
+/// Persist a path now: copy it to a store, mount it from there, and print the line for the configuration
 ///
 /// Stop what writes there first: stop the service, adopt, and start it again. What a process has open for writing is refused, with who
 /// has it open, and so is what another mount would still show. What is copied is compared before it is mounted. It can be stopped at
@@ -89,10 +89,10 @@ pub struct Adopt {
     /// Directories and files on the root
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Which store is to hold it, by its path [default: the only one]
+    /// The store, by its path [default: the only one]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     store: Option<PathBuf>,
-    /// Adopt also what processes have open; they must be started again afterwards
+    /// Adopt open files as well; their processes must be started again afterwards
     #[arg(long)]
     open: bool,
     /// The manifest, compiled or as JSON
@@ -119,7 +119,7 @@ impl Adopt {
 pub fn run(options: &Adopt) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     privilege::require_mount().map_err(Failure::Unable)?;
-    // Before anything is read that another process may be about to change.
+    // Before reading anything that another process may be about to change.
     let lock = lock::take("impctl adopt").map_err(Failure::Unable)?;
     let system = System::open(Path::new("/"))?;
     let manifest = system.manifest(Some(&options.manifest))?.unwrap_or_default();
@@ -141,7 +141,7 @@ fn adopt_all(
 ) -> Result<(Vec<Done>, Vec<Problem>)> {
     let words = Words::default();
     let plan = Plan::new(manifest, &words, Phase::Live);
-    // New files get exactly the mode that is given.
+    // New files get exactly the given mode.
     rustix::process::umask(Mode::empty());
     let sysroot = Sysroot::open("/")?;
     if !judge::is_in_memory(sysroot.fd.as_fd()) && !fresh::is_fresh(sysroot.fd.as_fd())? {
@@ -149,7 +149,7 @@ fn adopt_all(
             "to prepare a machine for a tmpfs root, bring what its manifest names to a store with `impctl migrate`",
         ));
     }
-    // A record that cannot be written stops the command before any change.
+    // A failure to write the record stops the command before any change.
     let (adopted, unread) = Adopted::read_or_set_aside(lock)?;
     if let Some(problem) = unread {
         log::warn!("{problem}");
@@ -163,7 +163,7 @@ fn adopt_all(
             .remedy("see `dmesg` for errors, and remount it writable"));
     }
     let mount = mountinfo::of(opened.cursor.base())?;
-    // One that cannot be read is a warning where the adoption is recorded.
+    // An unreadable record is a warning when the adoption is recorded.
     let report = Report::read().unwrap_or_default();
     let before = report.stores.iter().find(|before| before.path == on.path.as_str());
     let place = (sysroot.fd.as_fd(), &sysroot.path);
@@ -187,7 +187,7 @@ fn adopt_all(
     }
     let closed = match run.stagings {
         Some(stagings) => stagings.close().map_err(|errno| Problem::os("its staging directory stays", errno)),
-        // A run that was killed may have left one.
+        // A killed run may have left one.
         None if !done.is_empty() => staging::tidy(run.opened.cursor.base(), &staging::is_key),
         None => Ok(()),
     };
@@ -197,7 +197,7 @@ fn adopt_all(
     Ok((done, problems))
 }
 
-/// A path as a person writes it, also from the directory in which that person is.
+/// A path of the command line; a relative one from the working directory.
 fn absolute(path: &Path) -> Result<AbsPath> {
     let shown = escape::path(path);
     let absolute = std::path::absolute(path).map_err(|error| describe_io(&error));
@@ -233,9 +233,9 @@ struct Run<'r> {
     number: u16,
     on: &'r Store,
     opened: Opened,
-    /// Open as soon as something is copied.
+    /// Open from the first copy on.
     stagings: Option<Stagings>,
-    /// The names there of the copies that are wanted.
+    /// The names of the wanted copies there.
     keys: Vec<CString>,
     tree: Tree,
     names: Names,
@@ -284,7 +284,7 @@ impl Run<'_> {
         result
     }
 
-    /// Opens the staging directory on the store. Of unfinished copies of earlier runs those stay that are gone on with.
+    /// Opens the staging directory on the store. Unfinished copies of earlier runs stay if this run continues them.
     fn open_stagings(&self) -> Result<Stagings> {
         let failed = |problem: Problem| problem.during(format_args!("store {}", self.on.path));
         let stagings = Stagings::open(self.opened.cursor.base()).map_err(failed)?;
@@ -295,7 +295,7 @@ impl Run<'_> {
         Ok(stagings)
     }
 
-    /// Brings a path to the store that nothing stands against, and mounts it from there.
+    /// Copies a path to the store, and mounts it from there.
     fn bring(
         &mut self,
         target: &AbsPath,
@@ -311,7 +311,7 @@ impl Run<'_> {
         let store = write_back::folder_on_store(base, &above, self.tree.root(), &above)?;
         let store = readable(store.as_fd())?;
         let place = Place::new(target, dir.as_fd(), store.as_fd(), stagings)?;
-        // Written once, read back once, and what it was copied from is read once more.
+        // The copy is written once and read once, and the source is read once more.
         let progress = Progress::new(bytes * 3, "copying");
         let copied = place.bring(stagings, &progress)?;
         self.announce(target);
@@ -382,7 +382,7 @@ impl Run<'_> {
         }
     }
 
-    /// Writes down what is mounted now. It is in place, whatever becomes of that.
+    /// Records the new mount, which stays even if this fails.
     fn record(&mut self, target: &AbsPath, kind: Kind) -> Result<()> {
         let source = self.on.path.join(target);
         let entry = record::Entry { target: target.clone(), source, kind };
@@ -394,7 +394,7 @@ impl Run<'_> {
         )
     }
 
-    /// Checks the free space for it, less the part that an earlier run has copied.
+    /// Checks the free space for a path, less the part copied by an earlier run.
     fn fits(&self, survey: &Survey, begun: &Survey) -> Result<()> {
         let failed = |errno| Problem::os("cannot ask how much room there is", errno);
         let space = survey.space.saturating_sub(begun.space);
@@ -442,7 +442,7 @@ impl Run<'_> {
     }
 }
 
-/// A directory that is open as a mere place, open for reading: what is flushed must be.
+/// A directory opened with `O_PATH`, open for reading, as fsync(2) needs.
 fn readable(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     walk::open(dir, ".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)
         .map_err(|errno: Errno| Problem::os("cannot open the directory on the store", errno))

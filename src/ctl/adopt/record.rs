@@ -1,4 +1,4 @@
-//! Paths that were adopted since the boot and may not be in the configuration yet.
+//! Paths adopted since the boot, which may not be in the configuration yet.
 //!
 //! It is kept beside the report and not in it: a run takes away what the report has and the manifest has not, and under this
 //! mount there is an old state. A mount that nobody told it of is left alone, and is in place once the manifest names it.
@@ -25,7 +25,7 @@ use crate::text::problem::{Problem, Result};
 
 /// Its path on the store.
 pub const PATH: &str = "/run/imp-mount/adopted.json";
-/// Consequence of a record that cannot be used.
+/// Consequence of an unusable record.
 const UNKNOWN: &str =
     "what was adopted before stays mounted, and `impctl status` no longer lists it; its data is on the store";
 
@@ -68,7 +68,7 @@ impl Adopted {
     /// Paths adopted since the boot.
     ///
     /// # Errors
-    /// It cannot be read, so nothing is known of what was adopted.
+    /// The record cannot be read, so the adopted paths are unknown.
     pub fn read() -> Result<Self> {
         let remedy = "the next `impctl adopt` keeps it under another name";
         runtime::read()
@@ -76,7 +76,7 @@ impl Adopted {
             .map_err(|problem| if problem.remedy.is_empty() { problem.remedy(remedy) } else { problem })
     }
 
-    /// The same for adopting more, which goes on without one that cannot be used, and says what that means.
+    /// The same for another adoption, which continues without an unusable record, with a warning.
     ///
     /// # Errors
     /// A system call failed.
@@ -107,7 +107,7 @@ impl Document for Adopted {
     }
 }
 
-/// Keeps what the last pass over a path saw, for a run that looks again at what is covered there.
+/// Keeps the inventory of the last pass over a path, for a later run over the covered tree.
 pub fn keep_inventory(target: &AbsPath, seen: &Inventory, lock: &Lock) -> Result<()> {
     let name = inventory_name(target);
     let dir = runtime::directory(runtime::DIRECTORY)?;
@@ -115,7 +115,7 @@ pub fn keep_inventory(target: &AbsPath, seen: &Inventory, lock: &Lock) -> Result
         .map_err(|errno| Problem::os(format!("cannot write {}/{name}", runtime::DIRECTORY), errno))
 }
 
-/// Inventory of [`keep_inventory`]; none if it cannot be read. Then everything is compared.
+/// Inventory of [`keep_inventory`]; none if unreadable. Then everything is compared.
 #[must_use]
 pub fn inventory(target: &AbsPath) -> Option<Inventory> {
     let dir = runtime::directory(runtime::DIRECTORY).ok()?;
@@ -128,9 +128,9 @@ pub fn inventory(target: &AbsPath) -> Option<Inventory> {
     Some(Inventory::from_bytes(&bytes))
 }
 
-/// Removes it: nothing is covered any more.
+/// Removes the inventory, as nothing is covered any more.
 pub fn forget_inventory(target: &AbsPath) {
-    // Most paths have no inventory, and one that remains takes some memory in /run and no more.
+    // Most paths have no inventory, and a leftover one only takes some memory in /run.
     let _ = std::fs::remove_file(format!("{}/{}", runtime::DIRECTORY, inventory_name(target)));
 }
 

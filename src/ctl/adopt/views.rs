@@ -16,14 +16,14 @@ use crate::sys::walk;
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
-/// A mount that shows the tree.
+/// A mount of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// A process in its namespace; none where that is the one of this process.
+    /// A process in its namespace; none for the namespace of this process.
     pub process: Option<Process>,
     /// The mount point, or the path of the tree below it.
     pub path: String,
-    /// True if programs may write through it to what they take for the tree.
+    /// True if programs may write through it to the covered tree.
     pub is_written: bool,
 }
 
@@ -43,11 +43,11 @@ struct Line {
     id: u64,
     parent: u64,
     device: String,
-    /// The directory of the file system that is mounted.
+    /// The mounted directory of the file system.
     root: String,
     point: String,
     is_read_only: bool,
-    /// The peer group in which it passes mounts on, and the one from which it takes them.
+    /// Peer group of the mount, and its master's group.
     shared: Option<u64>,
     master: Option<u64>,
     /// Options of the file system itself.
@@ -58,18 +58,18 @@ struct Line {
 struct Namespace {
     /// The kernel's name of the namespace.
     name: PathBuf,
-    /// A process in it; none for the one of this process.
+    /// A process in it; none for the namespace of this process.
     pid: Option<u32>,
     lines: Vec<Line>,
 }
 
-/// The mounts that show the tree at a path of the root now.
+/// Mounts that show the tree at a path of the root now.
 pub fn of(tree: &Tree, target: &AbsPath) -> Result<Vec<View>> {
     let root = Root::of(tree, target)?;
     Ok(root.views(&namespaces()?, &BTreeSet::new()))
 }
 
-/// Those that will still show it when something is mounted over it.
+/// Mounts that will still show it below a new mount.
 pub fn staying(tree: &Tree, target: &AbsPath) -> Result<Vec<View>> {
     let root = Root::of(tree, target)?;
     let namespaces = namespaces()?;
@@ -96,14 +96,14 @@ impl Root {
         Ok(Self { id: mount.id, device: format!("{major}:{minor}"), path, target: target.clone() })
     }
 
-    /// The mounts that show the tree, but for those in peer groups that were reached.
+    /// Mounts that show the tree, except those in reached peer groups.
     fn views(&self, namespaces: &[Namespace], reached: &BTreeSet<u64>) -> Vec<View> {
         let mut views = Vec::new();
         // From another root the same mounts are seen, and more.
         let mut known = BTreeSet::new();
         for Namespace { name, pid, lines } in namespaces {
             for line in lines {
-                // A mount over the tree hides it here, now or soon.
+                // A mount over the tree hides the tree here, now or soon.
                 if !known.insert((name, line.id)) || (pid.is_none() && line.id == self.id) {
                     continue;
                 }
@@ -113,7 +113,7 @@ impl Root {
                 if is_reached && below(&self.path, &line.root).is_some() {
                     continue;
                 }
-                // Whoever mounts the whole root somewhere does that to see what is covered.
+                // A mount of the whole root elsewhere is made to see covered files.
                 let is_used = is_part || pid.is_some();
                 views.push(View {
                     process: pid.map(Process::of),
@@ -125,7 +125,7 @@ impl Root {
         views
     }
 
-    /// Path at which a mount shows the tree, if it does, and true if it shows nothing else.
+    /// Path at which a mount shows the tree, and true if it shows nothing else; none if it does not.
     fn shown(&self, line: &Line, lines: &[Line]) -> Option<(String, bool)> {
         if line.device != self.device {
             return self.layered(line);
@@ -157,7 +157,7 @@ impl Root {
     }
 }
 
-/// The rest of a path below another one; empty for that itself.
+/// The rest of a path below another one; empty for the same path.
 fn below<'p>(path: &'p str, top: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(top.trim_end_matches('/'))?;
     if rest.is_empty() || rest.starts_with('/') { Some(rest) } else { None }
@@ -180,7 +180,7 @@ fn reached(root: &Root, namespaces: &[Namespace]) -> BTreeSet<u64> {
     }
 }
 
-/// Every mount namespace in which a process is, each as it is seen from every root in it.
+/// Every mount namespace of a process, seen from every root in it.
 fn namespaces() -> Result<Vec<Namespace>> {
     let failed = |error: std::io::Error| Problem::new(format!("cannot read /proc/self/mountinfo: {error}"));
     let text = fs::read("/proc/self/mountinfo").map_err(failed)?;

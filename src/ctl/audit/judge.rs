@@ -1,4 +1,4 @@
-//! Holds what a system says of its state against the manifest and its file systems.
+//! Compares the state of a system with the manifest and its file systems.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,41 +14,41 @@ use crate::ctl::known::{Class, Known, Row};
 use crate::manifest::refuse::is_owner;
 use crate::manifest::{Manifest, mode};
 
-/// The source that tells of a path.
+/// Source of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Means {
     /// The table of known paths.
     Table,
-    /// A setting of a unit that names a directory.
+    /// A setting of a unit with a directory.
     Unit,
     /// A line of tmpfiles.d.
     Tmpfiles,
     /// The home of a user.
     Home,
-    /// A setting that names a file of a secret.
+    /// A setting with a file of a secret.
     Secret,
     /// A command, a script, or another text.
     Text,
 }
 
-/// Something that would be lost.
+/// A path that a boot would lose.
 #[derive(Debug, Clone, Default)]
 pub struct Finding {
     /// Its path.
     pub path: String,
     /// True for a file, false for a directory.
     pub file: bool,
-    /// Why it matters.
+    /// Its class.
     pub class: Class,
     /// The meaning of the path; empty where unknown.
     pub what: String,
-    /// Units and files that speak of it.
+    /// Units and files with the path.
     pub by: BTreeSet<String>,
-    /// The sources that tell of it.
+    /// Its sources.
     pub means: BTreeSet<Means>,
-    /// The owner that it has to have; none for root.
+    /// The needed owner; none for root.
     pub user: Option<String>,
     /// The group.
     pub group: Option<String>,
@@ -58,20 +58,20 @@ pub struct Finding {
     pub options: Vec<String>,
     /// The method; none for a bind mount.
     pub method: Option<String>,
-    /// True if an entry below it is a choice: what else is in it may be lost.
+    /// True if an entry below it is a choice: the rest of its content may be lost.
     chosen: bool,
 }
 
-/// All that is wrong.
+/// All faults.
 #[derive(Debug, Default)]
 pub struct Judgement {
     /// Settings that cannot work.
     pub faults: Vec<Fault>,
-    /// Paths that would be lost, the gravest first.
+    /// Paths that a boot would lose, the gravest first.
     pub lost: Vec<Finding>,
 }
 
-/// Judges a system. `is_let_go` tells if somebody has said that a path may be lost.
+/// Judges a system. `is_let_go` tells if a path is declared disposable.
 #[must_use]
 pub fn judge(
     built: &Built,
@@ -89,7 +89,7 @@ pub fn judge(
             let mut above = above(&claim.path).filter_map(|path| claims.get(path));
             is_chosen_from(claim) || above.any(is_chosen_from)
         };
-        // Of a service's directory the part that holds the data may be kept.
+        // The part of a service's directory with the data may be kept.
         let is_kept_in_part = || {
             let below = format!("{}/", claim.path);
             kept.has_below(&claim.path)
@@ -112,7 +112,7 @@ pub fn judge(
     Judgement { faults: faults(built, manifest, &kept, &links), lost }
 }
 
-/// Links that systemd makes to directories of units, and their targets: /var/lib/NAME of a dynamic user.
+/// Links of systemd to directories of units, and their targets: /var/lib/NAME of a dynamic user.
 fn links(built: &Built) -> BTreeMap<String, String> {
     let own = built.units.iter().flat_map(|(name, unit)| unit.own(name));
     own.flat_map(|(path, links)| links.into_iter().map(move |link| (link, path.clone()))).collect()
@@ -157,7 +157,7 @@ fn united(findings: impl Iterator<Item = Finding>, known: &Known) -> Vec<Finding
 struct Claims<'a> {
     built: &'a Built,
     known: &'a Known,
-    /// Links that systemd makes, and their targets.
+    /// Links of systemd, and their targets.
     links: BTreeMap<String, String>,
     all: BTreeMap<String, Finding>,
 }
@@ -251,14 +251,14 @@ impl Claims<'_> {
             && !self.known.is_others(path)
     }
 
-    /// The mode of a home that a path is in: what is in it is its user's alone, too.
+    /// The mode of the home of a path: its content is private as well.
     fn mode_of_home(&self, path: &str) -> Option<String> {
         let is_home = |at: &&str| self.known.state.get(*at).is_some_and(|row| row.chosen);
         let mode = above(path).find(is_home).and_then(|home| self.known.modes.get(home));
         mode.filter(|mode| *mode != "0755").cloned()
     }
 
-    /// True for a file that the administrator brings, and that is no part of the build.
+    /// True for a file from the administrator, which is no part of the build.
     fn is_secret(&self, path: &str) -> bool {
         !self.known.is_disposable(path)
             && !self.known.is_system(path)
@@ -267,13 +267,13 @@ impl Claims<'_> {
             && !self.is_built(path)
     }
 
-    /// True for a file that the configuration brings to /etc.
+    /// True for a file of the configuration in /etc.
     fn is_built(&self, path: &str) -> bool {
         let below = |it: &String| path == it || path.starts_with(&format!("{it}/"));
         self.built.etc.iter().any(below) && !self.built.links.keys().any(below)
     }
 
-    /// Homes of people, and those of services that are made or may be there.
+    /// Homes of people, and homes of services that are made or may exist.
     fn users(&mut self) {
         let built = self.built;
         for user in built.users.iter().filter(|user| !user.home.is_empty() && !user.bare) {
@@ -283,7 +283,7 @@ impl Claims<'_> {
         }
     }
 
-    /// Homes that nothing makes count where something else names them.
+    /// Homes without a maker count if another source names them.
     fn homes_that_are_used(&mut self) {
         let built = self.built;
         for user in built.users.iter().filter(|user| user.bare) {
@@ -312,7 +312,7 @@ impl Claims<'_> {
         }
     }
 
-    /// Directories of root's units belong to the users that scripts give them to.
+    /// Directories of root's units belong to the users of chown(1) in scripts.
     fn owners_by_scripts(&mut self) {
         for (path, given) in self.built.scripts.iter().flat_map(|(_, text)| given(text)) {
             if let Some(one) = self.all.get_mut(&path).filter(|it| it.user.is_none() && !it.file) {
@@ -342,7 +342,7 @@ impl Claims<'_> {
         }
     }
 
-    /// A directory that a unit has, or works in.
+    /// A directory of a unit, or its working directory.
     fn directory(&mut self, name: &str, unit: &Unit, path: &str) {
         let path = path.trim_end_matches('/');
         if path.is_empty() || !self.is_state(path) {
@@ -354,10 +354,10 @@ impl Claims<'_> {
         self.add(finding, Some(name.to_owned()), Means::Unit);
     }
 
-    /// The user and the group that a unit runs as; none for root, and for a dynamic user.
+    /// User and group of a unit; none for root, and for a dynamic user.
     fn owner(&self, name: &str, unit: &Unit) -> (Option<String>, Option<String>) {
         let find = |user: &String| self.built.users.iter().find(|it| it.name == *user);
-        // A user of that name that is there is taken in place of a dynamic one.
+        // An existing user with the name replaces a dynamic one.
         let user = unit.resolved("User", name).filter(|user| !unit.is("DynamicUser") || find(user).is_some());
         let group = user
             .as_ref()
@@ -372,7 +372,7 @@ impl Claims<'_> {
         self.add(finding, Some(by.to_owned()), Means::Secret);
     }
 
-    /// A path that stands in a command or a script: it is state where services have theirs.
+    /// A path in a command or a script: state if services have theirs in such places.
     fn name(&mut self, by: &str, path: &str) {
         let Some(path) = tidy(path) else { return };
         let path = self.behind_links(path);
@@ -395,13 +395,13 @@ impl Claims<'_> {
         self.add(Finding { path: path.to_owned(), ..finding }, Some(by.to_owned()), Means::Text);
     }
 
-    /// The path behind a link that systemd makes to a service's directory.
+    /// The target of systemd's link to a service's directory.
     fn behind_links(&self, path: String) -> String {
         let at = std::iter::once(path.as_str()).chain(above(&path)).find(|at| self.links.contains_key(*at));
         at.map(|at| self.links[at].clone() + &path[at.len()..]).unwrap_or(path)
     }
 
-    /// The first that speaks of a path decides whose it is; everybody that does is named.
+    /// The first source of a path decides about its owner; all sources are named.
     fn add(&mut self, mut finding: Finding, by: Option<String>, means: Means) {
         finding.path = self.behind_links(finding.path);
         let home = (finding.user.clone(), finding.group.clone(), finding.mode.clone());
@@ -422,7 +422,7 @@ impl Claims<'_> {
             finding.mode = mode.map(mode::show);
             finding
         });
-        // Rules that leave the owner open, and commands, leave it to the home's user.
+        // Rules and commands without an owner leave the path to the home's user.
         let is_open =
             one.user.is_none() && one.means.iter().all(|it| [Means::Tmpfiles, Means::Text].contains(it));
         if means == Means::Home && is_open && !one.means.is_empty() {

@@ -9,14 +9,14 @@ use crate::manifest::pattern;
 
 const TEXT: &str = include_str!("paths.toml");
 
-/// Why something matters, the gravest first.
+/// Importance of a path, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// A key, or a way in.
     Key,
-    /// Data that cannot be had again.
+    /// Data that cannot be made again.
     #[default]
     Data,
     /// The identity of this machine for others, or of others for it.
@@ -34,15 +34,15 @@ pub enum Class {
 pub struct Row {
     /// Its description.
     pub what: String,
-    /// Why it matters.
+    /// Its class.
     pub class: Class,
-    /// True if it is a file.
+    /// True for a file.
     pub file: bool,
-    /// The owner that it is created with; none for root.
+    /// The owner of a new one; none for root.
     pub user: Option<String>,
     /// The group.
     pub group: Option<String>,
-    /// The mode; that of `[modes]` if not said, else the usual one.
+    /// The mode; by default that of `[modes]`, or the usual one.
     pub mode: Option<String>,
     /// Options of the mount.
     pub options: Vec<String>,
@@ -50,41 +50,41 @@ pub struct Row {
     pub method: Option<String>,
     /// Usual names, of a pattern.
     pub usual: Vec<String>,
-    /// The group of `imp-mount.persist` that keeps it.
+    /// Its group of `imp-mount.persist`.
     pub preset: Option<String>,
-    /// The option of NixOS that brings it.
+    /// The option of NixOS for its service.
     pub option: Option<String>,
-    /// Further options that have to be.
+    /// Further options needed for it.
     pub and: Vec<String>,
-    /// Options that must not be.
+    /// Options that exclude it.
     pub not: Vec<String>,
-    /// The option that says where it is.
+    /// The option with its path.
     pub follows: Option<String>,
-    /// True if options say whose it is.
+    /// True if options tell its owner.
     pub owners: bool,
-    /// The unit that brings it.
+    /// Its unit.
     pub unit: Option<String>,
-    /// True if it is on every system.
+    /// True for every system.
     pub always: bool,
-    /// True if it is on every NixOS.
+    /// True for every NixOS.
     pub nixos: bool,
-    /// True if an entry in it is a choice: what else is in it may be lost.
+    /// True if an entry in it is a choice: the rest of its content may be lost.
     pub chosen: bool,
     /// Consequence of its loss, for every system.
     pub without: Option<String>,
-    /// True if systemd gives it to a dynamic user.
+    /// True for the directory of a dynamic user.
     pub private: bool,
 }
 
 impl Row {
-    /// The unit that brings it: the one that is said, or the one that is called as the option is.
+    /// Its unit: the given one, or the one with the name of the option.
     #[must_use]
     pub fn unit(&self) -> Option<String> {
         let called = |option: &String| Some(format!("{}.service", option.rsplit('.').next()?));
         self.unit.clone().or_else(|| self.option.as_ref().and_then(called))
     }
 
-    /// Its description, if that says more than the name of its unit.
+    /// Its description, if longer than the name of its unit.
     fn words(&self) -> &str {
         let is_name = self.option.as_ref().is_some_and(|option| option.ends_with(&self.what));
         if is_name { "" } else { &self.what }
@@ -107,13 +107,13 @@ pub struct Known {
     pub disposable: BTreeMap<String, String>,
     /// Comes with an installed system.
     pub system: BTreeMap<String, String>,
-    /// Shared by many, so that what is in it is named.
+    /// Shared by many, so its content is listed.
     pub shared: BTreeMap<String, String>,
     /// State.
     pub state: BTreeMap<String, Row>,
 }
 
-/// The table. It is part of the program, and a test reads it: what cannot be read here would be empty.
+/// The table. It is part of the program, and a test reads it: an unreadable table would be empty.
 #[must_use]
 pub fn known() -> &'static Known {
     static KNOWN: LazyLock<Known> = LazyLock::new(|| toml::from_str(TEXT).unwrap_or_default());
@@ -128,7 +128,7 @@ impl Known {
         self.state.get(path).or_else(by_pattern)
     }
 
-    /// Description of a path; empty if it is not known, or the name of its unit says it.
+    /// Description of a path; empty if unknown, or the same as the name of its unit.
     #[must_use]
     pub fn what(&self, path: &str) -> &str {
         let by_pattern = || self.shared.iter().find(|(known, _)| fits(known, path)).map(|(_, what)| what);
@@ -147,19 +147,19 @@ impl Known {
         })
     }
 
-    /// True for a directory shared by many, or kept in part: units use it, and none of them has it.
+    /// True for a directory shared by many, or kept in part: units use it, and no unit owns it.
     #[must_use]
     pub fn is_wide(&self, path: &str) -> bool {
         self.shared.contains_key(path) || self.state.get(path).is_some_and(|row| row.chosen)
     }
 
-    /// True for a path that no service has its state in.
+    /// True for a path without state of services.
     #[must_use]
     pub fn is_others(&self, path: &str) -> bool {
         upwards(path).any(|above| self.others.iter().any(|it| it == above))
     }
 
-    /// The directory of a service that a path is, or is in: /var/lib/NAME.
+    /// The directory of the service of a path: /var/lib/NAME.
     #[must_use]
     pub fn service_directory<'p>(&self, path: &'p str) -> Option<&'p str> {
         let mut child = path;
@@ -179,7 +179,7 @@ impl Known {
     }
 }
 
-/// True if a key of the table that is a pattern means a path.
+/// True if a pattern of the table matches a path.
 fn fits(known: &str, path: &str) -> bool {
     let is_pattern = known.contains(['*', '?', '[']);
     is_pattern

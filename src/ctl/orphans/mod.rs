@@ -1,4 +1,4 @@
-//! `impctl orphans`: what lies on the stores, and no entry names any more. It never removes anything.
+//! `impctl orphans`: paths on the stores without an entry. It never removes anything.
 
 mod print;
 
@@ -31,7 +31,7 @@ pub use print::Document;
 const GENERATIONS: &str = "/nix/var/nix/profiles";
 const IN_GENERATION: &str = "etc/imp-mount/manifest";
 
-/// Say what lies on the stores and no entry names any more
+/// List paths on the stores that no entry names any more
 ///
 /// Data of removed entries, copies in the wrong place, and files that an installation had before it was converted.
 /// Directories above an entry are none, and neither is what is mounted from the store by other means. Where an earlier
@@ -44,10 +44,10 @@ pub struct Options {
     /// Look only at the store at this path
     #[arg(value_hint = ValueHint::DirPath)]
     store: Option<String>,
-    /// The root that the stores are mounted below
+    /// The root above the stores
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
-    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in the root]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     manifest: Option<PathBuf>,
     /// Print JSON
@@ -70,23 +70,23 @@ Files:
 
 Exit status: 0 there are none; 1 there are, or something could not be looked at; 2 it could not run";
 
-/// One store, and what no entry names on it.
+/// One store, and its paths without an entry.
 #[derive(Debug)]
 pub struct Found<'m> {
     /// The store.
     pub store: &'m Store,
-    /// Why it was not looked at; empty otherwise.
+    /// Why the store was not scanned; empty otherwise.
     pub failure: String,
-    /// Paths that no entry names, the largest first.
+    /// Paths without an entry, the largest first.
     pub orphans: Vec<Orphan>,
     totals: Totals,
-    /// On a map: paths that are kept, and the parts of everything.
+    /// On a map: kept paths, and the parts of everything.
     pub kept: Vec<Row>,
-    /// Paths that could not be read, and on a map the parts of everything.
+    /// Unreadable paths, and on a map the parts of everything.
     pub seen: Seen,
 }
 
-/// A path that no entry names.
+/// A path without an entry.
 #[derive(Debug)]
 pub struct Orphan {
     /// Its line.
@@ -95,7 +95,7 @@ pub struct Orphan {
     group: String,
     /// Its description.
     remarks: Vec<String>,
-    /// The last generation whose manifest names it.
+    /// The last generation with the path in its manifest.
     generation: Option<u64>,
 }
 
@@ -108,13 +108,13 @@ impl Orphan {
     }
 }
 
-/// Everything on the stores of a system: what is kept, what no entry names, and the parts of both.
+/// All paths on the stores of a system: kept paths, orphans, and the parts of both.
 pub fn map<'m>(system: &'m System, manifest: &'m Manifest) -> Result<Vec<Found<'m>>, Failure> {
     let context = Context { map: true, ..Context::new(system, manifest)? };
     Ok((0..manifest.stores.len()).map(|index| context.look(index)).collect())
 }
 
-/// Looks, and says what it found.
+/// Scans, and prints the findings.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let system = System::open(&options.root)?;
     let manifest = system.manifest(options.manifest.as_deref())?.ok_or_else(|| {
@@ -157,11 +157,11 @@ struct Context<'m> {
     manifest: &'m Manifest,
     mounts: Vec<Mount>,
     report: Report,
-    /// For every path on a store that a generation's manifest names, the last such generation.
+    /// The last generation with a path of a store in its manifest.
     generations: BTreeMap<AbsPath, u64>,
-    /// The same for patterns, by the directory on the store that they are in.
+    /// The same for patterns, by their directory on the store.
     patterns: BTreeMap<AbsPath, Vec<(Entry, u64)>>,
-    /// True if what is kept is listed, too, and everything in parts.
+    /// True to list kept paths, too, and parts of everything.
     map: bool,
 }
 
@@ -305,7 +305,7 @@ impl<'m> Context<'m> {
                 .iter()
                 .any(|entry| entry.state == State::Busy && entry.target.as_str() == point)
         };
-        // Mount points of other file systems, and paths that are mounted elsewhere without an entry.
+        // Mount points of other file systems, and paths with a mount elsewhere without an entry.
         for other in
             self.mounts.iter().filter(|other| other.source == mount.source && other.fstype == mount.fstype)
         {
@@ -321,7 +321,7 @@ impl<'m> Context<'m> {
         rules
     }
 
-    /// The last generation that names it, or something in it.
+    /// The last generation with the path, or one below, in its manifest.
     fn generation(&self, row: &Row) -> Option<u64> {
         let path = path_of(&row.path)?;
         let named = self.generations.iter().filter(|(named, _)| named.is_in(&path) || path.is_in(named));
@@ -361,7 +361,7 @@ impl<'m> Context<'m> {
     }
 }
 
-/// A path of a walk, where it is text.
+/// A path of a walk; none if not UTF-8.
 fn path_of(bytes: &[u8]) -> Option<AbsPath> {
     AbsPath::parse(str::from_utf8(bytes).ok()?).ok()
 }

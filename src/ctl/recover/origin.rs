@@ -1,4 +1,4 @@
-//! The old roots that something can be brought from.
+//! Old roots as sources.
 
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -25,17 +25,17 @@ use crate::transfer::staging::PRIVATE;
 /// An old root.
 #[derive(Debug)]
 pub struct Old<'m> {
-    /// The store that has it.
+    /// Its store.
     pub store: &'m Store,
     /// Its directory.
     pub slot: Slot,
     /// Its tree.
     pub tree: OwnedFd,
-    /// The path of that, seen from this process.
+    /// Path of the tree, seen from this process.
     pub place: String,
     /// The record of its boot.
     pub boot: Option<Boot>,
-    /// Why it is not used unless it is named.
+    /// Why the root is used only by its number.
     pub doubt: Option<&'static str>,
     owners: OnceCell<Owners>,
     roots: Rc<Roots>,
@@ -48,7 +48,7 @@ pub struct Origin {
     pub name: (OwnedFd, CString),
     /// Its properties.
     pub stat: Stat,
-    /// True for a directory or file that holds nothing, as the place of a mount does.
+    /// True for an empty directory or file, such as a mount point.
     is_empty: bool,
 }
 
@@ -78,7 +78,7 @@ pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>,
         let (roots, ids) = match opened {
             Ok(Some(opened)) => opened,
             Ok(None) => continue,
-            // Another store may have what is wanted.
+            // Another store may have the path.
             Err(problem) => {
                 log::warn!("{}", at(problem));
                 continue;
@@ -91,7 +91,7 @@ pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>,
                     let is_running =
                         walk::stat(tree.as_fd()).is_ok_and(|stat| running.contains(&stat.identity()));
                     if !is_running {
-                        // A record that cannot be used counts as none, and the root as doubtful.
+                        // An unusable record counts as none, and the root as doubtful.
                         let record = record::boot(&slot).ok().flatten();
                         let doubt = doubt(&slot, record.as_ref(), &boot);
                         let (roots, owners) = (roots.clone(), OnceCell::new());
@@ -101,7 +101,7 @@ pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>,
                         all.push(Old { store, slot, tree, place, boot: record, doubt, owners, roots });
                     }
                 }
-                // It was removed meanwhile, or is one of which nothing was made yet.
+                // The root was removed meanwhile, or has nothing yet.
                 Err(Errno::NOENT) => {}
                 Err(errno) => log::warn!("root {id} on {}: cannot open it: {}", store.path, describe(errno)),
             }
@@ -110,7 +110,7 @@ pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>,
     Ok((all, unreached))
 }
 
-/// Why a root is used only when it is named.
+/// Why a root is used only by its number.
 fn doubt(slot: &Slot, start: Option<&Boot>, boot: &str) -> Option<&'static str> {
     let Some(start) = start else { return Some("it has no record of its boot") };
     let is_complete = || End::read(slot).is_ok_and(|end| end.is_some_and(|end| end.complete));
@@ -133,7 +133,7 @@ impl Old<'_> {
         Ok(stat.map_err(|errno| Problem::os("cannot look at the old roots", errno))?.identity())
     }
 
-    /// Ids that owners have by now.
+    /// Ids of the owners now.
     pub fn owners(&self, names: &Names) -> Result<&Owners> {
         if let Some(owners) = self.owners.get() {
             return Ok(owners);
@@ -172,22 +172,22 @@ impl Old<'_> {
         Ok(Some(Origin { name: (dir, name), stat, is_empty }))
     }
 
-    /// True if it has more at a path than an empty directory or file.
+    /// True for more than an empty directory or file at a path.
     pub fn has(&self, path: &AbsPath) -> bool {
         self.at(path).is_ok_and(|found| found.is_some_and(|origin| !origin.is_empty))
     }
 
-    /// Keeps it from being removed as long as this is open.
+    /// Prevents the removal of the root while open.
     pub fn hold(&self) -> Result<()> {
         match flock(self.slot.dir(), FlockOperation::NonBlockingLockShared) {
             Err(Errno::WOULDBLOCK) => Err(Problem::new("it is being removed")),
-            // A removal locks it, too, on file systems that have locks.
+            // A removal locks the root, too, on file systems with locks.
             Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => self.is_kept(),
             Err(errno) => Err(Problem::os("cannot lock it", errno)),
         }
     }
 
-    /// Makes sure that it is still on the list: nothing was removed from it until then.
+    /// Checks that the root is still on the list: until then its removal had not begun.
     fn is_kept(&self) -> Result<()> {
         let failed = |errno| Problem::os("cannot look at it", errno);
         let own = walk::stat(self.slot.dir()).map_err(failed)?.identity();
@@ -251,7 +251,7 @@ pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize
     }
 }
 
-/// Says where something was looked for, and what is nearest to it.
+/// Prints the searched roots, and the nearest path.
 fn missing(
     path: &AbsPath,
     asked: Option<Id>,
@@ -273,7 +273,7 @@ fn missing(
     let what = [vec![what], more].concat().join("; ");
     let mut problem = Problem::new(what).at(path.as_str());
     let nearest = looked.iter().filter_map(|old| Some((old, nearest(old, path)?)));
-    // The first of those that have most of the path is the newest.
+    // The first root with most of the path is the newest.
     if let Some((old, near)) = nearest.min_by_key(|(_, near)| std::cmp::Reverse(near.components().count())) {
         let place = format!("{}{}", old.place, if near.is_root() { "" } else { near.as_str() });
         problem = problem.remedy(format!("what is nearest: `ls -A {}`", escape::shell(&place)));

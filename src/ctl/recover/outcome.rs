@@ -1,4 +1,4 @@
-//! The results for the paths asked for, with the lines that keep them.
+//! The results for the requested paths, with the lines that keep them.
 
 use serde::Serialize;
 
@@ -47,25 +47,25 @@ pub struct Outcome {
     pub root: u32,
     /// Its state.
     pub state: Standing,
-    /// Number of files that the old root has at and below it.
+    /// Number of files of the old root at and below the path.
     pub files: u64,
-    /// Number of these that were missing and were copied.
+    /// Number of missing files that were copied.
     pub brought: u64,
     /// Bytes of these.
     pub bytes: u64,
-    /// Why files of that root may be incomplete.
+    /// Why files of the root may be incomplete; null otherwise.
     pub doubt: Option<&'static str>,
-    /// Newer roots that had it, which saving them left out.
+    /// Newer roots whose savings left the path out.
     pub passed: Vec<Passed>,
-    /// Files at and below it that saving the root left out, the largest first.
+    /// Files at and below the path that the saving of the root left out, the largest first.
     pub left_out: Vec<record::LeftOut>,
-    /// Paths at which something else is.
+    /// Paths with a different file, which stays.
     pub kept: Vec<KeptPath>,
-    /// Entry or file system by which it persists; null where it does not.
+    /// Entry or file system that keeps the path already; null without one.
     pub persists: Option<String>,
-    /// The line of a NixOS configuration that keeps it, where it does not persist.
+    /// The line of a NixOS configuration that keeps the path; null if not needed.
     pub nix: Option<String>,
-    /// The entry of a manifest that keeps it.
+    /// The entry of a manifest that keeps the path; null if not needed.
     pub entry: Option<line::Entry>,
 }
 
@@ -78,24 +78,24 @@ pub enum Standing {
     Missing,
     /// Brought.
     Brought,
-    /// All that the old root has was there.
+    /// All files of the old root are there.
     There,
-    /// Some of it was not brought.
+    /// A part was not copied.
     Incomplete,
 }
 
-/// A path that is not replaced.
+/// A path that stays unchanged.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct KeptPath {
-    /// The path; U+FFFD stands for bytes that are no UTF-8.
+    /// The path; U+FFFD stands for bytes that are not UTF-8.
     path: String,
-    /// The property that differs.
+    /// The different property.
     what: &'static str,
 }
 
 impl Run<'_> {
-    /// Says what has come of each path.
+    /// Results for all paths.
     pub fn finish(mut self) -> Result<(Vec<Outcome>, Vec<Problem>)> {
         let names = self.system.names();
         let mut outcomes = Vec::new();
@@ -163,7 +163,7 @@ impl Run<'_> {
     }
 }
 
-/// Problems of what stays as it is, and of what cannot come.
+/// Problems of unchanged files, and of files that cannot be copied.
 fn problems(job: &Job, old: &Old<'_>, base: &Base) -> Vec<Problem> {
     let mut problems = Vec::new();
     for Kept { path, what, exposed } in &job.seen.kept {
@@ -198,7 +198,7 @@ fn problems(job: &Job, old: &Old<'_>, base: &Base) -> Vec<Problem> {
     few(problems, &job.path)
 }
 
-/// Entry or file system by which a path persists already; none where it does not.
+/// Entry or file system that keeps a path already; none without one.
 fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> Option<String> {
     let entry = Coverage::new(manifest).entry(path, what);
     let is_elsewhere = !place.path.is_root();
@@ -215,7 +215,7 @@ fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> O
     }
 }
 
-/// Problem of the files that a saving left out; none where there are none.
+/// Problem of files that a saving left out; none without such files.
 fn unsaved(saving: &LeftOut, old: &Old<'_>, all: &[Old<'_>]) -> Option<Problem> {
     let largest = saving.files.first()?;
     let files = count(saving.files.len() as u64, "file");

@@ -1,4 +1,4 @@
-//! Something of an old root: looked at, brought, and compared.
+//! A path of an old root: comparison, copy, and verification.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -18,13 +18,13 @@ use crate::transfer::seals;
 use crate::transfer::staging::{self, PRIVATE, Stagings};
 use crate::transfer::tree::{Choice, Found, State, Transfer};
 
-/// Something brought to one mount.
+/// Copy to one mount.
 pub struct Job {
     /// Its path in the old root.
     pub path: AbsPath,
     /// The number of the old root.
     pub old: usize,
-    /// It in the old root.
+    /// Its source in the old root.
     pub origin: Origin,
     /// Its place.
     pub spot: Spot,
@@ -37,52 +37,52 @@ pub struct Job {
 pub struct Seen {
     /// Names in the old root.
     pub names: u64,
-    /// Names that are missing.
+    /// Missing names.
     pub missing: u64,
-    /// The bytes of files that are missing.
+    /// Bytes of missing files.
     pub missing_bytes: u64,
-    /// Flags (`chattr`) that an interrupted run did not set any more.
+    /// Flags (`chattr`) left unset by an interrupted run.
     unset: u64,
-    /// Paths at which something else is, which stays.
+    /// Paths with a different file, which stays.
     pub kept: Vec<Kept>,
     /// Paths whose owner does not exist any more, while another has its id.
     pub unowned: Vec<Vec<u8>>,
     /// Paths in the old root at which another file system is mounted.
     pub foreign: Vec<Vec<u8>>,
-    /// Directories at which the running system has another file system: what is in them goes there.
+    /// Directories with another file system on the running system: their content goes there.
     pub below: Vec<Vec<u8>>,
-    /// All that is not brought.
+    /// Everything left out.
     left: HashSet<Vec<u8>>,
 }
 
-/// Something at the destination that stays.
+/// A file at the destination that stays.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// Its path below the top of the job.
     pub path: Vec<u8>,
     /// The first property in which the two differ.
     pub what: &'static str,
-    /// True for a directory that shows what is in it to others than the old one: nothing comes into it.
+    /// True for a directory that shows its content to more users than the old one: nothing is copied into it.
     pub exposed: bool,
 }
 
 /// Decision about a file.
 enum Verdict {
-    /// It belongs to imp-mount.
+    /// A file of imp-mount.
     Own,
     /// A file system is mounted in the old root there.
     Foreign,
-    /// It would get the id of another owner.
+    /// The copy would get the id of another owner.
     Unowned,
-    /// Another file system is mounted at the destination, where what is in this directory goes.
+    /// Another file system is mounted at the destination; the content of this directory goes there.
     Below,
-    /// It is there.
+    /// Present.
     Same,
-    /// It is there, without the flags that are set last.
+    /// Present, without the flags set last.
     Unset,
-    /// It is missing.
+    /// Missing.
     Missing,
-    /// Something else is there.
+    /// A different file is there.
     Kept(&'static str),
 }
 
@@ -108,7 +108,7 @@ fn verdict(found: &Found<'_>) -> Verdict {
     }
 }
 
-/// True if the content of a directory can go into the one that is there.
+/// True if the content of a directory can go into the existing one.
 fn enters(found: &Found<'_>) -> bool {
     !found.exposed && found.there.is_some_and(|there| there.file_type() == found.stat.file_type())
 }
@@ -118,7 +118,7 @@ fn bytes(stat: &Stat) -> u64 {
 }
 
 impl Job {
-    /// Compares both sides, and adds what is missing to what the place needs.
+    /// Compares both sides, and adds missing files to the needs of the place.
     pub fn look(&mut self, owners: &Owners, place: &mut Place) -> Result<()> {
         let to = self.spot.open(place)?;
         let to = to.as_ref().map(|(dir, name)| (dir.as_fd(), name.as_c_str()));
@@ -169,12 +169,12 @@ impl Job {
         Ok(())
     }
 
-    /// True if there is something to do.
+    /// True if files are to be copied.
     pub fn is_open(&self) -> bool {
         self.seen.missing > 0 || self.seen.unset > 0
     }
 
-    /// Brings what is missing. The failures with single files are returned; the rest is in its place then.
+    /// Copies missing files. Failures of single files are returned; the rest is in its place then.
     pub fn bring(
         &self,
         old: &Old<'_>,
@@ -216,7 +216,7 @@ impl Job {
         let (from, from_name) = &self.origin.name;
         let to = Some((dir.as_fd(), name.as_c_str()));
         let brought = transfer.run((from.as_fd(), from_name), to, &mut decide, progress);
-        // Also after a failure: what is complete comes to its place.
+        // Also after a failure: complete copies come to their places.
         let published = transfer.publish();
         let failures = transfer.take_failures();
         let flags = std::mem::take(&mut transfer.seals);
@@ -257,12 +257,12 @@ impl Job {
     }
 }
 
-/// Something that is not as it should be after everything was brought.
+/// A difference after the copy.
 #[derive(Debug)]
 pub struct Flaw {
     /// Its path below the top of the job.
     pub path: Vec<u8>,
-    /// The first property in which the two differ; none where it is missing.
+    /// The first different property; none if missing.
     pub what: Option<&'static str>,
 }
 

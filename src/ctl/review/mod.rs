@@ -1,4 +1,4 @@
-//! `impctl review`: what would be lost is gone through, and every path gets an answer, which a file keeps.
+//! `impctl review`: every path that would be lost gets an answer, which a file keeps.
 
 mod answers;
 mod file;
@@ -60,23 +60,23 @@ Exit status: 0 done; 1 an answer, or the file, was refused, or something could n
 pub struct Options {
     #[command(flatten)]
     scope: Scope,
-    /// The module of NixOS that keeps the answers
+    /// The module of NixOS for the answers
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "./persist.nix")]
     nix: PathBuf,
-    /// A piece of a manifest that keeps the answers instead: JSON, with the entries to add
+    /// A piece of a manifest for the answers instead: JSON, with the entries to add
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "nix")]
     fragment: Option<PathBuf>,
-    /// The store that is to hold what is kept [default: the first of the manifest, or /persist]
+    /// The store of new entries [default: the first of the manifest, or /persist]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
     store: Option<String>,
     /// Take the answers from a file, one a line: an answer (keep, keep-now, throw-away, look-into, undo), a path, and `  # ` with
     /// the reason; `-` for standard input
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     answers: Option<PathBuf>,
-    /// Print what would change in the file, and change nothing
+    /// Print the changes of the file, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Show what was changed last first
+    /// Show the latest changes first
     #[arg(long, conflicts_with = "answers")]
     newest: bool,
     /// The person who decides [default: the user that called sudo or doas, or the one that runs it]
@@ -103,7 +103,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         store,
         origin: Origin { on: day(now()), by, why: String::new() },
     };
-    // A file that could not be written is refused before anything is asked.
+    // A file that cannot be written is refused before the first question.
     let (_, record) = review.read()?;
     let findings = review.look(options.scope.path(&review.system)?)?;
     let order = if options.newest { Order::Time } else { Order::Size };
@@ -142,7 +142,7 @@ impl Review<'_> {
             .map(|found| found.lost)
     }
 
-    /// The file as it is, and what it says.
+    /// The current file, and its decisions.
     fn read(&self) -> Result<(Option<Vec<u8>>, Record), Failure> {
         let bytes = output::read(self.file)?;
         let record = self.form.read(bytes.as_deref().unwrap_or_default()).map_err(|mut problem| {
@@ -165,7 +165,7 @@ impl Review<'_> {
         Ok(())
     }
 
-    /// Gives the answers of a file; what is wrong with them.
+    /// Takes the answers of a file; returns the errors in them.
     fn answer(&self, text: &str, tree: &mut Tree, book: &mut Book) -> Vec<Problem> {
         let lines = match answers::read(text) {
             Ok(lines) => lines,
@@ -210,7 +210,7 @@ impl Review<'_> {
         }
         let left = self.left();
         let old = output::read(&left)?;
-        // Lines that cannot be used now stay in the file.
+        // Lines without use now stay in the file.
         let mut unused = String::new();
         if let Some(bytes) = &old {
             for line in String::from_utf8_lossy(bytes).lines() {
@@ -256,7 +256,7 @@ impl Review<'_> {
         }
     }
 
-    /// Shows the screen and takes keys until it is to end.
+    /// Shows the screen and takes keys until the end.
     fn attend(&self, terminal: &mut Terminal, state: &mut State) -> Result<Todo, Problem> {
         let failed = |error: std::io::Error| Problem::io("writing to the terminal", &error);
         loop {
@@ -286,7 +286,7 @@ impl Review<'_> {
         name.into()
     }
 
-    /// Leaves the answers beside the file, or prints them where that cannot be done.
+    /// Leaves the answers beside the file, or prints them if this fails.
     fn leave_answers(&self, state: &State, unused: &str) -> Result<(), Failure> {
         if state.book.len() == 0 {
             return Ok(());
@@ -324,7 +324,7 @@ impl Review<'_> {
                 .map(|finding| Decision::new(finding, given.answer, &self.store, origin));
             match made {
                 Some(Ok(decision)) => record.add(decision),
-                // Such an answer was refused when it was given.
+                // Such an answer was refused before.
                 Some(Err(what)) => problems.push(Problem::new(what).at(node.shown())),
                 None => problems.push(Problem::new("it was not found").at(node.shown())),
             }
@@ -332,7 +332,7 @@ impl Review<'_> {
         if problems.is_empty() { Ok(record) } else { Err(Failure::Refused(problems)) }
     }
 
-    /// Writes the answers to the file, and adopts what is kept now.
+    /// Writes the answers to the file, and adopts the paths to keep now.
     fn write(&self, tree: &Tree, book: &Book) -> Result<(), Failure> {
         // Another review may be about to write.
         let held = if self.options.dry_run { None } else { Some(output::hold(self.file)?) };
@@ -417,7 +417,7 @@ fn by(options: &Options, system: &System) -> Result<String, Failure> {
     Ok(name)
 }
 
-/// The store that is to hold what is kept.
+/// The store of new entries.
 fn store(options: &Options, manifest: Option<&Manifest>) -> Result<String, Failure> {
     let first = || manifest.and_then(|manifest| Some(manifest.stores.first()?.path.to_string()));
     let store = options.store.clone().or_else(first).unwrap_or_else(|| "/persist".to_owned());

@@ -1,4 +1,4 @@
-//! `impctl roots`: the roots of earlier boots: which there are, removal of those that are due, and saving of the running one.
+//! `impctl roots`: roots of earlier boots: the list, the removal of due ones, and the saving of the running one.
 
 mod budget;
 mod copy;
@@ -22,7 +22,7 @@ use crate::logging;
 use crate::manifest::Manifest;
 use crate::text::problem::Problem;
 
-/// List the roots of earlier boots kept on the stores, remove those that are due, or save the running one
+/// List the roots of earlier boots on the stores, remove due ones, or save the running one
 ///
 /// A root on a store stays there when its boot has ended. Of a root in memory, a shutdown saves what `impctl lost` names, where the
 /// manifest has `old_roots`. Both lie in .imp-mount/roots/NUMBER/root on the store, which only root can enter.
@@ -71,7 +71,7 @@ enum Command {
 #[derive(Debug, Args)]
 pub struct List {}
 
-/// Remove the old roots that are due
+/// Remove old roots beyond the limits
 ///
 /// Those beyond the number, the age and the size that the manifest allows go, the oldest first; the newest stays whatever its size.
 /// Without `old_roots` in the manifest all go. The running root never does, and nothing mounted below an old one is touched.
@@ -88,7 +88,7 @@ Examples:
 
 Exit status: 0 done; 1 one could not be removed; 2 it could not run")]
 pub struct Prune {
-    /// Only say what would be removed
+    /// Only print the roots to remove
     #[arg(long)]
     dry_run: bool,
 }
@@ -118,13 +118,13 @@ pub struct Place {
     /// The root of the system, which its stores are mounted below
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
-    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in the root]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     manifest: Option<PathBuf>,
 }
 
 impl Place {
-    /// Opens it, and reads its manifest.
+    /// Opens the system, and reads its manifest.
     pub fn open(&self) -> Result<(System, Manifest), Failure> {
         let system = System::open(&self.root)?;
         let manifest = system.manifest(self.manifest.as_deref())?.ok_or_else(|| {
@@ -137,7 +137,7 @@ impl Place {
     }
 }
 
-/// Does what the command says.
+/// Runs the command.
 pub fn run(options: &Options) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     let (system, manifest) = options.place.open()?;

@@ -1,4 +1,4 @@
-//! One file system looked through by all processors, without ever holding its names: what is found is added up as it is seen,
+//! Scan of one file system by all processors, without ever holding its names: findings are added up during the scan,
 //! in the directories that a person would name.
 
 mod dir;
@@ -36,14 +36,14 @@ use crate::text::problem::Result;
 
 /// Most parts of a root or a store on a map.
 pub const ON_MAP: usize = 6_000;
-/// Most paths that could not be read and are listed; further ones are counted.
+/// Most unreadable paths in the list; further ones are counted.
 const UNREAD: usize = 1000;
 
-/// A name that [`rules::Rule::Named`] is about, and is no directory.
+/// A name for [`rules::Rule::Named`], which is no directory.
 pub struct Named<'n> {
-    /// Its path, as it is shown.
+    /// Its path in output.
     pub path: &'n [u8],
-    /// The directory that it is in.
+    /// Its directory.
     pub dir: BorrowedFd<'n>,
     /// The name.
     pub name: &'n CStr,
@@ -52,7 +52,7 @@ pub struct Named<'n> {
 }
 
 impl Named<'_> {
-    /// Its path, where that is text.
+    /// Its path; none if not UTF-8.
     #[must_use]
     pub fn text(&self) -> Option<AbsPath> {
         AbsPath::parse(str::from_utf8(self.path).ok()?).ok()
@@ -68,28 +68,28 @@ impl Named<'_> {
 /// The fate of such a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is kept.
+    /// Kept.
     Kept,
-    /// It is brought to a store at shutdown.
+    /// Copied to a store at shutdown.
     Brought,
-    /// An entry is for it, but only the root has it, and nothing brings it to a store.
+    /// Named by an entry, but on the root alone, and no service copies it to a store.
     RootOnly,
-    /// No entry is for it.
+    /// Named by no entry.
     Unkept,
 }
 
 /// Scope and options of a scan.
 #[allow(clippy::struct_excessive_bools, reason = "none of them excludes another")]
 pub struct Scan<'a> {
-    /// The root that the rules' paths begin at.
+    /// The root of the rules' paths.
     pub root: BorrowedFd<'a>,
     /// Prefix of paths in output.
     pub prefix: &'a str,
     /// The rules.
     pub rules: &'a Rules,
-    /// True if what is throw-away is listed, too.
+    /// True to list disposable paths, too.
     pub all: bool,
-    /// True if entries count only where they are mounted: on a root that the next boot empties.
+    /// True if entries count only with a mount: on a root that the next boot empties.
     pub built: bool,
     /// So many single files of a directory shared by many get lines of their own, where no pattern is for all of them.
     pub singles: usize,
@@ -97,13 +97,13 @@ pub struct Scan<'a> {
     pub locks: bool,
     /// Prefixes of the targets of the system's symbolic links.
     pub system_links: &'a [&'a str],
-    /// True if what the rules keep is listed, too.
+    /// True to list kept paths, too.
     pub kept: bool,
     /// So many of the largest directories and files inside of lines are in its findings, too.
     pub parts: usize,
-    /// When it stops; what it did not look at until then is not in its findings.
+    /// Time of its end; paths not scanned until then are not in the findings.
     pub until: Option<Instant>,
-    /// Decides about what [`rules::Rule::Named`] is about.
+    /// Decides about names of [`rules::Rule::Named`].
     pub named: &'a (dyn Fn(&Named<'_>) -> Fate + Sync),
 }
 
@@ -123,15 +123,15 @@ pub struct Seen {
     pub rows: Vec<Row>,
     /// The largest paths inside of these, in no order.
     pub parts: Vec<Row>,
-    /// Paths that could not be read, and why.
+    /// Unreadable paths, and the errors.
     pub unread: Vec<(Vec<u8>, String)>,
     /// Number of these.
     pub unread_count: u64,
     /// Number of disposable paths passed over.
     pub passed_over: u64,
-    /// True if it was stopped before its end.
+    /// True if stopped before the end.
     pub stopped: bool,
-    /// Why nothing of the path asked for is listed; empty where it was looked at.
+    /// Why the requested path is not scanned; empty otherwise.
     pub elsewhere: String,
 }
 
@@ -166,7 +166,7 @@ impl Results {
         change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// True if this is the only name of a file, or the first one that is met.
+    /// True for the only name of a file, or the first one of several.
     fn is_first(&self, stat: &Statx) -> bool {
         let (inode, names) = (stat.stx_ino, stat.stx_nlink);
         if names < 2 {
@@ -190,17 +190,17 @@ impl Results {
 fn descriptors() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // If that is denied, the limit stays as it was.
+    // After an error the limit stays the same.
     let _ = setrlimit(Resource::Nofile, limit);
     let limit = getrlimit(Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Number of threads, and of directories that each may have open at either end of its way down.
+/// Number of threads, and of directories that each may have open at either end of its path.
 fn share(descriptors: usize) -> (usize, usize) {
     /// Open files besides directories of the walk.
     const OTHERS: usize = 16;
-    /// Open files of each thread besides its way: the directory that it reads, one in it, the last one, one that it gives away.
+    /// Open files of each thread besides its path: the current directory, one in it, the last one, one to give away.
     const AT_WORK: usize = 5;
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let free = descriptors.saturating_sub(OTHERS);
@@ -209,7 +209,7 @@ fn share(descriptors: usize) -> (usize, usize) {
 }
 
 impl Scan<'_> {
-    /// Looks at a path and all that lies below it on the root's own file system.
+    /// Scans a path with its content on the root's own file system.
     pub fn run(&self, path: &AbsPath) -> Result<Seen> {
         let results = Results {
             count: Count::new("looked at"),

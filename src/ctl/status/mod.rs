@@ -49,7 +49,7 @@ pub struct Options {
     /// The root to look at
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
-    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in that root]
+    /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in the root]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     manifest: Option<PathBuf>,
     /// Read the kernel command line from here
@@ -61,7 +61,7 @@ pub struct Options {
     /// Print metrics as Prometheus reads them
     #[arg(long, conflicts_with = "json")]
     metrics: bool,
-    /// Write the metrics to a file, replaced in one step, as the textfile collector of the node exporter wants it
+    /// Write the metrics to a file, replaced in one step, for the textfile collector of the node exporter
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "metrics")]
     output: Option<PathBuf>,
 }
@@ -86,11 +86,11 @@ Exit status: 0 all is well; 1 something needs attention, also where the system w
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum Standing {
-    /// As it should be.
+    /// No problem.
     Well,
-    /// Something needs attention.
+    /// Attention needed.
     Attention,
-    /// It could not be found out.
+    /// Unknown.
     Unknown,
 }
 
@@ -106,13 +106,13 @@ pub struct Status {
     sysroot: String,
     /// Overall state; the exit status is 0, 1 or 2.
     standing: Standing,
-    /// Why that is not known; empty where it is. Without a manifest there are no root, stores and entries.
+    /// Why the state is unknown; empty otherwise. Without a manifest there are no root, stores and entries.
     unknown: String,
     /// Problems, the gravest first.
     attention: Vec<Concern>,
     /// Remedies, in the order to follow.
     next: Vec<String>,
-    /// Kernel arguments that runs followed, until the next boot.
+    /// Kernel arguments that had an effect on runs, until the next boot.
     words: Vec<String>,
     /// Result of the boot; null without a run in the initrd.
     boot: Option<Boot>,
@@ -122,9 +122,9 @@ pub struct Status {
     root: Option<Volume>,
     /// The stores, in path order.
     stores: Vec<Volume>,
-    /// The entries, and every file that a pattern matches, in path order.
+    /// The entries, and every file matched by a pattern, in path order.
     entries: Vec<Checked>,
-    /// Those of them, and those stores, that this user may not look at.
+    /// Stores and entries without access for this user; they are in no other list.
     unseen: Vec<AbsPath>,
     /// Files and directories whose owner does not exist yet.
     pending: Vec<Pending>,
@@ -134,7 +134,7 @@ pub struct Status {
     gone: Option<Gone>,
 }
 
-/// Looks, and says how it stands.
+/// Looks, and prints the state.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let (status, blind) = look(options)?;
     match &options.output {
@@ -152,7 +152,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// Everything that can be seen, and why that is not enough, where it is not.
+/// Everything visible, and why the state is unknown.
 fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
     let system = System::open(&options.root)?;
     let mut unread = Vec::new();
@@ -196,7 +196,7 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
         let upto = if system.is_running() { Phase::Live } else { Phase::Etc };
         let mut plan = Plan::new(manifest, &words, upto);
         if last.is_some_and(|run| run.outcome == Outcome::Waiting) {
-            // The running system is as it was, and that is no fault of any entry.
+            // The running system is unchanged, which is no fault of any entry.
             plan.items.iter_mut().for_each(|item| item.action = Action::Later);
         }
         plan
@@ -206,7 +206,7 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
         let mut findings = check::hold(plan, &status.sysroot, &report);
         status.unseen = take_unseen(&system, &mut findings);
         if !options.metrics {
-            // It reads every disk where a store is missing, for what to do next.
+            // With a missing store this reads every disk, for the next steps.
             check::conclude(&mut findings);
         }
         status.since.compare(plan, &report, &findings.entries);
@@ -278,7 +278,7 @@ fn words(options: &Options, notes: &mut Vec<String>) -> Words {
     }
 }
 
-/// Takes away what was judged without being seen, as this user may not enter a directory above it.
+/// Removes findings about paths below a directory without access for this user.
 fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
     let is_closed = |path: &AbsPath| {
         let found = walk::open_below(system.root(), path, OFlags::PATH | OFlags::NOFOLLOW, Mounts::Enter);
@@ -288,7 +288,7 @@ fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
         !matches!(one.status, Health::Later | Health::Skipped)
             && (is_closed(&one.target) || is_closed(&one.source))
     };
-    // Whoever may not look at a store is told that nothing is there.
+    // A store without access for this user looks empty.
     let is_hidden = |store: &Filesystem| {
         store.is_lost() && AbsPath::parse(&store.path).is_ok_and(|path| is_closed(&path))
     };

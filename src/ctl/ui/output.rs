@@ -16,24 +16,24 @@ use tempfile::NamedTempFile;
 use crate::text::escape::{self, Page};
 use crate::text::problem::{Problem, describe_io};
 
-/// Why a command did not do what it was asked for.
+/// Failure of a command.
 #[derive(Debug)]
 pub enum Failure {
     /// The request was refused; the reason was printed.
     Refused(Vec<Problem>),
-    /// It could not even be tried.
+    /// The command could not start its work.
     Unable(Problem),
     /// Findings exist, and were printed.
     Found,
 }
 
 impl Failure {
-    /// A file that cannot be read or written.
+    /// A failure to read or write a file.
     pub fn io(doing: &str, file: &Path, error: &io::Error) -> Self {
         Self::Unable(Problem::new(format!("{doing}: {}", describe_io(error))).at(escape::path(file)))
     }
 
-    /// Says it on standard error, and gives the exit code.
+    /// Prints the failure on standard error, and returns the exit status.
     pub fn report(self) -> ExitCode {
         match self {
             Self::Refused(problems) => {
@@ -66,7 +66,7 @@ pub fn print(page: &Page) -> Result<(), Failure> {
     written(stdout.write_all(page.as_str().as_bytes()).and_then(|()| stdout.flush()))
 }
 
-/// Something as JSON, to be printed.
+/// A value as JSON, for output.
 pub fn json(value: &impl Serialize) -> Result<Page, Failure> {
     escape::json(value).map_err(|error| Failure::Unable(Problem::new(error.to_string())))
 }
@@ -112,10 +112,10 @@ fn place(file: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     write().map_err(|error| Failure::io("writing", file, &error))
 }
 
-/// After so long a lock that somebody else holds is given up.
+/// Time after which the wait for another process's lock ends.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Keeps others that call this from reading and writing files of that directory until what it returns is dropped.
+/// Keeps other processes of this function from reading and writing files of the directory until the result is dropped.
 pub fn hold(file: &Path) -> Result<File, Failure> {
     let since = Instant::now();
     let take = || {
@@ -136,13 +136,13 @@ pub fn hold(file: &Path) -> Result<File, Failure> {
     take().map_err(|error| Failure::io("locking", folder(file), &error))
 }
 
-/// Fails where no file can be written beside that one.
+/// Fails if no file can be written beside a file.
 pub fn is_writable(file: &Path) -> Result<(), Failure> {
     let access = Access::WRITE_OK | Access::EXEC_OK;
     rustix::fs::access(folder(file), access).map_err(|errno| Failure::io("writing", file, &errno.into()))
 }
 
-/// Writes a file that people have, in the same way: one that is there keeps its owner and mode, and must still hold what was read.
+/// Writes a user's file in the same way: an existing one keeps its owner and mode, and must still have the content of the read.
 pub fn update(file: &Path, old: Option<&[u8]>, bytes: &[u8]) -> Result<(), Failure> {
     let write = || {
         let unchanged = || {
@@ -153,7 +153,7 @@ pub fn update(file: &Path, old: Option<&[u8]>, bytes: &[u8]) -> Result<(), Failu
             Err(io::Error::other("it was changed meanwhile, and is left as it is; try again"))
         };
         let new = prepare(file, bytes, 0o644, unchanged()?.as_ref())?;
-        // Until all of it is on the disk an editor has time to write.
+        // Before all of it is on the disk an editor has time to write.
         unchanged()?;
         if old.is_some() { new.persist(file) } else { new.persist_noclobber(file) }?;
         File::open(folder(file))?.sync_all()
@@ -161,13 +161,13 @@ pub fn update(file: &Path, old: Option<&[u8]>, bytes: &[u8]) -> Result<(), Failu
     write().map_err(|error| Failure::io("writing", file, &error))
 }
 
-/// Reads a file that [`update`] is to write; none where there is none.
+/// Reads a file for [`update`]; none if missing.
 pub fn read(file: &Path) -> Result<Option<Vec<u8>>, Failure> {
     let found = found(file).map_err(|error| Failure::io("reading", file, &error))?;
     Ok(found.map(|(_, bytes)| bytes))
 }
 
-/// A regular file's attributes and what it holds.
+/// A regular file's attributes and content.
 fn found(file: &Path) -> io::Result<Option<(Metadata, Vec<u8>)>> {
     // A FIFO is not waited for, and a link would stay a link to the old file.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -186,14 +186,14 @@ fn found(file: &Path) -> io::Result<Option<(Metadata, Vec<u8>)>> {
     Ok(Some((metadata, bytes)))
 }
 
-/// The directory that a file is in.
+/// The directory of a file.
 fn folder(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file beside another one that is to take its place: with its owner and mode, or with a mode where there is no other.
+/// A new file beside another one, to replace it: with its owner and mode, or with a mode if there is none.
 fn prepare(file: &Path, bytes: &[u8], mode: u32, like: Option<&Metadata>) -> io::Result<NamedTempFile> {
-    // A private one until it has its owner.
+    // Private until its owner is set.
     let mode = if like.is_some() { 0o600 } else { mode };
     // Errors of `tempfile_in` name the temporary file.
     let make = |path: &Path| File::options().write(true).create_new(true).mode(mode).open(path);
