@@ -27,6 +27,7 @@ mod units;
 mod convert;
 mod dracut;
 mod files;
+mod hibernation;
 mod kernels;
 mod machines;
 mod mishaps;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ("convert", convert::TESTS),
         ("dracut", dracut::TESTS),
         ("files", files::TESTS),
+        ("hibernation", hibernation::TESTS),
         ("kernels", kernels::TESTS),
         ("machines", machines::TESTS),
         ("mishaps::entries", mishaps::entries::TESTS),

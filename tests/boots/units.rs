@@ -76,7 +76,7 @@ pub fn mount(line: &Line, root: &str, before: &str) -> String {
     let at = if line.at == "/" { root.to_owned() } else { format!("{root}{}", line.at) };
     let needs = line.needs.map(|unit| format!("Requires={unit}\nAfter={unit}\n")).unwrap_or_default();
     format!(
-        "[Unit]\nDefaultDependencies=no\nBefore={before} umount.target\nConflicts=umount.target\n{needs}\
+        "[Unit]\nDefaultDependencies=no\nAfter=local-fs-pre.target\nBefore={before} umount.target\nConflicts=umount.target\n{needs}\
          [Mount]\nWhat={}\nWhere={at}\nType={}\nOptions=x-initrd.mount,{}\n",
         what.as_ref().unwrap_or(&line.what),
         line.fstype,
