@@ -78,7 +78,14 @@ let
     where: all:
     lib.concatStrings (
       lib.mapAttrsToList (unit where) (
-        lib.filterAttrs (name: _: lib.hasPrefix "imp-mount" name || lib.hasPrefix "etc-machine" name) all
+        lib.filterAttrs (
+          name: _:
+          lib.any (start: lib.hasPrefix start name) [
+            "imp-mount"
+            "etc-machine"
+            "systemd-machine-id"
+          ]
+        ) all
       )
     );
   failed = map (it: it.message) (lib.filter (it: !it.assertion) config.assertions);
@@ -112,7 +119,6 @@ rec {
     let
       # Everything can be read, also what is removed.
       readable = builtins.deepSeq config.environment.persistence;
-      machineId = config.systemd.services.systemd-machine-id-commit.unitConfig or { };
     in
     readable (
       bare (
@@ -121,7 +127,7 @@ rec {
         + lib.optionalString cfg.enable (
           section "manifest" manifest
           + lib.optionalString hasInitrd (units "initrd" config.boot.initrd.systemd.units)
-          + units "system" config.systemd.units
+          + units "system" (import ./drop-ins.nix { inherit lib config; } // config.systemd.units)
           + lib.optionalString hasInitrd (
             fstab "initrd: fstab" config.boot.initrd.systemd.managerEnvironment.SYSTEMD_SYSROOT_FSTAB.text
           )
@@ -158,7 +164,6 @@ rec {
                 + toString (lib.filter (lib.hasInfix "imp-mount") (lib.attrNames config.boot.initrd.extraFiles))
               )
               ++ [
-                "machine-id: ${builtins.toJSON machineId}"
                 "on the system's PATH: ${
                   toString (lib.intersectLists [ cfg.package ] config.environment.systemPackages)
                 }"

@@ -69,7 +69,7 @@ let
         (is "systemd-sysusers.service")
         (is "systemd-tmpfiles-resetup.service")
         (is "userborn.service")
-      ] config.systemd.units;
+      ] (import ../drop-ins.nix { inherit lib config; } // config.systemd.units);
     };
 in
 lib.genAttrs [ "plain" "late" "userborn" ] (name: host (./. + "/${name}.nix"))
