@@ -1,4 +1,4 @@
-//! Commands that bring files to a store, killed, refused by the kernel, and cut off from power, on each file system.
+//! Commands that copy files to a store, killed, refused by the kernel, and cut off from power, on each file system.
 //!
 //! A power cut leaves the content of the disk's medium at that moment: it is copied from below the loop device, without the page
 //! cache of the kernel. Data that the run did not wait for is not there.
@@ -81,11 +81,11 @@ struct Moment {
     image: Image,
     /// The last call before which the medium was so; none after the run.
     call: Option<Call>,
-    /// In what each of the sources differs from what it was.
+    /// Differences of each of the sources to its earlier state.
     lost: Vec<Vec<String>>,
 }
 
-/// Collects what is wrong, so that one run of a row shows several.
+/// Collects failures, so that one run of a row shows several.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
@@ -100,13 +100,13 @@ impl Drop for Wrong {
 /// Calls after which less may be there than before.
 const REMOVALS: &[&str] = &["fchmod", "ftruncate", "pwrite64", "renameat2", "unlinkat", "write"];
 
-/// Calls that change a file, after which the disk is waited for.
+/// Calls that change a file, after which a wait for the disk is due.
 const CONTENT: &[&str] = &["fsetxattr", "ftruncate", "pwrite64", "write"];
 const SYNCS: &[&str] = &["fdatasync", "fsync", "syncfs"];
-/// Calls that make a file. A directory and a symbolic link have no content that could come to the disk later than their names.
+/// Calls that make a file. A directory and a symbolic link have no content that could reach the disk after their names.
 const MAKES: &[&str] = &["mkdirat", "openat", "symlinkat"];
 
-/// A rename from a staging directory comes after a call that waits for the disk, with nothing written between the two.
+/// A rename from a staging directory comes after a wait for the disk, without a write between the two.
 fn in_order(scene: &Scene) {
     scene.reset();
     let mut wrong = Wrong::default();
@@ -157,7 +157,7 @@ fn beside_another(scene: &Scene) {
     }
 }
 
-/// A run that was not disturbed, and what there was on the way.
+/// An undisturbed run, and its states on the way.
 struct Watched {
     output: Output,
     before: State,
@@ -165,7 +165,7 @@ struct Watched {
     moments: Vec<Moment>,
 }
 
-/// Does the run, and takes down what is on the medium whenever that changed. `beside` says before which calls another program writes.
+/// Runs the command, and saves the medium after each change. `beside` names the calls before which another program writes.
 fn watched(scene: &Scene, beside: &mut dyn FnMut(Call) -> bool) -> Watched {
     scene.reset();
     let before = scene.state();
@@ -200,7 +200,7 @@ fn watched(scene: &Scene, beside: &mut dyn FnMut(Call) -> bool) -> Watched {
     Watched { output, before, after: scene.state(), moments }
 }
 
-/// Cuts the power after the run and at so many moments of it, and holds against it what the disk has then and what the next run does.
+/// Cuts the power after the run and at so many moments of it, and compares the disk and the next run.
 fn hold(scene: &Scene, watched: &Watched, own: usize) {
     let Watched { output, before, after, moments } = watched;
     let mut wrong = Wrong::default();
@@ -262,7 +262,7 @@ fn errors(scene: &Scene) {
 
 const ERRORS: [Errno; 3] = [Errno::EIO, Errno::ENOSPC, Errno::EPERM];
 
-/// Does the run with a fault at one call, and once more without it.
+/// Runs the command with a fault at one call, and once more without.
 fn fail(scene: &Scene, fault: &mut dyn FnMut(usize, Call) -> Injected) {
     scene.reset();
     let before = scene.state();

@@ -84,7 +84,7 @@ impl Case {
     }
 }
 
-/// The calls that get a fault: of all that change something, every tenth in a developer's own runs.
+/// The calls with a fault: all calls that change a file, every tenth in a developer's own runs.
 fn taken(calls: &[Call]) -> Vec<(usize, Call)> {
     let step = if is_thorough() { 1 } else { 10 };
     let changes: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(CHANGES)).collect();
@@ -103,7 +103,7 @@ fn reference(case: &Case) -> (State, State, Vec<Call>) {
     (before, after, calls)
 }
 
-/// In what the tree differs that a program sees; the mark of a copy that is not complete is none of it.
+/// Visible differences of a tree, without the mark of an incomplete copy.
 fn seen_differences(one: &State, other: &State) -> Vec<String> {
     let differences = one.0.differences(&other.0).into_iter();
     differences.filter(|line| !line.contains(" trusted.imp-mount.adopting=")).collect()
@@ -148,7 +148,7 @@ fn errors_at_any_moment() {
     }
 }
 
-/// A change that another process makes to the tree.
+/// A change of the tree by another process.
 #[derive(Debug, Clone, Copy)]
 struct Change {
     path: &'static str,
@@ -197,7 +197,7 @@ const CHANGES_OF_OTHERS: &[Change] = &[
     },
 ];
 
-/// The stops of a run, and at what number each call of this name is.
+/// The stops of a run, and the number of each call with this name.
 fn stops(case: &Case, words: &[&str]) -> Vec<Call> {
     case.reset();
     let mut calls = Vec::new();
@@ -209,7 +209,7 @@ fn stops(case: &Case, words: &[&str]) -> Vec<Call> {
     calls
 }
 
-/// True if two calls of different runs are the same. Of those that look at processes there are more or fewer.
+/// True for the same call in two runs. The number of calls on processes varies.
 fn is(one: Call, other: Call) -> bool {
     (one.name, one.nth) == (other.name, other.nth)
 }
@@ -239,24 +239,24 @@ fn chosen(calls: &[Call], own: usize) -> Vec<Call> {
     };
     let chosen: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(OF_TREES)).collect();
     assert!(chosen.len() > 20, "{calls:?}");
-    // From the end, as it is there that it gets narrow.
+    // From the end, which is the critical part.
     let step = chosen.len().div_ceil(most);
     chosen.into_iter().rev().step_by(step).collect()
 }
 
-/// Everything that others did is seen at the path, or it was said that it is not.
+/// Every change by others is at the path, or reported.
 #[track_caller]
 fn is_kept_or_told(case: &Case, change: Change, output: &Output, when: &str) {
     let place = case.machine.at("/srv/app").join(change.path);
     let path = format!("/srv/app/{}", change.path);
-    // Named as changed, or with the process that still has it open.
+    // Named as changed, or with the process of the open file.
     let told = [format!("error: {path}: "), format!("writes to {path}, which")];
     let told = told.iter().any(|words| output.stderr.contains(words));
     let seen = (change.is_seen)(&place);
     assert!(seen || told, "{change:?} {when}: lost without a word: {output:?}");
     assert!(seen || output.code == Some(1), "{change:?} {when}: {output:?}");
     if !seen {
-        // The remedy shows it.
+        // The remedy shows the change.
         let machine = &case.machine;
         let script = "mkdir -p /run/below && mount --bind / /run/below";
         machine.run_inside(&["sh", "-c", script]).ok();
@@ -291,7 +291,7 @@ fn written_at_any_moment() {
     assert!(told > 0, "there is a moment for which nothing else can be done");
 }
 
-/// One that has the file open already, so that it goes on writing to what is covered, and closes it later.
+/// A program with an open file, which goes on writing to the covered file, and closes it later.
 fn closed_at_any_moment() {
     let case = Case::new();
     let words = &["--open", "/srv/app"];
@@ -319,7 +319,7 @@ fn closed_at_any_moment() {
     }
 }
 
-/// One that has it mapped, and writes to it through a page that it has read before: no time of the file tells that.
+/// A program with a mapping, which writes through a page read before: no time of the file changes.
 fn mapped_at_any_moment() {
     let case = Case::new();
     let calls = stops(&case, WORDS);
@@ -355,7 +355,7 @@ impl Mapping {
     fn new(path: &Path) -> Self {
         let file = File::options().read(true).write(true).open(path).unwrap();
         let (rights, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        // SAFETY: the kernel chooses the place of the mapping, which lives until it is dropped.
+        // SAFETY: the kernel chooses the address of the mapping, which lives until the drop.
         let place = unsafe { libc::mmap(std::ptr::null_mut(), 4096, rights, shared, file.as_raw_fd(), 0) };
         assert_ne!(place, libc::MAP_FAILED);
         let map = Self(place.cast());
@@ -375,7 +375,7 @@ impl Mapping {
 #[allow(unsafe_code)]
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: it was mapped so.
+        // SAFETY: this is the mapping.
         unsafe { libc::munmap(self.0.cast(), 4096) };
     }
 }

@@ -130,7 +130,7 @@ fn an_entry_is_removed() {
     machine.manifest(&manifest(json!([{ "directory": "/srv" }])));
     let output = machine.run_live(&[]).ok();
     output.says(&["/old/dir: unmounted", "its data stays at /persist/old/dir"]);
-    // Neither mounts, nor what they were mounted on.
+    // Neither mounts, nor their mount points.
     assert_eq!(fs::read_dir(machine.at("/old")).unwrap().count(), 0);
     assert_eq!(mounts_below(&machine.at("/old")), []);
     assert_eq!(machine.disk().snapshot(), disk);
@@ -199,7 +199,7 @@ fn a_failure_takes_nothing_away() {
     assert_eq!(machine.mount_at("/gone").unwrap(), gone);
 }
 
-/// The entry changes its method, and another one fails after it was mounted.
+/// The entry changes its method, and another one fails after its mount.
 fn a_link_comes_back_after_a_failure() {
     let entries = |method: &str| {
         json!([
@@ -232,7 +232,7 @@ fn a_source_changes() {
     assert!(machine.at("/persist/srv/one").exists());
     assert_eq!(mounts_below(&machine.at("/srv")).len(), 1, "the old one is not below the new one");
 
-    // One in use keeps its source until it is free.
+    // A mount in use keeps its source until free.
     let mut user = inside(&machine, "cd /srv");
     machine.manifest(&manifest(json!([{ "directory": "/srv" }, { "directory": "/kept" }])));
     let output = machine.run_live(&[]);
@@ -249,7 +249,7 @@ fn a_source_changed_by_a_run_that_was_stopped() {
     let before = fs::read("/run/imp-mount/report.json").unwrap();
     machine.manifest(&manifest(json!([{ "directory": "/srv", "source": "/other" }])));
     machine.run_live(&[]).ok();
-    // It was stopped before it wrote down what it had done.
+    // The run was stopped before its report.
     fs::write("/run/imp-mount/report.json", before).unwrap();
     let output = machine.run_live(&[]).ok();
     assert!(!output.stderr.contains("not what was mounted"), "{output:?}");
@@ -307,7 +307,7 @@ fn options_change() {
     let (a, b) = become_(json!([]), json!(["dev"]));
     assert!(a.has("relatime") && a.has("nosuid") && !a.has("noexec") && a.options.starts_with("rw"), "{a:?}");
     assert!(!b.has("nodev"), "{b:?}");
-    // The store's own mount keeps what it had.
+    // The store's own mount keeps its options.
     assert!(machine.mount_at("/persist").unwrap().options.starts_with("rw,relatime"));
 }
 
@@ -318,7 +318,7 @@ fn what_is_required_is_guarded_where_nothing_stops_the_boot() {
     let machine = started(entries);
     fs::create_dir(machine.at("/persist/late")).unwrap();
     fs::write(machine.at("/persist/late/bad"), "a file").unwrap();
-    // Something is in memory there already: what a service adds would be lost with it.
+    // Data is in memory there already: later files would be lost as well.
     fs::create_dir_all(machine.at("/late/bad/early")).unwrap();
     let before = mounts();
     machine.run_live(&[]).expect(1).says(&["/late/bad: "]);
@@ -334,7 +334,7 @@ fn what_is_required_is_guarded_where_nothing_stops_the_boot() {
     let check = machine.run_live(&["--check"]).expect(1).stdout;
     assert!(check.contains("not mounted         /late/bad: guarded: "), "{check}");
 
-    // Mended, it takes the place of its guard, once that hides nothing.
+    // After the mend, the entry replaces its guard, once no data is hidden.
     fs::remove_file(machine.at("/persist/late/bad")).unwrap();
     machine.run_live(&[]).expect(1).says(&["/late/bad: the target holds `early`"]);
     detach(&machine.at("/late/bad"));
@@ -342,7 +342,7 @@ fn what_is_required_is_guarded_where_nothing_stops_the_boot() {
     machine.run_live(&[]).ok();
     assert_eq!(machine.mount_at("/late/bad").unwrap().root, Path::new("/late/bad"));
 
-    // A pattern names no file that could be guarded.
+    // A pattern names no file to guard.
     fs::write(machine.at("/persist/folder"), "a file").unwrap();
     machine.manifest(&manifest(json!([{ "file": "/folder/key_*", "phase": "live" }])));
     machine.run_live(&["--guard"]).expect(1).says(&["/folder/key_*: "]);
@@ -372,12 +372,12 @@ fn a_guard_gives_way_to_the_store() {
     machine.switch_root();
     let check = machine.run_live(&["--check"]).expect(1).stdout;
     assert!(check.contains("not mounted         /var/lib/late: guarded"), "{check}");
-    // It stays as long as the store is away.
+    // The guard stays as long as the store is away.
     let (before, guarded) = (mounts(), state("/var/lib/late/deep"));
     machine.run_live(&[]).ok();
     assert_eq!((mounts(), state("/var/lib/late/deep")), (before, guarded));
 
-    // After another failure it stays there, though the store is back.
+    // After another failure the guard stays, though the store is back.
     late.mount(machine.at("/late"));
     fs::write(machine.at("/persist/wrong"), "").unwrap();
     let mut more = entries.clone();
@@ -417,7 +417,7 @@ fn file_managers_are_told() {
         { "file": "/etc/key", "missing": "create", "options": ["x-gvfs-hide"] },
     ]));
     let device = machine.disk().device.display().to_string();
-    // The final paths, though it was built below a sysroot.
+    // The final paths, though the root was built below a sysroot.
     assert_eq!(utab("/srv"), [format!("SRC={device} TARGET=/srv ROOT=/srv OPTS=x-initrd.mount")]);
     assert_eq!(
         utab("/home/me/My\\040Files"),

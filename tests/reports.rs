@@ -24,10 +24,10 @@ tests![
 const REPORT: &str = "/run/imp-mount/report.json";
 const RECORD: &str = "/run/imp-mount/adopted.json";
 
-/// Puts something that cannot be used in the place of a document.
+/// Replaces a document by an unusable one.
 type Damage = fn(&Path, &[u8]);
 
-/// Each with words that say what is wrong with it.
+/// Each with words of its error.
 const DAMAGES: [(&str, Damage); 14] = [
     ("EOF while parsing", |path, _| fs::write(path, "").unwrap()),
     ("EOF while parsing", |path, whole| fs::write(path, &whole[..whole.len() / 2]).unwrap()),
@@ -83,7 +83,7 @@ fn each_damage(path: &str, mut tried: impl FnMut(&str, &Path)) {
         let aside = path.with_file_name(format!("{name}.unreadable{suffix}"));
         tried(words, &aside);
         assert_eq!(look(&aside), damaged, "{words}");
-        // Everybody may read the new one, and only root may write to it.
+        // The new one is readable for all users, and writable for root.
         assert_eq!(stat(path), (0o100_644, 0, 0), "{words}");
     }
     let kept = fs::read_dir("/run/imp-mount")
@@ -142,7 +142,7 @@ fn a_report_that_cannot_be_used() {
         fs::remove_file(machine.at("/persist").join(&new[1..])).unwrap();
         fs::copy(machine.at("/etc/copy"), machine.at("/persist/etc/copy")).unwrap();
 
-        // A run keeps it, and goes by what it finds in place.
+        // A run keeps the document, and uses the mounts in place.
         let name = aside.file_name().unwrap().to_str().unwrap();
         let output = machine.run_live(&[]).ok();
         let said = ["warning: ", REPORT, words, "it is kept as ", name, "stays until the next boot"];
@@ -180,7 +180,7 @@ fn a_report_that_cannot_be_used() {
     assert_eq!(stat(machine.at("/waits")), (0o040_750, 77, 0));
 }
 
-/// There is no moment in which a report that cannot be used looks like none.
+/// At no moment does an unusable report look like a missing one.
 fn killed_before_there_is_another() {
     let machine = started(json!([{ "directory": "/waits", "user": "late" }]));
     fs::create_dir(machine.at("/etc")).unwrap();
@@ -199,7 +199,7 @@ fn killed_before_there_is_another() {
         }
         killed += 1;
         let settling = machine.run_live(&["--settle"]);
-        // It is damaged still, or there is a new one, in which it waits.
+        // The report is damaged still, or a new one has the pending path.
         let now = fs::read(REPORT).unwrap();
         assert_eq!(settling.code, Some(if now == b"damaged" { 2 } else { 1 }), "{call:?}: {settling:?}");
         machine.run_live(&[]).ok();
@@ -226,7 +226,7 @@ fn a_record_that_cannot_be_used() {
         let concern = &status["attention"][0];
         assert_eq!((&concern["kind"], &concern["at"]), (&json!("report"), &json!(RECORD)), "{status:#}");
         assert!(concern["what"].as_str().unwrap().contains(words), "{status:#}");
-        // It is none of a run's.
+        // The mount is none of a run's.
         machine.run_live(&[]).ok();
         machine.run_live(&["--check"]).ok();
         assert_eq!(look(Path::new(RECORD)), damaged);
@@ -243,7 +243,7 @@ fn a_record_that_cannot_be_used() {
         );
         round += 1;
     });
-    // A report that cannot be used keeps nothing from being adopted, and is left to a run.
+    // An unusable report stops no adoption, and is left to a run.
     fs::write(REPORT, "damaged").unwrap();
     fs::create_dir_all(machine.at("/var/lib/last")).unwrap();
     machine.impctl("adopt", &["/var/lib/last"]).ok();
@@ -252,7 +252,7 @@ fn a_record_that_cannot_be_used() {
     assert!(machine.mount_at("/var/lib/last").is_some());
 }
 
-/// The report of the run in the initrd is damaged when the system runs; what it created waits for its owner all the same.
+/// The report of the run in the initrd is damaged when the system runs; its pending paths get their owners all the same.
 fn what_waits_is_found_again_in_the_initrd() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let entries = json!([
@@ -298,7 +298,7 @@ fn what_others_wrote_about_mounts() {
     }
 }
 
-/// Everybody may open utab.lock, and so hold it. It is tried for 200 ms, each time after 5 ms or more, and then done without.
+/// Any user may open utab.lock, and so hold the lock. Runs try for 200 ms, every 5 ms or more, and then go on without.
 fn a_user_who_holds_the_lock_of_libmount() {
     let machine = started(json!([{ "directory": "/srv" }]));
     // One process, so that its end is the end of the lock.
@@ -308,7 +308,7 @@ fn a_user_who_holds_the_lock_of_libmount() {
     machine.manifest(&manifest(json!([{ "directory": "/srv" }, { "directory": "/new" }])));
     let (output, calls) = machine.trace_live(&[], &[]);
     output.ok();
-    // Its own lock, and twice libmount's: before something is mounted, and after it.
+    // Its own lock, and twice libmount's: before a mount, and after.
     let tries = calls.iter().filter(|call| call.is_one_of(&["flock"])).count() - 1;
     assert!((2..=82).contains(&tries), "{tries}");
     assert!(holder.try_wait().unwrap().is_none());

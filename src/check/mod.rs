@@ -48,13 +48,13 @@ pub struct Findings {
     pub sysroot: String,
     /// Problem of the manifest; empty if it can be read. With one there are no root, stores and entries, and the exit status is 2.
     pub manifest: String,
-    /// Problem of the report of earlier runs; empty if it can be read, or there is none.
+    /// Problem of the report of earlier runs; empty if readable, or without one.
     pub report: String,
     /// The root.
     pub root: Option<Filesystem>,
     /// The stores, in path order.
     pub stores: Vec<Filesystem>,
-    /// The entries, and every file that a pattern matches, in path order.
+    /// The entries, and every file matched by a pattern, in path order.
     pub entries: Vec<Checked>,
     /// The disks of the machine, where a store, the root or the manifest has a problem.
     pub disks: Vec<Disk>,
@@ -80,7 +80,7 @@ pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
     findings
 }
 
-/// The report, and why it cannot be used.
+/// The report, and why it is unusable.
 fn report() -> (Report, String) {
     match Report::read() {
         Ok(report) => (report, String::new()),
@@ -88,7 +88,7 @@ fn report() -> (Report, String) {
     }
 }
 
-/// The same by the report that is given, without what [`conclude`] makes of it.
+/// The same with a given report, without [`conclude`].
 #[must_use]
 pub fn hold(plan: &Plan<'_>, sysroot: &str, report: &Report) -> Findings {
     let mut findings = Findings { version: 1, sysroot: sysroot.to_owned(), ..Findings::default() };
@@ -133,7 +133,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
     findings.root = Some(store::root(plan, sysroot));
     let mut opened = Vec::new();
     for index in 0..plan.manifest.stores.len() {
-        // A system that boots as it did before it was converted has no stores.
+        // A system that boots without its conversion has no stores.
         if plan.is_untouched() {
             opened.push(None);
             continue;
@@ -182,7 +182,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
 /// Paths of NixOS alone. A new root has no /etc yet.
 pub const NIXOS: [&str; 2] = ["/etc/NIXOS", "/nix/var/nix/profiles/system"];
 
-/// Remedy for a run that failed, whose errors are shown with it.
+/// Remedy for a failed run, whose errors are shown with it.
 pub const AGAIN: &str = "mend what stopped the last run, then run imp-mount again";
 
 /// A path that nearly every system should keep.
@@ -198,10 +198,10 @@ pub struct Essential {
     pub without: &'static str,
 }
 
-/// Those of the table of known paths that say what happens `without` them.
+/// Those of the table of known paths with a consequence of the loss (`without`).
 pub const ESSENTIALS: &[Essential] = include!(concat!(env!("OUT_DIR"), "/essentials.rs"));
 
-/// Paths that nearly every system should keep, without an entry.
+/// Essential paths without an entry.
 fn essentials(plan: &Plan<'_>, sysroot: &str) -> Vec<String> {
     let has = |path: &str| walk::stat_at(CWD, &*format!("{}{path}", sysroot.trim_end_matches('/'))).is_ok();
     let nixos = NIXOS.into_iter().any(has);
@@ -219,7 +219,7 @@ pub fn in_initrd() -> bool {
     walk::exists("/etc/initrd-release")
 }
 
-/// Counts the problems, shows the disks where one may be missing, and says what to do.
+/// Counts the problems, lists the disks if one may be missing, and adds next steps.
 pub fn conclude(findings: &mut Findings) {
     let filesystems = findings.root.iter().chain(&findings.stores);
     findings.problems = usize::from(!findings.manifest.is_empty())
@@ -292,7 +292,7 @@ fn next(findings: &Findings) -> Vec<String> {
     let places =
         [Status::NotMounted, Status::Missing, Status::WrongOptions, Status::WrongSource, Status::Covered];
     if unbuilt || places.into_iter().any(has) {
-        // A run that failed fails again until its cause is gone.
+        // A failed run fails again until its cause is gone.
         let stopped = findings.last_run.as_ref().is_some_and(|run| !run.failures.is_empty());
         say(if stopped { AGAIN } else { "run imp-mount to put in place what is not, and read what it says" });
     }
@@ -312,7 +312,7 @@ fn next(findings: &Findings) -> Vec<String> {
     if has(Status::Pending) {
         say("once users exist, run imp-mount --settle");
     }
-    // Elsewhere the sysroot is any directory, and no shell ends with that.
+    // Elsewhere the sysroot is any directory, and no shell ends.
     if findings.problems > 0 && !live && in_initrd() {
         say("when all is well, leave the emergency shell with: systemctl default");
     }
@@ -325,10 +325,10 @@ fn is_stopped(findings: &Findings) -> bool {
     findings.sysroot != "/" || findings.last_run.as_ref().is_some_and(failed)
 }
 
-/// The word that leaves out the entries and stores that stop a boot.
+/// The kernel argument that leaves out the entries and stores that stop a boot.
 fn skipping(findings: &Findings) -> Option<String> {
     let stores = findings.stores.iter().filter(|store| store.is_lost()).map(|store| store.path.as_str());
-    // Of what --check finds, this alone is an error of a run. One that failed says the others.
+    // Of the findings of --check, this alone is an error of a run. A failed run names the others.
     let is_cause = |one: &&Checked| one.status == Status::WrongSource;
     let entries = findings.entries.iter().filter(is_cause).map(|one| one.target.as_str());
     let failures = findings.last_run.iter().flat_map(|run| &run.failures);

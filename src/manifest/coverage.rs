@@ -1,4 +1,4 @@
-//! Which entry a path belongs to: the one rule that every part of the program goes by.
+//! The entry of a path: the one rule for every part of the program.
 
 use std::cmp::Reverse;
 
@@ -19,26 +19,26 @@ pub enum Type {
 }
 
 impl Entry {
-    /// True if something of a type is what an entry for files brings: regular files, and by copying also symbolic links.
+    /// True for a type that an entry for files places: regular files, and by copying also symbolic links.
     #[must_use]
     pub fn takes(&self, what: Type) -> bool {
         what == Type::File || (what == Type::Link && self.method == Method::Copy)
     }
 }
 
-/// The entries of a manifest, ready to be asked for the one that a path belongs to.
+/// The entries of a manifest, indexed by path.
 #[derive(Debug)]
 pub struct Coverage<'m> {
     manifest: &'m Manifest,
     /// The patterns, each with the directory that it is in, in their order; of one directory the one with the first say comes
     /// first.
     patterns: Vec<(&'m str, &'m Entry)>,
-    /// Sources of entries that have another path on their store than on the root, in order.
+    /// Sources of entries whose path on the store differs from the target, in order.
     sources: Vec<(u16, &'m AbsPath)>,
 }
 
 impl<'m> Coverage<'m> {
-    /// That of a manifest.
+    /// The index of a manifest.
     #[must_use]
     pub fn new(manifest: &'m Manifest) -> Self {
         let is_pattern = |entry: &&Entry| entry.kind == Kind::Glob;
@@ -64,7 +64,7 @@ impl<'m> Coverage<'m> {
         (!self.is_taken(path, found.store)).then_some(found)
     }
 
-    /// The entry that names what is at a path, in full or by a pattern.
+    /// The entry that names the file at a path, in full or by a pattern.
     #[must_use]
     pub fn named(&self, path: &AbsPath, what: Type) -> Option<&'m Entry> {
         let own = self.at(path).filter(|entry| match entry.kind {
@@ -75,7 +75,7 @@ impl<'m> Coverage<'m> {
         own.or_else(|| self.pattern(path).filter(|entry| entry.takes(what)))
     }
 
-    /// The entry that keeps what is at a path: the one that names it, or else the nearest directory above it.
+    /// The entry that keeps the file at a path: the one that names it, or else the nearest directory above it.
     #[must_use]
     pub fn entry(&self, path: &AbsPath, what: Type) -> Option<&'m Entry> {
         let above = || {
@@ -150,7 +150,7 @@ mod tests {
             ("/etc/ax", Type::Directory, ""),
             ("/etc/own", Type::File, "/etc/own"),
             ("/etc/own", Type::Directory, ""),
-            // Above an entry, above a pattern, and above what another entry has on the same store.
+            // Above an entry, above a pattern, and above another entry's path on the same store.
             ("/etc/dir", Type::File, ""),
             ("/etc/sub", Type::File, ""),
             ("/etc/moved", Type::File, ""),
@@ -161,7 +161,7 @@ mod tests {
             ("/srv/x", Type::Link, "/srv"),
             ("/srv/keys/deep/x", Type::File, "/srv/keys/deep"),
             ("/x", Type::File, "/*"),
-            // Stores, what is above one, what the system makes, and what is imp-mount's.
+            // Stores, directories above one, paths of the system, and paths of imp-mount.
             ("/p", Type::File, ""),
             ("/q", Type::File, ""),
             ("/run", Type::File, ""),

@@ -1,4 +1,4 @@
-//! Absolute paths without `.`, `..`, empty components or NUL: the only kind that a manifest may hold.
+//! Absolute paths without `.`, `..`, empty components or NUL: the only paths of a manifest.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::text::escape;
 use crate::text::json::{Take, Value};
 
-/// The directory at the top of a store that belongs to imp-mount. No pattern is for it.
+/// The directory of imp-mount at the top of a store. No pattern matches it.
 pub const PRIVATE: &str = ".imp-mount";
 
-/// The longest path, and text of a symbolic link, that the kernel takes, without the NUL.
+/// The kernel's longest path, and text of a symbolic link, without the NUL.
 pub const PATH_MAX: usize = 4095;
-/// The longest component that the usual file systems take.
+/// The longest component on usual file systems.
 pub const NAME_MAX: usize = 255;
 
 /// An absolute, normalised path. Below a store, `/` means the store's own directory.
@@ -36,16 +36,16 @@ impl AbsPath {
         Self("/".to_owned())
     }
 
-    /// Reads a path as a person writes it: `//` and a trailing slash are dropped, as is a `.` component.
+    /// Reads a path in any form: `//` and a trailing slash are dropped, as is a `.` component.
     ///
     /// # Errors
-    /// Why the text is no such path, with what to write instead.
+    /// Why the text is no such path, with the text to write instead.
     pub fn parse(text: &str) -> Result<Self, String> {
         let path = Self::normal(text)?;
         path.too_long().map_or(Ok(path), Err)
     }
 
-    /// The same for a path that the kernel or a walk has put together, of any length.
+    /// The same for a path from the kernel or a walk, of any length.
     ///
     /// # Errors
     /// Why the text is no such path.
@@ -76,7 +76,7 @@ impl AbsPath {
         Ok(Self(path))
     }
 
-    /// Why the kernel does not take it; none where it does.
+    /// Why the path is too long for the kernel; none otherwise.
     #[must_use]
     pub fn too_long(&self) -> Option<String> {
         if let Some(component) = self.components().find(|component| component.len() > NAME_MAX) {
@@ -92,7 +92,7 @@ impl AbsPath {
         &self.0
     }
 
-    /// The path without its leading slash: what to open below a directory.
+    /// The path without its leading slash, to open below a directory.
     #[must_use]
     pub fn relative(&self) -> &str {
         &self.0[1..]
@@ -115,7 +115,7 @@ impl AbsPath {
         self.0.rsplit_once('/').map_or("", |(_, name)| name)
     }
 
-    /// The directory that holds this path; none for `/`.
+    /// The directory of this path; none for `/`.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         match self.0.rsplit_once('/')? {
@@ -125,7 +125,7 @@ impl AbsPath {
         }
     }
 
-    /// The path of the directory that holds this path; `/` for `/`.
+    /// The path of the directory of this path; `/` for `/`.
     #[must_use]
     pub fn folder(&self) -> &str {
         match self.0.rsplit_once('/') {
@@ -143,13 +143,13 @@ impl AbsPath {
         })
     }
 
-    /// True if this path is `above` or lies below it.
+    /// True for `above` and paths below.
     #[must_use]
     pub fn is_in(&self, above: &Self) -> bool {
         self.below(above).is_some()
     }
 
-    /// This path as seen from `above`, as an absolute path there; none where it does not lie in it.
+    /// This path as seen from `above`, as an absolute path there; none if not below.
     #[must_use]
     pub fn below(&self, above: &Self) -> Option<Self> {
         if above.is_root() {
@@ -215,7 +215,7 @@ impl fmt::Display for AbsPath {
 impl TryFrom<String> for AbsPath {
     type Error = String;
 
-    /// Takes only what is normalised already: bytes that say otherwise were not written by us.
+    /// Takes only normalised text: other text was not written by this program.
     fn try_from(text: String) -> Result<Self, String> {
         let is_usual = |part: &str| !matches!(part, "" | "." | "..");
         if text.strip_prefix('/').is_some_and(|parts| parts.split('/').all(is_usual)) && !text.contains('\0')

@@ -1,4 +1,4 @@
-//! The manifest's text form: JSON, as the NixOS module writes it and as a person does.
+//! The manifest's text form: JSON, by the NixOS module or by hand.
 //!
 //! Everything that is wrong is collected, so that one build shows all of it. What is accepted is brought into one form:
 //! everything in path order, and nothing said twice.
@@ -25,12 +25,12 @@ pub const VERSION: u32 = 1;
 /// Reads a manifest in its text form.
 ///
 /// # Errors
-/// Everything that is wrong with it: each with its place as written, such as `entries[3] /var/lib/plex`.
+/// Every error: each with its place as written, such as `entries[3] /var/lib/plex`.
 pub fn parse(json: &str) -> Result<Manifest, Vec<Problem>> {
     parse_with_notes(json).map(|(manifest, _)| manifest)
 }
 
-/// As [`parse`], with what is not wrong with it, but probably not meant.
+/// As [`parse`], with notes about probable mistakes.
 ///
 /// # Errors
 /// As for [`parse`].
@@ -80,7 +80,7 @@ impl Places {
     }
 }
 
-/// The manifest as far as it can be read; none where it cannot be told what anything in it means.
+/// The manifest as far as it is readable; none if its version is unknown.
 fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Option<Layout>, Places)> {
     let mut fields = Fields::open("", tree, problems)?;
     if let Some(version) = fields.need("version", |value| match value {
@@ -156,13 +156,13 @@ fn store(fields: &mut Fields<'_, '_>) -> Option<Store> {
     let path = fields.need("path", path);
     let required = fields.flag("required", true);
     let device = fields.read("device", owned);
-    // mount(8)'s type for "detect it".
+    // mount(8)'s type for detection.
     let fstype = fields.read("fstype", owned).filter(|fstype| fstype != "auto");
     let options = fields.texts("options");
     Some(Store { path: path?, required, device, fstype, options })
 }
 
-/// Limits of old roots. They lie on the store of the root, where that is a directory of one.
+/// Limits of old roots. They lie on the store of the root, if the root is on one.
 fn old_roots(
     fields: &mut Fields<'_, '_>,
     on: Option<&AbsPath>,
@@ -187,7 +187,7 @@ fn old_roots(
     })
 }
 
-/// An entry and the phase that it names, unless it is left open what it is or where it belongs.
+/// An entry and its phase; none if its path or its store is unclear.
 fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<(Entry, Option<Phase>)> {
     let directory = fields.read("directory", |value| Ok((path(value)?, Kind::Directory)));
     let file = fields.read("file", |value| pattern::read(text(value)?));
@@ -241,7 +241,7 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
     Some((this, says_when.then_some(phase)))
 }
 
-/// Which store an entry belongs to. Without a word on it, the only one.
+/// The store of an entry; the only one by default.
 fn store_of(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<u16> {
     let named = fields.read("store", path);
     let index = match (named, stores) {
@@ -255,7 +255,7 @@ fn store_of(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Op
             }
             index?
         }
-        // That there is no store is said once, and not here.
+        // A manifest without stores is reported once, and not here.
         (None, [] | [_]) if complete && !fields.has("store") => 0,
         (None, [_, _, ..]) if !fields.has("store") => {
             let what = format!("{} is missing, and there are several", fields.key("store"));
@@ -271,7 +271,7 @@ fn list(stores: &[Store]) -> String {
     stores.iter().map(|store| store.path.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// The options of an entry's mount. Two of them are what file managers read, and not the mount's own.
+/// The options of an entry's mount. Two of them are for file managers, and not options of the mount.
 fn options(fields: &mut Fields<'_, '_>, entry: &mut Entry) {
     let texts = fields.texts("options");
     for word in texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|word| !word.is_empty()) {

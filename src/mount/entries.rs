@@ -70,7 +70,7 @@ impl Work<'_> {
         }
     }
 
-    /// Mounts on an entry what was mounted below its target before, or says what its guard covers.
+    /// Mounts earlier mounts below a target on its entry, or reports those covered by its guard.
     fn bring_inner(&mut self, item: &Item<'_>) {
         let (plan, target) = (self.context.plan, &item.entry.target);
         for (path, mount) in self.tree.take_inner(plan, target) {
@@ -111,7 +111,7 @@ impl Work<'_> {
         if !required {
             let guarded = if covered { Ok(()) } else { self.guard(job) };
             match guarded {
-                // Nor have the files that an optional pattern would have matched.
+                // Nor have the files of an optional pattern.
                 Ok(()) if job.is_pattern() => {}
                 Ok(()) => state = State::Guarded,
                 // On a live system a guard would hide data that services wrote to memory. Most often the same stands in the way of both.
@@ -159,7 +159,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Brings a source to its target; none for a file that is gone.
+    /// Places a source at its target; none for a vanished file.
     fn by_method(&mut self, job: Job<'_>, found: &Source) -> Result<Option<Placed>> {
         let (context, method) = (self.context, job.item.entry.method);
         let in_place = self.is_in_place(job, found)?;
@@ -194,7 +194,7 @@ impl Work<'_> {
         }))
     }
 
-    /// The link that stands for a file, where there is one and it stays.
+    /// The link in place of a file, if it stays.
     fn linked(&mut self, job: Job<'_>) -> Result<Option<Placed>> {
         if job.item.entry.kind == Kind::Directory {
             return Ok(None);
@@ -203,7 +203,7 @@ impl Work<'_> {
         place::linked(&context, job, self.parent(job)?)
     }
 
-    /// True if a link at the target would be in the place of what it points to, as the directory comes from the store.
+    /// True if a link at the target would replace its own target, as the directory comes from the store.
     fn is_in_place(&mut self, job: Job<'_>, found: &Source) -> Result<bool> {
         let may_link = matches!(found, Source::Link)
             || (job.item.entry.method == Method::Symlink && matches!(found, Source::Node(_)));
@@ -219,7 +219,7 @@ impl Work<'_> {
         Ok(from == to)
     }
 
-    /// Warns of other versions of a file that write-back kept beside the store's.
+    /// Warns of other versions of a file, kept by write-back beside the store's.
     fn tell_of_second_version(&mut self, job: Job<'_>) {
         let (Some(store), Some(parent)) = (self.stores.usable(job.item.entry), job.source.parent()) else {
             return;
@@ -235,7 +235,7 @@ impl Work<'_> {
         }
     }
 
-    /// Every file in the store that the pattern is for.
+    /// Every file of the store that the pattern matches.
     fn place_matches(&mut self, pattern: Job<'_>) -> Result<()> {
         let item = pattern.item;
         let folder = pattern.source.parent().unwrap_or_else(AbsPath::root);
@@ -245,7 +245,7 @@ impl Work<'_> {
         let jobs = paths.iter().map(|(target, source)| Job { item, target, source });
         self.announce.before(&self.context, &mut jobs.clone(), self.problems);
         for job in jobs {
-            // One that cannot be placed does not keep the others away.
+            // A failure of one file does not stop the others.
             if let Err(problem) = self.place_one(job) {
                 self.failed(job, problem.at(job.target.to_string()), false);
             }
@@ -274,7 +274,7 @@ impl Work<'_> {
         Ok(found.names)
     }
 
-    /// Takes away what this run has mounted on a root that can be seen.
+    /// Unmounts the mounts of this run on a visible root.
     pub fn undo(&mut self) {
         for target in std::mem::take(&mut self.changes.mounted).into_iter().rev() {
             self.tree.cursor.forget(target.as_str());
@@ -290,7 +290,7 @@ impl Work<'_> {
     }
 }
 
-/// State in the report of an entry that is not placed.
+/// State in the report of an entry out of place.
 fn resting(action: Action) -> State {
     match action {
         Action::Off => State::Off,

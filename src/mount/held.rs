@@ -18,11 +18,11 @@ use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::escape;
 use crate::transfer::file;
 
-/// Something at a target.
+/// A file at a target.
 pub(super) struct Held {
-    /// It in words.
+    /// Its description.
     pub words: String,
-    /// It, open for reading, if it is a file.
+    /// The regular file, open for reading.
     file: Option<OwnedFd>,
     stat: Stat,
 }
@@ -43,7 +43,7 @@ impl Held {
         Ok(Some(Self { words, file: is_it.then_some(fd), stat: *stat }))
     }
 
-    /// True if a program has it open for writing, or nobody knows: what that writes would be hidden with it.
+    /// True if a process has the file open for writing, or this is unknown: later data would be hidden as well.
     pub fn is_written(&self) -> bool {
         raw::ignore_lease_breaks();
         self.file.as_ref().is_none_or(|file| raw::is_written(file.as_fd()).unwrap_or(true))
@@ -53,15 +53,15 @@ impl Held {
 /// Data at a target, compared with the store's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
-    /// The store has the same, or a newer version of it: a mount hides nothing.
+    /// The store has the same, or a newer version: a mount hides nothing.
     Stored,
-    /// The store has an older version, from which it was made.
+    /// The store has an older version, the origin of this one.
     Newer,
     /// Neither is known.
     Different,
 }
 
-/// Compares data at a target with the source that is to be mounted there, given the versions that an earlier run left.
+/// Compares data at a target with the source of the mount, given the versions of an earlier run.
 pub(super) fn compare(
     left: Option<Versions>,
     job: Job<'_>,
@@ -77,7 +77,7 @@ pub(super) fn compare(
     }
 }
 
-/// True if both are the same file for a program. A file that cannot be compared counts as different.
+/// True if both are the same file for a program. A file without comparison counts as different.
 fn is_same(job: Job<'_>, source: &Stat, held: &Held, stores: &Stores) -> bool {
     let same = || {
         let store = stores.usable(job.item.entry)?;
@@ -91,7 +91,7 @@ fn is_same(job: Job<'_>, source: &Stat, held: &Held, stores: &Stores) -> bool {
     same().unwrap_or(false)
 }
 
-/// A root on which entries are mounted, to tell whether a directory of it holds anything else.
+/// A root for mounts of entries, to find other data in its directories.
 pub(super) struct Room<'r> {
     /// The plan.
     pub plan: &'r Plan<'r>,
@@ -132,7 +132,7 @@ impl Room<'_> {
         })
     }
 
-    /// True if something is what an entry brings from its store.
+    /// True for a file that an entry places from its store.
     fn is_source(&self, item: &Item<'_>, stat: &Stat) -> bool {
         let Some(store) = self.stores.usable(item.entry) else { return false };
         walk::open_below(store.cursor.base(), item.entry.source(), OFlags::PATH, Mounts::Stay)
@@ -141,7 +141,7 @@ impl Room<'_> {
     }
 }
 
-/// Tells if a place below a root is on a file system of its own, and that is not in memory.
+/// True if a place below a root is on a file system of its own that is not in memory.
 pub(super) fn has_own_disk(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> bool {
     let differ = || Ok::<_, Errno>(walk::mount_id(root)? != walk::mount_id(place)?);
     // An error counts as the root's own file system.

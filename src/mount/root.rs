@@ -19,16 +19,16 @@ use crate::sys::mount_api::{self, Kernel, SOURCE};
 use crate::sys::{mountinfo, walk};
 use crate::text::problem::{Problem, Result};
 
-/// The sysroot as a run finds it.
+/// The sysroot at the start of a run.
 #[derive(Debug)]
 pub enum Found {
     /// A root to work on.
     Tree(Tree),
-    /// A running system that gets its new root with the next boot.
+    /// A running system whose next boot makes its new root.
     Waiting,
 }
 
-/// Finds the root, or begins to build it.
+/// Finds the root, or begins to build one.
 pub fn prepare(
     plan: &Plan<'_>,
     sysroot: &Sysroot,
@@ -75,7 +75,7 @@ pub fn prepare(
     build(plan, root, sysroot, kernel, warnings).map(Found::Tree)
 }
 
-/// Goes on with a conversion that was stopped when the old root was mounted nowhere but below the staging mount.
+/// Continues a conversion that was stopped when the old root was mounted nowhere but below the staging mount.
 fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
     let Some((stage, root)) = Stage::resume(store)? else {
         let what = format!(
@@ -103,7 +103,7 @@ fn build(
     let mut new = New::default();
     let on_store = root.on.as_ref().and_then(|on| {
         let made = fresh::make(plan, (root, on), sysroot, kernel, &mut new.stage);
-        // A store that the boot needs stops it later, for what it lacks itself.
+        // A store needed by the boot stops it later, with its own reason.
         made.map_err(|problem| warnings.push(in_memory_instead(on, &problem))).ok()
     });
     let fd = match on_store {
@@ -154,7 +154,7 @@ fn in_memory_instead(on: &AbsPath, problem: &Problem) -> Problem {
     Problem::new(what).at("root").remedy(remedy)
 }
 
-/// Refuses to make the root a store at a path where something else is mounted already, or above it: that would cover the store.
+/// Refuses to make the root a store at a path at or below another mount, which would cover the store.
 pub fn must_be_uncovered(store: &AbsPath, sysroot: &Sysroot) -> Result<()> {
     let Some((path, fd)) = mounts_below(sysroot.fd.as_fd(), &sysroot.path, &AbsPath::root())?
         .into_iter()
@@ -170,11 +170,11 @@ pub fn must_be_uncovered(store: &AbsPath, sysroot: &Sysroot) -> Result<()> {
     .remedy("convert the root to another path, or leave `convert` out if that is the store"))
 }
 
-/// A run that was stopped right after it had put a new root beneath the old one left only the last step to do.
+/// A run stopped right after the mount of a new root beneath the old one left only the last step.
 fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
     let top = walk::mount_id(sysroot.fd.as_fd())
         .map_err(|errno| Problem::os("cannot ask for the sysroot's mount id", errno))?;
-    // The table's order tells nothing here: since Linux 6.8 it is by age, and what is beneath is the younger one.
+    // The table's order does not help: since Linux 6.8 it is by age, and the mount beneath is the younger one.
     let beneath = mountinfo::all()?.into_iter().any(|mount| {
         mount.point == sysroot.path.as_str()
             && mount.id != top
@@ -190,7 +190,7 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
     Ok(true)
 }
 
-/// True if something is on a root that is made anew at every boot: a tmpfs, or a directory that a run made on a store.
+/// True for a file on a root of each boot: a tmpfs, or a directory of a store made by a run.
 pub fn is_new_at_every_boot(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(is_volatile(fd)? || fresh::is_fresh(fd)?)
 }

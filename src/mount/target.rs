@@ -29,13 +29,13 @@ pub(super) enum Spot {
     Free(OwnedFd),
     /// The entry is in place, as the root of this mount.
     Done(OwnedFd),
-    /// The entry is in place, below the machine id that PID 1 made up.
+    /// The entry is in place, below the machine id from PID 1.
     BelowFirstId,
-    /// A file is there that `--adopt` brings to the store once more, if need be.
+    /// A file that `--adopt` copies to the store, if necessary.
     Stands,
 }
 
-/// The directory that holds a target, with everything above it created.
+/// The directory of a target, created with everything above.
 pub(super) fn parent<'t>(
     plan: &Plan<'_>,
     job: Job<'_>,
@@ -83,12 +83,12 @@ pub(super) fn parent<'t>(
 }
 
 impl Work<'_> {
-    /// The directory that holds a target, with everything above it created.
+    /// The directory of a target, created with everything above.
     pub(super) fn parent(&mut self, job: Job<'_>) -> Result<BorrowedFd<'_>> {
         parent(self.context.plan, job, &mut self.tree, &self.stores, &mut self.owners)
     }
 
-    /// Opens the mount point at the target, created if it is missing; `source` is none for a guard.
+    /// Opens the mount point at the target, created if missing; `source` is none for a guard.
     pub(super) fn spot(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<Spot> {
         let (item, target) = (job.item, job.target);
         let directory = item.entry.kind == Kind::Directory;
@@ -98,7 +98,7 @@ impl Work<'_> {
         let failed = |errno| {
             walk::explain(dir, target.as_str(), errno, if directory { "a directory" } else { "a file" })
         };
-        // Mode 000, so that it guards itself should the mount ever go away.
+        // Mode 000, so that the mount point is its own guard without the mount.
         let made = if directory {
             rustix::fs::mkdirat(dir, name, Mode::empty())
                 .and_then(|()| walk::directory(dir, name, Mounts::Enter))
@@ -147,7 +147,7 @@ impl Work<'_> {
     fn below_guard(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<Spot> {
         let target = job.target;
         if !self.context.sysroot.is_live() {
-            // Mounts below it are seen again without it.
+            // The mounts below appear again without the guard.
             placeholder::remove(&mut self.tree, &mut self.guard, target)?;
             return self.spot(job, source);
         }
@@ -171,7 +171,7 @@ impl Work<'_> {
         }
     }
 
-    /// The place to mount on where no mount covers it, unless a mount would hide something there.
+    /// The mount point without covering mounts, unless a mount would hide data there.
     fn uncovered(
         &mut self,
         job: Job<'_>,
@@ -180,7 +180,7 @@ impl Work<'_> {
         (dir, stat): (BorrowedFd<'_>, &Stat),
     ) -> Result<Spot> {
         let (target, live) = (job.target, self.context.sysroot.is_live());
-        // A part of what is mounted above: mounting it once more hides nothing.
+        // A part of a mount above: a second mount of it hides nothing.
         if source.is_some_and(|source| source.identity() == stat.identity()) {
             return Ok(Spot::Free(place));
         }
@@ -202,7 +202,7 @@ impl Work<'_> {
             Some(Comparison::Newer | Comparison::Different) | None => {}
         }
         let problem = Problem::new(format!("the target holds {}, which mounting would hide", held.words));
-        // No service has it open yet, and what one would write there would be lost.
+        // No service has the file open yet, and data written there would be lost.
         let is_guarded_all_the_same = self.context.guards_required && source.is_none();
         if is_guarded_all_the_same && has_own_disk(self.tree.root(), place.as_fd()) {
             return Ok(Spot::Done(place));
@@ -214,7 +214,7 @@ impl Work<'_> {
         Ok(Spot::Free(place))
     }
 
-    /// Mounts the guard at the target of an entry, or of a file that its pattern matched.
+    /// Mounts the guard at the target of an entry, or of a file matched by its pattern.
     pub(super) fn guard(&mut self, job: Job<'_>) -> Result<()> {
         if job.is_pattern() {
             return Ok(());
@@ -226,7 +226,7 @@ impl Work<'_> {
         self.mount_guard(job.target, place.as_fd())
     }
 
-    /// Mounts a guard on `place`, which is what was opened at a path.
+    /// Mounts a guard on `place`, the open file at a path.
     fn mount_guard(&mut self, path: &AbsPath, place: BorrowedFd<'_>) -> Result<()> {
         let stat = walk::stat(place).map_err(|errno| Problem::os("cannot look at the target", errno))?;
         let parent = self.tree.parent(path)?;
@@ -239,7 +239,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Mounts the guard at the path of a store that is left out, unless something is mounted there or above.
+    /// Mounts the guard at the path of an absent store, unless a file system is mounted there or above.
     pub(super) fn guard_store(&mut self, path: &AbsPath) -> Result<()> {
         let (plan, root) = (self.context.plan, self.tree.mount_id()?);
         let is_on_root = |dir: BorrowedFd<'_>| walk::mount_id(dir).map(|id| id == root);
@@ -276,7 +276,7 @@ impl Work<'_> {
     }
 }
 
-/// Refuses something at a target that an entry, or for want of one a guard, cannot be mounted on.
+/// Refuses a file at a target on which neither an entry nor a guard can be mounted.
 fn fits(job: Job<'_>, source: Option<&Stat>, (dir, stat): (BorrowedFd<'_>, &Stat)) -> Result<()> {
     let directory = job.item.entry.kind == Kind::Directory;
     let fits = if directory { stat.is_dir() } else { stat.is_file() };
@@ -288,7 +288,7 @@ fn fits(job: Job<'_>, source: Option<&Stat>, (dir, stat): (BorrowedFd<'_>, &Stat
 }
 
 /// True if this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until
-/// systemd-machine-id-commit.service writes it to what is mounted below.
+/// systemd-machine-id-commit.service writes the id to the file below the mount.
 pub fn is_first_id(entry: &Entry, mount: &mountinfo::Mount) -> Result<bool> {
     if entry.missing != Missing::MachineId || mount.fstype != "tmpfs" || mount.root != "/machine-id" {
         return Ok(false);

@@ -28,10 +28,10 @@ use crate::transfer::Name;
 use crate::transfer::file::{self, Copier};
 use crate::transfer::staging::{self, Stagings};
 
-/// The unit that runs `--adopt` at a shutdown.
+/// The unit of `--adopt` at shutdown.
 pub const UNIT: &str = "imp-mount-adopt.service";
 
-/// Tells if that unit is enabled on a system, by its files: the system need not run.
+/// True if the unit is enabled on a system, by its files: the system need not run.
 #[must_use]
 pub fn is_set_up(root: BorrowedFd<'_>) -> bool {
     const MOST: u64 = 64 * 1024;
@@ -51,10 +51,10 @@ pub fn is_set_up(root: BorrowedFd<'_>) -> bool {
     })
 }
 
-/// A store, and the directories on it in which copies are made.
+/// A store, and its directories for copies.
 struct Store {
     opened: Opened,
-    /// Opened for the first file that is written.
+    /// Opened for the first written file.
     stagings: Option<Stagings>,
 }
 
@@ -69,7 +69,7 @@ struct File<'f> {
 /// Brings everything to the stores. Returns what could not be brought. A report that cannot be used is left to a run; without it no
 /// version is known to be an older one.
 pub fn run(plan: &Plan<'_>, sysroot: &str, lock: &Lock) -> Result<Vec<Problem>> {
-    // A copy gets the mode that it is given, and no less.
+    // A copy gets exactly the given mode.
     rustix::process::umask(rustix::fs::Mode::empty());
     let sysroot = Sysroot::open(sysroot)?;
     let mut tree = Tree::existing(&sysroot, Kernel::probe())?;
@@ -114,7 +114,7 @@ pub fn run(plan: &Plan<'_>, sysroot: &str, lock: &Lock) -> Result<Vec<Problem>> 
     Ok(problems)
 }
 
-/// Brings the files of one entry. A file that cannot be brought does not keep the others from it.
+/// Writes back the files of one entry. A failure of one file does not stop the others.
 fn entry(
     plan: &Plan<'_>,
     item: &Item<'_>,
@@ -149,7 +149,7 @@ fn entry(
     Ok(problems)
 }
 
-/// Brings one file, where it is on the root itself and the store has no newer version, and adds what is to be recorded of it.
+/// Writes back one file, if on the root itself and without a newer version on the store, and adds its record.
 fn bring(
     file: &File<'_>,
     dir: BorrowedFd<'_>,
@@ -166,7 +166,7 @@ fn bring(
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(failed(errno)),
     };
-    // The place of a mount or a guard that is gone, unless a run has recorded it as a version.
+    // The place of a former mount or guard, unless a run has recorded it as a version.
     let known = report.entry(target).filter(|entry| entry.versions.is_some());
     let is_version = known.is_some_and(|entry| !matches!(entry.state, State::Guarded | State::Skipped));
     let has_mount = item.entry.method == Method::Bind || !is_version;
@@ -175,7 +175,7 @@ fn bring(
         return Ok(());
     }
     if !item.entry.takes(stat.what()) {
-        // A pattern is for files only, and a link stands for a file that the store does not hold yet.
+        // A pattern matches files only, and a link stands for a file that the store lacks.
         if item.entry.kind == Kind::Glob || stat.is_symlink() {
             return Ok(());
         }
@@ -198,7 +198,7 @@ fn bring(
         let link = rustix::fs::readlinkat(from.0, from.1, Vec::new()).map_err(failed)?;
         let link = link.to_string_lossy();
         let leads_to = |there: &Stat| versions::leads_to(root, &folder, &link, there.identity());
-        // A copy of it would take the place of what it leads to.
+        // A copy of the link would replace its target.
         if link == place.as_str() || there.as_ref().map_or(Ok(false), leads_to).map_err(failed)? {
             return Ok(());
         }

@@ -16,11 +16,11 @@ use crate::text::escape;
 use crate::text::json::Object;
 use crate::text::problem::{Problem, Result, describe, os_error};
 
-/// The most bytes that a file has when it is written or read: ten times the report of a million entries.
+/// Most bytes of a file: ten times the report of a million entries.
 pub const LIMIT: u64 = 1 << 30;
 /// The bytes of one write(2).
 const BUFFER: usize = 32 << 10;
-/// Suffix of documents that could not be used.
+/// Suffix of unusable documents.
 const ASIDE: &str = ".unreadable";
 
 /// Replaces a file in one step: a reader finds the old one or the whole new one. The lock makes this process the only one that
@@ -29,7 +29,7 @@ pub fn replace(lock: &Lock, dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Re
     replace_by(lock, dir, name, &mut |file| file.write_all(bytes))
 }
 
-/// Like [`replace`], with content that is written piece by piece.
+/// Like [`replace`], with content written in pieces.
 pub fn replace_by(
     _: &Lock,
     dir: BorrowedFd<'_>,
@@ -51,13 +51,13 @@ pub fn replace_by(
         .and_then(|()| rustix::fs::fchmod(&file.file, Mode::from_raw_mode(0o644)))
         .and_then(|()| rustix::fs::renameat(dir, new, dir, name));
     if written.is_err() {
-        // A part of it must not take the space that is missing. Should this fail as well, the next call removes it.
+        // A part of the file must not take space. If this fails as well, the next call removes the part.
         let _ = remove();
     }
     written
 }
 
-/// A file that takes no more than [`LIMIT`] bytes.
+/// A file of at most [`LIMIT`] bytes.
 struct Limited {
     file: File,
     /// Bytes to be written.
@@ -89,14 +89,14 @@ impl Write for Limited {
     }
 }
 
-/// A JSON document in [`DIRECTORY`]. It is made from the members of the object in its file, the version not among them.
+/// A JSON document in [`DIRECTORY`], made from the members of the object in its file, without the version.
 pub trait Document: Serialize + TryFrom<Object, Error = String> {
     /// Its file's name.
     const NAME: &'static str;
     /// The version of its form.
     const VERSION: u32;
 
-    /// Why it cannot have been written by this program, where its form alone does not say so.
+    /// Why this program cannot have written the document, beyond errors of its form.
     fn flaw(&self) -> Option<&'static str>;
 }
 
@@ -180,8 +180,8 @@ pub fn read_or_set_aside<D: Document>(lock: &Lock) -> Result<(Option<D>, Option<
     }
 }
 
-/// Gives a document that cannot be used a further name, which no later one takes from it, so that replacing it loses nothing.
-/// A process killed in between leaves it in its place: it is never missing, and never taken for one that is empty.
+/// Gives an unusable document a second name, which no later one takes, so that its replacement loses nothing.
+/// A process killed in between leaves the document in its place: it is never missing, and never taken for an empty one.
 /// Returns the new name.
 fn set_aside(_: &Lock, name: &str) -> Result<String> {
     let failed = |errno| Problem::os("cannot set it aside", errno);
@@ -197,7 +197,7 @@ fn set_aside(_: &Lock, name: &str) -> Result<String> {
         };
         match linked {
             Ok(()) => return Ok(aside),
-            // By a process killed before it replaced the document.
+            // From a process killed before the replacement.
             Err(Errno::EXIST)
                 if walk::stat_at(dir.as_fd(), &*aside).is_ok_and(|it| it.identity() == identity) =>
             {
@@ -209,7 +209,7 @@ fn set_aside(_: &Lock, name: &str) -> Result<String> {
     }
 }
 
-/// The paths of documents that were set aside since the boot, in order, each with what to do about it.
+/// The paths of documents set aside since the boot, in order, each with its remedy.
 #[must_use]
 pub fn aside() -> Vec<(String, String)> {
     let listed = walk::base(DIRECTORY).and_then(|dir| walk::names(dir.as_fd(), usize::MAX));

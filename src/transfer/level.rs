@@ -13,22 +13,22 @@ use super::Name;
 use super::remove::parent;
 use crate::sys::walk::{self, Identity, Mounts, Stat};
 
-/// Directories that are kept open on the way down.
+/// Number of open directories on the path.
 const OPEN: usize = 16;
-/// So many files are read ahead of the one that is copied or compared.
+/// Number of files to read ahead of the current one.
 pub const AHEAD: usize = 32;
-/// The most of each that is read ahead, in bytes.
+/// Most bytes of each to read ahead.
 pub const AHEAD_BYTES: u64 = 1 << 18;
 
-/// A directory on the way down. It may be closed, and is opened again from one below it.
+/// A directory on the path. It may be closed, and is opened again from a directory below.
 pub struct Held {
     fd: Option<Rc<OwnedFd>>,
-    /// The file system and inode, which tell it from every other directory.
+    /// File system and inode, which identify the directory.
     pub identity: Identity,
 }
 
 impl Held {
-    /// A directory that is open.
+    /// An open directory.
     pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
         let identity = walk::stat(fd.as_fd())?.identity();
         Ok(Self { fd: Some(Rc::new(fd)), identity })
@@ -39,12 +39,12 @@ impl Held {
         self.fd.as_ref().map(|fd| fd.as_fd()).ok_or(Errno::STALE)
     }
 
-    /// The same, shared with a file in it that is done later.
+    /// The same, shared with a file in it for later work.
     pub fn share(&self) -> Option<Rc<OwnedFd>> {
         self.fd.clone()
     }
 
-    /// Opens it again from a directory in it.
+    /// Opens the directory again from one in it.
     fn reopen(&mut self, below: &Self) -> Result<(), Errno> {
         if self.fd.is_none() {
             self.fd = Some(Rc::new(parent(below.fd()?, self.identity)?));
@@ -53,9 +53,9 @@ impl Held {
     }
 }
 
-/// A directory that is being transferred.
+/// A directory of a running transfer.
 pub struct Level {
-    /// The directory that is read.
+    /// The source directory.
     pub source: Held,
     /// Its counterpart, if there is one.
     pub target: Option<Held>,
@@ -63,19 +63,19 @@ pub struct Level {
     pub private: bool,
     /// True if this run made the counterpart.
     pub fresh: bool,
-    /// True if it is the top of a copy in a staging directory, which comes to its place once it is complete.
+    /// True for the top of a copy in a staging directory, which is renamed to its place when complete.
     pub staged: bool,
     /// Its properties.
     pub stat: Stat,
     /// Its name at the destination.
     pub name: CString,
-    /// The names in it that are still to be done.
+    /// The names in it left to do.
     pub names: std::vec::IntoIter<CString>,
-    /// Number of names in it.
+    /// Number of its names.
     pub count: usize,
-    /// The length of the path above it.
+    /// The length of the path of its parent.
     pub end: usize,
-    /// The number of names, of those still to be done, that were read ahead.
+    /// The number of names, of those left to do, with data read ahead.
     pub ahead: usize,
 }
 
@@ -112,11 +112,11 @@ pub struct To<'t> {
     pub name: Name<'t>,
     /// True if only this process can reach the directory.
     pub private: bool,
-    /// True if the directory was empty when this run came to it.
+    /// True if this run found the directory empty.
     pub fresh: bool,
 }
 
-/// Closes the directory that is farther up than are kept open. One that a staged directory is renamed to stays open.
+/// Closes the directory beyond the open ones. The destination of a staged directory's rename stays open.
 pub fn close_far(levels: &mut [Level]) {
     let Some(far) = levels.len().checked_sub(OPEN + 1) else { return };
     let receives = levels[far + 1].staged;
@@ -127,7 +127,7 @@ pub fn close_far(levels: &mut [Level]) {
     }
 }
 
-/// Opens a directory again, at the source and at the destination, from one below it.
+/// Opens a directory again, at the source and at the destination, from one below.
 pub fn reopen(above: &mut Level, below: &Level) -> Result<(), Errno> {
     above.source.reopen(&below.source)?;
     match (&mut above.target, &below.target) {

@@ -20,14 +20,14 @@ use crate::sys::unnamed::rename;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::{Problem, Result, describe_io, os_error};
 
-/// The name in a staging directory of a single file that is being made.
+/// The name of a single unfinished file in a staging directory.
 pub const NEW: &CStr = c"new";
 /// Starts the names of copies of trees.
 const KEY: &str = "tree-";
-/// The part of it that holds unfinished copies.
+/// Its part with unfinished copies.
 pub const STAGING: &str = "staging";
 
-/// The name of the attribute that marks [`PRIVATE`]: only root can set it.
+/// The attribute of [`PRIVATE`]: only root can set it.
 fn mark() -> String {
     format!("{OWN}private")
 }
@@ -39,12 +39,12 @@ pub struct Staging {
     private: OwnedFd,
     dir: OwnedFd,
     device: (u32, u32),
-    /// The names in the directory when it was opened: unfinished copies of earlier runs.
+    /// The names in the directory at its opening: unfinished copies of earlier runs.
     left: Vec<CString>,
 }
 
 impl Staging {
-    /// Opens the staging directory of the file system, or subvolume, that has `top` as its top directory on the store.
+    /// Opens the staging directory of the file system, or subvolume, with `top` as its top directory on the store.
     pub fn open(top: BorrowedFd<'_>) -> Result<Self> {
         let failed = |errno| unprepared(&format!("{PRIVATE}/{STAGING}"), errno);
         let top = readable(top, c".").map_err(failed)?;
@@ -79,7 +79,7 @@ impl Staging {
         (self.dir.as_fd(), name)
     }
 
-    /// Makes an empty directory like the model, and moves it to its place.
+    /// Makes an empty directory like the model, and renames it to its place.
     fn make_directory(
         &self,
         (dir, name): (BorrowedFd<'_>, &str),
@@ -111,7 +111,7 @@ impl Staging {
         Ok(())
     }
 
-    /// Removes the directory. One that still holds an unfinished copy, for the next run to go on with, stays.
+    /// Removes the directory. One with an unfinished copy, for the next run, stays.
     pub fn close(self) -> Result<(), Errno> {
         let gone = |result| match result {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
@@ -162,7 +162,7 @@ impl Stagings {
         Ok(&self.open[number])
     }
 
-    /// The number of that.
+    /// Its number.
     pub fn number_near(&mut self, dir: BorrowedFd<'_>) -> Result<usize> {
         let failed = |errno| Problem::os("cannot look at the directory on the store", errno);
         let device = walk::stat(dir).map_err(failed)?.device();
@@ -183,13 +183,13 @@ impl Stagings {
         Ok(self.open.len() - 1)
     }
 
-    /// One that is open, by its number.
+    /// An open one, by its number.
     #[must_use]
     pub fn get(&self, number: usize) -> &Staging {
         &self.open[number]
     }
 
-    /// Every one that is open.
+    /// Every open one.
     pub fn all(&self) -> impl Iterator<Item = &Staging> {
         self.open.iter()
     }
@@ -228,7 +228,7 @@ impl Stagings {
         Ok(dir)
     }
 
-    /// Removes those that are empty.
+    /// Removes empty ones.
     pub fn close(self) -> Result<(), Errno> {
         self.open.into_iter().rev().try_for_each(Staging::close)
     }
@@ -244,13 +244,13 @@ pub fn key(path: &[u8]) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// True if a name in a staging directory is one of a copy that [`Transfer`](super::tree::Transfer) made.
+/// True for the name of a copy of [`Transfer`](super::tree::Transfer) in a staging directory.
 #[must_use]
 pub fn is_key(name: &CStr) -> bool {
     name.to_bytes().starts_with(KEY.as_bytes())
 }
 
-/// True if a directory is one that imp-mount created for itself. It is only looked at.
+/// True for a directory created by imp-mount for itself. Only reads.
 #[must_use]
 pub fn is_private((dir, name): Name<'_>, stat: &Stat) -> bool {
     let is_roots = stat.is_dir() && stat.uid() == 0 && stat.mode() & 0o777 == 0o700;
@@ -262,7 +262,7 @@ pub fn is_private((dir, name): Name<'_>, stat: &Stat) -> bool {
     is_roots && matches!(is_marked(), Ok(_) | Err(Errno::NOTSUP))
 }
 
-/// The problem of something at STORE/.imp-mount that no run will use; none where there is nothing. It is only looked at.
+/// The problem of a file at STORE/.imp-mount that no run will use; none without one. Only reads.
 #[must_use]
 pub fn flaw(top: BorrowedFd<'_>) -> Option<Problem> {
     let stat = walk::stat_at(top, PRIVATE).ok()?;
@@ -270,7 +270,7 @@ pub fn flaw(top: BorrowedFd<'_>) -> Option<Problem> {
     (!is_usable).then(|| foreign(PRIVATE))
 }
 
-/// Opens a part of STORE/.imp-mount to look at it; none where there is none.
+/// Opens a part of STORE/.imp-mount for reading; none if missing.
 pub fn existing(top: BorrowedFd<'_>, part: &'static str) -> Result<Option<OwnedFd>> {
     let failed = |errno| Problem::os(format!("cannot look at {PRIVATE}/{part} on the store"), errno);
     let open = |dir: BorrowedFd<'_>, name: &'static str| {
@@ -287,7 +287,7 @@ pub fn existing(top: BorrowedFd<'_>, part: &'static str) -> Result<Option<OwnedF
     }
 }
 
-/// Opens a part of STORE/.imp-mount, created where it is missing.
+/// Opens a part of STORE/.imp-mount, created if missing.
 pub fn part(top: BorrowedFd<'_>, part: &'static str) -> Result<OwnedFd> {
     let private = private(top)?;
     part_of(private.as_fd(), part)
@@ -308,7 +308,7 @@ pub fn private(top: BorrowedFd<'_>) -> Result<OwnedFd> {
     }
 }
 
-/// Opens one of these directories, created where it is missing.
+/// Opens one of these directories, created if missing.
 fn closed((parent, name): (BorrowedFd<'_>, &str), path: &str) -> Result<OwnedFd> {
     let opened = directory(parent, name).and_then(|dir| Ok((is_closed(dir.as_fd())?, dir)));
     match opened {
@@ -322,7 +322,7 @@ fn unprepared(path: &str, errno: Errno) -> Problem {
     Problem::os(format!("cannot prepare {path} on the store"), errno)
 }
 
-/// A directory that only root can enter, created where it is missing.
+/// A directory that only root can enter, created if missing.
 fn directory<N: Arg + Copy>(parent: BorrowedFd<'_>, name: N) -> Result<OwnedFd, Errno> {
     let made = match fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) => true,
@@ -330,7 +330,7 @@ fn directory<N: Arg + Copy>(parent: BorrowedFd<'_>, name: N) -> Result<OwnedFd, 
         Err(errno) => return Err(errno),
     };
     let dir = walk::open(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?;
-    // A setgid directory above passes its group and that bit on, and a default ACL its entries.
+    // A setgid directory above passes on its group and the bit, and a default ACL its entries.
     if made && walk::stat(dir.as_fd())?.uid() == rustix::process::geteuid().as_raw() {
         attributes::drop_acls(dir.as_fd())?;
         fs::fchmod(&dir, Mode::RWXU)?;

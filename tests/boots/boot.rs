@@ -1,4 +1,4 @@
-//! One boot: what is in the initrd, what is mounted by it, and what is looked at when the system runs.
+//! One boot: its initrd, its mounts, and the probes on the running system.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,36 +9,36 @@ use serde_json::Value;
 use crate::support::run;
 use crate::{nixos, units};
 
-/// A file system that the initrd mounts, as a line of its fstab.
+/// A file system of the initrd, as a line of its fstab.
 #[derive(Debug, Clone)]
 pub struct Line {
     pub what: String,
     pub at: String,
     pub fstype: String,
     pub options: String,
-    /// A unit that it waits for, as for that of a device.
+    /// A unit before the mount, such as a device's.
     pub needs: Option<&'static str>,
 }
 
 /// A boot, described.
 #[derive(Debug, Clone)]
 pub struct Boot {
-    /// True if there is an imp-mount in it.
+    /// True with imp-mount in the initrd.
     program: bool,
     /// The impctl on the running system.
     impctl: Option<&'static Path>,
     /// The compiled manifest.
     manifest: Option<Vec<u8>>,
-    /// The manifest's root: whether it is built, and from what.
+    /// The manifest's root.
     root: Value,
-    /// True if the unit for what the boot needs to find the system is there.
+    /// True with the unit of the early phase.
     early: bool,
     /// True if an entry is mounted on the running system only.
     live: bool,
-    /// The host of NixOS whose units it has, in place of those made here.
+    /// The host of NixOS for its units, in place of those made here.
     host: Option<&'static str>,
     pub fstab: Vec<Line>,
-    /// The manifest's stores, which the running system's units wait for; those of the initrd for what is mounted there.
+    /// The manifest's stores, for which units of the running system wait; those of the initrd wait for its mounts.
     stores: Vec<String>,
     pub cmdline: String,
     probe: String,
@@ -75,7 +75,7 @@ impl Boot {
         boot
     }
 
-    /// A boot that knows nothing of imp-mount.
+    /// A boot without imp-mount.
     pub fn ordinary() -> Self {
         Self { program: false, ..Self::with(None) }
     }
@@ -105,7 +105,7 @@ impl Boot {
         .store("LABEL=persist", "/persist", "ext4", "")
     }
 
-    /// Without the early unit, as the NixOS module has it where nothing needs it.
+    /// Without the early unit, as in the NixOS module without need.
     pub fn late(self) -> Self {
         Self { early: false, ..self }
     }
@@ -115,7 +115,7 @@ impl Boot {
         Self { host: Some(host), ..self }
     }
 
-    /// Lets systemd mount a file system in the initrd, in place of what was at this path.
+    /// Lets systemd mount a file system in the initrd, in place of the one at this path.
     pub fn mount(mut self, what: &str, at: &str, fstype: &str, options: &str) -> Self {
         self = self.without(at);
         self.fstab.push(Line {
@@ -128,7 +128,7 @@ impl Boot {
         self
     }
 
-    /// Lets the file system that was named last wait for a unit, in the initrd and in the system.
+    /// Lets the last file system wait for a unit, in the initrd and in the system.
     pub fn needs(mut self, name: &'static str, unit: &str) -> Self {
         self.fstab.last_mut().unwrap().needs = Some(name);
         let path = format!("systemd/system/{name}");
@@ -144,10 +144,10 @@ impl Boot {
         self
     }
 
-    /// Lets systemd mount the disk that the manifest converts, which holds all that there is.
+    /// Lets systemd mount the disk of a conversion, with the whole system.
     pub fn converts(self, what: &str) -> Self {
         let boot = self.mount(what, "/", "ext4", "").without("/nix").without("/persist");
-        // As the NixOS module has it: the running system's root is no disk.
+        // As in the NixOS module: the running system's root is no disk.
         boot.in_etc("fstab", "imp-mount / tmpfs defaults 0 0\n")
     }
 
@@ -180,7 +180,7 @@ impl Boot {
         self
     }
 
-    /// Types a line in the real emergency shell, once something has been said on the console after the line before.
+    /// Types a line in the real emergency shell, after a text on the console since the line before.
     pub fn types(mut self, after: &str, line: &str) -> Self {
         self.emergency = None;
         self.typed.push((after.into(), line.into()));
@@ -205,7 +205,7 @@ impl Boot {
         self
     }
 
-    /// Writes what is in this boot's initrd beyond its programs. `devices` is whether systemd has device units there.
+    /// Writes the files of this boot's initrd beyond its programs. `devices` is true with device units of systemd there.
     pub fn write(&self, to: &Path, program: &Path, devices: bool) {
         let put_bytes = |path: &str, content: &[u8]| {
             let path = to.join(path.trim_start_matches('/'));
@@ -245,7 +245,7 @@ impl Boot {
         for line in &self.fstab {
             let options = format!("x-initrd.mount,{}", line.options);
             let options = options.trim_end_matches(',');
-            // Only ext4 has an fsck that does something, and the initrd has no other.
+            // Only ext4 has a real fsck, and the initrd has no other.
             let checked = line.fstype == "ext4" && self.stores.contains(&line.at);
             let pass = if checked { 2 } else { 0 };
             let text = format!("{} {} {} {options} 0 {pass}\n", line.what, line.at, line.fstype);
@@ -254,7 +254,7 @@ impl Boot {
                 initrd_fstab.push_str(&text);
                 continue;
             }
-            // In a container systemd has nothing to do with lines that have a device.
+            // In a container systemd ignores lines with a device.
             let (name, target) = units::of_mount("/sysroot", &line.at);
             put(&format!("{units}/{name}"), &units::mount(line, "/sysroot", target));
             link(&name, &format!("{target}.requires"));
@@ -282,7 +282,7 @@ impl Boot {
             put(&format!("boot/{units}/systemd-machine-id-commit.service.d/first.conf"), MACHINE_ID_COMMIT);
             let mounted = |at: &String| self.fstab.iter().any(|line| line.at == *at);
             let stores: Vec<_> = self.stores.iter().filter(|at| mounted(at)).cloned().collect();
-            // Over a root that is yet to come everything else is mounted later.
+            // Over a future root everything else is mounted later.
             let others = self.fstab.iter().filter(|line| line.at != "/" && !stores.contains(&line.at));
             let others = others.map(|line| line.at.clone()).chain(["/run".into()]);
             let others: Vec<_> = others.filter(|_| !self.root.is_null()).collect();
@@ -316,7 +316,7 @@ impl Boot {
     }
 }
 
-/// Writes units that stand for those of NixOS's initrd.
+/// Writes stand-ins for units of NixOS's initrd.
 fn write_nixos(put: &dyn Fn(&str, &str), link: &dyn Fn(&str, &str)) {
     let units = "etc/systemd/system";
     put(&format!("{units}/initrd-switch-root.service.d/nixos.conf"), SWITCH_ROOT);
@@ -344,7 +344,7 @@ pub fn probe_script(commands: &str, end: &str) -> String {
     format!("{PROBE}{commands}\necho 'PROBE ends'\nsystemctl --no-block {end}\n")
 }
 
-/// The unit that runs this script once everything else is up.
+/// The unit of this script, after everything else.
 pub fn probe_unit(script: &str) -> String {
     format!(
         "[Unit]
@@ -401,7 +401,7 @@ ExecStart=/boot/activate
 StandardError=journal+console
 ";
 
-/// As the NixOS module has it where /etc/machine-id persists.
+/// As in the NixOS module with a persistent /etc/machine-id.
 const MACHINE_ID_COMMIT: &str = "[Unit]
 ConditionFirstBoot=true
 ";

@@ -1,4 +1,4 @@
-//! The commands that bring files to a store, each with a system and a store on a disk of its own.
+//! The commands that copy files to a store, each with a system and a store on a disk of its own.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::support::medium::Image;
 use crate::support::trees::Look;
 use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, mount_at, namespace, run};
 
-/// A run that can be done again and again from the same beginning.
+/// A run to repeat from the same beginning.
 pub struct Scene {
     pub machine: Machine,
     /// None for imp-mount itself.
@@ -24,15 +24,15 @@ pub struct Scene {
     manifests: [Vec<u8>; 2],
     /// Content of the store before.
     seed: fn(&Path),
-    /// Events on the system before the run. It is the same after each boot.
+    /// Events on the system before the run, the same after each boot.
     before: fn(&Machine),
     /// Paths of the system that the run copies.
     pub sources: &'static [&'static str],
     /// Trees and files that appear on the store in one step.
     pub whole: &'static [&'static str],
-    /// True if the run removes the sources once it has brought them; each is one of those trees and files then.
+    /// True if the run removes its sources after the copy; each is one of those trees and files then.
     pub removes: bool,
-    /// True if it leaves out of a tree what it cannot copy.
+    /// True if it leaves files without a possible copy out of a tree.
     pub leaves_out: bool,
     /// End of the run.
     pub code: i32,
@@ -43,7 +43,7 @@ pub struct Scene {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     pub snapshot: Snapshot,
-    /// The trees that appear in one step.
+    /// The trees of one step.
     pub whole: Vec<Option<Look>>,
 }
 
@@ -51,7 +51,7 @@ const BESIDE: &str = "beside";
 
 impl Scene {
     fn new(fs: Fs, entries: Value) -> Self {
-        // In memory, as it is written again and again.
+        // In memory, because of many writes.
         let disk = Disk::image(Path::new("/tmp/image"), fs, 16, "");
         namespace::few_processes();
         let machine = Machine::new(Root::Nothing, disk);
@@ -87,7 +87,7 @@ impl Scene {
         Self { command, words: paths, before, sources: paths, whole: paths, removes: true, ..scene }.ready()
     }
 
-    /// Files that programs have put where copies and links were.
+    /// Files of programs in the places of copies and links.
     pub fn write_back(fs: Fs) -> Self {
         let entries = json!([
             { "file": "/etc/copied", "method": "copy" },
@@ -110,7 +110,7 @@ impl Scene {
                 let new = machine.at(&format!("{path}.part"));
                 file(&new, content, 0o600, (7, 8));
                 age(&new);
-                // A file that an earlier run brought is mounted.
+                // A file of an earlier run is mounted.
                 if mount_at(machine.at(path)).is_some() {
                     return fs::remove_file(new).unwrap();
                 }
@@ -137,7 +137,7 @@ impl Scene {
         Self { words: &["--adopt"], seed, before, sources, whole, code: 1, ..scene }.ready()
     }
 
-    /// A system whose manifest names more than that it was booted with.
+    /// A system with a manifest of more entries than at its boot.
     fn new_system(fs: Fs) -> Self {
         let mut scene = Self::new(fs, old_entries());
         scene.manifests[0] = compiled(&scene.machine, &json!([{ "directory": "/var/lib/named" }]));
@@ -165,7 +165,7 @@ impl Scene {
         Self { command, words, seed, sources, whole: NEW, leaves_out: true, ..scene }.ready()
     }
 
-    /// Takes down its beginning. What a boot makes on the store is there already.
+    /// Saves the beginning. Files that a boot makes on the store are there already.
     fn ready(mut self) -> Self {
         let Self { machine, .. } = &self;
         (self.seed)(&machine.at("/persist"));
@@ -190,7 +190,7 @@ impl Scene {
         self.machine.disk().thaw(image);
     }
 
-    /// Switches it on, and has everything happen that happens before the run.
+    /// Boots the system, and makes the events before the run.
     pub fn boot(&self) -> Output {
         let Self { machine, .. } = self;
         machine.power_on();
@@ -214,7 +214,7 @@ impl Scene {
         }
     }
 
-    /// Does it without a watch.
+    /// Runs the command without a watch.
     pub fn run_again(&self) -> Output {
         match self.command {
             None => self.machine.run_live(self.words),
@@ -222,7 +222,7 @@ impl Scene {
         }
     }
 
-    /// Does it, and acts before each of its system calls.
+    /// Runs the command, and acts before each of its system calls.
     pub fn interrupt(&self, act: &mut Act<'_>) -> Output {
         match self.command {
             None => self.machine.interrupt_live(self.words, act),
@@ -244,7 +244,7 @@ impl Scene {
         state.unwrap()
     }
 
-    /// Another program writes to the store, and waits until that is on the disk.
+    /// Another program writes to the store, and waits for the disk.
     pub fn write_beside(&self) {
         // Always the same.
         let mut file = File::options().write(true).open(self.machine.at("/persist").join(BESIDE)).unwrap();
@@ -253,7 +253,7 @@ impl Scene {
     }
 }
 
-/// The tree that is copied, below any mount.
+/// The source tree, below any mount.
 pub struct Sources(Vec<File>);
 
 impl Sources {
@@ -264,7 +264,7 @@ impl Sources {
     pub fn look(&self) -> Vec<Look> {
         let place = |file: &File| {
             let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-            // The link leads to what is open, and not to what is mounted on it. Of a directory, what is in it.
+            // The link leads to the open file, and not to a mount on it. Of a directory, its content.
             if file.metadata().unwrap().is_dir() { path.join(".") } else { path }
         };
         self.0.iter().map(|file| Look::of(&place(file))).collect()
@@ -272,7 +272,7 @@ impl Sources {
 }
 
 impl State {
-    /// Files that are neither in the old nor in the new state.
+    /// Files of neither the old nor the new state.
     pub fn half_done(&self, before: &Self, after: &Self, whole: &[&str]) -> Vec<String> {
         let mut found = Vec::new();
         let is_private = |path: &Path| path.starts_with(".imp-mount");
@@ -284,7 +284,7 @@ impl State {
                 }
             } else if !is_private(path) {
                 let known = [before, after].map(|state| state.snapshot.line(path));
-                // A directory above is made before what is in it, and is completed by the next run.
+                // A directory above is made before its content, and is completed by the next run.
                 let is_begun = line.starts_with("0400") && known[1].is_some_and(|it| it.starts_with("04"));
                 let line = without_mark(line);
                 if !known.contains(&Some(&line)) && !is_begun {
@@ -312,7 +312,7 @@ impl State {
     }
 }
 
-/// A line of a snapshot without the mark of a copy that is not in use yet.
+/// A line of a snapshot without the mark of an unused copy.
 fn without_mark(line: &str) -> String {
     line.split(" trusted.imp-mount.adopting=").next().unwrap().to_owned()
 }
@@ -333,7 +333,7 @@ fn old_entries() -> Value {
     ])
 }
 
-/// Of that, what appears on the store in one step.
+/// Its trees that appear on the store in one step.
 const NEW: &[&str] = &["/moved/app", "/etc/file", "/etc/forced", "/srv/part/sub", "/srv/part/two"];
 
 fn old_system(root: &Path) {

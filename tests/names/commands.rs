@@ -1,4 +1,4 @@
-//! A machine with the worst names in every place that others can write to, and every command of both programs asked about it.
+//! A machine with the worst names in every place writable for others, and every command of both programs on it.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -48,7 +48,7 @@ fn entries() -> Value {
     ])
 }
 
-/// A machine that runs, with such names in every place that anybody can write to.
+/// A running machine with such names in every place writable for users.
 fn hostile() -> Machine {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 64));
     let store = machine.at("/persist");
@@ -72,9 +72,9 @@ fn hostile() -> Machine {
     boot.ok().says(&["FORGED"]);
     machine.switch_root();
     let root = machine.at("");
-    // Of a NixOS, so that lines of both kinds are printed.
+    // A NixOS, so that lines of both kinds are printed.
     put(&root, "/etc/NIXOS", "");
-    // Files that would be lost.
+    // Lost files.
     for name in [WORST.as_bytes(), BROKEN, longest().as_bytes()] {
         let folder = root.join("var/lib").join(OsStr::from_bytes(name));
         fs::create_dir_all(&folder).unwrap();
@@ -99,7 +99,7 @@ fn hostile() -> Machine {
     let linked = machine.at(&format!("/etc/linked {WORST}"));
     fs::remove_file(&linked).unwrap();
     fs::write(linked, "replaced").unwrap();
-    // A new match that cannot be brought: a directory has its name on the store.
+    // A new match without a possible copy: a directory has its name on the store.
     let new = format!("new {WORST}.conf");
     put(&root, &format!("/home/u/{new}"), "new");
     fs::create_dir_all(machine.at("/persist/home/u").join(&new)).unwrap();
@@ -109,7 +109,7 @@ fn hostile() -> Machine {
     put(&root, &format!("/tmp/old/srv/not named {WORST}"), "x");
     put(&root, &format!("/persist/from{}/x", paths()[0]), "x");
     put(&root, "/tmp/answers", format!("look-into {}\n", json!(format!("/var/lib/{WORST}"))));
-    // A path of one old root, and another root that lacks it.
+    // A path of one old root, and another root without it.
     let old = make(&machine.at("/persist"), 1, "disk", "an earlier one");
     put(&old, &format!("/home/{WORST}/old/x"), "x");
     make(&machine.at("/persist"), 2, "disk", "an earlier one");
@@ -124,7 +124,7 @@ fn hostile() -> Machine {
     machine
 }
 
-/// Arguments of each command of impctl. A new command needs arguments here that make it print the names.
+/// Arguments of each command of impctl. A new command needs arguments here with the names in its output.
 fn case(command: &str) -> Vec<String> {
     let manifest = "--manifest /run/machine/manifest";
     let words = match command {
@@ -162,7 +162,7 @@ fn impctl(machine: &Machine, words: &[impl AsRef<OsStr>]) -> Output {
     run(&line)
 }
 
-/// A process with such a name that works in a directory and has a file in it open.
+/// A process with such a name, in a directory, with an open file in it.
 fn works_in(machine: &Machine, folder: &str) -> Child {
     let program = "/tmp/\n\u{1b}[1m\u{9b}x\u{7f}";
     fs::copy("/bin/bash", machine.at(program)).unwrap();
@@ -171,7 +171,7 @@ fn works_in(machine: &Machine, folder: &str) -> Child {
     inside(machine, &format!("exec bash -c {}", escape::shell(&format!("exec {program} -c {script}"))))
 }
 
-/// Every command, with each of its options: what decides what is printed, and what takes a name.
+/// Every command, with each option of its output, and each option with a name as its value.
 pub fn every_command_of_impctl() {
     let machine = hostile();
     machine.impctl("status", &[]);
@@ -185,7 +185,7 @@ pub fn every_command_of_impctl() {
     }
     both_are_safe("impctl", &impctl(&machine, &[WORST]));
     both_are_safe("impctl", &impctl(&machine, &[OsStr::from_bytes(BROKEN)]));
-    // Files that these commands leave for later ones.
+    // Files for later commands.
     let written = "status --manifest /run/machine/manifest --metrics -o /tmp/metrics";
     both_are_safe("metrics", &impctl(&machine, &written.split(' ').collect::<Vec<_>>()));
     is_safe("metrics", &fs::read_to_string(machine.at("/tmp/metrics")).unwrap());
@@ -194,13 +194,13 @@ pub fn every_command_of_impctl() {
     open.wait().unwrap();
 }
 
-/// A command by its name, with what it is asked for.
+/// A command by its name, with its arguments.
 fn asked(command: &Command) -> Vec<OsString> {
     let name = command.get_name();
     [name.into()].into_iter().chain(case(name).into_iter().map(Into::into)).collect()
 }
 
-/// Runs impctl, which must say what it says safely.
+/// Runs impctl, whose output must be safe.
 #[track_caller]
 fn ask(machine: &Machine, words: &[OsString]) -> Output {
     let shown: Vec<_> = words.iter().map(|word| escape::path(word)).collect();
@@ -252,7 +252,7 @@ fn outputs(machine: &Machine, command: &Command) {
     }
 }
 
-/// The names as values of each option and argument, and as options that there are not.
+/// The names as values of each option and argument, and as unknown options.
 fn arguments(machine: &Machine, command: &Command) {
     let name = || OsString::from(command.get_name());
     let values = [
@@ -293,7 +293,7 @@ fn left_behind() {
     }
 }
 
-/// Options of imp-mount by its own help: those that stand alone, and those that take a value.
+/// Options of imp-mount by its own help: with and without a value.
 fn options() -> (Vec<String>, Vec<String>) {
     let lines = args::HELP.lines().map(str::trim_start);
     let words = lines.filter_map(|line| line.strip_prefix("imp-mount ").unwrap_or(line).split_once("  "));
@@ -351,7 +351,7 @@ pub fn every_verb_of_imp_mount() {
     for wrong in [WORST.to_owned(), format!("--{WORST}"), format!("--check={WORST}")] {
         both_are_safe("imp-mount", &machine.run_live(&[&wrong]).expect(2));
     }
-    // One of them is taken out of the manifest while it is in use.
+    // One of them leaves the manifest while in use.
     let entries = entries();
     let rest: Vec<_> = entries.as_array().unwrap().iter().filter(|one| !holds(one, "busy")).collect();
     machine.manifest(&manifest(json!(rest)));
@@ -360,7 +360,7 @@ pub fn every_verb_of_imp_mount() {
     output.says(&["lsof +D $'/opt/busy "]);
     both_are_safe("a removed entry", &machine.impctl("status", &[]));
     left_behind();
-    // A report that holds them as they are, which this version writes none of.
+    // A report with raw names, which this version never writes.
     let mut report = machine.report();
     for run in report["runs"].as_array_mut().unwrap() {
         run["outcome"] = json!("failed");

@@ -23,7 +23,7 @@ pub const UID: u32 = 1000;
 pub const SECRET: &str = "root's secret";
 /// In files of root's that lie in directories of the attacker's: it may be moved there, and not be read.
 pub const LETTER: &str = "root's letter";
-/// Something of root's in each of the attacker's directories: a file with mode 0600, a directory with mode 0700.
+/// A decoy of root in each of the attacker's directories: a file with mode 0600, a directory with mode 0700.
 pub const ROOT_FILE: &str = "rootfile";
 pub const ROOT_DIRECTORY: &str = "rootdir";
 
@@ -43,7 +43,7 @@ pub enum Kind {
     Any,
     Directory,
     File,
-    /// Neither of them: what has to be given its owner by its name.
+    /// Neither of them: root's work by name.
     Other,
 }
 
@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-/// The file that a name is exchanged for.
+/// The replacement of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decoy {
     Directory,
@@ -85,7 +85,7 @@ impl Decoy {
     ];
 }
 
-/// The process. It ends with this value.
+/// The process. Its end is the drop of this value.
 #[derive(Debug)]
 pub struct Attacker {
     channel: UnixStream,
@@ -93,7 +93,7 @@ pub struct Attacker {
 }
 
 impl Attacker {
-    /// Starts it, with the directories that it owns, on a system whose root is at `root`. This process must have one thread.
+    /// Starts the process, with its directories, on a system whose root is at `root`. The caller must have one thread.
     #[allow(unsafe_code)]
     pub fn start(root: &Path, homes: &[PathBuf], moves: &[Move]) -> Self {
         let (own, other) = UnixStream::pair().unwrap();
@@ -121,36 +121,36 @@ impl Attacker {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Makes a move. Returns what was exchanged, in lines.
+    /// Makes a move. Returns the exchanged names, in lines.
     pub fn make(&mut self, number: usize) -> String {
         self.ask(&[b'm', u8::try_from(number).unwrap()]);
         self.answer()
     }
 
-    /// Makes all moves in turn, as fast as it can.
+    /// Makes all moves in turn, as fast as possible.
     pub fn run(&mut self) {
         self.ask(b"f");
     }
 
-    /// Ends what [`Attacker::run`] began. Returns how many names were exchanged.
+    /// Ends [`Attacker::run`]. Returns the number of exchanged names.
     pub fn stop(&mut self) -> usize {
         self.ask(b".");
         self.answer().parse().unwrap()
     }
 
-    /// Opens what can be opened in the attacker's directories, and keeps it open.
+    /// Opens every file in the attacker's directories, and keeps them open.
     pub fn watch(&mut self) {
         self.ask(b"w");
         self.answer();
     }
 
-    /// Every name that has appeared in the attacker's directories.
+    /// Every new name in the attacker's directories.
     pub fn appeared(&mut self) -> Vec<PathBuf> {
         self.ask(b"a");
         self.answer().lines().map(Into::into).collect()
     }
 
-    /// Forbidden files read now, and files of others that are open for writing.
+    /// Forbidden files with read access now, and open files of others with write access.
     pub fn finds(&mut self) -> Vec<String> {
         self.ask(b"l");
         self.answer().lines().map(Into::into).collect()
@@ -169,21 +169,21 @@ struct Work<'w> {
     root: &'w Path,
     homes: &'w [PathBuf],
     moves: &'w [Move],
-    /// Names that are not replaced, or not again.
+    /// Names left unchanged, or changed already.
     known: HashSet<Name>,
-    /// Names that have appeared, where they are, and how often each move has come upon them.
+    /// New names, their directories, and the number of each move's encounters.
     seen: BTreeMap<Name, (PathBuf, Vec<usize>)>,
-    /// Every name that has appeared.
+    /// Every new name.
     appeared: BTreeSet<PathBuf>,
-    /// Tells when something changes in the directories.
+    /// Watches the directories.
     changes: OwnedFd,
     made: usize,
-    /// True if something has changed since it was last opened.
+    /// True after a change since the last opening.
     is_new: bool,
     held: Vec<Held>,
 }
 
-/// A name in a directory, by that one's inode number, and the inode number of what it names.
+/// A name in a directory, by the directory's inode number, and the inode number of the file.
 type Name = (u64, OsString, u64);
 
 /// A file opened at some moment.
@@ -199,7 +199,7 @@ impl<'w> Work<'w> {
         let (uid, gid) = (Uid::from_raw(UID), Gid::from_raw(UID));
         set_thread_res_gid(gid, gid, gid).unwrap();
         set_thread_res_uid(uid, uid, uid).unwrap();
-        // Only now: a change of the uid takes it away.
+        // Only now: a change of the uid clears it.
         set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
         let changes = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
         let mut work = Self {
@@ -270,7 +270,7 @@ impl<'w> Work<'w> {
         }
     }
 
-    /// Sees what has appeared.
+    /// Records new names.
     fn look(&mut self) {
         if rustix::io::read(&self.changes, &mut [0; 4096]).is_err() {
             return;
@@ -286,7 +286,7 @@ impl<'w> Work<'w> {
         }
     }
 
-    /// Puts something else in the place of what has appeared.
+    /// Replaces new names by other files.
     fn replace(&mut self, name: Name, path: &Path, decoy: Decoy) -> String {
         self.seen.remove(&name);
         self.known.insert(name);
@@ -307,7 +307,7 @@ impl<'w> Work<'w> {
                 symlink(up.join(to), &made)
             }
             Decoy::RootFile => fs::rename(home.join(ROOT_FILE), &made),
-            // It cannot get another parent.
+            // Its parent cannot change.
             Decoy::RootDirectory => fs::rename(parent.join(ROOT_DIRECTORY), &made),
         };
         if put.is_err() {
@@ -323,7 +323,7 @@ impl<'w> Work<'w> {
         fn add(changes: &OwnedFd, dir: &Path, names: &mut HashMap<Name, PathBuf>) {
             use inotify::WatchFlags as Flags;
             let events = Flags::ATTRIB | Flags::CREATE | Flags::DELETE | Flags::MOVED_FROM | Flags::MOVED_TO;
-            // Not of what cannot be read.
+            // Unreadable files are left out.
             let _ = inotify::add_watch(changes, dir, events);
             let Ok(above) = fs::symlink_metadata(dir) else { return };
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -390,7 +390,7 @@ fn exchange(one: &Path, other: &Path) -> String {
 /// Directories of the system's programs, and file systems without regular files.
 const LEFT_OUT: [&str; 9] = ["bin", "dev", "lib", "lib64", "nix", "proc", "sbin", "sys", "usr"];
 
-/// Looks for what is not for the attacker's eyes, wherever they reach.
+/// Searches forbidden files in reach of the attacker.
 fn search(dir: &Path, top: bool, found: &mut Vec<String>) {
     let is_own = |meta: &Metadata| meta.uid() == UID;
     if fs::read_dir(dir).is_err() && fs::symlink_metadata(dir).as_ref().is_ok_and(is_own) {
@@ -423,7 +423,7 @@ fn open(path: &Path, writing: bool) -> Option<File> {
     File::options().read(true).write(writing).custom_flags(flags.bits().cast_signed()).open(path).ok()
 }
 
-/// True if a file holds what is not for the attacker's eyes, at its beginning.
+/// True for a file with a secret at its beginning.
 fn reads(file: &mut File) -> bool {
     let mut bytes = Vec::new();
     let _ = file.take(4096).read_to_end(&mut bytes);

@@ -58,7 +58,7 @@ const PATHS: &[(&[&str], &[usize])] = &[
         ],
         &[0],
     ),
-    // It uses all names of a directory.
+    // The call uses all names of a directory.
     (&["getdents64"], &[]),
 ];
 
@@ -122,22 +122,22 @@ impl Entry {
     }
 }
 
-/// A text that ends with a NUL in the memory of a process.
+/// A text up to a NUL in the memory of a process.
 fn text(memory: &File, at: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 4096];
-    // The page behind it may not be there.
+    // The page behind the text may be missing.
     let length = memory.read_at(&mut bytes, at).ok()?;
     let end = bytes[..length].iter().position(|byte| *byte == 0)?;
     bytes.truncate(end);
     Some(bytes)
 }
 
-/// A filter of seccomp(2) that stops at these calls.
+/// A filter of seccomp(2) with a stop at these calls.
 fn filter(names: impl Iterator<Item = Name>) -> Vec<libc::sock_filter> {
     let step =
         |code: u32, jf: u8, k: u32| libc::sock_filter { code: u16::try_from(code).unwrap(), jt: 0, jf, k };
     let give = |what: u32| step(libc::BPF_RET | libc::BPF_K, 0, what);
-    // The number of the call is the first word of what the filter sees.
+    // The number of the call is the first word of the filter's input.
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
     for Name(number) in names {
         program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, u32::try_from(number).unwrap()));
@@ -147,7 +147,7 @@ fn filter(names: impl Iterator<Item = Name>) -> Vec<libc::sock_filter> {
     program
 }
 
-/// Sees a program to its end with all threads and processes that it starts, stopped at the calls of its filter.
+/// Watches a program to its end with all of its threads and processes, stopped at the calls of its filter.
 fn watch(pid: Pid, stop: &mut dyn FnMut(Entry) -> Verdict) -> ExitStatus {
     let options = ptrace::Options::PTRACE_O_EXITKILL
         | ptrace::Options::PTRACE_O_TRACESECCOMP

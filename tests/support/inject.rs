@@ -1,4 +1,4 @@
-//! Faults at system calls, by ptrace(2): a call that the kernel lacks, an error, a death.
+//! Faults at system calls, by ptrace(2): a missing call, an error, a death.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,7 +19,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::Output;
 use super::attend::with_faults;
 
-/// Calls that change something, or make sure that it is on the disk.
+/// Calls that change a file, or wait for the disk.
 pub const CHANGES: &[&str] = &[
     "chmod",
     "fchmod",
@@ -49,7 +49,7 @@ pub const CHANGES: &[&str] = &[
     "write",
 ];
 
-/// One system call of a run: which one it was since the program was started.
+/// One system call of a run, by its number since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     pub index: usize,
@@ -59,7 +59,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// True if it is one of these.
+    /// True for one of these.
     pub fn is_one_of(&self, names: &[&str]) -> bool {
         names.iter().any(|name| Name::of(name) == self.name)
     }
@@ -72,27 +72,27 @@ pub struct Name(pub(super) i64);
 /// A fault at one system call, or at all of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Injected {
-    /// The program is killed in place of making the call of this name before which so many of that name were made.
+    /// Kills the program before the call with this name and number.
     Kill(Name, usize),
     /// The same call fails, without having done anything.
     Error(Name, usize, Errno),
-    /// A kernel that does not have this call.
+    /// A kernel without this call.
     Missing(Name),
-    /// A sandbox that denies this call.
+    /// A sandbox without this call.
     Denied(Name),
-    /// A kernel that mounts nothing on what is attached nowhere (before Linux 6.15).
+    /// A kernel without mounts on detached mounts (before Linux 6.15).
     NoDetachedAssembly,
-    /// A kernel that mounts nothing beneath a mount (before Linux 6.5).
+    /// A kernel without mounts beneath a mount (before Linux 6.5).
     NoMountBeneath,
 }
 
 impl Injected {
-    /// A kernel that does not have this call.
+    /// A kernel without this call.
     pub fn missing(call: &str) -> Self {
         Self::Missing(Name::of(call))
     }
 
-    /// A sandbox that denies this call.
+    /// A sandbox without this call.
     pub fn denied(call: &str) -> Self {
         Self::Denied(Name::of(call))
     }
@@ -107,7 +107,7 @@ impl Injected {
         Self::Kill(call.name, call.nth)
     }
 
-    /// The call that it is at.
+    /// The current call.
     pub(super) fn name(self) -> Name {
         match self {
             Self::Kill(name, _) | Self::Error(name, ..) | Self::Missing(name) | Self::Denied(name) => name,
@@ -116,7 +116,7 @@ impl Injected {
     }
 }
 
-/// A system call that is about to be made.
+/// A system call before its execution.
 pub struct Entry {
     pub(super) pid: Pid,
     pub call: Call,
@@ -168,7 +168,7 @@ impl Injected {
     }
 }
 
-/// True if a descriptor of a process is on a mount that is attached nowhere.
+/// True if a descriptor of a process is on a detached mount.
 fn is_detached(pid: Pid, descriptor: u64) -> bool {
     let Ok(info) = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")) else { return false };
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim).unwrap();
@@ -201,14 +201,14 @@ pub fn interrupt(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
     follow(&[], root, argv, act).0
 }
 
-/// Acts before a system call. Returns whether it is to be called again.
+/// Acts before a system call. Returns true to be called again.
 pub type Act<'a> = dyn FnMut(&Entry) -> bool + 'a;
 
 fn follow(faults: &[Injected], root: &Path, argv: &[OsString], act: &mut Act<'_>) -> (Output, Vec<Call>) {
     see(root, argv, &[], &mut |pid| watch(pid, faults, act))
 }
 
-/// Starts a program in a root directory, with a filter of seccomp(2) if there is one, and sees it to its end by `watch`.
+/// Starts a program in a root directory, with an optional filter of seccomp(2), and watches it to its end by `watch`.
 pub(super) fn see<T>(
     root: &Path,
     argv: &[OsString],
@@ -216,7 +216,7 @@ pub(super) fn see<T>(
     watch: &mut dyn FnMut(Pid) -> (ExitStatus, T),
 ) -> (Output, T) {
     let file = |name| File::from(memfd_create(name, MemfdFlags::CLOEXEC).unwrap());
-    // Not pipes, which nobody would empty while the program is watched.
+    // Not pipes, which would fill while the program is watched.
     let (mut stdout, mut stderr) = (file("stdout"), file("stderr"));
     // The two take turns, which is four times faster on one processor than on two.
     let (own, everywhere) = (Pid::from_raw(0), sched_getaffinity(Pid::from_raw(0)).unwrap());
@@ -236,7 +236,7 @@ pub(super) fn see<T>(
     (Output::new(argv, status, &text(&mut stdout), &text(&mut stderr)), seen)
 }
 
-/// Starts a program that stops as soon as it is executed.
+/// Starts a program that stops at its execve(2).
 #[allow(unsafe_code)]
 fn start(
     root: &Path,
@@ -247,7 +247,7 @@ fn start(
     let mut command = Command::new(&argv[0]);
     command.args(&argv[1..]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-    // A group of its own, so that all that it starts can be waited for.
+    // A group of its own, to wait for all of its processes.
     command.process_group(0);
     let (root, mut filter) = (root.to_owned(), filter.to_vec());
     let prepare = move || {
@@ -261,7 +261,7 @@ fn start(
         }
         let length = filter.len().try_into().unwrap_or_default();
         let program = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
-        // SAFETY: `program` and what it points to live for the call, which only reads them.
+        // SAFETY: `program` and its pointers live for the call, which only reads them.
         let result =
             unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
         Errno::result(result).map(drop).map_err(Into::into)
@@ -278,7 +278,7 @@ fn watch(pid: Pid, faults: &[Injected], act: &mut Act<'_>) -> (ExitStatus, Vec<C
         .unwrap();
     let (mut calls, mut main) = (Vec::new(), 0);
     let mut counts = std::collections::HashMap::new();
-    // Between the two stops of a call: what it is made to return.
+    // Between the two stops of a call: its result.
     let mut inside: Option<Option<Errno>> = None;
     let (mut signal, mut over) = (None, false);
     loop {
@@ -336,7 +336,7 @@ pub(super) mod registers {
         Entry { pid, call, arguments: [now.rdi, now.rsi, now.rdx, now.r10, now.r8] }
     }
 
-    /// Asks for a call that does not exist in place of this one.
+    /// Replaces the call by one that does not exist.
     pub fn skip(pid: Pid) {
         let mut now = ptrace::getregs(pid).unwrap();
         now.orig_rax = u64::MAX;
@@ -390,7 +390,7 @@ const NAMES: &[(&str, i64)] = names![
     "setxattr" SYS_setxattr, "getxattr" SYS_getxattr, "lgetxattr" SYS_lgetxattr, "listxattr" SYS_listxattr, "llistxattr" SYS_llistxattr, "lsetxattr" SYS_lsetxattr, "syncfs" SYS_syncfs, "prlimit64" SYS_prlimit64,
 ];
 
-/// Those that libc has no numbers for; they are the same everywhere.
+/// Calls without numbers in libc; they are the same everywhere.
 const NEW_NAMES: &[(&str, i64)] = &[("statmount", 457), ("listmount", 458), ("open_tree_attr", 467)];
 
 impl Name {
@@ -401,7 +401,7 @@ impl Name {
         Self(found.unwrap_or_else(|| panic!("no number is known here for {name}")).1)
     }
 
-    /// True if it is one of these.
+    /// True for one of these.
     pub fn is_any(self, names: &[&str]) -> bool {
         names.iter().any(|name| self == Self::of(name))
     }

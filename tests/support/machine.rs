@@ -22,7 +22,7 @@ pub enum Root {
     Disk,
 }
 
-/// A machine that boots into a sysroot in /tmp. One test has one at most.
+/// A machine with a sysroot in /tmp. One test has one at most.
 #[derive(Debug)]
 pub struct Machine {
     root: Root,
@@ -32,7 +32,7 @@ pub struct Machine {
 const HOME: &str = "/tmp/machine";
 
 impl Machine {
-    /// A machine whose first store is this disk, at /persist, switched on: what comes before the program is mounted.
+    /// A machine whose first store is this disk, at /persist, switched on: mounts before the program are there.
     pub fn new(root: Root, disk: Disk) -> Self {
         Self::with_stores(root, vec![("/persist", disk)])
     }
@@ -73,12 +73,12 @@ impl Machine {
         mount_at(self.at(path))
     }
 
-    /// Writes what stands in for /proc/cmdline.
+    /// Writes the stand-in for /proc/cmdline.
     pub fn cmdline(&self, words: &str) {
         fs::write(self.home().join("cmdline"), words).unwrap();
     }
 
-    /// Gives it a manifest; it must compile.
+    /// Writes a manifest, which must compile.
     #[track_caller]
     pub fn manifest(&self, manifest: &Value) {
         self.compile(&manifest.to_string()).ok();
@@ -102,7 +102,7 @@ impl Machine {
         run(&self.line(words))
     }
 
-    /// Runs the program with faults, and names the system calls that it came to.
+    /// Runs the program with faults, and returns the system calls with one.
     pub fn trace(&self, faults: &[Injected], words: &[&str]) -> (Output, Vec<Call>) {
         trace(faults, Path::new("/"), &self.line(words))
     }
@@ -122,7 +122,7 @@ impl Machine {
         line
     }
 
-    /// Mounts what is there before the program runs.
+    /// Makes the mounts before the program.
     #[track_caller]
     pub fn power_on(&self) {
         if self.root == Root::Tmpfs {
@@ -133,7 +133,7 @@ impl Machine {
         }
     }
 
-    /// Unmounts everything, and forgets what only memory held. Nothing may keep a disk busy.
+    /// Unmounts everything, and drops data in memory. Nothing may keep a disk busy.
     #[track_caller]
     pub fn power_off(&self) {
         detach(&self.at(""));

@@ -1,4 +1,4 @@
-//! Runs each test in a process of its own, so that it can unshare before it has threads, and so that killing it cleans up.
+//! Runs each test in a process of its own, which can unshare before it has threads, and whose end cleans up.
 //!
 //! The binary starts itself again for every test, with the test's name in the environment. This works the same below
 //! `cargo test` (many tests, one process) and `cargo nextest` (a process for each).
@@ -13,14 +13,14 @@ use rustix::process::{Signal, getuid, set_parent_process_death_signal};
 
 use super::{command, namespace, scratch};
 
-/// Names the test that this process is to run, in a namespace of its own.
+/// The test of this process, in a namespace of its own.
 const INSIDE: &str = "IMP_MOUNT_TEST";
 /// Names no test: whether the kernel lets this user have namespaces at all.
 const PROBE: &str = "probe";
-/// Set where a test that cannot run is a failure: in CI, on a machine that has everything.
+/// Makes a skipped test a failure: in CI, on a machine with everything.
 const NO_SKIP: &str = "IMP_MOUNT_TEST_NO_SKIP";
 
-/// A test: what it is called, what it needs beyond a namespace, and what it does. Made by [`tests!`].
+/// A test: its name, its needs beyond a namespace, and its function. Made by [`tests!`].
 pub struct Test {
     pub name: &'static str,
     pub needs: &'static [Need],
@@ -32,22 +32,22 @@ pub struct Test {
 pub enum Need {
     /// The real root: owners other than one's own, attributes, devices.
     Root,
-    /// Loop devices and the programs that make file systems; implies the real root.
+    /// Loop devices and mkfs programs; implies the real root.
     Disk,
     /// Faults at system calls, see [`super::inject`].
     Inject,
-    /// Somebody who asks for it by `--ignored`: it takes its time, and shows or measures something.
+    /// A request by `--ignored`: the test is slow, and shows or measures.
     Asked,
     /// script(1), which gives a program a terminal.
     Script,
-    /// tmux(1), which is a terminal that can be read.
+    /// tmux(1), a terminal for tests.
     Tmux,
     /// Chromium, which shows a page.
     Chromium,
 }
 
 impl Need {
-    /// Why this machine cannot give it; none where it can.
+    /// Why this machine lacks it; none otherwise.
     fn refused(self) -> Option<String> {
         let tools: &[&str] = match self {
             Self::Root | Self::Disk if !getuid().is_root() => return Some("needs root".into()),
@@ -67,7 +67,7 @@ impl Need {
     }
 }
 
-/// Lists a module's tests, each with what it needs: `tests![one, other: Disk Inject];`
+/// Lists a module's tests, each with its needs: `tests![one, other: Disk Inject];`
 macro_rules! tests {
     ($($name:ident $(: $($need:ident)+)?),* $(,)?) => {
         pub const TESTS: &[$crate::support::Test] = &[$($crate::support::Test {
@@ -96,7 +96,7 @@ pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
     }
 
     let arguments = Arguments::from_args();
-    // nextest starts this for each test: what is done for all of them is done when it asks for their names.
+    // nextest starts this for each test: common work is done when it asks for the names.
     if arguments.list || !arguments.exact {
         scratch::sweep();
     }
@@ -116,7 +116,7 @@ pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
 }
 
 #[allow(dead_code, reason = "for the demonstration of the boots")]
-/// Runs one test on this terminal, without a word of the harness where it succeeds.
+/// Runs one test on this terminal, without output of the harness on success.
 pub fn show(name: &str) -> ExitCode {
     scratch::sweep();
     match outside(name, true) {
@@ -135,16 +135,16 @@ fn no_namespaces() -> Option<String> {
 }
 
 impl Test {
-    /// Why it cannot run here; none where it can.
+    /// Why the test cannot run here; none otherwise.
     fn refused(&self) -> Option<String> {
         self.needs.iter().find_map(|need| need.refused())
     }
 }
 
-/// A test as the command line gets it. `refused` is why it cannot run where the tests are listed.
+/// A test for the command line. `refused` is why it cannot run.
 fn trial(name: String, test: &'static Test, refused: Option<String>, arguments: &Arguments) -> Trial {
     let strict = env::var_os(NO_SKIP).is_some();
-    // nextest never runs what is listed as ignored, and counts as passed what says so only while it runs.
+    // nextest never runs ignored tests, and counts a test that skips itself as passed.
     let hidden = refused.is_some() && !strict;
     if let Some(why) = refused.filter(|_| hidden) {
         eprintln!("SKIPPED: {name}: {why}");
@@ -153,7 +153,7 @@ fn trial(name: String, test: &'static Test, refused: Option<String>, arguments: 
     Trial::ignorable_test(title, move || {
         let refused = test.refused();
         let failed = if refused.is_some() { None } else { outside(&name, shown).err() };
-        // Without namespaces each of them fails, and it takes a process to know that.
+        // Without namespaces each test fails; a process tries once.
         match (refused.or_else(|| failed.as_ref().and_then(|_| no_namespaces())), failed) {
             (Some(why), _) if strict => Err(why.into()),
             (Some(why), _) => Ok(Completion::ignored_with(why)),
@@ -164,7 +164,7 @@ fn trial(name: String, test: &'static Test, refused: Option<String>, arguments: 
     .with_ignored_flag(hidden || test.needs.contains(&Need::Asked))
 }
 
-/// Starts this program again for one test, and gives its words back where it failed; or shows them, and lets it read.
+/// Starts this program again for one test, and returns its output after a failure; or shows it, and lets the test read.
 fn outside(name: &str, shown: bool) -> Result<(), Failed> {
     // Made and removed out here, where the test's mounts are never seen.
     let scratch = scratch::Scratch::new(name)?;
@@ -176,7 +176,7 @@ fn outside(name: &str, shown: bool) -> Result<(), Failed> {
     } else {
         let (mut words, writer) = io::pipe()?;
         let child = program.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
-        // It would hold the pipe open.
+        // The child would hold the pipe open.
         drop(program);
         words.read_to_string(&mut said)?;
         child

@@ -27,16 +27,16 @@ use crate::transfer::file;
 
 /// So many changed files are named one by one on the terminal; JSON has them all.
 const NAMED: usize = 200;
-/// A free place at which what is covered can be shown.
+/// A free mount point for the remedy.
 const BELOW: &str = "/run/below";
 
-/// The tree that a mount covers.
+/// The tree below a mount.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Checked {
-    /// Bytes of memory that were freed; null where the covered tree stays until the reboot.
+    /// Bytes of freed memory; null if the covered tree stays until the reboot.
     pub freed: Option<u64>,
-    /// Why it stays.
+    /// Why the tree stays.
     pub kept: Option<String>,
     /// Files in the covered tree that the copy lacks.
     pub changes: Vec<Changed>,
@@ -44,17 +44,17 @@ pub struct Checked {
     pub problems: Vec<Problem>,
 }
 
-/// One file that is not in the copy as it is in the covered tree.
+/// One file of the covered tree that differs from the copy.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changed {
-    /// Its path; U+FFFD stands for bytes that are no UTF-8.
+    /// Its path; U+FFFD stands for bytes that are not UTF-8.
     path: String,
     /// Its state.
     change: &'static str,
 }
 
-/// A path that is mounted.
+/// A mounted path.
 #[derive(Debug, Clone, Copy)]
 pub struct Mounted<'m> {
     /// The path.
@@ -63,20 +63,20 @@ pub struct Mounted<'m> {
     pub dir: BorrowedFd<'m>,
     /// Its name there.
     pub name: &'m CStr,
-    /// The tree that must be covered, if it is known.
+    /// The covered tree, if known.
     pub covers: Option<Identity>,
-    /// The copy that is mounted.
+    /// The mounted copy.
     pub copy: Copy<'m>,
-    /// The covered tree as the last pass saw it.
+    /// The covered tree at the last pass.
     pub seen: &'m Inventory,
     /// True if all of the copy is on the disk.
     pub is_durable: bool,
-    /// For what is kept for later runs.
+    /// For records of later runs.
     pub lock: &'m Lock,
 }
 
 impl Mounted<'_> {
-    /// Looks at everything, and removes what is covered if nothing stands against it.
+    /// Checks everything, and removes the covered tree without an objection.
     pub fn check(&self, tree: &Tree, progress: &mut dyn FnMut(u64)) -> Checked {
         self.look(tree, progress).unwrap_or_else(|problem| Checked {
             kept: Some(problem.what.clone()),
@@ -102,7 +102,7 @@ impl Mounted<'_> {
             record::forget_inventory(self.target);
             return Ok(Checked { freed: Some(survey.space), ..Checked::default() });
         }
-        // Whoever closes a file before it is looked for has written to it before the files are compared.
+        // A process that closes a file before the search for open files has written before the comparison.
         let open = open_files::of(&survey.inodes, self.target.as_str());
         let views = views::of(tree, self.target)?;
         let findings = covered.check(self.seen, self.copy, progress)?;
@@ -136,7 +136,7 @@ impl Mounted<'_> {
         Ok(checked)
     }
 
-    /// Says what was found.
+    /// Prints the findings.
     fn tell(&self, checked: &mut Checked, open: &OpenFiles, views: &[View], findings: Findings) {
         let target = self.target;
         for user in &open.users {
@@ -204,7 +204,7 @@ fn remedy(target: &AbsPath) -> String {
     )
 }
 
-/// Completes a copy whose run was stopped after it had mounted it.
+/// Completes the copy of a run that was stopped after its mount.
 pub fn complete(mounted: &Mounted<'_>) -> Result<()> {
     let failed = |errno| Problem::os("cannot look at what the mount covers", errno);
     let covered = Covered::open(mounted.dir, mounted.name)?;

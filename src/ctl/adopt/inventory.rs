@@ -14,19 +14,19 @@ const STEP: u128 = 20_000_000;
 /// The bytes of an entry.
 const ENTRY: usize = 24;
 
-/// Files that a pass saw.
+/// Files of a pass.
 #[derive(Debug)]
 pub struct Inventory {
     /// In order of the inodes once the pass is done.
     entries: Vec<Entry>,
-    /// Files that changed after this time may change again without another time of change.
+    /// Files changed after this time may change again without another time of change.
     since: u128,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     inode: u64,
-    /// The digest of its content; 0 where it has none, or was not read under this name.
+    /// The digest of its content; 0 without content, or if not read under this name.
     content: u64,
     /// The digest of its properties; 0 where they prove nothing.
     properties: u64,
@@ -35,24 +35,24 @@ struct Entry {
 /// A file compared with the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// Its properties are the same, and its content has this digest if that is the same, too; 0 for anything but a regular file.
+    /// Same properties, and this digest if the content is the same, too; 0 for anything but a regular file.
     Same(u64),
-    /// It was there, and nothing proves that it is the same.
+    /// Present before, perhaps changed.
     Unsure,
-    /// It has changed.
+    /// Changed.
     Changed,
-    /// It was not there.
+    /// New.
     New,
 }
 
 impl Inventory {
-    /// Begins one: everything in it must be looked at after this.
+    /// Begins an inventory: files must be read after this.
     #[must_use]
     pub fn begin() -> Self {
         Self { entries: Vec::new(), since: coarse_time().saturating_sub(STEP) }
     }
 
-    /// Adds a file as it was looked at, with the digest of its content if that was read after it.
+    /// Adds a file with its properties, and the digest of its content if read after them.
     pub fn add(&mut self, stat: &Stat, content: Option<u64>) {
         let is_sure = nanoseconds(stat.changed()) < self.since;
         let properties = if is_sure { properties(stat) } else { 0 };
@@ -63,7 +63,7 @@ impl Inventory {
         });
     }
 
-    /// Ends it. Of a file that has several names only its content counts that was read.
+    /// Ends the inventory. Of a file with several names only the content that was read counts.
     pub fn end(&mut self) {
         // The last one of an inode, which has the content, comes first.
         self.entries.sort_unstable_by(|one, other| other.cmp(one));
@@ -76,7 +76,7 @@ impl Inventory {
         *self = Self::begin();
     }
 
-    /// Compares a file with it.
+    /// Compares a file with the inventory.
     #[must_use]
     pub fn seen(&self, stat: &Stat) -> Seen {
         let Ok(at) = self.entries.binary_search_by_key(&stat.inode(), |entry| entry.inode) else {
@@ -101,7 +101,7 @@ impl Inventory {
         bytes
     }
 
-    /// From bytes that this program wrote.
+    /// Reads bytes written by this program.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let part =
@@ -115,7 +115,7 @@ impl Inventory {
     }
 }
 
-/// The digest of everything that statx(2) says about a file, but for the time of access.
+/// The digest of all properties of statx(2), except the time of access.
 fn properties(stat: &Stat) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write_u32(stat.file_type().as_raw_mode() | u32::from(stat.mode()));
@@ -136,20 +136,20 @@ pub fn nanoseconds((seconds, nanoseconds): (i64, u32)) -> u128 {
     u128::from(seconds.unsigned_abs()) * 1_000_000_000 + u128::from(nanoseconds)
 }
 
-/// The time by which file systems date changes: no change after this is dated before it.
+/// The clock of file systems: no later change has an earlier time.
 #[must_use]
 pub fn coarse_time() -> u128 {
     now(ClockId::CLOCK_REALTIME_COARSE)
 }
 
-/// The exact time: no change before this is dated after it.
+/// The exact time: no earlier change has a later time.
 #[must_use]
 pub fn exact_time() -> u128 {
     now(ClockId::CLOCK_REALTIME)
 }
 
 fn now(clock: ClockId) -> u128 {
-    // Both clocks are in every kernel. A time of 0 would only mean that more is compared.
+    // Both clocks are in every kernel. A time of 0 only makes the comparison longer.
     let now = clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
     now.as_nanos()
 }
@@ -193,7 +193,7 @@ mod tests {
         let again = Inventory::from_bytes(&inventory.to_bytes());
         assert_eq!(again.entries, inventory.entries);
         assert_eq!(again.seen(&look(&path("a"))), Seen::Changed);
-        // A file that changed at about the time when the pass began may have changed since.
+        // A file changed near the beginning of the pass may have changed since.
         fs::write(path("a"), "").unwrap();
         let mut inventory = Inventory::begin();
         inventory.add(&look(&path("a")), Some(1));

@@ -1,4 +1,4 @@
-//! The paths that a systemd unit names, drop-ins included.
+//! The paths of a systemd unit, with its drop-ins.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ pub struct Unit {
     settings: BTreeMap<String, Vec<String>>,
 }
 
-/// The use that a unit has for a path.
+/// The unit's use of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
-    /// systemd makes the directory for it.
+    /// A directory that systemd makes for the unit.
     Own,
-    /// The unit may write to it, works in it, or needs it mounted.
+    /// A directory that the unit may write to, works in, or needs mounted.
     Uses,
-    /// A file that it reads a secret or a setting from.
+    /// A file with a secret or a setting.
     Reads,
     /// An argument of a command, or part of a variable.
     Names,
 }
 
 impl Unit {
-    /// Adds a file of the unit: what is assigned empty starts anew.
+    /// Adds a file of the unit: an empty assignment clears earlier ones.
     pub fn add(&mut self, text: &str) {
         let lines = joined(text);
         for (key, value) in lines.iter().filter_map(|line| line.split_once('=')) {
@@ -51,7 +51,7 @@ impl Unit {
         self.last(key).is_some_and(is_on)
     }
 
-    /// A value of a key with the unit's name in place of specifiers; none where it depends on the instance.
+    /// A value of a key with the unit's name in place of specifiers; none if it depends on the instance.
     #[must_use]
     pub fn resolved(&self, key: &str, name: &str) -> Option<String> {
         specified(self.last(key)?, name)
@@ -61,18 +61,18 @@ impl Unit {
         self.settings.get(key).into_iter().flatten().map(String::as_str)
     }
 
-    /// The words of all values of keys that begin so.
+    /// The words of all values of keys with a prefix.
     fn words<'a>(&'a self, start: &'a str) -> impl Iterator<Item = &'a str> {
         let of = move |(key, values): (&String, &'a Vec<String>)| key.starts_with(start).then_some(values);
         self.settings.iter().filter_map(of).flatten().flat_map(|value| value.split_whitespace())
     }
 
-    /// The words of its commands: programs, and what they are given.
+    /// The words of its commands: programs and arguments.
     pub fn commands(&self) -> impl Iterator<Item = &str> {
         self.words("Exec")
     }
 
-    /// The directories that systemd makes for it, each with the links to it; `name` is the unit's.
+    /// The directories that systemd makes for the unit, each with the links to it; `name` is the unit's.
     #[must_use]
     pub fn own(&self, name: &str) -> Vec<(String, Vec<String>)> {
         let private = if self.is("DynamicUser") { "/private" } else { "" };
@@ -84,7 +84,7 @@ impl Unit {
         ] {
             for word in self.values(key).flat_map(quoted_words) {
                 let (directory, link) = word.split_once(':').unwrap_or((&word, ""));
-                // A flag may come after the name of a link. systemd takes no name that goes up.
+                // A flag may come after the name of a link. systemd takes no name with `..`.
                 let link = link.split(':').next().unwrap_or_default();
                 if directory.split('/').any(|part| part == "..") {
                     continue;
@@ -99,7 +99,7 @@ impl Unit {
         found
     }
 
-    /// Every path that it speaks of, and for what; `name` is its own.
+    /// Every path of the unit, with its use; `name` is the unit's.
     #[must_use]
     pub fn paths(&self, name: &str) -> Vec<(Said, String)> {
         let mut found = Vec::new();
@@ -136,7 +136,7 @@ impl Unit {
     }
 }
 
-/// The lines of a unit, without comments. One that ends in a backslash goes on in the next; a comment does not, and may stand between.
+/// The lines of a unit, without comments. A backslash at the end joins a line with the next; a comment may stand between.
 fn joined(text: &str) -> Vec<String> {
     let (mut lines, mut line) = (Vec::new(), String::new());
     for part in text.lines().filter(|part| !part.trim_start().starts_with(['#', ';'])) {
@@ -175,7 +175,7 @@ fn specified(text: &str, name: &str) -> Option<String> {
     (!text.contains('%')).then(|| text.replace('\0', "%"))
 }
 
-/// An absolute path without `.`, `..` and further slashes; none for `/`, and for one that the kernel would not take.
+/// An absolute path without `.`, `..` and further slashes; none for `/`, and for one too long for the kernel.
 #[must_use]
 pub fn tidy(path: &str) -> Option<String> {
     let mut parts = Vec::new();
@@ -190,7 +190,7 @@ pub fn tidy(path: &str) -> Option<String> {
     (!path.is_root()).then(|| path.into())
 }
 
-/// Words as systemd reads them: quotes are around what holds spaces, and around what does not.
+/// Words in systemd's syntax: quotes are around text with or without spaces.
 #[must_use]
 pub fn quoted_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
@@ -230,7 +230,7 @@ pub fn quoted_words(line: &str) -> Vec<String> {
     words
 }
 
-/// A word without the quotes around it, or in front of it.
+/// A word without the quotes around or before it.
 #[must_use]
 pub fn unquoted(word: &str) -> &str {
     word.trim_matches(['"', '\''])

@@ -24,7 +24,7 @@ use crate::transfer::staging::{self, Stagings};
 use crate::transfer::tree::{self, Found, Links};
 use crate::transfer::{Name, content};
 
-/// A store, and where it is now.
+/// A store, and its place now.
 #[derive(Debug)]
 pub struct Side<'m> {
     /// The manifest's.
@@ -33,15 +33,15 @@ pub struct Side<'m> {
     pub at: String,
     /// Its top directory, open for reading.
     pub fd: OwnedFd,
-    /// True if it can share extents with the system that is copied; none until that was tried.
+    /// True if it can share extents with the existing system; none before the first try.
     pub shares: Option<bool>,
     /// Data to transfer there.
     pub need: Room,
-    /// The room that it has before.
+    /// Its free room before.
     pub free: Room,
-    /// Hard links that the routes of this store have in common.
+    /// Hard links between the routes of this store.
     pub links: Links,
-    /// Copies that earlier runs left unfinished: how much each has, and whether this one goes on with it.
+    /// Unfinished copies of earlier runs: the size of each, and true if this run continues it.
     left: HashMap<CString, (Left, bool)>,
 }
 
@@ -67,7 +67,7 @@ pub struct Room {
     pub inodes: Option<u64>,
 }
 
-/// Opens every store where it is: at its own path, or where it was said to be; none for an optional one that is not there.
+/// Opens every store: at its own path, or at the given one; none for an absent optional one.
 pub fn open<'m>(manifest: &'m Manifest, said: &[String]) -> Result<Vec<Option<Side<'m>>>> {
     let places = places(manifest, said)?;
     let mut sides = Vec::new();
@@ -88,7 +88,7 @@ pub fn open<'m>(manifest: &'m Manifest, said: &[String]) -> Result<Vec<Option<Si
     Ok(sides)
 }
 
-/// The store that today's root becomes.
+/// The store of today's root by a conversion.
 fn converts(manifest: &Manifest) -> Option<&AbsPath> {
     manifest.root.as_ref()?.convert.as_ref()
 }
@@ -147,7 +147,7 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
             .remedy("see `dmesg` for errors on the disk, and remount it writable"));
     }
     let mount = mountinfo::of(base.as_fd())?;
-    // Mounted elsewhere, it is not the one that a run has seen.
+    // Mounted elsewhere, it is another store for earlier runs.
     let report = if place.is_none() { Report::read() } else { Ok(Report::default()) };
     let report = report.unwrap_or_else(|problem| {
         log::warn!("{problem}");
@@ -199,7 +199,7 @@ impl Left {
 }
 
 impl Side<'_> {
-    /// Adds a file to what is to come.
+    /// Adds a file to the needs.
     pub fn needs(&mut self, found: &Found<'_>) {
         self.need.bytes += found.stat.allocated();
         self.need.inodes = self.need.inodes.map(|inodes| inodes + 1);
@@ -208,19 +208,19 @@ impl Side<'_> {
         }
     }
 
-    /// Notes that a copy of this name is needed, which an earlier run may have left unfinished.
+    /// Records the need of a copy with this name, which an earlier run may have left unfinished.
     pub fn goes_on_with(&mut self, key: &CStr) {
         if let Some((_, needed)) = self.left.get_mut(key) {
             *needed = true;
         }
     }
 
-    /// The unfinished copies that this run goes on with, or the others.
+    /// The unfinished copies that this run continues, or the others.
     pub fn left(&self, needed: bool) -> Left {
         Left::sum(self.left.values().filter(|(_, it)| *it == needed).map(|(left, _)| *left))
     }
 
-    /// Removes unfinished copies of earlier runs that this one does not need.
+    /// Removes unfinished copies of earlier runs without a need.
     pub fn clear(&self, stagings: &Stagings) -> Result<()> {
         let is_kept =
             |name: &CStr| !staging::is_key(name) || self.left.get(name).is_some_and(|(_, needed)| *needed);
@@ -233,7 +233,7 @@ impl Side<'_> {
         Ok(Left::sum(unfinished(&self.fd)?.into_iter().map(|(_, left)| left)))
     }
 
-    /// True if it can share the content of this file, tried once. Nothing is left of that.
+    /// True if the store can share the content of this file, tried once, without a trace.
     pub fn may_share(&mut self, file: Name<'_>) -> bool {
         let fd = self.fd.as_fd();
         *self.shares.get_or_insert_with(|| content::can_share(file, fd))
@@ -246,7 +246,7 @@ impl Side<'_> {
         Ok(Room { bytes: room.available, inodes: room.inodes.map(|inodes| inodes.available) })
     }
 
-    /// Why what is to come does not fit; nothing where it does.
+    /// Problem of too little room; none with enough.
     pub fn lacks(&self) -> Option<Problem> {
         // Unfinished copies are gone on with, or removed before anything is copied.
         let (used, unused) = (self.left(true), self.left(false));

@@ -22,10 +22,10 @@ use crate::transfer::staging::{self, STAGING};
 use crate::transfer::tree::{Found, Links, usage};
 use crate::transfer::{content, file};
 
-/// The directory below which everything comes to its place: `/`, or the one that was named.
+/// The directory above all places: `/`, or the one of `--to`.
 #[derive(Debug)]
 pub struct Base {
-    /// It, open for reading.
+    /// Its descriptor, open for reading.
     pub fd: OwnedFd,
     /// Its path.
     pub path: AbsPath,
@@ -34,16 +34,16 @@ pub struct Base {
 /// One mount of the running system.
 #[derive(Debug)]
 pub struct Place {
-    /// Its top, or the base where that is in it, open for reading.
+    /// Its top, or the base if below it, open for reading.
     pub top: OwnedFd,
     identity: Identity,
-    /// The path of that below the base.
+    /// The path of this directory below the base.
     pub path: AbsPath,
     /// The mount.
     pub mount: Mount,
-    /// Hard links that copies on it have in common.
+    /// Hard links of copies on it.
     pub links: Links,
-    /// Unfinished copies that an earlier run left, and those of them that this run goes on with.
+    /// Unfinished copies of an earlier run, and those that this run continues.
     left: HashSet<CString>,
     kept: HashSet<CString>,
     need: (u64, u64),
@@ -68,7 +68,7 @@ impl Base {
         Ok(Self { fd: fd.map_err(failed)?, path: path.clone() })
     }
 
-    /// Refuses one that lies in the directory of the old roots.
+    /// Refuses one in the directory of the old roots.
     pub fn must_be_outside(&self, roots: Identity) -> Result<()> {
         let failed = |errno| Problem::os("cannot look at the directories above it", errno);
         let mut dir = self.fd.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
@@ -109,7 +109,7 @@ impl Base {
             let next = match walk::open(dir.as_fd(), name, flags, Mounts::Enter) {
                 Ok(next) => next,
                 Err(Errno::NOENT) => break,
-                // The old root may have another file there: comparing the two says that.
+                // The old root may have another file there, which the comparison reports.
                 Err(Errno::NOTDIR | Errno::LOOP) if is_last => break,
                 Err(errno) => {
                     let shown = self.path.join(&done);
@@ -190,12 +190,12 @@ impl Place {
         })
     }
 
-    /// Removes what earlier runs left unfinished, but for copies that this run goes on with.
+    /// Removes unfinished copies of earlier runs, except those that this run continues.
     pub fn clear(&self) -> Result<()> {
         staging::tidy(self.top.as_fd(), &|name| self.kept.contains(name))
     }
 
-    /// Adds a file to what is to come, at a path below the top.
+    /// Adds a file to the needs, at a path below the top.
     pub fn needs(&mut self, found: &Found<'_>, path: &[u8]) {
         if !found.linked {
             self.need.0 += found.stat.allocated();
@@ -213,7 +213,7 @@ impl Place {
         }
     }
 
-    /// Refuses one that is mounted read-only; `at` is where that is.
+    /// Refuses a read-only mount at `at`.
     pub fn must_be_writable(&self, at: &AbsPath) -> Result<()> {
         let options = mount_api::options_of(self.top.as_fd());
         let options = options.map_err(|errno| Problem::os(format!("cannot look at {at}"), errno))?;
@@ -224,7 +224,7 @@ impl Place {
             .remedy("remount it writable, or bring it elsewhere with --to"))
     }
 
-    /// Says why what is to come does not fit.
+    /// Problem of too little room.
     pub fn must_fit(&self, shown: &str) -> Result<()> {
         let room = Capacity::of(&self.top);
         let room = room.map_err(|errno| Problem::os("cannot ask how much room there is", errno))?;
@@ -252,7 +252,7 @@ impl Place {
 }
 
 impl Spot {
-    /// Opens the directory that holds it, with its name there; none where that directory is missing.
+    /// Opens the directory of a path, with the name there; none if the directory is missing.
     pub fn open(&self, place: &Place) -> Result<Option<(OwnedFd, CString)>> {
         let above = self.rest.parent().unwrap_or_else(AbsPath::root);
         let Some(dir) = walk::directory_below(place.top.as_fd(), &above, Mounts::Stay)? else {
@@ -262,7 +262,7 @@ impl Spot {
         Ok(Some((dir, name.map_err(|error| Problem::new(error.to_string()))?)))
     }
 
-    /// A path below it, as one below the top of its mount.
+    /// A path below the place, as one below the top of its mount.
     pub fn below(&self, path: &[u8]) -> Vec<u8> {
         let mut all = self.rest.relative().as_bytes().to_vec();
         if !path.is_empty() {

@@ -10,7 +10,7 @@ use crate::ctl::scan::Subject;
 use crate::manifest::{AbsPath, Kind, pattern};
 use crate::text::escape;
 
-/// An answer as it stays.
+/// A recorded answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Choice {
@@ -22,12 +22,12 @@ pub enum Choice {
     LookInto,
 }
 
-/// An answer as it is given.
+/// A given answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// The path persists from the next boot on.
     Keep,
-    /// The same, and it is adopted at once.
+    /// The same, with an adoption at once.
     KeepNow,
     /// The path may be lost.
     ThrowAway,
@@ -44,7 +44,7 @@ impl Answer {
         (Self::LookInto, "look-into", "look"),
     ];
 
-    /// The choice that the file keeps.
+    /// The recorded choice.
     #[must_use]
     pub fn choice(self) -> Choice {
         match self {
@@ -79,7 +79,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// As a comment has it.
+    /// The text of a comment.
     #[must_use]
     pub fn words(&self) -> String {
         let end = if self.why.is_empty() { String::new() } else { format!(": {}", self.why) };
@@ -95,7 +95,7 @@ impl Origin {
     }
 }
 
-/// A text as comments have it: on one line, with single spaces between its words.
+/// A text for comments: on one line, with single spaces between its words.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
@@ -107,7 +107,7 @@ pub fn one_line(text: &str) -> String {
 pub struct Decision {
     /// The decision.
     pub choice: Choice,
-    /// The path, with `*` as its last name where it is of several files.
+    /// The path; `*` is the last name for several files.
     pub target: AbsPath,
     /// [`Kind::Glob`] for several files; else what it is where it is kept.
     pub kind: Kind,

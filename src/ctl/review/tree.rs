@@ -1,4 +1,4 @@
-//! Findings as a tree: directories that hold several findings, and the findings in them, which can be opened in turn.
+//! Findings as a tree: directories with several findings, and the findings in them, which can be opened in turn.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::ctl::scan::{Subject, Totals};
 /// Groups of so many or more begin closed.
 const MANY: usize = 30;
 
-/// The order of what lies in one directory.
+/// The order in one directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// The largest first.
@@ -25,7 +25,7 @@ pub struct Node {
     pub path: Vec<u8>,
     /// The finding; none for a directory that only holds findings.
     pub finding: Option<Finding>,
-    /// The sizes of the finding, or of all that lie in the directory.
+    /// The sizes of the finding, or of all findings in the directory.
     pub totals: Totals,
     /// The parent.
     pub above: Option<usize>,
@@ -40,20 +40,20 @@ pub struct Node {
 }
 
 impl Node {
-    /// True if it may be opened.
+    /// True if it can be opened.
     #[must_use]
     pub fn is_directory(&self) -> bool {
         self.finding.as_ref().is_none_or(|finding| finding.row.subject == Subject::Directory)
     }
 
-    /// Its path as it is shown, whole.
+    /// Its whole path for the screen.
     #[must_use]
     pub fn shown(&self) -> String {
         let directory = || crate::text::escape::name(&self.path).trim_end_matches('/').to_owned() + "/";
         self.finding.as_ref().map_or_else(directory, |finding| show::path(&finding.row))
     }
 
-    /// The path by which answers name it: of several files with a star, as of their directory otherwise.
+    /// Its path in answers: of several files with a star, otherwise like a directory's.
     #[must_use]
     pub fn name(&self) -> Vec<u8> {
         let is_files = self.finding.as_ref().is_some_and(|finding| finding.row.subject == Subject::Files);
@@ -66,7 +66,7 @@ impl Node {
 pub struct Tree {
     /// Every node.
     pub nodes: Vec<Node>,
-    /// Those that nothing holds.
+    /// Nodes at the top.
     pub top: Vec<usize>,
     order: Order,
 }
@@ -81,7 +81,7 @@ impl Tree {
         tree
     }
 
-    /// Adds what was found in a directory.
+    /// Adds the findings of a directory.
     pub fn load(&mut self, node: usize, findings: Vec<Finding>) {
         let path = self.nodes[node].path.clone();
         let below = self.add(findings, &path, Some(node));
@@ -90,7 +90,7 @@ impl Tree {
         self.sort(self.order);
     }
 
-    /// Adds findings that lie in a directory: those that share another directory in it are held by that one.
+    /// Adds findings of a directory: those in a common directory get a node for it.
     fn add(&mut self, mut findings: Vec<Finding>, directory: &[u8], above: Option<usize>) -> Vec<usize> {
         findings.sort_by(|a, b| a.row.path.cmp(&b.row.path));
         let start = if directory == b"/" { 0 } else { directory.len() };
@@ -141,7 +141,7 @@ impl Tree {
         self.order
     }
 
-    /// Puts it in another order.
+    /// Sorts the tree in another order.
     pub fn sort(&mut self, order: Order) {
         self.order = order;
         let mut top = std::mem::take(&mut self.top);
@@ -165,7 +165,7 @@ impl Tree {
         });
     }
 
-    /// The nodes that are shown, from the top down.
+    /// The visible nodes, from the top down.
     #[must_use]
     pub fn visible(&self) -> Vec<usize> {
         let mut shown = Vec::new();
@@ -179,12 +179,12 @@ impl Tree {
         shown
     }
 
-    /// Those that hold a node.
+    /// The nodes above a node.
     pub fn above(&self, node: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(self.nodes[node].above, |above| self.nodes[*above].above)
     }
 
-    /// The finding of that name, if it was found yet.
+    /// The finding with a name, if known yet.
     #[must_use]
     pub fn find(&self, name: &[u8]) -> Option<usize> {
         let is_it = |node: &Node| match &node.finding {
@@ -196,7 +196,7 @@ impl Tree {
         self.nodes.iter().position(is_it)
     }
 
-    /// The directory that was not looked into yet, and in which something of that name would be.
+    /// The unopened directory that would hold a name.
     #[must_use]
     pub fn unopened(&self, name: &[u8]) -> Option<usize> {
         let holds = |node: &Node| {

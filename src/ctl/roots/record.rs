@@ -1,4 +1,4 @@
-//! The record of a boot's end beside its root: how it ended, what was on the root, and what a saving left out.
+//! The record of a boot's end beside its root: outcome, paths on the root, and paths left out by a saving.
 
 use std::ffi::CString;
 
@@ -14,55 +14,55 @@ use crate::text::problem::describe;
 
 /// The name of the record.
 pub const END: &str = "end.json";
-/// Lines of a list that are kept; further ones are counted.
+/// Most lines of a list; further ones are counted.
 pub const MOST: usize = 1000;
 
-/// The end of a boot. It is the last that is written: without it, the boot or the saving was cut off.
+/// The end of a boot. It is written last: without it, the boot or the saving was cut off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// The version of this form.
     pub version: u32,
     /// When the boot ended, or was found to be cut off: seconds since 1970 by the system's clock.
     pub ended: u64,
-    /// True if the boot ended well, and of a saved root if all was saved that its limits allow.
+    /// True if the boot ended well; for a saved root, if everything within the limits was saved.
     pub complete: bool,
     /// Files of the tree, of any type but directories.
     pub files: u64,
-    /// Bytes that the tree takes, as du(1) counts them.
+    /// Bytes of the tree, as du(1) counts them.
     pub bytes: u64,
     /// Paths that `impctl lost` would name, the largest first.
     pub rows: Vec<Row>,
     /// Number of these, those beyond [`MOST`] among them.
     pub rows_count: u64,
-    /// Files that would be lost and were not saved.
+    /// Lost files without a saving.
     pub left_out: Vec<LeftOut>,
-    /// Number of files that were left out.
+    /// Number of files left out.
     pub left_out_count: u64,
     /// Bytes of these.
     pub left_out_bytes: u64,
 }
 
-/// A path that would have been lost.
+/// A lost path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Row {
     #[serde(flatten)]
     pub path: Path,
-    /// Its type; of several files the path is that of their directory.
+    /// Its type; for several files the path is their directory's.
     pub kind: Subject,
-    /// Number of files in it.
+    /// Number of its files.
     pub files: u64,
-    /// Bytes that it takes.
+    /// Its bytes.
     pub bytes: u64,
 }
 
-/// A path that was not saved.
+/// A path left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LeftOut {
     #[serde(flatten)]
     pub path: Path,
-    /// Bytes that it takes; of a directory those of its files are not known.
+    /// Its bytes; of a directory without those of its files.
     pub bytes: u64,
     /// The reason.
     #[cfg_attr(test, schemars(length(min = 1)))]
@@ -73,10 +73,10 @@ pub struct LeftOut {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Path {
-    /// The absolute path, with U+FFFD in place of bytes that are no UTF-8.
+    /// The absolute path, with U+FFFD in place of bytes that are not UTF-8.
     #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     path: String,
-    /// The path as bytes, where it is no UTF-8.
+    /// The path as bytes, if not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     raw: Option<Vec<u8>>,
 }
@@ -108,21 +108,21 @@ impl From<&scan::Row> for Row {
 }
 
 impl End {
-    /// The version that this program reads and writes.
+    /// The version of this program.
     pub const VERSION: u32 = 1;
 
     /// The record of a root; none where there is none.
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// Why the record is unusable.
     pub fn read(slot: &Slot) -> Result<Option<Self>, String> {
         read(slot, END, |end: &Self| end.version == Self::VERSION)
     }
 
-    /// Leaves it with a root: whole and on the disk.
+    /// Writes the record beside a root: whole and on the disk.
     ///
     /// # Errors
-    /// Of writing it.
+    /// The write failed.
     pub fn write(&self, slot: &Slot) -> Result<(), Errno> {
         let page = escape::json(self).map_err(|_| Errno::INVAL)?;
         slot.write(END, page.as_str().as_bytes())
@@ -132,12 +132,12 @@ impl End {
 /// The record of the boot of a root; none where there is none.
 ///
 /// # Errors
-/// Why it cannot be used.
+/// Why the record is unusable.
 pub fn boot(slot: &Slot) -> Result<Option<Boot>, String> {
     read(slot, BOOT, |boot: &Boot| boot.version == Boot::VERSION)
 }
 
-/// Records the names of users and groups that a system has.
+/// Records the names of users and groups of a system.
 ///
 /// # Errors
 /// Of writing them.

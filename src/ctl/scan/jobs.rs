@@ -1,4 +1,4 @@
-//! The directories in which one thread still has something to do, each below the one before it.
+//! The directories with work left for one thread, each below the one before.
 //!
 //! Of a deep tree only the first and the last of them are open. One that was closed is opened again by `..` from the directory below
 //! it that was done last, and compared with what it was.
@@ -14,14 +14,14 @@ use super::dir::{Dir, open};
 use super::group::Group;
 use crate::sys::walk::{self, Identity};
 
-/// Something to do in a directory.
+/// Work in a directory.
 #[derive(Debug)]
 pub struct Job {
     /// The directory.
     pub dir: Arc<Dir>,
-    /// The directories in it that are to be entered first: their names, each with its NUL.
+    /// The directories in it to enter first: their names, each with its NUL.
     pub below: Vec<u8>,
-    /// True if it has names that were not read.
+    /// True with unread names.
     pub unread: bool,
 }
 
@@ -40,14 +40,14 @@ struct Closed {
     unread: bool,
 }
 
-/// Identity of a directory, and the position up to which it was read.
+/// Identity of a directory, and the position of its next name.
 #[derive(Debug)]
 struct Place {
     identity: Identity,
     position: u64,
 }
 
-/// The newest is done first, so that few directories are open; the oldest is given away, which is the most.
+/// The newest is done first, so that few directories are open; the oldest, which is the largest, is given away.
 #[derive(Debug)]
 pub struct Jobs {
     /// The oldest ones.
@@ -57,7 +57,7 @@ pub struct Jobs {
     last: VecDeque<Job>,
     /// Number of open ones at either end.
     open: usize,
-    /// The directory that was done last, and its depth, where the next one is closed.
+    /// The last directory, and its depth, if the next one is closed.
     done: Option<(OwnedFd, usize)>,
 }
 
@@ -72,7 +72,7 @@ impl Jobs {
         self.last.is_empty() && self.closed.is_empty() && self.first.is_empty()
     }
 
-    /// Adds what is to be done next.
+    /// Adds the next work.
     pub fn push(&mut self, job: Job) {
         self.last.push_back(job);
         if self.last.len() <= self.open {
@@ -85,12 +85,12 @@ impl Jobs {
         }
         match close(far) {
             Ok(closed) => self.closed.push(closed),
-            // Another thread has a share in it; or what it is cannot be asked.
+            // Another thread has a share in it; or its identity is unknown.
             Err(job) => self.first.push_back(job),
         }
     }
 
-    /// Takes what is to be done next. Where that is a directory that cannot be opened again, it comes with the reason.
+    /// Takes the next work. A directory that cannot be opened again comes with the error.
     pub fn pop(&mut self) -> Option<Result<Job, (Arc<Group>, Errno)>> {
         if let Some(job) = self.last.pop_back() {
             return Some(Ok(job));

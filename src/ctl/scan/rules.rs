@@ -1,4 +1,4 @@
-//! Rules for paths, in a form that a walk follows one name at a time.
+//! Rules for paths, in the form of a tree of names for a walk.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use crate::manifest::{AbsPath, Kind};
 /// Verdict of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// It is shared by many, so that one names what is in it, and never itself.
+    /// Shared by many: its content is listed, and never the path itself.
     Shared,
-    /// It is kept, whatever it is.
+    /// Kept, of any type.
     Kept,
-    /// The manifest keeps it, as long as something is mounted there.
+    /// Kept by the manifest, as long as a file system is mounted there.
     Mounted,
-    /// The manifest names files there: what becomes of one is decided when it is met.
+    /// Place of files of the manifest, each of which is decided during the walk.
     Named,
-    /// It comes with the system, or is imp-mount's own.
+    /// Part of the system, or of imp-mount.
     System,
     /// Disposable by a rule.
     ThrowAway,
-    /// It is not, whatever an earlier rule says.
+    /// Not disposable, against any earlier rule.
     Precious,
-    /// Something is mounted there that outlives a boot.
+    /// Mount point of a file system that outlives a boot.
     Disk,
 }
 
@@ -42,11 +42,11 @@ pub struct Verdict {
     pub system: bool,
     /// [`Rule::Disk`]
     pub disk: bool,
-    /// True if it is disposable; none if no rule decides.
+    /// True if disposable; none if no rule decides.
     pub throw_away: Option<bool>,
 }
 
-/// Rules that may apply below the current directory of a walk.
+/// Rules for paths below the current directory of a walk.
 pub type State = Box<[usize]>;
 
 /// The rules.
@@ -59,7 +59,7 @@ pub struct Rules {
     count: usize,
 }
 
-/// Rules of a directory, or of several that a pattern matches.
+/// Rules of a directory, or of several matched by a pattern.
 #[derive(Debug, Default)]
 struct Branch {
     names: BTreeMap<Box<[u8]>, usize>,
@@ -113,7 +113,7 @@ impl Rules {
         self.insert(components.collect(), rule);
     }
 
-    /// Adds a rule for the paths that a manifest's `file` means.
+    /// Adds a rule for the paths of a `file` of a manifest.
     pub fn glob(&mut self, target: &AbsPath, rule: Rule) {
         let folder = target.parent().unwrap_or_else(AbsPath::root);
         let mut components: Vec<_> = folder.components().map(|name| (name.to_owned(), Kind::File)).collect();
@@ -125,7 +125,7 @@ impl Rules {
     /// has that name anywhere.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the pattern is none.
     pub fn pattern(&mut self, text: &str, rule: Rule) -> Result<(), String> {
         let one = |name: &str| {
             let (path, kind) = pattern::read(&format!("/{name}"))?;
@@ -203,7 +203,7 @@ impl Rules {
         verdict
     }
 
-    /// True if a rule for a path, or for one that it lies in, makes it throw-away; the nearest rule decides.
+    /// True if a rule for a path, or for one above, makes it disposable; the nearest rule decides.
     #[must_use]
     pub fn is_throw_away(&self, path: &str) -> bool {
         let (mut state, mut verdict) = self.start();
