@@ -16,20 +16,20 @@ use outside::{
     a_file_with_several_names_is_not_enforced, a_link_on_a_running_root_is_not_followed,
     a_report_that_others_may_have_written_is_not_believed, a_source_with_mode_000_is_no_invitation,
     enforcing_never_allows_more_than_both, id_files_that_others_may_have_written_are_not_believed,
-    nothing_is_adopted_through_a_link, what_only_a_pattern_names_is_not_followed,
-    whoever_renames_meanwhile_wins_nothing,
+    links_matched_by_a_pattern_are_not_followed, nothing_is_adopted_through_a_link,
+    renames_during_a_run_gain_nothing,
 };
 
 tests![
-    what_is_planted_on_a_store_stops_the_boot: Disk,
-    what_is_planted_on_a_store_is_guarded: Disk,
+    links_planted_on_a_store_stop_the_boot: Disk,
+    links_planted_on_a_store_are_guarded: Disk,
     a_kernel_without_openat2_follows_nothing_either: Disk Inject,
-    what_is_planted_on_the_root_stops_the_boot: Disk,
-    what_is_planted_on_the_root_is_guarded: Disk,
+    links_planted_on_the_root_stop_the_boot: Disk,
+    links_planted_on_the_root_are_guarded: Disk,
     a_link_on_a_running_root_is_not_followed: Disk,
-    what_only_a_pattern_names_is_not_followed: Disk,
+    links_matched_by_a_pattern_are_not_followed: Disk,
     nothing_is_adopted_through_a_link: Disk,
-    whoever_renames_meanwhile_wins_nothing: Disk,
+    renames_during_a_run_gain_nothing: Disk,
     a_file_with_several_names_is_not_enforced: Disk,
     enforcing_never_allows_more_than_both: Disk Inject,
     id_files_that_others_may_have_written_are_not_believed: Disk,
@@ -204,7 +204,7 @@ fn all_are_guarded(machine: &Machine, root: &Value, attacks: Vec<Attack>, faults
     assert_eq!(store.losses(&Snapshot::of(&machine.at("/persist"))), [""; 0]);
 }
 
-fn what_is_planted_on_a_store_stops_the_boot() {
+fn links_planted_on_a_store_stop_the_boot() {
     victim(Path::new(VICTIM));
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let attacks = plant(&machine.at("/persist"));
@@ -212,7 +212,7 @@ fn what_is_planted_on_a_store_stops_the_boot() {
     all_stop_the_boot(&machine, &json!({}), &attacks, &before);
 }
 
-fn what_is_planted_on_a_store_is_guarded() {
+fn links_planted_on_a_store_are_guarded() {
     victim(Path::new(VICTIM));
     for fs in Fs::REAL {
         let machine = Machine::new(Root::Nothing, Disk::new(fs, 8));
@@ -268,7 +268,7 @@ fn plant_on_root(root: &Path) -> (Vec<Attack>, Vec<Attack>) {
     (covered, links)
 }
 
-fn what_is_planted_on_the_root_stops_the_boot() {
+fn links_planted_on_the_root_stop_the_boot() {
     victim(Path::new(VICTIM));
     let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Ext4, 8));
     let (mut attacks, links) = plant_on_root(&machine.at(""));
@@ -285,7 +285,7 @@ fn what_is_planted_on_the_root_stops_the_boot() {
     assert_eq!(root.losses(&Snapshot::of(&machine.at(""))), [""; 0]);
 }
 
-fn what_is_planted_on_the_root_is_guarded() {
+fn links_planted_on_the_root_are_guarded() {
     victim(Path::new(VICTIM));
     let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Ext4, 8));
     let (attacks, _) = plant_on_root(&machine.at(""));

@@ -9,7 +9,7 @@ use crate::support::namespace::{bind, tmpfs};
 use crate::support::{Disk, Fs, Machine, Root, mounts};
 
 tests![
-    what_was_named_survives_a_reboot: Disk,
+    named_paths_survive_a_reboot: Disk,
     running_again_changes_nothing,
     a_started_system_is_brought_in_line,
     a_first_boots_machine_id_is_left_to_systemd,
@@ -50,7 +50,7 @@ fn is_built(machine: &Machine) {
     assert_eq!(stat(machine.at("/home/a/.config/deep")), (0o040_700, 0, 0));
 }
 
-fn what_was_named_survives_a_reboot() {
+fn named_paths_survive_a_reboot() {
     for fs in Fs::REAL {
         let machine = Machine::new(Root::Nothing, Disk::new(fs, 16));
         machine.manifest(&manifest());

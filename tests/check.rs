@@ -17,11 +17,11 @@ tests![
     before_a_run: Disk,
     after_a_run: Disk,
     every_wrong_state: Disk,
-    what_waits_is_no_problem: Disk,
+    pending_paths_are_no_problem: Disk,
     secrets_and_essentials: Disk,
     nearly_full_and_read_only: Disk,
     odd_names: Disk,
-    quiet_shows_what_is_wrong: Disk,
+    quiet_shows_problems_only: Disk,
 ];
 
 /// Runs `--check --json`, which must fit its schema and say the same as the exit code, and look without touching.
@@ -220,7 +220,7 @@ fn every_wrong_state() {
     assert!(text.find("ok                  /ok") < text.find("covered "), "what is wrong comes last: {text}");
 }
 
-fn what_waits_is_no_problem() {
+fn pending_paths_are_no_problem() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let entries = json!([
         { "directory": "/waits", "user": "nobody-yet" },
@@ -322,7 +322,7 @@ fn odd_names() {
     assert!(!text.contains('\u{1b}') && text.lines().all(|line| !line.starts_with('y')), "{text:?}");
 }
 
-fn quiet_shows_what_is_wrong() {
+fn quiet_shows_problems_only() {
     let machine = built(json!([{ "directory": "/a" }, { "directory": "/b" }]));
     assert_eq!(machine.run(&["--check", "--quiet"]).ok().stdout, "");
     sh_on("umount", &[&machine.at("/b")]);

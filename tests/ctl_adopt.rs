@@ -18,15 +18,15 @@ tests![
     a_file_is_adopted: Disk,
     a_tree_deeper_than_a_path: Disk,
     later_runs_leave_it_or_know_it: Disk,
-    what_was_taken_out_while_in_use: Disk,
-    what_cannot_be_adopted: Disk,
-    what_is_open_is_refused: Disk,
+    removed_entries_in_use: Disk,
+    refused_paths: Disk,
+    open_files_are_refused: Disk,
     databases_that_were_not_closed: Disk,
-    something_else_on_the_store: Disk,
+    another_file_on_the_store: Disk,
     links_are_not_followed: Disk,
     strangers_in_the_way_of_the_copy: Disk,
-    what_changes_is_copied_again: Disk,
-    what_never_rests_is_left_alone: Disk,
+    changed_files_are_copied_again: Disk,
+    files_that_never_rest_are_left_alone: Disk,
     a_full_store: Disk,
     a_store_that_goes_away: Disk,
     several_stores: Disk,
@@ -173,7 +173,7 @@ fn later_runs_leave_it_or_know_it() {
     assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "second");
 }
 
-fn what_was_taken_out_while_in_use() {
+fn removed_entries_in_use() {
     let machine = started();
     let writer = inside(&machine, "exec 3>>/var/lib/named/log; echo ready; exec sleep 100");
     machine.manifest(&manifest(json!([])));
@@ -193,7 +193,7 @@ fn what_was_taken_out_while_in_use() {
     assert_eq!(fs::read_to_string(machine.at("/persist/var/lib/named/log")).unwrap(), "kept");
 }
 
-fn what_cannot_be_adopted() {
+fn refused_paths() {
     let machine = started();
     fs::create_dir_all(machine.at("/srv/disk/in")).unwrap();
     fs::create_dir_all(machine.at("/mnt/volatile/in")).unwrap();
@@ -248,7 +248,7 @@ pub fn end(mut child: Child) {
     child.wait().unwrap();
 }
 
-fn what_is_open_is_refused() {
+fn open_files_are_refused() {
     let machine = started();
     let place = machine.at("/srv/app");
     fs::create_dir_all(place.join("sub")).unwrap();
@@ -310,7 +310,7 @@ fn databases_that_were_not_closed() {
     }
 }
 
-fn something_else_on_the_store() {
+fn another_file_on_the_store() {
     let machine = started();
     for path in ["/srv/a", "/persist/srv/a"] {
         fs::create_dir_all(machine.at(path)).unwrap();
@@ -378,7 +378,7 @@ fn strangers_in_the_way_of_the_copy() {
     is_tidy(&machine);
 }
 
-fn what_changes_is_copied_again() {
+fn changed_files_are_copied_again() {
     let machine = started();
     let place = machine.at("/srv/busy");
     fs::create_dir_all(&place).unwrap();
@@ -404,7 +404,7 @@ fn what_changes_is_copied_again() {
     is_tidy(&machine);
 }
 
-fn what_never_rests_is_left_alone() {
+fn files_that_never_rest_are_left_alone() {
     let machine = started();
     let place = machine.at("/srv/busy");
     fs::create_dir_all(&place).unwrap();

@@ -16,7 +16,7 @@ use crate::support::look::stat;
 use crate::support::{Fs, Injected, Machine, Snapshot, json_of};
 
 tests![
-    its_memory_comes_back: Disk,
+    its_memory_is_freed: Disk,
     a_file_with_another_name_stays: Disk,
     readers_keep_it: Disk,
     another_mount_namespace: Disk,
@@ -68,7 +68,7 @@ fn adopt(machine: &Machine, words: &[&str], code: i32) -> Value {
     json_of(&output, "adopt")
 }
 
-fn its_memory_comes_back() {
+fn its_memory_is_freed() {
     const SIZE: usize = 8 << 20;
     let machine = started();
     let empty = used(&machine);

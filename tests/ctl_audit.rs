@@ -152,7 +152,7 @@ fn nothing_is_lost() {
 }
 
 #[test]
-fn what_units_say() {
+fn paths_of_units() {
     let tree = Tree::nixos(&[
         (
             "etc/systemd/system/own.service",
@@ -264,7 +264,7 @@ fn containers_run_programs_with_set_user_id() {
 }
 
 #[test]
-fn what_cannot_work() {
+fn faults_are_named() {
     let tree = Tree::nixos(&[
         ("etc/ssh/sshd_config", "Port 22\n"),
         ("etc/ssh/moduli", "\n"),
@@ -303,7 +303,7 @@ fn a_nix_store_below_an_overlay() {
 }
 
 #[test]
-fn what_somebody_lets_go() {
+fn disposable_paths_are_no_findings() {
     let tree = Tree::nixos(&[("etc/systemd/system/a.service", "[Service]\nStateDirectory=a b\n")]);
     let lost = |words: &[&str]| tree.audit(words).lost().into_keys().collect::<Vec<_>>();
     assert_eq!(lost(&[]), ["/var/lib/a", "/var/lib/b"]);
@@ -314,7 +314,7 @@ fn what_somebody_lets_go() {
 }
 
 #[test]
-fn what_logrotate_reads() {
+fn paths_of_logrotate() {
     let tree = Tree::nixos(&[
         (
             "etc/systemd/system/logrotate.service",
@@ -342,7 +342,7 @@ fn secrets_of_the_initrd() {
 }
 
 #[test]
-fn what_scripts_make_anew() {
+fn paths_that_scripts_make_anew() {
     let tree = Tree::of(&[
         ("etc/fstab", FSTAB),
         (
@@ -416,7 +416,7 @@ fn every_line_can_be_compiled() {
 }
 
 #[test]
-fn what_it_cannot_do() {
+fn usage_errors() {
     let tree = Tree::nixos(&[]);
     let run = |words: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_impctl"))

@@ -18,11 +18,12 @@ mod boundaries;
 mod lines;
 
 use boundaries::{
-    a_directory_in_parts, an_entry_that_is_not_mounted, links_of_a_merged_usr, mounts_are_not_entered,
-    the_throw_away_list, what_cannot_be_read_is_said, what_comes_from_nixos, who_it_belongs_to,
+    a_directory_in_parts, an_entry_that_is_not_mounted, files_of_nixos_are_left_out, links_of_a_merged_usr,
+    mounts_are_not_entered, owners_of_lost_paths, the_throw_away_list, unreadable_paths_are_named,
 };
 use lines::{
-    a_line_for_many_files, a_path_is_enough, for_terminals_and_pipes, the_lines_keep_it, what_cannot_be_done,
+    a_line_for_many_files, a_path_is_enough, errors_have_place_and_remedy, for_terminals_and_pipes,
+    the_printed_lines_keep_the_paths,
 };
 
 tests![
@@ -34,19 +35,19 @@ tests![
     many_files_and_directories,
     a_deep_tree,
     odd_names_are_shown_safely,
-    what_cannot_be_read_is_said: Root,
+    unreadable_paths_are_named: Root,
     mounts_are_not_entered: Disk,
-    what_comes_from_nixos,
+    files_of_nixos_are_left_out,
     links_of_a_merged_usr,
     the_throw_away_list,
     a_directory_in_parts,
     an_entry_that_is_not_mounted: Disk,
-    who_it_belongs_to: Root,
+    owners_of_lost_paths: Root,
     a_path_is_enough,
-    the_lines_keep_it: Root,
+    the_printed_lines_keep_the_paths: Root,
     a_line_for_many_files,
     for_terminals_and_pipes,
-    what_cannot_be_done,
+    errors_have_place_and_remedy,
 ];
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");

@@ -24,7 +24,7 @@ tests![
     old_roots_are_on_it: Disk,
     hostile_names_do_nothing,
     more_files_than_fit,
-    what_is_no_file_to_write,
+    output_files_must_be_regular,
     in_a_browser: Disk Chromium,
 ];
 
@@ -369,7 +369,7 @@ fn more_files_than_fit() {
     );
 }
 
-fn what_is_no_file_to_write() {
+fn output_files_must_be_regular() {
     let root = Path::new("/tmp/root");
     put(root, "/srv/x", "x");
     let place = PathBuf::from("/tmp/place");

@@ -17,13 +17,13 @@ mod kept;
 mod races;
 
 use faults::{
-    a_file_that_cannot_be_read, a_store_that_fills_up, a_store_that_goes_away, copies_that_are_of_no_use,
-    errors_when_something_changes, errors_when_something_is_looked_at, killed_at_any_moment,
-    what_changes_meanwhile_is_said,
+    a_file_that_cannot_be_read, a_store_that_fills_up, a_store_that_goes_away,
+    changes_during_the_copy_are_named, copies_that_are_of_no_use, errors_when_something_changes,
+    errors_when_something_is_looked_at, killed_at_any_moment,
 };
 use kept::{
     a_directory_that_shows_more, a_nested_subvolume, a_path_on_the_root, a_top_that_differs,
-    default_acls_let_nobody_in, device_nodes_are_left_out, hard_links_across_entries, inode_flags_are_kept,
+    default_acls_give_no_access, device_nodes_are_left_out, hard_links_across_entries, inode_flags_are_kept,
     the_private_directory_stays,
 };
 use races::{a_directory_of_the_users_at_the_destination, a_user_at_the_destination, a_user_at_the_source};
@@ -32,16 +32,16 @@ tests![
     everything_is_kept: Disk,
     a_boot_finds_it: Disk,
     content_is_shared: Disk,
-    where_things_go: Disk,
-    what_is_there_already_stays: Disk,
-    what_is_forced_is_replaced: Disk,
-    what_cannot_be_brought: Disk,
+    places_of_entries: Disk,
+    existing_files_stay: Disk,
+    forced_files_are_replaced: Disk,
+    files_that_cannot_be_copied: Disk,
     from_the_running_system: Disk,
-    what_does_not_fit: Disk,
+    trees_that_do_not_fit_are_refused: Disk,
     without_a_store: Disk,
     a_path_on_the_root: Disk,
     a_tree_deeper_than_a_path: Disk,
-    default_acls_let_nobody_in: Disk,
+    default_acls_give_no_access: Disk,
     inode_flags_are_kept: Disk,
     device_nodes_are_left_out: Disk,
     a_nested_subvolume: Disk,
@@ -53,7 +53,7 @@ tests![
     a_store_that_fills_up: Disk Inject,
     copies_that_are_of_no_use: Disk Inject,
     a_file_that_cannot_be_read: Disk Inject,
-    what_changes_meanwhile_is_said: Disk Inject,
+    changes_during_the_copy_are_named: Disk Inject,
     a_user_at_the_source: Disk Inject,
     a_user_at_the_destination: Disk Inject,
     a_directory_of_the_users_at_the_destination: Disk Inject,
@@ -251,7 +251,7 @@ fn content_is_shared() {
     }
 }
 
-fn where_things_go() {
+fn places_of_entries() {
     let (one, two) = (Disk::new(Fs::Ext4, 16), Disk::new(Fs::Ext4, 16));
     let source = Disk::new(Fs::Ext4, 16);
     source.mount(OLD);
@@ -324,7 +324,7 @@ fn where_things_go() {
     assert!(output.stdout.contains("/srv/a/mnt: another file system"), "{output:?}");
 }
 
-fn what_is_there_already_stays() {
+fn existing_files_stay() {
     let (_source, store) = disks(Fs::Ext4, Fs::Ext4, 16);
     for path in ["srv/a/same", "srv/a/differs", "srv/a/kind", "srv/a/more"] {
         write(old(path), path);
@@ -360,7 +360,7 @@ fn what_is_there_already_stays() {
     migrate(&[]).expect(1).says_in_one_line(&["/srv/a/same: ", "differs in content", "--force"]);
 }
 
-fn what_is_forced_is_replaced() {
+fn forced_files_are_replaced() {
     let (_source, store) = disks(Fs::Ext4, Fs::Ext4, 16);
     for path in ["srv/a/one", "srv/a/sub/two", "srv/a/sub/same", "srv/b/three"] {
         write(old(path), path);
@@ -394,7 +394,7 @@ fn what_is_forced_is_replaced() {
     migrate(&[]).ok();
 }
 
-fn what_cannot_be_brought() {
+fn files_that_cannot_be_copied() {
     let (_source, store) = disks(Fs::Ext4, Fs::Ext4, 16);
     write(old("srv/real/file"), "file");
     symlink("/srv/real", old("srv/link")).unwrap();
@@ -446,7 +446,7 @@ fn from_the_running_system() {
     are_same(machine.at("/srv/new"), machine.at("/persist/srv/new"), &output);
 }
 
-fn what_does_not_fit() {
+fn trees_that_do_not_fit_are_refused() {
     let source = Disk::new(Fs::Ext4, 128);
     let store = Disk::formatted(Fs::Ext4, 16, "-N 256");
     source.mount(OLD);

@@ -15,11 +15,11 @@ use crate::support::namespace::bind;
 use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts, run};
 
 tests![
-    what_no_entry_names: Disk,
-    what_a_removed_entry_left: Disk,
-    what_a_removed_entry_left_in_use: Disk,
+    paths_without_an_entry: Disk,
+    mounts_of_a_removed_entry: Disk,
+    mounts_of_a_removed_entry_in_use: Disk,
     a_converted_disk: Disk,
-    what_is_mounted_by_others: Disk,
+    mounts_of_others: Disk,
     a_store_that_is_not_there: Disk,
     several_stores,
 ];
@@ -61,7 +61,7 @@ fn built(entries: Value) -> Machine {
     machine
 }
 
-fn what_no_entry_names() {
+fn paths_without_an_entry() {
     let machine = built(json!([
         { "directory": "/var/lib/plex" },
         { "directory": "/home/ada/photos" },
@@ -116,7 +116,7 @@ fn what_no_entry_names() {
     assert_eq!(at(&found, "/persist/lost+found")["remarks"], json!(["what fsck found"]));
 }
 
-fn what_a_removed_entry_left() {
+fn mounts_of_a_removed_entry() {
     let both = json!([{ "directory": "/var/lib/plex" }, { "directory": "/var/lib/old" }]);
     let machine = built(both.clone());
     put(&machine.at("/persist"), "/var/lib/old/a", "x");
@@ -152,7 +152,7 @@ fn what_a_removed_entry_left() {
     are(&orphans(&machine, &[]), &[]);
 }
 
-fn what_a_removed_entry_left_in_use() {
+fn mounts_of_a_removed_entry_in_use() {
     let entries = json!([{ "directory": "/srv/used" }, { "file": "/etc/app.conf", "missing": "create" }]);
     let machine = started(entries.clone());
     fs::write(machine.at("/srv/used/kept"), "kept").unwrap();
@@ -243,7 +243,7 @@ fn a_converted_disk() {
     machine.power_off();
 }
 
-fn what_is_mounted_by_others() {
+fn mounts_of_others() {
     let machine = built(json!([{ "directory": "/var/lib/plex" }]));
     let store = machine.at("/persist");
     for path in ["/nix/store/x", "/srv/used/a", "/srv/unused/a"] {

@@ -24,31 +24,33 @@ use faults::{
 };
 use missing::{
     a_mount_in_an_old_root, a_saving_that_was_cut_off, a_store_that_is_not_mounted, another_system,
-    the_places_of_mounts_are_absent, what_an_earlier_root_has_of_it, what_no_old_root_has_has_no_command,
-    what_saving_left_out, what_was_not_brought_is_not_said_to_be,
+    files_left_out_do_not_count_as_brought, files_that_only_an_earlier_root_has, files_that_saving_left_out,
+    paths_in_no_old_root_have_no_command, the_places_of_mounts_are_absent,
 };
-use places::{elsewhere, odd_names, owners_by_name, what_is_mounted_now, what_the_last_root_had_is_named};
+use places::{
+    elsewhere, odd_names, owners_by_name, paths_of_the_last_root_are_named, places_on_other_file_systems,
+};
 
 tests![
     everything_is_kept: Disk,
     the_newest_that_has_it: Disk,
-    what_is_not_there: Disk,
+    missing_paths_are_named: Disk,
     nothing_is_replaced: Disk,
     a_directory_that_shows_more: Disk,
     links_are_not_followed: Disk,
     owners_by_name: Disk,
-    what_is_mounted_now: Disk,
+    places_on_other_file_systems: Disk,
     elsewhere: Disk,
     odd_names: Disk,
     the_running_root_is_no_source: Disk,
-    what_cannot_be_written: Disk,
-    what_flags_forbid_changes_of: Disk,
-    what_persists_has_no_line: Disk,
-    what_the_last_root_had_is_named: Disk,
-    what_saving_left_out: Disk,
-    what_an_earlier_root_has_of_it: Disk,
-    what_no_old_root_has_has_no_command: Disk,
-    what_was_not_brought_is_not_said_to_be: Disk,
+    read_only_places_are_refused: Disk,
+    files_with_immutable_flags: Disk,
+    persistent_paths_have_no_line: Disk,
+    paths_of_the_last_root_are_named: Disk,
+    files_that_saving_left_out: Disk,
+    files_that_only_an_earlier_root_has: Disk,
+    paths_in_no_old_root_have_no_command: Disk,
+    files_left_out_do_not_count_as_brought: Disk,
     the_places_of_mounts_are_absent: Disk,
     a_mount_in_an_old_root: Disk,
     a_saving_that_was_cut_off: Disk,
@@ -218,7 +220,7 @@ fn the_newest_that_has_it() {
     }
 }
 
-fn what_is_not_there() {
+fn missing_paths_are_named() {
     let machine = started();
     recover(&machine, &["/srv/x"]).expect(2).says(&["there is no old root", "`old_roots`"]);
     let (one, two) = (old(&machine, 1), old(&machine, 2));
@@ -367,7 +369,7 @@ fn the_running_root_is_no_source() {
     }
 }
 
-fn what_cannot_be_written() {
+fn read_only_places_are_refused() {
     let machine = started();
     let root = old(&machine, 1);
     write(root.join("srv/a/file"), "old");
@@ -384,7 +386,7 @@ fn what_cannot_be_written() {
     output.expect(2).says(&["only root may read old roots"]);
 }
 
-fn what_flags_forbid_changes_of() {
+fn files_with_immutable_flags() {
     let machine = started();
     let root = old(&machine, 1);
     write(root.join("srv/a/log"), "log");
@@ -403,7 +405,7 @@ fn what_flags_forbid_changes_of() {
     sh_on("chattr -R -i -a", &[&root.join("srv/a")]);
 }
 
-fn what_persists_has_no_line() {
+fn persistent_paths_have_no_line() {
     let machine = started_on(Fs::Ext4, 64, json!([{ "directory": "/var/lib/named" }]));
     let root = old(&machine, 1);
     write(root.join("run/x"), "x");

@@ -22,22 +22,22 @@ mod terminal;
 
 use terminal::{
     a_directory_that_cannot_be_written, a_terminal_of_another_size, a_terminal_that_goes_away,
-    answers_that_cannot_be_left, on_a_terminal, what_was_left_and_cannot_be_used_stays, without_a_terminal,
+    answers_that_cannot_be_left, on_a_terminal, unusable_saved_answers_stay, without_a_terminal,
 };
 
 tests![
     answers_make_a_file: Root,
     a_fragment_of_a_manifest: Root,
     a_file_that_holds_anything_else_is_refused: Root,
-    what_cannot_be_answered,
+    refused_answers,
     the_file_keeps_its_owner_and_mode: Root,
     two_at_once: Root,
     kept_and_thrown_away_is_lost_no_more: Root,
-    what_is_kept_now: Disk,
+    paths_kept_now_are_adopted: Disk,
     on_a_terminal: Root Tmux,
     a_terminal_of_another_size: Root Tmux,
     a_terminal_that_goes_away: Root Tmux,
-    what_was_left_and_cannot_be_used_stays: Root Tmux,
+    unusable_saved_answers_stay: Root Tmux,
     answers_that_cannot_be_left: Root Tmux,
     a_directory_that_cannot_be_written: Root Tmux,
     without_a_terminal,
@@ -250,7 +250,7 @@ fn a_file_that_holds_anything_else_is_refused() {
     assert_eq!(fs::read_to_string(file).unwrap(), text);
 }
 
-fn what_cannot_be_answered() {
+fn refused_answers() {
     let root = root();
     fs::write(root.join(OsStr::from_bytes(b"etc/\xff\x1b[31m")), "x").unwrap();
     put(&root, "/etc/two\nlines", "x");
@@ -328,7 +328,7 @@ fn kept_and_thrown_away_is_lost_no_more() {
 }
 
 /// Adopted besides, and nothing in a dry run.
-fn what_is_kept_now() {
+fn paths_kept_now_are_adopted() {
     let machine = started(json!([{ "directory": "/var/lib/plex" }]));
     put(&machine.at(""), "/var/lib/new/x", "content");
     put(&machine.at(""), "/tmp/answers", "keep-now /var/lib/new  # now\n");

@@ -25,7 +25,7 @@ tests![
     prune_without_limits: Disk,
     prune_records_sizes: Disk,
     prune_touches_no_mount: Disk,
-    prune_spares_what_is_in_use: Disk,
+    prune_spares_roots_in_use: Disk,
     prune_spares_a_saving: Disk,
     prune_a_read_only_store: Disk,
     prune_many_files: Disk,
@@ -50,7 +50,7 @@ tests![
 use prune::{
     prune_a_read_only_store, prune_killed_on_btrfs, prune_killed_on_ext4, prune_killed_on_xfs,
     prune_many_files, prune_on_btrfs, prune_on_ext4, prune_on_xfs, prune_records_sizes,
-    prune_spares_a_saving, prune_spares_what_is_in_use, prune_subvolumes, prune_touches_no_mount,
+    prune_spares_a_saving, prune_spares_roots_in_use, prune_subvolumes, prune_touches_no_mount,
     prune_without_limits,
 };
 use save::{

@@ -13,8 +13,7 @@ use crate::support::schema::schema;
 use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts, run};
 use unusual::{
     a_file_of_metrics, a_store_that_only_root_may_look_at, a_system_that_waits_to_be_converted,
-    as_somebody_else, for_terminals_and_pipes, hostile_names, never_booted, switched_off,
-    what_cannot_be_read,
+    as_another_user, for_terminals_and_pipes, hostile_names, never_booted, switched_off, unreadable_files,
 };
 
 pub mod metrics;
@@ -23,20 +22,20 @@ mod unusual;
 tests![
     all_is_well: Disk,
     an_optional_entry_is_guarded: Disk,
-    something_is_unmounted: Disk,
+    an_unmounted_entry: Disk,
     a_store_is_read_only: Disk,
     a_store_is_missing: Disk,
     a_store_has_errors: Disk,
     an_owner_does_not_exist: Disk,
-    something_was_adopted: Disk,
+    an_adopted_path: Disk,
     the_manifest_changes: Disk,
     a_run_failed: Disk,
     the_root_is_full: Disk,
     a_system_that_waits_to_be_converted: Disk,
     switched_off: Disk,
     never_booted,
-    what_cannot_be_read,
-    as_somebody_else: Disk,
+    unreadable_files,
+    as_another_user: Disk,
     a_store_that_only_root_may_look_at: Disk,
     hostile_names: Disk,
     a_file_of_metrics: Disk,
@@ -187,7 +186,7 @@ fn an_optional_entry_is_guarded() {
     assert_eq!(found["stores"][0]["source"], "", "{found:#}");
 }
 
-fn something_is_unmounted() {
+fn an_unmounted_entry() {
     let machine = started(
         json!([{ "directory": "/a" }, { "directory": "/var/lib/bluetooth", "required": false }, { "directory": "/c" }]),
     );
@@ -293,7 +292,7 @@ fn an_owner_does_not_exist() {
     assert_eq!(status(&machine, 0).0["pending"], json!([]));
 }
 
-fn something_was_adopted() {
+fn an_adopted_path() {
     let machine = started(json!([{ "directory": "/a" }]));
     fs::create_dir_all(machine.at("/var/lib/new")).unwrap();
     fs::write(machine.at("/var/lib/new/x"), "x").unwrap();

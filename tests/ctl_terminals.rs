@@ -18,7 +18,7 @@ tests![
     json_is_for_programs: Disk Script,
     progress_is_for_terminals: Disk Script,
     a_narrow_terminal: Disk Script,
-    nobody_reads: Disk,
+    a_closed_pipe_is_no_failure: Disk,
     a_check_on_a_console: Disk Script,
     many_files_are_counted: Script,
 ];
@@ -214,7 +214,7 @@ fn a_narrow_terminal() {
 }
 
 /// Whoever has seen enough closes the pipe, which is no error, and changes nothing of what was found.
-fn nobody_reads() {
+fn a_closed_pipe_is_no_failure() {
     let machine = Running::start();
     for case in cases() {
         let name = &case.name;

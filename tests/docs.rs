@@ -422,7 +422,7 @@ fn the_report_is_described_as_it_is() {
 }
 
 #[test]
-fn what_check_prints_is_described() {
+fn every_line_of_check_is_documented() {
     let folder = tempfile::tempdir().unwrap();
     let (json, manifest) = (example(folder.path()), folder.path().join("manifest"));
     let (manifest, root) = (manifest.to_str().unwrap(), folder.path().to_str().unwrap());

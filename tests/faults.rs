@@ -14,7 +14,7 @@ use scenario::Scenario;
 use state::{State, differences};
 
 tests![
-    the_runs_are_what_they_seem: Disk Inject,
+    the_runs_have_the_expected_calls: Disk Inject,
     killed_at_first_boot: Disk Inject,
     killed_with_the_root_on_a_store: Disk Inject,
     killed_with_the_root_on_a_store_on_an_older_kernel: Disk Inject,
@@ -105,7 +105,7 @@ impl Drop for Wrong {
     }
 }
 
-fn the_runs_are_what_they_seem() {
+fn the_runs_have_the_expected_calls() {
     let word = |state: &State, target: &str| {
         let entries = state.report["entries"].as_array().unwrap();
         let entry = entries.iter().find(|entry| entry["target"] == target);

@@ -15,18 +15,18 @@ mod written_back;
 
 use written_back::{
     a_copied_link_stays_a_link, a_file_of_before_is_no_copy, a_full_store_keeps_the_old_content,
-    a_replaced_copy_is_adopted_whole, a_replaced_link_is_adopted, adopting_twice_changes_nothing,
-    an_adopted_folder_looks_like_the_roots, new_matches_are_adopted, the_longest_names_are_replaced_too,
-    what_the_store_holds_is_not_overwritten_by_a_match,
+    a_match_never_overwrites_the_store, a_replaced_copy_is_adopted_whole, a_replaced_link_is_adopted,
+    adopting_twice_changes_nothing, an_adopted_folder_looks_like_the_roots, new_matches_are_adopted,
+    the_longest_names_are_replaced_too,
 };
 
 tests![
     each_method_brings_a_file: Disk,
-    each_policy_for_what_is_missing: Disk,
-    what_fails_when_missing_stops_the_boot_or_is_guarded: Disk,
+    each_policy_for_missing_files: Disk,
+    missing_fail_stops_the_boot_or_is_guarded: Disk,
     a_machine_id_is_made_once: Disk,
     a_link_becomes_a_mount: Disk,
-    no_link_stands_in_its_own_place: Disk,
+    a_link_never_replaces_its_own_target: Disk,
     a_pattern_brings_every_match: Disk,
     an_explicit_entry_beside_a_pattern: Disk,
     names_may_be_anything: Disk,
@@ -36,7 +36,7 @@ tests![
     a_copied_link_stays_a_link: Disk,
     a_replaced_link_is_adopted: Disk,
     new_matches_are_adopted: Disk,
-    what_the_store_holds_is_not_overwritten_by_a_match: Disk,
+    a_match_never_overwrites_the_store: Disk,
     nothing_is_created_for_a_file_that_is_there: Disk,
     adopting_twice_changes_nothing: Disk,
     a_full_store_keeps_the_old_content: Disk,
@@ -117,7 +117,7 @@ fn each_method_brings_a_file() {
     }
 }
 
-fn each_policy_for_what_is_missing() {
+fn each_policy_for_missing_files() {
     let machine = holding(&[]);
     let entry = |missing: &str| json!({ "file": format!("/etc/{missing}"), "missing": missing, "user": 193, "group": 194, "mode": "0640" });
     let mut copy = entry("link");
@@ -142,7 +142,7 @@ fn each_policy_for_what_is_missing() {
     }
 }
 
-fn what_fails_when_missing_stops_the_boot_or_is_guarded() {
+fn missing_fail_stops_the_boot_or_is_guarded() {
     let machine = holding(&[]);
     let entry = json!({ "file": "/etc/key", "missing": "fail" });
     machine.manifest(&manifest(&json!([entry])));
@@ -192,7 +192,7 @@ fn a_link_becomes_a_mount() {
 }
 
 /// In a directory that comes from the store, a link into the store would be one to itself, and stop the next boot.
-fn no_link_stands_in_its_own_place() {
+fn a_link_never_replaces_its_own_target() {
     let machine = holding(&[("srv/app/there", "there")]);
     machine.manifest(&manifest(&json!([
         { "directory": "/srv/app" },

@@ -22,7 +22,7 @@ tests![
     a_failed_run_leaves_no_root: Disk,
     on_a_full_store_the_root_is_in_memory: Disk,
     on_a_read_only_store_the_root_is_in_memory: Disk,
-    what_is_planted_on_the_store_is_not_followed: Disk,
+    links_planted_on_the_store_are_not_followed: Disk,
     without_its_store_the_root_is_in_memory: Disk,
     off: Disk,
     a_running_system_is_brought_in_line: Disk,
@@ -270,7 +270,7 @@ fn on_a_read_only_store_the_root_is_in_memory() {
     disk.umount();
 }
 
-fn what_is_planted_on_the_store_is_not_followed() {
+fn links_planted_on_the_store_are_not_followed() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 16));
     machine.manifest(&on_store());
     let store = machine.at("/persist");

@@ -11,19 +11,19 @@ use crate::support::look::{mounts_below, stat};
 use crate::support::{Disk, Fs, Machine, Root, mounts};
 
 tests![
-    one_gives_way_to_a_link_and_a_copy: Disk,
+    a_guard_gives_way_to_a_link_and_a_copy: Disk,
     one_that_was_unmounted_is_not_put_back: Disk,
-    none_hides_what_lies_below_it_at_last: Disk,
+    a_guard_ends_without_hiding_data: Disk,
     none_is_mounted_over_a_tmpfs_with_data: Disk,
     the_place_of_one_is_no_version: Disk,
     one_is_put_back_on_an_ordinary_place: Disk,
     places_are_known_without_a_report: Disk,
-    what_a_failed_run_placed_is_recorded: Disk,
-    what_a_failed_run_placed_can_be_emptied: Disk,
+    copies_of_a_failed_run_are_recorded: Disk,
+    copies_of_a_failed_run_can_be_emptied: Disk,
     a_file_on_a_store_is_no_place: Disk,
     other_things_below_one_stay: Disk,
     none_hides_entries_in_use: Disk,
-    one_goes_where_nothing_is_to_come: Disk,
+    a_guard_goes_without_a_source: Disk,
 ];
 
 fn manifest(entries: &Value) -> Value {
@@ -40,7 +40,7 @@ fn without_late(entries: &Value) -> (Machine, Disk) {
     (machine, late)
 }
 
-fn one_gives_way_to_a_link_and_a_copy() {
+fn a_guard_gives_way_to_a_link_and_a_copy() {
     let entries = json!([
         { "directory": "/d", "store": "/late", "method": "symlink" },
         { "file": "/etc/s", "store": "/late", "method": "symlink" },
@@ -99,7 +99,7 @@ fn one_that_was_unmounted_is_not_put_back() {
     assert_eq!(fs::read_to_string(machine.at("/data/work")).unwrap(), "work");
 }
 
-fn none_hides_what_lies_below_it_at_last() {
+fn a_guard_ends_without_hiding_data() {
     let late = |path: &str| json!({ "directory": path, "store": "/persist", "phase": "live" });
     let (machine, _late) = without_late(&json!([late("/bad")]));
     fs::write(machine.at("/persist/bad"), "a file").unwrap();
@@ -227,11 +227,11 @@ fn failed_run_with_a_copy_changed_to(content: &str) {
     assert_eq!(fs::read_to_string(machine.at("/late/etc/c")).unwrap(), content);
 }
 
-fn what_a_failed_run_placed_is_recorded() {
+fn copies_of_a_failed_run_are_recorded() {
     failed_run_with_a_copy_changed_to("new");
 }
 
-fn what_a_failed_run_placed_can_be_emptied() {
+fn copies_of_a_failed_run_can_be_emptied() {
     failed_run_with_a_copy_changed_to("");
 }
 
@@ -292,7 +292,7 @@ fn none_hides_entries_in_use() {
     assert_eq!(["/a", "/a/b"].map(state), ["failed", "mounted"]);
 }
 
-fn one_goes_where_nothing_is_to_come() {
+fn a_guard_goes_without_a_source() {
     let (machine, late) = without_late(&json!([{ "file": "/etc/k", "store": "/late", "missing": "skip" }]));
     assert!(machine.mount_at("/etc/k").unwrap().has("ro"));
     late.mount(machine.at("/late"));

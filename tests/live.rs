@@ -15,17 +15,17 @@ tests![
     nothing_to_do_is_nothing_done: Disk,
     an_entry_is_added: Disk,
     an_entry_is_removed: Disk,
-    what_is_nested_is_removed_with_it: Disk,
+    nested_subvolumes_are_removed_too: Disk,
     a_busy_one_stays_until_it_is_free: Disk,
     a_failure_takes_nothing_away: Disk,
     a_link_comes_back_after_a_failure: Disk,
     a_source_changes: Disk,
     a_source_changed_by_a_run_that_was_stopped: Disk,
-    a_skipped_one_replaces_what_was_above_it: Disk,
-    an_early_run_leaves_what_is_later: Disk,
+    a_skipped_entry_removes_mounts_above_it: Disk,
+    an_early_run_leaves_later_entries: Disk,
     options_change: Disk,
     a_guard_gives_way_to_the_store: Disk,
-    what_is_required_is_guarded_where_nothing_stops_the_boot: Disk,
+    required_entries_are_guarded_without_an_emergency_mode: Disk,
     file_managers_are_told: Disk,
     no_mount_is_there_before_its_line_in_utab: Disk Inject,
 ];
@@ -142,7 +142,7 @@ fn an_entry_is_removed() {
     assert_eq!(fs::read_to_string(machine.at("/old/dir/kept")).unwrap(), "kept");
 }
 
-fn what_is_nested_is_removed_with_it() {
+fn nested_subvolumes_are_removed_too() {
     let machine = started(json!([{ "directory": "/a" }, { "directory": "/a/b/c" }, { "directory": "/a/d" }]));
     // The outer one goes, the inner ones stay: nothing can be unmounted below them.
     machine.manifest(&manifest(json!([{ "directory": "/a/b/c" }, { "directory": "/a/d" }])));
@@ -263,7 +263,7 @@ fn a_source_changed_by_a_run_that_was_stopped() {
     assert!(machine.mount_at("/srv").is_none());
 }
 
-fn a_skipped_one_replaces_what_was_above_it() {
+fn a_skipped_entry_removes_mounts_above_it() {
     let machine = started(json!([{ "directory": "/a" }]));
     machine.manifest(&manifest(json!([{ "directory": "/a/b" }])));
     machine.cmdline("imp-mount.skip=/a/b");
@@ -273,7 +273,7 @@ fn a_skipped_one_replaces_what_was_above_it() {
     assert!(!machine.at("/persist/a/b").exists());
 }
 
-fn an_early_run_leaves_what_is_later() {
+fn an_early_run_leaves_later_entries() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     fs::create_dir_all(machine.at("/persist/etc")).unwrap();
     fs::write(machine.at("/persist/etc/key-1"), "key").unwrap();
@@ -311,7 +311,7 @@ fn options_change() {
     assert!(machine.mount_at("/persist").unwrap().options.starts_with("rw,relatime"));
 }
 
-fn what_is_required_is_guarded_where_nothing_stops_the_boot() {
+fn required_entries_are_guarded_without_an_emergency_mode() {
     let late = |path: &str| json!({ "directory": path, "phase": "live" });
     let entries =
         json!([{ "directory": "/srv" }, late("/late/bad"), late("/late/bad/below"), late("/late/good")]);

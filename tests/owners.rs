@@ -15,8 +15,8 @@ use crate::support::{Disk, Fs, Injected, Machine, Root};
 mod waiting;
 
 use waiting::{
-    a_placeholder_is_no_obstacle, an_unknown_owner_waits_and_is_settled, nothing_waits_that_is_gone,
-    settling_respects_what_others_did, waiting_outlives_a_reboot,
+    a_placeholder_is_no_obstacle, an_unknown_owner_waits_and_is_settled, removed_paths_are_not_pending,
+    settling_keeps_owners_given_by_others, waiting_outlives_a_reboot,
 };
 
 tests![
@@ -32,11 +32,11 @@ tests![
     ids_of_an_etc_that_persists: Disk,
     an_unknown_owner_waits_and_is_settled: Disk,
     a_placeholder_is_no_obstacle: Disk,
-    nothing_waits_that_is_gone: Disk,
+    removed_paths_are_not_pending: Disk,
     waiting_outlives_a_reboot: Disk,
-    settling_respects_what_others_did: Disk,
-    what_a_store_passes_on_does_not_matter: Disk,
-    what_a_store_passes_on_to_a_killed_run: Disk Inject,
+    settling_keeps_owners_given_by_others: Disk,
+    inherited_groups_and_acls_do_not_matter: Disk,
+    inherited_groups_and_acls_in_a_killed_run: Disk Inject,
     an_existing_source_keeps_its_owner: Disk,
     enforcing_is_asked_for: Disk,
     secrets_for_all_are_reported: Disk,
@@ -351,7 +351,7 @@ fn ids_of_an_etc_that_persists() {
     is_on_both(&machine, "/srv", 0o755, 193, 194);
 }
 
-fn what_a_store_passes_on_does_not_matter() {
+fn inherited_groups_and_acls_do_not_matter() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let store = machine.at("/persist");
     chown(&store, Some(0), Some(50)).unwrap();
@@ -376,7 +376,7 @@ fn what_a_store_passes_on_does_not_matter() {
     }
 }
 
-fn what_a_store_passes_on_to_a_killed_run() {
+fn inherited_groups_and_acls_in_a_killed_run() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let store = machine.at("/persist");
     assert!(installed("setfacl"), "setfacl (acl) is needed");

@@ -16,9 +16,9 @@ use crate::support::look::{mounts_below, stat};
 use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts, run};
 
 tests![
-    what_is_no_file_is_left_alone: Disk,
+    matching_directories_and_links_are_left_alone: Disk,
     a_pattern_at_the_top_of_a_store: Disk,
-    what_another_entry_has_is_not_the_patterns: Disk,
+    matches_with_their_own_entry_are_no_matches: Disk,
     of_several_patterns_the_longest: Disk,
     a_link_is_brought_by_copying_only: Disk,
     a_file_named_as_the_pattern_is_said: Disk,
@@ -66,7 +66,7 @@ fn boot_three_times(machine: &Machine) {
     }
 }
 
-fn what_is_no_file_is_left_alone() {
+fn matching_directories_and_links_are_left_alone() {
     let machine = machine(json!([
         { "file": "/etc/*" },
         { "directory": "/etc/NetworkManager/system-connections", "mode": "0700" },
@@ -113,7 +113,7 @@ fn a_pattern_at_the_top_of_a_store() {
     assert!(!machine.at("/.imp-mount").exists());
 }
 
-fn what_another_entry_has_is_not_the_patterns() {
+fn matches_with_their_own_entry_are_no_matches() {
     let machine = machine(json!([
         { "file": "/etc/*" },
         // Made by the first run, where the second one finds them.

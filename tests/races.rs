@@ -17,32 +17,32 @@ use row::{Row, uses};
 use scene::Scene;
 
 tests![
-    boot_where_it_reads: Disk Inject,
-    boot_where_it_mounts: Disk Inject,
-    boot_what_it_makes: Disk Inject,
+    boot_reading: Disk Inject,
+    boot_mounting: Disk Inject,
+    boot_new_files: Disk Inject,
     boot_watched: Disk Inject,
     boot_undisturbed: Disk,
-    live_where_it_reads: Disk Inject,
-    live_where_it_mounts: Disk Inject,
-    live_what_it_makes: Disk Inject,
+    live_reading: Disk Inject,
+    live_mounting: Disk Inject,
+    live_new_files: Disk Inject,
     live_watched: Disk Inject,
     live_undisturbed: Disk,
-    settle_where_it_gives: Disk Inject,
+    settle_owners: Disk Inject,
     settle_on_the_root: Disk Inject,
     settle_undisturbed: Disk,
-    write_back_where_it_reads: Disk Inject,
-    write_back_where_it_writes: Disk Inject,
-    write_back_what_it_makes: Disk Inject,
+    write_back_reading: Disk Inject,
+    write_back_writing: Disk Inject,
+    write_back_new_files: Disk Inject,
     write_back_watched: Disk Inject,
     write_back_undisturbed: Disk,
-    adopt_where_it_reads: Disk Inject,
-    adopt_where_it_writes: Disk Inject,
-    adopt_what_it_makes: Disk Inject,
+    adopt_reading: Disk Inject,
+    adopt_writing: Disk Inject,
+    adopt_new_files: Disk Inject,
     adopt_watched: Disk Inject,
     adopt_undisturbed: Disk,
-    migrate_where_it_reads: Disk Inject,
-    migrate_where_it_writes: Disk Inject,
-    migrate_what_it_makes: Disk Inject,
+    migrate_reading: Disk Inject,
+    migrate_writing: Disk Inject,
+    migrate_new_files: Disk Inject,
     migrate_watched: Disk Inject,
     migrate_undisturbed: Disk,
     check_looks: Disk Inject,
@@ -144,15 +144,15 @@ fn act<'a>(
     }
 }
 
-fn boot_where_it_reads() {
+fn boot_reading() {
     Row::new(Scene::boot()).exchange("where it reads", Side::Store);
 }
 
-fn boot_where_it_mounts() {
+fn boot_mounting() {
     Row::new(Scene::boot()).exchange("where it mounts", Side::Root);
 }
 
-fn boot_what_it_makes() {
+fn boot_new_files() {
     Row::new(Scene::boot()).replace("what it makes");
 }
 
@@ -164,15 +164,15 @@ fn boot_undisturbed() {
     Row::new(Scene::boot()).undisturbed(&[Side::Store, Side::Root]);
 }
 
-fn live_where_it_reads() {
+fn live_reading() {
     Row::new(Scene::live()).exchange("where it reads", Side::Store);
 }
 
-fn live_where_it_mounts() {
+fn live_mounting() {
     Row::new(Scene::live()).exchange("where it mounts", Side::Root);
 }
 
-fn live_what_it_makes() {
+fn live_new_files() {
     Row::new(Scene::live()).replace("what it makes");
 }
 
@@ -184,7 +184,7 @@ fn live_undisturbed() {
     Row::new(Scene::live()).undisturbed(&[Side::Store, Side::Root]);
 }
 
-fn settle_where_it_gives() {
+fn settle_owners() {
     Row::new(Scene::settle()).exchange("where it gives", Side::Store);
 }
 
@@ -196,15 +196,15 @@ fn settle_undisturbed() {
     Row::new(Scene::settle()).undisturbed(&[Side::Store]);
 }
 
-fn write_back_where_it_reads() {
+fn write_back_reading() {
     Row::new(Scene::write_back()).exchange("where it reads", Side::Root);
 }
 
-fn write_back_where_it_writes() {
+fn write_back_writing() {
     Row::new(Scene::write_back()).exchange("where it writes", Side::Store);
 }
 
-fn write_back_what_it_makes() {
+fn write_back_new_files() {
     Row::new(Scene::write_back()).replace("what it makes");
 }
 
@@ -216,15 +216,15 @@ fn write_back_undisturbed() {
     Row::new(Scene::write_back()).undisturbed(&[Side::Root, Side::Store]);
 }
 
-fn adopt_where_it_reads() {
+fn adopt_reading() {
     Row::new(Scene::adopt()).exchange("where it reads", Side::Root);
 }
 
-fn adopt_where_it_writes() {
+fn adopt_writing() {
     Row::new(Scene::adopt()).exchange("where it writes", Side::Store);
 }
 
-fn adopt_what_it_makes() {
+fn adopt_new_files() {
     Row::new(Scene::adopt()).replace("what it makes");
 }
 
@@ -236,15 +236,15 @@ fn adopt_undisturbed() {
     Row::new(Scene::adopt()).undisturbed(&[Side::Root]);
 }
 
-fn migrate_where_it_reads() {
+fn migrate_reading() {
     Row::new(Scene::migrate()).exchange("where it reads", Side::Root);
 }
 
-fn migrate_where_it_writes() {
+fn migrate_writing() {
     Row::new(Scene::migrate()).exchange("where it writes", Side::Store);
 }
 
-fn migrate_what_it_makes() {
+fn migrate_new_files() {
     Row::new(Scene::migrate()).replace("what it makes");
 }
 

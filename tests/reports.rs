@@ -16,9 +16,9 @@ tests![
     a_report_that_cannot_be_used: Disk,
     killed_before_there_is_another: Disk Inject,
     a_record_that_cannot_be_used: Disk,
-    what_waits_is_found_again_in_the_initrd: Disk,
-    what_others_wrote_about_mounts: Disk,
-    a_user_who_holds_the_lock_of_libmount: Disk Inject,
+    pending_paths_are_found_again_in_the_initrd: Disk,
+    lines_of_others_in_utab_stay: Disk,
+    a_user_holds_the_lock_of_libmount: Disk Inject,
 ];
 
 const REPORT: &str = "/run/imp-mount/report.json";
@@ -253,7 +253,7 @@ fn a_record_that_cannot_be_used() {
 }
 
 /// The report of the run in the initrd is damaged when the system runs; its pending paths get their owners all the same.
-fn what_waits_is_found_again_in_the_initrd() {
+fn pending_paths_are_found_again_in_the_initrd() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let entries = json!([
         { "directory": "/home/u/deep/er", "user": "late", "parents": { "user": "late", "mode": "0711" } },
@@ -273,7 +273,7 @@ fn what_waits_is_found_again_in_the_initrd() {
     assert_eq!(pending(&report()), before);
 }
 
-fn what_others_wrote_about_mounts() {
+fn lines_of_others_in_utab_stay() {
     fs::create_dir("/run/mount").unwrap();
     // No UTF-8, and without an end of the last line.
     let foreign = b"SRC=//nas/\xff\xfe TARGET=/mnt/\xe4 ROOT=/ OPTS=user=me\nSRC=//nas/y TARGET=/mnt/y ROOT=/ OPTS=uid=0";
@@ -299,7 +299,7 @@ fn what_others_wrote_about_mounts() {
 }
 
 /// Any user may open utab.lock, and so hold the lock. Runs try for 200 ms, every 5 ms or more, and then go on without.
-fn a_user_who_holds_the_lock_of_libmount() {
+fn a_user_holds_the_lock_of_libmount() {
     let machine = started(json!([{ "directory": "/srv" }]));
     // One process, so that its end is the end of the lock.
     let script = "exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -c \

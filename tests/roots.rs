@@ -18,7 +18,7 @@ use crate::support::{Disk, Fs, Injected, Machine, Mount, Root, Snapshot, mount_a
 tests![
     a_root_is_as_asked: Disk,
     the_kernels_words_on_a_bad_option: Disk,
-    the_kernels_words_where_mount_gives_none: Disk Inject,
+    messages_of_fsopen_explain_errors_of_mount: Disk Inject,
     a_root_that_is_mounted_already: Disk,
     another_root_is_not_covered: Disk,
     a_store_moves_into_the_new_root: Disk,
@@ -78,7 +78,7 @@ fn the_kernels_words_on_a_bad_option() {
     assert_eq!((mounts(), machine.disk().snapshot()), before);
 }
 
-fn the_kernels_words_where_mount_gives_none() {
+fn messages_of_fsopen_explain_errors_of_mount() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     machine.manifest(&manifest(json!({ "options": ["huge=enormous"] }), json!([{ "directory": "/srv" }])));
     let (output, _) = machine.trace(&[Injected::missing("mount_setattr")], &[]);

@@ -11,12 +11,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::support::command::sh;
 use crate::support::run;
 
-tests![what_runs_beside_ends_with_the_script, a_cargo_that_does_not_do];
+tests![programs_beside_end_with_the_script, a_cargo_that_does_not_do];
 
 const NEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/needs");
 
 /// Ctrl-C goes to the terminal's process group, of which the work beside is no part.
-fn what_runs_beside_ends_with_the_script() {
+fn programs_beside_end_with_the_script() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let (mut said, writer) = pipe().unwrap();
         // The signal comes when nothing forks any more, and no process of the script ignores it, as its own children in the background

@@ -25,7 +25,7 @@ tests![
     two_stores_in_any_order: Disk,
     two_stores_in_layers: Disk,
     a_source_elsewhere: Disk,
-    options_of_what_lies_inside_an_entry: Disk,
+    options_of_mounts_inside_an_entry: Disk,
     a_backup_of_a_store: Disk,
     a_backup_of_a_store_with_the_root: Disk,
 ];
@@ -392,7 +392,7 @@ fn a_source_elsewhere() {
     machine.run(&["--check"]).ok();
 }
 
-fn options_of_what_lies_inside_an_entry() {
+fn options_of_mounts_inside_an_entry() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let mut entries: Vec<_> = (0..8).map(|n| json!({ "directory": format!("/srv/{n}") })).collect();
     entries.push(json!({ "directory": "/usr" }));

@@ -27,7 +27,7 @@ tests![
     an_unfinished_tree_is_gone_on_with: Disk,
     no_depth_is_too_deep: Disk,
     inode_flags_arrive_last: Disk,
-    default_acls_let_nobody_in: Disk,
+    default_acls_give_no_access: Disk,
     a_nested_subvolume: Disk,
     only_its_own_staging_directory: Disk,
 ];
@@ -231,7 +231,7 @@ fn inode_flags_arrive_last() {
 }
 
 /// A file of root:adm 0640 is not readable for the owner of the directory, whatever default ACL that has.
-fn default_acls_let_nobody_in() {
+fn default_acls_give_no_access() {
     let _disk = store(Fs::Ext4);
     fs::write("/tmp/report", "secret").unwrap();
     chown("/tmp/report", Some(0), Some(4)).unwrap();

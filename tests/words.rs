@@ -17,7 +17,7 @@ tests![
     an_entry_is_skipped: Disk,
     checked_before_mounting: Disk,
     unknown_words: Disk,
-    the_report_says_what_happened: Disk,
+    the_report_has_each_entry: Disk,
     a_store_that_is_not_needed: Disk,
     a_store_that_is_left_alone: Disk,
     a_store_of_a_later_phase: Disk,
@@ -97,7 +97,7 @@ fn unknown_words() {
     assert!(machine.mount_at("/srv").is_some());
 }
 
-fn the_report_says_what_happened() {
+fn the_report_has_each_entry() {
     let machine = machine(json!([
         { "directory": "/srv" },
         { "file": "/etc/link" },

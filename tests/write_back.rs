@@ -17,7 +17,7 @@ tests![
     a_changed_copy_of_another_source: Disk,
     mode_000_is_a_mode_like_another: Disk,
     a_store_restored_meanwhile: Disk,
-    what_was_brought_is_recorded: Disk,
+    copied_files_are_recorded: Disk,
     a_run_takes_a_brought_file_for_the_link: Disk,
     other_types_in_the_place_of_a_file_are_said: Disk,
     every_version_is_named: Disk,
@@ -27,7 +27,7 @@ tests![
     a_replaced_link_that_was_brought_is_well: Disk,
     both_versions_stay_until_one_is_removed: Disk,
     capabilities_and_inode_flags_are_brought: Disk,
-    default_acls_let_nobody_in: Disk,
+    default_acls_give_no_access: Disk,
     an_empty_file_of_mode_000_keeps_its_mode: Disk,
 ];
 
@@ -191,7 +191,7 @@ fn a_store_restored_meanwhile() {
     assert_eq!(read(&machine, BESIDE).unwrap(), "new");
 }
 
-fn what_was_brought_is_recorded() {
+fn copied_files_are_recorded() {
     let machine = booted(Fs::Ext4, json!([{ "file": "/etc/conf", "method": "copy" }, { "file": "/keys/*" }]));
     for text in ["one", "two", "three"] {
         replace(&machine, "/etc/conf", text);
@@ -403,7 +403,7 @@ fn capabilities_and_inode_flags_are_brought() {
     }
 }
 
-fn default_acls_let_nobody_in() {
+fn default_acls_give_no_access() {
     let home = json!([{ "directory": "/home/u", "user": 1000, "group": 1000 }]);
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     write(&machine, "/persist/home/u/report", "old");

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_script_never_writes_is_refused() {
+    fn other_text_than_the_scripts_is_refused() {
         for text in [
             "",
             "{",

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_leaves_is_refused() {
+    fn remains_of_a_crash_are_refused() {
         assert!(parse(b"a:x:1:\n\0\0\0\0").unwrap_err().what.contains("NUL"));
     }
 }

@@ -122,7 +122,7 @@ fn assert_distrusted(trees: &Trees, words: &[&str]) {
 const MAP: &str = "0/var/lib/nixos/uid-map";
 
 #[test]
-fn the_deepest_entry_says_where_a_path_persists() {
+fn the_deepest_entry_keeps_a_path() {
     let manifest = manifest(vec![
         entry("/var", manifest::Kind::Directory, 0, None),
         entry("/var/lib", manifest::Kind::Directory, 1, Some("/state")),
@@ -172,7 +172,7 @@ fn every_source_in_its_order() {
 }
 
 #[test]
-fn what_does_not_persist_is_not_asked() {
+fn files_that_do_not_persist_are_not_read() {
     let trees = Trees::new();
     trees.write(MAP, r#"{"plex":193}"#);
     let manifest = manifest(Vec::new());
@@ -270,11 +270,11 @@ fn writable_by_others() {
 }
 
 #[test]
-fn of_somebody_else() {
+fn of_another_owner() {
     let trees = Trees::new();
     trees.write(MAP, r#"{"plex":193}"#);
     if chown(trees.0.path().join(MAP), Some(1000), None).is_err() {
-        eprintln!("SKIPPED of_somebody_else: giving a file away takes CAP_CHOWN");
+        eprintln!("SKIPPED of_another_owner: giving a file away takes CAP_CHOWN");
         return;
     }
     assert_distrusted(&trees, &["uid 1000", "chown root"]);
@@ -313,14 +313,14 @@ fn ids_that_are_never_given() {
 }
 
 #[test]
-fn markers_give_the_id_of_who_has_them() {
+fn markers_give_the_id_of_their_owner() {
     let trees = Trees::new();
     trees.write("0/var/lib/nixos/uid/plex", "");
     trees.write("0/var/lib/nixos/gid/plex", "");
     let given = chown(trees.0.path().join("0/var/lib/nixos/uid/plex"), Some(193), Some(1)).is_ok()
         && chown(trees.0.path().join("0/var/lib/nixos/gid/plex"), Some(0), Some(194)).is_ok();
     if !given {
-        eprintln!("SKIPPED markers_give_the_id_of_who_has_them: giving a file away takes CAP_CHOWN");
+        eprintln!("SKIPPED markers_give_the_id_of_their_owner: giving a file away takes CAP_CHOWN");
         return;
     }
     let manifest = usual();
@@ -332,7 +332,7 @@ fn markers_give_the_id_of_who_has_them() {
 }
 
 #[test]
-fn markers_that_anybody_could_have_made() {
+fn markers_writable_by_others_are_ignored() {
     let trees = Trees::new();
     trees.write("0/var/lib/nixos/uid/plex", "");
     let directory = trees.0.path().join("0/var/lib/nixos/uid");

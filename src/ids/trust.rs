@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_root_alone_wrote_is_believed() {
+    fn only_files_writable_by_root_alone_are_trusted() {
         let file = |mode, uid, size| believable(&stat_with(mode, uid, size), FileType::RegularFile, 0);
         assert!(file(0o100_644, 0, 10).is_ok() && file(0o100_600, 0, 4 << 20).is_ok());
         for (mode, uid, size, why) in [

@@ -260,14 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn normalises_what_people_write() {
+    fn normalises_slashes_and_dots() {
         assert_eq!(path("/var//lib/").as_str(), "/var/lib");
         assert_eq!(path("/./a/.").as_str(), "/a");
         assert_eq!(path("///").as_str(), "/");
     }
 
     #[test]
-    fn refuses_what_is_no_path() {
+    fn refuses_relative_and_empty_paths() {
         for text in ["", "var/lib", "/a/../b", "/a\0b", &format!("/{}", "x".repeat(256)), &"/x".repeat(2048)]
         {
             assert!(AbsPath::parse(text).is_err(), "{text}");
@@ -279,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_together_is_read_again_whatever_its_length() {
+    fn joined_paths_of_any_length_are_read_again() {
         let long = path(&"/x".repeat(2047)).join(&path(&"/y".repeat(2047))).child(&"z".repeat(700));
         assert!(long.too_long().is_some());
         assert_eq!(AbsPath::try_from(String::from(long.clone())), Ok(long));
     }
 
     #[test]
-    fn a_directory_sorts_right_before_what_is_below_it() {
+    fn a_directory_sorts_right_before_its_content() {
         let mut paths: Vec<_> = ["/a b", "/a/c", "/a", "/a-b", "/"].map(path).into();
         paths.sort();
         let texts: Vec<_> = paths.iter().map(AbsPath::as_str).collect();

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_say_is_not_ours() {
+    fn arguments_of_other_programs_are_ignored() {
         for line in [
             "",
             "\n",
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_two_dashes_is_for_init() {
+    fn words_after_two_dashes_are_for_init() {
         assert_eq!(Words::parse("quiet -- imp-mount=off imp-mount.check"), Words::default());
         assert!(Words::parse("--x x=-- --=1 imp-mount=off").off);
         assert!(
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knows_is_told() {
+    fn unknown_arguments_are_named() {
         for (word, why) in [
             ("imp-mount", "write imp-mount=off"),
             ("imp-mount=of", "write imp-mount=off"),

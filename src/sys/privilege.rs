@@ -80,8 +80,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_needed_stays() {
-        let child = in_child("only_what_is_needed_stays", || {
+    fn only_needed_capabilities_stay() {
+        let child = in_child("only_needed_capabilities_stay", || {
             drop_to_needed().unwrap();
             println!("\n{}", status());
         });
@@ -92,8 +92,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
-        let child = in_child("what_is_missing_is_said", || {
+    fn missing_capabilities_are_named() {
+        let child = in_child("missing_capabilities_are_named", || {
             println!("\nbefore: {}", require_mount().is_ok());
             let none = CapabilitySet::empty();
             set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })

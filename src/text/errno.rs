@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_system_call_said_keeps_its_words() {
+    fn errors_without_an_errno_keep_their_text() {
         assert_eq!(describe_io(&io::Error::other("it is no file")), "it is no file");
     }
 }

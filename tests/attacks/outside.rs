@@ -51,7 +51,7 @@ pub fn a_link_on_a_running_root_is_not_followed() {
     assert_eq!(Snapshot::of(&machine.at("/victim")), kept);
 }
 
-pub fn what_only_a_pattern_names_is_not_followed() {
+pub fn links_matched_by_a_pattern_are_not_followed() {
     let kept = victim(Path::new(VICTIM));
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let store = machine.at("/persist");
@@ -135,7 +135,7 @@ pub fn nothing_is_adopted_through_a_link() {
 
 /// Somebody exchanges directories for links and for other directories, on the store and on the root, as fast as they can,
 /// while the running system is brought in line again and again.
-pub fn whoever_renames_meanwhile_wins_nothing() {
+pub fn renames_during_a_run_gain_nothing() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let with = |entries: &[Value]| {
         let all = [&[json!({ "directory": "/srv" })], entries].concat();

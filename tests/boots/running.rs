@@ -12,7 +12,7 @@ use crate::support::Fs;
 
 tests![
     the_journal_begins_in_the_initrd,
-    a_switch_changes_what_it_has_to,
+    a_switch_changes_only_new_and_removed_entries,
     a_late_disk,
     pid_1_knows_at_once,
     a_day_with_impctl,
@@ -88,7 +88,7 @@ fn switch_to(manifest: &Value) -> String {
 
 const SWITCH: &str = "systemctl restart sysinit-reactivation.target\n";
 
-fn a_switch_changes_what_it_has_to() {
+fn a_switch_changes_only_new_and_removed_entries() {
     let computer = Computer::with(On::Here, Suite::Testing, vec![Drive::new("persist", Fs::Ext4, 64)]);
     let old = manifest(json!([{ "directory": "/var/lib/stays" }, { "directory": "/var/lib/goes" }]));
     let new = manifest(json!([

@@ -97,8 +97,8 @@ fn pages_are_clean_and_complete() {
 
 /// A page and a help that say different things are each half of the truth.
 #[test]
-fn a_page_says_what_the_help_says() {
-    if !has("groff", "a_page_says_what_the_help_says") {
+fn a_manual_page_has_the_text_of_the_help() {
+    if !has("groff", "a_manual_page_has_the_text_of_the_help") {
         return;
     }
     let folder = manual();

@@ -66,7 +66,7 @@ fn wrong_commands_name_the_remedy() {
 }
 
 #[test]
-fn help_fits_and_has_colours_where_they_are_wanted() {
+fn help_fits_and_has_colours_on_request() {
     let mut all: Vec<Vec<String>> = vec![Vec::new()];
     all.extend(commands().iter().map(|command| vec![command.get_name().to_owned()]));
     for mut words in all {

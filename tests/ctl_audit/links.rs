@@ -84,7 +84,7 @@ fn links_and_binds_in_circles() {
 }
 
 #[test]
-fn what_stands_in_place_of_files() {
+fn links_and_directories_in_place_of_files() {
     let tree = Tree::of(&[("etc/fstab", FSTAB)]);
     tree.put("etc/systemd/system/a.service", "[Service]\nStateDirectory=a\n");
     let big = tree.root.join("etc/systemd/system/big.service");

@@ -48,7 +48,7 @@ fn a_service_that_was_moved() {
 }
 
 #[test]
-fn owners_by_those_who_use_a_path() {
+fn owners_by_the_units_of_a_path() {
     let tree = Tree::nixos(&[
         ("etc/passwd", "one:x:990:990::/var/empty:/nologin\n"),
         ("etc/group", "ones:x:990:\n"),

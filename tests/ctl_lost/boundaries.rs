@@ -11,7 +11,7 @@ use crate::support::command::sh_on;
 use crate::support::namespace::{bind, tmpfs};
 use crate::support::{Disk, Fs, json_of, run};
 
-pub fn what_cannot_be_read_is_said() {
+pub fn unreadable_paths_are_named() {
     let root = root();
     put(root, "/var/lib/foo/open/a", "a");
     put(root, "/var/lib/foo/closed\n/a", "a");
@@ -74,7 +74,7 @@ pub fn mounts_are_not_entered() {
     disk.umount();
 }
 
-pub fn what_comes_from_nixos() {
+pub fn files_of_nixos_are_left_out() {
     let root = root();
     for (link, target) in [
         ("/etc/static", "/nix/store/x-etc/etc"),
@@ -243,7 +243,7 @@ pub fn an_entry_that_is_not_mounted() {
     assert_eq!(found["lost"][0]["unmounted"], true);
 }
 
-pub fn who_it_belongs_to() {
+pub fn owners_of_lost_paths() {
     let root = root();
     put(
         root,

@@ -32,7 +32,7 @@ pub fn a_path_is_enough() {
     impctl(root, &["/../etc"]).expect(2).says(&[".."]);
 }
 
-pub fn the_lines_keep_it() {
+pub fn the_printed_lines_keep_the_paths() {
     let root = root();
     put(root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nplex:x:193:193::/:/bin/sh\n");
     put(root, "/etc/group", "plex:x:193:\nmedia:x:194:\n");
@@ -178,7 +178,7 @@ pub fn for_terminals_and_pipes() {
     assert_eq!(run(&["bash", "-c", &line]).expect(1).stderr, "");
 }
 
-pub fn what_cannot_be_done() {
+pub fn errors_have_place_and_remedy() {
     let root = root();
     impctl(Path::new("/tmp/nowhere"), &[]).expect(2).says(&["error: /tmp/nowhere: ", "No such file"]);
     impctl(root, &["--manifest", "/tmp/none"]).expect(2).says(&["error: /tmp/none: there is no manifest"]);

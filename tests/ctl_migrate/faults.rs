@@ -123,7 +123,7 @@ pub fn a_store_that_goes_away() {
     are_same(old("srv/a"), new("srv/a"), &output);
 }
 
-pub fn what_changes_meanwhile_is_said() {
+pub fn changes_during_the_copy_are_named() {
     let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
     write(old("srv/a/log"), "one line\n");
     manifest(json!([{ "directory": "/srv/a" }]));

@@ -14,7 +14,7 @@ use crate::support::{Disk, Fs, Machine, Root, Snapshot, namespace, run};
 use crate::support::{json_of, trees};
 
 /// A default ACL on the store lets nobody read what only others may.
-pub fn default_acls_let_nobody_in() {
+pub fn default_acls_give_no_access() {
     let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
     for path in ["srv/a/new/report", "srv/a/report", "etc/report"] {
         write(old(path), "secret");

@@ -27,7 +27,7 @@ fn saved(machine: &Machine, number: u32) -> std::path::PathBuf {
     make(&machine.at("/persist"), number, "saved", "an earlier one")
 }
 
-pub fn what_saving_left_out() {
+pub fn files_that_saving_left_out() {
     let machine = started();
     let store = machine.at("/persist");
     write(saved(&machine, 1).join("srv/large"), "an older version");
@@ -74,7 +74,7 @@ pub fn what_saving_left_out() {
 }
 
 /// The largest file is in no root, and a smaller one in an earlier saving.
-pub fn what_an_earlier_root_has_of_it() {
+pub fn files_that_only_an_earlier_root_has() {
     let machine = started();
     let store = machine.at("/persist");
     write(saved(&machine, 1).join("srv/d/key"), "key");
@@ -87,7 +87,7 @@ pub fn what_an_earlier_root_has_of_it() {
     ]);
 }
 
-pub fn what_no_old_root_has_has_no_command() {
+pub fn paths_in_no_old_root_have_no_command() {
     let machine = started();
     let store = machine.at("/persist");
     write(saved(&machine, 1).join("srv/older/x"), "x");
@@ -132,7 +132,7 @@ pub fn what_no_old_root_has_has_no_command() {
 }
 
 /// Not everything fits: nothing is said to be brought.
-pub fn what_was_not_brought_is_not_said_to_be() {
+pub fn files_left_out_do_not_count_as_brought() {
     let machine = started();
     let root = old(&machine, 1);
     write(root.join("data/a"), "a");

@@ -84,7 +84,7 @@ pub fn owners_by_name() {
     assert_eq!(stat(machine.at("/srv/d")), (0o040_755, 200, 201));
 }
 
-pub fn what_is_mounted_now() {
+pub fn places_on_other_file_systems() {
     let machine = started_on(
         Fs::Ext4,
         64,
@@ -182,7 +182,7 @@ pub fn odd_names() {
     assert_eq!(trees::bottom(&machine.at("/srv/deep")), "deep");
 }
 
-pub fn what_the_last_root_had_is_named() {
+pub fn paths_of_the_last_root_are_named() {
     let machine = started_on(
         Fs::Ext4,
         64,

@@ -174,7 +174,7 @@ pub fn a_terminal_that_goes_away() {
     assert!(!left.exists());
 }
 
-pub fn what_was_left_and_cannot_be_used_stays() {
+pub fn unusable_saved_answers_stay() {
     let _root = root();
     let (nix, left) = ("/tmp/persist.nix", "/tmp/persist.nix.answers");
     let words = ["--root", "/tmp/root", "--nix", nix];

@@ -237,7 +237,7 @@ pub fn prune_touches_no_mount() {
     assert_eq!(kept.names(), [""; 0]);
 }
 
-pub fn prune_spares_what_is_in_use() {
+pub fn prune_spares_roots_in_use() {
     let machine = machine(Disk::new(Fs::Ext4, 16), &json!(null));
     let kept = Kept::new(&machine);
     for number in [1, 2, 3, 4] {

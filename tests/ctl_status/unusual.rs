@@ -69,7 +69,7 @@ pub fn never_booted() {
     says(&ask(&words(&[])).stdout, &["it was not booted with imp-mount"]);
 }
 
-pub fn what_cannot_be_read() {
+pub fn unreadable_files() {
     let root = Path::new("/tmp/root");
     fs::create_dir_all(root.join("etc/imp-mount")).unwrap();
     fs::write(root.join("etc/imp-mount/manifest"), "nonsense").unwrap();
@@ -93,7 +93,7 @@ pub fn what_cannot_be_read() {
     );
 }
 
-pub fn as_somebody_else() {
+pub fn as_another_user() {
     let machine = started(json!([
         { "directory": "/srv" },
         { "directory": "/secret", "mode": "0700" },

@@ -114,7 +114,7 @@ pub fn new_matches_are_adopted() {
     assert_eq!(read(&machine, "/var/new/a\nb"), "lines");
 }
 
-pub fn what_the_store_holds_is_not_overwritten_by_a_match() {
+pub fn a_match_never_overwrites_the_store() {
     let machine = holding(&[]);
     machine.manifest(&manifest(&json!([{ "file": "/keys/*" }])));
     machine.build().ok();

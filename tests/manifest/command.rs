@@ -97,7 +97,7 @@ fn a_note_is_no_refusal() {
 
 /// Root can put a file in the place of /dev/null, and would.
 #[test]
-fn what_is_no_file_is_not_replaced() {
+fn only_regular_files_are_replaced() {
     let scratch = tempfile::tempdir().unwrap();
     let pipe = scratch.path().join("pipe");
     mknodat(CWD, &pipe, FileType::Fifo, Mode::from(0o600), 0).unwrap();
@@ -110,7 +110,7 @@ fn what_is_no_file_is_not_replaced() {
 }
 
 #[test]
-fn what_cannot_be_tried_is_another_exit_code() {
+fn failures_to_start_have_exit_code_2() {
     let scratch = tempfile::tempdir().unwrap();
     for (arguments, said) in [
         (["show", "nowhere"].as_slice(), "error: nowhere: reading: No such file or directory"),

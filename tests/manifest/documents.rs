@@ -130,7 +130,7 @@ fn words_are_the_same_in_the_reader_the_schema_and_the_man_page() {
 }
 
 #[test]
-fn the_schema_accepts_what_the_reader_accepts() {
+fn the_schema_accepts_accepted_manifests() {
     let (_, validator) = schema();
     for json in ACCEPTED {
         let errors: Vec<_> =
@@ -140,7 +140,7 @@ fn the_schema_accepts_what_the_reader_accepts() {
 }
 
 #[test]
-fn the_schema_refuses_what_it_can() {
+fn the_schema_refuses_wrong_manifests() {
     let (_, validator) = schema();
     for case in cases() {
         // A text that is no JSON has no schema.

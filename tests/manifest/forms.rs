@@ -11,7 +11,7 @@ fn entry(keys: &str) -> Entry {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn missing_keys_have_defaults() {
     let manifest = manifest(r#""entries": [{ "directory": "/a" }]"#);
     assert_eq!((manifest.root, manifest.parents, manifest.ids), (None, Vec::new(), Ids::default()));
     let store = &manifest.stores[0];
@@ -110,7 +110,7 @@ fn a_converted_root_is_a_store() {
 }
 
 #[test]
-fn what_is_possible_is_not_refused() {
+fn possible_settings_are_not_refused() {
     for json in super::documents::ACCEPTED {
         let manifest = text::parse(json).unwrap_or_else(|problems| panic!("{json}: {problems:?}"));
         assert_eq!(text::parse(&show::show(&manifest)).as_ref(), Ok(&manifest), "{json}");
@@ -118,7 +118,7 @@ fn what_is_possible_is_not_refused() {
 }
 
 #[test]
-fn the_text_that_comes_back_says_only_what_differs_from_the_defaults() {
+fn show_prints_only_differences_from_the_defaults() {
     let manifest = manifest(
         r#""entries": [{ "file": "/b\\*", "user": "568", "options": ["suid", "nodev"], "required": true, "from": "x.nix" },
             { "directory": "/a", "mode": "u=rwx,go=", "phase": "live", "enforce": true, "parents": { "group": "g" } }]"#,

@@ -56,7 +56,7 @@ fn without_a_layout_nothing_follows() {
 }
 
 #[test]
-fn what_lies_below_a_later_entry_comes_no_earlier() {
+fn entries_below_a_later_entry_come_no_earlier() {
     let entries = r#"{ "directory": "/srv/a/b/c" }, { "directory": "/srv/a", "phase": "live" }, { "directory": "/srv/ab" }, { "file": "/srv/a/b" }"#;
     let entries = entries.replace(r#""file""#, r#""directory""#);
     let manifest = text::parse(&json(&entries, "{}")).unwrap();
@@ -69,14 +69,14 @@ fn what_lies_below_a_later_entry_comes_no_earlier() {
 }
 
 #[test]
-fn what_is_shown_needs_no_layout() {
+fn shown_manifests_need_no_layout() {
     let entries = r#"{ "directory": "/nix" }, { "directory": "/nix/var", "phase": "live" }, { "directory": "/mnt/pool/a" }, { "file": "/etc/x" }"#;
     let manifest = text::parse(&json(entries, &LAYOUT.replace("OVERLAY", "true"))).unwrap();
     assert_eq!(text::parse(&show::show(&manifest)), Ok(manifest));
 }
 
 #[test]
-fn what_is_on_a_disk_anyway_is_noted() {
+fn entries_on_disks_of_their_own_are_noted() {
     let entries = r#"{ "directory": "/var/log/journal", "from": "log.nix" }, { "directory": "/mnt/pool/media" },
         { "directory": "/mnt/pool/fast/x" }, { "directory": "/scratch/x" }, { "directory": "/var/lib/plex" }, { "directory": "/var/log" }"#;
     let (_, notes) = text::parse_with_notes(&json(entries, &LAYOUT.replace("OVERLAY", "false"))).unwrap();

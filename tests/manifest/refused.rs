@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn what_cannot_work_is_refused_in_so_many_words() {
+fn refused_manifests_have_these_messages() {
     for case in cases() {
         let problems = text::parse(case.json).unwrap_err();
         let problems: Vec<_> = problems.iter().map(Problem::to_string).collect();
@@ -50,7 +50,7 @@ fn too_many_stores_are_refused() {
 type Break = fn(&mut Manifest);
 
 #[test]
-fn what_no_text_can_say_is_refused_in_the_binary_form() {
+fn the_binary_form_refuses_values_without_a_text_form() {
     let breaks: [(Break, &str); 11] = [
         (
             |it| it.entries.reverse(),
@@ -117,7 +117,7 @@ pub fn long(bytes: usize) -> String {
 }
 
 #[test]
-fn what_the_kernel_does_not_take_is_refused() {
+fn paths_too_long_for_the_kernel_are_refused() {
     let with = |entry: &str| {
         text::parse(&format!(
             r#"{{ "version": 1, "stores": [{{ "path": "/persist" }}], "entries": [{entry}] }}"#

@@ -101,7 +101,7 @@ pub fn a_placeholder_is_no_obstacle() {
     machine.run_live(&[]).expect(1).says_in_one_line(&["/etc/held", "holds `.imp-mount`"]);
 }
 
-pub fn nothing_waits_that_is_gone() {
+pub fn removed_paths_are_not_pending() {
     let machine = booted(&json!([]), &[json!({ "directory": "/srv/gone", "user": "plex" })]);
     machine.switch_root();
     machine.run_live(&["--settle"]).expect(1);
@@ -126,7 +126,7 @@ pub fn waiting_outlives_a_reboot() {
     is_settled(&machine);
 }
 
-pub fn settling_respects_what_others_did() {
+pub fn settling_keeps_owners_given_by_others() {
     let entry = |name: &str| json!({ "directory": format!("/srv/{name}"), "user": "plex", "mode": "0750" });
     let names = ["same", "chowned", "chmodded", "replaced", "gone", "linked", "filled"];
     let file = json!({ "file": "/etc/hard", "user": "plex", "missing": "create" });

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_unit_says() {
+    fn paths_of_a_unit() {
         let mut unit = Unit::default();
         unit.add("[Service]\nStateDirectory=a b:link\nDynamicUser=yes\nExecStart=/bin/x --db /srv/x/db \\\n  %S/%p/y\n");
         unit.add("[Service]\nLoadCredential=\nLoadCredential=k:/etc/k.key\nStateDirectory=%p/%i\nEnvironment=\"A=/var/lib/z:/b\"\n");

@@ -99,7 +99,7 @@ mod tests {
     use crate::manifest::text;
 
     #[test]
-    fn what_goes_where() {
+    fn places_on_several_stores() {
         let manifest = text::parse(
             r#"{ "version": 1, "stores": [{ "path": "/a" }, { "path": "/b" }], "entries": [
                 { "directory": "/var/lib", "store": "/a" },

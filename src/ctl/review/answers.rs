@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_decided_before_counts() {
+    fn earlier_decisions_count() {
         let mut tree = Tree::new(vec![finding("/a/", 9, 1)], Order::Size);
         let a = tree.find(b"/a").unwrap();
         tree.load(a, vec![finding("/a/b", 1, 1)]);

@@ -246,7 +246,7 @@ pub mod tests {
     }
 
     #[test]
-    fn findings_are_held_by_what_they_share() {
+    fn findings_are_grouped_by_common_directories() {
         let list = || {
             vec![
                 finding("/etc/a", 1, 9),

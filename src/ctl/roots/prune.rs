@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_is_not_counted() {
+    fn roots_in_use_are_not_counted() {
         let mut all = [facts(1, 60, 5), facts(2, 80, 6), facts(3, 98, 7)];
         all[1].in_use = true;
         assert!(ids(&all, 2, 41, 12).is_empty());

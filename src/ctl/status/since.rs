@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_change() {
+    fn states_that_agree() {
         for (was, is, agrees) in [
             (State::Mounted, Status::Ok, true),
             (State::Mounted, Status::Pending, true),
