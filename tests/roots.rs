@@ -26,6 +26,7 @@ tests![
     mounts_below_an_entry_are_not_covered: Disk Inject,
     mounts_below_an_entry_are_seen_at_any_moment: Disk Inject,
     mounts_below_a_guard_are_not_covered: Disk,
+    mounts_below_an_entry_are_not_said_to_be_hidden: Disk,
     mounts_that_an_entry_would_cover_are_said: Disk,
     phases_add_up: Disk,
     publishing_is_one_step: Disk,
@@ -272,6 +273,18 @@ fn mounts_below_a_guard_are_not_covered() {
     machine.build().ok();
     assert!(machine.at("/var/log/seen").exists());
     assert_eq!(machine.mount_at("/var").unwrap().id, machine.mount_at("/var/log").unwrap().parent);
+    machine.power_off();
+}
+
+/// Files beside the disk are hidden, and the disk is not.
+fn mounts_below_an_entry_are_not_said_to_be_hidden() {
+    let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/var/log", Disk::new(Fs::Ext4, 8))];
+    let machine = Machine::with_stores(Root::Tmpfs, disks);
+    machine
+        .manifest(&manifest(Value::Null, json!([{ "directory": "/var" }, { "directory": "/var/lib/app" }])));
+    fs::write(machine.at("/var/data"), "data").unwrap();
+    machine.build().ok().says(&["warning: /var: the target holds `data`, which mounting would hide"]);
+    assert!(machine.mount_at("/var/log").is_some());
     machine.power_off();
 }
 

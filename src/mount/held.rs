@@ -1,5 +1,6 @@
 //! Data at a target that a mount would hide.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
@@ -31,7 +32,8 @@ impl Held {
     /// Data at a name; none for an empty directory or file.
     pub fn at(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<Self>, Errno> {
         if stat.is_dir() {
-            let words = names(dir, name)?;
+            let dir = walk::directory(dir, name, Mounts::Enter)?;
+            let words = in_words(dir.as_fd(), walk::names(dir.as_fd(), SHOWN + 2)?);
             return Ok(words.map(|words| Self { words, file: None, stat: *stat }));
         }
         if stat.size() == 0 {
@@ -102,22 +104,22 @@ pub(super) struct Room<'r> {
 }
 
 impl Room<'_> {
-    /// Tells if a directory on the root holds nothing but empty places that a run made for the mounts of entries, mounts that are seen again
-    /// once it is covered, and, where they count, `sources` of entries that are placed just there. An error counts as something else.
-    pub fn has_entries_only(&self, dir: BorrowedFd<'_>, path: &AbsPath, sources: bool) -> bool {
-        let Ok(names) = walk::names(dir, usize::MAX) else { return false };
-        names.iter().all(|name| {
-            let Ok(name) = name.to_str() else { return false };
+    /// Names in a directory on the root, but for empty places that a run made for the mounts of entries, mounts that are seen again once it
+    /// is covered, and, where they count, `sources` of entries that are placed just there. With an error a name stays.
+    pub fn others(&self, dir: BorrowedFd<'_>, path: &AbsPath, sources: bool) -> Result<Vec<CString>, Errno> {
+        let mut names = walk::names(dir, usize::MAX)?;
+        names.retain(|name| {
+            let Ok(name) = name.to_str() else { return true };
             let path = path.child(name);
             let next = self.plan.items.partition_point(|item| item.entry.target < path);
             let item = self.plan.items.get(next).filter(|item| item.entry.target.is_in(&path));
             if item.is_none() && !self.tree.has_inner(&path) {
-                return false;
-            }
-            let Ok(fd) = walk::look(dir, name, Mounts::Enter) else { return false };
-            let Ok(stat) = walk::stat(fd.as_fd()) else { return false };
-            if stat.is_mount_root() && self.tree.has_inner(&path) {
                 return true;
+            }
+            let Ok(fd) = walk::look(dir, name, Mounts::Enter) else { return true };
+            let Ok(stat) = walk::stat(fd.as_fd()) else { return true };
+            if stat.is_mount_root() && self.tree.has_inner(&path) {
+                return false;
             }
             let own = item.filter(|item| item.entry.target == path);
             let is_own = |item: &Item<'_>| {
@@ -125,11 +127,12 @@ impl Room<'_> {
                     && (sources && self.is_source(item, &stat) || guard::is_place(fd.as_fd(), &stat))
             };
             if own.is_some_and(is_own) {
-                return true;
+                return false;
             }
             let may_hold_some = stat.is_dir() && (own.is_none() || self.tree.has_inner(&path));
-            may_hold_some && self.has_entries_only(fd.as_fd(), &path, sources)
-        })
+            !(may_hold_some && self.others(fd.as_fd(), &path, sources).is_ok_and(|names| names.is_empty()))
+        });
+        Ok(names)
     }
 
     /// True for a file that an entry places from its store.
@@ -148,18 +151,18 @@ pub(super) fn has_own_disk(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> bool 
     differ().unwrap_or(false) && !judge::is_in_memory(place)
 }
 
-/// The first names in a directory; none where it is empty, or holds nothing but the empty file or link `.imp-mount` by which the NixOS
+/// The most names of a directory that are shown.
+const SHOWN: usize = 3;
+
+/// The first of some names in a directory; none where they are none, or nothing but the empty file or link `.imp-mount` by which the NixOS
 /// module makes a directory below an immutable /etc.
-fn names(dir: BorrowedFd<'_>, name: &str) -> Result<Option<String>, Errno> {
-    const SHOWN: usize = 3;
-    let fd = walk::directory(dir, name, Mounts::Enter)?;
-    let mut names = walk::names(fd.as_fd(), SHOWN + 2)?;
+pub(super) fn in_words(dir: BorrowedFd<'_>, mut names: Vec<CString>) -> Option<String> {
     let is_placeholder = |stat: Stat| stat.is_symlink() || stat.is_file() && stat.size() == 0;
     names.retain(|name| {
-        name.to_bytes() != PRIVATE.as_bytes() || !walk::stat_at(fd.as_fd(), name).is_ok_and(is_placeholder)
+        name.to_bytes() != PRIVATE.as_bytes() || !walk::stat_at(dir, name).is_ok_and(is_placeholder)
     });
     let more = if names.len() > SHOWN { " and more" } else { "" };
     names.truncate(SHOWN);
     let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape::name(name.to_bytes()))).collect();
-    Ok((!names.is_empty()).then(|| format!("{}{more}", names.join(", "))))
+    (!names.is_empty()).then(|| format!("{}{more}", names.join(", ")))
 }

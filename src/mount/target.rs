@@ -189,11 +189,14 @@ impl Work<'_> {
         if held.is_some() && stat.is_dir() && source.is_some() && !live {
             self.tree.keep_inner(self.context.sysroot, target)?;
         }
-        let Some(held) = held else { return Ok(Spot::Free(place)) };
+        let Some(mut held) = held else { return Ok(Spot::Free(place)) };
         // Of a running system, a guard would hide entries in use.
         let room = Room { plan: self.context.plan, stores: &self.stores, tree: &self.tree };
-        if stat.is_dir() && room.has_entries_only(place.as_fd(), target, source.is_some() || !live) {
-            return Ok(Spot::Free(place));
+        if stat.is_dir()
+            && let Ok(others) = room.others(place.as_fd(), target, source.is_some() || !live)
+        {
+            let Some(words) = held::in_words(place.as_fd(), others) else { return Ok(Spot::Free(place)) };
+            held.words = words;
         }
         match source.map(|source| held::compare(self.context.left(job), job, source, &held, &self.stores)) {
             Some(Comparison::Stored) if live && held.is_written() => return Ok(Spot::Stands),
