@@ -31,8 +31,11 @@ in
             "sysinit.target"
           ];
           unitConfig.WantsMountsFor = stores;
+          # Stopped by shutdown.target alone: the record of a boot's end must not be there while the system goes on.
+          unitConfig.RefuseManualStop = true;
+          unitConfig.IgnoreOnIsolate = true;
           serviceConfig.RemainAfterExit = true;
-          serviceConfig.ExecStop = "${impctl} save";
+          serviceConfig.ExecStop = "${impctl} save --shutdown";
           # The command keeps to saveSeconds itself. Killing it costs this saving alone.
           serviceConfig.TimeoutStopSec = "${toString (old.saveSeconds + 10)}s";
           serviceConfig.TimeoutStopFailureMode = "kill";

@@ -357,8 +357,13 @@ pub fn save_a_root_on_the_disk() {
     let program = env!("CARGO_BIN_EXE_impctl");
     let place = machine.home().join("manifest");
     let line = [program, "roots", "--root", "/tmp/running", "--manifest", place.to_str().unwrap()];
+    // By hand: the boot goes on, and may be cut off.
+    let before = Snapshot::of(&kept.place);
+    let text = run(&[&line[..], &["save"]].concat()).ok().stdout;
+    assert!(text.contains("Nothing is saved: the root is on a store"), "{text}");
+    assert_eq!(Snapshot::of(&kept.place), before);
     let before = Snapshot::of(&one.tree().join("var"));
-    run(&[&line[..], &["save"]].concat()).ok();
+    run(&[&line[..], &["save", "--shutdown"]].concat()).ok();
     assert_eq!(Snapshot::of(&one.tree().join("var")), before);
     let end = one.end();
     assert_eq!((&end["complete"], &end["files"]), (&json!(true), &json!(3)), "{end:#}");
@@ -371,7 +376,7 @@ pub fn save_a_root_on_the_disk() {
     // Also where no older ones are kept.
     fs::remove_file(one.place.join("end.json")).unwrap();
     machine.manifest(&manifest(json!({ "on": "/persist" }), json!([])));
-    run(&[&line[..], &["save"]].concat()).ok();
+    run(&[&line[..], &["save", "--shutdown"]].concat()).ok();
     assert_eq!(one.end()["complete"], true);
 }
 

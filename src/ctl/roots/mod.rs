@@ -93,11 +93,12 @@ pub struct Prune {
     dry_run: bool,
 }
 
-/// Save what this system would lose, and record the end of its boot
+/// Save what this system would lose, or record the end of its boot
 ///
 /// A unit does it at shutdown when services have stopped. Of a root in memory, what `impctl lost` names is copied to the store, with
 /// everything that the files have; a later saving of the same boot takes the place of an earlier one once it is complete, unless it left
-/// out something that the earlier one has: then both stay. Of a root on a store the sizes are recorded, and what was on it.
+/// out something that the earlier one has: then both stay. A root on a store is there already: at shutdown the end of its boot is recorded,
+/// with the sizes and what was on it. Without that record the boot counts as cut off.
 ///
 /// The manifest's `old_roots` bounds it in size and in time, and a part of the store stays free. The largest files are left out first,
 /// and listed.
@@ -110,7 +111,11 @@ Examples:
   impctl roots --json | jq '.stores[].roots[-1].left_out'
 
 Exit status: 0 done; 1 it could not be saved; 2 it could not run")]
-pub struct Save {}
+pub struct Save {
+    /// Record that the boot ends, for the unit that does so once services have stopped
+    #[arg(long)]
+    shutdown: bool,
+}
 
 /// The system whose old roots are meant.
 #[derive(Debug, Args)]
@@ -143,7 +148,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let (system, manifest) = options.place.open()?;
     match &options.command {
         None | Some(Command::List(List {})) => list(&system, &manifest, options.json),
-        Some(Command::Save(Save {})) => save::run(&system, &manifest, options.json),
+        Some(Command::Save(Save { shutdown })) => save::run(&system, &manifest, *shutdown, options.json),
         Some(Command::Prune(Prune { dry_run })) => prune::run(&system, &manifest, *dry_run, options.json),
     }
 }

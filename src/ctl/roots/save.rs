@@ -94,8 +94,8 @@ impl Outcome {
 }
 
 /// Saves it, and says what was saved.
-pub fn run(system: &System, manifest: &Manifest, json: bool) -> Result<(), Failure> {
-    let outcome = save(system, manifest)?;
+pub fn run(system: &System, manifest: &Manifest, shutdown: bool, json: bool) -> Result<(), Failure> {
+    let outcome = save(system, manifest, shutdown)?;
     if json {
         return output::print(&output::json(&outcome)?);
     }
@@ -140,7 +140,7 @@ impl Times {
     }
 }
 
-fn save(system: &System, manifest: &Manifest) -> Result<Outcome, Failure> {
+fn save(system: &System, manifest: &Manifest, shutdown: bool) -> Result<Outcome, Failure> {
     let on = manifest.root.as_ref().and_then(|root| root.on.as_ref());
     let path = manifest.old_roots.as_ref().and_then(|limits| manifest.stores.get(usize::from(limits.store)));
     let path = path.map(|store| &store.path);
@@ -158,10 +158,17 @@ fn save(system: &System, manifest: &Manifest) -> Result<Outcome, Failure> {
     let of = |path: &AbsPath, problem: Problem| Failure::Refused(vec![problem.at(path.to_string())]);
     for store in on.into_iter().chain(path) {
         if let Some(slot) = running(system, store).map_err(|problem| of(store, problem))? {
+            // A power cut later in this boot would not be known from the record.
+            if !shutdown {
+                return Ok(Outcome::nothing(
+                    "the root is on a store, and the end of its boot is recorded at shutdown",
+                ));
+            }
             let end = End { complete: true, ..survey()? };
             record::names(system, &slot)
                 .map_err(|errno| of(store, Problem::os("cannot record the names of owners", errno)))?;
-            close(&slot, &end).map_err(|problem| of(store, problem))?;
+            // The record says that what the services wrote is on the disk.
+            copy::wait(&slot).and_then(|()| close(&slot, &end)).map_err(|problem| of(store, problem))?;
             return Ok(Outcome::new(store, &slot, Kind::Disk, &end));
         }
     }
