@@ -2,19 +2,19 @@
 { lib, options, ... }:
 {
   imports = [
-    # Options that people set ...
+    # Options, and entries and parents of the manifest by them.
     ./options.nix
     ./interfaces/impermanence
     ./interfaces/preservation.nix
     ./presets
     ./entries.nix
-    # ... what it comes to ...
+    # The manifest, parts that it needs, and refusals.
     ./plan.nix
     ./manifest.nix
     ./assertions.nix
-    # ... what it leaves out ...
+    # Paths that nothing keeps.
     ./audit
-    # ... and where it goes.
+    # Definitions of the system.
     ./effects/filesystems.nix
     ./effects/initrd.nix
     ./effects/etc.nix
