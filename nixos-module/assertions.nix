@@ -416,7 +416,7 @@ let
   isNumber = name: builtins.match "[0-9]+" name != null;
   undeclared =
     key: declared:
-    lib.filter (it: it.${key} != null && !isNumber it.${key} && !declared ? ${it.${key}}) entries;
+    lib.filter (it: lib.isString it.${key} && !isNumber it.${key} && !declared ? ${it.${key}}) entries;
   unknown =
     key: declared: map (it: "${it.${key}}, of ${it.target} (${it.from})") (undeclared key declared);
 in

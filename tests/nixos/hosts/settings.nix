@@ -17,6 +17,7 @@
       {
         directory = "//var/lib/films/";
         source = "/films";
+        user = 1000;
       }
       {
         file = "/media/keys";
