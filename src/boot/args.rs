@@ -55,7 +55,7 @@ pub enum Verb {
     Version,
 }
 
-/// A command line that makes sense.
+/// A valid command line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Cli {
@@ -69,13 +69,13 @@ pub struct Cli {
     pub phase: Option<Phase>,
     /// File in place of /proc/cmdline.
     pub cmdline: Option<String>,
-    /// Guards required entries that fail, as optional ones are.
+    /// Guards required entries after a failure, like optional ones.
     pub guard: bool,
     /// True if to print JSON.
     pub json: bool,
     /// True if to say more.
     pub verbose: bool,
-    /// True if to say only what is wrong.
+    /// True to print problems only.
     pub quiet: bool,
 }
 

@@ -26,9 +26,9 @@ use crate::text::problem::{Problem, Result, describe_io};
 
 /// The name by which systemd starts the program as its generator.
 pub const NAME: &str = "imp-mount-generator";
-/// The longest that a boot waits for a store that it does not need.
+/// Longest wait of a boot for a store without need.
 const PATIENCE: &str = "10s";
-/// Without these no system is found. What is mounted there is required whatever the words say.
+/// Without these no system is found. Their mounts are required in spite of kernel arguments.
 const ESSENTIAL: [&str; 6] = ["/etc", "/nix", "/nix/store", "/usr", "/var", "/var/lib"];
 
 /// Inputs and output directories of the generator.
@@ -44,12 +44,12 @@ pub struct Generator<'g> {
     pub fstab: &'g [Line],
     /// Directory for units of normal priority (systemd.generator(7)).
     pub normal: &'g Path,
-    /// Directory for units that override all others.
+    /// Directory for units with priority over all others.
     pub early: &'g Path,
 }
 
 impl Generator<'_> {
-    /// Writes what is needed.
+    /// Writes the needed units.
     pub fn run(&self) -> Result<()> {
         let plan = Plan::new(self.manifest, self.words, Phase::Live);
         let mut devices = Vec::new();
@@ -82,7 +82,7 @@ impl Generator<'_> {
         Ok(())
     }
 
-    /// The mount point above a store that is only a directory of a file system; none where that is the root.
+    /// The mount point above a store that is only a directory of a file system; none for the root.
     fn above(&self, store: &Store) -> Option<AbsPath> {
         let points = self.fstab.iter().filter_map(|line| {
             let point = AbsPath::parse(&line.point).ok()?;
@@ -94,7 +94,7 @@ impl Generator<'_> {
         (!nearest.is_root() && nearest != store.path).then_some(nearest)
     }
 
-    /// Spares a file system on which a store is a directory, unless the boot needs it for something else.
+    /// Spares a file system with a store in a directory, unless the boot needs it otherwise.
     fn spare_above(&self, plan: &Plan<'_>, above: &AbsPath) -> Result<()> {
         let is_needed = plan.stores().any(|(store, need)| !need.is_by_words() && store.path.is_in(above));
         if is_needed || is_essential(above) { Ok(()) } else { self.spare(above) }
@@ -110,7 +110,7 @@ impl Generator<'_> {
         if self.in_initrd { "initrd-fs.target" } else { "local-fs.target" }
     }
 
-    /// Puts a mount unit that does nothing in the place of the one for a path.
+    /// Replaces the mount unit of a path by one without effect.
     fn leave_out(&self, path: &AbsPath) -> Result<()> {
         let place = self.place(path).replace('%', "%%");
         let text = format!(
@@ -164,7 +164,7 @@ fn unit(path: &str, kind: &str) -> String {
     format!("{}.{kind}", unit_escape(path))
 }
 
-/// A path as systemd-escape(1) writes it with --path.
+/// A path in the form of systemd-escape(1) with --path.
 fn unit_escape(path: &str) -> String {
     let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut text = String::with_capacity(path.len());
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    /// Every file that a generator writes, with its text or the target of the link.
+    /// Every file of the generator, with its text or the target of the link.
     fn written(
         stores: &[(&str, Option<&str>)],
         entries: &[(&str, usize, Phase)],
@@ -376,10 +376,10 @@ mod tests {
             expected.sort();
             assert_eq!(names(line, &["/data"], true), expected);
             assert_eq!(names(line, &["/data/state"], false), spared("local-fs.target", "data-state.mount"));
-            // The root, and what a system cannot do without.
+            // The root, and file systems that every system needs.
             assert_eq!(names(line, &["/"], false), spared("local-fs.target", "data-state.mount"));
         }
-        // With this word what holds an entry of the phase early is needed.
+        // With this argument the store of an entry of the phase early is needed.
         let off = names("imp-mount=off", &["/data", "/persist"], true);
         assert!(!off.iter().any(|name| name.contains("persist")) && off.len() == 9, "{off:?}");
     }

@@ -25,13 +25,13 @@ use crate::text::problem::{Problem, Result, describe, describe_io};
 use args::{Cli, Verb};
 use generator::Generator;
 
-/// Something required failed, or `--check` found a problem.
+/// A required entry failed, or `--check` found a problem.
 const FAILED: u8 = 1;
-/// It could not run: usage, manifest or privilege.
+/// The command could not start: usage, manifest or privilege.
 const CANNOT: u8 = 2;
 
 #[expect(clippy::disallowed_methods, reason = "a line, escaped here")]
-/// Reads the command line and does what it says: see imp-mount(8) for the exit status.
+/// Reads the command line and runs its action: see imp-mount(8) for the exit status.
 #[must_use]
 pub fn main() -> ExitCode {
     if std::env::args_os().next().is_some_and(|name| Path::new(&name).ends_with(generator::NAME)) {
@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
     let cli = match args.collect::<Result<Vec<_>, _>>().and_then(Cli::parse) {
         Ok(cli) => cli,
         Err(error) => {
-            // When nobody reads that either, the exit code still tells.
+            // If standard error is closed as well, the exit code still tells.
             let _ = writeln!(std::io::stderr(), "imp-mount: {}; see imp-mount --help", escape::line(&error));
             return ExitCode::from(CANNOT);
         }
@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
         log::error!("{problem}");
         ExitCode::from(CANNOT)
     });
-    // The last line of the unit that stops a boot.
+    // The last line of a unit that stops a boot.
     if cli.verb == Verb::Mount && code != ExitCode::SUCCESS {
         log::info!("nothing was mounted; run `imp-mount --check` for the state and the next steps");
     }
@@ -90,7 +90,7 @@ fn generate() -> ExitCode {
     };
     match generated() {
         Ok(()) => ExitCode::SUCCESS,
-        // The run that follows says so as well, and stops the boot.
+        // The next run reports the error as well, and stops the boot.
         Err(problem) => {
             log::error!("{problem}");
             ExitCode::from(FAILED)
@@ -109,12 +109,12 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     };
     privilege::require_mount()?;
     privilege::drop_to_needed()?;
-    // Before anything is read that another process may be about to change.
+    // Before reading anything that another process may be about to change.
     let lock = lock::take(name)?;
     change(cli, &lock)
 }
 
-/// Values of the command line and of the files that it names.
+/// Values of the command line and of its files.
 struct Asked<'c> {
     words: Words,
     sysroot: &'c str,
@@ -131,7 +131,7 @@ impl<'c> Asked<'c> {
     }
 }
 
-/// Actions that change nothing: `--check` and `--plan`.
+/// Actions without changes: `--check` and `--plan`.
 fn look(cli: &Cli) -> Result<ExitCode> {
     let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
     let manifest = match manifest {
@@ -156,7 +156,7 @@ fn look(cli: &Cli) -> Result<ExitCode> {
     print(&print::text(&plan))
 }
 
-/// Actions that change the system.
+/// Actions with changes.
 fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
     let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
     let manifest = match manifest {
@@ -199,7 +199,7 @@ fn findings(cli: &Cli, findings: &Findings) -> Result<ExitCode> {
     print(&if std::io::stdout().is_terminal() { page.wrapped(80, check::print::COLUMN) } else { page })
 }
 
-/// Standard output may be a pipe that nobody reads to its end.
+/// Standard output may be a closed pipe.
 #[expect(clippy::disallowed_methods, reason = "a page")]
 fn print(page: &Page) -> Result<ExitCode> {
     match std::io::stdout().lock().write_all(page.as_str().as_bytes()) {

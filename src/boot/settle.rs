@@ -1,4 +1,4 @@
-//! `--settle`: owners for what was created before its user existed.
+//! `--settle`: owners for files created before their users.
 
 use std::os::fd::AsFd;
 
@@ -18,20 +18,20 @@ use crate::sys::mount_api::Kernel;
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result};
 
-/// Result for a path that waited for its owner.
+/// Result for a pending path.
 enum Settled {
-    /// It has its owner, now or since a run that knew it already.
+    /// The owner is set, now or by a run that knew the owner already.
     Given,
-    /// Somebody else gave it another one, or replaced it, and that stands.
+    /// Another process set the owner, or replaced the file, which stays.
     Elsewhere,
     /// Its user or group still does not exist.
     Waiting,
 }
 
-/// Gives everything that waits its owner, where that exists by now. Returns whether nothing waits any more.
+/// Gives every pending path its owner, if the owner exists by now. Returns true if no path is pending any more.
 ///
 /// # Errors
-/// Nothing can be settled. A report that cannot be used is left to a run: it finds again what waits.
+/// No path can be settled. An unusable report is left to a run, which finds pending paths again.
 pub fn run(manifest: &Manifest, sysroot: &str, lock: &Lock) -> Result<bool> {
     let mut report = Report::read()?;
     if report.runs.is_empty() {
@@ -86,7 +86,7 @@ fn settle(pending: &Pending, tree: &Tree, names: &mut Names<'_>) -> Result<Settl
     let found = walk::open_below(tree.root(), &pending.base, dirs, Mounts::Enter)
         .and_then(|base| walk::open_below(base.as_fd(), &parent, dirs, mounts))
         .and_then(|dir| {
-            // Asked before it is opened, as opening a device has effects.
+            // Checked before the open, as opening a device has effects.
             let stat = walk::stat_at(dir.as_fd(), pending.path.name())?;
             if !stat.is_dir() && !stat.is_file() {
                 return Err(Errno::NOENT);
@@ -113,7 +113,7 @@ fn settle(pending: &Pending, tree: &Tree, names: &mut Names<'_>) -> Result<Settl
     }
     let waiting = if stat.is_dir() { 0o700 } else { 0o600 };
     let owner = (stat.uid(), stat.gid());
-    // A run that was stopped between giving the owner and giving the mode has done the first.
+    // A run stopped between chown(2) and chmod(2) has done the first.
     let ours =
         owner == (0, 0) || (owner == (attributes.uid, attributes.gid) && create::is_pending(fd.as_fd()));
     let untouched = stat.inode() == pending.inode && stat.mode() == waiting && ours;

@@ -1,4 +1,4 @@
-//! The disks of the machine, for a store that is missing.
+//! The disks of the machine, for a missing store.
 
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ pub struct Disk {
     pub label: String,
     /// The file system's UUID.
     pub uuid: String,
-    /// Its mount point; empty if it is not mounted.
+    /// Its mount point; empty if not mounted.
     pub mounted: String,
     /// State in the superblock if it is not mounted: `clean`, `errors` or `not cleanly unmounted`; empty
     /// without one. `not readable` for a device that this user may not read.
@@ -28,7 +28,7 @@ pub struct Disk {
     pub state: String,
 }
 
-/// Every block device that /proc/partitions lists, but those that are empty or not ours to read.
+/// Every block device of /proc/partitions, except empty ones.
 #[must_use]
 pub fn all() -> Vec<Disk> {
     let text = walk::content_at("/proc/partitions", u64::MAX).unwrap_or_default();
@@ -39,7 +39,7 @@ pub fn all() -> Vec<Disk> {
         let mut disk = look(&device, size);
         if let Some(mount) = mounts.iter().find(|mount| mount.source == device) {
             mount.point.clone_into(&mut disk.mounted);
-            // Every file system in use looks as if it had not been unmounted.
+            // Every file system in use has the mark of an unclean unmount.
             disk.state.clear();
         }
         disk

@@ -1,4 +1,4 @@
-//! One entry held against what is there.
+//! Comparison of one entry with the system.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -19,7 +19,7 @@ use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::escape;
 use crate::transfer::file;
 
-/// The system that entries are compared with.
+/// The system for the comparison.
 pub struct Checker<'c, 'm> {
     /// The plan.
     pub plan: &'c Plan<'m>,
@@ -33,18 +33,18 @@ pub struct Checker<'c, 'm> {
     pub report: &'c Report,
     /// Form of guards.
     pub guard: Guard,
-    /// Notes: facts that are no problem of an entry.
+    /// Notes: facts without a problem.
     pub notes: Vec<String>,
     /// The answer to "does a unit run `--adopt` at shutdown?"; none before the question came up.
     pub brought_at_shutdown: Option<bool>,
-    /// The mount table in the order of mount points, read when something is not as it should be.
+    /// The mount table in the order of mount points, read after the first problem.
     pub mounts: Option<Vec<Mount>>,
     /// The sysroot's path, with which mount points begin.
     pub prefix: AbsPath,
 }
 
 impl Checker<'_, '_> {
-    /// Holds one entry against what is there: a line for it, or for every file that its pattern matches.
+    /// Compares one entry with the system: a line for the entry, or for every file matched by its pattern.
     pub fn check(&mut self, item: &Item<'_>) -> Vec<Checked> {
         let entry = item.entry;
         let is_open = self.stores[usize::from(entry.store)].is_some();
@@ -80,7 +80,7 @@ impl Checker<'_, '_> {
         Self::checked(item, target, source, verdict)
     }
 
-    /// The verdict on an entry that should be in place.
+    /// The verdict on an entry of this phase.
     fn verdict(&mut self, item: &Item<'_>, target: &AbsPath, source: &AbsPath) -> Verdict {
         match self.in_place(item, target, source) {
             Ok(found) => self.owner(item, source, &found),
@@ -116,7 +116,7 @@ impl Checker<'_, '_> {
         let shown = link.map(|link| link.to_string_lossy().into_owned());
         match entry.method {
             Method::Symlink if is_our_link => {}
-            // In a directory that comes from the store.
+            // In a directory from the store.
             Method::Symlink if seen.identity() == found.identity() => {}
             Method::Symlink | Method::Bind
                 if seen.is_file()
@@ -173,7 +173,7 @@ impl Checker<'_, '_> {
                 }
                 return Err(self.wrong_mount(target, &text, &mount));
             }
-            // Not the store's own file, as on a root that is not converted yet: a copy of it.
+            // Not the store's own file, as on a root before its conversion: a copy.
             Method::Bind
                 if seen.identity() != found.identity()
                     && same_as_store(self.stores[usize::from(entry.store)].as_ref(), (dir, name), source) =>
@@ -189,7 +189,7 @@ impl Checker<'_, '_> {
         Ok(found)
     }
 
-    /// The verdict on a file that differs from the store's, from which it was made.
+    /// The verdict on a copy that differs from the store's file.
     fn changed(
         &mut self,
         item: &Item<'_>,
@@ -244,7 +244,7 @@ impl Checker<'_, '_> {
         seen.is_some_and(|seen| self.guard.identities().contains(&Some(seen.identity())))
     }
 
-    /// Why a run guarded it.
+    /// Reason of a run's guard.
     fn guarded(&self, target: &AbsPath) -> Verdict {
         let why = self.report.entries.iter().find(|one| one.target == *target).map(|one| one.why.as_str());
         let why = why.filter(|why| !why.is_empty()).unwrap_or("the run says why");
@@ -252,7 +252,7 @@ impl Checker<'_, '_> {
         (Status::NotMounted, format!("guarded: {why}"))
     }
 
-    /// Why nothing of ours is seen at a target: something may have been mounted over it, or above it.
+    /// Why the entry's file is not at its target: another mount may be there, or above.
     fn why_not(&mut self, target: &AbsPath, otherwise: &str) -> Verdict {
         let prefix = self.prefix.clone();
         let mounts = self.mounts();
@@ -268,7 +268,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Another mount is seen: ours may be below it.
+    /// Another mount is on top: the entry's may be below.
     fn wrong_mount(&mut self, target: &AbsPath, source: &AbsPath, seen: &Mount) -> Verdict {
         let shown = format!("{}, {}", seen.shown(), escape::name(&seen.root));
         let point = self.prefix.join(target);
@@ -310,7 +310,7 @@ fn same_as_store(store: Option<&Opened>, (dir, name): (BorrowedFd<'_>, &str), so
     file::same((dir, &one), (store, &other)).unwrap_or(false)
 }
 
-/// Neither a file nor the link that stands for one.
+/// Neither a file nor a link in its place.
 pub(super) fn in_the_way(seen: &Stat) -> Verdict {
     let found = walk::kind(seen.file_type());
     (

@@ -1,4 +1,4 @@
-//! A pattern held against what is there: every file that it is for, on its store and on the root.
+//! Comparison of a pattern with the system: every matching file, on its store and on the root.
 
 use super::entry::Checker;
 use super::status::{Checked, Status, Verdict};
@@ -10,7 +10,7 @@ use crate::sys::walk::{self, Mounts};
 use crate::text::problem::Problem;
 
 impl Checker<'_, '_> {
-    /// A line for every file that the pattern is for.
+    /// A line for every file of the pattern.
     pub(super) fn matches(&mut self, item: &Item<'_>) -> Vec<Checked> {
         let entry = item.entry;
         let (folder, above) = (parent(entry.source()), parent(&entry.target));
@@ -48,13 +48,13 @@ impl Checker<'_, '_> {
         Ok(found.names)
     }
 
-    /// The names of files that are on the root itself.
+    /// The names of files on the root itself.
     fn on_root(&mut self, item: &Item<'_>, folder: &AbsPath) -> Vec<String> {
         let dir = self.target.enter(folder.as_str(), &mut |dir, name, path| {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         });
-        // A directory that is not there, or is none, holds no file.
+        // A missing directory, or a file in its place, holds no file.
         let Ok(dir) = dir else { return Vec::new() };
         let Ok(found) = Matches::of(dir, item.entry, &self.plan.coverage) else { return Vec::new() };
         let is_here = |name: &String| {
@@ -72,7 +72,7 @@ impl Checker<'_, '_> {
         *self.brought_at_shutdown.get_or_insert_with(|| write_back::is_set_up(base))
     }
 
-    /// The verdict on a file, or on a version of one, that only the root has.
+    /// The verdict on a file, or on a version of one, on the root alone.
     pub(super) fn not_stored(&mut self) -> Verdict {
         if self.is_brought() {
             let detail = format!("{} brings it to the store at shutdown", write_back::UNIT);

@@ -11,7 +11,7 @@ use crate::text::size::size;
 /// Column at which the second one begins.
 pub const COLUMN: usize = 20;
 
-/// The findings as text; with `quiet` only what is not as it should be.
+/// The findings as text; with `quiet` problems only.
 ///
 /// Problems come last, the gravest at the very end: a screen shows the end.
 #[must_use]
@@ -70,7 +70,7 @@ pub fn text(findings: &Findings, quiet: bool) -> Page {
 }
 
 fn described(disk: &Disk) -> String {
-    // One that is mounted has a file system, even where the device cannot be read.
+    // A mounted device has a file system, even if unreadable.
     let unknown = disk.fstype.is_empty() && disk.state.is_empty() && disk.mounted.is_empty();
     let fstype = if unknown { "no known file system" } else { &disk.fstype };
     let mut text = format!("{} {}", disk.device, size(disk.size));

@@ -40,7 +40,7 @@ impl Checker<'_, '_> {
         if fits { Ok(Some(stat)) } else { Err(wrong(&walk::wrong_type(dir, &shown, &stat, wanted))) }
     }
 
-    /// A directory on a store; none where it is not there.
+    /// A directory on a store; none if missing.
     pub(super) fn folder<'s>(
         store: &'s mut Opened,
         item: &Item<'_>,
@@ -74,7 +74,7 @@ impl Checker<'_, '_> {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         });
-        // A target that cannot be opened has neither a link nor a file of its own: the entry is missing.
+        // A target that cannot be opened has neither a link nor a file: the entry is missing.
         let dir = dir.ok();
         let seen = dir.and_then(|dir| walk::stat_at(dir, target.name()).ok());
         let link = dir.and_then(|dir| rustix::fs::readlinkat(dir, target.name(), Vec::new()).ok());
@@ -130,7 +130,7 @@ impl Checker<'_, '_> {
             .is_ok_and(|stat| stat.identity() == identity)
     }
 
-    /// Other versions of a file that write-back kept beside the store's.
+    /// Other versions of a file, kept by write-back beside the store's.
     pub(super) fn conflict(&self, item: &Item<'_>, source: &AbsPath) -> Option<Verdict> {
         let store = self.stores[usize::from(item.entry.store)].as_ref()?;
         let parent = source.parent()?;
@@ -183,7 +183,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// True if something carries the mark of what waits for its owner: where a report is lost, only that tells.
+    /// True if a file carries the mark of a pending owner: without a report only the mark tells.
     fn is_marked(&self, item: &Item<'_>, source: &AbsPath, stat: &Stat) -> bool {
         let waiting = if stat.is_dir() { 0o700 } else { 0o600 };
         if (stat.uid(), stat.gid(), stat.mode()) != (0, 0, waiting) || !(stat.is_dir() || stat.is_file()) {
@@ -194,7 +194,7 @@ impl Checker<'_, '_> {
             .is_ok_and(|fd| create::is_pending(fd.as_fd()))
     }
 
-    /// Notes secrets that everybody can read.
+    /// Notes secrets with read access for all users.
     fn secret(&mut self, place: &AbsPath, stat: &Stat) {
         let name = place.name();
         let is_secret = matches!(name, ".ssh" | ".gnupg" | ".password-store" | ".aws" | ".kube" | ".netrc")
@@ -209,7 +209,7 @@ impl Checker<'_, '_> {
     }
 }
 
-/// Parts of a store that cannot be used, by the reason.
+/// Unusable parts of a store, by the reason.
 fn wrong(problem: &Problem) -> Verdict {
     let damage = problem.errno.is_some_and(is_damage);
     (if damage { Status::NotMounted } else { Status::WrongSource }, problem.to_string())

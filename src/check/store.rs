@@ -1,4 +1,4 @@
-//! The root and the stores held against what is there.
+//! Comparison of the root and the stores with the system.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -34,7 +34,7 @@ pub struct Filesystem {
     /// Its path in the booted system.
     #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     pub path: String,
-    /// Source of its mount; empty if it is not mounted.
+    /// Source of its mount; empty if not mounted.
     pub source: String,
     /// Device to mount there, by the manifest or else by fstab(5), where none is mounted; empty if neither has one.
     pub device: String,
@@ -44,7 +44,7 @@ pub struct Filesystem {
     pub size: u64,
     /// Used bytes.
     pub used: u64,
-    /// Its inodes; 0 where it has no fixed number.
+    /// Its inodes; 0 without a fixed number.
     pub inodes: u64,
     /// Used inodes.
     pub inodes_used: u64,
@@ -58,7 +58,7 @@ pub struct Filesystem {
     #[serde(skip_serializing_if = "String::is_empty")]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub spared: String,
-    /// True if the boot needs it.
+    /// True if a boot needs the file system.
     pub required: bool,
 }
 
@@ -69,7 +69,7 @@ impl Filesystem {
         usize::from(!self.problem.is_empty()) + self.findings.len()
     }
 
-    /// Tells if it is needed and not there.
+    /// True if needed and absent.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.source.is_empty() && self.spared.is_empty()
@@ -103,7 +103,7 @@ pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
         Filesystem { path: "/".to_owned(), ..Filesystem::default() }
     };
     root.required = true;
-    // One that is only to be built is still the initrd's own.
+    // A root before its first build is still the initrd's own.
     if mounted || sysroot.is_live() {
         root.findings.extend(judge::writable(sysroot.fd.as_fd(), &sysroot.path));
     }
@@ -116,7 +116,7 @@ pub fn root(plan: &Plan<'_>, sysroot: &Sysroot) -> Filesystem {
     root
 }
 
-/// Looks at a store, and opens it where that is possible. Nothing is mounted or created.
+/// Checks a store, and opens it if possible. Nothing is mounted or created.
 #[must_use]
 pub fn store(
     plan: &Plan<'_>,
@@ -186,7 +186,7 @@ pub fn store(
 /// True if ext4 lets nothing be written after an error. Since Linux 6.15 only its options tell, and the mount looks writable.
 #[must_use]
 pub fn has_stopped(fd: BorrowedFd<'_>) -> bool {
-    // Without the table of mounts the state is unknown; a run that writes reports the error itself.
+    // Without the table of mounts the state is unknown; a run reports the error itself.
     let id = walk::mount_id(fd).ok();
     let mounts = mountinfo::all().unwrap_or_default();
     let mount = mounts.iter().find(|mount| Some(mount.id) == id);
@@ -228,7 +228,7 @@ fn hint(store: &Store, sysroot: &Sysroot) -> String {
     format!("; {who} says {}, {there}", escape::name(&device))
 }
 
-/// The device that an fstab names for a path. An initrd's may have it below the sysroot.
+/// The device of a path in an fstab. An initrd's may name the path below the sysroot.
 fn by_fstab(path: &AbsPath, sysroot: &Sysroot) -> Option<(&'static str, String)> {
     let below = sysroot.path.join(path);
     let mut lines = fstab::all().into_iter();

@@ -4,9 +4,9 @@ use super::Table;
 use crate::text::json::{Object, Value};
 use crate::text::problem::{Problem, Result};
 
-/// Names and ids of a map. A value that is no id at all (`null`, a negative number) leaves its name out.
+/// Names and ids of a map. An invalid id (`null`, a negative number) leaves its name out.
 ///
-/// A file that is cut short, or holds a name twice, was not written by that script and is refused as a whole.
+/// A truncated file, or one with a duplicate name, was not written by the script and is refused as a whole.
 pub fn parse(bytes: &[u8]) -> Result<Table> {
     let read = serde_json::from_slice::<Object>(bytes).map_err(|error| error.to_string());
     read.and_then(table).map_err(|error| {
@@ -24,7 +24,7 @@ fn table(Object(mut members): Object) -> Result<Table, String> {
     for (name, value) in members {
         let id = match value {
             Value::Number(number) => number.as_u64().and_then(|id| u32::try_from(id).ok()),
-            // Until Perl 5.36 a number that had been a hash key was written as a string, and such a value stays for good.
+            // Until Perl 5.36 a number used as a hash key was written as a string, and such a value stays for good.
             Value::Text(text) => super::decimal(&text),
             Value::Null | Value::Flag(_) => None,
             Value::List(_) | Value::Object(_) => return Err(format!("{name:?} has no id")),

@@ -32,7 +32,7 @@ pub enum Place {
     Store(u16, AbsPath),
 }
 
-/// Opens what is to be read.
+/// Opens the file for reading.
 pub trait Files {
     /// Opens a file or directory for reading, without following a symlink, and without waiting for the other end of a
     /// FIFO (`O_NONBLOCK`). Below a store it stays on the store's mount; the live root may be made of many.
@@ -66,11 +66,11 @@ struct Database<'m> {
     answers: Vec<(String, Option<u32>)>,
 }
 
-/// A file that may know ids.
+/// A file with ids.
 struct Source {
     place: Place,
     form: Form,
-    /// None inside, once it was asked for and is not there or not to be believed.
+    /// None inside for a missing or distrusted file.
     content: OnceCell<Option<Content>>,
 }
 
@@ -87,7 +87,7 @@ enum Content {
 }
 
 impl<'m> Names<'m> {
-    /// Opens nothing yet. `live` says that the system runs, and that its own users are asked first.
+    /// Opens nothing yet. `live` is true on the running system, whose own users come first.
     #[must_use]
     pub fn new(manifest: &'m Manifest, live: bool, files: &'m dyn Files) -> Self {
         let users = Database::new(manifest, &manifest.ids.users, live, Kind::User);
@@ -95,12 +95,12 @@ impl<'m> Names<'m> {
         Self { manifest, files, users, groups, warnings: Vec::new() }
     }
 
-    /// The id of a user, root's where the manifest names none; none as long as nobody knows it.
+    /// The id of a user, root's if the manifest names none; none if unknown.
     pub fn user(&mut self, id: Option<&Id>) -> Option<u32> {
         self.look_up(Kind::User, id)
     }
 
-    /// The id of a group, root's where the manifest names none; none as long as nobody knows it.
+    /// The id of a group, root's if the manifest names none; none if unknown.
     pub fn group(&mut self, id: Option<&Id>) -> Option<u32> {
         self.look_up(Kind::Group, id)
     }
@@ -217,7 +217,7 @@ impl Source {
 }
 
 impl Place {
-    /// The path as a person would write it.
+    /// The path in the form of a manifest.
     fn shown(&self, manifest: &Manifest) -> String {
         match self {
             Self::Live(path) => path.to_string(),
@@ -226,7 +226,7 @@ impl Place {
     }
 }
 
-/// Path on a store of a persistent path, by the deepest entry that holds it; none if it does not persist.
+/// Path on a store of a persistent path, by its deepest entry; none if it does not persist.
 ///
 /// Patterns do not count: they name what programs make up, and the files that are looked for here have fixed names.
 #[must_use]

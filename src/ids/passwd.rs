@@ -3,7 +3,7 @@
 use super::Table;
 use crate::text::problem::{Problem, Result};
 
-/// Names and ids of a colon file; of a name that stands there twice, the first, as with getpwnam(3).
+/// Names and ids of a colon file; for a duplicate name the first, as with getpwnam(3).
 ///
 /// A line that says nothing useful is passed over, as everywhere else. A file with NUL bytes is refused as a whole: that
 /// is what a file system may leave of one that was being written when the power went.
@@ -21,7 +21,7 @@ pub fn parse(bytes: &[u8]) -> Result<Table> {
     Ok(table)
 }
 
-/// `name:password:id:` and more. The colon after the id is required: without it the id may have been cut short.
+/// `name:password:id:` and more. The colon after the id is required: without the colon the id may be truncated.
 fn entry(line: &[u8]) -> Option<(&str, u32)> {
     let mut fields = line.split(|byte| *byte == b':');
     let (name, _password, id, _rest) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);

@@ -21,7 +21,7 @@ impl Markers {
         Ok(Self { directory, kind })
     }
 
-    /// The id that a marker gives to a name: a user's is its owner, a group's is its group, with root for an owner.
+    /// The id of a marker: a user's is the file's owner, a group's is the file's group, with root as the owner.
     pub fn find(&self, name: &str) -> Result<Option<u32>> {
         let stat = match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,

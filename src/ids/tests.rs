@@ -1,4 +1,4 @@
-//! Real files, honest and hostile, in a directory that stands in for a store.
+//! Real files, honest and hostile, in a directory in place of a store.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,7 +27,7 @@ impl Trees {
         trees
     }
 
-    /// Writes a file that is to be trusted, as are the directories above it, whatever the umask is.
+    /// Writes a trusted file in trusted directories, with any umask.
     fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.0.path().join(path);
         make_parent(&path);
@@ -102,7 +102,7 @@ fn name(text: &str) -> Id {
     Id::Name(text.to_owned())
 }
 
-/// The warnings that looking `plex` up gives, after making sure that it has no id.
+/// The warnings of a search for `plex`, which must find no id.
 fn distrust(trees: &Trees) -> Vec<String> {
     let manifest = usual();
     let mut names = Names::new(&manifest, false, trees);
@@ -149,7 +149,7 @@ fn every_source_in_its_order() {
         ("0/var/lib/nixos/passwd", "d"),
         ("0/var/lib/nixos/etc/passwd", "e"),
     ];
-    // Every source knows all the names that the ones before it know, with other ids.
+    // Every source knows all names of the earlier ones, with other ids.
     for (step, (file, _)) in sources.iter().enumerate() {
         let mut lines = "a:x:99:1::/:/x\n".to_owned();
         for (_, user) in &sources[..=step] {

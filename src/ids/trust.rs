@@ -1,4 +1,4 @@
-//! Trust in files that map names to ids.
+//! Trust in maps of names to ids.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -7,29 +7,29 @@ use rustix::fs::{FileType, Stat, fstat};
 use crate::sys::walk;
 use crate::text::problem::{Problem, Result};
 
-/// No system has that many users; a larger file is no map of names.
+/// No system has so many users; a larger file is no map of names.
 pub const MAX_SIZE: u64 = 4 << 20;
-/// Id that chown(2) reads as "unchanged", so that it names no user.
+/// chown(2)'s id for "unchanged", which names no user.
 const NO_ID: u32 = u32::MAX;
-/// The permission bits that let others than the owner write.
+/// Write permission of group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// The content of a file that may be believed.
+/// The content of a trusted file.
 pub fn read(fd: &OwnedFd) -> Result<Vec<u8>> {
     let stat = stat(fd)?;
     believable(&stat, FileType::RegularFile, owner())?;
     let bytes =
         walk::content(fd.as_fd(), MAX_SIZE + 1).map_err(|errno| Problem::os("cannot read it", errno))?;
-    // It may have grown since its size was asked for, and /proc and FUSE give sizes that mean nothing.
+    // The file may have grown since its stat, and /proc and FUSE give sizes without meaning.
     if bytes.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// Checks that only root decides what a directory holds.
+/// Checks that only root can change the content of a directory.
 pub fn directory(fd: &OwnedFd) -> Result<()> {
     believable(&stat(fd)?, FileType::Directory, owner())
 }
 
-/// An id as a file gives it, unless it is one that no file may give.
+/// An id of a file, unless reserved.
 pub fn id(name: &str, id: u32) -> Result<u32> {
     match id {
         0 if name != "root" => Err(Problem::new(format!("gives `{name}` the id 0, which is root's alone"))
@@ -40,7 +40,7 @@ pub fn id(name: &str, id: u32) -> Result<u32> {
     }
 }
 
-/// Trusted owner of these files: root; in tests the user that runs them, so that they need no privilege.
+/// Trusted owner of these files: root; in tests the user of the test, without privilege.
 fn owner() -> u32 {
     if cfg!(test) { rustix::process::geteuid().as_raw() } else { 0 }
 }
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// This very directory, made to look as a test needs it.
+    /// This directory, prepared for a test.
     fn stat_with(mode: u32, uid: u32, size: i64) -> Stat {
         let mut stat = fstat(std::fs::File::open(".").unwrap()).unwrap();
         (stat.st_mode, stat.st_uid, stat.st_size) = (mode, uid, size);

@@ -3,9 +3,9 @@
 use log::Level;
 use syslog::{Facility, Severity};
 
-/// The longest record for /dev/kmsg in bytes: the kernel refuses what does not fit its own line of about 1,000.
+/// The longest record for /dev/kmsg in bytes: the kernel refuses more than its own line of about 1,000.
 const KMSG_MAX: usize = 900;
-/// End of a record that was cut.
+/// End of a truncated record.
 const CUT: &str = " [cut]";
 
 /// Priority of a record, by syslog(3).
@@ -18,7 +18,7 @@ pub fn severity(level: Level) -> Severity {
     }
 }
 
-/// A line for a stderr that is the journal, which knows the name.
+/// A line for a stderr of the journal, which knows the name.
 pub fn journal_line(level: Level, line: &str) -> String {
     format!("<{}>{line}\n", severity(level) as u8)
 }
@@ -34,7 +34,7 @@ pub fn plain_line(name: &str, level: Level, line: &str) -> String {
     format!("{name}: {word}{line}\n")
 }
 
-/// A record for /dev/kmsg, cut where the kernel would refuse it.
+/// A record for /dev/kmsg, truncated to the kernel's limit.
 pub fn kernel_record(name: &str, severity: Severity, line: &str) -> Vec<u8> {
     let mut record = format!("<{}>{name}: {line}", Facility::LOG_DAEMON as u8 | severity as u8);
     if record.len() > KMSG_MAX {

@@ -37,7 +37,7 @@ pub fn init(options: Options) {
     let (style, system) = choose(stderr_is(&stderr), options.system, walk::exists("/etc/initrd-release"));
     let sink = Sink { name: options.name, level: options.level(), stderr, style, system: system.open() };
     log::set_max_level(sink.level);
-    // An error says that there is a log already.
+    // An error means that there is a log already.
     let _ = log::set_boxed_logger(Box::new(sink));
 }
 

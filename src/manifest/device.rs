@@ -19,7 +19,7 @@ pub fn device_path(device: &str) -> String {
     device.to_owned()
 }
 
-/// udev(7) writes what is unusual in a name as `\x20`.
+/// udev(7) writes unusual characters of a name as `\x20`.
 fn udev_escape(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for c in value.chars() {

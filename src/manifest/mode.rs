@@ -2,7 +2,7 @@
 
 /// Every permission bit, with setuid, setgid and sticky.
 pub const ALL: u16 = 0o7777;
-/// The two bits that chmod leaves alone on a directory unless they are named.
+/// The two bits that chmod keeps on a directory unless named.
 const SET_ID: u16 = 0o6000;
 
 /// Reads a mode, octal (`750`, `02755`) or symbolic (`u=rwx,g=rX,o=`); a symbolic one changes 0777 for directories and

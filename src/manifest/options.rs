@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The options that a bind mount of its own can have, whatever the file system.
+/// The options of a bind mount, on any file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BindOptions(u16);
@@ -60,7 +60,7 @@ impl BindOptions {
         Self(self.0 & !other.0)
     }
 
-    /// Applies one option by name; false where there is none of that name.
+    /// Applies one option by name; false for an unknown one.
     pub fn apply(&mut self, name: &str) -> bool {
         if matches!(name, "defaults" | "bind" | "rbind") {
             return true;
@@ -83,12 +83,12 @@ impl BindOptions {
         known
     }
 
-    /// The names of the options that are set.
+    /// The names of set options.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.into_iter().filter_map(move |(option, name, _)| self.has(option).then_some(name))
     }
 
-    /// The words that lead from [`BindOptions::DEFAULT`] to these options.
+    /// The words from [`BindOptions::DEFAULT`] to these options.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.into_iter().filter_map(move |(option, on, off)| {
             match (self.has(option), Self::DEFAULT.has(option)) {
@@ -99,7 +99,7 @@ impl BindOptions {
         })
     }
 
-    /// Every word that changes something, each option before its opposite.
+    /// Every word with an effect, each option before its opposite.
     pub fn words_known() -> impl Iterator<Item = &'static str> {
         let words = Self::NAMES.into_iter().flat_map(|(option, on, off)| {
             // The opposite of the first two ways of keeping access times is the same.
@@ -108,7 +108,7 @@ impl BindOptions {
         words.flatten()
     }
 
-    /// True if the bits are ones that this version knows.
+    /// True if this version knows the bits.
     #[must_use]
     pub fn is_known(self) -> bool {
         self.0 < 1 << Self::NAMES.len()

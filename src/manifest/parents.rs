@@ -10,7 +10,7 @@ use super::{Entry, Id, Kind, Manifest, Owner, path};
 /// Directories whose owner is root and whose mode is the same on every system: `[modes]` of the table of known paths.
 pub const SYSTEM: &[(&str, u16)] = include!(concat!(env!("OUT_DIR"), "/modes.rs"));
 
-/// Owner and mode of every directory that the manifest or the system has a word on.
+/// Owner and mode of every directory with a rule of the manifest or the system.
 #[derive(Debug)]
 pub struct Parents<'m> {
     manifest: &'m Manifest,
@@ -34,7 +34,7 @@ pub struct Clash {
     pub entry: usize,
     /// The earlier one.
     pub other: usize,
-    /// The directory that they disagree on.
+    /// The directory with contradicting rules.
     pub directory: String,
 }
 
@@ -74,7 +74,7 @@ impl Said<'_> {
 }
 
 impl<'m> Parents<'m> {
-    /// Collects what a manifest says, and where entries contradict each other.
+    /// Collects the rules of a manifest, and contradictions between entries.
     #[must_use]
     pub fn new(manifest: &'m Manifest) -> (Self, Vec<Clash>) {
         let mut this = Self { manifest, said: Vec::new() };
@@ -82,7 +82,7 @@ impl<'m> Parents<'m> {
         for parent in &manifest.parents {
             let path = parent.path.as_str();
             let mut owner = parent.owner.clone();
-            // The table may have values that an entry leaves open.
+            // The table may have values that an entry leaves out.
             if let Some(entry) = this.entry(path) {
                 let own = entry.owner.clone();
                 owner = Owner {
@@ -109,7 +109,7 @@ impl<'m> Parents<'m> {
         found.ok().map(|index| &entries[index]).filter(|entry| entry.kind == Kind::Directory)
     }
 
-    /// The place of what is said of a directory, or the one where it would be added.
+    /// The place of a directory, or its place if added.
     fn find(&self, path: &str) -> Result<usize, usize> {
         self.said.binary_search_by(|(other, _)| path::compare(other, path))
     }
@@ -141,7 +141,7 @@ impl<'m> Parents<'m> {
         }
     }
 
-    /// The word on a directory that is created on the way to an entry.
+    /// The rule of a directory created on the way to an entry.
     #[must_use]
     pub fn of(&self, path: &str) -> Said<'_> {
         if let Ok(place) = self.find(path) {

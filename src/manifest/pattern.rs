@@ -9,7 +9,7 @@ use crate::text::escape;
 /// Reads `file`: the path of one file, or a pattern, in which every backslash stands before the character it protects.
 ///
 /// # Errors
-/// Why it is neither.
+/// Why the text is neither.
 pub fn read(text: &str) -> Result<(AbsPath, Kind), String> {
     let parts: Vec<_> = text.split('/').collect();
     let last = parts.iter().rposition(|part| !part.is_empty() && *part != ".");
@@ -34,7 +34,7 @@ pub fn read(text: &str) -> Result<(AbsPath, Kind), String> {
     AbsPath::parse(&path).map(|path| (path, kind))
 }
 
-/// Writes the target of a file entry so that [`read`] reads the same again.
+/// Writes the target of a file entry for [`read`].
 #[must_use]
 pub fn write(target: &AbsPath, kind: Kind) -> String {
     let protected = |text: &str| {
@@ -53,7 +53,7 @@ pub fn write(target: &AbsPath, kind: Kind) -> String {
     }
 }
 
-/// True if a target's last component is a pattern in the form that [`read`] gives it.
+/// True if a target's last component is a pattern in the form of [`read`].
 #[must_use]
 pub fn is_pattern(name: &str) -> bool {
     Component::read(name).is_ok_and(|component| component.special && component.pattern == name)
@@ -137,7 +137,7 @@ struct Component {
     literal: String,
     /// The pattern.
     pattern: String,
-    /// True if something in it is special.
+    /// True with a special character.
     special: bool,
 }
 
@@ -145,7 +145,7 @@ impl Component {
     fn read(text: &str) -> Result<Self, String> {
         let mut this = Self::default();
         let mut letters = text.chars().peekable();
-        // Inside of `[…]`: whether the next letter is the first of the set, where `]` is one of it.
+        // Inside of `[…]`: true for the first letter of the set, where `]` is a member.
         let mut set: Option<bool> = None;
         while let Some(letter) = letters.next() {
             match (letter, set) {

@@ -1,4 +1,4 @@
-//! Everything about a manifest that cannot work: found when it is compiled, and once more when it is read.
+//! Validation of a manifest: when compiled, and once more when read.
 
 mod relations;
 mod values;
@@ -31,7 +31,7 @@ pub enum Place {
 
 /// Most components of a path. A run keeps the directories above a source and a target open, and 1,024 files may be.
 const DEPTH_MAX: usize = 256;
-/// Targets that make no sense, themselves and everything below, and why.
+/// Forbidden targets, themselves and everything below, and the reason.
 const FORBIDDEN: [(&str, &str); 5] = [
     ("/run", "is made anew at every boot and handed over by the initrd"),
     ("/proc", "belongs to the kernel"),
@@ -40,7 +40,7 @@ const FORBIDDEN: [(&str, &str); 5] = [
     ("/nix/store", "belongs to Nix alone"),
 ];
 
-/// Names a place by what the manifest itself knows of it.
+/// Names a place by the manifest alone.
 #[must_use]
 pub fn place(manifest: &Manifest, place: Place) -> String {
     match place {
@@ -54,7 +54,7 @@ pub fn place(manifest: &Manifest, place: Place) -> String {
     }
 }
 
-/// Everything that cannot work, each with its place as `name` calls it.
+/// Every error, each with its place by `name`.
 pub fn problems(manifest: &Manifest, name: &dyn Fn(Place) -> String) -> Vec<Problem> {
     let mut findings = Findings { manifest, name, problems: Vec::new() };
     if !in_order(manifest) {
@@ -334,7 +334,7 @@ impl Findings<'_> {
     }
 }
 
-/// The forbidden place that a path is at or below, and why it is one.
+/// The forbidden place at or above a path, and the reason.
 pub(super) fn forbidden(path: &AbsPath) -> Option<(&'static str, &'static str)> {
     let in_it = |zone: &str| {
         path.as_str().strip_prefix(zone).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -95,7 +95,7 @@ fn entry(entry: &Entry, manifest: &Manifest) -> Value {
     Value::Object(object.0)
 }
 
-/// The members of a JSON object that is being written.
+/// The members of a new JSON object.
 #[derive(Default)]
 struct Object(Vec<(String, Value)>);
 
@@ -116,7 +116,7 @@ impl Object {
         self.put(key, (count != default).then(|| Value::Number(count.into())));
     }
 
-    /// A number of bytes, with the largest suffix that leaves a whole number.
+    /// A number of bytes, with the largest suffix for a whole number.
     fn bytes(&mut self, key: &str, bytes: u64, default: u64) {
         let mut text = (bytes, None);
         for suffix in SUFFIXES {

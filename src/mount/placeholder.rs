@@ -63,7 +63,7 @@ pub fn make_room(
     remove_placeholder(tree, target)
 }
 
-/// Mounts the guard again that was taken away from a target.
+/// Mounts the guard again after its removal from a target.
 pub fn put_back(tree: &mut Tree, guard: &mut Guard, target: &AbsPath, directory: bool) -> Result<()> {
     if tree.look(target)?.is_some_and(|(_, stat)| is_guard(guard, &stat)) {
         return Ok(());
@@ -73,7 +73,7 @@ pub fn put_back(tree: &mut Tree, guard: &mut Guard, target: &AbsPath, directory:
     mount_again(tree, (target, directory), node.as_fd(), Guard::OPTIONS)
 }
 
-/// Mounts at a target what was mounted there before.
+/// Mounts the earlier mount of a target again.
 pub fn mount_again(
     tree: &mut Tree,
     (target, directory): (&AbsPath, bool),
@@ -84,7 +84,7 @@ pub fn mount_again(
     let parent = target.parent().unwrap_or_else(AbsPath::root);
     let dirs = OFlags::PATH | OFlags::DIRECTORY;
     let dir = match walk::open_below(tree.root(), &parent, dirs, Mounts::Enter) {
-        // A guard above it stands for it.
+        // A guard above stands for this one.
         Err(Errno::NOENT) => return Ok(()),
         dir => dir.map_err(failed)?,
     };

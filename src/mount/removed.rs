@@ -1,4 +1,4 @@
-//! On a running system: what an earlier run put in place, and the manifest no longer names.
+//! Removal, on a running system, of mounts and links of an earlier run that the manifest no longer names.
 
 use std::iter::successors;
 use std::os::fd::AsFd;
@@ -18,12 +18,12 @@ use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
-/// Something that was taken away.
+/// A removed entry.
 #[derive(Debug)]
 pub struct Removed {
     /// Its entry in the report.
     pub entry: EntryReport,
-    /// Options of its mount; none if it had gone before.
+    /// Options of its mount; none if removed before.
     options: Option<BindOptions>,
 }
 
@@ -40,7 +40,7 @@ pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r En
     let mut parts = [Vec::new(), Vec::new()];
     let mut top: Option<&AbsPath> = None;
     for entry in previous.entries.iter().filter(|entry| !is_wanted(plan, entry)) {
-        // Mounts below a removed one go with it, and come next.
+        // Mounts below a removed one go as well, and come next.
         let goes_with = top.is_some_and(|top| entry.target.is_in(top));
         let goes = goes_with || is_near(&entry.target);
         if goes && !goes_with {
@@ -51,7 +51,7 @@ pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r En
     parts
 }
 
-/// True if the plan still has it just so, or does not say.
+/// True if the plan still has the same entry, or leaves it open.
 fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
     if !matches!(entry.state, State::Mounted | State::Linked | State::Guarded | State::Busy) {
         return true;
@@ -129,7 +129,7 @@ fn put_back(tree: &mut Tree, guard: &mut Guard, entry: &EntryReport, options: Bi
             .and_then(|dir| rustix::fs::symlinkat(entry.source.as_str(), dir, target.name()))
             .map_err(failed);
     }
-    // It never went away.
+    // The mount never went away.
     if tree.look(target)?.is_some_and(|(_, stat)| stat.is_mount_root()) {
         return Ok(());
     }
@@ -137,7 +137,7 @@ fn put_back(tree: &mut Tree, guard: &mut Guard, entry: &EntryReport, options: Bi
     mount_again(tree, (target, directory), source.map_err(failed)?.as_fd(), options)
 }
 
-/// Takes one away; the options that it was mounted with, or none where nothing of ours was there.
+/// Removes one; returns the options of its mount, or none without one of imp-mount.
 fn take_away(
     plan: &Plan<'_>,
     tree: &mut Tree,
@@ -160,13 +160,13 @@ fn take_away(
                 rustix::fs::unlinkat(dir, target.name(), AtFlags::empty()).map_err(failed)?;
                 Ok(Some(BindOptions::NONE))
             }
-            // Somebody has put something else there.
+            // Another process has replaced the file.
             Ok(_) | Err(Errno::INVAL | Errno::NOENT) => Ok(None),
             Err(errno) => Err(failed(errno)),
         };
     }
     if !stat.is_mount_root() {
-        // Unmounted by a run that was stopped.
+        // Unmounted by a stopped run.
         return remove_placeholder(tree, target).map(|()| None);
     }
     let guarded = guard.identities().contains(&Some(stat.identity()));
@@ -177,7 +177,7 @@ fn take_away(
         if let Some(item) = plan.item(target)
             && comes_from(&item.store.path.join(item.entry.source()))?
         {
-            // A run that was stopped has done it.
+            // A stopped run has done this step.
             return Ok(None);
         }
         return Err(Problem::new(format!("{why}, but what is mounted there is not what was mounted"))
@@ -185,7 +185,7 @@ fn take_away(
     }
     let failed = |errno| match errno {
         Errno::BUSY => {
-            // fuser(1) -m would list what uses the store's file system.
+            // fuser(1) -m would list all users of the store's file system.
             let lsof = if entry.kind == Kind::Directory { "lsof +D" } else { "lsof" };
             Problem::new(format!("{why}, but in use, and stays until nothing uses it")).remedy(format!(
                 "list its users with `{lsof} {}`; the next boot leaves it out",
@@ -194,7 +194,7 @@ fn take_away(
         }
         errno => Problem::os(format!("cannot unmount it, though {why}"), errno),
     };
-    // Its descriptor is closed again before it is unmounted.
+    // Its descriptor is closed again before the unmount.
     let options = walk::look(dir, target.name(), Mounts::Enter)
         .and_then(|mount| mount_api::options_of(mount.as_fd()))
         .map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Sources of entries on their stores, created if the entry asks for that.
+//! Sources of entries on their stores, created on request of the entry.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -19,13 +19,13 @@ use crate::text::problem::{Problem, Result, describe};
 /// The source of an entry.
 #[allow(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 pub(super) enum Source {
-    /// It is there.
+    /// Present.
     Node(Node),
-    /// It is not there, and a link is to stand for it.
+    /// Missing, with a link in its place.
     Link,
-    /// It is not there, and nothing is to be done.
+    /// Missing, without an action.
     Absent,
-    /// It is no file that the pattern is for any more, since its directory was listed.
+    /// No file of the pattern any more since the listing of its directory.
     Gone,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn must_not_be_at_target(
     }
 }
 
-/// Opens the source, created if the entry asks for that.
+/// Opens the source, created on request of the entry.
 pub(super) fn open(
     plan: &Plan<'_>,
     job: Job<'_>,
@@ -112,7 +112,7 @@ pub(super) fn open(
     Ok(Source::Node(node))
 }
 
-/// Opens a file in its directory; where it is missing, follows the entry's policy.
+/// Opens a file in its directory; a missing one by the entry's policy.
 fn file(dir: BorrowedFd<'_>, job: Job<'_>, attributes: &mut dyn FnMut() -> Attributes) -> Result<Source> {
     let (entry, name) = (job.item.entry, job.source.name());
     let failed = |errno| step_failed(dir, job.item, job.source.as_str(), errno);

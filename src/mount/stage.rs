@@ -15,7 +15,7 @@ use crate::text::problem::{Problem, Result, describe};
 
 /// The staging mount.
 pub const PATH: &str = "/run/imp-mount/stage";
-/// The root below it.
+/// The root below the stage.
 const ROOT: &str = "root";
 
 /// A private mount below which a root is built where the kernel wants it attached: private, because what is on a shared
@@ -31,7 +31,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes it anew.
+    /// Makes a new stage.
     pub fn new(kernel: Kernel) -> Result<Self> {
         Self::clear()?;
         let failed = |errno| Problem::os(format!("cannot make the staging mount {PATH}"), errno);
@@ -87,7 +87,7 @@ impl Stage {
         Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
     }
 
-    /// Clears what a run left that was stopped.
+    /// Removes the stage of a stopped run.
     pub fn clear() -> Result<()> {
         let failed =
             |errno| Problem::os(format!("cannot clear {PATH} of what an interrupted run left"), errno);

@@ -17,24 +17,24 @@ use crate::sys::mount_api::{self};
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result, describe};
 
-/// A store that can be worked on.
+/// A usable store.
 #[derive(Debug)]
 pub struct Opened {
-    /// Walks below it.
+    /// Walks below the store.
     pub cursor: Cursor,
     /// The options of its mount, which every bind mount inherits.
     pub options: BindOptions,
 }
 
 impl Opened {
-    /// A store that is open, with the options of its mount.
+    /// An open store, with the options of its mount.
     #[must_use]
     pub fn new(fd: OwnedFd, options: BindOptions) -> Self {
         Self { cursor: Cursor::new(fd), options }
     }
 }
 
-/// Opens a store below the root, and mounts it first where asked for and needed.
+/// Opens a store below the root, mounted first on request and need.
 pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<Opened> {
     open_dir(plan, store, tree, sysroot)
         .and_then(|fd| {
@@ -61,7 +61,7 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
         path = path.child(name);
         dir = match walk::directory(dir.as_fd(), name, Mounts::Enter) {
             Ok(next) => next,
-            // A directory of its own on a disk that is mounted is made; on the root it would be gone after the reboot.
+            // A missing directory is made on a disk of its own; on the root it would be gone after the reboot.
             Err(Errno::NOENT) if store.device.is_some() || !on_root(&dir)? => {
                 let mode = plan.parents.of(path.as_str()).mode();
                 create::directory(dir.as_fd(), name, Mounts::Enter, &mut || Attributes::root(mode))
@@ -102,7 +102,7 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
         Some(mount) => tree.attach(mount.as_fd(), dir.as_fd())?,
         None => mount_at(store, device, dir.as_fd())?,
     }
-    // Opened again, or it would be the directory that the mount covers.
+    // Opened again, to reach the mount instead of the covered directory.
     let mut dir = walk::again(tree.root())
         .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
     for name in store.path.components() {

@@ -55,12 +55,12 @@ impl Stores {
         Self(stores)
     }
 
-    /// The store of an entry, or the reason why it cannot be used.
+    /// The store of an entry, or the reason why it is unusable.
     pub fn of(&mut self, entry: &Entry) -> Result<&mut Opened> {
         self.0[usize::from(entry.store)].as_mut().map_err(|problem| problem.clone())
     }
 
-    /// The store of an entry, where it can be used.
+    /// The store of an entry, if usable.
     #[must_use]
     pub fn usable(&self, entry: &Entry) -> Option<&Opened> {
         self.0[usize::from(entry.store)].as_ref().ok()
@@ -71,7 +71,7 @@ impl Stores {
         self.0.iter().map(|opened| opened.as_ref().ok().map(|opened| opened.cursor.base()))
     }
 
-    /// Mount of each store; none of those that cannot be used.
+    /// Mount of each store; none for an unusable one.
     pub fn mounts(&self, plan: &Plan<'_>, problems: &mut Problems) -> Vec<Option<Mount>> {
         let mut mounts = Vec::new();
         for (store, base) in plan.manifest.stores.iter().zip(self.bases()) {
@@ -84,7 +84,7 @@ impl Stores {
         mounts
     }
 
-    /// State of each store. A finding that the report of the last run lacks is a warning.
+    /// State of each store. A finding missing in the report of the last run is a warning.
     pub fn describe(
         &self,
         context: &Context<'_>,

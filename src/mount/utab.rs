@@ -34,15 +34,15 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// One mount's line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// The device, as mountinfo says it.
+    /// The device, as in mountinfo.
     pub source: &'a str,
     /// Its path in the booted system.
     pub target: &'a str,
     /// Which directory of the file system is mounted.
     pub root: AbsPath,
-    /// True if file managers hide it.
+    /// True if file managers hide the mount.
     pub hidden: bool,
-    /// True if file managers may keep a trash folder on it.
+    /// True if file managers may keep a trash folder there.
     pub trash: bool,
 }
 

@@ -1,15 +1,15 @@
-//! The kernel command line: the way to a system that boots when the manifest on it does not.
+//! The kernel command line: boots a system whose manifest fails.
 
 use crate::manifest::AbsPath;
 use crate::text::escape;
 
-/// So many paths are named as what to leave out.
+/// Most paths to leave out in a suggestion.
 const WAYS_OUT: usize = 8;
 
 /// Arguments of imp-mount on the kernel command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Words {
-    /// `imp-mount=off`: mount nothing but what the boot needs.
+    /// `imp-mount=off`: mount only the needs of the boot.
     pub off: bool,
     /// `imp-mount.skip=PATH[,PATH]`: entries to leave out, guarded.
     pub skip: Vec<AbsPath>,
@@ -20,7 +20,7 @@ pub struct Words {
 }
 
 impl Words {
-    /// Reads a command line as /proc/cmdline has it. Nothing fails: a boot must not depend on a spelling.
+    /// Reads a command line in the form of /proc/cmdline. No error: a boot must not depend on a spelling.
     #[must_use]
     pub fn parse(line: &str) -> Self {
         let mut this = Self::default();
@@ -68,7 +68,7 @@ impl Words {
         (!list.is_empty()).then(|| format!("imp-mount.skip={quote}{list}{quote}"))
     }
 
-    /// The words that are heeded, as they are on the kernel command line.
+    /// The arguments with an effect, as on the kernel command line.
     #[must_use]
     pub fn heeded(&self) -> Vec<String> {
         let mut words = Vec::new();
@@ -130,7 +130,7 @@ fn unquote(text: &str) -> &str {
     text.strip_prefix('"').map_or(text, |inner| inner.strip_suffix('"').unwrap_or(inner))
 }
 
-/// C's isspace, as the kernel has it for ASCII.
+/// C's isspace for ASCII, as in the kernel.
 fn blank(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }

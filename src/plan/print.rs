@@ -1,4 +1,4 @@
-//! The plan in words: one line a thing, in the order in which it is done, the same on every machine.
+//! The plan as text: one line a step, in the order of the run, the same on every machine.
 
 use serde::Serialize;
 

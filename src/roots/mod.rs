@@ -30,18 +30,18 @@ pub const ROOTS: &str = "roots";
 pub const TREE: &str = "root";
 /// The record of the start of a boot, by [`Boot`].
 pub const BOOT: &str = "boot.json";
-/// Starts the names of roots that are being removed.
+/// Prefix of roots under removal.
 const REMOVED: &str = "removed-";
-/// Marks a directory that backups leave out: see <https://bford.info/cachedir/>.
+/// Marks a directory for backups to leave out: see <https://bford.info/cachedir/>.
 const TAG: (&str, &[u8]) = (
     "CACHEDIR.TAG",
     b"Signature: 8a477f597d28d172789f06886806bc55\n\
       # Roots of earlier boots, by imp-mount.\n",
 );
-/// The most bytes of a record that are read.
+/// Most bytes of a record to read.
 const LIMIT: u64 = 64 << 20;
 
-/// The number of a root: each boot has a higher one than those before it on the same store.
+/// The number of a root: each boot has a higher one than earlier boots on the same store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(pub u32);
 
@@ -77,13 +77,13 @@ impl Roots {
     /// Opens them to look at them; none where there are none.
     ///
     /// # Errors
-    /// That the directory is not one that imp-mount created, or cannot be opened.
+    /// The directory was not created by imp-mount, or cannot be opened.
     pub fn open(store: BorrowedFd<'_>) -> Result<Option<Self>> {
         let dir = staging::existing(store, ROOTS)?;
         Ok(dir.map(|dir| Self { dir }))
     }
 
-    /// Opens them, and creates their directory where it is missing.
+    /// Opens the roots of a store, and creates their directory if missing.
     ///
     /// # Errors
     /// As for [`Roots::open`].
@@ -110,7 +110,7 @@ impl Roots {
     /// The directory of one.
     ///
     /// # Errors
-    /// Of opening it.
+    /// The open failed.
     pub fn slot(&self, id: Id) -> Result<Slot, Errno> {
         // ioctl(2) and flock(2) take no `O_PATH`.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -121,7 +121,7 @@ impl Roots {
     /// Makes the directory of a further one.
     ///
     /// # Errors
-    /// Of creating it.
+    /// The creation failed.
     pub fn add(&self) -> Result<Slot, Errno> {
         // The number of one that is being removed is not free either: the next one of it could not be taken off the list.
         let number = |name: &CString| {
@@ -156,7 +156,7 @@ impl Roots {
         Ok(None)
     }
 
-    /// Takes one off the list in one step. Its content is still there, at the name that is returned.
+    /// Takes one off the list in one step. Its content is still there, at the returned name.
     ///
     /// # Errors
     /// Of rename(2).
@@ -170,13 +170,13 @@ impl Roots {
     /// Removes one.
     ///
     /// # Errors
-    /// Of rename(2), or of removing a file. What is left is off the list.
+    /// rename(2), or the removal of a file, failed. The rest is off the list.
     pub fn remove(&self, id: Id) -> Result<(), Errno> {
         let name = self.take_off(id)?;
         remove((self.dir.as_fd(), &name))
     }
 
-    /// Names of what is off the list and not removed yet.
+    /// Names off the list and not removed yet.
     ///
     /// # Errors
     /// Of reading the directory.
@@ -197,7 +197,7 @@ impl Slot {
     /// Makes the tree: an empty directory of root, on btrfs a subvolume.
     ///
     /// # Errors
-    /// Of creating it.
+    /// The creation failed.
     pub fn create_tree(&self, mode: u16) -> Result<OwnedFd, Errno> {
         if subvolume::is_btrfs(self.dir.as_fd())? {
             subvolume::create(self.dir.as_fd(), TREE)?;
@@ -212,7 +212,7 @@ impl Slot {
     /// The tree.
     ///
     /// # Errors
-    /// Of opening it: ENOENT where there is none.
+    /// The open failed: ENOENT without one.
     pub fn tree(&self) -> Result<OwnedFd, Errno> {
         walk::open(self.dir.as_fd(), TREE, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)
     }
@@ -220,7 +220,7 @@ impl Slot {
     /// Writes a record: whole and on the disk, in place of an earlier one.
     ///
     /// # Errors
-    /// Of writing it.
+    /// The write failed.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Errno> {
         let new = format!("{name}.new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -228,7 +228,7 @@ impl Slot {
         let written = file.write_all(bytes).and_then(|()| file.sync_all()).map_err(os_error);
         let written = written.and_then(|()| fs::renameat(&self.dir, &new, &self.dir, name));
         if written.is_err() {
-            // A part of it must not take space; the next one replaces it.
+            // A part of the record must not take space; the next one replaces it.
             let _ = fs::unlinkat(&self.dir, &new, AtFlags::empty());
         }
         written
@@ -237,7 +237,7 @@ impl Slot {
     /// Reads a record; none where there is none.
     ///
     /// # Errors
-    /// Of reading it.
+    /// The read failed.
     pub fn read(&self, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
         match walk::open(self.dir.as_fd(), name, OFlags::RDONLY, Mounts::Stay) {
             Ok(file) => walk::content(file.as_fd(), LIMIT).map(Some),

@@ -12,7 +12,7 @@ use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
 
-/// The boot that a root belongs to, as it began.
+/// The start of the boot of a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "ctl", derive(serde::Deserialize))]
 pub struct Boot {
@@ -22,7 +22,7 @@ pub struct Boot {
     pub boot_id: String,
     /// When the root was made, or saved: seconds since 1970 by the system's clock.
     pub made: u64,
-    /// The system that was booted, by the kernel's `init=`; none where the kernel was not told.
+    /// The booted system, by the kernel's `init=`; none without it.
     pub system: Option<String>,
     /// Origin of the tree.
     pub kind: Kind,
@@ -52,13 +52,13 @@ impl Kind {
 }
 
 impl Boot {
-    /// The version that this program reads and writes.
+    /// The version of this program.
     pub const VERSION: u32 = 1;
 
     /// The running boot.
     ///
     /// # Errors
-    /// That /proc cannot be read.
+    /// /proc cannot be read.
     pub fn now(kind: Kind) -> Result<Self> {
         let words = read("/proc/cmdline")?;
         let init = words.split_whitespace().rev().find_map(|word| word.strip_prefix("init="));
@@ -73,10 +73,10 @@ impl Boot {
         })
     }
 
-    /// Leaves it with a root that has none. The boot does not wait until it is on the disk.
+    /// Writes the record beside a root without one. The boot does not wait for the disk.
     ///
     /// # Errors
-    /// Of writing it.
+    /// The write failed.
     pub fn write(&self, slot: &Slot) -> Result<(), Errno> {
         let mut text = Vec::new();
         escape::write_json(&mut text as &mut dyn Write, self).map_err(|_| Errno::INVAL)?;
@@ -88,7 +88,7 @@ impl Boot {
 /// The kernel's id of the running boot.
 ///
 /// # Errors
-/// That it cannot be read.
+/// The file cannot be read.
 pub fn boot_id() -> Result<String> {
     read("/proc/sys/kernel/random/boot_id")
 }

@@ -54,20 +54,20 @@ pub fn take(who: &str) -> Result<Lock> {
         }
         let file = File::from(fd);
         wait(&file, &mut told).map_err(failed)?;
-        // It or its directory may have been removed meanwhile, so that others lock another file.
+        // The file or its directory may have been removed meanwhile, so that others lock another file.
         match walk::stat_at(CWD, &*at) {
             Ok(there) if there.identity() == stat.identity() => {}
             Ok(_) | Err(Errno::NOENT) => continue,
             Err(errno) => return Err(failed(errno)),
         }
-        // Only those who wait miss it.
+        // Only waiting processes miss the words.
         let text = format!("{who} (process {})\n", std::process::id());
         let _ = file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0));
         return Ok(Lock { file: Some(file) });
     }
 }
 
-/// Without a lock on a /run where nobody can have one, and where no run can leave anything for another.
+/// Without a lock on a /run without locks, where no run can leave a report for another.
 fn without(problem: &Problem) -> Lock {
     log::warn!("{problem}; going on without a lock");
     Lock { file: None }
@@ -96,7 +96,7 @@ fn wait(file: &File, told: &mut bool) -> Result<(), Errno> {
     }
 }
 
-/// Name of the lock's holder as the holder wrote it; it may not have done so yet.
+/// Name of the lock's holder in the file; empty before the holder has written it.
 fn holder(file: &File) -> String {
     let mut text = [0; SHOWN];
     let length = file.read_at(&mut text, 0).unwrap_or(0);
@@ -110,7 +110,7 @@ fn holder(file: &File) -> String {
 impl Drop for Lock {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
-            // Whoever holds it next replaces the words.
+            // The next holder replaces the words.
             let _ = file.set_len(0);
         }
     }

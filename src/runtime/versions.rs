@@ -16,7 +16,7 @@ use crate::text::json::{Object, Take, Value};
 
 /// Ends the name under which write-back keeps a second version of a file beside the first.
 const CONFLICT: &str = ".imp-mount-conflict";
-/// Second versions of one file that are kept.
+/// Most second versions of one file.
 const CONFLICTS: usize = 100;
 
 /// One version of a file. A change of its content or properties, and its replacement by another file, give another version: none of them
@@ -30,7 +30,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The version that was looked at.
+    /// The version of a stat.
     #[must_use]
     pub fn of(stat: &Stat) -> Self {
         Self { inode: stat.inode(), size: stat.size(), modified: stat.modified(), changed: stat.changed() }
@@ -65,7 +65,7 @@ impl Take for Time {
     }
 }
 
-/// The versions that a run left of one file; none where there was no file.
+/// The versions of one file after a run; none without a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Versions {
     /// On the store.
@@ -81,12 +81,12 @@ impl Take for Versions {
     }
 }
 
-/// The decision about a file that is on the root, and differs from the store's.
+/// The decision about a file on the root with a difference to the store's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// The root's is the version that the run left: the store's is a newer one.
+    /// The root's is the version of the run: the store's is newer.
     KeepStore,
-    /// The store's is the version that the run left: it is replaced by the root's.
+    /// The store's is the version of the run: the root's replaces it.
     Replace,
     /// The store has no file: the root's is brought there.
     Bring,
@@ -94,7 +94,7 @@ pub enum Decision {
     KeepBoth,
 }
 
-/// Decides by the versions that a run left and those that are there now.
+/// Decides by the versions of the last run and the current ones.
 #[must_use]
 pub fn decide(left: Option<&Versions>, store: Option<Version>, root: Version) -> Decision {
     match (left, store) {
@@ -121,7 +121,7 @@ pub fn conflicts(name: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The names of other versions that are kept beside a file; none for most files.
+/// The names of other versions beside a file; none for most files.
 pub fn conflicts_beside(dir: BorrowedFd<'_>, name: &str) -> Result<Vec<String>, Errno> {
     let mut found = Vec::new();
     for beside in conflicts(name) {
@@ -156,7 +156,7 @@ pub fn leads_to(root: BorrowedFd<'_>, folder: &AbsPath, link: &str, file: Identi
     }
 }
 
-/// A name as system calls take it.
+/// A name for system calls.
 pub fn c_name(name: &str) -> Result<CString, Errno> {
     CString::new(name).map_err(|_| Errno::INVAL)
 }

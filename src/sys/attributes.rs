@@ -14,11 +14,11 @@ use crate::sys::walk::Stat;
 
 /// The kernel's limit for one extended attribute, and for the list of their names.
 const LIMIT: usize = 1 << 16;
-/// Starts the names of attributes that only imp-mount reads.
+/// Prefix of imp-mount's own attributes.
 pub const OWN: &str = "trusted.imp-mount.";
-/// Starts the names of attributes that hold an ACL.
+/// Prefix of attributes with an ACL.
 const ACL: &str = "system.posix_acl_";
-/// Inode flags that chattr(1) sets and a copy keeps.
+/// Inode flags of chattr(1) to copy.
 const KEPT: IFlags = IFlags::APPEND
     .union(IFlags::IMMUTABLE)
     .union(IFlags::NODUMP)
@@ -27,10 +27,10 @@ const KEPT: IFlags = IFlags::APPEND
     .union(IFlags::DIRSYNC)
     .union(IFlags::NOCOW)
     .union(IFlags::COMPRESSED);
-/// Inode flags that forbid every further change, the file's name among it.
+/// Inode flags against every further change, also of the file's name.
 pub const SEALS: IFlags = IFlags::APPEND.union(IFlags::IMMUTABLE);
 
-/// Extended attributes that the destination's file system cannot hold, or this process may not set.
+/// Extended attributes without support by the destination's file system, or without permission for this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsupported {
     /// The copy fails.
@@ -39,17 +39,17 @@ pub enum Unsupported {
     Leave,
 }
 
-/// An open file, and how it was opened.
+/// An open file, and the way of its opening.
 #[derive(Debug)]
 pub struct Handle {
     /// The file.
     pub fd: OwnedFd,
-    /// True if it was opened with `O_PATH`, which the calls for attributes do not take.
+    /// True if opened with `O_PATH`, which the calls for attributes do not take.
     pub path_only: bool,
 }
 
 impl Handle {
-    /// The path under which /proc shows the file, a symbolic link itself among it.
+    /// The path of the file in /proc, for a symbolic link itself as well.
     fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
@@ -142,7 +142,7 @@ pub fn drop_acls(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Tells if a directory has a default ACL, as one that was made below such a directory has.
+/// True if a directory has a default ACL; a new directory inherits one.
 pub fn has_default_acl(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     match fs::fgetxattr(fd, DEFAULT_ACL, &mut [0_u8; 0][..]) {
         Ok(_) => Ok(true),
@@ -192,14 +192,14 @@ pub fn give_flags(target: BorrowedFd<'_>, wanted: IFlags) {
     }
 }
 
-/// Sets or clears the flags that forbid changes (`chattr +i`, `chattr +a`) on a file that is open for reading.
+/// Sets or clears the flags against changes (`chattr +i`, `chattr +a`) on a file open for reading.
 pub fn seal(target: BorrowedFd<'_>, wanted: IFlags) -> Result<(), Errno> {
     let now = fs::ioctl_getflags(target)?;
     let new = now.difference(SEALS).union(wanted.intersection(SEALS));
     if new == now { Ok(()) } else { fs::ioctl_setflags(target, new) }
 }
 
-/// The names of the extended attributes that a copy keeps, in order: ACLs and file capabilities among them.
+/// The names of the extended attributes to copy, in order: ACLs and file capabilities among them.
 fn names(handle: &Handle) -> Result<Vec<CString>, Errno> {
     // Most files have none or few.
     let mut few = [0_u8; 256];
@@ -221,7 +221,7 @@ fn names(handle: &Handle) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-/// Every extended attribute that a copy keeps, with its value there, in order.
+/// Every extended attribute to copy, with its value, in order.
 pub fn extended(handle: &Handle, owners: &Owners) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
     let names = names(handle)?;
     let mut value = vec![0_u8; if names.is_empty() { 0 } else { LIMIT }];
@@ -243,7 +243,7 @@ pub fn extended(handle: &Handle, owners: &Owners) -> Result<Vec<(CString, Vec<u8
     Ok(found)
 }
 
-/// The access ACL of a file or directory that is open for reading; none where its mode says everything.
+/// The access ACL of a file or directory open for reading; none if the mode is equivalent.
 pub fn access_acl(handle: &Handle, owners: &Owners) -> Result<Option<Vec<u8>>, Errno> {
     Ok(extended(handle, owners)?
         .into_iter()
@@ -266,7 +266,7 @@ pub fn same_extended(source: &Handle, target: &Handle, owners: &Owners) -> Resul
     Ok(found.iter().filter(|it| !surplus(it)).eq(&wanted))
 }
 
-/// True if an attribute is one that a security module gives every file by itself.
+/// True for an attribute that a security module gives every file by itself.
 fn is_label(name: &CStr) -> bool {
     name.to_bytes().starts_with(b"security.") && name != c"security.capability"
 }

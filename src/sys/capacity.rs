@@ -11,7 +11,7 @@ use rustix::io::Errno;
 pub struct Capacity {
     /// Bytes in all.
     pub size: u64,
-    /// Bytes that are used.
+    /// Used bytes.
     pub used: u64,
     /// Bytes that a user may still write. Root may write more: ext4 keeps a part back, 5 % by default, with which root can log in
     /// and tidy up when all else is full. Copies do not use it up.
@@ -20,19 +20,19 @@ pub struct Capacity {
     pub inodes: Option<Inodes>,
 }
 
-/// Inodes of a file system that has a fixed number of them.
+/// Inodes of a file system with a fixed number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inodes {
     /// All of them.
     pub all: u64,
-    /// Those that are used.
+    /// Used inodes.
     pub used: u64,
-    /// Those that a user may still use.
+    /// Inodes available to users.
     pub available: u64,
 }
 
 impl Capacity {
-    /// Asks for that of the file system that something open is on.
+    /// Reads the capacity of the file system of a descriptor.
     pub fn of(fd: impl AsFd) -> Result<Self, Errno> {
         rustix::fs::fstatvfs(fd).map(|answer| Self::from(&answer))
     }

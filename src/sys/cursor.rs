@@ -1,4 +1,4 @@
-//! A walk that keeps the directories on its way open.
+//! A walk with open directories.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,24 +12,24 @@ use crate::text::problem::Result;
 #[derive(Debug)]
 pub struct Cursor {
     base: OwnedFd,
-    /// The directories that are open.
+    /// The open directories.
     open: Vec<Open>,
     path: String,
 }
 
-/// A directory that a [`Cursor`] keeps open.
+/// An open directory of a [`Cursor`].
 #[derive(Debug)]
 struct Open {
     /// The end of its path in the cursor's.
     end: usize,
     fd: OwnedFd,
-    /// Its properties, where the step that opened it looked at it.
+    /// Its properties, if read by the step that opened it.
     stat: Option<Stat>,
 }
 
-/// One step of a [`Cursor`]: open `name` in the directory, or make it. The last argument is its path.
+/// One step of a [`Cursor`]: open or make `name` in the directory. The last argument is its path.
 pub type Step<'s> = dyn FnMut(BorrowedFd<'_>, &str, &str) -> Result<OwnedFd> + 's;
-/// The same, with the properties of what was opened, where they were looked at.
+/// The same, with the properties of the directory if read.
 pub type LookingStep<'s> = dyn FnMut(BorrowedFd<'_>, &str, &str) -> Result<(OwnedFd, Option<Stat>)> + 's;
 
 impl Cursor {
@@ -45,12 +45,12 @@ impl Cursor {
         self.base.as_fd()
     }
 
-    /// The directory at `path`, an absolute path seen from the base; `step` opens what is not open yet.
+    /// The directory at `path`, an absolute path seen from the base; `step` opens the missing ones.
     pub fn enter(&mut self, path: &str, step: &mut Step<'_>) -> Result<BorrowedFd<'_>> {
         self.enter_looking(path, &mut |dir, name, path| step(dir, name, path).map(|fd| (fd, None)))
     }
 
-    /// The same with a step that looks at what it opens, for [`Cursor::looked`].
+    /// The same with a step that reads properties, for [`Cursor::looked`].
     pub fn enter_looking(&mut self, path: &str, step: &mut LookingStep<'_>) -> Result<BorrowedFd<'_>> {
         let path = if path == "/" { "" } else { path };
         while let Some(Open { end, .. }) = self.open.last() {
@@ -79,18 +79,18 @@ impl Cursor {
         Ok(self.open.last().map_or(self.base.as_fd(), |open| open.fd.as_fd()))
     }
 
-    /// The end of the path of the deepest directory that is open.
+    /// The end of the path of the deepest open directory.
     fn end(&self) -> usize {
         self.open.last().map_or(0, |open| open.end)
     }
 
-    /// The directory at `path`, if it is open now.
+    /// The directory at `path`, if open now.
     #[must_use]
     pub fn opened(&self, path: &str) -> Option<BorrowedFd<'_>> {
         self.find(path).map(|open| open.fd.as_fd())
     }
 
-    /// The properties of the directory at `path`, if it is open now: those that were seen when it was opened.
+    /// The properties of the directory at `path`, if open now: those from its opening.
     pub fn looked(&self, path: &str) -> Result<Option<Stat>, Errno> {
         self.find(path).map(|open| open.stat.map_or_else(|| walk::stat(open.fd.as_fd()), Ok)).transpose()
     }
@@ -99,7 +99,7 @@ impl Cursor {
         self.open.iter().find(|open| open.end == path.len() && self.path.starts_with(path))
     }
 
-    /// Closes what is open at or below `path`, because something has been mounted there.
+    /// Closes directories at or below `path`, because of a new mount there.
     pub fn forget(&mut self, path: &str) {
         while self.open.last().is_some_and(|_| {
             self.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,6 +1,6 @@
-//! fstab(5): what is to be mounted where.
+//! fstab(5): devices and their mount points.
 
-/// The files in which it stands: the running system's, and the initrd's.
+/// The files: the running system's, and the initrd's.
 const FILES: [&str; 3] = ["/etc/fstab", "/etc/initrd-fstab", "/sysroot/etc/fstab"];
 /// systemd reads another file in an initrd when this variable names one.
 const VARIABLE: &str = "SYSTEMD_SYSROOT_FSTAB";
@@ -14,7 +14,7 @@ pub struct Line {
     pub point: String,
 }
 
-/// Every line of every file that is there.
+/// Every line of every existing file.
 #[must_use]
 pub fn all() -> Vec<Line> {
     let named = std::env::var(VARIABLE).ok();

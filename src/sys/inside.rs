@@ -14,7 +14,7 @@ use super::{raw, walk};
 #[cfg(feature = "ctl")]
 const LINKS: usize = 40;
 
-/// Opens what a system has at a path.
+/// Opens the file of a system at a path.
 ///
 /// # Errors
 /// Of the kernel.
@@ -25,7 +25,7 @@ pub fn open(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, 
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match fs::openat2(root, path, flags, Mode::empty(), resolve) {
-            // Something was renamed meanwhile.
+            // A component was renamed meanwhile.
             Err(Errno::AGAIN) => {}
             // Of the others a file may be the cause as well. The boot binary does without such files, and without the code.
             #[cfg(feature = "ctl")]
@@ -43,7 +43,7 @@ fn by_steps(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, 
     let look = |dir: BorrowedFd<'_>, name: &[u8]| {
         fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
     };
-    // The components that are to come, the next one last, and the directories on the way from the root.
+    // The next components, the first one last, and the directories from the root on.
     let mut rest: Vec<Vec<u8>> = components(path.as_bytes());
     let mut way = vec![look(root, b".")?];
     let mut links = 0;

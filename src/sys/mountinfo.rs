@@ -1,4 +1,4 @@
-//! Mounts: /proc/self/mountinfo, and statmount(2) for a single mount where the kernel has it.
+//! Mounts: /proc/self/mountinfo, and statmount(2) for a single mount if available.
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,13 +11,13 @@ use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
-/// statx(2)'s flag for the id that statmount(2) takes (Linux 6.8).
+/// statx(2)'s flag for the id of statmount(2) (Linux 6.8).
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mount {
-    /// Its id, as long as it is mounted.
+    /// Its id while mounted.
     pub id: u64,
     /// The number of the file system's device, as `major:minor`.
     pub device: (u32, u32),
@@ -47,7 +47,7 @@ pub fn all() -> Result<Vec<Mount>> {
     Ok(mountinfo()?.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
-/// The mount that something open is on.
+/// The mount of a descriptor.
 pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
     let failed = |errno| Problem::os("cannot ask for a mount's id", errno);
     let flags = StatxFlags::BASIC_STATS | StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
@@ -55,7 +55,7 @@ pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
     if answer.stx_mask & STATX_MNT_ID_UNIQUE != 0
         && let Ok(mount) = raw::statmount(answer.stx_mnt_id)
     {
-        // Before Linux 6.14 it does not tell the source.
+        // Before Linux 6.14 statmount(2) lacks the source.
         if !mount.source.is_empty() {
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
             return Ok(Mount {
@@ -75,7 +75,7 @@ pub fn of(fd: BorrowedFd<'_>) -> Result<Mount> {
     })
 }
 
-/// True if the mount that something open is on passes on what is mounted on it.
+/// True for a descriptor on a shared mount.
 pub fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
     let id =
         crate::sys::walk::mount_id(fd).map_err(|errno| Problem::os("cannot ask for a mount's id", errno))?;
@@ -86,7 +86,7 @@ pub fn is_shared(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| field.starts_with("shared:")))
 }
 
-/// The whole file, in few reads: the kernel does not say how long it is.
+/// The whole file, in few reads: the kernel gives no size.
 fn mountinfo() -> Result<Vec<u8>> {
     crate::sys::walk::content_at(MOUNTINFO, u64::MAX).map_err(|errno| {
         Problem::new(format!("cannot read {MOUNTINFO}: {}", describe(errno))).remedy("mount /proc")

@@ -2,16 +2,16 @@
 
 use super::walk::Stat;
 
-/// The id of a user or group that a copy must not be given to: no system gives it to anyone.
+/// An id that no copy may get: no system gives it to a user or group.
 pub const UNKNOWN: u32 = u32::MAX - 1;
 
-/// Tags of the entries of an ACL that have an id of a user or group: `ACL_USER` and `ACL_GROUP` of acl(5).
+/// Tags of ACL entries with an id of a user or group: `ACL_USER` and `ACL_GROUP` of acl(5).
 const USER: u16 = 0x02;
 const GROUP: u16 = 0x08;
 /// The version of ACLs in extended attributes.
 const VERSION: [u8; 4] = 2_u32.to_le_bytes();
 
-/// The ids that change, by those of the source. All others stay.
+/// Changed ids, by those of the source. All others stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owners {
     /// Users, in order.
@@ -30,7 +30,7 @@ impl Owners {
         self.users.is_empty() && self.groups.is_empty()
     }
 
-    /// The properties of a file, with the owner that its copy gets.
+    /// The properties of a file, with the owner of its copy.
     #[must_use]
     pub fn of(&self, stat: Stat) -> Stat {
         if self.is_empty() {
@@ -39,7 +39,7 @@ impl Owners {
         stat.owned_by(changed(&self.users, stat.uid()), changed(&self.groups, stat.gid()))
     }
 
-    /// An ACL as the copy gets it: the value of `system.posix_acl_access` or `system.posix_acl_default`.
+    /// An ACL for the copy: the value of `system.posix_acl_access` or `system.posix_acl_default`.
     pub fn change_acl(&self, acl: &mut [u8]) {
         if self.is_empty() || !acl.starts_with(&VERSION) {
             return;

@@ -1,4 +1,4 @@
-//! The capabilities that mounting takes: asked for in plain words at the start, and given up but for these.
+//! The capabilities for mounts: checked at the start, and the others dropped.
 
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
@@ -16,7 +16,7 @@ const NEEDED: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::SETFCAP)
     .union(CapabilitySet::LINUX_IMMUTABLE);
 
-/// Says in words what would be a bare EPERM in the middle of the work.
+/// A message instead of a bare EPERM in the middle of the work.
 pub fn require_mount() -> Result<()> {
     if capabilities(None).map_err(problem)?.effective.contains(CapabilitySet::SYS_ADMIN) {
         return Ok(());
@@ -25,7 +25,7 @@ pub fn require_mount() -> Result<()> {
         .remedy("run it as root, or look at its unit's CapabilityBoundingSet= and User="))
 }
 
-/// Gives up, for good, what a run does not need. A capability that is not there is not asked for.
+/// Drops capabilities without need, for good. A missing capability is not requested.
 ///
 /// Capabilities belong to a thread: call this before any other is started.
 pub fn drop_to_needed() -> Result<()> {
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells the test binary that it is the child.
+    /// Marks the child of the test binary.
     const CHILD: &str = "IMP_MOUNT_TEST_PRIVILEGE";
     /// The same by their numbers in linux/capability.h: 0 to 4, 9, 21 for `CAP_SYS_ADMIN`, and 31.
     const NEEDED_BITS: u64 = 0b1_1111 | 1 << 9 | 1 << 21 | 1 << 31;
@@ -69,7 +69,7 @@ mod tests {
         Some(String::from_utf8(output.stdout).unwrap())
     }
 
-    /// One set of the thread that called, from the kernel's own account.
+    /// One set of the calling thread, from /proc.
     fn set(status: &str, name: &str) -> u64 {
         let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
         u64::from_str_radix(value, 16).unwrap()

@@ -33,7 +33,7 @@ pub fn create(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
 /// The inode number of the top directory of every subvolume.
 const TOP: u64 = 256;
 
-/// Makes a subvolume that is read-only writable, by its top directory. Nothing is done to any other directory.
+/// Makes a read-only subvolume writable, by its top directory. Other directories stay unchanged.
 ///
 /// # Errors
 /// Of the kernel.
@@ -45,7 +45,7 @@ pub fn make_writable(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Removes a subvolume with everything in it. False where there is no subvolume of that name, another one is in it, or `chattr +i` or
-/// `+a` forbids it.
+/// `+a` forbids the change.
 ///
 /// # Errors
 /// Of the kernel.

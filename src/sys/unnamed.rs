@@ -9,12 +9,12 @@ use rustix::io::Errno;
 use super::{Name, attributes};
 use crate::sys::walk;
 
-/// A new, empty file with mode 000 in a directory. It vanishes when it is dropped before it has a name.
+/// A new, empty file with mode 000 in a directory. Without a name, the drop removes the file.
 #[derive(Debug)]
 pub struct Unnamed<'d> {
     dir: BorrowedFd<'d>,
     fd: Option<OwnedFd>,
-    /// On a file system without unnamed files: a name that no other process uses.
+    /// On a file system without unnamed files: a unique name.
     temporary: Option<CString>,
 }
 
@@ -42,7 +42,7 @@ impl<'d> Unnamed<'d> {
         self.fd.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 
-    /// Takes the file out, to write it. It has to come back by [`Unnamed::put_back`].
+    /// Takes the file out for writing. It has to come back by [`Unnamed::put_back`].
     pub fn take(&mut self) -> Result<OwnedFd, Errno> {
         self.fd.take().ok_or(Errno::BADF)
     }
@@ -52,7 +52,7 @@ impl<'d> Unnamed<'d> {
         self.fd = Some(fd);
     }
 
-    /// Gives the file its name, and returns it; EEXIST where the name is taken.
+    /// Gives the file its name, and returns it; EEXIST for a name in use.
     pub fn publish(mut self, name: &CStr) -> Result<OwnedFd, Errno> {
         let fd = self.take()?;
         match self.temporary.take() {
@@ -88,7 +88,7 @@ pub fn link(file: BorrowedFd<'_>, to: Name<'_>) -> Result<(), Errno> {
 /// Moves a name to another directory of the same file system.
 pub fn rename(from: Name<'_>, to: Name<'_>, flags: RenameFlags) -> Result<(), Errno> {
     match fs::renameat_with(from.0, from.1, to.0, to.1, flags) {
-        // A file system without the flag. A name that is taken is refused all the same, but for a race.
+        // A file system without the flag. A name in use is refused all the same, but for a race.
         Err(Errno::INVAL) if flags == RenameFlags::NOREPLACE => match walk::stat_at(to.0, to.1) {
             Ok(_) => Err(Errno::EXIST),
             Err(Errno::NOENT) => fs::renameat(from.0, from.1, to.0, to.1),

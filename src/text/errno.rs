@@ -3,7 +3,7 @@
 
 use rustix::io::Errno;
 
-/// Glibc's words for an error; none for a number that has none.
+/// Glibc's words for an error; none for an unknown number.
 #[must_use]
 pub fn words(errno: Errno) -> Option<&'static str> {
     WORDS.iter().find(|(number, _)| *number == errno.raw_os_error()).map(|(_, words)| *words)

@@ -1,4 +1,4 @@
-//! JSON as it is written: objects keep the order of their keys, and keys that stand there twice.
+//! JSON as written: objects keep the order of their keys, and duplicate keys.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub enum Value {
 }
 
 impl fmt::Display for Value {
-    /// The value as it is named in a message.
+    /// The value for messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("null"),
@@ -114,7 +114,7 @@ impl Object {
         T::take(value).map_err(|why| in_field(key, &why))
     }
 
-    /// Takes a member out that may be missing.
+    /// Takes an optional member.
     ///
     /// # Errors
     /// The member stands there twice or has another type.
@@ -124,7 +124,7 @@ impl Object {
         taken.map_err(|why| in_field(key, &why))
     }
 
-    /// Takes a member out that is one of a few words.
+    /// Takes a member with one of a few words.
     ///
     /// # Errors
     /// The member is missing, stands there twice or is none of the words.
@@ -145,9 +145,9 @@ fn in_field(key: &str, why: &str) -> String {
     format!("field `{key}`: {why}")
 }
 
-/// Types that are read from a member of an [`Object`].
+/// Types of members of an [`Object`].
 pub trait Take: Sized {
-    /// Takes what a value holds.
+    /// Reads a value.
     ///
     /// # Errors
     /// Why the value is no such thing.

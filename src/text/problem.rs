@@ -24,7 +24,7 @@ pub struct Parts {
     pub errno: Option<Errno>,
 }
 
-/// The result of everything that can fail with a [`Problem`].
+/// Result with a [`Problem`] as the error.
 pub type Result<T, E = Problem> = std::result::Result<T, E>;
 
 impl Problem {
@@ -33,7 +33,7 @@ impl Problem {
         Self(Box::new(Parts { at: String::new(), what: what.into(), remedy: String::new(), errno: None }))
     }
 
-    /// A system call that failed while doing `what`.
+    /// A failed system call during `what`.
     pub fn os(what: impl fmt::Display, errno: Errno) -> Self {
         Self::new(format!("{what}: {}", describe(errno))).caused_by(errno).remedied_by_errno()
     }
@@ -46,7 +46,7 @@ impl Problem {
         }
     }
 
-    /// Says what it is about, unless known already.
+    /// Sets the place, unless known already.
     #[must_use]
     pub fn at(mut self, at: impl Into<String>) -> Self {
         if self.at.is_empty() {
@@ -55,28 +55,28 @@ impl Problem {
         self
     }
 
-    /// Says what to do about it.
+    /// Sets the remedy.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = remedy.into();
         self
     }
 
-    /// Puts the step that failed before the words.
+    /// Puts the failed step before the words.
     #[must_use]
     pub fn during(mut self, step: impl fmt::Display) -> Self {
         self.what = format!("{step}: {}", self.what);
         self
     }
 
-    /// Records the error of the system call that is the cause.
+    /// Records the error of the system call.
     #[must_use]
     pub fn caused_by(mut self, errno: Errno) -> Self {
         self.errno = Some(errno);
         self
     }
 
-    /// The remedies that follow from the errno alone.
+    /// The remedies by the errno alone.
     fn remedied_by_errno(mut self) -> Self {
         let remedy = match self.errno {
             Some(Errno::NOSPC) => "free space or inodes there (`df -h`, `df -i`), then run again",
@@ -128,7 +128,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// True if this is how the kernel says that a disk, or the file system on it, is damaged.
+/// True for an error of a damaged disk or file system.
 #[must_use]
 pub fn is_damage(errno: Errno) -> bool {
     matches!(errno, Errno::IO | Errno::UCLEAN | Errno::BADMSG)
@@ -150,7 +150,7 @@ pub fn describe_io(error: &std::io::Error) -> String {
     Errno::from_io_error(error).map_or_else(|| error.to_string(), describe)
 }
 
-/// The errno of an error of the standard library that comes from a system call.
+/// The errno of a system call in an error of the standard library.
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub fn os_error(error: std::io::Error) -> Errno {

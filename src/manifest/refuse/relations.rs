@@ -7,7 +7,7 @@ impl Findings<'_> {
     /// Conflicts between targets, or between a target and a store. They are in path order.
     pub fn targets(&mut self) {
         let entries = &self.manifest.entries;
-        // The entries that are above the one looked at.
+        // The entries above the current one.
         let mut above: Vec<usize> = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             let place = Place::Entry(index);
@@ -102,11 +102,11 @@ impl Findings<'_> {
         self.say(Place::Entry(index), what, "keep one of the two");
     }
 
-    /// Sources that another store covers.
+    /// Sources covered by another store.
     pub fn stores_in_stores(&mut self) {
         let Manifest { stores, entries, .. } = self.manifest;
         for (outer, store) in stores.iter().enumerate() {
-            // In path order, what lies in a store comes right after it.
+            // In path order, the content of a store comes right after the store.
             for inner in &stores[outer + 1..] {
                 let Some(inside) = inner.path.below(&store.path) else { break };
                 if inside.is_root() {

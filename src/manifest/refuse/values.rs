@@ -1,4 +1,4 @@
-//! Single values that cannot work, whatever the rest of the manifest says.
+//! Errors of single values, independent of the rest of the manifest.
 
 use super::super::options::part;
 use super::super::{AbsPath, Id, Ids, Owner, Root, Store, mode};
@@ -6,13 +6,13 @@ use crate::manifest::device::device_path;
 use crate::text::escape;
 use crate::text::problem::Problem;
 
-/// Id that chown(2) reads as "unchanged".
+/// chown(2)'s id for "unchanged".
 const NO_ID: u32 = u32::MAX;
 /// No system fits into less: the suffix was forgotten.
 const LEAST_BYTES: u64 = 1 << 20;
 /// No system gets by with fewer: the suffix was forgotten.
 const LEAST_INODES: u64 = 1000;
-/// The longest text that fsconfig(2) takes.
+/// fsconfig(2)'s longest text.
 const FSCONFIG_MAX: usize = 255;
 /// Prefixes of device tags, as in fstab(5).
 const TAGS: [&str; 4] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="];
@@ -108,7 +108,7 @@ pub fn root(root: &Root) -> Vec<Problem> {
     problems
 }
 
-/// Errors in a root that is a directory of a store.
+/// Errors in a root on a store.
 fn root_on(root: &Root, on: &AbsPath) -> Vec<Problem> {
     let mut problems = Vec::from_iter(bits("", root.mode));
     for (key, value) in [("size", &root.size), ("inodes", &root.inodes)] {
@@ -134,7 +134,7 @@ fn digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A number with a suffix k, m or g, as tmpfs reads it.
+/// A number with a suffix k, m or g, as in tmpfs(5).
 fn amount(text: &str) -> Option<u64> {
     let (number, shift) = match text.as_bytes().last()? {
         b'k' | b'K' => (&text[..text.len() - 1], 10),
@@ -194,7 +194,7 @@ pub fn store(store: &Store) -> Vec<Problem> {
     problems
 }
 
-/// Options of a file system that the kernel does not take for their length.
+/// Options of a file system too long for the kernel.
 fn long_options(options: &[String]) -> Vec<Problem> {
     let too_long = |text: &str| text.len() > FSCONFIG_MAX;
     let mut problems = Vec::new();

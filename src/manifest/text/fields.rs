@@ -10,20 +10,20 @@ use crate::text::problem::Problem;
 /// Least similarity (Jaro-Winkler) at which a key is suggested for an unknown one.
 const ALIKE: f64 = 0.8;
 
-/// An object that is being read.
+/// An object during its reading.
 pub struct Fields<'v, 'p> {
     /// The place in the manifest, for messages.
     at: String,
     /// Prefix of the keys in messages, such as `parents.`.
     prefix: &'static str,
     members: &'v [(String, Value)],
-    /// Every key that was read so far: the ones that may be there.
+    /// Every key read so far: the allowed ones.
     asked: Vec<&'static str>,
     problems: &'p mut Vec<Problem>,
 }
 
 impl<'v, 'p> Fields<'v, 'p> {
-    /// Starts reading the object at a place; none where it is something else.
+    /// Starts reading the object at a place; none for another type.
     pub fn open(at: &str, value: &'v Value, problems: &'p mut Vec<Problem>) -> Option<Self> {
         Self::nested(at, "", value, problems)
     }
@@ -64,7 +64,7 @@ impl<'v, 'p> Fields<'v, 'p> {
         }
     }
 
-    /// The value of a key; none where it is not there, or null.
+    /// The value of a key; none if missing or null.
     fn value(&mut self, key: &'static str) -> Option<&'v Value> {
         self.asked.push(key);
         self.members
@@ -79,12 +79,12 @@ impl<'v, 'p> Fields<'v, 'p> {
         self.members.iter().any(|(name, value)| name == key && *value != Value::Null)
     }
 
-    /// A key as messages name it.
+    /// A key for messages.
     pub fn key(&self, key: &str) -> String {
         format!("`{}{key}`", self.prefix)
     }
 
-    /// Notes what is wrong with the object as a whole.
+    /// Records an error of the object as a whole.
     pub fn wrong(&mut self, what: impl Into<String>, remedy: &str) {
         self.problems.push(Problem::new(what).at(self.at.as_str()).remedy(remedy));
     }
@@ -115,7 +115,7 @@ impl<'v, 'p> Fields<'v, 'p> {
         self.read(key, read)
     }
 
-    /// A key that is true or false.
+    /// A key with a boolean.
     pub fn flag(&mut self, key: &'static str, otherwise: bool) -> bool {
         let flag = self.read(key, |value| match value {
             Value::Flag(flag) => Ok(*flag),
@@ -124,7 +124,7 @@ impl<'v, 'p> Fields<'v, 'p> {
         flag.unwrap_or(otherwise)
     }
 
-    /// A key with the name of one of `all`, the first of which it is by default; none where it is another.
+    /// A key with the name of one of `all`, by default the first; none for another word.
     pub fn word<T: Copy, const N: usize>(
         &mut self,
         key: &'static str,
@@ -195,7 +195,7 @@ impl<'v, 'p> Fields<'v, 'p> {
         }
     }
 
-    /// A key with an object in it, read by `read`.
+    /// A key with an object, read by `read`.
     pub fn object<T>(
         &mut self,
         key: &'static str,
@@ -260,7 +260,7 @@ impl<'v, 'p> Fields<'v, 'p> {
     }
 }
 
-/// The text that an object holds under a key.
+/// The text of a key of an object.
 fn member<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
     let Value::Object(members) = value else { return None };
     let value = members.iter().find(|(name, _)| name == key).map(|(_, value)| value)?;

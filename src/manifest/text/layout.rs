@@ -1,6 +1,6 @@
 //! File systems of the host; they give an entry its default `phase`.
 //!
-//! Only the text form has it. The compiled one says of each entry what follows from it.
+//! Only the text form has a layout. The compiled one has the resulting phase of each entry.
 
 use super::fields::{Fields, path};
 use super::owned;
@@ -17,11 +17,11 @@ pub struct Layout {
     etc_overlay: bool,
 }
 
-/// A file system that the system mounts itself.
+/// A file system mounted by the system itself.
 struct FileSystem {
     path: AbsPath,
     fstype: Option<String>,
-    /// True if the initrd mounts it, and not the running system.
+    /// True if mounted by the initrd, and not by the running system.
     in_initrd: bool,
 }
 
