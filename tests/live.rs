@@ -446,6 +446,7 @@ fn no_mount_is_there_before_its_line_in_utab() {
         { "file": "/etc/absent", "missing": "skip" },
         { "file": "/etc/keys/*" },
         { "directory": "/srv/failed", "required": false },
+        { "directory": "/srv/unmounted" },
     ]);
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     machine.manifest(&manifest(entries.clone()));
@@ -463,7 +464,9 @@ fn no_mount_is_there_before_its_line_in_utab() {
     fs::remove_file(machine.at("/persist/srv/failed")).unwrap();
     entries.as_array_mut().unwrap().push(json!({ "directory": "/srv/new" }));
     machine.manifest(&manifest(entries));
-    let targets = ["/etc/absent", "/etc/keys/one", "/etc/keys/two", "/srv/failed", "/srv/new"];
+    machine.run_inside(&["umount", "/srv/unmounted"]).ok();
+    let targets =
+        ["/etc/absent", "/etc/keys/one", "/etc/keys/two", "/srv/failed", "/srv/new", "/srv/unmounted"];
     let device = machine.disk().device.display().to_string();
     let is_mounted =
         |target: &str| machine.mount_at(target).is_some_and(|mount| mount.root == Path::new(target));

@@ -3,7 +3,7 @@
 use super::job::{Context, Job};
 use super::problems::Problems;
 use super::utab::{self, WITHOUT_UTAB};
-use crate::manifest::{AbsPath, Method};
+use crate::manifest::{AbsPath, Entry, Method};
 use crate::runtime::lock::Lock;
 use crate::runtime::report::{EntryReport, State};
 use crate::sys::mountinfo::Mount;
@@ -19,7 +19,8 @@ pub struct Announce<'a> {
 }
 
 impl Announce<'_> {
-    /// Writes the lines of the mounts to come. A line without its mount has no effect.
+    /// Writes the lines of the mounts to come: of entries that were not mounted before, or, `again`, of those that were, as umount(8)
+    /// removes the line with the mount. A line without its mount has no effect.
     ///
     /// PID 1 takes a mount without its line away at shutdown. It looks at mounts once in a second when they change often; where
     /// it finds the line only while it shuts down, it drops the queued unmount jobs, and waits for them for ever.
@@ -27,15 +28,20 @@ impl Announce<'_> {
         &self,
         context: &Context<'_>,
         jobs: &mut dyn Iterator<Item = Job<'_>>,
+        again: bool,
         problems: &mut Problems,
     ) {
         let Some(mounts) = self.mounts else { return };
         let mut wanted = Vec::new();
         for job in jobs {
-            let state = context.previous.state(job.target);
-            // A link stays on a running system, and a pattern has no mount of its own.
-            let has_line = matches!(state, Some(State::Mounted | State::Busy | State::Linked));
-            if job.item.entry.method == Method::Bind && !job.is_pattern() && !has_line {
+            let was_mounted = match context.previous.state(job.target) {
+                Some(State::Mounted | State::Busy) => true,
+                // A link stays on a running system.
+                Some(State::Linked) => continue,
+                _ => false,
+            };
+            // A pattern has no mount of its own.
+            if was_mounted == again && job.item.entry.method == Method::Bind && !job.is_pattern() {
                 wanted.push(job.report(State::Mounted, String::new()));
             }
         }
@@ -66,21 +72,23 @@ pub fn after(
             Some((mount.source.as_str(), AbsPath::normal(&mount.root).ok()?.join(&inside)))
         })
         .collect();
-    let mounted = entries.iter().filter(|entry| entry.state == State::Mounted);
-    let lines = mounted.filter_map(|entry| {
-        let item = plan.item_for(&entry.target, entry.kind)?;
-        let (source, root) = places[usize::from(item.entry.store)].as_ref()?;
-        Some(utab::Line {
-            source,
-            target: entry.target.as_str(),
-            root: root.join(&entry.source.below(&item.store.path)?),
-            hidden: item.entry.hidden,
-            trash: item.entry.trash,
-        })
-    });
-    // Announced mounts that failed are removed as well. That of a missing file would be written again by every run.
-    let vain =
-        entries.iter().filter(|entry| !matches!(entry.state, State::Mounted | State::Busy | State::Absent));
-    let gone = gone.iter().chain(vain).map(|entry| entry.target.as_str());
+    let mut lines = Vec::new();
+    let mut gone: Vec<_> = gone.iter().map(|entry| entry.target.as_str()).collect();
+    for entry in entries {
+        let target = entry.target.as_str();
+        match entry.state {
+            State::Mounted => {
+                let Some(item) = plan.item_for(&entry.target, entry.kind) else { continue };
+                let Some((source, root)) = &places[usize::from(item.entry.store)] else { continue };
+                let Some(inside) = entry.source.below(&item.store.path) else { continue };
+                let Entry { hidden, trash, .. } = *item.entry;
+                lines.push(utab::Line { source, target, root: root.join(&inside), hidden, trash });
+            }
+            // That of a missing file would be written again by every run.
+            State::Busy | State::Absent => {}
+            // Announced mounts that failed are removed as well.
+            _ => gone.push(target),
+        }
+    }
     utab::update(lock, &lines, &gone)
 }

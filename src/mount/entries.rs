@@ -243,7 +243,7 @@ impl Work<'_> {
         let names = self.matches(item, &folder)?;
         let paths: Vec<_> = names.iter().map(|name| (above.child(name), folder.child(name))).collect();
         let jobs = paths.iter().map(|(target, source)| Job { item, target, source });
-        self.announce.before(&self.context, &mut jobs.clone(), self.problems);
+        self.announce.before(&self.context, &mut jobs.clone(), false, self.problems);
         for job in jobs {
             // A failure of one file does not stop the others.
             if let Err(problem) = self.place_one(job) {

@@ -195,7 +195,7 @@ fn work(
     let context = Context { plan, sysroot: &sysroot, previous, guards_required: request.guard };
     let mounts = sysroot.is_live().then(|| stores.mounts(plan, problems));
     let announce = Announce { mounts: mounts.as_deref(), lock: request.lock };
-    announce.before(&context, &mut plan.items.iter().map(Job::of), problems);
+    announce.before(&context, &mut plan.items.iter().map(Job::of), false, problems);
     let bases = Bases::of(tree.root(), stores.bases())?;
     let owners = Owners { names: Names::new(plan.manifest, sysroot.is_live(), &bases), pending: Vec::new() };
     let changes = Changes { entries: Vec::with_capacity(plan.items.len()), ..Changes::default() };

@@ -67,6 +67,7 @@ impl Work<'_> {
             Spot::Stands => Ok(Placed::before(State::Copied, left)
                 .because("a file on the root stands for it until the next boot")),
             Spot::Free(place) => {
+                self.announce.before(&self.context, &mut std::iter::once(job), true, self.problems);
                 let parent = self.tree.parent(target)?;
                 let at = (parent.as_fd(), target.name());
                 let from = (source.fd.as_fd(), entry.options);

@@ -65,12 +65,8 @@ impl Line<'_> {
 }
 
 /// Writes the lines of what is mounted, and drops those of targets that are gone; other lines stay byte for byte.
-pub fn update<'a>(
-    own: &Lock,
-    lines: &(impl Iterator<Item = Line<'a>> + Clone),
-    gone: &(impl Iterator<Item = &'a str> + Clone),
-) -> Result<()> {
-    if lines.clone().next().is_none() && gone.clone().next().is_none() {
+pub fn update(own: &Lock, lines: &[Line<'_>], gone: &[&str]) -> Result<()> {
+    if lines.is_empty() && gone.is_empty() {
         return Ok(());
     }
     let failed = |errno| Problem::os(format!("cannot write {DIRECTORY}/{NAME}"), errno);
@@ -123,16 +119,11 @@ fn lock(dir: BorrowedFd<'_>) -> Result<Option<File>> {
     Ok(None)
 }
 
-fn merge<'a>(
-    old: &[u8],
-    lines: &(impl Iterator<Item = Line<'a>> + Clone),
-    gone: &(impl Iterator<Item = &'a str> + Clone),
-    text: &mut dyn Write,
-) -> io::Result<()> {
+fn merge(old: &[u8], lines: &[Line<'_>], gone: &[&str], text: &mut dyn Write) -> io::Result<()> {
     let mut is_cut = false;
     if !old.is_empty() {
-        let mut ours: Vec<_> =
-            lines.clone().map(|line| line.target).chain(gone.clone()).map(escape).collect();
+        let targets = lines.iter().map(|line| line.target);
+        let mut ours: Vec<_> = targets.chain(gone.iter().copied()).map(escape).collect();
         ours.sort_unstable();
         let is_one = |target: &str| ours.binary_search_by(|one| one.as_ref().cmp(target)).is_ok();
         // Of a mount by another program at the same target the options are other ones.
@@ -154,13 +145,10 @@ fn merge<'a>(
             is_cut = !line.ends_with(b"\n");
         }
     }
-    for (number, line) in lines.clone().enumerate() {
-        if number == 0 && is_cut {
-            text.write_all(b"\n")?;
-        }
-        line.write(text)?;
+    if is_cut && !lines.is_empty() {
+        text.write_all(b"\n")?;
     }
-    Ok(())
+    lines.iter().try_for_each(|line| line.write(text))
 }
 
 #[cfg(test)]
@@ -182,7 +170,7 @@ mod tests {
         };
         let merged = |old: &[u8], lines: &[Line<'_>], gone: &[&str]| {
             let mut text = Vec::new();
-            merge(old, &lines.iter().cloned(), &gone.iter().copied(), &mut text).unwrap();
+            merge(old, lines, gone, &mut text).unwrap();
             text
         };
         let with = |old: &[u8]| merged(old, slice::from_ref(&line), &[]);

@@ -160,5 +160,5 @@ pub fn announce(target: &AbsPath, source: &AbsPath, store: BorrowedFd<'_>, lock:
     let root = path(&mount.root)?.join(&inside);
     let line =
         utab::Line { source: &mount.source, target: target.as_str(), root, hidden: false, trash: false };
-    utab::update(lock, &[line].into_iter(), &[].into_iter())
+    utab::update(lock, &[line], &[])
 }
