@@ -3,6 +3,7 @@
 //! A power cut leaves the content of the disk's medium at that moment: it is copied from below the loop device, without the page
 //! cache of the kernel. Data that the run did not wait for is not there.
 
+mod roots;
 mod scene;
 
 use nix::errno::Errno;
@@ -56,6 +57,18 @@ rows![
     migrate_on_one_disk_cut_off_on_ext4 cut_off migrate_on_one_disk Ext4;
     migrate_on_one_disk_cut_off_on_xfs cut_off migrate_on_one_disk Xfs;
     migrate_on_one_disk_cut_off_on_btrfs cut_off migrate_on_one_disk Btrfs;
+    save_cut_off_on_ext4 cut_off save Ext4;
+    save_cut_off_on_xfs cut_off save Xfs;
+    save_cut_off_on_btrfs cut_off save Btrfs;
+    save_beside_another_on_ext4 beside_another save Ext4;
+    save_beside_another_on_xfs beside_another save Xfs;
+    save_beside_another_on_btrfs beside_another save Btrfs;
+    prune_cut_off_on_ext4 cut_off prune Ext4;
+    prune_cut_off_on_xfs cut_off prune Xfs;
+    prune_cut_off_on_btrfs cut_off prune Btrfs;
+    prune_beside_another_on_ext4 beside_another prune Ext4;
+    prune_beside_another_on_xfs beside_another prune Xfs;
+    prune_beside_another_on_btrfs beside_another prune Btrfs;
     migrate_killed_on_ext4 killed migrate Ext4;
     migrate_killed_on_xfs killed migrate Xfs;
     migrate_killed_on_btrfs killed migrate Btrfs;
@@ -208,7 +221,13 @@ fn hold(scene: &Scene, watched: &Watched, own: usize) {
     let taken: Vec<_> = sample(end, own).into_iter().chain([end]).collect();
     for moment in taken.iter().map(|at| &moments[*at]) {
         alarm::set(crate::PATIENCE);
-        let found = after_cut(scene, moment, (before, after));
+        let found = match scene.judge {
+            None => after_cut(scene, moment, (before, after)),
+            Some(judge) => {
+                scene.cut_off_at(&moment.image);
+                judge(scene, before, moment.call.is_none())
+            }
+        };
         if !found.is_empty() {
             let when =
                 moment.call.map_or("after the run".to_owned(), |call| format!("until before {call:?}"));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{XattrFlags, lsetxattr};
 use serde_json::{Value, json};
 
+use super::roots;
 use crate::support::inject::Act;
 use crate::support::medium::Image;
 use crate::support::trees::Look;
@@ -36,8 +37,13 @@ pub struct Scene {
     pub leaves_out: bool,
     /// End of the run.
     pub code: i32,
+    /// Of runs that change the roots of earlier boots: findings on a store whose power was cut, and on what the next run makes of it.
+    pub judge: Option<Judge>,
     initial: Option<Image>,
 }
+
+/// Judges a store by the roots on it; the flag is true after the end of the run.
+type Judge = fn(&Scene, &State, bool) -> Vec<String>;
 
 /// Everything on the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +75,7 @@ impl Scene {
             removes: false,
             leaves_out: false,
             code: 0,
+            judge: None,
             initial: None,
         }
     }
@@ -135,6 +142,35 @@ impl Scene {
             "/etc/ssh/ssh_host_new",
         ];
         Self { words: &["--adopt"], seed, before, sources, whole, code: 1, ..scene }.ready()
+    }
+
+    /// A root in memory that is saved, in place of an earlier saving.
+    pub fn save(fs: Fs) -> Self {
+        let before = |machine: &Machine| {
+            tree(&machine.at("/srv/app"));
+            file(&machine.at("/srv/large"), &vec![b'l'; 1 << 20], 0o640, (0, 4));
+            age(&machine.at("/srv"));
+        };
+        let judge: Option<Judge> = Some(roots::after_saving);
+        let scene = Self { seed: roots::seed, before, judge, ..Self::new(fs, json!([])) };
+        scene.of_roots(&["save"], &json!({}))
+    }
+
+    /// Roots that are removed.
+    pub fn prune(fs: Fs) -> Self {
+        let judge: Option<Judge> = Some(roots::after_pruning);
+        let scene = Self { seed: roots::seed_due, judge, ..Self::new(fs, json!([])) };
+        scene.of_roots(&["prune"], &json!({ "boots": 1 }))
+    }
+
+    fn of_roots(mut self, words: &'static [&'static str], limits: &Value) -> Self {
+        let text =
+            json!({ "version": 1, "root": {}, "old_roots": limits, "stores": [{ "path": "/persist" }] });
+        self.machine.manifest(&text);
+        let manifest = fs::read(self.machine.home().join("manifest")).unwrap();
+        self.manifests = [manifest.clone(), manifest];
+        (self.command, self.words, self.whole) = (Some("roots"), words, &[roots::FILLED]);
+        self.ready()
     }
 
     /// A system with a manifest of more entries than at its boot.
@@ -362,7 +398,7 @@ fn file(path: &Path, content: &[u8], mode: u32, (uid, gid): (u32, u32)) {
 }
 
 /// A small tree: small files and a larger one, a hole, a hard link, a symbolic link, an attribute.
-fn tree(root: &Path) {
+pub(super) fn tree(root: &Path) {
     file(&root.join("one"), b"one", 0o600, (3, 4));
     file(&root.join("sub/large"), &vec![b'x'; 40_000], 0o644, (0, 0));
     File::options().write(true).open(root.join("sub/large")).unwrap().set_len(150_000).unwrap();
@@ -373,7 +409,7 @@ fn tree(root: &Path) {
 }
 
 /// The same times at every time.
-fn age(root: &Path) {
+pub(super) fn age(root: &Path) {
     run(&[
         "find".as_ref(),
         root.as_os_str(),
