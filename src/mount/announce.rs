@@ -1,6 +1,6 @@
 //! Lines in utab for the mounts of a run.
 
-use super::job::{Context, Job};
+use super::job::{Context, Job, Removed};
 use super::problems::Problems;
 use super::utab::{self, WITHOUT_UTAB};
 use crate::manifest::{AbsPath, Entry, Method};
@@ -55,7 +55,7 @@ impl Announce<'_> {
 pub fn after(
     context: &Context<'_>,
     mounts: &[Option<Mount>],
-    (entries, gone): (&[EntryReport], &[EntryReport]),
+    (entries, gone): (&[EntryReport], &[Removed]),
     lock: &Lock,
 ) -> Result<()> {
     let plan = context.plan;
@@ -73,7 +73,7 @@ pub fn after(
         })
         .collect();
     let mut lines = Vec::new();
-    let mut gone: Vec<_> = gone.iter().map(|entry| entry.target.as_str()).collect();
+    let mut gone: Vec<_> = gone.iter().map(|one| one.entry.target.as_str()).collect();
     for entry in entries {
         let target = entry.target.as_str();
         match entry.state {

@@ -1,7 +1,7 @@
 //! Input of every step of a run: the plan, earlier runs, and the entry.
 
 use super::sysroot::Sysroot;
-use crate::manifest::{AbsPath, Kind};
+use crate::manifest::{AbsPath, BindOptions, Kind};
 use crate::plan::{Item, Plan};
 use crate::runtime::report::{EntryReport, Report, State};
 use crate::runtime::versions::Versions;
@@ -71,4 +71,13 @@ impl<'j> Job<'j> {
     pub fn is_pattern(&self) -> bool {
         self.item.entry.kind == Kind::Glob && self.item.entry.target == *self.target
     }
+}
+
+/// A removed entry.
+#[derive(Debug)]
+pub struct Removed {
+    /// Its entry in the report.
+    pub entry: EntryReport,
+    /// Options of its mount; none if removed before.
+    pub options: Option<BindOptions>,
 }

@@ -39,10 +39,9 @@ use crate::sys::mount_api::Kernel;
 use crate::text::problem::{Problem, Result};
 use announce::Announce;
 use guard::Guard;
-use job::{Context, Job};
+use job::{Context, Job, Removed};
 use owner::Owners;
 use problems::Problems;
-use removed::Removed;
 use root::Found;
 use stores::Stores;
 use sysroot::Sysroot;
@@ -245,7 +244,6 @@ impl Work<'_> {
         };
         record.report.stores = stores.describe(&context, mounts, problems);
         record.report.set_entries(changes.entries);
-        let gone: Vec<_> = gone.into_iter().map(|one| one.entry).collect();
         let lines = (record.report.entries.as_slice(), gone.as_slice());
         if let Err(problem) = announce::after(&context, mounts, lines, announce.lock) {
             problems.warn(problem.remedy(WITHOUT_UTAB));
@@ -276,10 +274,10 @@ fn after_failure(report: &mut Report, entries: Vec<EntryReport>) {
 }
 
 /// Records entries that are unmounted and still have a line in utab, for the next run.
-fn remember(report: &mut Report, gone: Vec<EntryReport>) {
+fn remember(report: &mut Report, gone: Vec<Removed>) {
     let why = "it is no longer named, and unmounted, but libmount still has a line about it";
     for one in gone {
-        report.insert(EntryReport { state: State::Busy, why: why.to_owned(), ..one });
+        report.insert(EntryReport { state: State::Busy, why: why.to_owned(), ..one.entry });
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
 use super::guard::Guard;
+use super::job::Removed;
 use super::placeholder::{self, mount_again, remove_placeholder};
 use super::tree::Tree;
 use super::work::Work;
@@ -17,15 +18,6 @@ use crate::sys::mount_api;
 use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
-
-/// A removed entry.
-#[derive(Debug)]
-pub struct Removed {
-    /// Its entry in the report.
-    pub entry: EntryReport,
-    /// Options of its mount; none if removed before.
-    options: Option<BindOptions>,
-}
 
 /// Entries that are no longer named: those in the way of a named one, and the rest, for which there is time until nothing can
 /// fail any more. Both in path order.
