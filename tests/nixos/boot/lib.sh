@@ -58,15 +58,21 @@ build-users-group =
 substituters =' "$@"
 }
 
-# Builds a host of hosts/, and prints its path.
-system() {
-    nix_here nix-build --max-jobs "$(nproc)" --no-out-link "$here/nix" -A "$1.system" --arg nixpkgs "$NIXPKGS" \
+# Builds what nix/ has by a name, and prints its path.
+build() {
+    nix_here nix-build --max-jobs "$(nproc)" --no-out-link "$here/nix" -A "$1" --arg nixpkgs "$NIXPKGS" \
         --argstr debian "$folder/tree" --argstr programs "$NIXOS_PROGRAMS" --argstr binaries "$folder/bin" \
-        --argstr sources "$NIXOS_SOURCES" 2> "$scratch/build" || {
-        # The first errors: what depends on it fails for that.
+        --argstr sources "$NIXOS_SOURCES" --argstr machine "$folder/machine" 2> "$scratch/build" || {
+        # The last lines of what failed, and the first errors: what depends on it fails for that.
+        sed '/^error/,$d' "$scratch/build" | tail -n 20 >&2
         sed -n '/^error/,$p' "$scratch/build" | head -n 40 >&2
         return 1
     }
+}
+
+# Builds a host of hosts/, and prints its path.
+system() {
+    build "$1.system"
 }
 
 # Makes a disk with the closures of systems: disk NAME SYSTEM... PREFIX=/nix's parent on it
@@ -83,14 +89,18 @@ disk() {
     rm -rf "$stage"
 }
 
+# Takes what only a terminal needs out of a console.
+readable() {
+    sed -uE 's/\r//g; s/\x1b\[[0-9;?]*[ -\/]*[@-~]//g'
+}
+
 # Boots a system from the disk with the scenario's name; the input is a script for it. With `stops`, the boot has to end in the
 # emergency shell. What it says is in $console.
 boot() {
     cat "$here/guest" - > "$scratch/probe"
     state > "$scratch/before"
     mkdir "$scratch/machine.d"
-    SCRATCH=$scratch/machine.d PROBE=$scratch/probe "$here/machine" "$scratch/${DISK:-$name}.img" "$1" 2>&1 |
-        tr -d '\r' | sed -E 's/\x1b\[[0-9;?]*[ -\/]*[@-~]//g' > "$console"
+    SCRATCH=$scratch/machine.d PROBE=$scratch/probe "$here/machine" "$scratch/${DISK:-$name}.img" "$1" 2>&1 | readable > "$console"
     rmdir "$scratch/machine.d"
     unchanged "$scratch/before" || failed=1
     if [[ ${2:-} == stops ]]; then
@@ -100,8 +110,42 @@ boot() {
         fail "$name: the system did not come up, or its script did not end:"
         tail -n 60 "$console"
     fi
+    judge
+}
+
+# Fails for what a console says, and keeps it where that is asked for.
+judge() {
     ! grep -E '^(FAILED|SWITCH)' "$console" || failed=1
     [[ -z ${KEEP:-} ]] || cp "$console" "$folder/$name.$((++boots)).console"
+}
+
+# Starts a virtual machine by the program that NixOS made for it, in a directory with its disks, on QEMU's own processor: start
+# PROGRAM DIRECTORY BOOTS. The input is a script for it, run in each of its boots, and $boot is their number there: it boots again
+# after each but the last. What it says is in $console.
+start() {
+    mkdir -p "$2/shared"
+    # shellcheck disable=SC2016 # expanded there
+    {
+        echo "exec > /dev/console 2>&1 < /dev/null"
+        cat "$here/guest"
+        echo 'read -r boot < /tmp/shared/boot && echo $((++boot)) > /tmp/shared/boot'
+        cat
+        echo "[ \$boot = $3 ] || systemctl --no-block reboot"
+    } > "$2/shared/probe"
+    echo 0 > "$2/shared/boot"
+    rm -rf "$2/run"
+    mkdir "$2/run"
+    state > "$scratch/before"
+    # The last of two equal options counts. KVM is not for every kernel here.
+    (cd "$2" && SHARED_DIR=$2/shared TMPDIR=$2/run USE_TMPDIR=yes QEMU_OPTS="-machine accel=tcg -smp 2" \
+        QEMU_KERNEL_PARAMS="no_timer_check systemd.show_status=no" \
+        timeout --kill-after=5 1800 "$1" < /dev/null 2>&1 || echo "FAILED: the machine ended with $?") | readable > "$console"
+    unchanged "$scratch/before" || failed=1
+    [[ $(grep -c '^END-OF-PROBE' "$console") == "$3" ]] || {
+        fail "$name: the machine did not come up $3 times, or its script did not end:"
+        tail -n 60 "$console"
+    }
+    judge
 }
 
 # What the machine printed after a word.

@@ -70,6 +70,7 @@ in
       script = ''
         mkdir -p /sysroot/usr/lib /sysroot/usr/bin /sysroot/usr/sbin
         ln -sfn ${systemd}/lib/systemd /sysroot/usr/lib/systemd
+        ln -sfn ${systemd}/lib/udev /sysroot/usr/lib/udev
         ln -sfn ${pkgs.debianTree}/usr/lib/openssh /sysroot/usr/lib/openssh
         ln -sfn ${pkgs.debianTree}/usr/lib64 /sysroot/lib64
         # Folder in which mount(8) looks for mount.TYPE.

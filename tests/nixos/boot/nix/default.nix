@@ -1,4 +1,5 @@
-# nix-build -A HOST.system: the toplevel of a host in ../hosts.
+# nix-build -A HOST.system: the toplevel of a host in ../hosts, for namespaces. HOST.computer: its configuration for a computer of
+# its own, of which system.build.vm makes one.
 {
   nixpkgs,
   # Folders: an unpacked Debian, NixOS's own programs, the product's.
@@ -7,9 +8,18 @@
   binaries,
   # Sources of others that a few hosts need.
   sources ? "",
+  # An unpacked Debian with QEMU and a kernel.
+  machine ? "",
 }:
 let
-  pkgs = import ./packages.nix { inherit nixpkgs debian programs; };
+  pkgs = import ./packages.nix {
+    inherit
+      nixpkgs
+      debian
+      programs
+      machine
+      ;
+  };
   inherit (pkgs) lib;
 
   package =
@@ -42,25 +52,35 @@ let
     imp-mount.audit.level = lib.mkDefault "off";
   };
 
+  evaluate =
+    modules:
+    import (nixpkgs + "/nixos/lib/eval-config.nix") {
+      system = null;
+      specialArgs = { inherit product sources machine; };
+      modules = [
+        ./host.nix
+        ./debian.nix
+        ./probe.nix
+        { nixpkgs.pkgs = pkgs; }
+      ]
+      ++ modules;
+    };
   host =
     module:
     let
-      eval = import (nixpkgs + "/nixos/lib/eval-config.nix") {
-        system = null;
-        specialArgs = { inherit product sources; };
-        modules = [
-          ./host.nix
-          ./debian.nix
-          ./namespaces.nix
-          ./probe.nix
-          { nixpkgs.pkgs = pkgs; }
-          module
-        ];
-      };
+      eval = evaluate [
+        ./namespaces.nix
+        module
+      ];
     in
     {
       inherit (eval) config options;
       system = eval.config.system.build.toplevel;
+      computer =
+        (evaluate [
+          ./computer.nix
+          module
+        ]).config;
     };
 in
 lib.mapAttrs' (file: _: {

@@ -1,12 +1,29 @@
-# A kernel without a kernel: the systems here run on this machine's.
-{ final }:
+# A kernel without a kernel, for systems that run on this machine's; or the one of an unpacked Debian.
+{
+  final,
+  debian ? null,
+}:
 let
-  version = "6.18.0";
+  inherit (final) lib;
+  version =
+    if debian == null then
+      "6.18.0"
+    else
+      lib.head (lib.attrNames (builtins.readDir (debian + "/usr/lib/modules")));
   kernel =
-    final.runCommand "linux-${version}" { } ''
-      mkdir -p $out/lib/modules/${version}
-      touch $out/bzImage $out/lib/modules/${version}/modules.{order,builtin,builtin.modinfo}
-    ''
+    final.runCommand "linux-${version}" { } (
+      if debian == null then
+        ''
+          mkdir -p $out/lib/modules/${version}
+          touch $out/bzImage $out/lib/modules/${version}/modules.{order,builtin,builtin.modinfo}
+        ''
+      else
+        ''
+          mkdir -p $out/lib/modules/${version}
+          cp ${debian}/boot/vmlinuz-${version} $out/bzImage
+          cp -r ${debian}/usr/lib/modules/${version}/{kernel,modules.*} $out/lib/modules/${version}/
+        ''
+    )
     // {
       inherit version;
       modDirVersion = version;

@@ -2,9 +2,10 @@
 # patched to run from the Nix store. NixOS's modules, and its own programs, are real.
 {
   nixpkgs,
-  # Folders with an unpacked Debian and with NixOS's own programs.
+  # Folders with an unpacked Debian, with NixOS's own programs, and with Debian's QEMU.
   debian,
   programs,
+  machine,
 }:
 let
   lib = import (nixpkgs + "/lib");
@@ -175,7 +176,7 @@ let
         runCommand "debian"
           {
             inherit debian;
-            key = builtins.readFile (debian + "/../key");
+            key = builtins.readFile (debian + ".key");
           }
           ''
             bash ${./patch-tree} "$debian" $out
@@ -291,6 +292,30 @@ let
         #define UNSECURE_ENVVARS "LD_PRELOAD\0LD_LIBRARY_PATH\0LD_AUDIT\0"
       '';
 
+      # Machines boot without it.
+      OVMF = standIn final.emptyDirectory {
+        fd = final.emptyDirectory // {
+          systemManagementModeRequired = false;
+        };
+      };
+      # It runs on this machine, from its folder.
+      qemu =
+        standIn
+          (runCommand "qemu" { inherit (final) runtimeShell; } ''
+            mkdir -p $out/bin
+            for name in qemu-img qemu-system-x86_64; do
+              cat > $out/bin/$name <<END
+            #!$runtimeShell
+            tree=${machine}/usr
+            [[ $name == qemu-img ]] || set -- -L \$tree/share/qemu -L \$tree/share/seabios "\$@"
+            exec \$tree/lib64/ld-linux-x86-64.so.2 --library-path \$tree/lib/x86_64-linux-gnu \$tree/bin/$name "\$@"
+            END
+            done
+            chmod +x $out/bin/*
+          '')
+          {
+            inherit (final) stdenv;
+          };
       mergerfs = farm "mergerfs" "mergerfs" "ln -s mergerfs $out/bin/mount.fuse.mergerfs" { };
 
       dbus =

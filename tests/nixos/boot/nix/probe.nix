@@ -22,7 +22,8 @@ in
       Type = "oneshot";
       Environment = "PATH=/run/wrappers/bin:/run/current-system/sw/bin HOME=/root";
       ExecStart = "-${pkgs.bash}/bin/bash /run/probe";
-      ExecStartPost = "${pkgs.systemd}/bin/systemctl --no-block poweroff";
+      # Refused where the script has ordered a reboot.
+      ExecStartPost = "-${pkgs.systemd}/bin/systemctl --no-block poweroff";
     };
   };
 
