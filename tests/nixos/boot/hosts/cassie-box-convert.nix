@@ -1,0 +1,19 @@
+# The example host with its root on a disk, which becomes the store; `before` is the same host as it was.
+{ lib, ... }:
+{
+  imports = [ ./cassie-box.nix ];
+  imp-mount.convert = "/persist";
+  fileSystems = {
+    "/" = {
+      device = "/run/disks/persist";
+      fsType = "ext4";
+    };
+    "/persist".enable = false;
+    "/nix".enable = false;
+  };
+  environment.persistence."/persist".directories = [ "/nix" ];
+  specialisation.before.configuration.imp-mount = {
+    enable = lib.mkForce false;
+    convert = lib.mkForce null;
+  };
+}
