@@ -33,8 +33,8 @@ impl Held {
     pub fn at(dir: BorrowedFd<'_>, name: &str, stat: &Stat) -> Result<Option<Self>, Errno> {
         if stat.is_dir() {
             let dir = walk::directory(dir, name, Mounts::Enter)?;
-            let words = in_words(dir.as_fd(), walk::names(dir.as_fd(), SHOWN + 2)?);
-            return Ok(words.map(|words| Self { words, file: None, stat: *stat }));
+            let is_empty = walk::names(dir.as_fd(), 1)?.is_empty();
+            return Ok((!is_empty).then(|| Self { words: String::new(), file: None, stat: *stat }));
         }
         if stat.size() == 0 {
             return Ok(None);
@@ -161,8 +161,15 @@ pub(super) fn in_words(dir: BorrowedFd<'_>, mut names: Vec<CString>) -> Option<S
     names.retain(|name| {
         name.to_bytes() != PRIVATE.as_bytes() || !walk::stat_at(dir, name).is_ok_and(is_placeholder)
     });
-    let more = if names.len() > SHOWN { " and more" } else { "" };
-    names.truncate(SHOWN);
-    let names: Vec<_> = names.iter().map(|name| format!("`{}`", escape::name(name.to_bytes()))).collect();
-    (!names.is_empty()).then(|| format!("{}{more}", names.join(", ")))
+    let mut words = String::new();
+    for name in names.iter().take(SHOWN) {
+        words.push('`');
+        words.push_str(&escape::name(name.to_bytes()));
+        words.push_str("`, ");
+    }
+    words.truncate(words.len().checked_sub(2)?);
+    if names.len() > SHOWN {
+        words.push_str(" and more");
+    }
+    Some(words)
 }

@@ -21,7 +21,7 @@ use crate::sys::create::{self, Attributes};
 use crate::sys::mountinfo;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::escape;
-use crate::text::problem::{Problem, Result, describe};
+use crate::text::problem::{Problem, Result};
 
 /// State of a target before an entry is placed.
 pub(super) enum Spot {
@@ -184,17 +184,16 @@ impl Work<'_> {
         if source.is_some_and(|source| source.identity() == stat.identity()) {
             return Ok(Spot::Free(place));
         }
-        let held = Held::at(dir, target.name(), stat)
-            .map_err(|errno| Problem::os(format!("cannot look at {target}"), errno))?;
+        let failed = |errno| Problem::os(format!("cannot look at {target}"), errno);
+        let held = Held::at(dir, target.name(), stat).map_err(failed)?;
         if held.is_some() && stat.is_dir() && source.is_some() && !live {
             self.tree.keep_inner(self.context.sysroot, target)?;
         }
         let Some(mut held) = held else { return Ok(Spot::Free(place)) };
         // Of a running system, a guard would hide entries in use.
         let room = Room { plan: self.context.plan, stores: &self.stores, tree: &self.tree };
-        if stat.is_dir()
-            && let Ok(others) = room.others(place.as_fd(), target, source.is_some() || !live)
-        {
+        if stat.is_dir() {
+            let others = room.others(place.as_fd(), target, source.is_some() || !live).map_err(failed)?;
             let Some(words) = held::in_words(place.as_fd(), others) else { return Ok(Spot::Free(place)) };
             held.words = words;
         }
@@ -261,9 +260,9 @@ impl Work<'_> {
         });
         let place = match found {
             Err(_) if is_elsewhere => return Ok(()),
-            found => walk::again(found?).map_err(|errno| {
-                Problem::new(format!("cannot keep a directory open: {}", describe(errno)))
-            })?,
+            found => {
+                walk::again(found?).map_err(|errno| Problem::os("cannot keep a directory open", errno))?
+            }
         };
         let failed = |errno| Problem::os("cannot look at it", errno);
         if !is_on_root(place.as_fd()).map_err(failed)? {

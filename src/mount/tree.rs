@@ -81,8 +81,7 @@ impl Tree {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         })?;
-        walk::again(dir)
-            .map_err(|errno| Problem::new(format!("cannot keep a directory open: {}", describe(errno))))
+        walk::again(dir).map_err(|errno| Problem::os("cannot keep a directory open", errno))
     }
 
     /// The file at a path, and its directory; none if there is no file.
