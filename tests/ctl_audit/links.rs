@@ -22,6 +22,34 @@ fn links_of_etc_into_the_store() {
 }
 
 #[test]
+fn files_of_the_configuration_in_etc() {
+    let tree = Tree::nixos(&[]);
+    tree.manifest(&json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": [
+        { "directory": "/var/lib/nixos" }, { "directory": "/var/lib/systemd" }, { "directory": "/var/log" }] }));
+    tree.link("etc/machine-id", "/nix/store/m-etc-machine-id");
+    // The place for a mount in an immutable /etc.
+    tree.put("../m-etc-machine-id", "");
+    are(&tree.lost(), &[r#""/etc/machine-id""#]);
+    tree.put("../m-etc-machine-id", "0123456789abcdef0123456789abcdef\n");
+    are(&tree.lost(), &[]);
+}
+
+#[test]
+fn files_of_the_configuration_on_a_running_system() {
+    let tree = Tree::of(&[
+        ("etc/fstab", FSTAB),
+        ("etc/NIXOS", ""),
+        ("nix/store/e/machine-id", "0123456789abcdef0123456789abcdef\n"),
+    ]);
+    tree.manifest(&json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": [
+        { "directory": "/var/lib/nixos" }, { "directory": "/var/lib/systemd" }, { "directory": "/var/log" }] }));
+    are(&tree.lost(), &[r#""/etc/machine-id""#]);
+    tree.link("etc/static", "/nix/store/e");
+    tree.link("etc/machine-id", "/etc/static/machine-id");
+    are(&tree.lost(), &[]);
+}
+
+#[test]
 fn links_lead_nowhere_else() {
     let tree = Tree::of(&[("etc/fstab", FSTAB)]);
     // Outside there is a unit that must not be read.

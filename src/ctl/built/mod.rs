@@ -72,7 +72,7 @@ pub struct Built {
     pub filesystems: Vec<Filesystem>,
     /// Swap areas.
     pub swaps: Vec<String>,
-    /// Links in /etc that lead out of what is built: where to, by path.
+    /// Links in /etc that lead out of it, or to a file of the configuration that is not empty: where to, by path.
     pub links: BTreeMap<String, String>,
     /// SSH host keys.
     pub host_keys: Vec<String>,
@@ -316,20 +316,25 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The names in /etc, and links that lead out of what is built.
+    /// The names in /etc, and the links there.
     fn read_etc(&self, folder: &str, depth: usize, built: &mut Built) {
         for name in self.list(folder) {
             let path = format!("{folder}/{name}");
             match self.link(&path) {
-                Some(to)
-                    if to.starts_with('/') && !to.starts_with("/nix/store/") && !to.starts_with("/etc/") =>
-                {
-                    built.links.insert(path.clone(), to);
+                Some(to) => {
+                    // An immutable /etc has an empty machine-id, which is no more than a place for a mount.
+                    let is_declared =
+                        (to.starts_with(NIX_STORE) || to.starts_with("/etc/static/")) && !self.is_mask(&path);
+                    let leads_out =
+                        to.starts_with('/') && !to.starts_with(NIX_STORE) && !to.starts_with("/etc/");
+                    if is_declared || leads_out {
+                        built.links.insert(path.clone(), to);
+                    }
                     built.etc.push(path);
                 }
                 // NixOS links every file on its own. What is behind a link to a directory has no further links.
                 None if depth < 4 && self.is_directory(&path) => self.read_etc(&path, depth + 1, built),
-                Some(_) | None => built.etc.push(path),
+                None => built.etc.push(path),
             }
         }
     }
