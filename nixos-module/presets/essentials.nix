@@ -154,7 +154,7 @@ lib.optional (!config.fileSystems ? "/nix/store") {
 ]
 ++ map (file: {
   inherit file;
-  why = "the key that SSH clients know the machine by";
+  why = known.state."/etc/ssh/ssh_host_*".what;
   class = "identity";
 }) hostKeys
 ++ map (file: {

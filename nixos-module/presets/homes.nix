@@ -1,5 +1,9 @@
 # The homes of those who log in.
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  known,
+}:
 map (user: {
   directory = user.home;
   user = user.name;
@@ -12,7 +16,7 @@ map (user: {
   {
     directory = config.users.users.root.home;
     mode = "0700";
-    why = "the home of root";
+    why = known.state."/root".what;
     chosen = true;
     # Named are the paths in it that units and options speak of.
     audited = false;

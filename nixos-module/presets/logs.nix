@@ -1,5 +1,9 @@
 # The logs; what is left of programs that crashed is in the table.
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  known,
+}:
 lib.optional
   (
     !lib.elem (config.services.journald.storage or "persistent") [
@@ -9,7 +13,7 @@ lib.optional
   )
   {
     directory = "/var/log";
-    why = "the journal, and the logs of services";
+    why = known.state."/var/log".what;
     class = "history";
     chosen = true;
   }

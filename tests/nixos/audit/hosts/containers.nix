@@ -1,4 +1,4 @@
-# Containers and virtual machines.
+# Containers and virtual machines; lxcfs mounts what has no state.
 {
   imports = [ ../quiet.nix ];
   virtualisation = {
@@ -20,6 +20,7 @@
       };
     };
     libvirtd.enable = true;
+    lxc.lxcfs.enable = true;
     podman.enable = true;
   };
   containers = {
