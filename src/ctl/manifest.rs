@@ -84,9 +84,10 @@ pub fn show(options: &Show) -> Result<(), Failure> {
 
 /// A manifest, and what is to be said of it.
 fn from_text(bytes: &[u8]) -> Result<(Manifest, Vec<Problem>), Failure> {
-    let json = std::str::from_utf8(bytes)
-        .map_err(|error| Failure::Refused(vec![Problem::new(format!("this is no JSON: {error}"))]))?;
-    text::parse_with_notes(json).map_err(Failure::Refused)
+    text::utf8(bytes)
+        .map_err(|problem| vec![problem])
+        .and_then(text::parse_with_notes)
+        .map_err(Failure::Refused)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {

@@ -197,9 +197,7 @@ fn read_manifest(file: &Path, bytes: &[u8]) -> Result<Manifest, Failure> {
     if !wire::is_text(bytes) {
         return wire::decode(bytes).map_err(|problem| Failure::Unable(problem.at(at)));
     }
-    let json = str::from_utf8(bytes)
-        .map_err(|error| Failure::Unable(Problem::new(format!("this is no JSON: {error}")).at(&at)))?;
-    text::parse(json).map_err(|problems| {
+    text::utf8(bytes).map_err(|problem| vec![problem]).and_then(text::parse).map_err(|problems| {
         let mut problem = problems.into_iter().next().unwrap_or_else(|| Problem::new("it is refused"));
         let place = std::mem::replace(&mut problem.at, at);
         Failure::Unable(if place.is_empty() { problem } else { problem.during(place) })

@@ -22,6 +22,19 @@ use crate::text::problem::Problem;
 /// The version of the text form read here.
 pub const VERSION: u32 = 1;
 
+/// The text of a file.
+///
+/// # Errors
+/// The place of the first byte that is no UTF-8.
+pub fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
+    str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+        Problem::new("this is no JSON: it is no UTF-8 text")
+            .at(format!("line {line}"))
+            .remedy("convert it with `iconv -f ENCODING -t UTF-8`, where ENCODING is UTF-16 or another one")
+    })
+}
+
 /// Reads a manifest in its text form.
 ///
 /// # Errors
@@ -35,6 +48,14 @@ pub fn parse(json: &str) -> Result<Manifest, Vec<Problem>> {
 /// # Errors
 /// As for [`parse`].
 pub fn parse_with_notes(json: &str) -> Result<(Manifest, Vec<Problem>), Vec<Problem>> {
+    if json.starts_with('\u{feff}') {
+        let what = "this is no JSON: it begins with a byte order mark (the bytes EF BB BF)";
+        return Err(vec![
+            Problem::new(what)
+                .at("line 1, column 1")
+                .remedy("save it as UTF-8 without one, or remove it: `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`"),
+        ]);
+    }
     let tree: Value = serde_json::from_str(json).map_err(|error| vec![syntax(&error)])?;
     let mut problems = Vec::new();
     let (manifest, layout, places) =

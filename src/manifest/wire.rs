@@ -102,10 +102,10 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// True if bytes look like a manifest's text form.
+/// True if bytes look like a manifest's text form, also after a byte order mark.
 #[must_use]
 pub fn is_text(bytes: &[u8]) -> bool {
-    bytes.trim_ascii_start().starts_with(b"{")
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes).trim_ascii_start().starts_with(b"{")
 }
 
 fn sum(header: &[u8], payload: &[u8]) -> u32 {

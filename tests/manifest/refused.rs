@@ -38,6 +38,32 @@ fn refused_manifests_have_these_messages() {
     }
 }
 
+/// What an editor of another system writes.
+#[test]
+fn encodings_other_than_plain_utf8_are_named_with_a_remedy() {
+    let marked = b"\xef\xbb\xbf{ \"version\": 1 }";
+    let problems = text::parse(text::utf8(marked).unwrap()).unwrap_err();
+    assert_eq!(
+        problems.iter().map(Problem::to_string).collect::<Vec<_>>(),
+        [
+            "line 1, column 1: this is no JSON: it begins with a byte order mark (the bytes EF BB BF); save it as UTF-8 \
+          without one, or remove it: `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`"
+        ],
+    );
+    assert!(wire::is_text(marked));
+    let problem = wire::decode(marked).unwrap_err();
+    assert_eq!(problem.to_string(), "this is the text form; compile it with `impctl compile`");
+    for (bytes, line) in [(&b"\xff\xfe{\0"[..], 1), (b"{\n\"version\": \"\xe9\"}", 2)] {
+        assert_eq!(
+            text::utf8(bytes).unwrap_err().to_string(),
+            format!(
+                "line {line}: this is no JSON: it is no UTF-8 text; convert it with `iconv -f ENCODING -t UTF-8`, where \
+                 ENCODING is UTF-16 or another one"
+            ),
+        );
+    }
+}
+
 #[test]
 fn too_many_stores_are_refused() {
     let stores: Vec<_> = (0..65536).map(|number| format!(r#"{{ "path": "/s{number}" }}"#)).collect();
