@@ -97,6 +97,17 @@ fn explicit_beats_implicit() {
     machine.build().ok();
     is_on_both(&machine, "/var/lib/private", 0o711, 0, 5);
     assert_eq!(stat(machine.at("/")), (0o040_755, 0, 0));
+    machine.power_off();
+    machine.disk().erase();
+    machine.power_on();
+
+    // Without a mode they are as on every system.
+    let plain = ["/root", "/tmp", "/var/lib/private", "/srv"].map(|path| json!({ "directory": path }));
+    machine.manifest(&manifest(&json!([]), &plain));
+    machine.build().ok();
+    for (path, mode) in [("/root", 0o700), ("/tmp", 0o1777), ("/var/lib/private", 0o700), ("/srv", 0o755)] {
+        is_on_both(&machine, path, mode, 0, 0);
+    }
 }
 
 fn homes_are_the_tables_and_not_the_first_entrys() {

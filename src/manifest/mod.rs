@@ -150,11 +150,11 @@ impl Entry {
         self.source.as_ref().unwrap_or(&self.target)
     }
 
-    /// The mode of a new source: its own, or the default of its kind.
+    /// The mode of a new source: its own, that of the directory on every system, or the default of its kind.
     #[must_use]
     pub fn mode(&self) -> u16 {
         self.owner.mode.unwrap_or(match (self.kind, self.missing) {
-            (Kind::Directory, _) => 0o755,
+            (Kind::Directory, _) => parents::system(self.target.as_str()).unwrap_or(0o755),
             // systemd's default.
             (_, Missing::MachineId) => 0o444,
             _ => 0o644,

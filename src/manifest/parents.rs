@@ -165,6 +165,8 @@ fn merge<T: PartialEq + Clone>(first: &mut Option<T>, later: Option<&T>) -> Opti
     None
 }
 
-fn system(path: &str) -> Option<u16> {
+/// The mode of a directory that is root's with the same mode on every system.
+#[must_use]
+pub fn system(path: &str) -> Option<u16> {
     SYSTEM.iter().find(|(known, _)| *known == path).map(|(_, mode)| *mode)
 }
