@@ -114,7 +114,7 @@ fn they_are_listed() {
     assert_eq!(lines[0], ["NUMBER", "MADE", "ENDED", "SIZE", "FILES", "KIND", "SYSTEM"]);
     assert_eq!(
         lines[1],
-        ["10", "1", "day", "well", "123", "1", "saved", "/nix/store/x", "1", "file", "left", "out,", "1.0M"]
+        ["10", "1", "day", "well", "123B", "1", "saved", "/nix/store/x", "1", "file", "left", "out,", "1.0M"]
     );
     assert_eq!(lines[2], ["8", "2", "days", "cut", "off", "-", "-", "disk", "/nix/store/x"]);
     assert_eq!(lines[3], ["7", "3", "days", "well", "4.9K", "1", "disk", "/nix/store/x"]);

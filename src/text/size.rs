@@ -1,11 +1,12 @@
 //! Sizes for people.
 
-/// A size in bytes: powers of 1024, rounded up, as du(1), ls(1) and df(1) have them with -h.
+/// A size in bytes: powers of 1024, rounded up, as du(1), ls(1) and df(1) have them with -h. Below 1024 it ends in a B, so that a
+/// sentence with files and sizes tells which number is which.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
     if bytes < 1024 {
-        return bytes.to_string();
+        return if bytes == 0 { "0".to_owned() } else { format!("{bytes}B") };
     }
     let mut unit = 1024_u64;
     for (index, letter) in UNITS.iter().enumerate() {
@@ -27,10 +28,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_those_of_du() {
+    fn sizes_are_those_of_du_but_bytes_have_a_unit() {
         for (bytes, text) in [
             (0, "0"),
-            (1023, "1023"),
+            (1, "1B"),
+            (1023, "1023B"),
             (1024, "1.0K"),
             (1025, "1.1K"),
             (10 * 1024 - 1, "10K"),

@@ -49,7 +49,7 @@ pub fn files_that_saving_left_out() {
         "root 1 has /srv/large: impctl recover /srv/large",
     ]);
     assert!(
-        output.stdout.starts_with("/srv: brought in part from root 2 on /persist (3 files, 5)\n"),
+        output.stdout.starts_with("/srv: brought in part from root 2 on /persist (3 files, 5B)\n"),
         "{output:?}"
     );
     assert_eq!(read(machine.at("/srv/small")), "small");
@@ -235,7 +235,7 @@ pub fn another_system() {
     write(make(&disk, 7, "disk", "an earlier one").join("srv/x"), "x");
     let output = run(&words).ok();
     assert!(
-        output.stdout.starts_with("/srv/x: brought from root 7 on /persist to /mnt/srv/x (1 file, 1)\n"),
+        output.stdout.starts_with("/srv/x: brought from root 7 on /persist to /mnt/srv/x (1 file, 1B)\n"),
         "{output:?}"
     );
     assert!(output.stdout.contains("environment.persistence"), "{output:?}");
