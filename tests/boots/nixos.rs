@@ -119,7 +119,31 @@ fn boot(host: &'static str) -> Boot {
             export SYSTEMD_UNIT_PATH=/run/initrd/etc:/run/initrd/usr
             holds "no cycle in the initrd" verify initrd.target initrd-switch-root.target
             unset SYSTEMD_UNIT_PATH
-            tell order journalctl --merge --no-pager --output=cat _PID=1
+            # Messages of PID 1 can be lost while journald starts again; the times of units cannot.
+            times() {
+                local key value id start=0 end=0 active=0
+                {
+                    systemctl show --all --property=Id,ActiveEnterTimestampMonotonic \
+                        --property=ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic \
+                        '*.service' '*.mount' '*.target'
+                    echo
+                } | while IFS== read -r key value; do
+                    case $key in
+                        Id) id=$value ;;
+                        ExecMainStart*) start=$value ;;
+                        ExecMainExit*) end=$value ;;
+                        ActiveEnter*) active=$value ;;
+                        *)
+                            ((start == 0)) || echo "$start Starting $id"
+                            ((end == 0)) || echo "$end Finished $id"
+                            [[ $id == *.service ]] || ((active == 0)) || echo "$active Mounted $id"
+                            start=0 end=0 active=0
+                            ;;
+                    esac
+                done | sort --numeric-sort
+            }
+            order() { journalctl --sync; journalctl --merge --no-pager --output=cat _PID=1; times; }
+            tell order order
             well
             "#,
         )
