@@ -303,4 +303,53 @@ mod tests {
         assert_eq!(table.what("/usr"), "programs");
         assert_eq!(table.what("/.rw-etc/upper/x"), table.what("/.rw-etc/upper/x/y"));
     }
+
+    /// docs/paths.md: the table in words.
+    fn page(table: &Known) -> String {
+        const BEGIN: &str = "# Known paths
+
+Facts about paths that `impctl audit`, `lost`, `status`, `orphans` and `migrate` and the presets of the NixOS module share. All of them
+are in [paths.toml](../src/ctl/known/paths.toml). A path may be a pattern of glob(7). Further paths come from the system itself: from
+units, tmpfiles.d, users and scripts (see [What would be lost](lost.md)).
+
+## State
+
+Would be lost, on a system that has it. Why it matters: key (opens something, or lets people in), data, identity, history, comfort.
+The preset is the group of `imp-mount.persist` that keeps it.
+
+| path | content | why | preset |
+|---|---|---|---|
+";
+        let state = table.state.iter().map(|(path, row)| {
+            let class = serde_json::to_value(row.class).unwrap();
+            let preset = row.preset.as_deref().unwrap_or_default();
+            format!("| `{path}` | {} | {} | {preset} |\n", row.what, class.as_str().unwrap())
+        });
+        let lists = [
+            (
+                "Disposable",
+                "May be lost at every boot. A name without a directory stands for files of that name anywhere.",
+                &table.disposable,
+            ),
+            ("The installed system", "Comes with it, or is made by it.", &table.system),
+            ("Shared", "Used by many: the paths in it are named, never the directory itself.", &table.shared),
+        ];
+        let lists = lists.into_iter().flat_map(|(title, text, rows)| {
+            let head = format!("\n## {title}\n\n{text}\n\n| path | content |\n|---|---|\n");
+            let rows = rows.iter().map(|(path, what)| format!("| `{path}` | {what} |\n"));
+            std::iter::once(head).chain(rows)
+        });
+        std::iter::once(BEGIN.to_owned()).chain(state).chain(lists).collect()
+    }
+
+    #[test]
+    fn the_page_lists_the_table() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/paths.md");
+        let page = page(known());
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == page, "not as the table: UPDATE=1 cargo test --lib known writes docs/paths.md");
+    }
 }
