@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use serde::Serialize;
 
+use super::disks::{self, Disk};
 use crate::manifest::device::device_path;
 use crate::manifest::options::BindOptions;
 use crate::manifest::{AbsPath, Store};
@@ -220,8 +221,16 @@ fn expected(store: &Store, sysroot: &Sysroot) -> Option<(&'static str, String)> 
 /// The same in words, and whether the device exists.
 fn hint(store: &Store, sysroot: &Sysroot) -> String {
     let Some((who, device)) = expected(store, sysroot) else { return String::new() };
+    let (tag, value) = device.split_once('=').unwrap_or_default();
+    let is_it = |disk: &Disk| match tag {
+        "LABEL" => disk.label == value,
+        "UUID" => disk.uuid == value,
+        _ => false,
+    };
     let there = if walk::exists(&device_path(&device)) {
         "which is there: see whether its file system is whole"
+    } else if disks::all().iter().any(is_it) {
+        "which a disk has, but no link in /dev/disk leads to it: does udev run? else name the disk by its path"
     } else {
         "which is not there: is the disk connected, its driver in the initrd, and the name right?"
     };
