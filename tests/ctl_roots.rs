@@ -18,6 +18,9 @@ tests![
     prune_on_ext4: Disk,
     prune_on_xfs: Disk,
     prune_on_btrfs: Disk,
+    prune_on_a_full_ext4: Disk,
+    prune_on_a_full_xfs: Disk,
+    prune_on_a_full_btrfs: Disk,
     prune_killed_on_ext4: Disk Inject,
     prune_killed_on_xfs: Disk Inject,
     prune_killed_on_btrfs: Disk Inject,
@@ -49,9 +52,9 @@ tests![
 
 use prune::{
     prune_a_read_only_store, prune_killed_on_btrfs, prune_killed_on_ext4, prune_killed_on_xfs,
-    prune_many_files, prune_on_btrfs, prune_on_ext4, prune_on_xfs, prune_records_sizes,
-    prune_spares_a_saving, prune_spares_roots_in_use, prune_subvolumes, prune_touches_no_mount,
-    prune_without_limits,
+    prune_many_files, prune_on_a_full_btrfs, prune_on_a_full_ext4, prune_on_a_full_xfs, prune_on_btrfs,
+    prune_on_ext4, prune_on_xfs, prune_records_sizes, prune_spares_a_saving, prune_spares_roots_in_use,
+    prune_subvolumes, prune_touches_no_mount, prune_without_limits,
 };
 use save::{
     save_a_root_on_the_disk, save_again_with_less_room, save_again_with_less_time, save_bounded_in_size,

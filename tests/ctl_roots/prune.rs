@@ -79,6 +79,37 @@ fn prune(fs: Fs) {
     assert_eq!(kept.names(), ["6"]);
 }
 
+/// A store on which nothing can be written any more gets space back.
+fn full(on: Fs) {
+    let machine = machine(Disk::new(on, 64), &json!({ "boots": 2 }));
+    let kept = Kept::new(&machine);
+    for number in [3, 4, 5, 6] {
+        fill(&kept.add(number, 1).ends(true, 4096), on);
+    }
+    let spared = [5, 6].map(|number| Look::of(&kept.place.join(number.to_string())));
+    machine.disk().fill();
+    assert!(fs::write(machine.at("/persist/more"), vec![1; 1 << 20]).is_err(), "the store is not full");
+    let done = roots(&machine, &["prune"], 0);
+    assert_eq!(done["removed"].as_array().unwrap().len(), 2, "{done}");
+    assert_eq!(kept.names(), ["5", "6"]);
+    for (number, spared) in [5, 6].into_iter().zip(spared) {
+        let now = Look::of(&kept.place.join(number.to_string()));
+        assert_eq!(spared.differences(&now), [""; 0]);
+    }
+}
+
+pub fn prune_on_a_full_ext4() {
+    full(Fs::Ext4);
+}
+
+pub fn prune_on_a_full_xfs() {
+    full(Fs::Xfs);
+}
+
+pub fn prune_on_a_full_btrfs() {
+    full(Fs::Btrfs);
+}
+
 pub fn prune_killed_on_ext4() {
     killed(Fs::Ext4);
 }
