@@ -42,8 +42,9 @@ pub fn system(stores: &[String], live: bool) -> Vec<Unit> {
             let text = fs::read_to_string(file.path()).unwrap();
             let text = text.strip_prefix("# late-disk\n")?;
             let mut name = file.file_name().into_string().unwrap();
-            // PID 1 makes these units itself.
-            if let Some((_, "mount")) = name.rsplit_once('.') {
+            // PID 1 makes mount units itself, and a service without its section is a drop-in of systemd's own.
+            let is_whole = text.contains("\n[Service]");
+            if name.ends_with(".mount") || (name.ends_with(".service") && !is_whole) {
                 name += ".d/overrides.conf";
             }
             let mut unit = Unit { name, text: String::new(), pulled_in: vec![] };
