@@ -43,8 +43,12 @@ pub fn system(stores: &[String], live: bool) -> Vec<Unit> {
             let text = text.strip_prefix("# late-disk\n")?;
             let mut name = file.file_name().into_string().unwrap();
             // PID 1 makes mount units itself, and a service without its section is a drop-in of systemd's own.
-            let is_whole = text.contains("\n[Service]");
-            if name.ends_with(".mount") || (name.ends_with(".service") && !is_whole) {
+            let is_drop_in = match name.rsplit_once('.') {
+                Some((_, "mount")) => true,
+                Some((_, "service")) => !text.contains("\n[Service]"),
+                _ => false,
+            };
+            if is_drop_in {
                 name += ".d/overrides.conf";
             }
             let mut unit = Unit { name, text: String::new(), pulled_in: vec![] };
