@@ -239,7 +239,7 @@ pub fn forget_pending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Gives an existing file another owner and mode, without a moment in which a user has more than both allow.
-/// It must be a directory or file, open for reading, with one name only: another name may be anybody's.
+/// The descriptor is of a directory or file, open for reading, with one link: a second one may be another user's.
 pub fn enforce(fd: BorrowedFd<'_>, stat: &Stat, attributes: &Attributes) -> Result<(), Errno> {
     let both = stat.mode() & attributes.mode;
     if both != stat.mode() {

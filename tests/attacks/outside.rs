@@ -67,7 +67,7 @@ pub fn links_matched_by_a_pattern_are_not_followed() {
     let words = ["/persist/linked is a symbolic link to /tmp/victim"];
     machine.build().expect(1).says_in_one_line(&words);
     assert_eq!(mounts(), before);
-    // Whoever may write to the directory of a pattern cannot stop a boot, nor keep the others away. A FIFO is nothing to say.
+    // A user who can write to the directory of a pattern cannot stop a boot, nor keep other files away. A FIFO is no problem.
     for required in [true, false] {
         let entry = json!({ "file": "/etc/ssh/ssh_host_*", "required": required });
         machine.manifest(&manifest(&json!({}), &[entry]));
@@ -195,7 +195,7 @@ pub fn renames_during_a_run_gain_nothing() {
             machine.manifest(&with(&[]));
             machine.run_live(&[]);
             for mount in mounts_below(&home).iter().rev() {
-                // It may be elsewhere by now.
+                // The file may be moved by now.
                 let _ = umount2(&mount.target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
             }
         }

@@ -147,7 +147,7 @@ pub fn after_pruning(scene: &Scene, before: &State, _: bool) -> Vec<String> {
     if boot.code != Some(0) {
         found.push(format!("the next boot: {boot:?}"));
     }
-    // What is taken off the list first is whole as long as it is on it.
+    // A root is whole as long as the list has it.
     for (number, ended, there, _) in &all {
         differs(&mut found, &format!("root {number}, ended: {ended}"), filled, there);
     }

@@ -91,7 +91,7 @@ fn text(system: &System, path: &str) -> String {
 }
 
 fn claim(claims: &mut BTreeMap<String, BTreeSet<String>>, path: &str, who: &str) {
-    // What many units name identifies none of them.
+    // A path that many units name identifies none of them.
     let known = known();
     let is_common = known.shared.contains_key(path) || known.is_disposable(path) || known.is_system(path);
     if !is_common && !path.starts_with("/nix/") {

@@ -119,7 +119,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Nothing to copy.
+    /// A path without content to copy.
     #[must_use]
     pub fn nothing(standing: Standing) -> Self {
         Self {

@@ -76,7 +76,7 @@ pub struct List {}
 /// Those beyond the number, the age and the size that the manifest allows go, the oldest first; the newest stays whatever its size.
 /// Without `old_roots` in the manifest all go. The running root never does, and nothing mounted below an old one is touched.
 ///
-/// It can be stopped at any time: the next run goes on. Of a boot cut off, it looks through the root once and records its
+/// A run can be stopped at any time: the next one goes on. Of a boot cut off, it looks through the root once and records its
 /// size.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
