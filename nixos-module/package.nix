@@ -57,6 +57,12 @@ let
   # the linker would also find it for build scripts and procedural macros, which are dynamic.
   libc = lib.optional (stdenv.hostPlatform.libc == "glibc") "-Lnative=${stdenv.cc.libc.static}/lib";
 
+  # musl never write-protects data of a static program (RELRO), so the data need not begin on a page of the file.
+  unpadded = lib.optionals stdenv.hostPlatform.isMusl [
+    "-Crelro-level=off"
+    "-Clink-arg=-Wl,-z,common-page-size=64"
+  ];
+
   initrd = rustPlatform.buildRustPackage (
     common
     // {
@@ -70,7 +76,9 @@ let
         "--bin"
         "imp-mount"
       ];
-      env.RUSTFLAGS = toString (lib.splitString "\n" (lib.fileContents ../initrd/rustflags) ++ libc);
+      env.RUSTFLAGS = toString (
+        lib.splitString "\n" (lib.fileContents ../initrd/rustflags) ++ libc ++ unpadded
+      );
       # Names of functions too, which is not the default.
       stripAllList = [ "bin" ];
       doCheck = false;
