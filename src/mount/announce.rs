@@ -72,7 +72,7 @@ pub fn after(
             Some((mount.source.as_str(), AbsPath::normal(&mount.root).ok()?.join(&inside)))
         })
         .collect();
-    let mut lines = Vec::new();
+    let mut lines = Vec::with_capacity(entries.len());
     let mut gone: Vec<_> = gone.iter().map(|one| one.entry.target.as_str()).collect();
     for entry in entries {
         let target = entry.target.as_str();
