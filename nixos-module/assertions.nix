@@ -1,4 +1,4 @@
-# Refusals and warnings of the evaluation. Faults that the manifest alone shows are refused by impctl when it compiles it.
+# Refusals and warnings of the evaluation. impctl refuses faults of the manifest alone when it compiles the manifest.
 {
   config,
   lib,
@@ -43,7 +43,7 @@ let
     fs.mountPoint != "/" && cfg.convert != null && paths.isIn (paths.join [ fs.mountPoint ]) cfg.convert
   ) fileSystems;
 
-  # Paths named twice, with every place that names them.
+  # Paths named twice, with every place of their definition.
   twice =
     kind:
     lib.mapAttrsToList
@@ -79,7 +79,7 @@ let
     it.kind == "file" && lib.hasPrefix "/etc/" it.target && builtins.match ".*[*?[].*" it.target != null
   ) entries;
 
-  # fileSystems of these types come with the network, which comes after everything that mounts what persists.
+  # fileSystems of these types need the network, which starts after all units that mount entries.
   isNetwork =
     fs:
     lib.elem "_netdev" fs.options
@@ -95,7 +95,7 @@ let
       "9p"
     ];
 
-  # File systems that outlive a boot.
+  # Paths and file systems that outlive a boot.
   keeps = (import ./audit/kept.nix { inherit lib; }).kept {
     inherit entries fileSystems;
     links = import ./audit/links.nix { inherit config lib; };
@@ -105,7 +105,8 @@ let
     path: lib.hasPrefix "/" path && !paths.isIn "/dev" path && !keeps.file (paths.join [ path ])
   ) (map (swap: swap.device) config.swapDevices);
 
-  # Files of the configuration that a directory would hide, as it is mounted over the overlay that has them.
+  # Files of environment.etc below a mounted directory: the mount would hide them, because it lies over the overlay of
+  # /etc.
   hidden =
     let
       names = lib.attrNames (lib.filterAttrs (_: it: it.enable) config.environment.etc);
@@ -127,7 +128,7 @@ let
     lib.concatStringsSep ", " (map (name: "/etc/${name}") (lib.take 3 names))
     + lib.optionalString (lib.length names > 3) " and ${toString (lib.length names - 3)} more";
 
-  # In the initrd units may mount it, too.
+  # Units of the initrd may mount a store, too.
   unmounted = lib.filter (
     store:
     !lib.any (
@@ -363,7 +364,7 @@ let
     lib.any (it: it.kind == "directory" && lib.elem it.target places) entries
     || lib.any (fs: lib.elem fs.mountPoint places) fileSystems;
 
-  # Entries that fileSystems mounts from their store as well, as nixos-generate-config writes them down on a running system.
+  # Entries that fileSystems also mounts from their store: nixos-generate-config writes such lines on a running system.
   isDouble =
     it:
     lib.any (
@@ -377,7 +378,7 @@ let
     ) fileSystems;
   doubles = lib.filter isDouble entries;
 
-  # Entries that persist without being one, by the file system that they lie on.
+  # Paths kept by the file system below them, without an entry.
   elsewhere =
     let
       is = (import ./audit/kept.nix { inherit lib; }).kept {
@@ -401,7 +402,7 @@ let
       "${fs.mountPoint} (${fs.fsType})"
     ) (lib.filter (it: is.directory it.target && !isDouble it) entries);
 
-  # Containers take `nosuid` and `nodev` over from the mount that their root is on.
+  # Containers inherit `nosuid` and `nodev` from the mount of their root.
   known = import ./known.nix;
   restricted = lib.filter (
     it:

@@ -1,4 +1,4 @@
-# The NixOS module. It describes what the configuration says; impctl, at build time, and imp-mount, at boot, decide.
+# The NixOS module. The module describes the configuration; impctl, at build time, and imp-mount, at boot, decide.
 { lib, options, ... }:
 {
   imports = [
@@ -8,11 +8,11 @@
     ./interfaces/preservation.nix
     ./presets
     ./entries.nix
-    # The manifest, parts that it needs, and refusals.
+    # The manifest, its parts, and refusals.
     ./plan.nix
     ./manifest.nix
     ./assertions.nix
-    # Paths that nothing keeps.
+    # Paths without persistence.
     ./audit
     # Definitions of the system.
     ./effects/filesystems.nix

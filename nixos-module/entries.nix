@@ -4,7 +4,7 @@ let
   inherit (config.users) users;
   paths = import ./paths.nix;
 
-  # The group of a user, where nothing else is said; home-manager does not know it.
+  # The primary group of a user, the default in the NixOS module; home-manager does not know the group.
   groupOf = user: users.${user}.group or null;
 
   common = entry: {
@@ -64,7 +64,7 @@ let
           entry.missing;
     };
 
-  # `auto`, whatever is neither here nor there, and what an assertion is about: the usual one.
+  # `auto` for other values: an assertion refuses them.
   method =
     method:
     if
@@ -90,8 +90,8 @@ let
     map directory (lib.concatMap (it: it.directories) stores)
     ++ map file (lib.concatMap (it: it.files) stores);
   named = rows all;
-  # A preset's entry yields to one that is written, and to a disk that is mounted there anyway. Of `fileSystems` only mountPoint,
-  # fsType and device may be read here: neededForBoot, and through it the options, depend on the entries.
+  # A preset's entry yields to a written entry and to a file system at the same path. Only mountPoint, fsType and device of
+  # `fileSystems` may be read here: neededForBoot, and through neededForBoot the options, depend on the entries.
   inherit (config.imp-mount) presets;
   keptBy =
     entries:
@@ -101,8 +101,8 @@ let
       fileSystems = lib.attrValues config.fileSystems;
       links = lib.optionalAttrs linksAreKnown (import ./audit/links.nix { inherit config lib; });
     };
-  # Which links there are depends on the entries where a tmpfs is `neededForBoot` because an entry lies on it, and where an immutable
-  # /etc has places for them.
+  # The links depend on the entries where a tmpfs is `neededForBoot` because of an entry on the tmpfs, and where an immutable /etc
+  # has mount points of entries.
   linksAreKnown =
     presets.enable
     && !(config.system.etc.overlay.enable && !config.system.etc.overlay.mutable)
@@ -112,7 +112,7 @@ let
       is = keptBy named;
     in
     lib.filter (entry: !is.directory entry.target) presets.directories;
-  # One preset may keep what another one names a file in.
+  # A directory of one preset may contain a file of another preset.
   added =
     let
       is = keptBy (named ++ directories);
@@ -159,7 +159,7 @@ let
         attributes it // said { inherit (it) mode; }
     );
 
-  # A home that persists as a whole: its owner and mode are the home's, unless others are said.
+  # An entry for a whole home: owner and mode are the home's, unless set.
   ofHome =
     it:
     let
@@ -181,11 +181,11 @@ let
       }
       // lib.optionalAttrs (it.user == "root") { inherit (home) user group; };
 
-  # Homes that exist by their paths: owner and mode are known.
+  # Existing homes by path: owner and mode are known.
   homes =
     let
       named = lib.genAttrs (lib.filter (home: home != null) (map (it: it.home) entries)) (_: true);
-      # The home of a service's user may be its package, which is no path that a manifest names.
+      # The home of a service's user may be a package; a manifest cannot name such a path.
       isPath = home: builtins.isString home && !builtins.hasContext home;
       isHome =
         user: (user.enable or true) && isPath user.home && (user.createHome || named ? ${user.home});
@@ -197,11 +197,11 @@ let
         from = "users.users.${name}";
       };
     in
-    # Of users that share a home, the first.
+    # Of users with the same home, the first.
     lib.mapAttrs (_: lib.head) (
       lib.groupBy (it: it.directory) (lib.mapAttrsToList home (lib.filterAttrs (_: isHome) users))
     );
-  # Those that lie above an entry, or are one.
+  # Homes above an entry or equal to one.
   homesOfEntries =
     let
       above = lib.genAttrs (lib.concatMap (

@@ -1,2 +1,2 @@
-# The table of what is known of paths, which impctl has, too.
+# The table of known paths, shared with impctl.
 builtins.fromTOML (builtins.readFile ../src/ctl/known/paths.toml)

@@ -1,4 +1,5 @@
-# The manifest, see manifest(5): the option that interfaces, presets and people write into, and what follows from the whole of it.
+# The manifest, see manifest(5): the option written by interfaces, presets and users, and the values computed from all
+# definitions.
 {
   config,
   lib,
@@ -18,13 +19,13 @@ let
   list =
     description:
     mkOption {
-      # impctl judges the elements: a type that looks into them would take more than all else here.
+      # impctl checks the elements: a type for them would take more evaluation than the rest of the module.
       type = types.listOf types.raw;
       default = [ ];
       inherit description;
     };
 
-  # An entry with the defaults of the keys that other files read.
+  # An entry, with defaults for keys that other files read.
   entry =
     it:
     {
@@ -44,7 +45,7 @@ let
       target = paths.join [ (it.file or it.directory or "/") ];
     };
 
-  # The ids of those that something is created for, as far as they are known without an allocator.
+  # The ids of owners of created files, as far as they are known without an allocator.
   owners =
     cfg.settings.entries ++ lib.catAttrs "parents" cfg.settings.entries ++ cfg.settings.parents;
   ids =

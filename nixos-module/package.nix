@@ -13,7 +13,7 @@
 let
   inherit (lib.importTOML ../Cargo.toml) package;
 
-  # One expression of what is in it: lib.fileset calls many functions for each file.
+  # One expression for the source: lib.fileset calls many functions for each file.
   source =
     more:
     let
@@ -25,8 +25,8 @@ let
       filter = path: _: builtins.match names (builtins.substring start (-1) path) != null;
     };
 
-  # The crates that Cargo.lock names. rustPlatform.importCargoLock fetches the same files; the two derivations that it has for each take a
-  # fifth of what the whole module takes to evaluate.
+  # The crates named by Cargo.lock. rustPlatform.importCargoLock fetches the same files; its two derivations for each crate take a fifth
+  # of the evaluation of the whole module.
   cargoDeps = runCommand "cargo-vendor-dir" {
     lock = ../Cargo.lock;
     crates = toString (
@@ -53,8 +53,8 @@ let
     };
   };
 
-  # glibc keeps the library for static programs apart; musl does not. Named to rustc for the program alone: among buildInputs
-  # the linker would also find it for build scripts and procedural macros, which are dynamic.
+  # glibc keeps the library for static programs apart; musl does not. Named to rustc for the program alone: through
+  # buildInputs the linker would also use it for build scripts and procedural macros, which are dynamic.
   libc = lib.optional (stdenv.hostPlatform.libc == "glibc") "-Lnative=${stdenv.cc.libc.static}/lib";
 
   # musl never write-protects data of a static program (RELRO), so the data need not begin on a page of the file.
@@ -67,10 +67,10 @@ let
     common
     // {
       pname = "imp-mount-initrd";
-      # rustflags names it.
+      # The linker script named in rustflags.
       src = source "initrd/no-unwind-tables[.]ld";
       buildNoDefaultFeatures = true;
-      # A list of crates in a program that has to be small.
+      # No list of crates in a program with a size limit.
       auditable = false;
       cargoBuildFlags = [
         "--bin"
@@ -99,7 +99,7 @@ rustPlatform.buildRustPackage (
     pname = package.name;
     src = source "docs|tests/golden|tests/manifest|tests/manifest[.]rs";
     nativeBuildInputs = [ installShellFiles ];
-    # Tests that mount need a kernel of their own: see ../tests/nixos.
+    # Tests with mounts need a kernel of their own: see ../tests/nixos.
     cargoTestFlags = [
       "--lib"
       "--bins"

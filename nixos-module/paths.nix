@@ -9,7 +9,7 @@ let
   startsWith = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
 in
 {
-  # "/home/ada/" and "x//y" make "/home/ada/x/y". What goes up with `..` stays, for impctl to refuse.
+  # "/home/ada/" and "x//y" make "/home/ada/x/y". `..` stays, and impctl refuses the path.
   join =
     paths:
     let
@@ -27,11 +27,10 @@ in
     in
     builtins.genList above (if parts == [ ] then 0 else builtins.length parts - 1);
 
-  # True if a path is `above`, or lies below it.
+  # True if a path is `above`, or lies below `above`.
   isIn = above: path: above == "/" || path == above || startsWith "${above}/" path;
 
-  # A definition's file as it is called everywhere: without the place in the Nix store, which changes with every commit, and
-  # the initrd with it.
+  # A definition's file without its place in the Nix store, which changes with every commit and would change the initrd.
   place =
     file:
     let

@@ -1,7 +1,7 @@
-# Which parts the configuration needs.
+# The units and settings needed by the configuration.
 #
-# impctl decides what becomes of an entry. This file only tells whether there is an entry for a unit to look at: a unit
-# too many finds nothing to do.
+# impctl decides how an entry is mounted. This file only finds out whether a unit has an entry: an unneeded unit is
+# harmless.
 {
   config,
   lib,
@@ -21,8 +21,8 @@ let
       lib.attrValues (config.home-manager.users or { })
     );
 
-  # Every store with an entry is in the manifest, once; optional only where nobody requires it: one that was named is as its name says,
-  # and one that only an entry names is required.
+  # Every store with an entry is in the manifest, once; a named store is optional if no definition requires it; a store named only by
+  # an entry is required.
   required =
     path:
     let
@@ -31,7 +31,7 @@ let
     at == [ ] || lib.any (store: !store.enable || store.required) at;
   from = path: (lib.findFirst (it: it.store == path) { from = null; } cfg.entries).from;
 
-  # Stores that need no entry.
+  # Stores without an entry.
   others =
     lib.optional (cfg.convert != null) cfg.convert
     ++ map (path: paths.join [ path ]) (
@@ -39,7 +39,7 @@ let
       ++ lib.optional (cfg.oldRoots.enable && cfg.oldRoots.store != null) cfg.oldRoots.store
     );
 
-  # File systems that the running system mounts, where they lie above an entry.
+  # File systems mounted by the running system above an entry.
   later = lib.filter (
     it: !utils.fsNeededForBoot it && lib.any (entry: paths.isIn it.mountPoint entry.target) cfg.entries
   ) (lib.attrValues config.fileSystems);
@@ -72,8 +72,8 @@ in
       }
       // it
     ) cfg.settings.stores;
-    # By the names of the stores alone: services and the initrd depend on this, and a path may be named by them. Of a store that
-    # only an entry names, an assertion says what to set.
+    # Depends on the names of the stores only: services and the initrd depend on this value, and may name an entry's path. For a
+    # store named only by an entry, an assertion gives the remedy.
     storePaths = lib.unique (
       map (path: paths.join [ path ]) (
         map (store: store.persistentStoragePath) (lib.filter (store: store.enable) named)
@@ -83,7 +83,7 @@ in
     );
     # True if the root is a directory of a store.
     onStore = cfg.root != null && cfg.root.on != null;
-    # The root as fstab(5) has it.
+    # The root's options in fstab(5).
     rootOptions =
       let
         said = key: value: lib.optional (value != null) "${key}=${value}";
@@ -97,7 +97,7 @@ in
         ++ cfg.root.options;
     # True if a store is named, or a preset. The interfaces alone turn the module on.
     isNamed = cfg.presets.enable || lib.any (store: store.enable) named;
-    # True if the configuration asks for a root. A configuration that only names stores has its own.
+    # True if the configuration asks for a root. A configuration with stores only has its own root.
     makesRoot =
       cfg.enable
       && (cfg.root != null || options.imp-mount.enable.highestPrio < (lib.mkOptionDefault null).priority);

@@ -1,4 +1,4 @@
-# impctl for the machine that builds.
+# impctl for the build machine.
 { pkgs, cfg }:
 if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
   cfg.package

@@ -1,7 +1,7 @@
 # The audit: state of the host that the next boot would lose.
 #
-# `impctl audit` reads what is built: units, users, rules, scripts. The evaluation adds what only options tell: services whose paths
-# options choose, keys that options name, passwords that are nowhere else.
+# `impctl audit` reads the built system: units, users, rules, scripts. The evaluation adds facts from options alone: services whose
+# paths options choose, keys named by options, passwords stored nowhere else.
 {
   config,
   lib,
@@ -24,7 +24,7 @@ let
   ofMount = mount: {
     mountPoint = mount.where;
     device = mount.what;
-    # Without a type the kernel probes it, as for fileSystems.
+    # Without a type the kernel probes the file system, as for fileSystems.
     fsType = if mount.type == "" then "auto" else mount.type;
   };
   isKept =
@@ -32,7 +32,7 @@ let
   isChosen = row: row.chosen or false && is.chosen row.directory;
   isIgnored = path: lib.any (it: matches it.path path) cfg.audit.ignore;
 
-  # A row of a table: the whole, or what of it is missing.
+  # A row of a table: the directory, or its missing parts.
   ofTable =
     preset: row:
     let
@@ -51,7 +51,7 @@ let
         found (row.directory or row.file) row.why (row.class or "data")
       );
 
-  # Passwords set with passwd are in a file that programs replace: no entry can keep them.
+  # Passwords set with passwd are in a file that programs replace by rename: no entry can keep the file.
   passwords =
     let
       unsaid =
@@ -85,7 +85,7 @@ let
   )) (_: true);
   found = lib.filter (it: !isIgnored it.path) (fromTables ++ passwords);
 
-  # One finding a path, and none below another or below a directory that entries choose from.
+  # One finding for each path; none below another finding or below a directory with chosen entries.
   byPath = lib.mapAttrs (_: lib.head) (lib.groupBy (it: it.path) found);
   findings = lib.filter (
     it:
@@ -96,7 +96,7 @@ let
   text = message findings;
   on = cfg.enable && cfg.audit.level != "off" && findings != [ ];
 
-  # The parts of the toplevel that do not depend on its checks.
+  # Parts of the toplevel that do not depend on its checks.
   parts = pkgs.linkFarm "imp-mount-audited" (
     {
       etc = "${config.system.build.etc}/etc";
@@ -106,7 +106,7 @@ let
       append-initrd-secrets = "${config.system.build.initialRamdiskSecretAppender}/bin/append-initrd-secrets";
     }
   );
-  # Paths that the evaluation has named are not named again.
+  # Omits paths that the evaluation already reports.
   letGo = map (it: it.path) (cfg.audit.ignore ++ findings);
   built =
     pkgs.runCommand "imp-mount-audit"
@@ -179,7 +179,7 @@ in
       description = "What may be lost, and why; the audit does not name it.";
     };
 
-    # For tests, and for those who want to look: what the message is made of.
+    # For tests and inspection: the findings behind the message.
     findings = mkOption {
       type = types.listOf types.raw;
       readOnly = true;

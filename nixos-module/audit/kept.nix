@@ -1,4 +1,4 @@
-# Which paths outlive a boot: those that are named, those in a store, and those on a file system of their own.
+# Paths that outlive a boot: named ones, those in a store, and those on a file system of their own.
 { lib }:
 let
   paths = import ../paths.nix;
@@ -8,7 +8,7 @@ let
   upwards = path: [ path ] ++ lib.reverseList (paths.ancestors path);
   firstOf = test: path: lib.findFirst (at: test at != null) null (upwards path);
 
-  # A pattern of glob(7) as a regular expression; what could not be a set of characters stands for itself.
+  # A pattern of glob(7) as a regular expression; a `[` without a set of characters is literal.
   pattern =
     text:
     let
@@ -29,7 +29,7 @@ in
   matches = text: path: builtins.match "${pattern text}(/.*)?" path != null;
 
   # `entries` as in imp-mount.entries, `fileSystems` a list as in the configuration, `stores` beside those of the entries, `links`
-  # where symbolic links point to that the system makes, by their paths.
+  # the targets of the system's symbolic links by path.
   kept =
     {
       entries,
@@ -41,7 +41,7 @@ in
       byKind = kind: lib.filter (entry: entry.kind == kind) entries;
       named = map (entry: entry.target) (byKind "directory");
       directories = set (named ++ lib.unique (stores ++ map (entry: entry.store) entries));
-      # By the directory that they are in, so that a host with a thousand entries costs no more than one with ten.
+      # Grouped by directory: the cost of a file does not grow with the number of entries.
       files = lib.groupBy dirOf (map (entry: entry.target) (byKind "file"));
       mounts = lib.listToAttrs (
         map (fs: lib.nameValuePair (paths.join [ fs.mountPoint ]) fs) fileSystems
@@ -53,7 +53,7 @@ in
         # Writes go to the upper directory of an overlay, which is unknown here.
         "overlay"
       ];
-      # Told by the device, as NixOS adds to the options what the boot needs, and that depends on the entries.
+      # Recognized by the device: NixOS adds the boot's own words to the options, and they depend on the entries.
       isBind =
         fs:
         lib.elem fs.fsType [
@@ -88,7 +88,7 @@ in
     in
     {
       inherit directory;
-      # A pattern is for files only, and for hidden ones only if it begins with their dot.
+      # A pattern matches files only, and hidden files only if the pattern begins with a dot.
       file =
         path:
         let

@@ -1,5 +1,4 @@
-# Symbolic links that the system makes at every boot: where each points to, by its path. What NixOS itself writes to /etc counts as
-# a link into the Nix store.
+# Symbolic links made at every boot: their targets by path. Files of environment.etc count as links into the Nix store.
 { config, lib }:
 let
   paths = import ../paths.nix;
@@ -27,7 +26,7 @@ let
       lib.attrValues tmpfiles.settings
     );
   isPath = lib.hasPrefix "/";
-  # An immutable /etc has a placeholder for it.
+  # An immutable /etc has a placeholder for this file.
   declared = if config.system.etc.overlay.enable then removeAttrs etc [ "machine-id" ] else etc;
 in
 lib.mapAttrs' (

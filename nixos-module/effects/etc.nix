@@ -1,4 +1,4 @@
-# /etc/machine-id, and places to mount files at below an /etc that cannot be written to.
+# /etc/machine-id, and mount points of files below a read-only /etc.
 {
   config,
   lib,
@@ -41,19 +41,20 @@ in
           );
       })
       {
-        # It puts what PID 1 made up on the first boot into the file below, and takes any mount for that: in the initrd there is
-        # nothing to do yet, and on later boots it would fail.
+        # The service writes the transient id of the first boot to the file below, and takes any mount on /etc/machine-id for a
+        # transient id: in the initrd there is nothing to do yet, and on later boots the service would fail.
         boot.initrd.systemd.suppressedUnits = lib.mkIf hasMachineId [ "systemd-machine-id-commit.service" ];
-        # With an immutable /etc NixOS says so itself. A package has the drop-in, so that it goes with a host's own; an element of
-        # systemd.services would also take five times as much to evaluate. The number of packages must not depend on the entries.
+        # With an immutable /etc NixOS sets this condition. The drop-in is in a package, so that a host's own drop-in stays; an
+        # element of systemd.services would also take five times as much to evaluate. The number of packages must not depend on
+        # the entries.
         systemd.packages = lib.optional (!immutable) (
           pkgs.writeTextDir "lib/systemd/system/systemd-machine-id-commit.service.d/imp-mount.conf" (
             lib.optionalString hasMachineId "[Unit]\nConditionFirstBoot=true\n"
           )
         );
-        # On the first boot PID 1 takes its own tmpfs over the file for the mount. When that is gone, the mount is one that it
-        # leaves alone at shutdown; learning this in the midst of a shutdown, it would forget what waits for the unmounting, and
-        # wait for ever (systemd 257 to 262). The names of units must not depend on the entries.
+        # On the first boot PID 1 counts its own tmpfs over the file as this mount unit. Once the tmpfs is gone, PID 1 leaves
+        # the mount alone at shutdown; if PID 1 learns this during a shutdown, it drops the jobs that wait for the unmounting,
+        # and waits for ever (systemd 257 to 262). The names of units must not depend on the entries.
         systemd.units."etc-machine\\x2did.mount" = {
           overrideStrategy = "asDropin";
           text = lib.optionalString hasMachineId "[Unit]\nDefaultDependencies=no\n";

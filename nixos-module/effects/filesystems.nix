@@ -1,4 +1,4 @@
-# The root and the stores among `fileSystems`, and what of it the running system's fstab(5) says.
+# The root and the stores in `fileSystems`, and their lines in the fstab(5) of the running system.
 {
   config,
   lib,
@@ -9,7 +9,7 @@ let
   cfg = config.imp-mount;
   paths = import ../paths.nix;
 
-  # Below mkDefault, and above an option's own default: whatever anybody says counts more.
+  # Weaker than mkDefault, stronger than an option's own default: any definition of the user wins.
   weak = 1400;
   mkWeak = lib.mkOverride weak;
 
@@ -21,8 +21,7 @@ let
     && !cfg.plan.onStore
     && !cfg.plan.buildsRoot;
 
-  # A file system that a store lies on, or a tmpfs that an entry lies on, has to be there when the entries are mounted. NixOS needs
-  # the root in any case.
+  # File systems below a store, and tmpfs below an entry, must be mounted before the entries. NixOS marks the root itself.
   neededForBoot =
     fs:
     cfg.enable
@@ -32,8 +31,8 @@ let
       || (fs.fsType == "tmpfs" && lib.any (entry: paths.isIn fs.mountPoint entry.target) cfg.entries)
     );
 
-  # The disk that is converted is the root for the initrd alone. The system remounts whatever its root is by this line: a tmpfs
-  # keeps its options, and the disk, which is the root with imp-mount=off, knows none of them.
+  # The converted disk is the root in the initrd only. The running system remounts its root by this line: a tmpfs keeps its
+  # options, and the disk, which is the root with imp-mount=off, has no tmpfs options.
   rootType = if cfg.plan.onStore then "auto" else "tmpfs";
   isRoot = line: builtins.match "[^# ]+ / .*" line != null;
   converted = lib.concatMapStringsSep "\n" (
@@ -57,7 +56,7 @@ in
 
   config = {
     fileSystems = lib.mkIf isOurs { "/".fsType = mkWeak "tmpfs"; };
-    # A root on a store needs the mount of that store alone.
+    # A root on a store needs the mount of this store only.
     boot.initrd.systemd.root = lib.mkIf (cfg.enable && cfg.plan.onStore && cfg.convert == null) (
       mkWeak null
     );

@@ -16,7 +16,7 @@ let
   line =
     key: values: lib.optionalString (values != [ ]) "${key}=${lib.concatStringsSep " " values}\n";
 
-  # Wanted, not required: if a store is missing, imp-mount itself says so, and what to do.
+  # Wants, not Requires: for a missing store, imp-mount prints the error and its remedy.
   after = stores: line "WantsMountsFor" (map (store: paths.quote (inSysroot store.path)) stores);
   # A converted disk has no mount unit of its own.
   mounted = lib.filter (store: store.path != cfg.convert) plan.stores;
@@ -45,7 +45,7 @@ in
           storePaths = [ binary ];
           extraBin.imp-mount = binary;
           contents."/etc/imp-mount/manifest".source = cfg.compiled;
-          # Gets a boot past a store that the kernel command line leaves out.
+          # Removes the wait for a store that the kernel command line omits.
           contents."/etc/systemd/system-generators/imp-mount-generator".source = binary;
           units."imp-mount.service" = {
             # The others are there by now.
@@ -55,7 +55,7 @@ in
               "initrd-switch-root.service"
             ];
           };
-          # The names of units must not depend on the entries. Where nothing requires it, it is not started.
+          # The names of units must not depend on the entries. Without RequiredBy= the unit is not started.
           units."imp-mount-early.service" = {
             text = ordered ../../initrd/imp-mount-early.service (after mounted + before);
             requiredBy = lib.optionals plan.early [

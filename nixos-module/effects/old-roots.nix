@@ -12,9 +12,9 @@ let
 in
 {
   config = lib.mkMerge [
-    # Of a root on a store it records the end of the boot, whether old ones are kept or not.
+    # For a root on a store this service records the end of the boot, also without old roots.
     (lib.mkIf (cfg.enable && (old.enable || cfg.plan.onStore)) {
-      # Active from the beginning, so that it is stopped after the services and before the file systems.
+      # Active from early boot: stopped after the services and before the file systems.
       systemd.services.imp-mount-save = lib.mkMerge [
         service
         {
@@ -25,7 +25,7 @@ in
             "local-fs.target"
             "imp-mount-live.service"
           ];
-          # Stopped after it: what it brings to a store is not lost.
+          # Stopped after imp-mount-adopt: files copied to a store are not lost.
           before = [
             "imp-mount-adopt.service"
             "sysinit.target"
@@ -36,7 +36,7 @@ in
           unitConfig.IgnoreOnIsolate = true;
           serviceConfig.RemainAfterExit = true;
           serviceConfig.ExecStop = "${impctl} save --shutdown";
-          # The command keeps to saveSeconds itself. Killing it costs this saving alone.
+          # The command itself stops after saveSeconds. A kill loses this save only.
           serviceConfig.TimeoutStopSec = "${toString (old.saveSeconds + 10)}s";
           serviceConfig.TimeoutStopFailureMode = "kill";
         }
@@ -47,7 +47,7 @@ in
       systemd.services.imp-mount-save-now = {
         inherit documentation;
         description = "Save What the Root Would Lose While the System Runs";
-        # Stopped before it saves for the last time.
+        # Stopped before the last save.
         after = [ "imp-mount-save.service" ];
         restartIfChanged = false;
         unitConfig.WantsMountsFor = stores;
@@ -82,7 +82,7 @@ in
           IOSchedulingClass = "idle";
           CPUSchedulingPolicy = "idle";
           Nice = 19;
-          # Subvolumes and flags. No mount namespace: what is mounted below an old root is left alone. No RestrictSUIDSGID, which takes openat2(2) away.
+          # Subvolumes and flags. No mount namespace: mounts below an old root stay. No RestrictSUIDSGID, which blocks openat2(2).
           CapabilityBoundingSet = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_LINUX_IMMUTABLE";
           RestrictNamespaces = true;
           RestrictRealtime = true;

@@ -1,4 +1,4 @@
-# Settings of every service here that works on what persists.
+# Settings shared by all services of imp-mount.
 {
   documentation = [ "man:imp-mount(8)" ];
   unitConfig.DefaultDependencies = false;
@@ -7,7 +7,7 @@
   restartIfChanged = false;
   serviceConfig = {
     Type = "oneshot";
-    # No setting that makes a mount namespace, which would hide the mounts from all other units.
+    # No setting that makes a mount namespace: the mounts would be hidden from all other units.
     CapabilityBoundingSet = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER CAP_FSETID CAP_SETFCAP CAP_LINUX_IMMUTABLE";
     NoNewPrivileges = true;
     RestrictAddressFamilies = "AF_UNIX";

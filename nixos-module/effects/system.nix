@@ -1,4 +1,4 @@
-# The running system: changes at a switch, owners that had to wait, and what goes to the stores at shutdown.
+# The running system: changes at a switch, delayed owners, and copies to the stores at shutdown.
 {
   config,
   lib,
@@ -12,7 +12,7 @@ let
 
   emergency = config.systemd.enableEmergencyMode;
 
-  # Managers of users that are services; the other one has run before any service does.
+  # Services that create users; the activation script creates them before any service.
   users = [
     "userborn.service"
     "systemd-sysusers.service"
@@ -56,7 +56,7 @@ in
             builtins.replaceStrings [ "$" ] [ "$$" ] (paths.quote cfg.metrics.file)
           }";
           TimeoutStartSec = "1min";
-          # The metrics themselves say that something needs attention.
+          # The metrics report the problem.
           SuccessExitStatus = 1;
           CapabilityBoundingSet = "CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH";
         };
@@ -86,10 +86,10 @@ in
           }
         ];
 
-        # At boot, what lies on file systems that the initrd does not mount, and everything where there is no initrd. Wanted by a
-        # service that no switch starts again: a failure stops a boot in the emergency shell, but never a running system. Where
-        # there is no such shell, what fails is guarded and the boot goes on; without a guard it would be halted.
-        # Defined whatever the entries are: the names of services must not depend on them.
+        # At boot: entries on file systems that the initrd does not mount, and all entries where there is no initrd. Wanted by a
+        # service that no switch starts again: a failure opens the emergency shell at boot, and never stops a running system.
+        # Without such a shell, failed entries are guarded and the boot continues; without a guard the system would halt. Always
+        # defined: the names of services must not depend on the entries.
         imp-mount-live = lib.mkMerge [
           service
           {
@@ -133,7 +133,7 @@ in
           }
         ];
 
-        # Active from the beginning, so that it is stopped after the services and before the file systems.
+        # Active from early boot: stopped after the services and before the file systems.
         imp-mount-adopt = lib.mkMerge [
           service
           {
@@ -147,7 +147,7 @@ in
             unitConfig.WantsMountsFor = map (store: paths.quote store.path) plan.stores;
             serviceConfig.RemainAfterExit = true;
             serviceConfig.ExecStop = "${command} --adopt";
-            # A file that is not brought by then is lost.
+            # Files not copied within this time are lost.
             serviceConfig.TimeoutStopSec = "10min";
           }
         ];

@@ -1,5 +1,5 @@
-# The host as a virtual machine (`nixos-rebuild build-vm`, tests with qemu-vm.nix): stores and other file systems become disks of it,
-# beside the image of its root, and last as long as that.
+# The host as a virtual machine (`nixos-rebuild build-vm`, tests with qemu-vm.nix): stores and other file systems become disks beside
+# the image of the root, and last as long as the image.
 {
   config,
   lib,
@@ -13,7 +13,7 @@ let
   inherit (cfg.vm) host;
   isVm = options ? virtualisation.useDefaultFilesystems;
   vm = config.virtualisation;
-  # A layout of the user's own stays as it is.
+  # A layout chosen by the user stays unchanged.
   isOurs = cfg.enable && vm.useDefaultFilesystems;
 
   isInMemory =
@@ -22,17 +22,17 @@ let
       "tmpfs"
       "ramfs"
     ];
-  # File systems that show another one, which the machine does not have.
+  # File systems on top of a file system that the machine does not have.
   isDerived = fs: fs.fsType == "overlay" || lib.elem "bind" fs.options || lib.elem "rbind" fs.options;
 
-  # Without a definition of the root on the host it is the one that this module makes.
+  # Without a definition of the root on the host, this module's root.
   rootIsOnStore = cfg.convert == null && cfg.plan.onStore;
   rootIsTmpfs =
     cfg.convert == null
     && !cfg.plan.onStore
     && (if host ? "/" then isInMemory host."/" else cfg.plan.makesRoot);
 
-  # File systems that qemu-vm.nix brings, or that a machine without a boot loader does not need.
+  # File systems from qemu-vm.nix, or unneeded without a boot loader.
   isGiven =
     path:
     path == "/"
@@ -59,7 +59,7 @@ let
     driveExtraOpts.werror = "report";
     deviceExtraOpts.serial = disk.serial;
   };
-  # Weaker than what a test says of the same file system.
+  # Weaker than a test's definition of the same file system.
   fileSystem = disk: {
     device = lib.mkDefault "/dev/disk/by-id/virtio-${disk.serial}";
     fsType = lib.mkDefault "ext4";
@@ -142,7 +142,7 @@ in
           # Of all types only this one may have more than one command.
           Type = "oneshot";
           StandardOutput = "journal+console";
-          # Their exit status is 1 where something needs attention.
+          # Exit status 1: a problem was found.
           ExecStart = map (command: "-${cfg.package}/bin/${command}") [
             "imp-mount --check"
             "impctl lost"

@@ -1,4 +1,4 @@
-# `home.persistence`: what persists, as users of home-manager write it. The NixOS module mounts it.
+# `home.persistence`: persistent paths in home-manager's configuration. The NixOS module mounts them.
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;
@@ -14,7 +14,7 @@ in
         levels.store {
           place = ''home-manager.users.${home.username}.home.persistence."${name}"'';
           user = home.username;
-          # Not known here; the NixOS module fills it in.
+          # Unknown here; the NixOS module sets the group.
           group = null;
           home = home.homeDirectory;
         } args
@@ -30,7 +30,7 @@ in
   };
 
   config.assertions = [
-    # Imported by hand beside the NixOS module it does no harm.
+    # Also allows a manual import beside the NixOS module.
     {
       assertion =
         home._nixosModuleImported

@@ -1,4 +1,4 @@
-# `preservation`, as it is written for nix-community/preservation: what it says goes to `environment.persistence`.
+# `preservation` in the form of nix-community/preservation: definitions go to `environment.persistence`.
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;
@@ -20,7 +20,7 @@ let
     ) types.str
   )) [ ];
 
-  # Directories or files. `level` says where the list is, whose, and what its entries share: { place, user, home, mountOptions }.
+  # Directories or files. `level` has the list's place, owner and shared values: { place, user, home, mountOptions }.
   list =
     level: kind: mode:
     mkOption {
@@ -79,7 +79,7 @@ let
             };
             missing = if it.createLinkTarget then "create" else null;
           };
-      # A file that is linked to is made by what writes it, with the owner and mode of that: a key has no default mode.
+      # The target of a link is created by its program, with that program's owner and mode: a key has no default mode.
       isOthers = kind == "file" && it.how == "symlink" && !it.createLinkTarget;
       owner = lib.optionalAttrs (!isOthers) { inherit (it) user group mode; };
       more =
@@ -87,7 +87,7 @@ let
         // owner
         // {
           method = if it.how == "symlink" then "symlink" else "auto";
-          # At every boot; of a link only what it was told to create.
+          # At every boot; for a link only if its target is created.
           enforce = it.how == "bindmount" || it.createLinkTarget;
           hideMount = lib.elem "x-gvfs-hide" words;
           allowTrash = lib.elem "x-gvfs-trash" words;

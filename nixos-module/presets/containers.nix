@@ -1,4 +1,4 @@
-# Containers and virtual machines: images, volumes, and what is bind-mounted into them.
+# Containers and virtual machines: images, volumes, and sources of bind mounts into them.
 {
   config,
   lib,
@@ -14,7 +14,7 @@ let
   # The default is named one level up, where podman also keeps its locks and caches.
   containersRoot = if graphRoot == "/var/lib/containers/storage" then dirOf graphRoot else graphRoot;
 
-  # The host's side of "host:container[:options]", where it is a directory of state.
+  # The host's side of "host:container[:options]", if it is a directory of state.
   throwAway = lib.attrNames known.disposable ++ [
     "/etc"
     "/nix"

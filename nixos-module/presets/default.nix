@@ -55,7 +55,7 @@ let
       home = null;
       method = "bind";
     };
-  # The directories of a file in a home belong to whom the home belongs to, and are that user's alone.
+  # Parent directories of a file in a home belong to the home's owner, with mode 0700.
   file =
     row:
     let
@@ -78,7 +78,7 @@ let
 
   # Without a store an assertion fails.
   store = if cfg.store == null then "/persist" else paths.join [ cfg.store ];
-  # Only names are read, and not what is in the stores.
+  # Reads the names of the stores, not their entries.
   stores = lib.unique (
     map (store: store.persistentStoragePath) (
       lib.filter (store: store.enable) (lib.attrValues config.environment.persistence)
@@ -123,7 +123,7 @@ in
 
   config = {
     imp-mount.presets = {
-      # Not what they come to: that depends on `fileSystems`, and the root there on this.
+      # Not the computed entries: they depend on `fileSystems`, where the root depends on this value.
       enable = groups != [ ];
       inherit store;
       directories = map directory (unique "directory" rows);

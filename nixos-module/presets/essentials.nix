@@ -1,4 +1,4 @@
-# The identity of a machine across boots, as far as the values of options tell it.
+# The identity of a machine across boots, from the values of options.
 {
   config,
   lib,
@@ -9,7 +9,7 @@ let
   paths = import ../paths.nix;
   ssh = services.openssh;
 
-  # A file that has to outlive a boot: neither made at every boot nor in the Nix store.
+  # A file that must outlive a boot: neither made at every boot nor in the Nix store.
   isOwn =
     file:
     builtins.isString file
@@ -25,7 +25,7 @@ let
   own = files: lib.unique (lib.filter isOwn files);
 
   homes = lib.filter (user: user.isNormalUser && user.enable or true) (lib.attrValues users.users);
-  # A file in a home belongs to that user, and so do the directories above it.
+  # A file in a home and its parent directories belong to the home's user.
   inHome =
     file:
     let

@@ -1,22 +1,21 @@
-# Paths that hold state, by group: `imp-mount.persist.<group>` persists them, and the audit knows them by name.
+# Paths of state, by group: `imp-mount.persist.<group>` persists them, and the audit names them.
 #
-# Most of it is in the table that impctl has, too (../../src/ctl/known/paths.toml, which explains its keys). In the files beside this
-# one is what the values of options say.
+# Most rows are in a table shared with impctl (../../src/ctl/known/paths.toml, which explains its keys). The files beside this one add
+# rows that depend on the values of options.
 #
 # A row is { directory | file, user, group, mode, method, mountOptions, why, ... }, all but the path and `why` optional:
-#   class   why it matters, as in the table
-#   data    where an option puts it, if the row is a directory above that
-#   home    the home that it is in
-#   parts   what of a directory the audit looks for, when the whole is not named: { path, why }
-#   audited false: the audit does not name it
-#   chosen  true: whoever names something inside has chosen, and the audit is content
+#   class   why the path matters, as in the table
+#   data    the directory set by an option, if the row is a directory above it
+#   home    the home above the path
+#   parts   parts of a directory, audited when the whole is not persisted: { path, why }
+#   audited false: the audit does not name the path
+#   chosen  true: an entry below the path is a choice, and the audit names nothing else in the directory
 #
-# The attributes that a preset reads (all but `parts`) must not read `systemd.services` or anything else that depends on what persists.
-# File systems that entries lie on are marked `neededForBoot`, which decides about units of file systems such as bcachefs
-# (nixos/modules/tasks/filesystems). So the names in `systemd.services` depend on `fileSystems.*.neededForBoot`, and that on the
-# entries: a preset that looked for StateDirectory= in the units would wait for itself. Therefore presets go by the options of
-# `services`, `users` and the like, and `impctl audit` reads the units once they are built. Of `fileSystems` a preset may read
-# mountPoint, fsType and device.
+# The attributes read by a preset (all but `parts`) must not depend on entries, as `systemd.services` does: file systems below an entry
+# are marked `neededForBoot`, which decides about units of file systems such as bcachefs (nixos/modules/tasks/filesystems). So the
+# names in `systemd.services` depend on `fileSystems.*.neededForBoot`, which depends on the entries: a preset that reads
+# StateDirectory= of the units is an infinite recursion. Therefore presets read the options of `services`, `users` and the like, and
+# `impctl audit` reads the built units. Of `fileSystems` a preset may read mountPoint, fsType and device.
 { config, lib }:
 let
   paths = import ../paths.nix;
@@ -25,7 +24,7 @@ let
     row: row // lib.optionalAttrs (row ? directory) { directory = paths.join [ row.directory ]; };
 
   optionAt = text: lib.attrByPath (lib.splitString "." text) null config;
-  # A switch, a module with `enable`, or anything that is there.
+  # A boolean, a module with `enable`, or any value but null.
   isOn =
     value:
     if lib.isBool value then
@@ -42,7 +41,7 @@ let
       said = toString service.${row.follows};
       # Some options say a name below /var/lib.
       data = paths.join [ (if lib.hasPrefix "/" said then said else "/var/lib/${said}") ];
-      # The whole directory is kept, with other versions, downloads and plugins in it.
+      # The whole directory is kept, including other versions, downloads and plugins.
       follows = row ? follows && service ? ${row.follows};
       # NixOS gives some owners by options.
       owner =

@@ -18,7 +18,7 @@ map (user: {
     mode = "0700";
     why = known.state."/root".what;
     chosen = true;
-    # Named are the paths in it that units and options speak of.
+    # The audit names paths in homes from units and options.
     audited = false;
   }
 ]

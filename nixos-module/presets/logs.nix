@@ -1,4 +1,4 @@
-# The logs; what is left of programs that crashed is in the table.
+# The logs; core dumps are in the table.
 {
   config,
   lib,

@@ -1,4 +1,4 @@
-# In place of disko.nix: the disk as it is. Its root becomes /persist at the next boot, and nothing is copied.
+# Replaces disko.nix: the disk stays as it is. Its root becomes /persist at the next boot, without a copy.
 {
   imports = [ ./disko.before.nix ];
   imp-mount.convert = "/persist";

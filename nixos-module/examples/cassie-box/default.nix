@@ -1,4 +1,4 @@
-# cassie-box: a home media server. The disk is in disko.nix, for a new install, or in convert.nix, for the one that is there.
+# cassie-box: a home media server. The disk is in disko.nix for a new install, in convert.nix for an existing system.
 { config, pkgs, ... }:
 {
   imports = [
@@ -45,7 +45,7 @@
       mode = "0750";
     }
   ];
-  # ... and what may go:
+  # Disposable paths:
   imp-mount.audit.ignore = [
     {
       path = "/var/lib/fail2ban";
@@ -100,7 +100,8 @@
     };
   };
 
-  # A machine without a screen needs no emergency shell. Where a late mount fails, the entries below it are guarded.
+  # A machine without a screen needs no emergency shell. If a late mount fails, the entries below the mount are
+  # guarded.
   systemd.enableEmergencyMode = false;
 
   system.autoUpgrade = {

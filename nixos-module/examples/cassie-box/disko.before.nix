@@ -1,4 +1,4 @@
-# The disk as it was: everything persists. For disko (https://github.com/nix-community/disko).
+# The disk before: everything persists. For disko (https://github.com/nix-community/disko).
 {
   disko.devices.disk.main = {
     type = "disk";

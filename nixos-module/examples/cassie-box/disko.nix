@@ -1,4 +1,4 @@
-# The disk for a new install: what was the root is the store. The Nix store is beside it, so that an installer fills it on the
+# The disk for a new install: the former root is the store. The Nix store is beside the store, so that an installer fills the
 # disk: nothing of imp-mount runs before the first boot.
 {
   disko.devices.disk.main = {

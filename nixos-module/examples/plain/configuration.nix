@@ -1,11 +1,11 @@
-# The host, and what of it persists.
+# The host and its persistent paths.
 { lib, pkgs, ... }:
 {
   imp-mount = {
     enable = true;
-    # Everything that is not named goes there; half of the memory is not too much.
+    # Unnamed paths are on this tmpfs; half of the memory is not too much.
     root.size = "4G";
-    # Every build says what would be lost. Once it says nothing, let it fail where something would:
+    # Every build warns of state that would be lost. Once there is no warning, make it an error:
     # audit.level = "error";
     persist = {
       store = "/persist";
@@ -29,7 +29,7 @@
     extraGroups = [ "wheel" ];
     hashedPasswordFile = "/persist/secrets/ada";
   };
-  # The virtual machine to try it in has an empty store.
+  # The virtual machine for a trial has an empty store.
   virtualisation.vmVariant.users.users.ada = {
     password = "try";
     hashedPasswordFile = lib.mkForce null;
@@ -42,7 +42,7 @@
 
   boot.loader.systemd-boot.enable = true;
   boot.loader.efi.canTouchEfiVariables = true;
-  # A shell where a boot stops. Whoever is at the machine gets it: give a hashed password instead where that matters.
+  # A shell when the boot stops, for everyone at the console. Where this is a risk, give a hashed password instead.
   boot.initrd.systemd.emergencyAccess = true;
 
   system.stateVersion = "26.05";

@@ -1,4 +1,4 @@
-# One disk, two file systems. The Nix store is beside the store, so that an installer fills it on the disk: nothing of imp-mount runs
+# One disk, two file systems. The Nix store is beside the store, so that an installer fills the disk: nothing of imp-mount runs
 # before the first boot.
 {
   disko.devices.disk.main = {

@@ -1,4 +1,4 @@
-# In its place: what `nixos-generate-config --no-filesystems --show-hardware-config` prints on the machine.
+# Replace with the output of `nixos-generate-config --no-filesystems --show-hardware-config` on the machine.
 { lib, ... }:
 {
   boot.initrd.availableKernelModules = [

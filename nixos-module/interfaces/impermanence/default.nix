@@ -1,4 +1,4 @@
-# `environment.persistence`: what persists, as people write it.
+# `environment.persistence`: persistent paths in the form of nix-community/impermanence.
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;

@@ -1,14 +1,14 @@
-# The options of one directory and of one file that persists.
+# The options of one persistent directory or file.
 #
-# Everything of nix-community/impermanence's interface is here with its types and defaults, also what is internal there but
-# used by people's own modules (`dirPath`, `filePath`, `home`, `defaultPerms`).
+# All of nix-community/impermanence's interface is here with its types and defaults, also options that are internal there
+# but used by other modules (`dirPath`, `filePath`, `home`, `defaultPerms`).
 { lib }:
 {
   # The place of the list, such as `environment.persistence."/persist"`.
   place,
   # The store's options, whose flags are the entries' defaults.
   store,
-  # The owner of created directories, and the directory that paths are relative to (null: none).
+  # The owner of created directories, and the base directory of relative paths (null: none).
   user,
   group,
   home,
@@ -80,7 +80,7 @@ let
     };
   };
 
-  # Options that only imp-mount has.
+  # Options of imp-mount only.
   more = {
     mountOptions = mkOption {
       type = types.listOf types.str;
@@ -138,7 +138,7 @@ let
       };
     };
 
-  # The file that defines an element of a list.
+  # The file with the definition of a list's element.
   from = list: files: "${place}.${list}, ${lib.concatMapStringsSep " and " paths.place files}";
 
   gone = removed {

@@ -1,9 +1,9 @@
-# Options that are gone, by their names: setting one is an assertion, and reading it is no error.
+# Removed options by name: setting one fails an assertion, reading one is no error.
 { lib }:
 {
   # The former place of the options, such as `environment.persistence."/persist"`.
   place,
-  # By name: `text`, why it is gone, and what to do; `keeps`, values that still mean something; `description`.
+  # By name: `text`, reason and remedy; `keeps`, values with an effect; `description`.
   removed,
 }:
 {
@@ -17,7 +17,7 @@
     }
   ) removed;
 
-  # Of the `config` and `options` that the options are among.
+  # Arguments: the `config` and `options` around the removed options.
   assertions =
     config: options:
     lib.concatMap (

@@ -5,7 +5,7 @@ let
   entry = import ./entry.nix { inherit lib; };
   removed = import ./removed.nix { inherit lib; };
 
-  # Options that a store and a user's part of it have in common.
+  # Options shared by a store and its users.
   lists =
     context:
     let
@@ -45,7 +45,7 @@ let
     };
 in
 {
-  # A store. `context` says whose it is: { place, user, group, home }.
+  # A store. `context` is { place, user, group, home }.
   store =
     context:
     {

@@ -1,4 +1,4 @@
-# Options that the host's own modules read.
+# Options read by the host's own modules.
 { config, lib, ... }:
 let
   cfg = config.mySystem;

@@ -1,4 +1,4 @@
-# A service that names its own directory, where its paths are known.
+# A service module that persists its own directory.
 { config, lib, ... }:
 let
   cfg = config.mySystem.services.plex;
