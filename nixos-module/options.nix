@@ -19,6 +19,11 @@ let
     mkOption { inherit type default description; };
 in
 {
+  imports = [
+    (lib.mkRemovedOptionModule [ "imp-mount" "auditIgnore" ] "It is `imp-mount.audit.ignore`.")
+    (lib.mkRemovedOptionModule [ "imp-mount" "auditFindings" ] "It is `imp-mount.audit.findings`.")
+  ];
+
   options.imp-mount = {
     enable = mkOption {
       type = types.bool;

@@ -5,6 +5,8 @@
     ./wrong-twice.nix
   ];
   imp-mount.root.size = "8G";
+  imp-mount.auditIgnore = [ ];
+  imp-mount.auditFindings = [ ];
   fileSystems."/" = {
     device = "/dev/disk/by-label/root";
     fsType = "ext4";
