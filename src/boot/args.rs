@@ -1,4 +1,4 @@
-//! imp-mount's command line. Read by hand: it is short, and the binary is in every initrd.
+//! Command line of imp-mount, parsed without a library to keep the binary in the initrd small.
 
 use crate::manifest::Phase;
 use crate::text::escape;

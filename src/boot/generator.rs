@@ -1,14 +1,15 @@
-//! The systemd generator (systemd.generator(7)): lets a boot get past the file systems of stores that it does not need.
+//! The systemd generator (systemd.generator(7)): takes the file systems of unneeded stores out of the boot's
+//! requirements.
 //!
-//! The initrd's and the system's fstab(5) require what they name, and where a disk is dead the boot stops before imp-mount runs.
-//! Without a word of imp-mount on the kernel command line nothing changes for these units.
+//! The boot requires every file system in the fstab(5) of the initrd and of the system: a dead disk stops the boot
+//! before imp-mount runs. Without arguments of imp-mount on the kernel command line these units stay unchanged.
 //!
 //! | the store | its mount unit |
 //! |---|---|
-//! | left out by `imp-mount.skip=` | replaced by one that does nothing, and counts as started |
-//! | not needed for another word | no longer required, and waited for no longer than 10 seconds |
+//! | left out by `imp-mount.skip=` | replaced by a unit without effect, which counts as started |
+//! | not needed because of another argument | no longer required, with a timeout of 10 seconds |
 //!
-//! For the stores that imp-mount mounts from their device, the early unit is told to wait for the device and its fsck.
+//! For stores mounted by imp-mount from their device, the early unit waits for the device and its fsck.
 
 use std::fmt::Write;
 use std::fs;
@@ -82,7 +83,7 @@ impl Generator<'_> {
         Ok(())
     }
 
-    /// The mount point above a store that is only a directory of a file system; none for the root.
+    /// The mount point above a store in a directory of a file system; none for the root.
     fn above(&self, store: &Store) -> Option<AbsPath> {
         let points = self.fstab.iter().filter_map(|line| {
             let point = AbsPath::parse(&line.point).ok()?;
@@ -94,7 +95,7 @@ impl Generator<'_> {
         (!nearest.is_root() && nearest != store.path).then_some(nearest)
     }
 
-    /// Spares a file system with a store in a directory, unless the boot needs it otherwise.
+    /// Spares a file system with a store in a directory, unless the boot needs the file system otherwise.
     fn spare_above(&self, plan: &Plan<'_>, above: &AbsPath) -> Result<()> {
         let is_needed = plan.stores().any(|(store, need)| !need.is_by_words() && store.path.is_in(above));
         if is_needed || is_essential(above) { Ok(()) } else { self.spare(above) }
@@ -343,7 +344,7 @@ mod tests {
                 [format!("early/{name}.mount")]
             );
         }
-        // The disk that it is a directory of, if that is named, too, and is not what the system is on.
+        // The disk of the directory, if skipped too, and not the disk of the system.
         let both = ["early/data-state.mount", "early/data.mount"];
         assert_eq!(names("imp-mount.skip=/data", &["/data"], false), both);
         assert_eq!(names("imp-mount.skip=/data", &["/sysroot/data"], false), both);
@@ -376,7 +377,7 @@ mod tests {
             expected.sort();
             assert_eq!(names(line, &["/data"], true), expected);
             assert_eq!(names(line, &["/data/state"], false), spared("local-fs.target", "data-state.mount"));
-            // The root, and file systems that every system needs.
+            // The root, and file systems essential to every system.
             assert_eq!(names(line, &["/"], false), spared("local-fs.target", "data-state.mount"));
         }
         // With this argument the store of an entry of the phase early is needed.

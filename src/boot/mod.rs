@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
         log::error!("{problem}");
         ExitCode::from(CANNOT)
     });
-    // The last line of a unit that stops a boot.
+    // The last log line of a failed unit, which stops the boot.
     if cli.verb == Verb::Mount && code != ExitCode::SUCCESS {
         log::info!("nothing was mounted; run `imp-mount --check` for the state and the next steps");
     }
@@ -109,7 +109,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     };
     privilege::require_mount()?;
     privilege::drop_to_needed()?;
-    // Before reading anything that another process may be about to change.
+    // The lock comes before any read of data changed by other processes.
     let lock = lock::take(name)?;
     change(cli, &lock)
 }

@@ -20,7 +20,7 @@ use crate::text::problem::{Problem, Result};
 
 /// Result for a pending path.
 enum Settled {
-    /// The owner is set, now or by a run that knew the owner already.
+    /// The owner is set, now or by an earlier run.
     Given,
     /// Another process set the owner, or replaced the file, which stays.
     Elsewhere,

@@ -22,8 +22,8 @@ pub struct Disk {
     pub uuid: String,
     /// Its mount point; empty if not mounted.
     pub mounted: String,
-    /// State in the superblock if it is not mounted: `clean`, `errors` or `not cleanly unmounted`; empty
-    /// without one. `not readable` for a device that this user may not read.
+    /// State in the superblock of an unmounted device: `clean`, `errors` or `not cleanly unmounted`; empty without a
+    /// superblock; `not readable` without permission.
     #[cfg_attr(test, schemars(extend("enum" = ["", "clean", "errors", "not cleanly unmounted", "not readable"])))]
     pub state: String,
 }

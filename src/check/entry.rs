@@ -189,7 +189,7 @@ impl Checker<'_, '_> {
         Ok(found)
     }
 
-    /// The verdict on a copy that differs from the store's file.
+    /// The verdict on a copy with content different from the file on the store.
     fn changed(
         &mut self,
         item: &Item<'_>,

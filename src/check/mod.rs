@@ -1,5 +1,5 @@
-//! `--check`: the plan held against the system, before a run, after one that failed, and on a running system. It changes
-//! nothing, and says something useful even where there is no store, no root or no manifest.
+//! `--check`: compares the plan with the system: before a run, after a failed one, and on a running system. Nothing is
+//! changed, and a missing store, root or manifest is reported as a finding.
 
 pub mod disks;
 pub mod entry;
@@ -80,7 +80,7 @@ pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
     findings
 }
 
-/// The report, and why it is unusable.
+/// The report, and the reason if unusable.
 fn report() -> (Report, String) {
     match Report::read() {
         Ok(report) => (report, String::new()),
@@ -133,7 +133,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
     findings.root = Some(store::root(plan, sysroot));
     let mut opened = Vec::new();
     for index in 0..plan.manifest.stores.len() {
-        // A system that boots without its conversion has no stores.
+        // Without its conversion the system has no stores.
         if plan.is_untouched() {
             opened.push(None);
             continue;
@@ -182,7 +182,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
 /// Paths of NixOS alone. A new root has no /etc yet.
 pub const NIXOS: [&str; 2] = ["/etc/NIXOS", "/nix/var/nix/profiles/system"];
 
-/// Remedy for a failed run, whose errors are shown with it.
+/// Remedy for a failed run; the errors of the run stand beside the remedy.
 pub const AGAIN: &str = "mend what stopped the last run, then run imp-mount again";
 
 /// A path that nearly every system should keep.
@@ -325,7 +325,7 @@ fn is_stopped(findings: &Findings) -> bool {
     findings.sysroot != "/" || findings.last_run.as_ref().is_some_and(failed)
 }
 
-/// The kernel argument that leaves out the entries and stores that stop a boot.
+/// The kernel argument to skip the entries and stores with errors.
 fn skipping(findings: &Findings) -> Option<String> {
     let stores = findings.stores.iter().filter(|store| store.is_lost()).map(|store| store.path.as_str());
     // Of the findings of --check, this alone is an error of a run. A failed run names the others.

@@ -74,7 +74,7 @@ impl Checker<'_, '_> {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         });
-        // A target that cannot be opened has neither a link nor a file: the entry is missing.
+        // A target without access has neither a link nor a file: the entry is missing.
         let dir = dir.ok();
         let seen = dir.and_then(|dir| walk::stat_at(dir, target.name()).ok());
         let link = dir.and_then(|dir| rustix::fs::readlinkat(dir, target.name(), Vec::new()).ok());

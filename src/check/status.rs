@@ -1,4 +1,4 @@
-//! States of entries, and the line that `--check` prints for each.
+//! States of entries, and the line of each in `--check`.
 
 use serde::Serialize;
 
@@ -9,23 +9,23 @@ use crate::manifest::{AbsPath, Entry};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// As it should be.
+    /// No difference from the plan.
     Ok,
     /// Entry of a later phase.
     Later,
     /// Left out by the kernel command line.
     Skipped,
-    /// Only the root has it, and it is brought to the store at shutdown.
+    /// Only on the root; copied to the store at shutdown.
     NotYetStored,
     /// Created as root's alone, until its owner exists.
     Pending,
-    /// Only the root has it, and nothing brings it to the store.
+    /// Only on the root, and never copied to the store.
     RootOnly,
-    /// The store does not hold it.
+    /// Not on the store.
     Missing,
     /// No mount at the target.
     NotMounted,
-    /// Something else is mounted there, or the source is not what it should be.
+    /// A different mount at the target, or a different source.
     WrongSource,
     /// Mounted, but hidden by another mount.
     Covered,
@@ -42,7 +42,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// In words, as `--check` prints it.
+    /// The state in the words of `--check`.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -64,8 +64,8 @@ impl Status {
         }
     }
 
-    /// Tells if something must be done about it. What is skipped was asked for; what is pending is guarded by its mode, and
-    /// settled once users exist.
+    /// Tells if the state needs action. Skipped entries are the user's choice; a pending entry is protected by its
+    /// mode, and gets its owner once users exist.
     #[must_use]
     pub fn is_problem(self) -> bool {
         self > Self::Pending
@@ -82,7 +82,7 @@ pub struct Checked {
     pub source: AbsPath,
     /// Its state.
     pub status: Status,
-    /// True if a boot without it stops.
+    /// True if the entry is required.
     pub required: bool,
     /// Problem or note; left out without one.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -93,7 +93,7 @@ pub struct Checked {
 /// A status, and its explanation.
 pub(super) type Verdict = (Status, String);
 
-/// For an entry that was never reached.
+/// The result for an entry without a check of its own.
 #[must_use]
 pub fn unreached(entry: &Entry, store: &AbsPath, status: Status, detail: &str) -> Checked {
     Checked {

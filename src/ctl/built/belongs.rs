@@ -1,4 +1,4 @@
-//! Which service or package a path belongs to, from what units, tmpfiles rules and packages' lists say.
+//! Services and packages of a path, by units, tmpfiles rules and lists of packages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,9 +16,9 @@ const MOST: usize = 2;
 /// Owner of a path: a unit, a package or a user.
 #[derive(Debug, Default)]
 pub struct Belongs {
-    /// Directories that systemd makes for a unit.
+    /// Directories created by systemd for a unit.
     own: BTreeMap<String, BTreeSet<String>>,
-    /// Paths that a unit names in another way, and those of tmpfiles rules.
+    /// Paths named by a unit in other settings, and paths of tmpfiles rules.
     named: BTreeMap<String, BTreeSet<String>>,
     /// The units that run as a user.
     users: BTreeMap<String, BTreeSet<String>>,
@@ -50,11 +50,11 @@ impl Belongs {
         this
     }
 
-    /// Units or files of rules that a path belongs to. The user is the owner of the path.
+    /// Units, or files of rules, of a path. `user` is the owner of the path.
     #[must_use]
     pub fn to(&self, path: &str, user: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        // One that is no text is nowhere named.
+        // A path that is not UTF-8 is in no text.
         if path.is_empty() {
             return found;
         }
@@ -70,7 +70,7 @@ impl Belongs {
     }
 }
 
-/// Names of who something belongs to, in few words. Another system's units and packages may have any name.
+/// A short list of names. Names of units and packages of another system may contain any characters.
 #[must_use]
 pub fn shorten(names: &[String]) -> Vec<String> {
     let mut words: Vec<_> = names.iter().take(MOST).map(|name| escape::name(name).into_owned()).collect();
@@ -81,7 +81,7 @@ pub fn shorten(names: &[String]) -> Vec<String> {
 }
 
 fn text(system: &System, path: &str) -> String {
-    // A link to nowhere, or one that only root may read: then nothing is known of it.
+    // A dangling link, or a file without read permission, counts as empty.
     system
         .read(path)
         .ok()
@@ -91,7 +91,7 @@ fn text(system: &System, path: &str) -> String {
 }
 
 fn claim(claims: &mut BTreeMap<String, BTreeSet<String>>, path: &str, who: &str) {
-    // A path that many units name identifies none of them.
+    // A path common to many units identifies none of them.
     let known = known();
     let is_common = known.shared.contains_key(path) || known.is_disposable(path) || known.is_system(path);
     if !is_common && !path.starts_with("/nix/") {
@@ -123,7 +123,7 @@ fn claimants(claims: &BTreeMap<String, BTreeSet<String>>, path: &str) -> BTreeSe
     BTreeSet::new()
 }
 
-/// The packages that put files there, as Debian's dpkg(1) knows them, for several paths at once.
+/// The packages with files at several paths, by the lists of Debian's dpkg(1).
 #[must_use]
 pub fn packages(system: &System, paths: &BTreeSet<&str>) -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

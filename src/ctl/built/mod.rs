@@ -1,4 +1,4 @@
-//! Files of a system, which need not have been booted, that name its state: units, tmpfiles.d, users, mounts, and texts.
+//! Files of a system, booted or not, that name its state: units, tmpfiles.d, users, mounts, and texts.
 
 pub mod belongs;
 pub mod unit;
@@ -62,31 +62,31 @@ pub struct Filesystem {
 pub struct Built {
     /// Units by name.
     pub units: BTreeMap<String, Unit>,
-    /// Texts of scripts that units run, by unit.
+    /// Texts of scripts run by units, by unit.
     pub scripts: Vec<(String, String)>,
     /// tmpfiles.d.
     pub rules: Vec<Rule>,
-    /// Users, by passwd(5), sysusers.d and what NixOS makes them from.
+    /// Users, by passwd(5), sysusers.d and NixOS's lists of users.
     pub users: Vec<User>,
     /// fstab(5) and mount units.
     pub filesystems: Vec<Filesystem>,
     /// Swap areas.
     pub swaps: Vec<String>,
-    /// Links in /etc that lead out of it, or to a file of the configuration that is not empty: where to, by path.
+    /// Links in /etc to a place outside, or to a file of the configuration with content: the target, by path.
     pub links: BTreeMap<String, String>,
     /// SSH host keys.
     pub host_keys: Vec<String>,
     /// Files with keys and passwords, by their readers: crypttab(5), the initrd, users.
     pub keys: Vec<(String, String)>,
-    /// Texts that name paths, by what they are: PAM, cron, D-Bus, logrotate.
+    /// Texts with paths, by kind: PAM, cron, D-Bus, logrotate.
     pub texts: Vec<(String, String)>,
-    /// All of /etc that is a file or a link, as far as it lies below what is asked.
+    /// All files and links in /etc below the path asked for.
     pub etc: Vec<String>,
     /// True for a NixOS, which keeps its programs in /nix/store.
     pub nixos: bool,
 }
 
-/// The root, and where in it /etc is: of a NixOS that is built, in the store.
+/// The root and the place of /etc in the root: for a built NixOS, a path in the Nix store.
 pub struct Place<'a> {
     system: &'a System,
     prefix: String,
@@ -103,7 +103,7 @@ impl<'a> Place<'a> {
         if is_built { self.prefix.clone() + path } else { path.to_owned() }
     }
 
-    /// The folders that belong to the system: of what Nix built it is those in /etc, and the others are of the machine that builds.
+    /// The folders of the system: in a system built by Nix, those in /etc; the others are on the building machine.
     fn own<'b>(&self, folders: &'b [&'b str]) -> &'b [&'b str] {
         if self.prefix.is_empty() { folders } else { &folders[..1] }
     }
@@ -112,7 +112,7 @@ impl<'a> Place<'a> {
         self.system.list(&self.at(path))
     }
 
-    /// A text. What is not there, is no text, or may not be read says nothing.
+    /// The text of a file; empty for a missing file, for one without read permission, and for one that is not UTF-8.
     fn text(&self, path: &str) -> String {
         let bytes = self.system.read(&self.at(path)).ok().flatten().unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -195,7 +195,7 @@ impl<'a> Place<'a> {
         for (path, what) in [("/etc/crontab", "cron"), ("/etc/logrotate.conf", "logrotate")] {
             built.texts.push((what.to_owned(), self.text(path)));
         }
-        // NixOS gives it a file of the store.
+        // On NixOS the file is in the Nix store.
         let logrotate = built.units.get("logrotate.service").into_iter().flat_map(Unit::commands);
         let files = logrotate.filter(|path| path.starts_with(NIX_STORE) && is_a(path, "conf"));
         let texts: Vec<_> = files.map(|path| ("logrotate".to_owned(), self.text(path))).collect();
@@ -278,7 +278,7 @@ impl<'a> Place<'a> {
         let mut users = Users::new(&self.text("/etc/group"));
         users.passwd(&self.text("/etc/passwd"));
         users.sysusers(self.lines(&SYSUSERS).iter().map(|(_, line)| line.as_str()));
-        // NixOS makes users at a boot, from a file that the activation or userborn names.
+        // NixOS creates users at boot, from a file named by the activation script or by userborn.
         let activation = self.text("/activate");
         let userborn = built.units.get("userborn.service").into_iter().flat_map(Unit::commands);
         let words = activation.split_whitespace().chain(userborn).map(unquoted);
@@ -332,7 +332,7 @@ impl<'a> Place<'a> {
                     }
                     built.etc.push(path);
                 }
-                // NixOS links every file on its own. What is behind a link to a directory has no further links.
+                // NixOS links each file separately. A linked directory contains no further links.
                 None if depth < 4 && self.is_directory(&path) => self.read_etc(&path, depth + 1, built),
                 None => built.etc.push(path),
             }
@@ -345,7 +345,7 @@ fn is_a(name: &str, kind: &str) -> bool {
     name.strip_suffix(kind).is_some_and(|stem| stem.ends_with('.'))
 }
 
-/// The path of a line of `sshd_config(5)` that names a host key.
+/// The path of a host key in a line of `sshd_config(5)`.
 fn host_key(line: &str) -> Option<String> {
     let line = line.trim();
     let (word, rest) = line.split_at(line.find(|c: char| c.is_whitespace() || c == '=')?);

@@ -13,9 +13,9 @@ pub struct Unit {
 /// The unit's use of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
-    /// A directory that systemd makes for the unit.
+    /// A directory created by systemd for the unit.
     Own,
-    /// A directory that the unit may write to, works in, or needs mounted.
+    /// A directory writable by the unit, its working directory, or one in RequiresMountsFor.
     Uses,
     /// A file with a secret or a setting.
     Reads,
@@ -51,7 +51,7 @@ impl Unit {
         self.last(key).is_some_and(is_on)
     }
 
-    /// A value of a key with the unit's name in place of specifiers; none if it depends on the instance.
+    /// A value of a key with the unit's name in place of specifiers; none for a value dependent on the instance.
     #[must_use]
     pub fn resolved(&self, key: &str, name: &str) -> Option<String> {
         specified(self.last(key)?, name)
@@ -72,7 +72,7 @@ impl Unit {
         self.words("Exec")
     }
 
-    /// The directories that systemd makes for the unit, each with the links to it; `name` is the unit's.
+    /// The directories created by systemd for the unit, each with its links; `name` is the unit's.
     #[must_use]
     pub fn own(&self, name: &str) -> Vec<(String, Vec<String>)> {
         let private = if self.is("DynamicUser") { "/private" } else { "" };
@@ -230,14 +230,14 @@ pub fn quoted_words(line: &str) -> Vec<String> {
     words
 }
 
-/// A word without the quotes around or before it.
+/// A word without its quotes.
 #[must_use]
 pub fn unquoted(word: &str) -> &str {
     word.trim_matches(['"', '\''])
 }
 
-/// The absolute paths in a text of a shell, a command or a configuration. Of what depends on a variable or is a pattern it is the
-/// directory.
+/// The absolute paths in a shell script, a command or a configuration. A path with a variable or a pattern counts as
+/// the directory before the variable or pattern.
 pub fn paths_in(text: &str) -> impl Iterator<Item = &str> {
     let is_open = |c: char| "${}*?[]".contains(c);
     let is_part = move |c: char| c.is_ascii_alphanumeric() || "/._-+@%".contains(c) || is_open(c);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::unit::{quoted_words, tidy};
 
-/// Ends of the names of the files that NixOS and userborn make users from.
+/// Suffixes of the files with the users of NixOS and userborn.
 pub const LISTS: [&str; 2] = ["-users-groups.json", "-userborn.json"];
 /// Numbers of people.
 const PEOPLE: std::ops::Range<u32> = 1000..60000;
@@ -16,11 +16,11 @@ const PEOPLE: std::ops::Range<u32> = 1000..60000;
 pub struct User {
     /// The login name.
     pub name: String,
-    /// Its group, by name where it has one.
+    /// The group, by name if known.
     pub group: String,
-    /// Its home; empty for `/` and for what is no path.
+    /// The home; empty for `/` and for text that is not a path.
     pub home: String,
-    /// The mode of its home, where that is said.
+    /// The mode of the home, if given.
     pub mode: Option<String>,
     /// True for people, false for root and the users of services.
     pub person: bool,
@@ -105,7 +105,7 @@ impl Users {
         }
     }
 
-    /// Adds those that lines of sysusers.d make.
+    /// Adds the users in lines of sysusers.d.
     pub fn sysusers<'l>(&mut self, lines: impl Iterator<Item = &'l str>) {
         for line in lines {
             let words = quoted_words(line);
@@ -121,7 +121,7 @@ impl Users {
         }
     }
 
-    /// Adds those of a list of NixOS. Another form of it says nothing.
+    /// Adds the users in a list of NixOS. A list of another form is ignored.
     pub fn nixos(&mut self, text: &str) {
         let Ok(list) = serde_json::from_str::<List>(text) else { return };
         for user in list.users {

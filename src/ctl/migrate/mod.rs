@@ -158,7 +158,7 @@ struct EntryOutcome {
     missing_bytes: u64,
     /// Number of different files that stay as the store has them.
     differing: u64,
-    /// True if a boot without it stops.
+    /// True if the entry is required.
     required: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The part of a root that is saved where there is not room for all of it: the largest files are left out first.
+//! The part of a root to save if there is no room for all: the largest files are left out first.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use rustix::io::Errno;
 use crate::manifest::OldRoots;
 use crate::sys::capacity::Capacity;
 
-/// The least that a saving leaves free on the store, where that is less than [`SHARE`].
+/// The free space left on the store by a saving, if less than [`SHARE`].
 const SPARE: u64 = 256 << 20;
 /// The same of inodes.
 const SPARE_INODES: u64 = 10_000;
 /// One part in so many.
 const SHARE: u64 = 20;
 
-/// Bytes and files that may be saved.
+/// Bytes and files allowed for a saving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Bytes, as du(1) counts them.
@@ -37,7 +37,7 @@ impl Budget {
     }
 }
 
-/// Sizes of the files that would be lost.
+/// Sizes of the files lost without a saving.
 #[derive(Debug, Default)]
 pub struct Sizes {
     counts: BTreeMap<u64, u64>,
@@ -55,7 +55,7 @@ impl Sizes {
         self.bytes += bytes;
     }
 
-    /// The files that fit: the smallest ones.
+    /// The files within the limit: the smallest ones.
     pub fn limit(&self, bytes: u64) -> Limit {
         let mut rest = bytes;
         for (size, count) in &self.counts {
@@ -94,7 +94,7 @@ impl Limit {
     }
 }
 
-/// Tells if an error says that the store is full.
+/// Tells if an error means a full store.
 pub fn is_full(errno: Option<Errno>) -> bool {
     matches!(errno, Some(Errno::NOSPC | Errno::DQUOT))
 }

@@ -1,4 +1,4 @@
-//! The copy of what a root would lose, bounded in size and time.
+//! The copy of a root's unsaved files, bounded in size and time.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -24,40 +24,40 @@ use crate::transfer::file::{self, Copier};
 use crate::transfer::seals::{self, Seal, descend};
 use crate::transfer::tree::{Choice, Found, Transfer};
 
-/// Files of more bytes are copied after all others, the smallest first: where the time is short, they are the ones that are left out.
+/// Larger files are copied after all others, the smallest first: if the time is short, they are left out.
 const LARGE: u64 = 1 << 20;
-/// So many bytes are copied before the disk is waited for, so that the wait in the end is a short one.
+/// Bytes copied between two waits for the disk. The last wait is short therefore.
 const UNWRITTEN: u64 = 32 << 20;
-/// Bytes that a directory takes on the store.
+/// Bytes taken by a directory on the store.
 const DIRECTORY: u64 = 4096;
 const TIME: &str = "save_seconds";
 
-/// The root, and what of it would be lost.
+/// The root, and the rules for its unsaved files.
 pub struct Source<'s> {
     /// Its top directory.
     pub root: BorrowedFd<'s>,
     /// Rules for its paths.
     pub rules: &'s Rules,
-    /// Decides about files that the manifest names.
+    /// Decides about files named by the manifest.
     pub named: &'s dyn Fn(&Named<'_>) -> Fate,
     /// Earlier savings of this boot.
     pub earlier: &'s Earlier,
 }
 
-/// Copied files, and those that were left out.
+/// Copied files and left out files.
 #[derive(Debug, Default)]
 pub struct Copied {
     /// Number of files.
     pub files: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Files that were left out, the first [`MOST`].
+    /// Left out files, the first [`MOST`].
     pub left_out: Vec<LeftOut>,
-    /// Number of all of that.
+    /// Number of all left out files.
     pub left_out_count: u64,
-    /// Bytes of it.
+    /// Bytes of all left out files.
     pub left_out_bytes: u64,
-    /// Files that changed while they were copied.
+    /// Files changed by programs during the copy.
     pub unsteady: u64,
 }
 
@@ -73,7 +73,7 @@ impl Copied {
     }
 }
 
-/// Sizes of the files that would be lost, and the number of directories.
+/// Sizes of the unsaved files, and the number of directories.
 pub fn sizes(source: &Source<'_>, until: Instant) -> Result<(Sizes, u64)> {
     let (mut sizes, mut directories) = (Sizes::default(), 0);
     let mut judge = Judge::new(source.rules, &SYSTEM_LINKS, source.named);
@@ -100,7 +100,7 @@ pub fn sizes(source: &Source<'_>, until: Instant) -> Result<(Sizes, u64)> {
     Ok((sizes, directories))
 }
 
-/// Copies what fits to the tree of a root, until it is time to stop.
+/// Copies the files within the budget to the tree of a root, until the deadline.
 pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -> Result<Copied> {
     let (sizes, directories) = sizes(source, until)?;
     let limit = sizes.limit(budget.bytes.saturating_sub(directories.saturating_mul(DIRECTORY)));
@@ -148,7 +148,7 @@ pub fn copy(source: &Source<'_>, slot: &Slot, budget: &Budget, until: Instant) -
     let mut seals = std::mem::take(&mut transfer.seals);
     copy_large(source, slot, large, &mut done, (&mut transfer.copier, &mut seals, until))?;
     if !is_counted {
-        // At least those that were seen before the copy, and are not in it.
+        // At least the files counted before the copy and absent from the copy.
         done.left_out_count = done.left_out_count.max(sizes.files.saturating_sub(done.files));
         done.left_out_bytes = done.left_out_bytes.max(sizes.bytes.saturating_sub(done.bytes));
     }
@@ -162,7 +162,7 @@ fn reason(errno: Errno) -> String {
     if errno == Errno::TIMEDOUT { TIME.to_owned() } else { describe(errno) }
 }
 
-/// The bytes of a file of the root; none for a directory, or where it is gone.
+/// The bytes of a file of the root; none for a directory or a missing file.
 fn size_of(root: BorrowedFd<'_>, path: &[u8]) -> Option<u64> {
     let stat = find(root, path).ok()?;
     (!stat.is_dir()).then(|| stat.allocated())
@@ -175,7 +175,7 @@ struct Work<'w> {
     limit: Limit,
     budget: &'w Budget,
     until: Instant,
-    /// Files and directories that were made.
+    /// Created files and directories.
     entries: u64,
     unwritten: &'w Cell<u64>,
     /// Large files, which come last: their bytes and paths.
@@ -220,7 +220,7 @@ impl Work<'_> {
     }
 }
 
-/// Waits until all that was copied is on the disk.
+/// Waits until all copied data is on the disk.
 pub fn wait(slot: &Slot) -> Result<()> {
     syncfs(slot.dir()).map_err(|errno| Problem::os("cannot write all of it to the store", errno))
 }

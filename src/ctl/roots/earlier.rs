@@ -1,4 +1,4 @@
-//! Earlier savings of the running boot: a later one takes their place, unless it left out something that they have.
+//! Earlier savings of the running boot: replaced by a later one, unless they have files left out by the later one.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,9 +24,9 @@ pub struct Earlier {
 struct Saving {
     id: Id,
     tree: OwnedFd,
-    /// Files that it left out; none where the list of them is not complete.
+    /// Files left out of the saving; none if the list is not complete.
     left_out: Option<Vec<LeftOut>>,
-    /// True if it has something that the later one left out.
+    /// True if the saving has a file left out by the later one.
     is_needed: Cell<bool>,
 }
 
@@ -48,14 +48,14 @@ impl Earlier {
         Ok(Self { all: all.collect::<Result<_>>()? })
     }
 
-    /// Keeps those that have a path of the root which the later saving leaves out: the newest, and older ones where that has only a
-    /// part of it.
+    /// Keeps earlier savings with a path left out by the later one: the newest, and older ones if the newest has only
+    /// a part of the path.
     pub fn keep(&self, path: &[u8]) {
         for saving in &self.all {
             let is_whole = match find(saving.tree.as_fd(), path) {
                 Ok(stat) => !stat.is_dir() || saving.has_all_of(path),
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                // It may be there.
+                // Errors count as an existing path.
                 Err(_) => false,
             };
             saving.is_needed.set(true);
@@ -72,7 +72,7 @@ impl Earlier {
 }
 
 impl Saving {
-    /// True if it left out nothing in a directory.
+    /// True if the saving left out no file in a directory.
     fn has_all_of(&self, path: &[u8]) -> bool {
         let is_in = |left: &LeftOut| {
             let left = left.path.bytes().strip_prefix(b"/").unwrap_or(left.path.bytes());

@@ -29,7 +29,7 @@ pub struct OnStore {
 pub struct Old {
     /// Its directory.
     pub slot: Slot,
-    /// The record of its boot; none where there is none, or none that can be used.
+    /// The record of the boot; none without a usable record.
     pub boot: Option<Boot>,
     /// The record of its end.
     pub end: Option<End>,
@@ -37,7 +37,7 @@ pub struct Old {
     pub flaws: Vec<String>,
     /// Its state.
     pub state: State,
-    /// True if it is of the boot that runs.
+    /// True if the root is of the running boot.
     pub current: bool,
 }
 
@@ -46,9 +46,9 @@ pub struct Old {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// The root of this system, or of the one that this process runs in.
+    /// The root of this system, or of this process.
     Running,
-    /// A process is making it.
+    /// A process is creating the root.
     Unfinished,
     /// Its boot ended well; of a saved one, the saving is complete within its limits.
     Well,
@@ -77,23 +77,24 @@ impl Old {
         self.slot.id
     }
 
-    /// When it was made or its boot ended, whichever is later: seconds since 1970. Before its time is set by the network a
-    /// machine without a clock makes it in 1970.
+    /// The later of creation and end of the boot, in seconds since 1970. A machine without a clock creates the root in
+    /// 1970, before the network sets the time.
     #[must_use]
     pub fn time(&self) -> Option<u64> {
         let made = self.boot.as_ref().map(|boot| boot.made);
         made.max(self.end.as_ref().map(|end| end.ended))
     }
 
-    /// True if it stays whatever the limits are: the running root, one that is being made, and any other that this boot made on the
-    /// disk, which may be the running one of a system that this process does not see, as in a container.
+    /// True for roots exempt from all limits: the running root, unfinished ones, and other roots on a disk of this
+    /// boot: such a root may be the running one of a system outside this process's view, as in a container.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         let is_on_disk = self.boot.as_ref().is_some_and(|boot| boot.kind == Kind::Disk);
         matches!(self.state, State::Running | State::Unfinished) || (self.current && is_on_disk)
     }
 
-    /// True if an interrupted run left it: a saving of this boot, which the next one makes again, or an empty directory.
+    /// True for the remains of an interrupted run: a saving of this boot, repeated by the next run, or an empty
+    /// directory.
     #[must_use]
     pub fn is_left_over(&self) -> bool {
         self.state == State::CutOff && !self.is_in_use() && (self.current || self.is_empty())
@@ -110,7 +111,7 @@ impl Old {
     }
 }
 
-/// The roots on every store of a manifest that has some, and the problems of stores that cannot be looked at.
+/// The roots on every store of a manifest, and the problems of unreadable stores.
 pub fn find(system: &System, manifest: &Manifest) -> (Vec<OnStore>, Vec<Problem>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for store in &manifest.stores {
@@ -135,10 +136,9 @@ pub fn store(system: &System, path: &AbsPath) -> Result<Option<OwnedFd>> {
     Ok((mount(store.as_fd())? != mount(system.root())?).then_some(store))
 }
 
-/// Opens a store that must be there.
+/// Opens a store, which must be mounted.
 ///
-/// # Errors
-/// That nothing is mounted there, or that it cannot be opened.
+/// # Errors The store is not mounted, or cannot be opened.
 pub fn mounted(system: &System, path: &AbsPath) -> Result<OwnedFd> {
     store(system, path)?.ok_or_else(|| {
         Problem::new("nothing is mounted there, so the roots on it cannot be reached")
@@ -146,7 +146,8 @@ pub fn mounted(system: &System, path: &AbsPath) -> Result<OwnedFd> {
     })
 }
 
-/// Opens a store for the roots on it; none where nothing is mounted there, unless the manifest has the root or old roots on it.
+/// Opens a store for the roots on it; none for an unmounted store, unless the manifest places the root or old roots
+/// there.
 ///
 /// # Errors
 /// As for [`mounted`].
@@ -157,10 +158,9 @@ pub fn store_of_roots(system: &System, manifest: &Manifest, path: &AbsPath) -> R
     if is_meant { mounted(system, path).map(Some) } else { store(system, path) }
 }
 
-/// The roots on one store; none where there are none.
+/// The roots on one store; none for a store without roots.
 ///
-/// # Errors
-/// That they cannot be looked at.
+/// # Errors The roots cannot be read.
 pub fn on_store(system: &System, manifest: &Manifest, path: &AbsPath) -> Result<Option<OnStore>> {
     let Some(fd) = store_of_roots(system, manifest, path)? else { return Ok(None) };
     let Some(roots) = Roots::open(fd.as_fd())? else { return Ok(None) };
@@ -170,8 +170,7 @@ pub fn on_store(system: &System, manifest: &Manifest, path: &AbsPath) -> Result<
 
 /// Each root, the oldest first.
 ///
-/// # Errors
-/// That one cannot be looked at, or not be told from the running one.
+/// # Errors A root cannot be read, or cannot be compared with the running one.
 pub fn list(system: &System, roots: &Roots) -> Result<Vec<Old>> {
     let failed = |errno| Problem::os("cannot look at the old roots", errno);
     let running = running(system)?;
@@ -190,8 +189,7 @@ pub fn list(system: &System, roots: &Roots) -> Result<Vec<Old>> {
 
 /// The top directories of roots in use.
 ///
-/// # Errors
-/// That one is not known.
+/// # Errors The top directory of a running root is unknown.
 pub fn running(system: &System) -> Result<Vec<Identity>> {
     let failed = |errno| Problem::os("cannot look at the running root", errno);
     let mut running = vec![walk::stat(system.root()).map_err(failed)?.identity()];
@@ -234,9 +232,9 @@ fn look(slot: Slot, running: &[Identity], boot_id: &str) -> Result<Old> {
     Ok(Old { slot, boot, end, flaws, state, current })
 }
 
-/// True if a process is at work in it.
+/// True if a process holds the lock of the root.
 fn is_locked(slot: &Slot) -> bool {
-    // On a descriptor of its own: a lock is that of the open file.
+    // On a separate descriptor: the lock belongs to the open file.
     let fd = walk::open(slot.dir(), c".", OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay);
     fd.is_ok_and(|fd| fs::flock(&fd, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
 }

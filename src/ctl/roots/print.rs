@@ -49,7 +49,7 @@ pub fn text(found: &[OnStore], all_are_known: bool, width: Option<usize>) -> Pag
 fn table(all: &[Old]) -> Table {
     let now = now();
     let mut table = Table::new(&COLUMNS, "SYSTEM");
-    // The newest first, as that is what most want back.
+    // The newest first, as the most useful.
     for old in all.iter().rev() {
         let unknown = || "-".to_owned();
         let boot = old.boot.as_ref();
@@ -90,7 +90,7 @@ pub struct Document<'f> {
     version: u32,
     /// Path of the root below which the stores are mounted, seen from the command.
     root: Cow<'f, str>,
-    /// The stores that have old roots, in path order.
+    /// The stores with old roots, in path order.
     stores: Vec<ListedStore<'f>>,
     /// Failures.
     #[cfg_attr(test, schemars(inner(length(min = 1))))]
@@ -115,7 +115,7 @@ struct ListedStore<'f> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(rename = "Root"))]
 struct ListedRoot<'f> {
-    /// Its number: that of a later boot is higher.
+    /// Number of the root: higher for later boots.
     number: u32,
     /// Its state.
     state: State,
@@ -123,21 +123,21 @@ struct ListedRoot<'f> {
     kind: Option<Kind>,
     /// The kernel's id of the boot.
     boot_id: Option<&'f str>,
-    /// When it was made or saved.
+    /// Time of creation or of the saving.
     made: Option<u64>,
     /// When its boot ended, or was found to be cut off.
     ended: Option<u64>,
-    /// The system that was booted.
+    /// The booted system.
     system: Option<&'f str>,
     /// Number of files of any type but directories.
     files: Option<u64>,
     /// Bytes on the disk, as du(1) counts them.
     bytes: Option<u64>,
-    /// Paths that `impctl lost` would name on it, the largest first; the first thousand.
+    /// Paths in the format of `impctl lost`, the largest first; the first thousand.
     lost: Option<&'f [record::Row]>,
     /// Number of these.
     lost_count: Option<u64>,
-    /// Files that a saving left out, the largest first; the first thousand.
+    /// Files left out of the saving, the largest first; the first thousand.
     left_out: Option<&'f [record::LeftOut]>,
     /// Number of these.
     left_out_count: Option<u64>,

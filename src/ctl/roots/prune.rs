@@ -1,4 +1,4 @@
-//! `impctl roots prune`: removal of the old roots that are due.
+//! `impctl roots prune`: removal of old roots beyond the limits.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -31,9 +31,9 @@ pub struct Outcome {
     version: u32,
     /// True if nothing was changed.
     dry_run: bool,
-    /// The roots that were due, the oldest first.
+    /// The removed roots, the oldest first.
     removed: Vec<Removed>,
-    /// Number of removals that earlier runs began.
+    /// Number of removals begun by earlier runs.
     resumed: usize,
     #[serde(skip)]
     failed: Vec<Problem>,
@@ -42,7 +42,7 @@ pub struct Outcome {
     problems: Vec<String>,
 }
 
-/// A root that is removed.
+/// A removed root.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Removed {
@@ -50,14 +50,14 @@ struct Removed {
     store: AbsPath,
     /// Its number.
     number: u32,
-    /// The limit that it exceeds.
+    /// The exceeded limit.
     #[cfg_attr(test, schemars(length(min = 1)))]
     why: String,
     /// Bytes on the disk; null where no record tells.
     bytes: Option<u64>,
 }
 
-/// Removes those that are due on every store, and says which. One that cannot be removed keeps none of the others.
+/// Removes due roots on every store, and prints them. A failed removal does not stop the others.
 pub fn run(system: &System, manifest: &Manifest, dry_run: bool, json: bool) -> Result<(), Failure> {
     let (found, failed) = old::find(system, manifest);
     let mut outcome = Outcome { version: 1, dry_run, failed, ..Outcome::default() };
@@ -148,7 +148,7 @@ fn is_to_be_measured(old: &Old) -> bool {
     old.state == State::CutOff && old.end.is_none() && !old.is_in_use() && !old.is_left_over()
 }
 
-/// Records the size of a root whose boot was cut off, and what was on it.
+/// Records the size and the unsaved paths of a root after a cut off boot.
 fn measure(system: &System, manifest: &Manifest, old: &mut Old, dry_run: bool) -> Result<()> {
     let tree = match old.slot.tree() {
         Ok(tree) => tree,
@@ -173,7 +173,7 @@ fn measure(system: &System, manifest: &Manifest, old: &mut Old, dry_run: bool) -
     Ok(())
 }
 
-/// The facts by which it is decided if a root is due.
+/// The facts for the decision to remove a root.
 #[derive(Debug, Clone, Copy)]
 struct Facts<'o> {
     id: Id,
@@ -197,10 +197,11 @@ impl<'o> Facts<'o> {
     }
 }
 
-/// The roots that are due, the oldest first, and why. `all` has the oldest first. What several savings of one boot have together is one.
+/// The due roots, the oldest first, with reasons. `all` has the oldest first. Several savings of one boot count as
+/// one.
 fn due(all: &[Facts<'_>], limits: Option<&OldRoots>, now: u64) -> BTreeMap<Id, String> {
     let mut due = BTreeMap::new();
-    // A root is no older than those before it, whatever the clock said.
+    // A root is no older than the roots before, independent of the clock.
     let mut latest = None;
     let mut rest = Vec::new();
     for facts in all.iter().filter(|facts| !facts.in_use) {

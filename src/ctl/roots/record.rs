@@ -17,7 +17,7 @@ pub const END: &str = "end.json";
 /// Most lines of a list; further ones are counted.
 pub const MOST: usize = 1000;
 
-/// The end of a boot. It is written last: without it, the boot or the saving was cut off.
+/// The end of a boot, written last: a boot or saving without this record was cut off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// The version of this form.
@@ -30,7 +30,7 @@ pub struct End {
     pub files: u64,
     /// Bytes of the tree, as du(1) counts them.
     pub bytes: u64,
-    /// Paths that `impctl lost` would name, the largest first.
+    /// Unsaved paths as in `impctl lost`, the largest first.
     pub rows: Vec<Row>,
     /// Number of these, those beyond [`MOST`] among them.
     pub rows_count: u64,
@@ -73,7 +73,7 @@ pub struct LeftOut {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Path {
-    /// The absolute path, with U+FFFD in place of bytes that are not UTF-8.
+    /// The absolute path, with U+FFFD in place of non-UTF-8 bytes.
     #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     path: String,
     /// The path as bytes, if not UTF-8.

@@ -1,4 +1,4 @@
-//! Removal of roots that are off the list.
+//! Deletion of roots already taken off the list.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +20,8 @@ use crate::transfer::remove::remove_while;
 use crate::transfer::seals::descend;
 use crate::transfer::staging::PRIVATE;
 
-/// Removes one of them, unless another process does so. At that time it stops, and leaves the rest to a later run.
+/// Deletes one of them, unless another process does. At the time `until` the deletion stops, and a later run
+/// continues.
 pub fn clear(
     system: &System,
     (store, roots): (&AbsPath, &Roots),
@@ -43,7 +44,7 @@ pub fn clear(
         Err(Errno::WOULDBLOCK) => return Ok(()),
         locked => locked.map_err(failed)?,
     }
-    // The root in use stays, also where it is off the list.
+    // The root in use stays, even off the list.
     if let Ok(top) = walk::stat_at(dir.as_fd(), TREE)
         && old::running(system)?.contains(&top.identity())
     {
@@ -59,7 +60,7 @@ pub fn clear(
     }
 }
 
-/// Refuses one that something is mounted in: the kernel would unmount that with a btrfs subvolume.
+/// Refuses a root with a mount inside: deletion of a btrfs subvolume would unmount the mount.
 pub fn must_be_unmounted(system: &System, store: &AbsPath, name: &str) -> Result<()> {
     let below = store.join_text(&format!("/{PRIVATE}/{ROOTS}/{name}/"));
     let mounts = system.mounts().map_err(|_| Problem::new("cannot read /proc/self/mountinfo"))?;
@@ -72,8 +73,8 @@ fn open<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N) -> std::result::Result<Owne
     walk::open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)
 }
 
-/// Removes the btrfs subvolumes in another one, the deepest first: the kernel removes each as a whole, in the background. A subvolume that
-/// has another one in it would be removed file by file.
+/// Deletes the btrfs subvolumes in another one, the deepest first: the kernel deletes each as a whole, in the
+/// background. A subvolume with another one inside would be deleted file by file.
 fn subvolumes(top: BorrowedFd<'_>, goes_on: &mut dyn FnMut() -> bool) -> std::result::Result<(), Errno> {
     if !subvolume::is_btrfs(top)? {
         return Ok(());

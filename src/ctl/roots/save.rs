@@ -1,4 +1,4 @@
-//! `impctl roots save`: the end of a boot is recorded, and of a root in memory what would be lost is saved.
+//! `impctl roots save`: records the end of a boot, and saves the unsaved files of a root in memory.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -41,7 +41,7 @@ pub struct Outcome {
     /// The version of this form.
     #[cfg_attr(test, schemars(extend("const" = 1)))]
     version: u32,
-    /// Why nothing was saved; null where something was.
+    /// The reason for no saving; null after a saving.
     nothing: Option<&'static str>,
     /// The store of the old root.
     store: Option<AbsPath>,
@@ -53,11 +53,11 @@ pub struct Outcome {
     files: u64,
     /// Bytes on the disk.
     bytes: u64,
-    /// Number of files that were left out.
+    /// Number of left out files.
     left_out_count: u64,
     /// Bytes of these.
     left_out_bytes: u64,
-    /// Number of files that changed while they were copied.
+    /// Number of files changed during the copy.
     unsteady: u64,
 }
 
@@ -93,7 +93,7 @@ impl Outcome {
     }
 }
 
-/// Saves it, and says what was saved.
+/// Saves the root, and prints the result.
 pub fn run(system: &System, manifest: &Manifest, shutdown: bool, json: bool) -> Result<(), Failure> {
     let outcome = save(system, manifest, shutdown)?;
     if json {
@@ -122,13 +122,13 @@ pub fn run(system: &System, manifest: &Manifest, shutdown: bool, json: bool) -> 
     terminal::print(&page)
 }
 
-/// The times that bound a saving.
+/// The deadlines of a saving.
 struct Times {
     /// The beginning.
     start: Instant,
     /// From then on nothing more is copied.
     until: Instant,
-    /// From then on nothing more is done that can wait.
+    /// The deadline for optional work.
     end: Instant,
 }
 
@@ -167,7 +167,7 @@ fn save(system: &System, manifest: &Manifest, shutdown: bool) -> Result<Outcome,
             let end = End { complete: true, ..survey()? };
             record::names(system, &slot)
                 .map_err(|errno| of(store, Problem::os("cannot record the names of owners", errno)))?;
-            // The record says that what the services wrote is on the disk.
+            // The record confirms that the services' data is on the disk.
             copy::wait(&slot).and_then(|()| close(&slot, &end)).map_err(|problem| of(store, problem))?;
             return Ok(Outcome::new(store, &slot, Kind::Disk, &end));
         }
@@ -187,7 +187,7 @@ fn save(system: &System, manifest: &Manifest, shutdown: bool) -> Result<Outcome,
     Ok(Outcome { unsteady, ..Outcome::new(path, &slot, Kind::Saved, &end) })
 }
 
-/// The directory of the running root, where that is one of this store.
+/// The directory of the running root, if on this store.
 fn running(system: &System, store: &AbsPath) -> Result<Option<Slot>> {
     let failed = |errno| Problem::os("cannot look at the roots", errno);
     let store = old::mounted(system, store)?;
@@ -197,7 +197,7 @@ fn running(system: &System, store: &AbsPath) -> Result<Option<Slot>> {
     id.map(|id| roots.slot(id).map_err(failed)).transpose()
 }
 
-/// A store, by its path, and the roots on it.
+/// A store, by path, and the roots on it.
 type On<'o> = (&'o AbsPath, &'o Roots);
 
 /// The saving of a root in memory.
@@ -210,7 +210,7 @@ struct Saving<'s> {
 }
 
 impl Saving<'_> {
-    /// Saves it to a store. An earlier saving of this boot is removed that has nothing which this one left out.
+    /// Saves the root to a store. An earlier saving of this boot is removed, unless it has files left out now.
     fn run(&self, path: &AbsPath, survey: End) -> Result<(Slot, End, u64)> {
         let store = old::mounted(self.system, path)?;
         let roots = Roots::create(store.as_fd())?;
@@ -225,7 +225,8 @@ impl Saving<'_> {
         let slot = add(&roots)?;
         let saved = match self.fill(&slot, &earlier, survey) {
             Err(problem) if is_full(problem.errno) => {
-                // The space is worth more than half a saving. What cannot be removed, the next `impctl roots prune` removes.
+                // An incomplete saving is removed for its space. After a failed removal the next `impctl roots prune`
+                // removes it.
                 let _ = roots.remove(slot.id);
                 Err(problem)
             }
@@ -236,7 +237,7 @@ impl Saving<'_> {
         Ok((slot, end, unsteady))
     }
 
-    /// Takes savings of this boot off the list, and removes them until that time.
+    /// Takes savings of this boot off the list, and deletes them until the deadline.
     fn replace(&self, (store, roots): On<'_>, ids: impl Iterator<Item = Id>, until: Instant) -> Result<()> {
         for id in ids {
             match roots.take_off(id) {
@@ -252,7 +253,7 @@ impl Saving<'_> {
         Ok(())
     }
 
-    /// Without room for all, ends removals that earlier runs began, until that time.
+    /// Finishes removals of earlier runs until the deadline, if the store lacks room.
     fn make_room(&self, (store, roots): On<'_>, survey: &End, until: Instant) -> Result<()> {
         let failed = |errno| Problem::os("cannot look how much room there is", errno);
         let budget = Budget::new(self.limits, &Capacity::of(roots.dir()).map_err(failed)?);
@@ -264,7 +265,7 @@ impl Saving<'_> {
         Ok(())
     }
 
-    /// A root that cannot be removed takes room, and fails no saving.
+    /// Logs a failed removal: a root left on the store takes room, and does not fail the saving.
     fn clear(&self, (store, roots): On<'_>, name: &CStr, until: Instant) {
         if let Err(problem) = removal::clear(self.system, (store, roots), name, Some(until)) {
             log::warn!(
@@ -298,12 +299,12 @@ fn is_own_saving(old: &Old) -> bool {
     old.current && old.boot.as_ref().is_some_and(|boot| boot.kind == Kind::Saved)
 }
 
-/// Makes the directory of a further root, and locks it: `impctl roots prune` leaves it alone.
+/// Creates the directory of a new root, and locks the directory against `impctl roots prune`.
 fn add(roots: &Roots) -> Result<Slot> {
     let failed = |errno| Problem::os("cannot create the directory of a root", errno);
     loop {
         let slot = match roots.add() {
-            // Taken by a process that removes empty ones.
+            // Removed by a process that deletes empty ones.
             Err(Errno::NOENT) => continue,
             slot => slot.map_err(failed)?,
         };

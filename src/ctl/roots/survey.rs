@@ -1,4 +1,4 @@
-//! Sizes of a root, and what `impctl lost` would name on it.
+//! Sizes of a root, and its unsaved paths as in `impctl lost`.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -15,14 +15,13 @@ use crate::manifest::{AbsPath, Manifest};
 
 /// The rules of `impctl lost` for the root of a system with this manifest.
 pub fn rules(system: &System, manifest: &Manifest) -> Result<Rules, Failure> {
-    // On a root made at every boot an entry counts only where it is mounted.
+    // On a root created at every boot an entry counts only if mounted.
     lost::rules(system, Some(manifest), &Scope::all(&system.place), true)
 }
 
-/// The record of a tree, as far as its content goes. What is throw-away counts, and is not named.
+/// The record of the content of a tree. Disposable paths count for the sizes, and are not listed.
 ///
-/// # Errors
-/// That the tree cannot be looked at.
+/// # Errors The tree cannot be read.
 pub fn survey(
     tree: BorrowedFd<'_>,
     rules: &Rules,
@@ -64,8 +63,8 @@ pub fn survey(
     })
 }
 
-/// Decides about a file on an old root whose path the manifest has for files: a file below a bind mount, and a link into a store, are
-/// imp-mount's own. What is there otherwise was on that root alone.
+/// Decides about a file on an old root at a path of the manifest for files: a file under a bind mount, and a link into
+/// a store, are created by imp-mount. Any other file was on that root alone.
 pub fn old_file(manifest: &Manifest, found: &Named<'_>) -> Fate {
     let stat = found.stat;
     let mode = stat.stx_mode & 0o7777;
