@@ -14,16 +14,16 @@ use crate::text::problem::Result;
 pub struct Announce<'a> {
     /// Mount of each store; none in the initrd, where PID 1 sees a new root as a whole.
     pub mounts: Option<&'a [Option<Mount>]>,
-    /// Proof that this run alone changes mounts.
+    /// Proof of the lock, held by this run alone.
     pub lock: &'a Lock,
 }
 
 impl Announce<'_> {
-    /// Writes the lines of the mounts to come: of entries that were not mounted before, or, `again`, of those that were, as umount(8)
-    /// removes the line with the mount. A line without its mount has no effect.
-    ///
-    /// PID 1 takes a mount without its line away at shutdown. It looks at mounts once in a second when they change often; where
-    /// it finds the line only while it shuts down, it drops the queued unmount jobs, and waits for them for ever.
+    /// Writes the lines of future mounts: of entries not mounted before, or with `again` of entries mounted before,
+    /// because umount(8) removes the line with the mount. A line without a mount has no effect.
+    ///  PID 1 unmounts a mount without a line at shutdown. During frequent changes PID 1 reads the mounts once a
+    /// second; after a line first read during shutdown, PID 1 drops the queued unmount jobs, and waits for them
+    /// forever.
     pub fn before(
         &self,
         context: &Context<'_>,
@@ -51,7 +51,7 @@ impl Announce<'_> {
     }
 }
 
-/// Writes the lines of entries that are mounted, and removes those of mounts that are gone.
+/// Writes the lines of mounted entries, and removes the lines of removed mounts.
 pub fn after(
     context: &Context<'_>,
     mounts: &[Option<Mount>],
@@ -84,9 +84,9 @@ pub fn after(
                 let Entry { hidden, trash, .. } = *item.entry;
                 lines.push(utab::Line { source, target, root: root.join(&inside), hidden, trash });
             }
-            // That of a missing file would be written again by every run.
+            // The line of a missing file would be written again by every run.
             State::Busy | State::Absent => {}
-            // Announced mounts that failed are removed as well.
+            // The lines of failed mounts are removed as well.
             _ => gone.push(target),
         }
     }

@@ -16,7 +16,8 @@ pub struct Bases {
 }
 
 impl Bases {
-    /// Below a root and its stores; none where one cannot be opened. Of a store that is left out nothing is known.
+    /// The base directories of a root and its stores; none for a store that cannot be opened. Left out stores are
+    /// unknown.
     pub fn of<'f>(
         root: BorrowedFd<'f>,
         stores: impl IntoIterator<Item = Option<BorrowedFd<'f>>>,

@@ -1,4 +1,4 @@
-//! The device of a store: mounted, and known by the file system that it holds.
+//! The device of a store: mount and file system type.
 
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -18,14 +18,14 @@ use crate::text::problem::{Problem, Result, describe, is_damage};
 const NO_DEVICE: &str =
     "is the disk connected, and its driver in the initrd? `imp-mount --check` shows those that are there";
 
-/// True if a directory is on the mount of the root, where it is only a path: what is written to it is not on the store's disk.
+/// True if a directory is on the mount of the root: a plain path, with its data not on the store's disk.
 pub fn is_on(dir: BorrowedFd<'_>, root_mount: u64) -> Result<bool> {
     let id = walk::mount_id(dir).map_err(|errno| Problem::os("cannot ask for its mount id", errno))?;
     Ok(id == root_mount)
 }
 
-/// True if the disk of a store is not mounted at its directory: that is only a path on the root, or, where the store has a `device` of its
-/// own, on another disk.
+/// True if the disk of a store is not mounted at its directory: the directory is a plain path on the root, or, for a
+/// store with its own `device`, on another disk.
 pub fn is_unmounted(store: &Store, dir: BorrowedFd<'_>, root_mount: u64) -> Result<bool> {
     if is_on(dir, root_mount)? {
         return Ok(true);
@@ -80,7 +80,7 @@ fn advice(device: &str, fstype: &str) -> String {
     }
 }
 
-/// Which file system a device holds, by the magic numbers of those that people keep their data on.
+/// The file system on a device, by the magic numbers of file systems for persistent data.
 pub fn probe(device: &str) -> Result<&'static str> {
     let failed = |errno| {
         let problem =

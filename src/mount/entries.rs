@@ -20,8 +20,8 @@ use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result};
 
 impl Work<'_> {
-    /// Guards the place of every store that the kernel command line leaves out, so that what uses it by its own path does not
-    /// write to memory.
+    /// Guards the path of every store left out by the kernel command line: programs with this path must not write to
+    /// memory.
     pub fn guard_stores(&mut self) {
         for (store, need) in self.context.plan.stores() {
             if need != Need::LeftOut {
@@ -93,8 +93,8 @@ impl Work<'_> {
         }
     }
 
-    /// Records that an entry failed, or one file that its pattern matched. An optional one is guarded, unless what lies
-    /// above it is; where that fails too, it is as bad as a required one.
+    /// Records a failed entry, or one failed file of a pattern. An optional entry is guarded, unless a path above has
+    /// a guard; a failed guard counts like a failed required entry.
     fn failed(&mut self, job: Job<'_>, problem: Problem, covered: bool) {
         let (item, entry) = (job.item, job.item.entry);
         let (live, guards_required) = (self.context.sysroot.is_live(), self.context.guards_required);
@@ -114,7 +114,8 @@ impl Work<'_> {
                 // Nor have the files of an optional pattern.
                 Ok(()) if job.is_pattern() => {}
                 Ok(()) => state = State::Guarded,
-                // On a live system a guard would hide data that services wrote to memory. Most often the same stands in the way of both.
+                // On a live system a guard would hide data written by services. Most often guard and entry fail for
+                // the same reason.
                 Err(worse) if live && !guards_required && why.contains(&worse.what) => {}
                 Err(worse) => {
                     self.problems.add(!live || guards_required, worse.at(job.target.to_string()));
@@ -194,7 +195,7 @@ impl Work<'_> {
         }))
     }
 
-    /// The link in place of a file, if it stays.
+    /// The link in place of a file, if kept.
     fn linked(&mut self, job: Job<'_>) -> Result<Option<Placed>> {
         if job.item.entry.kind == Kind::Directory {
             return Ok(None);
@@ -235,7 +236,7 @@ impl Work<'_> {
         }
     }
 
-    /// Every file of the store that the pattern matches.
+    /// Every file of the store with a name of the pattern.
     fn place_matches(&mut self, pattern: Job<'_>) -> Result<()> {
         let item = pattern.item;
         let folder = pattern.source.parent().unwrap_or_else(AbsPath::root);
@@ -253,8 +254,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The names of the files in a folder of the store that the entry's pattern is for, in order. Links are said, and fail
-    /// nothing: whoever owns the folder can put one there.
+    /// The names of files in a folder of the store matched by the entry's pattern, in order. Links are logged and do
+    /// not fail the run: the owner of the folder can create them.
     fn matches(&mut self, item: &Item<'_>, folder: &AbsPath) -> Result<Vec<String>> {
         let store = self.stores.of(item.entry)?;
         let found = store.cursor.enter(folder.as_str(), &mut |dir, name, path| {

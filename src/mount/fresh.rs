@@ -1,4 +1,4 @@
-//! A root on a store: a directory, on btrfs a subvolume, that is made anew at every boot (see [`crate::roots`]).
+//! A root on a store: a directory, on btrfs a subvolume, created anew at every boot (see [`crate::roots`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,7 +17,7 @@ use crate::sys::mountinfo;
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result, describe, os_error};
 
-/// Options of the store's mount that its root does not inherit.
+/// Options of the store's mount not inherited by the root.
 const NOT_INHERITED: BindOptions = BindOptions::RO
     .and(BindOptions::NOSUID)
     .and(BindOptions::NODEV)
@@ -27,12 +27,12 @@ const NOT_INHERITED: BindOptions = BindOptions::RO
 /// The directory of the stage on which a store is mounted until its root is.
 const STORE: &str = "store";
 
-/// True if the mount that something open is on shows such a root.
+/// True if the mount of an open file shows such a root.
 pub fn is_fresh(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(is_tree(&mountinfo::of(fd)?.root))
 }
 
-/// True for the path of such a root below the top of its file system, as mountinfo has it.
+/// True for the path of such a root below the top of its file system, in the form of mountinfo.
 #[must_use]
 pub fn is_tree(path: &str) -> bool {
     let mut parts = path.rsplit('/');
@@ -40,7 +40,7 @@ pub fn is_tree(path: &str) -> bool {
     (tree, roots, private) == (Some(TREE), Some(ROOTS), Some(PRIVATE)) && id.and_then(Id::parse).is_some()
 }
 
-/// A new root on a store. It is removed again unless it is kept.
+/// A new root on a store, removed on drop unless kept.
 #[derive(Debug)]
 pub struct Fresh {
     roots: Roots,
@@ -49,7 +49,7 @@ pub struct Fresh {
 }
 
 impl Fresh {
-    /// Keeps it from now on: it is about to be published.
+    /// Keeps the root from now on, because it is about to be published.
     pub fn keep(&mut self) {
         self.keep = true;
     }
@@ -125,7 +125,7 @@ pub fn make(
         return Ok((fresh, mount));
     }
     let mount = match kernel.clone_of(tree.as_fd(), wanted, false) {
-        // Before Linux 6.15 there is no second mount of what is attached nowhere. The mount stays the same when it is attached.
+        // Before Linux 6.15 a detached mount cannot be cloned. Attaching the mount does not change its identity.
         Err(Errno::INVAL) if let Some(store) = &detached => {
             mount_api::attach(store.as_fd(), stage_in(stage, kernel)?.add(STORE)?.as_fd()).map_err(failed)?;
             kernel.clone_of(tree.as_fd(), wanted, false)

@@ -1,5 +1,5 @@
-//! Guards: each stands for a missing entry. A directory or file with mode 000, mounted read-only, so that a service fails
-//! loudly and writes nothing to memory.
+//! Guards for missing entries: a directory or file with mode 000, mounted read-only, so that a service fails with an
+//! error and writes no data to memory.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,12 +13,12 @@ use crate::sys::mount_api;
 use crate::sys::walk::{self, Identity, Mounts, Stat};
 use crate::text::problem::{Problem, Result};
 
-/// The two that are mounted wherever a guard is needed. They are on /run, which survives switch-root.
+/// The directory and the file mounted wherever a guard is needed. They are on /run, which survives switch-root.
 #[derive(Debug)]
 pub struct Guard {
     directory: Option<(OwnedFd, Identity)>,
     file: Option<(OwnedFd, Identity)>,
-    /// Targets from which this run took it away, each with true for a directory.
+    /// Targets whose guard was removed by this run, each with true for a directory.
     pub removed: Vec<(AbsPath, bool)>,
 }
 
@@ -38,7 +38,7 @@ impl Guard {
         [&self.directory, &self.file].map(|node| node.as_ref().map(|(_, identity)| *identity))
     }
 
-    /// The one to mount on a directory, or on anything else; made when it is needed first.
+    /// The guard for a directory, or for any other type; created on first use.
     pub fn node(&mut self, directory: bool) -> Result<BorrowedFd<'_>> {
         let (slot, name) =
             if directory { (&mut self.directory, "directory") } else { (&mut self.file, "file") };
@@ -84,21 +84,22 @@ fn path(name: &str) -> String {
     format!("{}/guard/{name}", runtime::DIRECTORY)
 }
 
-/// Tells if something may be an empty file or directory as a run makes it to mount on: mode 000 guards it should the mount go away. A
-/// setgid directory above passes that one bit on.
+/// Tells if a path may be an empty file or directory created by a run as a mount point: mode 000 guards the path after
+/// an unmount. Below a setgid directory the mode has the setgid bit, too.
 #[must_use]
 pub fn may_be_place(stat: &Stat) -> bool {
     let is_so = (stat.is_file() && stat.size() == 0) || stat.is_dir();
     is_so && stat.mode() & !0o2000 == 0 && !stat.is_mount_root()
 }
 
-/// The same of something that is open.
+/// The same for an open file.
 #[must_use]
 pub fn is_place(fd: BorrowedFd<'_>, stat: &Stat) -> bool {
     may_be_place(stat) && (stat.is_file() || walk::names(fd, 1).is_ok_and(|names| names.is_empty()))
 }
 
-/// The directory without the mounts in it, with the file or directory that mounts at `name` cover; none after an error.
+/// The directory without the mounts inside, and the file or directory covered by mounts at `name`; none after an
+/// error.
 #[must_use]
 pub fn covered(dir: BorrowedFd<'_>, name: &str) -> Option<(OwnedFd, OwnedFd, Stat)> {
     let dir = mount_api::without_mounts(dir).ok()?;

@@ -1,4 +1,4 @@
-//! Data at a target that a mount would hide.
+//! Data at a target hidden by a future mount.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -104,8 +104,9 @@ pub(super) struct Room<'r> {
 }
 
 impl Room<'_> {
-    /// Names in a directory on the root, but for empty places that a run made for the mounts of entries, mounts that are seen again once it
-    /// is covered, and, where they count, `sources` of entries that are placed just there. With an error a name stays.
+    /// Names in a directory on the root, without: empty mount points created by runs, mounts visible again after the
+    /// directory is covered, and `sources` of entries with this same target, if they count. After an error the name is
+    /// listed.
     pub fn others(&self, dir: BorrowedFd<'_>, path: &AbsPath, sources: bool) -> Result<Vec<CString>, Errno> {
         let mut names = walk::names(dir, usize::MAX)?;
         names.retain(|name| {
@@ -135,7 +136,7 @@ impl Room<'_> {
         Ok(names)
     }
 
-    /// True for a file that an entry places from its store.
+    /// True for a file placed by an entry from its store.
     fn is_source(&self, item: &Item<'_>, stat: &Stat) -> bool {
         let Some(store) = self.stores.usable(item.entry) else { return false };
         walk::open_below(store.cursor.base(), item.entry.source(), OFlags::PATH, Mounts::Stay)
@@ -144,14 +145,14 @@ impl Room<'_> {
     }
 }
 
-/// True if a place below a root is on a file system of its own that is not in memory.
+/// True if a path below a root is on a separate file system, not in memory.
 pub(super) fn has_own_disk(root: BorrowedFd<'_>, place: BorrowedFd<'_>) -> bool {
     let differ = || Ok::<_, Errno>(walk::mount_id(root)? != walk::mount_id(place)?);
     // An error counts as the root's own file system.
     differ().unwrap_or(false) && !judge::is_in_memory(place)
 }
 
-/// The most names of a directory that are shown.
+/// The maximum of names shown for a directory.
 const SHOWN: usize = 3;
 
 /// The first of some names in a directory; none where they are none, or nothing but the empty file or link `.imp-mount` by which the NixOS

@@ -15,12 +15,12 @@ pub struct Context<'c> {
     pub sysroot: &'c Sysroot,
     /// Report of earlier runs.
     pub previous: &'c Report,
-    /// Guards required entries that fail, too: see [`Request::guard`](super::Request::guard).
+    /// Guards failed required entries, too: see [`Request::guard`](super::Request::guard).
     pub guards_required: bool,
 }
 
 impl Context<'_> {
-    /// The versions that an earlier run left of a file.
+    /// The versions of a file recorded by an earlier run.
     #[must_use]
     pub fn left(&self, job: Job<'_>) -> Option<Versions> {
         let entry = self.previous.entry(job.target)?;
@@ -28,7 +28,7 @@ impl Context<'_> {
     }
 }
 
-/// An entry to place, or one file that matches its pattern.
+/// An entry to place, or one file of a pattern.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'j> {
     /// The entry.
@@ -66,7 +66,7 @@ impl<'j> Job<'j> {
         }
     }
 
-    /// True if this is the entry's pattern, and not a file that matches it.
+    /// True for the pattern of an entry, false for a file matched by the pattern.
     #[must_use]
     pub fn is_pattern(&self) -> bool {
         self.item.entry.kind == Kind::Glob && self.item.entry.target == *self.target

@@ -1,7 +1,6 @@
-//! Checks of a directory as a store, or as the root: durability of its data, users who can write
-//! to it, and mount options against those of entries.
-//!
-//! No finding stops a boot. A store on a tmpfs does; see [`super::store`].
+//! Checks of a directory as a store, or as the root: durability of its data, users with write access, and mount
+//! options against those of entries.
+//!  No finding stops a boot. A store on a tmpfs does; see [`super::store`].
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -24,7 +23,7 @@ use crate::text::problem::{Problem, Result, describe};
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
 /// Devices made of devices made of devices are followed so far.
 const DEPTH: usize = 8;
-/// Systems run programs from such a directory, so `noexec` breaks it.
+/// Paths with programs: `noexec` breaks the system there.
 const PROGRAMS: [&str; 8] = [
     "/nix",
     "/opt",
@@ -67,8 +66,8 @@ pub fn store(
     findings
 }
 
-/// The directories above a store's own in its mount: whoever can write to one of them can exchange what is below. Those above the
-/// mount's root cannot be reached from it.
+/// The directories above a store's own in its mount: a user with write access to one of them can exchange the store.
+/// Directories above the mount's root cannot be reached from the mount.
 fn writable_above(
     (root, path): (BorrowedFd<'_>, &AbsPath),
     store: BorrowedFd<'_>,
@@ -106,8 +105,8 @@ fn unjudged(place: &AbsPath, errno: Errno) -> Finding {
     }
 }
 
-/// Finds users other than root who can create files in a directory. The sticky bit keeps nobody from that, and with an ACL the mode's
-/// group bits are its mask.
+/// Finds users other than root with permission to create files in a directory. The sticky bit does not prevent
+/// creation, and with an ACL the mode's group bits are the ACL's mask.
 #[must_use]
 pub fn writable(dir: BorrowedFd<'_>, place: &AbsPath) -> Option<Finding> {
     let stat = match walk::stat(dir) {
@@ -165,7 +164,7 @@ fn options((plan, index): (&Plan<'_>, usize), has: BindOptions, place: &AbsPath)
         if !has.has(option) || (option == BindOptions::NOEXEC && is_meant(name)) {
             continue;
         }
-        // These two every entry has unless it says otherwise. The third one is never said.
+        // Every entry has the first two unless set otherwise. The third is never an option of an entry.
         let asks = |entry: &Entry| {
             !entry.options.has(option) && (option != BindOptions::NOEXEC || holds_programs(&entry.target))
         };
@@ -195,8 +194,8 @@ fn some(paths: &[String]) -> String {
     }
 }
 
-/// Finds a store whose data does not outlive a boot; `mount` is the one that it is on. The initrd sees more than the running
-/// system: where it has to be, `before` is believed, which is what an earlier run found.
+/// Finds a store with data lost at a reboot; `mount` is the mount of the store. The initrd sees more than the running
+/// system: for an unclear result, `before`, the finding of an earlier run, is used.
 #[must_use]
 pub fn volatile(fd: BorrowedFd<'_>, mount: &Mount, before: Option<&StoreReport>) -> Option<Finding> {
     let kept = keeps(fd, Some(mount), DEPTH);
@@ -270,7 +269,7 @@ fn overlay(fd: BorrowedFd<'_>, depth: usize) -> Result<Keeps> {
     };
     let upper = mountinfo::unescape(upper);
     let shown = escape::name(&upper);
-    // A comma in the path has a backslash before it after a mount by mount(2).
+    // With mount(2) a comma in the path is preceded by a backslash.
     match walk::base(&upper).or_else(|_| walk::base(&upper.replace('\\', ""))) {
         Ok(fd) if upper.starts_with('/') => match keeps(fd.as_fd(), None, depth)? {
             Keeps::Memory(on) => {
@@ -382,7 +381,7 @@ fn backed(name: &str, depth: usize) -> Result<Keeps> {
         let stat = walk::stat(fd.as_fd())?;
         Ok::<_, Errno>((fd, stat))
     };
-    // The path is relative to the mounts of the process that attached the file, and may lead to another file here.
+    // The path is relative to the mounts of the process that attached the file, and may name another file here.
     let is_it =
         |stat: &Stat| known.is_none_or(|it| (number(it.device), it.inode) == (stat.device(), stat.inode()));
     let unlinked = file.strip_suffix(b" (deleted)");
@@ -419,8 +418,8 @@ fn loop_file(name: &str) -> Option<LoopFile> {
     is_it.then(|| raw::loop_file(device.as_fd()).ok()).flatten()
 }
 
-/// A file that no path leads to, by the device that its file system is on. None where that is no block device, and no mount of it is
-/// in sight: a tmpfs is such a file system, btrfs and network file systems are others.
+/// A file without a path, judged by the device of its file system. None if the device is not a block device and no
+/// mount of it is visible: as on a tmpfs, on btrfs and on network file systems.
 fn out_of_sight(file: LoopFile, depth: usize) -> Result<Option<Keeps>> {
     let device = number(file.device);
     if file.special != 0 && file.special != file.device {

@@ -12,20 +12,20 @@ use crate::sys::walk;
 use crate::text::escape;
 use crate::text::problem::Problem;
 
-/// The names that match, by what becomes of them. Directories, FIFOs, sockets and devices are in none of the lists, nor is
-/// what another entry has a say in, nor the second version of a file that write-back kept.
+/// The names matched by a pattern, by result. Directories, FIFOs, sockets, devices, paths of other entries, and second
+/// versions kept by write-back are in none of the lists.
 #[derive(Debug, Default)]
 pub struct Matches {
-    /// Files that the pattern brings, in order.
+    /// Files to place, in order.
     pub names: Vec<String>,
-    /// Symbolic links that it does not bring, in order.
+    /// Symbolic links, not placed, in order.
     pub links: Vec<String>,
-    /// Why files are left out that it would bring.
+    /// Reasons for matching files left out.
     pub problems: Vec<Problem>,
 }
 
 impl Matches {
-    /// Lists a directory, which is the one that the pattern is in.
+    /// Lists the directory of the pattern.
     pub fn of(dir: BorrowedFd<'_>, entry: &Entry, coverage: &Coverage<'_>) -> Result<Self, Errno> {
         let (text, folder) = (entry.target.name(), entry.target.parent().unwrap_or_else(AbsPath::root));
         let (mut names, mut links) = (Vec::new(), Vec::new());
@@ -79,7 +79,7 @@ impl Matches {
     #[must_use]
     pub fn left_out(&self, dir: BorrowedFd<'_>, shown: &AbsPath) -> Vec<Problem> {
         let say = |name: &String| {
-            // It may have gone meanwhile.
+            // The link may be removed already.
             let stat = walk::stat_at(dir, name).ok().filter(walk::Stat::is_symlink)?;
             let problem = walk::wrong_type(dir, shown.child(name).as_str(), &stat, "a regular file");
             Some(problem.remedy("it is left out; remove it, or put a regular file in its place"))

@@ -1,4 +1,4 @@
-//! Doing a plan: the root, the stores, the entries, and the report of it all.
+//! Execution of a plan: the root, the stores, the entries, and the report.
 
 mod announce;
 mod bases;
@@ -59,20 +59,21 @@ pub struct Request<'a> {
     pub words: &'a Words,
     /// Path of the root.
     pub sysroot: &'a str,
-    /// The last phase that it is for.
+    /// The last phase to mount.
     pub upto: Phase,
-    /// Guards required entries that fail, as optional ones are, because nothing can stop the boot. Only for a run before any service.
+    /// Guards failed required entries like optional ones, for a run whose failure cannot stop the boot. Only before
+    /// services run.
     pub guard: bool,
     /// Held until the report is written.
     pub lock: &'a Lock,
 }
 
-/// Brings the system in line with the manifest and leaves a report. What went wrong has been logged when it returns.
+/// Brings the system in line with the manifest and writes a report. All problems are logged on return.
 pub fn run(request: &Request<'_>) -> Outcome {
     let clock = Clock::start();
     let (previous, unread) = match Report::read_or_set_aside(request.lock) {
         Ok(read) => read,
-        // Another try may succeed, and a new report would forget what is mounted and no longer named.
+        // Another try may succeed, and a new report would lose the mounts no longer named.
         Err(problem) => {
             log::error!("{problem}");
             return Outcome::Failed;
@@ -120,7 +121,7 @@ pub fn run(request: &Request<'_>) -> Outcome {
     outcome
 }
 
-/// Says how the next boot gets past what failed, which needs no shell.
+/// Logs a kernel argument to boot without the failed entries; no shell is needed.
 fn say_way_out(failures: &[Problem], stores: &[Store]) {
     let paths = failures.iter().map(|problem| {
         let store = stores.iter().find(|store| problem.at == format!("store {}", store.path));
@@ -134,7 +135,7 @@ fn say_way_out(failures: &[Problem], stores: &[Store]) {
 /// Result of a run.
 struct Done {
     outcome: Outcome,
-    /// Number of entries that it put in place.
+    /// Number of entries placed by this run.
     placed: usize,
     /// Number of entries in place before.
     unchanged: usize,
@@ -146,7 +147,7 @@ impl Done {
     }
 }
 
-/// The report that a run leaves, and the times of its steps.
+/// The report of a run, and the times of its steps.
 struct Record {
     report: Report,
     clock: Clock,
@@ -168,7 +169,7 @@ fn work(
     record: &mut Record,
     problems: &mut Problems,
 ) -> Result<Done> {
-    // New files get exactly the mode that is given.
+    // New files get exactly the mode given.
     rustix::process::umask(rustix::fs::Mode::empty());
     let sysroot = Sysroot::open(request.sysroot)?;
     if plan.off {
@@ -217,7 +218,7 @@ fn work(
 }
 
 impl Work<'_> {
-    /// Takes back the mounts of a run that failed, where others see them.
+    /// Undoes the mounts of a failed run on a visible root.
     fn take_back(mut self, gone: &[Removed], report: &mut Report) {
         if self.tree.is_new() {
             report.entries.clear();
@@ -273,7 +274,7 @@ fn after_failure(report: &mut Report, entries: Vec<EntryReport>) {
     }
 }
 
-/// Records entries that are unmounted and still have a line in utab, for the next run.
+/// Records unmounted entries with a remaining line in utab, for the next run.
 fn remember(report: &mut Report, gone: Vec<Removed>) {
     let why = "it is no longer named, and unmounted, but libmount still has a line about it";
     for one in gone {
@@ -281,7 +282,7 @@ fn remember(report: &mut Report, gone: Vec<Removed>) {
     }
 }
 
-/// Keeps paths that waited before, unless this run found them again or no entry of the manifest needs them.
+/// Keeps pending paths of the previous report, unless this run found them again or no store of the manifest has them.
 fn merge_pending(report: &mut Report, new: Vec<report::Pending>, plan: &Plan<'_>) {
     report.pending.retain(|old| {
         let known = old.base.is_root() || plan.manifest.stores.iter().any(|store| store.path == old.base);

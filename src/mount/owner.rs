@@ -1,4 +1,4 @@
-//! Owners: names made numbers where that is possible, and remembered as pending where it is not yet.
+//! Owners: names resolved to numbers if possible, and recorded as pending otherwise.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -18,7 +18,7 @@ pub struct Wanted<'a> {
     user: Option<&'a Id>,
     group: Option<&'a Id>,
     mode: u16,
-    /// The mode as long as it waits for its owner.
+    /// The mode while the owner is pending.
     waiting: u16,
 }
 
@@ -41,13 +41,13 @@ impl<'a> Wanted<'a> {
         Self { user: said.user(), group: said.group(), mode: said.mode(), waiting: 0o700 }
     }
 
-    /// The same for what somebody waits for already.
+    /// The wanted owner of an already pending path.
     #[must_use]
     pub fn of_pending(pending: &'a Pending) -> Self {
         Self { user: pending.user.as_ref(), group: pending.group.as_ref(), mode: pending.mode, waiting: 0 }
     }
 
-    /// In numbers; root's alone, and marked as pending, as long as nobody knows a name.
+    /// The owner in numbers; root, restricted and marked as pending, while a name is unknown.
     pub fn attributes(&self, names: &mut Names<'_>) -> Attributes {
         match (names.user(self.user), names.group(self.group)) {
             (Some(uid), Some(gid)) => Attributes { uid, gid, mode: self.mode, pending: false },
@@ -74,11 +74,11 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Names of owners, and files that wait for theirs.
+/// Names of owners, and files with a pending owner.
 pub struct Owners<'n> {
-    /// Users and groups that are known.
+    /// Known users and groups.
     pub names: Names<'n>,
-    /// Files of this run that wait for a user or group.
+    /// Files of this run with an unknown user or group.
     pub pending: Vec<Pending>,
 }
 
@@ -88,8 +88,8 @@ impl Owners<'_> {
         wanted.attributes(&mut self.names)
     }
 
-    /// Records a file that waits for its owner: one that was just made, or one that an earlier boot made and never settled. The
-    /// latter is settled at once where its owner is known by now.
+    /// Records a file with a pending owner, either new or never settled since an earlier boot. The owner of the latter
+    /// is set at once if known by now.
     pub fn note(
         &mut self,
         node: &Node,
@@ -102,7 +102,7 @@ impl Owners<'_> {
         }
         let attributes = self.attributes(wanted);
         let owner = (node.stat.uid(), node.stat.gid());
-        // A run that was stopped between giving the owner and giving the mode has done the first.
+        // A run stopped between owner and mode has set the owner.
         let begun = !node.made && owner == (attributes.uid, attributes.gid) && wanted.mode != wanted.waiting;
         if owner != (0, 0) && !begun {
             return Ok(());
@@ -133,7 +133,8 @@ impl Owners<'_> {
     }
 }
 
-/// Opens for reading what is open as a mere place; none where it is something else by now, or nothing that can be owned.
+/// Opens a file for reading by the name of its O_PATH descriptor; none if exchanged meanwhile, or neither file nor
+/// directory.
 pub fn reopen(dir: BorrowedFd<'_>, name: &str, node: &Node) -> Result<Option<OwnedFd>, Errno> {
     if !node.stat.is_dir() && !node.stat.is_file() {
         return Ok(None);

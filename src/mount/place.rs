@@ -1,4 +1,4 @@
-//! Methods that bring an entry from its store to its target: mount, link, copy.
+//! Methods to bring an entry from its store to its target: mount, link, copy.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -28,14 +28,14 @@ pub(super) struct Placed {
     pub state: State,
     /// Reason of the state; empty for the ordinary one.
     pub why: &'static str,
-    /// The versions that write-back compares with.
+    /// The versions for the comparison of write-back.
     pub versions: Option<Versions>,
     /// True if the entry was in place before.
     pub unchanged: bool,
 }
 
 impl Placed {
-    /// An entry that this run put in place.
+    /// An entry placed by this run.
     pub fn now(state: State, versions: Option<Versions>) -> Self {
         Self { state, why: "", versions, unchanged: false }
     }
@@ -90,7 +90,7 @@ impl Work<'_> {
         }
         let (entry, target) = (job.item.entry, job.target);
         let (dir, name) = (self.parent(job)?, target.name());
-        // Mode 000, so that it guards itself should the mount ever go away.
+        // Mode 000: without its mount the mount point is a guard.
         let made = if entry.kind == Kind::Directory {
             rustix::fs::mkdirat(dir, name, Mode::empty())
         } else {
@@ -119,8 +119,8 @@ impl Work<'_> {
     }
 }
 
-/// Looks for a link that stands for a file which the store did not hold. On a running system it stays, as programs may have the
-/// file open through it; at boot it gives way to the mount.
+/// Looks for a link in place of a file missing on the store. On a running system the link stays, as programs may have
+/// the file open through it; at boot the mount replaces the link.
 pub(super) fn linked(context: &Context<'_>, job: Job<'_>, dir: BorrowedFd<'_>) -> Result<Option<Placed>> {
     let name = job.target.name();
     if !is_link_to_store(dir, job) {
@@ -161,7 +161,7 @@ pub(super) fn link(
             let stat =
                 walk::stat_at(dir, name).map_err(|errno| Problem::os("cannot look at the target", errno))?;
             if stat.is_file() && store.is_some() && is_on_store(job, (dir, name), stores)? {
-                // A program put it in the place of the link, and write-back has brought it to the store.
+                // A program has replaced the link with a file, and write-back has copied the file to the store.
                 let versions = Versions { store, root: Some(Version::of(&stat)) };
                 return Ok(Placed::before(State::Linked, left.or(Some(versions))));
             }
@@ -217,7 +217,7 @@ pub(super) fn copy(
     if !found.is_file() && !found.is_symlink() {
         return Err(walk::wrong_type(to.0, job.target.name(), &found, "a regular file"));
     }
-    // A link of another method. It stays until the next boot, as programs may have the file open through it.
+    // A link of another method stays until the next boot, as programs may have the file open through it.
     if found.is_symlink() && is_link_to_store(dir, job) {
         return Ok(Placed::before(State::Copied, Some(Versions { store, root: None })));
     }
@@ -245,7 +245,7 @@ pub(super) fn copy(
     Ok(Placed::before(State::Copied, None))
 }
 
-/// Holds what can be seen at a target now against what was mounted.
+/// Compares the file seen at a target with the mounted one.
 pub fn verify((dir, name): (BorrowedFd<'_>, &str), source: &Stat) -> Result<()> {
     let seen = walk::stat_at(dir, name)
         .map_err(|errno| Problem::os("cannot look at it after mounting it", errno))?;
@@ -255,7 +255,7 @@ pub fn verify((dir, name): (BorrowedFd<'_>, &str), source: &Stat) -> Result<()> 
     Err(Problem::new("it was mounted, but something else is seen there").remedy("run `imp-mount --check`"))
 }
 
-/// The options to set and to clear on a mount, given those that it has and those that it inherits from the store.
+/// The options to set and to clear on a mount, given its current options and those inherited from the store.
 #[must_use]
 pub fn difference(
     now: BindOptions,

@@ -31,8 +31,8 @@ pub fn remove(tree: &mut Tree, guard: &mut Guard, target: &AbsPath) -> Result<()
     Ok(())
 }
 
-/// Makes room for a link or a copy, or for nothing at all: takes away a guard and the empty place that it is, or was, mounted on. A place
-/// without a guard counts only on the root itself, where no run has recorded a version of it.
+/// Makes room for a link, a copy or no file at all: removes a guard and its empty mount point. A mount point without a
+/// guard counts only on the root itself, and without a version in the report.
 pub fn make_room(
     previous: &Report,
     tree: &mut Tree,
@@ -103,7 +103,7 @@ pub fn mount_again(
     tree.bind(source, (dir, name), place.as_fd(), options, false)
 }
 
-/// A mount point that a run made is empty and has mode 000; any other is left.
+/// A mount point created by a run is empty and has mode 000; any other is left.
 pub fn remove_placeholder(tree: &Tree, target: &AbsPath) -> Result<()> {
     let Some((dir, stat)) = tree.look(target)? else { return Ok(()) };
     if !may_be_place(&stat) {

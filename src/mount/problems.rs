@@ -1,18 +1,18 @@
-//! Problems of a run. It goes on after most of them.
+//! Problems of a run, most of which do not stop the run.
 
 use crate::text::problem::Problem;
 
 /// Problems of a run, in the order in which they were found.
 #[derive(Debug, Default)]
 pub struct Problems {
-    /// Problems that fail the run.
+    /// Problems with a failed run as their result.
     pub failures: Vec<Problem>,
     /// All others.
     pub warnings: Vec<Problem>,
 }
 
 impl Problems {
-    /// Adds one that fails the run, or a warning.
+    /// Adds a failure or a warning.
     pub fn add(&mut self, fails: bool, problem: Problem) {
         if fails { &mut self.failures } else { &mut self.warnings }.push(problem);
     }

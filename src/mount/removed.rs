@@ -1,4 +1,4 @@
-//! Removal, on a running system, of mounts and links of an earlier run that the manifest no longer names.
+//! Removal of mounts and links of an earlier run no longer named by the manifest, on a running system.
 
 use std::iter::successors;
 use std::os::fd::AsFd;
@@ -19,8 +19,8 @@ use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
-/// Entries that are no longer named: those in the way of a named one, and the rest, for which there is time until nothing can
-/// fail any more. Both in path order.
+/// Entries no longer named: those above, below or in the way of a named one, and the others, removed when no later
+/// step can fail. Both in path order.
 #[must_use]
 pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r EntryReport>; 2] {
     let is_near = |target: &AbsPath| {
@@ -43,7 +43,7 @@ pub fn no_longer_named<'r>(plan: &Plan<'_>, previous: &'r Report) -> [Vec<&'r En
     parts
 }
 
-/// True if the plan still has the same entry, or leaves it open.
+/// True if the plan has the same entry, or takes no action on the entry.
 fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
     if !matches!(entry.state, State::Mounted | State::Linked | State::Guarded | State::Busy) {
         return true;
@@ -61,7 +61,7 @@ fn is_wanted(plan: &Plan<'_>, entry: &EntryReport) -> bool {
 }
 
 impl Work<'_> {
-    /// Takes away these entries, deepest first; one in use stays, and is recorded as busy. Returns those that are gone.
+    /// Removes these entries, deepest first; one in use stays, and is recorded as busy. Returns the removed ones.
     pub fn remove(&mut self, unwanted: &[&EntryReport]) -> Vec<Removed> {
         let mut gone = Vec::new();
         for &entry in unwanted.iter().rev() {
@@ -77,8 +77,8 @@ impl Work<'_> {
         gone
     }
 
-    /// Puts back entries that were taken away, guards among them, in a run that failed after it. A link or a copy that the run placed
-    /// there comes from a store, and stays.
+    /// Restores removed entries, guards among them, after a failed run. A link or a copy placed by the run there comes
+    /// from a store, and stays.
     pub fn restore(&mut self, removed: &[Removed]) {
         let entries = std::mem::take(&mut self.changes.entries);
         let is_placed = |target: &AbsPath| {

@@ -1,9 +1,8 @@
-//! The root: found mounted, or built out of sight and then published in one step.
-//!
-//! A new root is a tmpfs, or a directory of a store ([`fresh`]), that is attached nowhere; everything is mounted inside
-//! it (Linux 6.15), and one call makes the whole of it appear at the sysroot. Before 6.15 nothing can be mounted on what is attached
-//! nowhere, so the root moves to a private staging mount as soon as the kernel says so, and is moved from there. If a run stops before it publishes,
-//! the first kind vanishes with the process and the second is cleared by the next run.
+//! The root: found mounted, or built detached and published in one step.
+//!  A new root is a detached tmpfs or a detached directory of a store ([`fresh`]). All mounts are made inside it
+//! (Linux 6.15), and one call attaches the whole tree to the sysroot. Before 6.15 a detached tree cannot have mounts:
+//! after the kernel's error the root moves to a private staging mount, and from there to the sysroot. If a run stops
+//! before publication, a detached root vanishes with the process, and a staged root is removed by the next run.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -75,7 +74,7 @@ pub fn prepare(
     build(plan, root, sysroot, kernel, warnings).map(Found::Tree)
 }
 
-/// Continues a conversion that was stopped when the old root was mounted nowhere but below the staging mount.
+/// Continues an interrupted conversion whose old root is mounted only below the staging mount.
 fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
     let Some((stage, root)) = Stage::resume(store)? else {
         let what = format!(
@@ -103,7 +102,7 @@ fn build(
     let mut new = New::default();
     let on_store = root.on.as_ref().and_then(|on| {
         let made = fresh::make(plan, (root, on), sysroot, kernel, &mut new.stage);
-        // A store needed by the boot stops it later, with its own reason.
+        // A store needed by the boot stops the boot later, with its own reason.
         made.map_err(|problem| warnings.push(in_memory_instead(on, &problem))).ok()
     });
     let fd = match on_store {
@@ -174,7 +173,8 @@ pub fn must_be_uncovered(store: &AbsPath, sysroot: &Sysroot) -> Result<()> {
 fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
     let top = walk::mount_id(sysroot.fd.as_fd())
         .map_err(|errno| Problem::os("cannot ask for the sysroot's mount id", errno))?;
-    // The table's order does not help: since Linux 6.8 it is by age, and the mount beneath is the younger one.
+    // The order of mountinfo is useless: since Linux 6.8 the order is by age, and the mount beneath is the younger
+    // one.
     let beneath = mountinfo::all()?.into_iter().any(|mount| {
         mount.point == sysroot.path.as_str()
             && mount.id != top

@@ -29,7 +29,8 @@ pub(super) enum Source {
     Gone,
 }
 
-/// Refuses to create on the store what a running system has at the target already: the empty file would count as a version.
+/// Refuses to create a file on the store if a running system has one at the target: the empty file would count as a
+/// version.
 pub(super) fn must_not_be_at_target(
     context: &Context<'_>,
     job: Job<'_>,

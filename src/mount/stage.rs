@@ -18,15 +18,15 @@ pub const PATH: &str = "/run/imp-mount/stage";
 /// The root below the stage.
 const ROOT: &str = "root";
 
-/// A private mount below which a root is built where the kernel wants it attached: private, because what is on a shared
-/// mount cannot be moved, and PID 1 makes everything shared.
+/// A private mount as the place of a new root on kernels that need an attached one: private, because mounts on a
+/// shared mount cannot be moved, and PID 1 makes all mounts shared.
 #[derive(Debug)]
 pub struct Stage {
     /// The private mount.
     mount: OwnedFd,
     /// The directory on which the root is mounted.
     pub place: OwnedFd,
-    /// True if the old root is mounted nowhere else, so that the stage must outlive a failure.
+    /// True if the old root is mounted nowhere else; the stage must then outlive a failure.
     pub holds_old: bool,
 }
 
@@ -63,21 +63,21 @@ impl Stage {
         kernel.bind(source, place, self.place.as_fd(), BindOptions::NONE, false)
     }
 
-    /// Makes a further directory, for something needed until the root is published.
+    /// Creates a further directory, used until the root is published.
     pub fn add(&self, name: &'static str) -> Result<OwnedFd> {
         rustix::fs::mkdirat(&self.mount, name, Mode::RWXU)
             .map_err(|errno| Problem::os(format!("cannot create {PATH}/{name}"), errno))?;
         self.open(name)
     }
 
-    /// Such a directory, or the file system mounted on it.
+    /// A directory of the stage, or the file system mounted on the directory.
     pub fn open(&self, name: &'static str) -> Result<OwnedFd> {
         walk::directory(self.mount.as_fd(), name, Mounts::Enter)
             .map_err(|errno| Problem::os(format!("cannot open {PATH}/{name}"), errno))
     }
 
-    /// Leftover of a run that was killed between unmounting the old root and publishing the new one: the new root, with
-    /// the old one as its store, is then the only place where the old one is still mounted.
+    /// Leftover of a run killed between unmounting the old root and publishing the new one: the old root is then
+    /// mounted only as the store of the new root.
     pub fn resume(store: &AbsPath) -> Result<Option<(Self, OwnedFd)>> {
         let Ok(mount) = walk::base(PATH) else { return Ok(None) };
         let Ok(root) = walk::directory(mount.as_fd(), ROOT, Mounts::Enter) else { return Ok(None) };

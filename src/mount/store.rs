@@ -61,7 +61,8 @@ fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
         path = path.child(name);
         dir = match walk::directory(dir.as_fd(), name, Mounts::Enter) {
             Ok(next) => next,
-            // A missing directory is made on a disk of its own; on the root it would be gone after the reboot.
+            // A missing directory is created on a separate disk only; on the root the directory would be gone after
+            // the reboot.
             Err(Errno::NOENT) if store.device.is_some() || !on_root(&dir)? => {
                 let mode = plan.parents.of(path.as_str()).mode();
                 create::directory(dir.as_fd(), name, Mounts::Enter, &mut || Attributes::root(mode))

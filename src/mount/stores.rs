@@ -20,8 +20,8 @@ use crate::text::problem::{Problem, Result};
 pub struct Stores(Vec<Result<Opened>>);
 
 impl Stores {
-    /// Opens every store that the kernel command line does not leave out. A required one that cannot be opened fails the run, unless
-    /// its entries are guarded.
+    /// Opens every store except those left out by the kernel command line. A failed required store fails the run,
+    /// unless its entries are guarded.
     pub fn open(
         plan: &Plan<'_>,
         tree: &mut Tree,
@@ -55,7 +55,7 @@ impl Stores {
         Self(stores)
     }
 
-    /// The store of an entry, or the reason why it is unusable.
+    /// The store of an entry, or the reason for an unusable store.
     pub fn of(&mut self, entry: &Entry) -> Result<&mut Opened> {
         self.0[usize::from(entry.store)].as_mut().map_err(|problem| problem.clone())
     }

@@ -24,7 +24,7 @@ pub struct Sysroot {
 }
 
 impl Sysroot {
-    /// Opens it.
+    /// Opens the sysroot.
     pub fn open(path: &str) -> Result<Self> {
         let failed = |errno| {
             Problem::os(format!("cannot open the sysroot {}", escape::name(path)), errno)
@@ -40,19 +40,19 @@ impl Sysroot {
         Ok(Self { path: real, fd })
     }
 
-    /// True if it is the root of the running system.
+    /// True for the root of the running system.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.path.is_root()
     }
 }
 
-/// True if something open is the root of a mount.
+/// True if an open file is the root of a mount.
 pub fn is_mount_root(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(walk::stat(fd).map_err(|errno| Problem::os("cannot look at the sysroot", errno))?.is_mount_root())
 }
 
-/// True if something is on a file system that is memory itself. For one that only lies in memory see [`super::judge`].
+/// True if an open file is on a tmpfs or ramfs. For file systems stored on one see [`super::judge`].
 pub fn is_volatile(fd: BorrowedFd<'_>) -> Result<bool> {
     let magic = magic(fd).map_err(|errno| Problem::os("cannot ask for the file system", errno))?;
     Ok(magic == TMPFS_MAGIC || magic == RAMFS_MAGIC)

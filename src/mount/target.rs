@@ -49,8 +49,8 @@ pub(super) fn parent<'t>(
     tree.cursor.enter(job.target.folder(), &mut |dir, name, path| {
         let said = plan.parents.of(path);
         let wanted = Wanted::of_parent(&said);
-        // The directory at the same path on the store is the model; but one that is the same on every system
-        // does not follow the store.
+        // The directory at the same path on the store is the model, except for directories with the same attributes on
+        // every system.
         let model = store.filter(|_| !matches!(said, Said::System(_)));
         let model = model
             .map_or(Ok(None), |store| store.cursor.looked(path))
@@ -98,7 +98,7 @@ impl Work<'_> {
         let failed = |errno| {
             walk::explain(dir, target.as_str(), errno, if directory { "a directory" } else { "a file" })
         };
-        // Mode 000, so that the mount point is its own guard without the mount.
+        // Mode 000: without its mount the mount point is a guard.
         let made = if directory {
             rustix::fs::mkdirat(dir, name, Mode::empty())
                 .and_then(|()| walk::directory(dir, name, Mounts::Enter))
@@ -142,8 +142,8 @@ impl Work<'_> {
         self.uncovered(job, source, place, (dir.as_fd(), &stat))
     }
 
-    /// The place to mount on below the guard of an earlier run. On a running system the guard stays as long as a mount would hide
-    /// something.
+    /// The mount point below the guard of an earlier run. On a running system the guard stays if a mount would hide
+    /// data.
     fn below_guard(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<Spot> {
         let target = job.target;
         if !self.context.sysroot.is_live() {
@@ -180,7 +180,7 @@ impl Work<'_> {
         (dir, stat): (BorrowedFd<'_>, &Stat),
     ) -> Result<Spot> {
         let (target, live) = (job.target, self.context.sysroot.is_live());
-        // A part of a mount above: a second mount of it hides nothing.
+        // A part of a mount above: a second mount of the same file hides no data.
         if source.is_some_and(|source| source.identity() == stat.identity()) {
             return Ok(Spot::Free(place));
         }
@@ -289,7 +289,7 @@ fn fits(job: Job<'_>, source: Option<&Stat>, (dir, stat): (BorrowedFd<'_>, &Stat
     Ok(())
 }
 
-/// True if this is what PID 1 mounts over /etc/machine-id on a first boot, from its /run, until
+/// True for the mount of PID 1 over /etc/machine-id on a first boot, from /run, until
 /// systemd-machine-id-commit.service writes the id to the file below the mount.
 pub fn is_first_id(entry: &Entry, mount: &mountinfo::Mount) -> Result<bool> {
     if entry.missing != Missing::MachineId || mount.fstype != "tmpfs" || mount.root != "/machine-id" {

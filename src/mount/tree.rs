@@ -31,7 +31,7 @@ pub struct Tree {
     new: Option<New>,
     /// Mounts below targets with directories to cover them, to be mounted on these again.
     inner: Vec<(AbsPath, OwnedFd)>,
-    /// Mounts below the sysroot that were mounted on the root once more, and go away.
+    /// Temporary second mounts on the root of mounts below the sysroot.
     carried: Vec<OwnedFd>,
 }
 
@@ -219,9 +219,9 @@ impl Tree {
         staged_if_needed(&mut self.new, self.kernel, self.cursor.base(), || mount_api::attach(mount, target))
     }
 
-    /// Mounts a directory on a target of a root that others see, together with the kept mounts of which it is the nearest above
-    /// them, so that none is hidden for a moment. False, and nothing is mounted, where there are none, or it fails: they are brought
-    /// afterwards, as before Linux 6.15, and an error comes up again there.
+    /// Mounts a directory on a target of a visible root, together with the kept mounts whose nearest entry is the target, so
+    /// that none is hidden for a moment. False without kept mounts and after an error, with nothing mounted: the kept
+    /// mounts are moved afterwards, as before Linux 6.15, and the error is reported then.
     pub fn bind_with_inner(
         &mut self,
         plan: &Plan<'_>,
@@ -334,8 +334,8 @@ struct MountPoint {
     target: OwnedFd,
 }
 
-/// Makes the mount point at a path of a root for a file or directory that is mounted elsewhere. `base` is a directory of the root, or
-/// one that is to be mounted there, with its path.
+/// Creates the mount point at a path of a root for a file or directory mounted elsewhere. `base` is a directory of the
+/// root, or a directory to be mounted there, with its path.
 fn place_for(
     plan: &Plan<'_>,
     (base, above): (BorrowedFd<'_>, &AbsPath),

@@ -1,9 +1,7 @@
-//! Properties of mounts that libmount keeps: lines of /run/mount/utab, which `findmnt --mtab`, desktops and
-//! systemd read.
-//!
-//! A line counts only if SRC and ROOT are what /proc/self/mountinfo says and TARGET is where the mount is in the end, so
-//! the paths are those of the booted system, also in the initrd. `x-initrd.mount` tells systemd not to unmount it at
-//! shutdown, one by one: it goes with the root. `x-gvfs-hide` and `x-gvfs-trash` are for file managers.
+//! Mount properties stored by libmount: lines of /run/mount/utab, read by `findmnt --mtab`, desktops and systemd.
+//!  A line counts only if SRC and ROOT equal those of /proc/self/mountinfo and TARGET is the final mount point, so the
+//! paths are those of the booted system, also in the initrd. `x-initrd.mount` prevents systemd from unmounting each
+//! mount at shutdown: the mounts go with the root. `x-gvfs-hide` and `x-gvfs-trash` are for file managers.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -64,7 +62,7 @@ impl Line<'_> {
     }
 }
 
-/// Writes the lines of what is mounted, and drops those of targets that are gone; other lines stay byte for byte.
+/// Writes the lines of current mounts, and drops those of removed targets; other lines stay byte for byte.
 pub fn update(own: &Lock, lines: &[Line<'_>], gone: &[&str]) -> Result<()> {
     if lines.is_empty() && gone.is_empty() {
         return Ok(());
@@ -91,8 +89,8 @@ pub fn update(own: &Lock, lines: &[Line<'_>], gone: &[&str]) -> Result<()> {
         }
     }
     .map_err(failed)?;
-    // By this systemd knows that there is something to read, since libmount 2.40. One that learns it late, in the midst of a
-    // shutdown, forgets what waits for the unmounting, and waits for ever.
+    // Tells systemd to read utab, since libmount 2.40. If systemd reads the file only during a shutdown, queued
+    // unmount jobs are dropped, and the shutdown waits for them forever.
     open(dir.as_fd(), "utab.event", OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC).map(drop).map_err(failed)
 }
 
@@ -101,10 +99,9 @@ fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<OwnedFd, Errno
     rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644))
 }
 
-/// libmount's own lock, which everybody may read and so hold. What cannot be had in time is done without: the file is replaced
-/// whole.
-///
-/// Before 2.40 it is closing the lock, opened for reading, that tells others of the change.
+/// The lock of libmount, which any user may read and therefore hold. After a timeout the file is written without the
+/// lock: the file is always replaced as a whole.
+///  Before 2.40 closing the lock, opened for reading, signals the change.
 fn lock(dir: BorrowedFd<'_>) -> Result<Option<File>> {
     let file = open(dir, "utab.lock", OFlags::RDONLY | OFlags::CREATE);
     let file = file.map_err(|errno| Problem::os(format!("cannot open {DIRECTORY}/utab.lock"), errno))?;

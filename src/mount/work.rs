@@ -10,7 +10,7 @@ use super::tree::Tree;
 use crate::manifest::AbsPath;
 use crate::runtime::report::EntryReport;
 
-/// A run over the entries of a plan: its input, the parts that it works on, and its result.
+/// A run over the entries of a plan: input, state and result.
 pub struct Work<'w> {
     /// Plan, sysroot and earlier report.
     pub context: Context<'w>,
@@ -22,7 +22,7 @@ pub struct Work<'w> {
     pub stores: Stores,
     /// Users and groups.
     pub owners: Owners<'w>,
-    /// The empty file and directory that stand for an entry that fails.
+    /// The empty file and directory mounted for failed entries.
     pub guard: Guard,
     /// Failures and warnings.
     pub problems: &'w mut Problems,
@@ -35,7 +35,7 @@ pub struct Work<'w> {
 pub struct Changes {
     /// State of each entry, in order.
     pub entries: Vec<EntryReport>,
-    /// Mounts made on a root that others see, in order.
+    /// Mounts on a visible root, in order.
     pub mounted: Vec<AbsPath>,
     /// Number of entries in place before.
     pub unchanged: usize,

@@ -1,7 +1,7 @@
-//! `--adopt`: write-back to the stores before a shutdown: changed copies, files that programs put in the place of a link, and new files
-//! that a pattern matches.
-//!
-//! The decision about each file is three-way, by the versions that a run left on both sides ([`crate::runtime::versions`]). No version is lost:
+//! `--adopt`: write-back to the stores before a shutdown: changed copies, files in place of links, and new files
+//! matching a pattern.
+//!  The decision about each file is three-way, by the recorded versions of both sides ([`crate::runtime::versions`]).
+//! No version is lost: after changes on both sides, the root's version is kept beside the store's.
 //! where both sides changed, the root's is kept beside the store's.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -66,8 +66,8 @@ struct File<'f> {
     source: AbsPath,
 }
 
-/// Brings everything to the stores. Returns what could not be brought. A report that cannot be used is left to a run; without it no
-/// version is known to be an older one.
+/// Copies all changed files to the stores. Returns the problems. An unusable report is left to a run; without a report
+/// no version counts as an older one.
 pub fn run(plan: &Plan<'_>, sysroot: &str, lock: &Lock) -> Result<Vec<Problem>> {
     // A copy gets exactly the given mode.
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -166,7 +166,7 @@ fn bring(
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(failed(errno)),
     };
-    // The place of a former mount or guard, unless a run has recorded it as a version.
+    // The mount point of a former mount or guard, unless recorded as a version.
     let known = report.entry(target).filter(|entry| entry.versions.is_some());
     let is_version = known.is_some_and(|entry| !matches!(entry.state, State::Guarded | State::Skipped));
     let has_mount = item.entry.method == Method::Bind || !is_version;
@@ -175,7 +175,7 @@ fn bring(
         return Ok(());
     }
     if !item.entry.takes(stat.what()) {
-        // A pattern matches files only, and a link stands for a file that the store lacks.
+        // Patterns are for files only, and a link is placed for a file missing on the store.
         if item.entry.kind == Kind::Glob || stat.is_symlink() {
             return Ok(());
         }
@@ -231,7 +231,7 @@ fn bring(
         Decision::Replace => RenameFlags::empty(),
         Decision::KeepBoth => {
             let kept = keep_both(store, from, &stat, (to.0, file.source.name()), &place)?;
-            // This version need not be kept again. The store's is not made from it: what a program changes from now on is another one.
+            // This version is kept only once. Changes after this point make another version, not based on the store's.
             brought.extend(record(None));
             return Err(kept);
         }
@@ -297,7 +297,7 @@ pub fn conflict(place: &AbsPath, beside: &AbsPath) -> Problem {
     .remedy("compare the two, keep one under the first name, and remove the other")
 }
 
-/// A directory on the store. Of what is missing of it the parts get owner and mode of the directories on the root at the same paths.
+/// Opens a directory on the store. Missing parts are created with owner and mode of the same paths on the root.
 pub fn folder_on_store(
     (base, store): (&AbsPath, &mut Opened),
     path: &AbsPath,
