@@ -1,5 +1,5 @@
-//! Running it again changes nothing: three boots with a new root each, and three runs on the running system, of random manifests
-//! and of every manifest in the tests, the documentation and the golden files; from the second on nothing may differ.
+//! A repeated run changes nothing: three boots with a new root each, and three runs on the running system, with random manifests
+//! and every manifest of the tests, the documentation and the golden files. The second and third must equal the first.
 
 mod documents;
 mod generators;
@@ -36,7 +36,7 @@ use documents::{
 use generators::{the_entries_that_lost_prints, the_entry_that_adopt_prints};
 use random::{random_manifests_1, random_manifests_2, random_manifests_3, random_manifests_4};
 
-/// Everything that a run left.
+/// Results of a run.
 #[derive(Debug, PartialEq, Eq)]
 struct Left {
     code: Option<i32>,
@@ -68,7 +68,7 @@ impl Left {
         }
     }
 
-    /// In what a later run differs; empty where it does not.
+    /// Differences of a later run; empty if there are none.
     fn differences(&self, later: &Self) -> String {
         let mut words = String::new();
         let mut say = |what: &str, one: String, other: String| {
@@ -88,8 +88,7 @@ impl Left {
     }
 }
 
-/// The report of the last run but for the runs: of these what the last one failed with and warned of. A boot has new copies, which are
-/// other versions.
+/// The report of the last run, with the failures, warnings and outcome of this run only. Copies of a boot have versions of their own.
 fn report(live: bool) -> Value {
     let Ok(bytes) = fs::read("/run/imp-mount/report.json") else { return Value::Null };
     let mut report: Value = serde_json::from_slice(&bytes).unwrap();
@@ -104,8 +103,8 @@ fn report(live: bool) -> Value {
     report
 }
 
-/// Boots a machine with its manifest three times and runs it three times on what that started. `prepare` makes what is on the root before
-/// imp-mount runs; `change` what programs leave on the running system.
+/// Boots a machine with its manifest three times, and runs imp-mount three times on the started system. `prepare` creates files on the
+/// root before imp-mount runs; `change` writes files on the running system.
 fn thrice(machine: &Machine, prepare: &dyn Fn(&Machine), change: &dyn Fn(&Machine)) -> Result<(), String> {
     let boot = || {
         machine.power_off();

@@ -1,5 +1,5 @@
-//! Files that the owner of a directory below the store, or below the root, may have left there: nothing of it is followed,
-//! nothing outside is touched, and the words say where it is.
+//! Files planted by the owner of a directory below the store or below the root: no link is followed, no file outside
+//! changes, and the message names the path.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -37,14 +37,14 @@ tests![
     a_report_that_others_may_have_written_is_not_believed: Disk,
 ];
 
-/// A tree that is neither on the store nor on the root.
+/// A tree outside of the store and the root.
 const VICTIM: &str = "/tmp/victim";
 
-/// Something planted, and the entry that meets it.
+/// A planted object, and the entry with its path.
 struct Attack {
     entry: Value,
     target: String,
-    /// Text that the message must have, besides the entry.
+    /// Text required in the message, besides the entry.
     words: Vec<String>,
 }
 
@@ -61,12 +61,12 @@ impl Attack {
     }
 
     fn says(&self) -> Vec<&str> {
-        // Every message ends with what to do.
+        // Every message ends with the remedy.
         [&self.target, "; "].into_iter().chain(self.words.iter().map(String::as_str)).collect()
     }
 }
 
-/// Makes the victim: everything that is worth following a link to.
+/// Makes the victim: targets for links.
 fn victim(at: &Path) -> Snapshot {
     fs::create_dir_all(at.join("dir/below")).unwrap();
     fs::write(at.join("shadow"), "root:secret").unwrap();
@@ -85,7 +85,7 @@ fn link(to: &str, at: &Path) {
     symlink(to, at).unwrap();
 }
 
-/// Links by their names, with what they point to.
+/// Links by name, with their targets.
 const LINKS: [(&str, &str); 8] = [
     ("absolute", "/tmp/victim/dir"),
     ("relative", "../victim/dir"),
@@ -152,7 +152,7 @@ fn plant(store: &Path) -> Vec<Attack> {
     all.push(Attack::new("directory", "/types/file", &[words]));
     let words = "/persist/types/folder is a directory, not a regular file";
     all.push(Attack::new("file", "/types/folder", &[words]));
-    // A file system that somebody mounted below the store: what is there is not the store's.
+    // A foreign file system mounted below the store: its files are not the store's.
     fs::create_dir_all(store.join("mounted/at")).unwrap();
     fs::create_dir_all(store.join("mounted/above")).unwrap();
     fs::write(store.join("mounted/file"), "").unwrap();
@@ -175,7 +175,7 @@ fn manifest(root: &Value, entries: &[Value]) -> Value {
     json!({ "version": 1, "root": root, "stores": [{ "path": "/persist" }], "entries": entries })
 }
 
-/// Each attack alone, on an entry that is required: the boot stops, and nothing has changed anywhere.
+/// Each attack alone, on a required entry: the boot stops, and no file changes.
 fn all_stop_the_boot(machine: &Machine, root: &Value, attacks: &[Attack], before: &Snapshot) {
     let (kept, mounted) = (Snapshot::of(Path::new(VICTIM)), mounts());
     for attack in attacks {
@@ -187,7 +187,7 @@ fn all_stop_the_boot(machine: &Machine, root: &Value, attacks: &[Attack], before
     assert_eq!(before.losses(&Snapshot::of(&machine.at("/persist"))), [""; 0]);
 }
 
-/// All attacks together, on entries that are optional: each is guarded, and the boot goes on.
+/// All attacks together, on optional entries: each is guarded, and the boot goes on.
 fn all_are_guarded(machine: &Machine, root: &Value, attacks: Vec<Attack>, faults: &[Injected]) {
     let (kept, store) = (Snapshot::of(Path::new(VICTIM)), Snapshot::of(&machine.at("/persist")));
     let mut entries = vec![json!({ "directory": "/srv" })];
@@ -229,7 +229,7 @@ fn a_kernel_without_openat2_follows_nothing_either() {
     all_are_guarded(&machine, &json!({}), attacks, &[Injected::missing("openat2")]);
 }
 
-/// Plants on the root what an entry can be guarded in spite of, and what nothing can be mounted on.
+/// Plants objects on the root: those that a guard can cover, and those that no mount can cover.
 fn plant_on_root(root: &Path) -> (Vec<Attack>, Vec<Attack>) {
     let (mut covered, mut links) = (Vec::new(), Vec::new());
     for (name, to) in LINKS {

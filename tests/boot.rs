@@ -17,7 +17,7 @@ tests![
     few_calls_for_each_entry: Disk Inject,
 ];
 
-/// One directory that belongs to somebody, one in a deep place, and one file.
+/// One directory with an owner, one deep directory, and one file.
 fn manifest() -> Value {
     json!({
         "version": 1,
@@ -39,7 +39,7 @@ fn is_built(machine: &Machine) {
         let mount = machine.mount_at(path).unwrap_or_else(|| panic!("{path}: not mounted"));
         assert!(mount.root.ends_with(path.trim_start_matches('/')), "{mount:?}");
         assert!(mount.has("nosuid") && mount.has("nodev"), "{mount:?}");
-        // Shared with the root that it is on, but not with the store: what is mounted on it must not appear there.
+        // Shared with the root below, not with the store: later mounts on the entry must not appear on the store.
         let store = machine.mount_at("/persist").expect("a store");
         assert!(
             mount.propagation.is_empty() || mount.propagation != store.propagation,
@@ -119,7 +119,7 @@ fn a_first_boots_machine_id_is_left_to_systemd() {
     let check = machine.run_live(&["--check"]).ok().stdout;
     assert!(check.contains("systemd-machine-id-commit.service"), "{check}");
 
-    // Over any other file it is somebody's mistake.
+    // On any other file the mount is a mistake.
     bind(run.join("machine-id"), machine.at("/etc/other"));
     let output = machine.run_live(&[]);
     assert_eq!(output.code, Some(1));
@@ -133,7 +133,7 @@ fn a_root_becomes_the_store() {
     let entries = json!([{ "directory": "/srv/data", "phase": "early" }, { "directory": "/var/lib/new" }]);
     machine.manifest(&json!({ "version": 1, "root": { "convert": "/persist" }, "entries": entries }));
 
-    // In two runs, as an initrd does it.
+    // In two runs, as in an initrd.
     machine.run(&["--phase", "early"]).ok();
     assert_eq!(machine.mount_at("/").expect("a root").fstype, "tmpfs");
     assert_eq!(machine.mount_at("/persist").expect("a store").fstype, "ext4");
@@ -146,7 +146,7 @@ fn a_root_becomes_the_store() {
     machine.power_off();
 }
 
-/// System calls beyond a fixed number, for entries that each have a parent directory of their own.
+/// System calls beyond a fixed number, for entries with one parent directory each.
 fn few_calls_for_each_entry() {
     const AT_MOST: usize = 15;
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 16));
@@ -163,7 +163,7 @@ fn few_calls_for_each_entry() {
         output.ok();
         machine.power_off();
         machine.power_on();
-        // A debug build asks for every descriptor that it closes whether it is open.
+        // A debug build checks every descriptor with fcntl before close.
         calls.iter().filter(|call| format!("{:?}", call.name) != "fcntl").count()
     };
     let (few, many) = (calls(20), calls(120));

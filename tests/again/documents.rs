@@ -1,4 +1,4 @@
-//! Every manifest, and every list of entries, that is written down in the tests, the documentation and the golden files of the module.
+//! Every manifest and every list of entries in the tests, the documentation and the golden files of the module.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ const PARTS: usize = 4;
 const SAMPLE: usize = 16;
 const PLACES: [&str; 6] = ["README.md", "docs", "tests", "nixos-module", "initrd", "CHANGELOG.md"];
 
-/// Boots and runs one manifest three times each. Devices are left out: a store is mounted where it says.
+/// Boots and runs one manifest three times each. Devices are omitted: each store is mounted at its path.
 pub fn try_manifest(manifest: &Value, change: &dyn Fn(&Machine)) -> Result<(), String> {
     let mut manifest = manifest.clone();
     let convert = manifest["root"]["convert"].as_str().map(str::to_owned);
@@ -32,7 +32,7 @@ pub fn try_manifest(manifest: &Value, change: &dyn Fn(&Machine)) -> Result<(), S
         }
     }
     let stores = paths.iter().enumerate().map(|(number, path)| {
-        // A file system of its own for the converted root, and for the store that holds the root.
+        // The converted root and the store below the root have file systems of their own.
         let is_own = number == 0 && convert.is_some() || manifest["root"]["on"] == **path;
         let fs = if is_own { Fs::Ext4 } else { Fs::Folder };
         (path.as_str(), Disk::new(fs, 8))
@@ -53,7 +53,7 @@ pub fn try_manifest(manifest: &Value, change: &dyn Fn(&Machine)) -> Result<(), S
     result
 }
 
-/// Everything that is written down, each once, in the order of its files.
+/// All manifests, without duplicates, in the order of their files.
 fn all() -> Vec<Value> {
     let mut files = Vec::new();
     for place in PLACES {
@@ -83,7 +83,7 @@ fn list(path: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The manifests in a text, and its lists of entries as manifests. What is put together by a program cannot be read, and is no JSON.
+/// The manifests in a text, and its lists of entries as manifests. Text assembled by a program is no JSON and is skipped.
 fn of(file: &Path, text: &str) -> Vec<Value> {
     let is_page = file.extension().is_some_and(|it| it == "5" || it == "8");
     let text = if is_page { text.replace("\\-", "-").replace("\\e", "\\") } else { text.to_owned() };
@@ -107,7 +107,7 @@ fn of(file: &Path, text: &str) -> Vec<Value> {
     found
 }
 
-/// A manifest with these entries, and the stores that they name.
+/// A manifest with these entries and their stores.
 pub fn with(entries: Value) -> Value {
     let mut stores: BTreeSet<_> =
         entries.as_array().unwrap().iter().filter_map(|it| it["store"].as_str()).collect();
@@ -118,7 +118,7 @@ pub fn with(entries: Value) -> Value {
     json!({ "version": 1, "root": { "size": "64M" }, "stores": stores, "entries": entries })
 }
 
-/// Without the commas that Rust has at the end of a list, and JSON has not.
+/// Removes trailing commas of Rust lists, which JSON does not allow.
 fn without_commas(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (at, letter) in text.char_indices() {
@@ -132,7 +132,7 @@ fn without_commas(text: &str) -> String {
 
 fn part(number: usize) {
     let all = all();
-    // Fewer than there are now, and something is not found any more.
+    // A lower count means a lost manifest.
     assert!(all.len() > 60, "{}", all.len());
     let sample = if is_thorough() { 1 } else { SAMPLE };
     let mut count = 0;

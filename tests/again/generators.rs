@@ -1,4 +1,4 @@
-//! Entries that the program itself writes.
+//! Entries printed by impctl.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use crate::ctl_lost::put;
 use crate::live::started;
 use crate::support::{Machine, run};
 
-/// A system of which much is lost, below a folder. What is there stays, but for links, which a program replaces with its file.
+/// A system with many unsaved files, below a folder. Existing files stay; links are replaced by files, as programs do.
 fn system(root: &Path) {
     let write = |path: &str| {
         let place = root.join(path.trim_start_matches('/'));
@@ -45,7 +45,7 @@ fn system(root: &Path) {
     }
 }
 
-/// The entries that `impctl lost` prints bring every lost path of a system to a store, where it stays.
+/// The entries printed by `impctl lost` persist every lost path of a system.
 pub fn the_entries_that_lost_prints() {
     let root = Path::new("/tmp/root");
     system(root);
@@ -56,7 +56,7 @@ pub fn the_entries_that_lost_prints() {
     let entries: Vec<_> = entries.into_iter().filter(|entry| !entry.is_null()).collect();
     assert!(entries.contains(&json!({ "file": "/srv/*" })), "{entries:#?}");
     assert!(!entries.contains(&json!({ "file": "/etc/*" })), "{entries:#?}");
-    // Those that a person would write, or an earlier version wrote.
+    // Patterns by hand or from an earlier version.
     let patterns = ["/etc/*", "/srv/*", "/opt/*", "/*", "/etc/.*"].map(|it| json!({ "file": it }));
     for entries in [entries.clone(), [&entries[..], &patterns[..]].concat()] {
         let mut seen = Vec::new();
@@ -78,7 +78,7 @@ pub fn the_entries_that_lost_prints() {
     }
 }
 
-/// An adopted path is named by the entry that `impctl adopt` prints, and found again by it.
+/// An adopted path is named by the entry printed by `impctl adopt`, and found again by this entry.
 pub fn the_entry_that_adopt_prints() {
     let machine = started(json!([{ "file": "/etc/*" }, { "directory": "/srv" }]));
     let mut entries = vec![json!({ "file": "/etc/*" }), json!({ "directory": "/srv" })];

@@ -1,4 +1,4 @@
-//! A look at a tree and at mounts that misses nothing, and at what may differ between two boots.
+//! A complete listing of a tree and its mounts, without values that differ between two boots.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,7 +33,7 @@ impl Look {
         Self { snapshot: Snapshot::of(root).without(ROOTS), rest }
     }
 
-    /// In what two differ.
+    /// Differences of two listings.
     pub fn differences(&self, other: &Self) -> String {
         let mut words = String::new();
         for line in

@@ -1,4 +1,4 @@
-//! Random manifests with patterns, nested entries and several methods, over stores and roots that hold anything.
+//! Random manifests with patterns, nested entries and several methods, over random stores and roots.
 
 use std::env;
 use std::fs::{self, Permissions};
@@ -22,13 +22,13 @@ use crate::support::{Disk, Fs, Machine, Root, is_thorough};
 const CASES: [u32; 2] = [3, 60];
 const ASKED_FOR: &str = "IMP_MOUNT_TEST_CASES";
 
-/// So few names that entries, patterns and what is there meet often.
+/// Few names, so that entries, patterns and existing files often match.
 const FOLDERS: [&str; 5] = ["/a", "/a/b", "/c", "/a/b/d", ""];
 const NAMES: [&str; 8] = ["x", "y", "xy", ".x", "b", "key", "lost+found", "persist"];
 const PATTERNS: [&str; 8] = ["*", "?", "x*", "*y", "[xk]*", ".*", "?*", "*e*"];
 const STORES: [&str; 2] = ["/persist", "/other"];
 
-/// Something at a path.
+/// An object at a path.
 #[derive(Debug, Clone)]
 enum Object {
     File {
@@ -52,7 +52,7 @@ enum Object {
 struct Case {
     manifest: Value,
     root: bool,
-    /// On which store, where, and what.
+    /// Store, path and object.
     stored: Vec<(usize, String, Object)>,
     /// On the root before a boot, and on the running system.
     before: Vec<(String, Object)>,
@@ -146,7 +146,7 @@ prop_compose! {
     }
 }
 
-/// A manifest of those entries that can be beside each other.
+/// A manifest of the entries without a conflict.
 fn accepted(mut entries: Vec<Map<String, Value>>, root: bool, needed: bool) -> Value {
     loop {
         let manifest = json!({
@@ -164,7 +164,7 @@ fn accepted(mut entries: Vec<Map<String, Value>>, root: bool, needed: bool) -> V
     }
 }
 
-/// Puts something there, unless that cannot be: where something else is, or on the way.
+/// Creates the object, unless the path or one of its parents is taken.
 fn put(base: &Path, path: &str, object: &Object) {
     let place = base.join(path.trim_start_matches('/'));
     let above = place.parent().unwrap();
@@ -198,7 +198,7 @@ fn put(base: &Path, path: &str, object: &Object) {
     }
 }
 
-/// Puts something on the started system. What persists is left as it is.
+/// Creates objects on the started system. Persistent paths stay unchanged.
 fn leave(machine: &Machine, after: &[(String, Object)]) {
     let root =
         fs::symlink_metadata(machine.at("")).map(|meta| std::os::unix::fs::MetadataExt::dev(&meta)).unwrap();

@@ -20,7 +20,7 @@ pub fn a_link_on_a_running_root_is_not_followed() {
     machine.build().ok();
     machine.switch_root();
     let kept = victim(&machine.at("/victim"));
-    // A user has a home on the root, and prepared it for what the next configuration persists there.
+    // A user with a home on the root prepared this home for the next configuration's entries.
     for (name, to) in [
         ("dir", "/victim/dir"),
         ("shadow", "/victim/shadow"),
@@ -133,8 +133,8 @@ pub fn nothing_is_adopted_through_a_link() {
     assert_eq!(Snapshot::of(Path::new(VICTIM)), kept);
 }
 
-/// Somebody exchanges directories for links and for other directories, on the store and on the root, as fast as they can,
-/// while the running system is brought in line again and again.
+/// A thread exchanges directories for links and for other directories, on the store and on the root, without a pause,
+/// while imp-mount runs repeatedly on the running system.
 pub fn renames_during_a_run_gain_nothing() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let with = |entries: &[Value]| {
@@ -173,7 +173,7 @@ pub fn renames_during_a_run_gain_nothing() {
                 }
             }
         });
-        // As many as it takes to see both.
+        // Until both results occurred.
         while (done < rounds || mounted == 0 || refused == 0) && !racer.is_finished() {
             done += 1;
             machine.manifest(&with(&entries));
@@ -191,7 +191,7 @@ pub fn renames_during_a_run_gain_nothing() {
                     mounted += usize::from(from_home);
                 }
             }
-            // All of it is taken away again, so that the next round begins anew.
+            // Unmounts all entries, so that the next round starts without them.
             machine.manifest(&with(&[]));
             machine.run_live(&[]);
             for mount in mounts_below(&home).iter().rev() {
@@ -228,7 +228,7 @@ pub fn a_file_with_several_names_is_not_enforced() {
     machine.is_guarded("/home/u/file");
     assert_eq!(before.losses(&Snapshot::of(&store)), [""; 0]);
 
-    // Without enforcing, it is what the store holds, and stays what it is.
+    // Without `enforce` the entry is mounted with the owner and mode of the store.
     machine.power_off();
     machine.power_on();
     machine.manifest(&manifest(&json!({}), &[entry]));
@@ -237,7 +237,7 @@ pub fn a_file_with_several_names_is_not_enforced() {
     assert_eq!(stat(machine.at("/home/u/file")), (0o100_600, 0, 0));
 }
 
-/// Killed at every change of an owner or a mode, what is enforced has never been open to more than both modes allow.
+/// Killed at any change of an owner or a mode, an enforced entry never has more permissions than both modes allow.
 pub fn enforcing_never_allows_more_than_both() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let path = machine.at("/persist/enforced");
@@ -316,7 +316,8 @@ pub fn id_files_that_others_may_have_written_are_not_believed() {
     assert_eq!(stat(machine.at("/srv")), (0o040_755, 193, 0));
 }
 
-/// Mode 000 is how this program knows what it has begun; somebody else's must not become root's or the entry's.
+/// imp-mount marks unfinished sources by mode 000; a foreign file with this mode must not become root's or the
+/// entry's.
 pub fn a_source_with_mode_000_is_no_invitation() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let store = machine.at("/persist");
@@ -341,7 +342,7 @@ pub fn a_source_with_mode_000_is_no_invitation() {
     assert_eq!(before.losses(&Snapshot::of(&store)), [""; 0]);
 }
 
-/// Later runs do as root what the report says.
+/// Later runs apply the report as root.
 pub fn a_report_that_others_may_have_written_is_not_believed() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let entries = [json!({ "directory": "/srv", "user": "late" })];
@@ -351,7 +352,7 @@ pub fn a_report_that_others_may_have_written_is_not_believed() {
     assert_eq!((stat("/run/imp-mount"), stat(report)), ((0o040_755, 0, 0), (0o100_644, 0, 0)));
     let others = "others than root can write to it";
     let forged = |mode: u32, uid: u32| {
-        // The path that it names belongs to root alone.
+        // The planted path belongs to root alone.
         fs::write(machine.at("/persist/secret"), "secret").unwrap();
         fs::set_permissions(machine.at("/persist/secret"), Permissions::from_mode(0o600)).unwrap();
         let mut text: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
@@ -368,7 +369,7 @@ pub fn a_report_that_others_may_have_written_is_not_believed() {
             output.says_in_one_line(&["error: ", "/run/imp-mount/report.json", others]);
         }
         assert_eq!((fs::read(report).unwrap(), machine.disk().snapshot()), before);
-        // A run goes on without it, and keeps it for whoever looks.
+        // A run continues without the report, and keeps the file.
         machine.build().ok().says_in_one_line(&["warning: ", "/run/imp-mount/report.json", others]);
         machine.run(&["--settle"]).expect(1);
         assert_eq!(machine.disk().snapshot(), before.1);

@@ -7,7 +7,7 @@ pub struct Load {
     /// Of all processors.
     busy: u64,
     idle: u64,
-    /// Of this process and of those that it waited for.
+    /// Of this process and its waited-for children.
     own: u64,
 }
 

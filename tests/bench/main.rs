@@ -1,6 +1,6 @@
-//! imp-mount against the same work written in C, alternately, and against the limits that the project has set itself.
+//! Compares imp-mount with the same work in C, alternately, and with the project's own limits.
 //!
-//! tests/bench/run builds what is compared and starts this in a mount namespace with a disk.
+//! tests/bench/run builds the programs and starts this one in a mount namespace with a disk.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(
     clippy::disallowed_methods,
@@ -22,9 +22,9 @@ use sample::{Pairs, Sample, measure};
 use serde_json::json;
 use table::{Limit, Table};
 
-/// Directory that tests/bench/run made.
+/// Directory made by tests/bench/run.
 struct Place {
-    /// `measure`, and what is measured.
+    /// `measure`, and the measured programs.
     bin: PathBuf,
     /// The sysroot, with the store's disk mounted at its `persist`.
     sysroot: PathBuf,
@@ -43,7 +43,7 @@ enum Store {
     Empty,
 }
 
-/// One of the programs that do the work.
+/// One of the measured programs.
 #[derive(Clone, Copy)]
 enum Program {
     ImpMount,
@@ -70,7 +70,7 @@ impl Program {
     }
 }
 
-/// A program, how many entries it is given, and what it finds.
+/// A program, its number of entries, and the state of the store.
 type Job = (Program, usize, Store);
 
 fn main() -> ExitCode {
@@ -129,7 +129,7 @@ impl Place {
         }
     }
 
-    /// Other commands for the comparison, on the machine that [`Self::mount`] prepared.
+    /// Other commands in the comparison, on the machine prepared by [`Self::mount`].
     fn others(&self, table: &mut Table) {
         let (hundred, thousand, most) =
             ((Program::ImpMount, 100, Store::Warm), (Program::ImpMount, 1000, Store::Warm), 10_000);
@@ -181,9 +181,9 @@ impl Place {
         assert!(compiled.success(), "impctl compile failed");
     }
 
-    /// Runs both in turn, so that whatever disturbs the machine disturbs both; who is first changes, too.
+    /// Runs both in turn, so that other load affects both; the first one alternates, too.
     fn compare(&self, ours: Job, other: Job) -> Pairs {
-        // The first run of each is not counted: it fills the caches, and the store.
+        // The first run of each is not counted: the run fills the caches and the store.
         self.run(other);
         self.run(ours);
         Pairs::until_stable(self.most(ours.1), |round| {
@@ -212,7 +212,7 @@ impl Place {
         measure(&self.bin.join("measure"), entries, &[self.line(program, entries)])[0]
     }
 
-    /// `--check`, and the mounting right before it.
+    /// `--check`, and the mount run right before.
     fn check(&self, entries: usize) -> Pairs {
         let mount = self.line(Program::ImpMount, entries);
         let check = [mount.clone(), vec!["--check".into()]].concat();
@@ -239,7 +239,7 @@ impl Place {
         }
     }
 
-    /// Empties the store's disk, and waits until that is done.
+    /// Empties the store's disk, and waits for the end of the deletion.
     fn empty_store(&self) {
         let store = self.sysroot.join("persist");
         for entry in fs::read_dir(&store).unwrap() {
@@ -249,7 +249,7 @@ impl Place {
     }
 }
 
-/// Typical entries: mostly state of services, some of it deep, some in homes.
+/// Typical entries: mostly state of services, some deep, some in homes.
 fn path(number: usize) -> String {
     match number % 10 {
         0 => format!("/home/user{}/.config/app{number:05}", number / 100),

@@ -14,14 +14,14 @@ const STABLE: f64 = 0.03;
 pub struct Sample {
     /// From start to end, in nanoseconds.
     pub time: f64,
-    /// The most memory it had resident, in KiB.
+    /// Peak of its resident memory, in KiB.
     pub peak_kib: f64,
     code: u64,
     mounts: u64,
 }
 
 impl Sample {
-    /// A program that does nothing is fast.
+    /// A program without effect is fast.
     fn assert_mounted(&self, entries: usize) {
         assert_eq!(self.code, 0, "the measured program failed: {self:?}");
         assert!(
@@ -37,7 +37,7 @@ pub fn measure(measure: &Path, entries: usize, lines: &[Vec<String>]) -> Vec<Sam
         Command::new(measure).args(lines.join(&";;".to_owned())).output().expect("measure.c is built");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    // That a run went well is no news here.
+    // The line of a successful run is left out.
     said.lines().filter(|line| !line.contains(" put in place, ")).for_each(|line| eprintln!("{line}"));
     let samples: Vec<Sample> = String::from_utf8(output.stdout).unwrap().lines().map(parse).collect();
     for sample in &samples {
@@ -64,7 +64,7 @@ pub struct Pairs(Vec<(Sample, Sample)>);
 pub struct Ratio {
     /// The median of the ratios of all pairs.
     pub median: f64,
-    /// Half of the confidence interval (95 %) of that median.
+    /// Half of the confidence interval (95 %) of the median.
     pub margin: f64,
     /// The confidence interval is narrow: at most [`STABLE`] of the median, after [`AT_LEAST`] rounds.
     pub stable: bool,
@@ -96,7 +96,7 @@ impl Pairs {
         Ratio { median, margin: (high - low) / 2.0, stable }
     }
 
-    /// The median of something of the first program, and of the second.
+    /// The medians of one value, for the first and the second program.
     pub fn medians(&self, of: fn(&Sample) -> f64) -> (f64, f64) {
         let first = sorted(self.0.iter().map(|(first, _)| of(first)));
         let second = sorted(self.0.iter().map(|(_, second)| of(second)));

@@ -1,11 +1,11 @@
-//! Results, each with what it is compared to, the ratio, and the limit.
+//! Results, each with the compared value, the ratio, and the limit.
 
 use crate::sample::Pairs;
 
 /// Limit of a row.
 #[derive(Clone, Copy)]
 pub enum Limit {
-    /// Nothing: it is there to be seen.
+    /// None: printed only.
     None,
     /// Its last number.
     AtMost(f64),
@@ -39,7 +39,7 @@ impl Table {
         ]);
     }
 
-    /// Peaks of memory of two programs; that of the first is held to the limit, which is in MiB.
+    /// Peaks of memory of two programs; the limit, in MiB, is for the first.
     pub fn peaks(&mut self, what: &str, other: &str, pairs: &Pairs, limit: Limit) {
         let (ours, theirs) = pairs.medians(|sample| sample.peak_kib / 1024.0);
         let verdict = self.verdict(ours, limit);
