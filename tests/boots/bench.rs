@@ -1,7 +1,7 @@
 //! Cost of persistent paths for a boot and a shutdown: imp-mount, mount units, and tmpfiles with mount units.
 //!
-//! PID 1 makes a unit of every mount that it sees, whoever made it. What that costs alone is measured, too: by a script that calls
-//! mount(8) where imp-mount runs, and does nothing else. Less can nobody take of PID 1.
+//! PID 1 makes a unit of every mount. A script of mount(8) calls in place of imp-mount measures the cost of these units alone: the
+//! minimum for PID 1.
 
 use std::fmt::Write as _;
 
@@ -18,14 +18,14 @@ tests![boots: Asked];
 /// Method by which paths are put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// None are: what everything else is compared with.
+    /// No persistent paths: the reference.
     Nothing,
     /// A script of mount(8) calls.
     Bare,
     ImpMount,
-    /// A mount unit for each path, as `fileSystems` with `bind` makes it.
+    /// A mount unit for each path, as made by `fileSystems` with `bind`.
     Units,
-    /// The same, and systemd-tmpfiles makes and owns what is mounted, and what it is mounted on.
+    /// Mount units, and systemd-tmpfiles creates sources and mount points, with their owners.
     Tmpfiles,
 }
 
@@ -34,11 +34,11 @@ enum Way {
 struct Cost {
     /// From the first program of the initrd until nothing is left to start.
     boot: f64,
-    /// Of that, what PID 1 computed.
+    /// Of the boot, the processor time of PID 1.
     pid1: f64,
-    /// From `systemctl poweroff` until it is off.
+    /// From `systemctl poweroff` to the end of the machine.
     off: f64,
-    /// Times that the runs of imp-mount report.
+    /// Times in the reports of imp-mount's runs.
     report: f64,
 }
 
@@ -47,7 +47,7 @@ type Column = (&'static str, fn(&Cost) -> f64);
 const COLUMNS: [Column; 3] =
     [("boot", |cost| cost.boot), ("PID 1", |cost| cost.pid1), ("shutdown", |cost| cost.off)];
 
-/// `IMP_MOUNT_BENCH` holds the numbers of entries, and how often each boot is measured after a first one that is not:
+/// `IMP_MOUNT_BENCH` has the numbers of entries, and the number of measured boots after an unmeasured first one:
 /// `10,100,1000 5`.
 fn boots() {
     let words = std::env::var("IMP_MOUNT_BENCH").unwrap_or_else(|_| "10,100,1000 5".into());
@@ -89,8 +89,8 @@ fn boots() {
     println!("limits missed: {missed:#?}");
 }
 
-/// Boots each so often in turn, and once before on the empty store; returns the best. In the others PID 1 did not look at mounts
-/// for up to a second, as it does whenever there were more than a few at once, whoever made them.
+/// Boots each machine so often in turn, and once before on the empty store; returns the best. In the slower boots PID 1 did not
+/// read mounts for up to a second: the rate limit after a burst of mounts.
 fn measure<const WAYS: usize>(ways: [Way; WAYS], count: usize, times: usize) -> [Cost; WAYS] {
     let machines = ways.map(|way| {
         let label = format!("persist-{way:?}-{count}");
@@ -128,7 +128,7 @@ fn measure<const WAYS: usize>(ways: [Way; WAYS], count: usize, times: usize) -> 
     best
 }
 
-/// Reads what the probe told.
+/// Reads the probe's output.
 fn read(console: &Console) -> Cost {
     let numbers = |name| -> Vec<f64> {
         console.told(name)[0].split(' ').map(|number| number.parse().unwrap()).collect()

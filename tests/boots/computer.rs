@@ -20,7 +20,7 @@ use crate::support::{Fs, mounts, namespace, scratch};
 pub enum On {
     /// Namespaces of this kernel: everything but devices is real, and a boot takes a second.
     Here,
-    /// A kernel that is a process, Debian testing's: udev, device units, fsck are real, too.
+    /// User-mode Linux of Debian testing: with real udev, device units and fsck.
     Uml,
     /// The same with the kernel of Debian 12.
     OldUml,
@@ -43,7 +43,7 @@ pub struct Computer {
     pub drives: Vec<Drive>,
 }
 
-/// A machine of namespaces that is on.
+/// A running machine of namespaces.
 #[derive(Debug)]
 pub struct Running {
     pub machine: Child,
@@ -55,7 +55,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until it is off and nobody uses its disks any more; says how PID 1 ended.
+    /// Waits for the end of the machine and the release of its disks; returns the exit status of PID 1.
     pub fn off(mut self) -> ExitStatus {
         let status = self.machine.wait().unwrap();
         self.disks.into_iter().chain([self.system]).for_each(Attached::release);
@@ -81,7 +81,7 @@ impl Computer {
         Self { on, suite, drives }
     }
 
-    /// A disk on which the system is installed as distributions do it.
+    /// A disk with an installed system, in the layout of distributions.
     pub fn installed(suite: Suite) -> Drive {
         Drive::formatted("root", Fs::Ext4, 640, &format!("-d {}", Self::part(suite, "root").display()))
     }
@@ -95,12 +95,12 @@ impl Computer {
         prepared().join(if suite == Suite::Stable { "stable" } else { "testing" }).join(name)
     }
 
-    /// Switches it on, and waits until it is off.
+    /// Boots the machine, and waits for its end.
     pub fn boot(&self, boot: &Boot) -> Console {
         self.boot_watched(boot, &mut |_| ())
     }
 
-    /// The same, and calls `meanwhile` again and again while it runs.
+    /// Like `boot`, and calls `meanwhile` repeatedly while the machine runs.
     pub fn boot_watched(&self, boot: &Boot, meanwhile: &mut dyn FnMut(&Group)) -> Console {
         if self.on != On::Here {
             return self.boot_kernel(boot, meanwhile);
@@ -115,7 +115,7 @@ impl Computer {
         console
     }
 
-    /// Writes what is in the initrd of this boot alone.
+    /// Writes the initrd's files for this boot only.
     fn files(&self, boot: &Boot) -> &'static Path {
         let files = Path::new("/tmp/files");
         let _ = fs::remove_dir_all(files);
@@ -176,7 +176,7 @@ impl Computer {
                 // All its processes are gone with the first.
                 line.args("--mount --propagation private --pid --fork --kill-child".split(' '));
                 line.arg(format!("--mount-proc={NEWER}/proc")).args(["chroot", newer_libraries()]);
-                // PID 1 of a namespace cannot abort, as a kernel does that fails.
+                // PID 1 of a namespace cannot abort, as a failing kernel does.
                 line.args(["/usr/bin/busybox", "sh", "-c", "\"$@\"; exit $?", "sh"]);
                 line.arg(prepared().join(if new { "uml-new" } else { "uml-old" }));
                 line.args(["mem=1024M", "con=null", "con0=null,fd:1", "console=tty0", "ssl=null"]);
@@ -184,7 +184,7 @@ impl Computer {
                     line.arg("seccomp=on");
                 }
                 line.arg(format!("initrd={}", initrd.display()));
-                // `r` is read-only, `c` keeps it from being locked: many boots share it.
+                // `r` is read-only, `c` disables the lock: many boots share the disk.
                 line.arg(format!("ubd0rc={}", system.display()));
                 for (number, drive) in self.drives.iter().enumerate() {
                     line.arg(format!("ubd{}={}", number + 1, drive.image.display()));
@@ -200,7 +200,7 @@ impl Computer {
         watch(line, &group, &boot.typed, meanwhile)
     }
 
-    /// Boots virtual hardware with nothing but its own disks, by an initrd that was made elsewhere.
+    /// Boots virtual hardware with its own disks only, by a given initrd.
     pub fn boot_initrd(&self, hardware: &Hardware, initrd: &Path, words: &str) -> Console {
         let group = Group::new();
         let line = hardware.with(&group, initrd, self.writable(), words);
@@ -213,7 +213,7 @@ impl Computer {
     }
 }
 
-/// Virtual hardware, and a kernel for it.
+/// Virtual hardware, and its kernel.
 #[derive(Debug)]
 pub struct Hardware {
     program: &'static str,
@@ -278,7 +278,7 @@ impl Hardware {
     }
 }
 
-/// Switches on a machine with a kernel of its own, and reads its console until it is off.
+/// Starts a machine with its own kernel, and reads the console to the end.
 fn watch(
     mut line: Command,
     group: &Group,
@@ -296,7 +296,7 @@ fn watch(
 
 const NEWER: &str = "/tmp/newer";
 
-/// A place like this machine's root but for newer libraries, for a kernel that starts itself again by its own name.
+/// A place like this machine's root with newer libraries, for a kernel that executes itself again by its own name.
 fn newer_libraries() -> &'static str {
     let place = Path::new(NEWER);
     if !place.exists() {
@@ -317,7 +317,7 @@ fn newer_libraries() -> &'static str {
     NEWER
 }
 
-/// Prefix of the names of control groups, before the id of the process that made them.
+/// Prefix of the names of control groups, before the id of their creator.
 const GROUP: &str = "imp-mount-boot.";
 
 /// A control group for one machine.
@@ -341,7 +341,7 @@ impl Group {
         Self(group)
     }
 
-    /// A program that is in it, and dies with the test.
+    /// A program in the control group; it dies with the test.
     fn member(&self, program: impl AsRef<OsStr>) -> Command {
         let mut line = Command::new("setpriv");
         line.args(["--pdeathsig", "KILL", "--", "sh", "-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]);
@@ -376,7 +376,7 @@ impl Drop for Group {
     }
 }
 
-/// Removes a group and all below it in which no process is left.
+/// Removes a group and all groups below it without a process.
 fn remove_groups(group: &Path) {
     for folder in fs::read_dir(group).into_iter().flatten().flatten() {
         if folder.file_type().is_ok_and(|kind| kind.is_dir()) {

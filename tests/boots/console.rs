@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// Said before anything of the system runs: `guest/activate`.
 const ACTIVATED: &str = "running activation script";
 
-/// Everything that a machine said, from its start until it was off.
+/// The whole output of a machine, from start to end.
 pub struct Console {
     pub text: String,
     pub took: Duration,
@@ -22,9 +22,8 @@ pub struct Console {
 }
 
 impl Console {
-    /// Reads until the machine is off, which it has to be in time, and types each line once what it comes after was said and
-    /// nothing more came, as a person does: what is typed before somebody reads it may be thrown away. Calls `meanwhile` again and
-    /// again.
+    /// Reads until the machine is off, or until the timeout. Types each line once, after its prompt and a pause without output:
+    /// terminals may discard earlier input. Calls `meanwhile` repeatedly.
     pub fn read(
         mut from: File,
         machine: &mut Child,
@@ -47,7 +46,7 @@ impl Console {
             let ready =
                 poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&tick)).is_ok_and(|ready| ready > 0);
             if ready {
-                // The end of a terminal is an error, that of a pipe is none.
+                // The end of a terminal is an error, the end of a pipe is none.
                 match from.read(&mut chunk) {
                     Ok(0) | Err(_) => break,
                     Ok(length) => {
@@ -75,7 +74,7 @@ impl Console {
         Self { text, took: start.elapsed(), timed_out, raw: bytes, times }
     }
 
-    /// The machine ran to its end, and everything that the probe looked at was as it should be.
+    /// The machine ran to its end, and every check of the probe succeeded.
     #[track_caller]
     pub fn passed(self) -> Self {
         assert!(self.lines("PROBE ends").count() == 1, "the probe did not come to its end\n{self:?}");
@@ -104,7 +103,7 @@ impl Console {
         self.mended_on_the_system()
     }
 
-    /// The same for what failed on the running system.
+    /// The same, for a failure on the running system.
     #[track_caller]
     pub fn mended_on_the_system(mut self) -> Self {
         let Some((before, after)) = self.text.split_once("EMERGENCY mended") else {
@@ -131,7 +130,7 @@ impl Console {
         self
     }
 
-    /// A part of the text in which no line is broken: one that begins with blanks goes on the one above.
+    /// The text with wrapped lines joined: a line that begins with blanks continues the line above.
     pub fn unbroken(text: &str) -> String {
         let mut whole = String::new();
         for line in text.lines() {
@@ -175,7 +174,7 @@ impl fmt::Debug for Console {
     }
 }
 
-/// The text without what only a terminal needs.
+/// The text without control sequences.
 fn plain(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text.chars().peekable();

@@ -1,4 +1,4 @@
-//! A root that is a disk becomes the store below a tmpfs, and is the root again by each of the ways back.
+//! A root on a disk becomes the store below a tmpfs, and becomes the root again by each of the ways back.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::Snapshot;
 
 tests![installed_root_and_back, installed_root_of_a_new_kernel];
 
-/// An installation that nobody prepared for anything.
+/// An ordinary installation without any preparation.
 fn ordinary() -> Boot {
     Boot::ordinary().mount("LABEL=root", "/", "ext4", "").without("/nix").without("/persist").probe(
         r#"
@@ -103,7 +103,7 @@ fn installed_root_and_back() {
     computer.boot(&ordinary().probe(STATE)).passed();
     let installed = disk();
 
-    // Converted: nothing on the disk is other than it was.
+    // Converted: no file on the disk changed.
     let first = converted().probe(CONVERTED).probe(
         r#"
         fails "nothing yet" test -e /var/lib/app/first
@@ -122,7 +122,7 @@ fn installed_root_and_back() {
     computer.boot(&second).passed();
     let before = disk();
 
-    // Back by the word: the disk is the root, with all that it ever held.
+    // Back by imp-mount=off: the disk is the root, with all earlier and later files.
     let off = off().probe(
         r#"
         fact "converted state" first "$(cat /var/lib/app/first)"
@@ -133,7 +133,7 @@ fn installed_root_and_back() {
     let after = disk();
     assert_eq!(losses(&before, &after), [] as [String; 0]);
 
-    // Back by the old boot entry, which never heard of any of it.
+    // Back by the old boot entry, without imp-mount.
     let old = ordinary().probe(
         r#"
         fact "all states" "state unnamed first off" \
@@ -152,7 +152,7 @@ fn installed_root_and_back() {
     assert_eq!(losses(&installed, &last), [] as [String; 0]);
 }
 
-/// With device units, a fstab that systemd reads in both of its lives, and the root remounted by what it says.
+/// With device units, an fstab read in the initrd and on the running system, and the root remounted by its line.
 fn installed_root_of_a_new_kernel() {
     let computer = Computer::with(On::Uml, Suite::Testing, vec![Computer::installed(Suite::Testing)]);
     let disk = || computer.drive("root").is_clean().visit(Snapshot::of);

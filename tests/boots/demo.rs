@@ -1,5 +1,5 @@
-//! A machine to play with: it boots on the terminal, and leaves its user in a shell on the tmpfs root. tests/demo starts it, and docs/record
-//! takes its picture.
+//! A machine to try: it boots on the terminal, and opens a shell on the tmpfs root. tests/demo starts the machine, and docs/record records
+//! the picture.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
@@ -42,7 +42,7 @@ const RECORDED: &str = include_str!("../../docs/demo.svg");
 const PROMPT: &str = "demo# ";
 /// Interval of passing on the terminal's size: SIGWINCH would need a handler.
 const RESIZED: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
-/// A machine that says nothing for so long does not go on.
+/// A machine without output for this time has stopped.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The machine.
@@ -72,7 +72,7 @@ fn play() {
     }
 }
 
-/// Types what a visitor would.
+/// Types the commands of the demonstration.
 fn visit() {
     let said = typed(|text| print!("{text}"));
     if let Some(file) = std::env::var_os(PICTURE) {
@@ -80,7 +80,7 @@ fn visit() {
     }
 }
 
-/// A visit does what it shows, and the picture in README is one of it.
+/// The commands succeed, and the picture in README shows them.
 fn a_visit() {
     let picture = draw(&typed(|_| ()));
     let shown = |picture: &str| {
@@ -93,14 +93,14 @@ fn a_visit() {
     assert_eq!(shown(RECORDED), shown(&picture), "docs/record makes it again");
 }
 
-/// The picture of a visit up to the prompt at which it ends.
+/// The picture of a session up to the last prompt.
 fn draw(said: &Said) -> String {
     let all: String = said.iter().map(|(_, text)| text.as_str()).collect();
     let last = format!("{PROMPT}{}", LINES[LINES.len() - 1]);
     let mut left = all.rfind(&last).map_or(all.len(), |at| at + PROMPT.len());
     let mut shown = Said::new();
     for (time, text) in said {
-        // A chunk may begin before that prompt, and end after it.
+        // A chunk may begin before the last prompt, and end after it.
         let end = left.min(text.len());
         shown.push((*time, text[..end].to_owned()));
         left -= end;
@@ -134,12 +134,12 @@ fn typed(mut show: impl FnMut(&str)) -> Said {
     said
 }
 
-/// PID 1 of a namespace that reboots dies of another signal than one that switches off.
+/// PID 1 of a namespace dies of one signal at a reboot and of another one at a poweroff.
 fn is_reboot(status: ExitStatus) -> bool {
     status.signal() == Some(Signal::HUP.as_raw())
 }
 
-/// Passes on what is typed and what is said, until the machine is off. False where the terminal is gone before.
+/// Relays input and output until the machine is off. False if the terminal closes before.
 fn relay(machine: &mut Running) -> bool {
     let (mut stdin, mut stdout) = (io::stdin(), io::stdout());
     let mut chunk = [0; 4096];
@@ -168,7 +168,7 @@ fn relay(machine: &mut Running) -> bool {
     }
 }
 
-/// Gives the machine's terminal the size of this one, where that is not the last.
+/// Sets the size of the machine's terminal to the size of this one, if changed.
 fn pass_on_size(terminal: &File, last: &mut Option<Winsize>) {
     let now = tcgetwinsize(io::stdout()).ok();
     if let Some(size) = now
@@ -179,7 +179,7 @@ fn pass_on_size(terminal: &File, last: &mut Option<Winsize>) {
     }
 }
 
-/// Types a line at each prompt, and tells what is said until the machine is off.
+/// Types a line at each prompt, and passes the output to `tell` until the machine is off.
 fn type_lines<'a>(
     machine: &mut Running,
     lines: &mut impl Iterator<Item = &'a &'a str>,
@@ -192,7 +192,7 @@ fn type_lines<'a>(
     tcsetwinsize(terminal, size).unwrap();
     let mut last = Instant::now();
     loop {
-        // A shell throws away what is typed before it reads.
+        // A shell discards input from before its first read.
         let quiet = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
         if poll(&mut [PollFd::new(&terminal, PollFlags::IN)], Some(&quiet)).unwrap() == 0 {
             // A message of systemd may come after the prompt.

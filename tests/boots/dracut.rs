@@ -81,7 +81,7 @@ fn debian_with_dracut() {
         Snapshot::of(root)
     });
     let console = debian.boot("").ended().lacks(&["PROBE"]);
-    // The unit says so first, and dracut's emergency then what it is.
+    // The unit prints the error first; dracut's emergency hook prints its state.
     let (_, emergency) = console.text.split_once(LAST).unwrap_or_else(|| panic!("no {LAST:?}\n{console:?}"));
     let emergency = Console::unbroken(emergency);
     let wrong = "wrong source        /srv: /persist/srv is a regular file, not a directory; move it away";
@@ -97,15 +97,15 @@ fn manifest() -> Value {
     let page = include_str!("../../docs/dracut.md");
     let block = page.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let mut manifest: Value = serde_json::from_str(block).unwrap();
-    // As it is in Debian, whatever machine this is.
+    // Ids of Debian, on every test machine.
     manifest["ids"] = json!({ "groups": { "mail": 8 } });
-    // A pattern, which only a shutdown brings to the store, and a user that only the system knows.
+    // A pattern, which is copied to the store only at shutdown, and a user known only to the system.
     let more = [json!({ "file": "/var/note-*" }), json!({ "directory": "/var/lent", "user": "borrower" })];
     manifest["entries"].as_array_mut().unwrap().extend(more);
     manifest
 }
 
-/// Files of the system when it runs on the disk as its store.
+/// Files of the system with the disk as its store.
 fn converted() -> String {
     let mut commands = String::from(
         r#"
@@ -129,7 +129,7 @@ fn converted() -> String {
     commands
 }
 
-/// A Debian on its disk, and the initrd that dracut made of it.
+/// A Debian on its disk, with an initrd by dracut.
 struct Debian {
     computer: Computer,
     initrd: PathBuf,
@@ -145,7 +145,7 @@ const UNITS: [(&str, &str); 2] = [
 const OFF: &str = "EMERGENCY is over";
 
 impl Debian {
-    /// Installs it as the page says.
+    /// Installs imp-mount as in docs/dracut.md.
     fn new() -> Self {
         let tree = prepared().join("dracut");
         let drive = Drive::formatted("root", Fs::Ext4, 512, &format!("-d {}", tree.display()));
@@ -189,7 +189,7 @@ impl Debian {
         self.disk().visit(|root| fs::write(root.join("root/probe"), script).unwrap());
     }
 
-    /// Boots it, with further words for the kernel.
+    /// Boots with additional kernel arguments.
     fn boot(&self, words: &str) -> Console {
         let words = format!(
             "root=LABEL=root ro quiet panic=-1 systemd.show_status=error systemd.log_target=journal {words}"

@@ -1,4 +1,4 @@
-//! Disks in image files, which a machine has while it runs and which are looked at when it is off.
+//! Disks in image files: attached while a machine runs, examined when the machine is off.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,7 +20,7 @@ pub struct Drive {
     pub fs: Fs,
 }
 
-/// A disk that this kernel has as a device, until this value is dropped and nobody uses it any more.
+/// A disk attached to this kernel as a loop device, until the value is dropped and the device has no user.
 #[derive(Debug)]
 pub struct Attached {
     pub device: String,
@@ -49,7 +49,7 @@ impl Drive {
         Self { label: label.into(), image, fs }
     }
 
-    /// A copy of an image, which takes no more room than it changes where the file system knows how.
+    /// A copy of an image, with shared blocks (reflink) where the file system supports them.
     pub fn copy(label: &str, of: &Path, fs: Fs) -> Self {
         let image = (0..u32::MAX)
             .map(|n| scratch().join(format!("{label}.{n}.img")))
@@ -59,7 +59,7 @@ impl Drive {
         Self { label: label.into(), image, fs }
     }
 
-    /// Makes it a device.
+    /// Attaches a loop device.
     pub fn attach(&self) -> Attached {
         attach(&self.image, "")
     }
@@ -82,7 +82,7 @@ impl Drive {
         self
     }
 
-    /// Shows what is on it to `look`, while it is in no machine.
+    /// Mounts the disk and calls `look`, while no machine uses the disk.
     pub fn visit<T>(&self, look: impl FnOnce(&Path) -> T) -> T {
         let at = Path::new("/tmp/visit");
         std::fs::create_dir_all(at).unwrap();
@@ -97,13 +97,13 @@ impl Drive {
 pub fn attach(image: &Path, words: &str) -> Attached {
     let device = sh_on(format!("losetup --find --show {words}"), &[image]).trim().to_owned();
     let held = File::open(&device).unwrap();
-    // In use, it is not detached but marked, and goes with its last user: whatever happens to this test.
+    // Marks the device for removal after its last use, also if the test is killed.
     sh(format!("losetup --detach {device}"));
     Attached { device, held }
 }
 
 impl Attached {
-    /// Waits until no machine has it mounted any longer.
+    /// Waits until no machine has the disk mounted.
     pub fn release(self) {
         for _ in 0..1000 {
             // A mounted block device cannot be opened exclusively.

@@ -1,4 +1,4 @@
-//! Files that the system makes for itself on its first boot, and keeps.
+//! Files created by the system on its first boot, and kept.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ fn one_first_boot_with_the_systemd_of_testing() {
     first_boot(Suite::Testing);
 }
 
-/// Steps that happen once in the life of a machine.
+/// Steps of the first boot only.
 const FIRST: &str = "[Unit]
 ConditionFirstBoot=true
 Wants=first-boot-complete.target
@@ -79,7 +79,7 @@ fn first_boot(suite: Suite) {
     assert!(ids[0].len() == 32 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 }
 
-/// As NixOS has it: before the server, and only what is missing.
+/// As in NixOS: before the server, for missing keys only.
 const KEYGEN: &str = "[Unit]
 ConditionFileNotEmpty=|!/etc/ssh/ssh_host_ed25519_key
 ConditionFileNotEmpty=|!/etc/ssh/ssh_host_rsa_key

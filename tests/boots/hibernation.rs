@@ -1,4 +1,4 @@
-//! Hibernation: nothing is mounted before a resume was tried, and a system that hibernates ends no boot.
+//! Hibernation: no mount before the attempt to resume, and a hibernating system does not end its boot.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ Type=oneshot
 ExecStart=bash /etc/resume
 ";
 
-/// Takes long enough for whatever does not wait for it.
+/// Sleeps long enough for units without an order after the resume.
 const LOOK: &str = "
 sleep 2
 if [[ -e /run/imp-mount ]] || grep -q ' /sysroot' /proc/self/mountinfo; then
@@ -45,7 +45,7 @@ fn hibernate(root: Value) {
         "version": 1,
         "root": root,
         "old_roots": {},
-        // Mounted by imp-mount itself: no mount unit of systemd's gives it an order.
+        // Mounted by imp-mount itself: no mount unit of systemd orders the store.
         "stores": [{ "path": "/persist", "device": "LABEL=persist" }],
         "entries": [{ "directory": "/var/lib/app" }],
     });

@@ -1,4 +1,4 @@
-//! The oldest kernel that is promised, and another processor: runs in an initrd, and on the root that was built.
+//! The oldest supported kernel, and another processor: runs in an initrd, and on the new root.
 //!
 //! `guest/kernel` is the whole system of these machines, and makes the same checks on both.
 
@@ -21,7 +21,7 @@ tests![linux_5_10, aarch64];
 /// The manifests whose system calls are looked at.
 const TRACED: [&str; 2] = ["main", "convert"];
 
-/// Without `mount_setattr(2)`, `statmount(2)`, mounts on what is attached nowhere, and mounts beneath others.
+/// Without `mount_setattr(2)`, `statmount(2)`, mounts on detached mounts, and mounts beneath others.
 fn linux_5_10() {
     let told = Kernel {
         name: "linux-5.10",
@@ -41,7 +41,7 @@ fn linux_5_10() {
     }
 }
 
-/// Without mounts on what is attached nowhere (Linux 6.15) only.
+/// Only without mounts on detached mounts (Linux 6.15).
 fn aarch64() {
     let told = Kernel {
         name: "aarch64",
@@ -61,13 +61,13 @@ fn aarch64() {
 
 /// A machine with no more than a kernel.
 struct Kernel {
-    /// Its part of what is prepared.
+    /// Its folder of the prepared files.
     name: &'static str,
     hardware: Hardware,
     /// The imp-mount for its processor.
     program: PathBuf,
     release: &'static str,
-    /// Most runs of each kind that are killed.
+    /// Maximum number of killed runs of each kind.
     kills: usize,
 }
 
@@ -115,7 +115,7 @@ impl Kernel {
         told
     }
 
-    /// Writes down what was seen, for `tests/boots/run` to show.
+    /// Writes a summary for `tests/boots/run`.
     fn summarize(&self, first: &Console, told: &Told) {
         let checks: usize = [first, &told.0].map(|console| console.lines("PROBE ok ").count()).iter().sum();
         let mut text = format!("Linux {}: {checks} checks, none failed\n", told.0.told("kernel")[0]);
@@ -156,7 +156,7 @@ impl Kernel {
     }
 }
 
-/// The calls that differ between kernels.
+/// System calls with differences between kernels.
 const MOUNTS: [&str; 8] =
     ["fsmount", "fsopen", "mount", "mount_setattr", "move_mount", "open_tree", "openat2", "statmount"];
 

@@ -1,4 +1,4 @@
-//! The first and the second boot on every kind of machine: what persists does so, and nothing else.
+//! The first and the second boot on every kind of machine: entries persist, other files do not.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -72,7 +72,7 @@ fn two_boots(on: On, suite: Suite) {
     );
     let mut words = vec!["Detected first boot."];
     if on == On::Qemu {
-        // The only one with a firmware to go back to; it stops there.
+        // The only machine with a firmware; it ends at the reboot.
         first = first.reboot();
         words.push("reboot: Restarting system");
     }

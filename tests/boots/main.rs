@@ -1,6 +1,6 @@
-//! Whole boots: a real systemd in an initrd starts the program, goes over to the root that it built, and switches off.
+//! Whole boots: a real systemd in an initrd starts the program, switches to the new root, and powers off.
 //!
-//! `tests/boots/run` prepares what they need and starts them; with words it runs those whose names contain one.
+//! `tests/boots/run` prepares the machines and starts the tests; arguments select tests by parts of their names.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(
     clippy::disallowed_methods,
@@ -42,7 +42,7 @@ mod words;
 
 use std::process::ExitCode;
 
-/// Seconds that a test may take, with all its boots.
+/// Time limit of a test with all its boots, in seconds.
 const PATIENCE: u32 = 1200;
 
 fn main() -> ExitCode {

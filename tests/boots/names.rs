@@ -1,4 +1,4 @@
-//! Owners by name, of users that a boot makes only after everything is mounted.
+//! Owners by name: users created by the boot only after all mounts.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -41,7 +41,7 @@ fn names_that_wait_for_their_users() {
     waiting(&[], "imp-mount-settle");
 }
 
-/// That run may come after the users, and has their owners given before the service that is there for it.
+/// The live run may come after the users, and then sets the owners before the service for pending owners.
 fn names_that_a_run_of_the_live_phase_finds() {
     waiting(&[json!({ "directory": "/srv/late", "phase": "live" })], "imp-mount*");
 }
@@ -98,7 +98,7 @@ fn waiting(more: &[Value], units: &str) {
 
 fn names_that_the_store_knows() {
     let computer = Computer::new(On::Here);
-    // As NixOS's update-users-groups.pl leaves them, with a user that was removed.
+    // As written by NixOS's update-users-groups.pl, with a removed user.
     computer.drive("persist").visit(|store| {
         let folder = store.join("var/lib/nixos");
         fs::create_dir_all(&folder).unwrap();

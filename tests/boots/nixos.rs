@@ -1,7 +1,7 @@
-//! NixOS's order: units of hosts as its module makes them, NixOS's own among them, with the systemd of Debian.
+//! NixOS's order: units of hosts by its module, with NixOS's own units, on the systemd of Debian.
 //!
-//! `tests/nixos/order` holds the texts against the module. They are used as they are: what they start is there under the same
-//! path, a stand-in for what is NixOS's own.
+//! `tests/nixos/order` compares the texts with the module. They are used unchanged: their programs exist at the same paths,
+//! with stand-ins for NixOS's own.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -28,7 +28,7 @@ pub fn write_units(to: &Path, host: &str) {
     for (place, tree, below) in [("initrd", "initrd", ""), ("system", "root/nix/store/system", "boot")] {
         let own = Computer::part(Suite::Stable, tree).join("usr/lib/systemd/system");
         let folder = to.join(below).join("etc/systemd/system");
-        // A host has those of `plain`, but for what differs.
+        // A host uses the units of `plain`, with its own differences.
         let files = ["plain", host].map(|host| fs::read_dir(order(host).join(place)));
         for file in files.into_iter().flatten().flatten() {
             let file = file.unwrap();
@@ -62,7 +62,7 @@ test -d /sysroot/nix/store/system || exit 1
 echo NEW_INIT=/usr/lib/systemd/systemd > /etc/switch-root.conf
 ";
 
-/// Looks at what is mounted, activates, and puts the programs of the running system where units look for them.
+/// Lists the mounts, activates, and puts the running system's programs at the paths named by the units.
 const ACTIVATE: &str = "#!/bin/sh
 set -e
 findmnt --list --noheadings --output TARGET > /run/at-activation
@@ -149,7 +149,7 @@ fn boot(host: &'static str) -> Boot {
         )
 }
 
-/// Units that PID 1 started, in this order, without a cycle.
+/// PID 1 started the units in this order, without a cycle.
 #[track_caller]
 fn in_order(console: &Console, words: &[&str]) {
     let said = console.told("order");
@@ -177,7 +177,7 @@ fn a_tmpfs_root() {
         in_order(&console, &INITRD);
         in_order(&console, &["Finished imp-mount-settle.service", "Starting systemd-tmpfiles-setup.service"]);
     }
-    // A required entry that is no directory any more.
+    // A required entry whose source is now a file.
     computer.drive("persist").visit(|store| {
         fs::remove_dir_all(store.join("var/lib/media")).unwrap();
         fs::write(store.join("var/lib/media"), "").unwrap();

@@ -1,4 +1,5 @@
-//! Old roots over several boots: what one loses is kept by its shutdown, brought back by the next, and removed by a later one.
+//! Old roots over several boots: the shutdown saves the files of one root, the next boot restores them, and a later one
+//! removes them.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +31,7 @@ fn boot(root: Value, fs: Fs) -> Boot {
     with_units(boot)
 }
 
-/// With the units that save a root at shutdown and remove old ones.
+/// With the units for saving a root at shutdown and for removing old ones.
 pub fn with_units(boot: Boot) -> Boot {
     let unit = |text: &str| text.replace("/usr/bin/", PROGRAMS);
     boot.in_etc(

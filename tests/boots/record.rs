@@ -1,4 +1,4 @@
-//! A session on a terminal as a picture that moves: an SVG, by CSS alone. A reader who wants no motion sees its last screen.
+//! A terminal session as an animated picture: an SVG, by CSS alone. With reduced motion it shows the last screen.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Line {
     }
 }
 
-/// All lines that a terminal has shown.
+/// All lines shown by a terminal.
 fn lines(said: &Said) -> Vec<Line> {
     let (mut lines, mut column, mut style) = (vec![Line::default()], 0, Style::default());
     for (time, text) in said {
@@ -113,7 +113,7 @@ pub fn commands(picture: &str, prompt: &str) -> Vec<String> {
     picture.lines().filter_map(command).filter(|command| !command.is_empty()).collect()
 }
 
-/// The picture of a session. Commands that follow a prompt are typed letter by letter.
+/// The picture of a session. Commands after a prompt are typed letter by letter.
 pub fn picture(said: &Said, (prompt, commands): (&str, &[&str]), title: &str) -> String {
     let lines = lines(said);
     // When each line is there, and the commands: their lines, when they begin, and their letters.
@@ -144,7 +144,7 @@ pub fn picture(said: &Said, (prompt, commands): (&str, &[&str]), title: &str) ->
             place(&mut scroll, -rows(index + 1 - ROWS));
         }
     }
-    // The first time it begins with a full screen.
+    // The first loop begins with a full screen.
     let begin = shown.get(ROWS).copied().unwrap_or(0.0);
     let mut css = format!(
         "text{{font:13.2px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;fill:#d6dde6;white-space:pre}}\

@@ -119,7 +119,7 @@ fn root_on_a_store_of_an_old_kernel() {
     root_on_a_store(On::OldUml, Drive::new("persist", Fs::Ext4, 64));
 }
 
-/// Each root is a new one, and what was on the earlier ones is still there, for root.
+/// Each boot has a new root, and the files of earlier roots are still readable by root.
 fn root_on_a_store(on: On, drive: Drive) {
     let kind = drive.fs;
     let fstype = format!("{kind:?}").to_lowercase();
@@ -137,7 +137,7 @@ fn root_on_a_store(on: On, drive: Drive) {
     } else {
         boot
     };
-    // The kernel that runs the tests may lack f2fs.
+    // The tests' kernel may lack f2fs.
     let is_visible = kind != Fs::F2fs;
     for number in 1..=3 {
         let last = if number > 1 || is_visible { (number - 1).to_string() } else { String::new() };
@@ -169,7 +169,7 @@ fn root_on_a_store(on: On, drive: Drive) {
                 sh_on("chmod 700", &[&store.join(".imp-mount")]);
                 fs::create_dir_all(store.join(".imp-mount/roots/0/root/etc")).unwrap();
                 fs::write(store.join(".imp-mount/roots/0/root/etc/lost"), "0\n").unwrap();
-                // As imp-mount marks the directory that it made.
+                // imp-mount's mark of its own directory.
                 lsetxattr(store.join(".imp-mount"), "trusted.imp-mount.private", b"", XattrFlags::empty())
                     .unwrap();
             });
@@ -198,7 +198,7 @@ fn system_on_the_store_below_a_root_of_ours() {
     system_on_the_store(json!({}), |boot| boot.without("/"));
 }
 
-/// As NixOS looks for the system that it boots.
+/// NixOS's search for the system to boot.
 const FIND: &str = "[Unit]
 DefaultDependencies=no
 RequiresMountsFor=/sysroot/nix/store

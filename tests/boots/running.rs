@@ -1,4 +1,4 @@
-//! The running system: it finds what persists in place, and a new manifest changes only what it has to.
+//! The running system: entries are in place, and a new manifest changes only their differences.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -31,7 +31,7 @@ pub fn manifest(entries: Value) -> Value {
     json!({ "version": 1, "stores": [{ "path": "/persist" }], "entries": entries })
 }
 
-/// As NixOS has it by default, also in its initrd.
+/// As in NixOS by default, also in its initrd.
 const JOURNALD: &str = "[Journal]\nStorage=persistent\n";
 
 fn the_journal_begins_in_the_initrd() {
@@ -77,7 +77,7 @@ fn the_journal_begins_in_the_initrd() {
     assert!(is_first("previous") && !is_first("messages"), "{second:?}");
 }
 
-/// Commands that give the running system another manifest, and start what NixOS starts at a switch.
+/// Commands that replace the running system's manifest, and start the units of a NixOS switch.
 fn switch_to(manifest: &Value) -> String {
     let mut bytes = String::new();
     for byte in compile(manifest) {
@@ -178,7 +178,7 @@ fn a_late_disk() {
             "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=sleep 0.5\n",
         )
         .in_etc("systemd/system/local-fs.target.d/data.conf", "[Unit]\nRequires=data.mount\n")
-        // As the NixOS module has it for such a host.
+        // As in the NixOS module for such a host.
         .in_etc("systemd/system/imp-mount-live.service.d/data.conf", "[Unit]\nWantsMountsFor=\"/data\"\n")
         .in_etc("tmpfiles.d/photos.conf", "f /data/media/photos/by-tmpfiles 0644 - - - first\n")
         .in_etc(
@@ -211,8 +211,8 @@ fn a_late_disk() {
     });
 }
 
-/// PID 1 that sees a mount before its line in utab takes it for its own. If it learns otherwise in the midst of a shutdown, it
-/// waits for ever; so the line comes first. Here the mount is there for long before the run's last word.
+/// If PID 1 sees a mount before its line in utab, PID 1 takes the mount as its own. If PID 1 learns otherwise during a
+/// shutdown, it waits for ever; so the line is written first. Here the mount exists long before the end of the run.
 fn pid_1_knows_at_once() {
     let computer = Computer::new(On::Here);
     let boot = Boot::new(&manifest(json!([{ "directory": "/srv/late", "phase": "live" }])))
@@ -248,7 +248,7 @@ fn pid_1_knows_at_once() {
     computer.boot(&boot).passed();
 }
 
-/// Something that nobody named is seen before it is lost, kept, named, and still there.
+/// A path without an entry is found before it is lost, adopted, named, and still present after a boot.
 fn a_day_with_impctl() {
     let computer = Computer::new(On::Here);
     let entries = [json!({ "directory": "/var/lib/app" }), json!({ "directory": "/srv/db", "mode": "0750" })];

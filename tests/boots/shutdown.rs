@@ -1,4 +1,4 @@
-//! Switching off: what belongs on the store is brought there, nothing is in the way, and it takes no longer than without.
+//! Shutdown: files are copied to the store, unmounting is not blocked, and takes no longer than without imp-mount.
 
 use std::fs;
 use std::time::Duration;
@@ -20,7 +20,7 @@ tests![
     the_first_machine_id_with_the_systemd_of_stable,
 ];
 
-/// So many directories that unmounting them one by one takes PID 1 two seconds.
+/// Enough directories that PID 1 takes two seconds to unmount them one by one.
 const MANY: usize = 200;
 
 fn many() -> Value {
@@ -145,9 +145,9 @@ fn the_first_machine_id_with_the_systemd_of_stable() {
     the_first_machine_id(Suite::Stable);
 }
 
-/// On a first boot PID 1 has a tmpfs over the file, until systemd-machine-id-commit.service takes it away. A busy PID 1 learns
-/// that late, now and then in the midst of a shutdown, and must not wait for ever then. Here it goes at the worst moment:
-/// when everything else waits for the file to be unmounted.
+/// On a first boot PID 1 has a tmpfs over the file, until systemd-machine-id-commit.service unmounts the tmpfs. A busy PID 1
+/// learns of this late, sometimes during a shutdown, and must not wait for ever then. Here the tmpfs is unmounted at the worst
+/// moment: when all other jobs wait for the unmounting of the file.
 fn the_first_machine_id(suite: Suite) {
     let computer = Computer::with(On::Here, suite, vec![Drive::new("persist", Fs::Ext4, 64)]);
     let boot = Boot::new(&manifest(json!([{ "file": "/etc/machine-id", "missing": "machine-id" }])))

@@ -117,7 +117,7 @@ fn two_boots(on: On, fs: Fs, mib: u64) {
     look(&computer);
 }
 
-/// A store that nobody else mounts.
+/// A store mounted only by imp-mount.
 fn own_store(device: &str, root: Value) -> Value {
     json!({
         "version": 1,
@@ -127,7 +127,7 @@ fn own_store(device: &str, root: Value) -> Value {
     })
 }
 
-/// It is mounted as the manifest says, and no unit had to do with it.
+/// The store is mounted as in the manifest, without a unit.
 const OWN_STORE: &str = r#"
     well
     fact "store's type" ext4 "$(findmnt --noheadings --output FSTYPE /persist)"

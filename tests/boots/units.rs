@@ -5,14 +5,14 @@ use std::path::Path;
 
 use crate::boot::Line;
 
-/// A unit, and the folders that pull it in: `initrd-fs.target.requires`.
+/// A unit, and the folders with its links: `initrd-fs.target.requires`.
 pub struct Unit {
     pub name: String,
     pub text: String,
     pub pulled_in: Vec<String>,
 }
 
-/// The initrd's own, with the order that whoever installs them has to give: after the stores, and before other mounts.
+/// The units of the initrd, with the order that the installer has to add: after the stores, and before other mounts.
 pub fn initrd(stores: &[String], others: &[String]) -> Vec<Unit> {
     let after = stores.iter().map(|store| format!("WantsMountsFor=\"/sysroot{store}\"\n"));
     let before = others.iter().map(|at| format!("Before={}\n", of_mount("/sysroot", at).0));
@@ -32,7 +32,7 @@ pub fn initrd(stores: &[String], others: &[String]) -> Vec<Unit> {
     .into()
 }
 
-/// Those of the running system, as the NixOS module makes them: with `live` where something is mounted only there.
+/// The running system's units, as in the NixOS module: with `live` if there are entries of this phase.
 pub fn system(stores: &[String], live: bool) -> Vec<Unit> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nixos/golden/units/system");
     let stores = format!("\"{}\"", stores.join("\" \""));
@@ -68,14 +68,14 @@ pub fn system(stores: &[String], live: bool) -> Vec<Unit> {
         .collect()
 }
 
-/// The name of the unit that mounts a path below a root, and what waits for it in the initrd.
+/// The name of the mount unit of a path below a root, and the initrd target after it.
 pub fn of_mount(root: &str, at: &str) -> (String, &'static str) {
     let path = format!("{root}{at}");
     let name = format!("{}.mount", path.trim_matches('/').replace('/', "-"));
     (name, if at == "/" { "initrd-root-fs.target" } else { "initrd-fs.target" })
 }
 
-/// A mount unit, as systemd's generator would make it of a line in fstab.
+/// A mount unit, as systemd-fstab-generator makes it.
 pub fn mount(line: &Line, root: &str, before: &str) -> String {
     let what = line.what.strip_prefix("LABEL=").map(|label| format!("/dev/disk/by-label/{label}"));
     let at = if line.at == "/" { root.to_owned() } else { format!("{root}{}", line.at) };

@@ -36,11 +36,11 @@ enum Disk {
     Absent,
     /// Its superblock is overwritten.
     Damaged,
-    /// It does not come while anybody would wait for it.
+    /// The device appears later than any reasonable wait.
     Slow,
 }
 
-/// A unit that stands for the one of a device that takes its time.
+/// A unit in place of a slow device's unit.
 const SLOW: &str = "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nTimeoutStartSec=20s\nExecStart=sleep infinity\n";
 
 fn manifest() -> Value {
@@ -50,7 +50,7 @@ fn manifest() -> Value {
         "entries": [
             { "directory": "/var/lib/app", "store": "/persist" },
             { "directory": "/films", "store": "/srv/media" },
-            // In the way of the guard, were it not left out as well.
+            // Blocks the guard, unless skipped as well.
             { "directory": "/films/cache", "store": "/persist" },
         ],
     })
@@ -77,7 +77,7 @@ fn boot(disk: Disk, words: &str) -> Boot {
     if disk == Disk::Slow { boot.needs("slow.service", SLOW) } else { boot }
 }
 
-/// Boots to the end, and gives what the status says of the words.
+/// Boots to the end, and returns the status line about the kernel arguments.
 #[track_caller]
 fn passes(computer: &Computer, boot: Boot) -> String {
     let console = computer
@@ -95,7 +95,7 @@ fn passes(computer: &Computer, boot: Boot) -> String {
     format!("{status}\n{}", console.told("check").join("\n"))
 }
 
-/// Without a word it stops. Then nothing below would be worth much.
+/// Without an argument the boot stops. Otherwise the tests below would prove nothing.
 fn without_a_word() {
     for disk in [Disk::Absent, Disk::Damaged] {
         computer(On::Here, Suite::Stable, disk).boot(&boot(disk, "")).emergency();
@@ -173,7 +173,7 @@ fn with_the_systemd_of_testing() {
 
 #[track_caller]
 fn off(on: On, suite: Suite, disk: Disk) {
-    // The store that is well is of use to who repairs: passwords may be on it.
+    // The undamaged store helps with a repair: it may hold passwords.
     let boot = boot(disk, "imp-mount=off").probe(
         r"
         holds store mountpoint /persist
@@ -208,7 +208,7 @@ fn a_store_on_a_real_device() {
     skip_of_a_store(On::Uml, Suite::Testing, Disk::Absent);
 }
 
-/// The same with the word that waits for a while.
+/// The same with the argument that waits for a while.
 fn off_with_a_real_device() {
     off(On::Uml, Suite::Testing, Disk::Absent);
 }
@@ -218,7 +218,7 @@ fn off_with_a_real_damaged_device() {
     off(On::Uml, Suite::Testing, Disk::Damaged);
 }
 
-/// A store that imp-mount mounts from its device.
+/// A store mounted by imp-mount from its device.
 fn a_store_that_is_ours() {
     let mut manifest = manifest();
     manifest["stores"][1]["device"] = "LABEL=media".into();
@@ -232,7 +232,7 @@ fn a_store_that_is_ours() {
     }
 }
 
-/// One that is skipped is left alone also where its disk is there; one whose entries are skipped is mounted.
+/// A skipped store stays unmounted even if its disk is present; a store with skipped entries is mounted.
 fn a_store_that_is_well() {
     let computer = computer(On::Here, Suite::Stable, Disk::Well);
     let mounted = "holds media mountpoint /srv/media\nfact type ext4 \"$(findmnt --noheadings --output FSTYPE /srv/media)\"\n";

@@ -1,4 +1,4 @@
-//! Entries that cannot be mounted: required ones stop the boot, optional ones are guarded, and some can be left out.
+//! Entries with errors: required ones stop the boot, optional ones are guarded, and some can be skipped.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use crate::support::command::sh_on;
 
 tests![required_and_of_the_wrong_kind, optional_and_of_the_wrong_kind];
 
-/// Something of every kind that an entry does not expect. The links lead to a folder of the initrd, and from there of the root.
+/// Objects of unexpected types. The links lead to a folder of the initrd, and from there of the root.
 fn misplaced(store: &Path) {
     write(&store.join("file"), "precious");
     write(&store.join("folder/inside"), "precious");
@@ -42,7 +42,7 @@ fn computer() -> Computer {
     computer
 }
 
-/// The state of each, as imp-mount prints it.
+/// The state of each entry, as printed by imp-mount.
 const CAUSES: [(&str, &str); 5] = [
     ("/etc/folder", "/persist/folder is a directory, not a regular file; move it away, or correct the entry"),
     (
@@ -59,13 +59,13 @@ const CAUSES: [(&str, &str); 5] = [
     ("/var/lib/pipe", "/persist/pipe is a FIFO, not a directory; move it away, or correct the entry"),
 ];
 
-/// Shows what is at the end of the links and what is mounted.
+/// Prints the targets of the links, and the mounts.
 const LOOK: &str = r"
     find /victim -exec stat -c 'VICTIM %n %F %a %u %g' {} +
     findmnt --list --noheadings --output TARGET | sed 's/^/MOUNTED /'
 ";
 
-/// The facts about something that is guarded.
+/// Facts about a guarded path.
 const GUARDED: &str = r#"
     for path in /var/lib/{file,pipe,link,deep} /etc/folder; do
         fact "guard of $path" "0 0 0" "$(stat --format '%a %u %g' "$path")"

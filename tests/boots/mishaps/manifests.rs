@@ -1,4 +1,4 @@
-//! Manifests that cannot be read.
+//! Unreadable manifests.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::computer::{Computer, On};
 
 tests![a_bit_is_flipped, it_is_cut_off, it_is_empty, it_is_of_a_newer_version, it_is_missing];
 
-/// Stops, as such a manifest is said to be, and boots with the word that is the way out of it.
+/// The boot stops with the error of the manifest, and succeeds with the kernel argument in the remedy.
 fn unreadable(bytes: Option<Vec<u8>>, words: &str) {
     let computer = Computer::new(On::Here);
     let boot = Boot::with(bytes);
@@ -39,7 +39,7 @@ fn a_bit_is_flipped() {
 
 fn it_is_cut_off() {
     let mut bytes = whole();
-    // Of what follows the header, nearly all.
+    // Nearly all bytes after the header.
     bytes.truncate(18 + 5);
     let length = whole().len() - 18;
     unreadable(

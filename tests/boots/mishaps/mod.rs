@@ -15,7 +15,7 @@ use crate::computer::Computer;
 use crate::console::Console;
 use crate::support::Snapshot;
 
-/// Last line of a run that failed.
+/// Last line of a failed run.
 pub const LAST: &str = "nothing was mounted; run `imp-mount --check` for the state and the next steps";
 
 /// These entries, on one store.
@@ -23,13 +23,13 @@ fn manifest(entries: &Value) -> Value {
     json!({ "version": 1, "stores": [{ "path": "/persist" }], "entries": entries })
 }
 
-/// Boots into the initrd's emergency shell, where it is explained; nothing on the store is harmed by that.
+/// Boots into the initrd's emergency shell, with an explanation; the files on the store stay unchanged.
 #[track_caller]
 fn stops(computer: &Computer, boot: &Boot, unit: &str, lines: &[&str]) -> Console {
     unharmed(computer, || explains(computer.boot(boot).emergency(), unit, lines))
 }
 
-/// In the emergency shell this unit has failed, its last line told to run `--check`, and that said these lines.
+/// In the emergency shell the unit has failed, its last line names `--check`, and `--check` prints these lines.
 #[track_caller]
 fn explains(console: Console, unit: &str, lines: &[&str]) -> Console {
     let failed = format!("FAILED UNIT {unit} ");
@@ -54,7 +54,7 @@ fn unharmed<T>(computer: &Computer, boot: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Writes a file, with the folders above it.
+/// Writes a file and its parent folders.
 fn write(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();

@@ -1,9 +1,8 @@
 //! The power fails during the first boot.
 //!
-//! A kernel as a process has no cache between its block device and the image: what it has written is in the image, in its order,
-//! and nothing else. Frozen between two system calls, the image is what a disk without a write cache holds when the power fails
-//! there. Its store is mounted with `sync`: else ext4 would write all that the program makes at once, and there were few points
-//! between nothing and everything.
+//! User-mode Linux has no cache between its block device and the image: the image contains all writes of the kernel so far, in
+//! their order, and no others. Frozen between two system calls, the image equals a disk without a write cache after a power
+//! failure. The store is mounted with `sync`: else ext4 would write all changes at once, with few intermediate states.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -21,15 +20,15 @@ use crate::support::{Fs, Snapshot};
 tests![the_power_fails_during_the_first_boot];
 
 const ENTRIES: usize = 200;
-/// Every directory and file that is made waits for its owner for a while.
+/// Delays the chown of every created directory and file.
 const SLOWLY: (&str, &str) = (
     "etc/systemd/system/imp-mount.service.d/slowly.conf",
     "[Service]\nExecStart=\nExecStart=strace -qq -o /dev/null -e trace=fchown -e inject=fchown:delay_enter=5000 /bin/imp-mount\n",
 );
-/// Number of frozen images that are booted: of those from while the entries were made, and of the others.
+/// Number of booted images: from the creation of the entries, and from other times.
 const AMONG: usize = 16;
 const AROUND: usize = 5;
-/// Number of images examined for that.
+/// Number of images examined for this choice.
 const SEEN: usize = 45;
 
 /// Directories and files, of many users and of one who is not known before the system runs.
@@ -68,7 +67,7 @@ fn name(n: usize) -> String {
     format!("/srv/{n:03}")
 }
 
-/// Number of entries that a store holds, and of unfinished ones.
+/// Number of entries on a store, and of unfinished ones.
 fn made(store: &Path) -> (usize, usize) {
     let modes = (0..ENTRIES).filter_map(|n| fs::symlink_metadata(store.join(&name(n)[1..])).ok());
     let modes: Vec<u32> = modes.map(|meta| meta.mode() & 0o7777).collect();
@@ -116,7 +115,7 @@ fn the_power_fails_during_the_first_boot() {
         let computer = Computer::with(On::Here, Suite::Stable, vec![point.clone()]);
         let console = computer.boot(&boot).passed();
         let now = point.visit(Snapshot::of);
-        // Which machine it is differs, but it is one.
+        // The machine id is random; its form is checked.
         let id = |line: &String| line.starts_with("/etc/machine-id: 100444 0:0 33 ");
         let mut wrong = finished.losses(&now);
         wrong.retain(|line| !id(line));

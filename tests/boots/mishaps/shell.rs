@@ -63,8 +63,8 @@ fn the_boot_goes_on_by_itself() {
     explains(computer().boot(&boot), "imp-mount.service", &[CAUSE, "EXIT 1"]).mended();
 }
 
-/// initrd-parse-etc.service goes on to the running system, which ends an emergency shell, and may have said so when the early
-/// unit fails; so it must not have begun. Here it says so again and again.
+/// initrd-parse-etc.service starts the switch to the running system, which ends an emergency shell, and may already have done
+/// so when the early unit fails; so it must not start before. Here the request is repeated without end.
 fn nothing_ends_the_shell() {
     let goes_on = "[Service]\nKillMode=none\nExecStart=\nExecStart=sh -c 'while sleep 0.3; do systemctl --no-block start initrd-cleanup; done'\n";
     let boot = Boot::new(&entry("early"))
@@ -78,13 +78,13 @@ fn nothing_ends_the_shell() {
     assert_eq!(console.lines("EMERGENCY begins").count(), 1, "{console:?}");
 }
 
-/// On the running system, where the rest is there already, but no service of it.
+/// On the running system: all other entries are mounted, but no service runs.
 fn a_live_entry_fails() {
     let computer = computer();
     let console = unharmed(&computer, || computer.boot(&Boot::new(&entry("live"))).emergency_of_the_system());
     explains(console, "imp-mount-live.service", &[CAUSE, "EXIT 1"]);
 
-    // PID 1 was told at once that the mount is not for it to take away, and does not learn that in the midst of the shutdown.
+    // PID 1 knew from the beginning to leave the mount alone at shutdown, and does not learn this during the shutdown.
     let boot = mends("live", "", "imp-mount || exit").probe(
         r#"fact "left alone at shutdown" "" "$(systemctl show --property=Conflicts --value var-lib-state.mount)"
         "#,
@@ -101,7 +101,7 @@ fn a_person_at_the_console() {
         .types("# ", "imp-mount --check")
         .types("# ", "systemctl poweroff --force --force");
     let console = unharmed(&computer, || computer.boot(&boot).ended());
-    // sulogin(8) throws away what stands unread before this, as systemd's own word may.
+    // sulogin(8) discards unread input from before this line, as a message of systemd may.
     let Some((boot, session)) = console.text.split_once("Press Enter for system maintenance") else {
         panic!("there was no shell\n{console:?}");
     };

@@ -1,4 +1,4 @@
-//! Stores that are missing, damaged, read-only or full.
+//! Missing, damaged, read-only and full stores.
 
 use std::fs::File;
 use std::io::Write;
@@ -28,12 +28,12 @@ tests![
     without_inodes,
 ];
 
-/// One that the store holds, and one that would have to be created.
+/// An entry with an existing source, and one with a source to create.
 fn entries() -> Value {
     manifest(&json!([{ "directory": "/var/lib/old" }, { "directory": "/var/lib/new" }]))
 }
 
-/// The same on a store that imp-mount mounts itself.
+/// The same on a store mounted by imp-mount itself.
 fn with_device(device: &str) -> Boot {
     let mut manifest = entries();
     manifest["stores"][0]["device"] = device.into();
@@ -57,13 +57,13 @@ fn debugfs(computer: &Computer, request: &str) {
     run(&["debugfs", "-w", "-R", request, image]).ok();
 }
 
-/// Writes over what is on a disk.
+/// Overwrites bytes of a disk.
 fn scribble(computer: &Computer, at: u64, bytes: &[u8]) {
     let image = File::options().write(true).open(&computer.drive("persist").image).unwrap();
     image.write_all_at(bytes, at).unwrap();
 }
 
-/// Both entries are there, and what the old one held.
+/// Both entries are mounted, and the old one has its content.
 const WHOLE: &str = r#"
     fact old /var/lib/old "$(findmnt --noheadings --output FSROOT /var/lib/old)"
     fact new /var/lib/new "$(findmnt --noheadings --output FSROOT /var/lib/new)"
@@ -202,7 +202,7 @@ fn all_superblocks_are_gone() {
 
 fn fsck_fails() {
     let computer = computer(On::Uml, "");
-    // Without the inode of its root, and marked as having errors: nothing that fsck would do unasked.
+    // Without the root inode, and with the error flag: fsck does not repair this without a request.
     for request in ["clri <2>", "ssv state 2"] {
         debugfs(&computer, request);
     }
@@ -238,7 +238,7 @@ fn mounted_read_only() {
     )
     .says(&["\nCHECK store               /persist: ext4 on /dev/loop", problem]);
 
-    // Paths that exist on the store are mounted all the same.
+    // Existing paths on the store are still mounted.
     let boot = boot.cmdline("imp-mount.skip=/var/lib/new").probe(
         r#"
         fact kept kept "$(cat /var/lib/old/file)"
@@ -262,7 +262,7 @@ fn read_only_after_an_error() {
     let computer = computer(On::Uml, "");
     sh_on("tune2fs -e remount-ro", &[&computer.drive("persist").image]);
     debugfs(&computer, "clri /var/lib/old");
-    // fsck finds nothing of it, as the file system was cleanly unmounted.
+    // fsck finds no error, because the file system was cleanly unmounted.
     let boot = Boot::new(&entries())
         .in_emergency(&format!(
             "umount /sysroot/persist\nfsck.ext4 -f -y /dev/ubdb\nmount /dev/ubdb /sysroot/persist\n{GO_ON}"
