@@ -17,14 +17,14 @@ use crate::text::problem::os_error;
 
 /// The size of one read and write. Larger ones leave the processor's cache.
 const CHUNK: usize = 1 << 16;
-/// So much of a large file is copied before the kernel begins to write it to the disk.
+/// Bytes of a large file copied before the kernel begins to write them to the disk.
 const WRITTEN: u64 = 1 << 24;
-/// The parts of which a digest leaves out those that are all zeros.
+/// The size of blocks; a digest leaves out blocks of zeros.
 const BLOCK: usize = 1 << 12;
 /// Up to this size a file is copied without a search for holes.
 const SMALL: u64 = 1 << 16;
 
-/// True if a directory's file system can share the content of a file. Nothing is left of trying it.
+/// True if a directory's file system can share the content of a file. The test leaves no file.
 #[must_use]
 pub fn can_share((from, name): Name<'_>, dir: BorrowedFd<'_>) -> bool {
     let try_it = || {
@@ -40,7 +40,7 @@ pub fn can_share((from, name): Name<'_>, dir: BorrowedFd<'_>) -> bool {
 #[derive(Debug, Default)]
 pub struct Content {
     buffer: Vec<u8>,
-    /// The file system, by its device number, that cannot share content with the destination.
+    /// The device number of a file system unable to share content with the destination.
     unshared: Option<(u32, u32)>,
     /// When copying stops, with ETIMEDOUT.
     pub until: Option<Instant>,
@@ -62,7 +62,7 @@ impl Content {
                     progress(size);
                     return Ok(());
                 }
-                // No file of that file system can be shared with the destination. Whatever the reason, it can still be copied.
+                // No file of this file system can be shared with the destination, but can be copied.
                 Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) => {
                     self.unshared = device;
                 }
@@ -82,11 +82,11 @@ impl Content {
                 }
             }
         }
-        // A hole at the end. Of a source that became shorter or longer the comparison afterwards finds the size.
+        // A hole at the end. If the source has changed its length, the later comparison finds a different size.
         if at < size { target.set_len(size).map_err(os_error) } else { Ok(()) }
     }
 
-    /// Copies the bytes from `start` to `end`. Returns how far it came: to the end of the source at most.
+    /// Copies the bytes from `start` to `end`. Returns the end of the copied part: at most the end of the source.
     fn part(
         &mut self,
         (source, target): (&File, &File),
@@ -123,7 +123,7 @@ fn begin_writing(target: &File, start: u64, end: u64) {
     let _ = fs::fadvise(target, start, NonZeroU64::new(end - start), Advice::DontNeed);
 }
 
-/// The next part of a file that is no hole, at or after an offset; none at its end.
+/// The next part of a file with data, at or after an offset; none at its end.
 fn data(file: &File, from: u64) -> Result<Option<(u64, u64)>, Errno> {
     let start = match fs::seek(file, SeekFrom::Data(from)) {
         Ok(start) => start,
@@ -134,12 +134,12 @@ fn data(file: &File, from: u64) -> Result<Option<(u64, u64)>, Errno> {
     fs::seek(file, SeekFrom::Hole(start)).map(|end| Some((start, end)))
 }
 
-/// A digest of a file's content, the same whether a part that is all zeros is a hole or not.
+/// A digest of a file's content, the same for a hole and for zeros.
 #[derive(Debug, Default)]
 pub struct Digest(DefaultHasher);
 
 impl Digest {
-    /// Adds what is at an offset, which is a multiple of [`BLOCK`].
+    /// Adds the bytes at an offset, which is a multiple of [`BLOCK`].
     fn add(&mut self, at: u64, bytes: &[u8]) {
         for (block, start) in bytes.chunks(BLOCK).zip((at..).step_by(BLOCK)) {
             if block.iter().any(|byte| *byte != 0) {
@@ -175,8 +175,8 @@ pub fn digest(file: &File, size: u64, progress: &mut dyn FnMut(u64)) -> Result<u
     Ok(digest.value())
 }
 
-/// True if two files of this size have the same content. A part that is a hole in both is not read. What is read of the first is added
-/// to a digest.
+/// True if two files of this size have the same content. A hole in both is not read. The bytes read of the first are
+/// added to a digest.
 pub fn same(
     one: &File,
     other: &File,
@@ -207,7 +207,7 @@ pub fn same(
     Ok(true)
 }
 
-/// Start of the next block that is not a hole in all of the files, or their end.
+/// Start of the next block with data in any of the files, or their end.
 fn next(files: &[&File], at: u64, size: u64, progress: &mut dyn FnMut(u64)) -> Result<u64, Errno> {
     if size <= SMALL {
         return Ok(at);

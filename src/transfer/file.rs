@@ -1,5 +1,5 @@
-//! One file, directory, symbolic link or special file, made again under another name with everything that it has, and compared with
-//! the first.
+//! One file, directory, symbolic link or special file, copied to another name with all its properties, and compared
+//! with the source.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -26,7 +26,7 @@ pub struct Copier {
     content: Content,
     unsupported: Unsupported,
     unsteady: bool,
-    /// Owners of the copies; by default those of the sources. A caller passes properties that have them already.
+    /// Owners of the copies; by default those of the sources. Properties passed by a caller have them already.
     pub owners: Owners,
 }
 
@@ -47,7 +47,7 @@ impl Copier {
         std::mem::take(&mut self.unsteady)
     }
 
-    /// Makes a copy of `from` at `to`, a free name in a directory that only root can enter; a directory without its content.
+    /// Makes a copy of `from` at `to`, a free name in a directory of root alone; a directory without its content.
     /// `stat` is the expected source: another file at its name is ESTALE.
     pub fn make(
         &mut self,
@@ -237,9 +237,9 @@ pub fn open((dir, name): Name<'_>, stat: &Stat) -> Result<Handle, Errno> {
     }
 }
 
-/// The first compared property: files with a difference in it have nothing else to compare.
+/// The first compared property: for files of different types no other property is compared.
 pub const TYPE: &str = "type";
-/// The last compared property: files with a difference in it are otherwise the same.
+/// The last compared property: files with only this difference are otherwise the same.
 pub const SEALS: &str = "inode flags (chattr)";
 /// Another file system is mounted at the destination, which is not compared.
 pub const MOUNT: &str = "file system";
@@ -247,9 +247,9 @@ pub const MOUNT: &str = "file system";
 /// Properties left out of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ignore<'o> {
-    /// The inode flags that forbid changes.
+    /// The inode flags against changes.
     pub seals: bool,
-    /// Ids that the second file has otherwise.
+    /// Expected differences in the ids of the second file.
     pub owners: &'o Owners,
 }
 
@@ -301,7 +301,8 @@ impl Alike {
         Ok(Ok(Self { source, target, size: one.is_file().then_some(one.size()), same_seals }))
     }
 
-    /// Has the kernel drop what it holds of the second file and is on the disk, and read the beginning of it. All of this is only a hint.
+    /// Advises the kernel to drop cached data of the second file already on the disk, and to read its beginning. Both
+    /// are only hints.
     pub fn read_ahead(&self) {
         let length = self.size.and_then(|size| NonZeroU64::new(size.min(AHEAD_BYTES)));
         if length.is_some() {
@@ -310,7 +311,7 @@ impl Alike {
         }
     }
 
-    /// Compares the rest; the content of regular files with `read`. Where it is the same, its digest is in `sum`.
+    /// Compares the rest; the content of regular files with `read`. For the same content, `sum` has the digest.
     pub fn finish(
         self,
         read: Option<&mut dyn FnMut(u64)>,
@@ -325,8 +326,8 @@ impl Alike {
     }
 }
 
-/// The first property in which two files differ; none where they are the same. With `read` the content of regular files is compared, of
-/// the second as the disk has it; where it is the same, its digest is in `sum`.
+/// The first different property of two files; none if equal. With `read` the content of regular files is compared, the
+/// second as on the disk; for the same content, `sum` has the digest.
 pub fn difference(
     from: (Name<'_>, &Stat),
     to: (Name<'_>, &Stat),
@@ -345,7 +346,8 @@ pub fn difference(
     }
 }
 
-/// True if a directory shows what is in it to others than another directory does, or its owner could have it do so.
+/// True if a directory grants access to its content to more users than another directory, or its owner could grant
+/// such access.
 pub fn exposes(
     (from, one): (Name<'_>, &Stat),
     (to, other): (Name<'_>, &Stat),
@@ -423,7 +425,7 @@ fn open_anywhere((dir, name): Name<'_>, stat: &Stat) -> Result<OwnedFd, Errno> {
     if walk::stat(fd.as_fd())?.identity() == stat.identity() { Ok(fd) } else { Err(Errno::STALE) }
 }
 
-/// The inode flags of a source that forbid changes; none for most.
+/// The inode flags of a source against changes; none for most.
 pub fn seals(from: Name<'_>, stat: &Stat) -> Result<IFlags, Errno> {
     if stat.seals().is_empty() || !(stat.is_file() || stat.is_dir()) {
         return Ok(IFlags::empty());
@@ -431,7 +433,7 @@ pub fn seals(from: Name<'_>, stat: &Stat) -> Result<IFlags, Errno> {
     Ok(attributes::flags(open(from, stat)?.as_fd()).intersection(attributes::SEALS))
 }
 
-/// Gives a directory that is there the owner and mode of `stat`, and the attributes of another directory.
+/// Gives an existing directory the owner and mode of `stat`, and the attributes of another directory.
 pub fn give(
     from: Name<'_>,
     (stat, owners): (&Stat, &Owners),

@@ -1,5 +1,5 @@
-//! Copies that are complete in a staging directory, and come to their places together: what one name shows after a power cut is either
-//! the old state or the whole copy.
+//! Complete copies in a staging directory, moved to their places together: after a power cut a name has either the old
+//! file or the whole copy.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -17,9 +17,9 @@ use crate::sys::walk::{self, Identity, Stat};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, os_error};
 
-/// Directories that are kept open until the copies are in their places.
+/// Directories kept open until the copies are in their places.
 const PLACES: usize = 64;
-/// Copies that wait at most.
+/// The maximum of waiting copies.
 const COPIES: usize = 4096;
 
 /// The copies, in order.
@@ -41,12 +41,12 @@ struct Waiting {
     staged: (usize, CString),
     /// The number of its directory, and its name there.
     place: (usize, CString),
-    /// True if it takes the place of another file.
+    /// True if the copy replaces another file.
     replaces: bool,
     path: Vec<u8>,
 }
 
-/// A directory that is given the time of the last change of its source.
+/// A directory, and the modification time of its source.
 #[derive(Debug)]
 pub struct Times {
     /// The directory.
@@ -58,7 +58,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Gives a directory the time, if nothing else is in it than in the source.
+    /// Gives the directory the time, if its content equals the source's.
     pub fn give(&self) -> Result<(), Errno> {
         let now = walk::stat(self.dir.as_fd())?;
         if now.modified() == self.stat.modified()
@@ -67,7 +67,7 @@ impl Times {
             return Ok(());
         }
         match attributes::give_times_to(self.dir.as_fd(), &self.stat) {
-            // `chattr +a` and `+i` forbid it.
+            // `chattr +a` and `+i` forbid the change.
             Err(Errno::PERM) if !now.seals().is_empty() => Ok(()),
             result => result,
         }
@@ -120,7 +120,7 @@ impl Late {
         self.times.push(times);
     }
 
-    /// The staging directory, and the name in it, of the copy that a path is in, and the rest of the path.
+    /// The staging directory of a path, the name of the copy inside, and the rest of the path.
     #[must_use]
     pub fn find<'p>(&self, path: &'p [u8]) -> Option<(usize, &CString, &'p [u8])> {
         if self.copies.is_empty() {
@@ -133,8 +133,8 @@ impl Late {
         })
     }
 
-    /// Waits until everything that waits is on the disk, and moves it to its place. One error does not keep the others from that; the
-    /// first is returned.
+    /// Waits until all waiting copies are on the disk, and moves them to their places. After an error the others are
+    /// still moved; the first error is returned.
     pub fn publish(&mut self, stagings: &Stagings) -> Result<()> {
         if !self.copies.is_empty() {
             let failed = |errno| Problem::os("cannot wait until the copies are on the disk", errno);
@@ -152,7 +152,8 @@ impl Late {
                 moved => moved,
             };
             if let Err(errno) = moved {
-                // If another process took the place, or removed it, the copy is of no use. One that cannot be removed is a leftover.
+                // If another process created or removed the place, the copy is useless. A failed removal leaves a
+                // leftover.
                 if matches!(errno, Errno::EXIST | Errno::NOENT | Errno::ISDIR | Errno::NOTDIR) {
                     let _ = remove(from);
                 }

@@ -1,5 +1,5 @@
-//! The directories on the way down a tree, at the source and at the destination. Of a deep path only the last ones are kept open; those
-//! above are opened again by `..`, and compared with what they were.
+//! The directories on the way down a tree, at the source and at the destination. Of a deep path only the last ones are
+//! kept open; those above are reopened by `..`, and their identity is compared.
 
 use std::ffi::CString;
 use std::num::NonZeroU64;
@@ -20,7 +20,7 @@ pub const AHEAD: usize = 32;
 /// Most bytes of each to read ahead.
 pub const AHEAD_BYTES: u64 = 1 << 18;
 
-/// A directory on the path. It may be closed, and is opened again from a directory below.
+/// A directory on the path, possibly closed and then reopened from a directory below.
 pub struct Held {
     fd: Option<Rc<OwnedFd>>,
     /// File system and inode, which identify the directory.
@@ -39,12 +39,12 @@ impl Held {
         self.fd.as_ref().map(|fd| fd.as_fd()).ok_or(Errno::STALE)
     }
 
-    /// The same, shared with a file in it for later work.
+    /// The same, shared with a file inside for later work.
     pub fn share(&self) -> Option<Rc<OwnedFd>> {
         self.fd.clone()
     }
 
-    /// Opens the directory again from one in it.
+    /// Reopens the directory from one inside.
     fn reopen(&mut self, below: &Self) -> Result<(), Errno> {
         if self.fd.is_none() {
             self.fd = Some(Rc::new(parent(below.fd()?, self.identity)?));
@@ -69,7 +69,7 @@ pub struct Level {
     pub stat: Stat,
     /// Its name at the destination.
     pub name: CString,
-    /// The names in it left to do.
+    /// The remaining names in the directory.
     pub names: std::vec::IntoIter<CString>,
     /// Number of its names.
     pub count: usize,
@@ -80,8 +80,8 @@ pub struct Level {
 }
 
 impl Level {
-    /// The next name. Before it, the kernel begins to read the files that come after it, where all of them will be copied. That is only a
-    /// hint: without it a copy waits for the disk twice for each small file.
+    /// The next name. If all files are copied, the kernel first begins to read the next files: only a hint, without
+    /// which a copy waits twice for the disk for each small file.
     pub fn next(&mut self) -> Option<CString> {
         if self.fresh && self.ahead <= AHEAD / 2 {
             let names = self.names.as_slice();

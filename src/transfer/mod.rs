@@ -1,5 +1,5 @@
-//! The copier of files and trees. By descriptors only: no path is resolved twice, and no symbolic link is followed. A copy is made
-//! in a directory that only root can enter ([`staging`]), and comes to its name by one rename(2) once it is complete.
+//! The copier of files and trees. By descriptors only: no path is resolved twice, and no symbolic link is followed. A
+//! copy is made in a directory of root alone ([`staging`]), and gets its name by one rename(2) when complete.
 
 pub mod content;
 pub mod file;

@@ -11,13 +11,13 @@ use crate::sys::attributes;
 use crate::sys::subvolume;
 use crate::sys::walk::{self, Identity, Mounts};
 
-/// Directories that are kept open on the way down; those above are opened again by `..`.
+/// Directories kept open on the way down; those above are reopened by `..`.
 const OPEN: usize = 16;
 
-/// Names that are read of a directory at once. What is left is read when these are removed.
+/// Names read of a directory at once. The rest is read after their removal.
 const NAMES: usize = 4096;
 
-/// A directory that is being emptied.
+/// A directory to empty.
 struct Level {
     fd: Option<OwnedFd>,
     identity: Identity,
@@ -27,12 +27,13 @@ struct Level {
     more: bool,
 }
 
-/// Removes a file, or a directory with everything in it, immutable files and btrfs subvolumes among it. A mount below it is EBUSY or EXDEV. A name that is not there is no error.
+/// Removes a file, or a directory with its content, including immutable files and btrfs subvolumes. A mount below is
+/// EBUSY or EXDEV. A missing name is no error.
 pub fn remove(name: Name<'_>) -> Result<(), Errno> {
     remove_while(name, &mut || true)
 }
 
-/// The same, until `goes_on` returns false: then it is ETIMEDOUT, and a part is left.
+/// The same, until `goes_on` returns false: then ETIMEDOUT, and a part is left.
 pub fn remove_while(name: Name<'_>, goes_on: &mut dyn FnMut() -> bool) -> Result<(), Errno> {
     match unlink(name.0, name.1, AtFlags::empty()) {
         Err(Errno::ISDIR) if !subvolume::remove(name.0, name.1)? => tree(name, goes_on),
@@ -114,13 +115,13 @@ impl Level {
     }
 }
 
-/// The directory above an open one, where it is still the expected one.
+/// The directory above an open one, if still the expected one.
 pub fn parent(dir: BorrowedFd<'_>, expected: Identity) -> Result<OwnedFd, Errno> {
     let above = walk::above(dir)?;
     if walk::stat(above.as_fd())?.identity() == expected { Ok(above) } else { Err(Errno::STALE) }
 }
 
-/// Removes one name. `chattr +i` and `chattr +a` on it and on its directory give way.
+/// Removes one name. `chattr +i` and `chattr +a` on the file and on its directory are removed first.
 fn unlink(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<(), Errno> {
     match fs::unlinkat(dir, name, flags) {
         Err(Errno::PERM) => {}

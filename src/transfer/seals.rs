@@ -1,4 +1,4 @@
-//! Inode flags that forbid changes (`chattr +i`, `chattr +a`): set when everything else is in its place.
+//! Inode flags against changes (`chattr +i`, `chattr +a`): set after all other steps.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,7 +10,7 @@ use crate::sys::walk::{self, Identity, Mounts};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
-/// Opens what is at a path below an open directory, with `O_PATH`.
+/// Opens a path below an open directory, with `O_PATH`.
 pub fn descend(from: OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     let mut fd = from;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
@@ -24,14 +24,14 @@ pub fn descend(from: OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
 pub struct Seal {
     /// Its path below the base.
     pub path: Vec<u8>,
-    /// The copy, which that path may not name any more.
+    /// The copy, possibly no longer at this path.
     pub identity: Identity,
     /// `chattr +i`, `chattr +a` or both.
     pub flags: IFlags,
 }
 
-/// Sets `chattr +i` and `+a` on copies in their places, by their paths below `base`. A file that is another one by now is left
-/// alone, as is one that the file system cannot protect.
+/// Sets `chattr +i` and `+a` on copies in their places, by their paths below `base`. Files exchanged meanwhile are
+/// skipped, as are file systems without these flags.
 pub fn set(base: BorrowedFd<'_>, seals: &[Seal]) -> Result<()> {
     // The deepest first: an immutable directory takes no changes.
     for Seal { path, identity, flags } in seals.iter().rev() {

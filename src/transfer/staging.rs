@@ -27,7 +27,7 @@ const KEY: &str = "tree-";
 /// Its part with unfinished copies.
 pub const STAGING: &str = "staging";
 
-/// The attribute of [`PRIVATE`]: only root can set it.
+/// The attribute of [`PRIVATE`], set by root alone.
 fn mark() -> String {
     format!("{OWN}private")
 }
@@ -79,7 +79,7 @@ impl Staging {
         (self.dir.as_fd(), name)
     }
 
-    /// Makes an empty directory like the model, and renames it to its place.
+    /// Makes an empty directory like the model, and renames the directory to its place.
     fn make_directory(
         &self,
         (dir, name): (BorrowedFd<'_>, &str),
@@ -122,7 +122,8 @@ impl Staging {
     }
 }
 
-/// Removes what killed runs left in the staging directory of a store, but for copies of these names, and the directory once it is empty.
+/// Removes the remains of killed runs in the staging directory of a store, except copies of these names, and the
+/// directory once empty.
 pub fn tidy(store: BorrowedFd<'_>, kept: &dyn Fn(&CStr) -> bool) -> Result<()> {
     let failed = |errno| Problem::os("cannot remove the staging directory on the store", errno);
     match walk::stat_at(store, PRIVATE) {
@@ -194,8 +195,8 @@ impl Stagings {
         self.open.iter()
     }
 
-    /// Opens a directory of the store. What is missing of it is made like the directory that `model` returns for its path, or as
-    /// root's with mode 0755, and comes to its place complete.
+    /// Opens a directory of the store. Missing parts are created like the directory returned by `model` for their
+    /// paths, or as root's with mode 0755, and are moved to their places when complete.
     pub fn directory(
         &mut self,
         path: &AbsPath,
@@ -262,7 +263,7 @@ pub fn is_private((dir, name): Name<'_>, stat: &Stat) -> bool {
     is_roots && matches!(is_marked(), Ok(_) | Err(Errno::NOTSUP))
 }
 
-/// The problem of a file at STORE/.imp-mount that no run will use; none without one. Only reads.
+/// The problem of an unusable file at STORE/.imp-mount; none without one. Read-only.
 #[must_use]
 pub fn flaw(top: BorrowedFd<'_>) -> Option<Problem> {
     let stat = walk::stat_at(top, PRIVATE).ok()?;
@@ -297,8 +298,8 @@ fn part_of(private: BorrowedFd<'_>, part: &'static str) -> Result<OwnedFd> {
     closed((private, part), &format!("{PRIVATE}/{part}"))
 }
 
-/// Opens STORE/.imp-mount, created where it is missing. A directory that another than root can enter, or that imp-mount did not create, is
-/// refused.
+/// Opens STORE/.imp-mount, created if missing. A directory open to users other than root, or not created by imp-mount,
+/// is refused.
 pub fn private(top: BorrowedFd<'_>) -> Result<OwnedFd> {
     let dir = closed((top, PRIVATE), PRIVATE)?;
     match is_marked(dir.as_fd()) {
@@ -322,7 +323,7 @@ fn unprepared(path: &str, errno: Errno) -> Problem {
     Problem::os(format!("cannot prepare {path} on the store"), errno)
 }
 
-/// A directory that only root can enter, created if missing.
+/// A directory of root alone, created if missing.
 fn directory<N: Arg + Copy>(parent: BorrowedFd<'_>, name: N) -> Result<OwnedFd, Errno> {
     let made = match fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) => true,

@@ -1,8 +1,7 @@
-//! A tree compared with another one, and transferred to its place.
-//!
-//! A directory that is missing at the destination is made whole in a staging directory and comes to its place by one rename(2), as does a
-//! single file. No link is followed, no other file system is entered, and no depth is too deep: of a deep path only the last
-//! directories are kept open.
+//! Comparison of two trees, and transfer of the differences.
+//!  A directory missing at the destination is completed in a staging directory and moved to its place by one
+//! rename(2), as is a single file. No link is followed, no other file system is entered, and the depth is unlimited:
+//! of a deep path only the last directories are kept open.
 
 mod ahead;
 mod directory;
@@ -32,20 +31,22 @@ use ahead::Ahead;
 pub use found::{Choice, Decide, Found, Links, State};
 use make::Made;
 
-/// A transfer that goes on after failures gives up after so many.
+/// Failures before a transfer gives up.
 const FAILURES: usize = 100;
 
 /// Options and state of a transfer; by default the tree is only compared.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an independent choice of the caller")]
 pub struct Transfer<'t> {
-    /// The directory from which [`Links`] have their paths, and the path of the destination below it.
+    /// The base directory of paths in [`Links`], and the path of the destination below the base.
     pub base: Option<(BorrowedFd<'t>, Vec<u8>)>,
     /// Staging directories for copies; none if nothing is changed.
     pub stagings: Option<&'t mut Stagings>,
-    /// True if copies are made in a private destination, which takes no staging directories. A file has its name there once it is complete.
+    /// True for copies directly in a private destination, without staging directories. A file gets its name when
+    /// complete.
     pub direct: bool,
-    /// True if the destination is a private directory: files are made in place, and what the source does not have is removed.
+    /// True if the destination is a private directory: files are created in place, and files missing at the source are
+    /// removed.
     pub mirror: bool,
     /// True if directories are given their times in the end.
     pub times: bool,
@@ -56,21 +57,21 @@ pub struct Transfer<'t> {
     /// True if the kernel reads several files before their content is compared, with [`Transfer::read`] and where nothing is changed. A
     /// decision about a file comes later than some about others then, and has no [`Found::digest`].
     pub ahead: bool,
-    /// Hard links that earlier transfers found, and those of this one.
+    /// Hard links of earlier transfers and of this one.
     pub links: Links,
-    /// Copies of files that have `chattr +i` or `+a`: their paths below [`Transfer::base`]. They are set by [`super::seals::set`] when
-    /// everything is in its place.
+    /// Copies of files with `chattr +i` or `+a`: their paths below [`Transfer::base`]. The flags are set by
+    /// [`super::seals::set`] after all other steps.
     pub seals: Vec<Seal>,
     /// Makes the copies.
     pub copier: Copier,
     /// True if copies are left for [`Transfer::publish`] by the end of a run.
     pub batch: bool,
-    /// The copies that wait for that.
+    /// The copies waiting for their move.
     pub late: Late,
-    /// Failures with single files, after which the rest is transferred, with the paths of these below the top of the tree. Without it the first
-    /// one ends a run.
+    /// Failures with single files, with their paths below the top of the tree; the other files are transferred.
+    /// Without this list the first failure ends a run.
     pub failures: Option<Vec<(Vec<u8>, Problem)>>,
-    /// Files that changed while they were copied: their paths below the top of the tree.
+    /// Files changed during the copy: their paths below the top of the tree.
     pub unsteady: Vec<Vec<u8>>,
 }
 
@@ -113,9 +114,9 @@ struct Walk<'w, 't> {
     is_broken: bool,
 }
 
-/// A tree that is being made in a staging directory.
+/// An unfinished tree in a staging directory.
 struct Staged {
-    /// The number of the staging directory, which is open, and the name of the tree in it.
+    /// The number of the open staging directory, and the name of the tree inside.
     number: usize,
     dir: OwnedFd,
     key: CString,
@@ -124,8 +125,8 @@ struct Staged {
 }
 
 impl<'t> Transfer<'t> {
-    /// Goes through a tree from `from` on, each directory before its content. A file that went away before it was reached is left out.
-    /// `progress` is told every number of bytes copied or compared.
+    /// Walks a tree from `from` on, each directory before its content. A file removed meanwhile is left out.
+    /// `progress` gets every number of bytes copied or compared.
     pub fn run<'w>(
         &'w mut self,
         from: Name<'w>,
@@ -203,12 +204,12 @@ impl<'t> Transfer<'t> {
         failures.into_iter().map(|(_, problem)| problem).collect()
     }
 
-    /// True if something is changed.
+    /// True if the run makes changes.
     fn changes(&self) -> bool {
         self.stagings.is_some() || self.direct
     }
 
-    /// Moves copies to their places that wait in a staging directory, once they are on the disk.
+    /// Moves waiting copies from a staging directory to their places, once on the disk.
     pub fn publish(&mut self) -> Result<()> {
         match &self.stagings {
             Some(stagings) if !self.late.is_empty() => self.late.publish(stagings),
@@ -231,7 +232,7 @@ impl Walk<'_, '_> {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(self.failed("look at", errno)),
         };
-        // In a directory that this run made nothing can be there.
+        // A directory created by this run is empty.
         let there = to.filter(|to| !to.fresh).map(|to| walk::stat_at(to.name.0, to.name.1)).transpose();
         let there = match there {
             Err(Errno::NOENT) => None,
@@ -282,7 +283,7 @@ impl Walk<'_, '_> {
             }
             made = match self.make((from, &stat), (to, there.as_ref())) {
                 Ok(made) => Some(made),
-                // It went away or was replaced: the next pass finds that.
+                // Removed or replaced meanwhile: found by the next pass.
                 Err(Errno::NOENT | Errno::STALE) => return Ok(None),
                 Err(errno) => return self.fail("copy", errno).map(|()| None),
             };
@@ -308,7 +309,7 @@ impl Walk<'_, '_> {
         Ok(level.map(|level| Level { staged, name, end, ..level }))
     }
 
-    /// Removes from an unfinished copy what is not to be in it.
+    /// Removes excluded files from an unfinished copy.
     fn leave_out(&self, to: Option<To<'_>>) -> Result<()> {
         match to {
             Some(to) if to.private && !self.transfer.mirror && self.transfer.changes() => {
@@ -318,7 +319,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Publishes what waits, where no more can wait or another copy has the name that the next one will have.
+    /// Publishes waiting copies if the list is full or another copy has the next name.
     fn make_room(&mut self, to: To<'_>) -> Result<()> {
         let key = key(&self.below_base());
         let Some(stagings) = &mut self.transfer.stagings else { return Ok(()) };
@@ -336,7 +337,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// A failure with one file, kept if the rest is to be transferred. Where nothing else could succeed either, it is an error.
+    /// A failure with one file, recorded if the other files are still transferred. A failure common to all files is an
+    /// error.
     fn fail(&mut self, step: &str, errno: Errno) -> Result<()> {
         let problem = self.failed(step, errno);
         let hopeless = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
@@ -368,8 +370,8 @@ impl Walk<'_, '_> {
         if parted || joined {
             return Ok(State::Differs("hard links"));
         }
-        // The content was compared under another hard link.
-        // Nor may that of an unfinished copy have reached the disk, whatever its size and time.
+        // The content was compared under another hard link. An unfinished copy is compared too: its content may be
+        // missing on the disk, independent of size and time.
         let left = to.private && !self.transfer.mirror;
         let read: Option<&mut dyn FnMut(u64)> =
             if (self.transfer.read || left) && first.is_none() { Some(self.progress) } else { None };
@@ -410,7 +412,7 @@ impl Walk<'_, '_> {
     }
 }
 
-/// The bytes and the names of a file, or of a directory with everything in it, as they are on the disk.
+/// The bytes and the names of a file, or of a directory with its content, as on the disk.
 pub fn usage(name: Name<'_>) -> Result<(u64, u64)> {
     let (mut bytes, mut names) = (0, 0);
     let mut add = |found: &Found<'_>| {

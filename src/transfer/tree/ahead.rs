@@ -13,7 +13,7 @@ use crate::transfer::Name;
 use crate::transfer::file::{Alike, Ignore};
 use crate::transfer::level::{AHEAD, Held, To};
 
-/// A file that is read ahead of the comparison of its content.
+/// A file read ahead of the comparison of its content.
 pub(super) struct Ahead {
     alike: Alike,
     from: (Rc<OwnedFd>, CString),
@@ -23,7 +23,8 @@ pub(super) struct Ahead {
 }
 
 impl Walk<'_, '_> {
-    /// Compares a file but for its content, and has the kernel read that. False where there is nothing to wait for.
+    /// Compares all properties of a file except the content, and starts reading the content. False if no comparison is
+    /// pending.
     pub(super) fn begins_ahead(&mut self, dir: &Held, from: Name<'_>, to: Option<To<'_>>) -> Result<bool> {
         let (true, Some(to), Some(dir)) = (self.transfer.ahead, to, dir.share()) else {
             return Ok(false);
@@ -49,7 +50,7 @@ impl Walk<'_, '_> {
         Ok(true)
     }
 
-    /// Compares the content of the file that waits longest for that. False where none does.
+    /// Compares the content of the longest waiting file. False without a waiting file.
     pub(super) fn ends_ahead(&mut self) -> Result<bool> {
         let Some(Ahead { alike, from, stat, there, path }) = self.ahead.pop_front() else { return Ok(false) };
         let compared = alike.finish(Some(self.progress), None);

@@ -75,7 +75,7 @@ impl Walk<'_, '_> {
         Ok(Some(level))
     }
 
-    /// Gives a directory its time once everything is in it. A staged one is complete then.
+    /// Gives a directory its time after its content. A staged one is complete then.
     pub(super) fn leave(&mut self, level: &mut Level, place: Option<BorrowedFd<'_>>) -> Result<()> {
         self.leave_times(level)?;
         let Some(Staged { number, key, path, .. }) = self.staged.take_if(|_| level.staged) else {

@@ -9,13 +9,13 @@ use crate::transfer::Name;
 /// The state of a file at the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It is missing.
+    /// Missing.
     Missing,
-    /// It is the same.
+    /// The same.
     Same,
-    /// Another one is there, and the first property in which it differs.
+    /// Another file, with the first different property.
     Differs(&'static str),
-    /// Another file system is mounted at the source. It is not entered.
+    /// A different file system, mounted at the source and not entered.
     Foreign,
 }
 
@@ -30,17 +30,18 @@ pub struct Found<'f> {
     pub there: Option<&'f Stat>,
     /// Its state there.
     pub state: State,
-    /// True if it is missing there, and another hard link of it is not.
+    /// True if missing at the destination, while another hard link of the file is there.
     pub linked: bool,
-    /// True if it is a directory, and the one at the destination shows what is in it to others than this one does.
+    /// True for a directory whose destination grants access to its content to more users than the source.
     pub exposed: bool,
     /// The file.
     pub from: Name<'f>,
-    /// The digest of its content, where it is a file that is the same at the destination and the content was compared.
+    /// The digest of the content, for a file that is the same at the destination after a comparison of content.
     pub digest: Option<u64>,
 }
 
-/// Hard links at the destination: for a file of the source the identity of its copy, and the path of that below [`Transfer::base`](super::Transfer::base).
+/// Hard links at the destination: for a file of the source the identity of its copy, and the path of the copy below
+/// [`Transfer::base`](super::Transfer::base).
 pub type Links = HashMap<Identity, (Identity, Vec<u8>)>;
 
 /// Action for a file.
@@ -50,9 +51,9 @@ pub enum Choice {
     Skip,
     /// Nothing; of a directory the content is looked at.
     Pass,
-    /// It is copied, or replaced by a copy.
+    /// Copy, also over an existing file.
     Make,
 }
 
-/// Decides what is done about each file.
+/// Decides about each file.
 pub type Decide<'d> = dyn FnMut(&Found<'_>) -> Result<Choice> + 'd;

@@ -17,11 +17,11 @@ use crate::transfer::remove::remove;
 use crate::transfer::seals::descend;
 use crate::transfer::staging::key;
 
-/// A copy that was made, or gone on with.
+/// A new or continued copy.
 pub(super) struct Made {
-    /// The open staging directory, and the name in it, of one that is not in its place yet.
+    /// The open staging directory, and the name inside, of a copy not yet in its place.
     pub(super) staged: Option<(OwnedFd, CString)>,
-    /// True if this run made it.
+    /// True for a copy made by this run.
     pub(super) fresh: bool,
 }
 
@@ -50,7 +50,8 @@ impl Walk<'_, '_> {
         self.stage((from, stat), (to, there.is_some()))
     }
 
-    /// Makes a copy in a staging directory, or goes on with the unfinished one of an earlier run. It comes to its place later.
+    /// Makes a copy in a staging directory, or continues the unfinished one of an earlier run. The move to its place
+    /// comes later.
     fn stage(
         &mut self,
         (from, stat): (Name<'_>, &Stat),
@@ -98,7 +99,8 @@ impl Walk<'_, '_> {
         Ok(Made { staged: Some((dir, key)), fresh })
     }
 
-    /// True if the copy that an earlier run left is complete. What it has may not have reached the disk: all of it is compared.
+    /// True if the copy left by an earlier run is complete. Its content may be missing on the disk: all of it is
+    /// compared.
     fn is_whole(&mut self, from: (Name<'_>, &Stat), left: (Name<'_>, &Stat)) -> Result<bool, Errno> {
         if self.transfer.links.contains_key(&from.1.identity()) || left.1.links() > 1 {
             return Ok(false);
@@ -107,13 +109,13 @@ impl Walk<'_, '_> {
         Ok(file::difference(from, left, ignore, Some(self.progress), None)?.is_none())
     }
 
-    /// Makes a copy at a free name in a directory that only root can enter; a hard link of one made before.
+    /// Makes a copy at a free name in a directory of root alone; for a second hard link, a link.
     pub(super) fn copy(&mut self, (from, stat): (Name<'_>, &Stat), to: Name<'_>) -> Result<(), Errno> {
         if !stat.is_dir()
             && let Some(first) = self.transfer.links.get(&stat.identity())
         {
             match self.link(first, to) {
-                // The first one was removed, is on another subvolume, or has as many as it can have.
+                // The first one was removed, is on another subvolume, or has the maximum of links.
                 Err(Errno::NOENT | Errno::STALE | Errno::XDEV | Errno::MLINK) => {
                     self.transfer.links.remove(&stat.identity());
                 }
@@ -156,7 +158,7 @@ impl Walk<'_, '_> {
         unnamed::link(fd.as_fd(), to)
     }
 
-    /// Opens a file at the destination, by its path below the base: also one that is not in its place yet.
+    /// Opens a file at the destination, by its path below the base, even if not yet in its place.
     fn open_copy(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         if let Some(staged) = &self.staged
             && let Some(rest) = path
