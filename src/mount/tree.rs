@@ -219,9 +219,9 @@ impl Tree {
         staged_if_needed(&mut self.new, self.kernel, self.cursor.base(), || mount_api::attach(mount, target))
     }
 
-    /// Mounts a directory on a target of a visible root, together with the kept mounts whose nearest entry is the target, so
-    /// that none is hidden for a moment. False without kept mounts and after an error, with nothing mounted: the kept
-    /// mounts are moved afterwards, as before Linux 6.15, and the error is reported then.
+    /// Mounts a directory on a target of a visible root, together with the kept mounts whose nearest entry is the
+    /// target, so that none is hidden for a moment. False without kept mounts and after an error, with nothing
+    /// mounted: the kept mounts are moved afterwards, as before Linux 6.15, and the error is reported then.
     pub fn bind_with_inner(
         &mut self,
         plan: &Plan<'_>,

@@ -128,8 +128,9 @@ pub fn give(
 const ACCESS_ACL: &str = "system.posix_acl_access";
 const DEFAULT_ACL: &str = "system.posix_acl_default";
 
-/// Removes the ACLs that a new file or directory took from the default ACL of its directory. They would let others in before it has
-/// its own. The default ACL goes last: a directory without has none of the two, also after a run that was stopped here.
+/// Removes the ACLs inherited by a new file or directory from the default ACL of its directory. They would grant
+/// access before the file has its own ACLs. The default ACL goes last: a directory without default ACL has no access
+/// ACL either, also after an interrupted run.
 pub fn drop_acls(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     for acl in [ACCESS_ACL, DEFAULT_ACL] {
         // Reading costs no transaction of the journal, and most often there is none.
@@ -169,13 +170,13 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-/// The inode flags of a file or directory that is open for reading; none where the file system has no such flags.
+/// The inode flags of a file or directory open for reading; none on a file system without such flags.
 #[must_use]
 pub fn flags(fd: BorrowedFd<'_>) -> IFlags {
     fs::ioctl_getflags(fd).map_or(IFlags::empty(), |flags| flags.intersection(KEPT))
 }
 
-/// Sets inode flags on a new file, those that forbid further changes left out. A flag that the file system does not know stays out.
+/// Sets inode flags on a new file, except those against further changes. Flags unknown to the file system are ignored.
 pub fn give_flags(target: BorrowedFd<'_>, wanted: IFlags) {
     let wanted = wanted.difference(SEALS);
     if wanted.is_empty() {
@@ -259,14 +260,14 @@ fn is_kept(name: &[u8]) -> bool {
         && [&b"user."[..], b"trusted.", b"security.", ACL.as_bytes()].iter().any(has_prefix)
 }
 
-/// True if two files have the same extended attributes, labels that a security module gave the second by itself left out.
+/// True if two files have the same extended attributes, except labels given to the second by a security module.
 pub fn same_extended(source: &Handle, target: &Handle, owners: &Owners) -> Result<bool, Errno> {
     let (wanted, found) = (extended(source, owners)?, extended(target, Owners::SAME)?);
     let surplus = |(name, _): &&(CString, Vec<u8>)| is_label(name) && !wanted.iter().any(|it| it.0 == *name);
     Ok(found.iter().filter(|it| !surplus(it)).eq(&wanted))
 }
 
-/// True for an attribute that a security module gives every file by itself.
+/// True for an attribute given to every file by a security module.
 fn is_label(name: &CStr) -> bool {
     name.to_bytes().starts_with(b"security.") && name != c"security.capability"
 }

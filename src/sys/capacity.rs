@@ -1,4 +1,4 @@
-//! Capacity of a file system. Its numbers come from the file system itself, which may be any program behind FUSE, so that no
+//! Capacity of a file system. The numbers come from the file system, possibly any program behind FUSE, so no
 //! arithmetic relies on them.
 
 use std::os::fd::AsFd;
@@ -13,8 +13,8 @@ pub struct Capacity {
     pub size: u64,
     /// Used bytes.
     pub used: u64,
-    /// Bytes that a user may still write. Root may write more: ext4 keeps a part back, 5 % by default, with which root can log in
-    /// and tidy up when all else is full. Copies do not use it up.
+    /// Bytes available to users. Root has more: ext4 reserves a part, 5 % by default, for root to log in and free
+    /// space on a full disk. Copies do not use this reserve.
     pub available: u64,
     /// Inodes in all; none where there is no fixed number, as on btrfs.
     pub inodes: Option<Inodes>,

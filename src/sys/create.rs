@@ -1,8 +1,8 @@
-//! Creation of directories and files with their owner and mode. A crash at any point leaves nothing, or a directory
-//! that the next run recognises and finishes.
+//! Creation of directories and files with their owner and mode. A crash at any point leaves no file, or a directory
+//! recognised and finished by the next run.
 //!
-//! A file gets its name when complete. A directory is made with mode 000 and gets its mode as the last step; an empty directory of
-//! root with mode 000 is taken for an unfinished one.
+//! A file gets its name when complete. A directory is made with mode 000 and gets its mode as the last step; an empty
+//! directory of root with mode 000 counts as unfinished.
 
 use std::ffi::CString;
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::sys::unnamed::Unnamed;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::os_error;
 
-/// Mark on the store for a pending owner. Only a privileged process can set or forge it.
+/// Mark on the store for a pending owner. Only a privileged process can set or forge the mark.
 const PENDING: &str = "trusted.imp-mount.pending";
 
 /// Owner and mode of a new file or directory.
@@ -156,8 +156,8 @@ pub fn file(
     }
 }
 
-/// Tells if a directory may be an unfinished one: without any permission. A setgid directory above passes that one bit on. What is
-/// mounted there, as a guard, was not made there.
+/// Tells if a directory may be unfinished: a mode without permissions, except a setgid bit passed on by the directory
+/// above. The root of a mount, such as a guard, is not unfinished.
 fn is_unfinished(stat: &Stat) -> bool {
     stat.mode() & !0o2000 == 0 && !stat.is_mount_root()
 }
@@ -174,8 +174,8 @@ fn is_empty(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// Gives something unfinished its owner and then its mode. What is not unfinished was put there by somebody else since it
-/// was made, and is left as it is.
+/// Gives an unfinished file or directory its owner and then its mode. A finished one was put there by another process
+/// meanwhile, and is left as found.
 fn finish(fd: OwnedFd, attributes: &Attributes) -> Result<Node, Errno> {
     let stat = walk::stat(fd.as_fd())?;
     let nobodys = stat.uid() == attributes.uid || stat.uid() == rustix::process::geteuid().as_raw();

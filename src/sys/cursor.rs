@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use super::walk::{self, Stat};
 use crate::text::problem::Result;
 
-/// Opens directories below a base, and keeps those of the last path open: entries come in path order, so that the next
-/// one shares most of its path with the last.
+/// Opens directories below a base, and keeps those of the last path open: in path order consecutive entries share most
+/// of their paths.
 #[derive(Debug)]
 pub struct Cursor {
     base: OwnedFd,
@@ -23,7 +23,7 @@ struct Open {
     /// The end of its path in the cursor's.
     end: usize,
     fd: OwnedFd,
-    /// Its properties, if read by the step that opened it.
+    /// Properties of the directory, if read on opening.
     stat: Option<Stat>,
 }
 

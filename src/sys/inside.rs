@@ -1,4 +1,4 @@
-//! Files of a system by their paths in it, as the system itself sees them: links are followed, and stay below its root.
+//! Files of a system by their paths inside the system: links are followed, and stay below its root.
 
 #[cfg(feature = "ctl")]
 use std::os::fd::AsFd;

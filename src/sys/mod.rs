@@ -18,5 +18,5 @@ pub mod walk;
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
-/// A name in an open directory. It need not be UTF-8.
+/// A name in an open directory, possibly not UTF-8.
 pub type Name<'a> = (BorrowedFd<'a>, &'a CStr);

@@ -1,12 +1,12 @@
-//! The mount calls, by descriptors where the kernel has them (Linux 5.12) and otherwise by mount(2) on /proc/self/fd: in
-//! both cases nothing is looked up by its path again.
+//! The mount calls, by descriptors if supported by the kernel (Linux 5.12), otherwise by mount(2) on /proc/self/fd: in
+//! both cases no path is resolved twice.
 //!
-//! | call | since | without it |
+//! | call | since | without this call |
 //! |---|---|---|
 //! | open_tree, move_mount, fsopen, fsmount | 5.2 | mount(2) on /proc/self/fd |
 //! | mount_setattr | 5.12 | mount(2) on /proc/self/fd |
 //! | MOVE_MOUNT_BENEATH | 6.5 | detach first, then mount |
-//! | mounting on what is detached | 6.15 | a private staging mount, see [`root`](crate::mount::root) |
+//! | mounting on a detached tree | 6.15 | a private staging mount, see [`root`](crate::mount::root) |
 
 use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -162,8 +162,8 @@ impl Kernel {
     }
 }
 
-/// Opens the mount of `source` that now covers `name` in `parent`. A descriptor of the target names the covered directory, so the name is
-/// looked up again; where its owner has put something else there, ESTALE, and nothing of it is changed.
+/// Opens the mount of `source` now covering `name` in `parent`. A descriptor of the target names the covered
+/// directory, so the name is resolved again; if exchanged by its owner, ESTALE without any change.
 pub fn covering(source: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) -> Result<OwnedFd, Errno> {
     let mounted = walk::look(parent, name, Mounts::Enter)?;
     let seen = walk::stat(mounted.as_fd())?;
@@ -177,7 +177,7 @@ pub fn attach_at(mount: BorrowedFd<'_>, (parent, name): (BorrowedFd<'_>, &str)) 
     rustix::mount::move_mount(mount, c"", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// A detached second mount of a directory, without the mounts on it: it shows the covered files.
+/// A detached second mount of a directory, without the mounts inside: the covered files are visible.
 pub fn without_mounts(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -220,7 +220,7 @@ pub fn mount_filesystem(
     })
 }
 
-/// Adds the words of fsopen(2), if available, about options that mount(2) refused with an error number alone.
+/// Adds the messages of fsopen(2), if available, about options refused by mount(2) with an error number alone.
 fn with_words_about(problem: Problem, fstype: &str, options: &Parted<'_>) -> Problem {
     let context = (problem.errno == Some(Errno::INVAL))
         .then(|| rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).ok())
@@ -262,7 +262,7 @@ pub fn unmount_unused(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     nix::mount::umount2(path.as_str(), MntFlags::UMOUNT_NOFOLLOW).map_err(errno)
 }
 
-/// Makes a mount private, so that mounts on it appear nowhere else.
+/// Makes a mount private: mounts below are not propagated.
 pub fn make_private(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     by_path(None, &magic(mount), None, MsFlags::MS_PRIVATE, None)
 }

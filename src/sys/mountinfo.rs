@@ -41,13 +41,13 @@ impl Mount {
     }
 }
 
-/// Every mount in this namespace, in the order in which the kernel lists them: since Linux 6.8 the oldest first, which is not
-/// the order in which they cover each other once something was mounted beneath another.
+/// Every mount in this namespace, in the order of the kernel: since Linux 6.8 the oldest first, which differs from the
+/// order of covering after a mount beneath another.
 pub fn all() -> Result<Vec<Mount>> {
     Ok(mounts(&mountinfo()?).collect())
 }
 
-/// The mounts that a text names.
+/// The mounts in a text.
 fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
     text.split(|byte| *byte == b'\n').filter_map(parse)
 }

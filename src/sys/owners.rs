@@ -1,8 +1,8 @@
-//! Owners of copies: other ids than those of the source, where the same name has another id on the system that gets the copy.
+//! Owners of copies: other ids than the source's, if the name has another id on the destination's system.
 
 use super::walk::Stat;
 
-/// An id that no copy may get: no system gives it to a user or group.
+/// An id never given to a copy: no system gives this id to a user or group.
 pub const UNKNOWN: u32 = u32::MAX - 1;
 
 /// Tags of ACL entries with an id of a user or group: `ACL_USER` and `ACL_GROUP` of acl(5).

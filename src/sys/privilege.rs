@@ -53,8 +53,8 @@ mod tests {
     /// The same by their numbers in linux/capability.h: 0 to 4, 9, 21 for `CAP_SYS_ADMIN`, and 31.
     const NEEDED_BITS: u64 = 0b1_1111 | 1 << 9 | 1 << 21 | 1 << 31;
 
-    /// Runs a test again in a process of its own, whose capabilities it may change, and returns what that one printed;
-    /// none in that process itself, once `what` is done.
+    /// Runs a test again in a separate process, free to change its capabilities, and returns the output of this
+    /// process; none in the child, after `what`.
     fn in_child(test: &str, what: impl FnOnce()) -> Option<String> {
         if std::env::var_os(CHILD).is_some() {
             what();

@@ -1,4 +1,4 @@
-//! The system calls that no crate wraps yet. The only `unsafe` code there is.
+//! The system calls without a wrapper in any crate. The only `unsafe` code.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 type Result<T> = std::result::Result<T, Errno>;
 
-/// Sets the attributes of the mount that `fd` is the root of, or of the whole tree.
+/// Sets the attributes of the mount with the root `fd`, or of the whole tree.
 pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a NUL-terminated constant, `attr` is a live `struct mount_attr` whose size is passed with it,
@@ -28,8 +28,8 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> R
     check(result).map(drop)
 }
 
-/// True if the kernel has `openat2(2)` (5.6), and no sandbox denies it: asked with a size that it refuses before it looks at
-/// anything.
+/// True if the kernel has `openat2(2)` (5.6), and no sandbox denies the call: tested with a size refused before any
+/// other argument is read.
 #[must_use]
 pub fn has_openat2() -> bool {
     // SAFETY: no descriptor, a constant path and no arguments of size 0: the size alone makes it fail with EINVAL.
@@ -38,15 +38,15 @@ pub fn has_openat2() -> bool {
     check(result) == Err(Errno::INVAL)
 }
 
-/// True if the kernel has `open_tree(2)`, `move_mount(2)` (5.2) and `mount_setattr(2)` (5.12), and no sandbox denies them:
-/// asked with arguments that it refuses before it looks at anything.
+/// True if the kernel has `open_tree(2)`, `move_mount(2)` (5.2) and `mount_setattr(2)` (5.12), and no sandbox denies
+/// them: tested with arguments refused before any access.
 #[must_use]
 pub fn has_descriptor_mounts() -> bool {
     // Whoever may mount is not denied these by the kernel.
     let unknown =
         |result: libc::c_long| matches!(check(result), Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS));
-    // SAFETY: each call is given no descriptor (-1), a constant path and either flags that do not exist or a size of 0,
-    // so it fails with EINVAL or EBADF before it touches memory or state.
+    // SAFETY: each call gets no descriptor (-1), a constant path and either invalid flags or a size of 0, so each
+    // fails with EINVAL or EBADF before any access to memory or state.
     unsafe {
         !unknown(libc::syscall(libc::SYS_open_tree, -1, c"".as_ptr(), u32::MAX))
             && !unknown(libc::syscall(libc::SYS_move_mount, -1, c"".as_ptr(), -1, c"".as_ptr(), u32::MAX))
@@ -91,13 +91,13 @@ const WANTED: u32 = raw::STATMOUNT_SB_BASIC
 
 /// Asks for one mount by its unique id (Linux 6.8).
 pub fn statmount(unique_id: u64) -> Result<StatMount> {
-    // The fixed part, and room for usual paths behind it; with longer ones it fails, and mountinfo is read.
+    // The fixed part, and room for usual paths after the fixed part; longer paths fail, and mountinfo is read instead.
     const HEAD: usize = size_of::<statmount_head>();
-    // The first version of the request, which every kernel that has the call takes.
+    // The first version of the request, accepted by every kernel with this call.
     let request = mnt_id_req { size: 24, spare: 0, mnt_id: unique_id, param: WANTED.into(), mnt_ns_id: 0 };
     let mut buffer = [0_u8; HEAD + 2048];
-    // SAFETY: `request` is a live struct of at least the 24 bytes that its size says; the kernel writes at most
-    // as many bytes to `buffer` as it has.
+    // SAFETY: `request` is a live struct of at least the 24 bytes in its size field; the kernel writes at most the
+    // given length to `buffer`.
     let result = unsafe {
         libc::syscall(STATMOUNT, std::ptr::from_ref(&request), buffer.as_mut_ptr(), buffer.len(), 0)
     };
@@ -122,14 +122,14 @@ pub fn statmount(unique_id: u64) -> Result<StatMount> {
     })
 }
 
-/// The file that a loop device is on, whatever path leads to it now: device numbers as in `st_dev`.
+/// The file of a loop device, independent of its path: device numbers as in `st_dev`.
 #[derive(Debug, Clone, Copy)]
 pub struct LoopFile {
-    /// The file system that it is on.
+    /// The file system of the file.
     pub device: u64,
     /// Its inode number.
     pub inode: u64,
-    /// Which device it is, if it is a block device. Of a regular file kernels give 0 or `device`.
+    /// The device number of a block device. For a regular file kernels return 0 or `device`.
     pub special: u64,
 }
 
@@ -144,8 +144,8 @@ pub fn loop_file(device: BorrowedFd<'_>) -> Result<LoopFile> {
     Ok(LoopFile { device, inode, special })
 }
 
-/// True if a regular file, which is open for reading here, is open for writing anywhere, or mapped from such a descriptor. The kernel
-/// grants no read lease then. None where it grants none of this file system.
+/// True if a regular file, open for reading here, is open for writing in any process, or mapped from such a
+/// descriptor: the kernel then refuses a read lease. None if the file system does not support leases.
 #[must_use]
 pub fn is_written(file: BorrowedFd<'_>) -> Option<bool> {
     let lease = |kind: libc::c_int| {
@@ -153,14 +153,14 @@ pub fn is_written(file: BorrowedFd<'_>) -> Option<bool> {
         check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) }.into())
     };
     match lease(libc::F_RDLCK) {
-        // Given back at once: who opens the file would wait for that.
+        // Released at once: otherwise a process opening the file would wait.
         Ok(_) => lease(libc::F_UNLCK).ok().map(|_| false),
         Err(Errno::AGAIN) => Some(true),
         Err(_) => None,
     }
 }
 
-/// Lets this process live when another one opens a file on which it holds a lease.
+/// Lets this process survive when another process opens a file with a lease.
 pub fn ignore_lease_breaks() {
     // SAFETY: no handler is installed, so no code of this program runs in a signal's context.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
@@ -187,7 +187,7 @@ pub fn btrfs_clear_flags(top: BorrowedFd<'_>) -> Result<()> {
         .map(drop)
 }
 
-/// An ioctl of btrfs that takes a `struct btrfs_ioctl_vol_args` of <linux/btrfs.h>: an unused 64-bit number, and a name.
+/// An ioctl of btrfs with a `struct btrfs_ioctl_vol_args` of <linux/btrfs.h>: an unused 64-bit number, and a name.
 fn btrfs_by_name(dir: BorrowedFd<'_>, name: &[u8], request: libc::Ioctl) -> Result<()> {
     let mut arguments = [0_u8; 4096];
     // A NUL byte is left at the end.
@@ -197,8 +197,8 @@ fn btrfs_by_name(dir: BorrowedFd<'_>, name: &[u8], request: libc::Ioctl) -> Resu
     check(unsafe { libc::ioctl(dir.as_raw_fd(), request, arguments.as_ptr()) }.into()).map(drop)
 }
 
-/// The subvolumes directly in the btrfs subvolume of an open directory: a `struct btrfs_ioctl_get_subvol_rootref_args` of <linux/btrfs.h>.
-/// EOVERFLOW where there are more than it holds.
+/// The subvolumes directly in the btrfs subvolume of an open directory: a `struct btrfs_ioctl_get_subvol_rootref_args`
+/// of <linux/btrfs.h>. EOVERFLOW for more than fit in the struct.
 #[cfg(feature = "ctl")]
 pub fn btrfs_subvolumes(top: BorrowedFd<'_>, arguments: &mut [u8; 4096]) -> Result<()> {
     const BTRFS_IOC_GET_SUBVOL_ROOTREF: libc::Ioctl = 0xD000_943D_u32 as libc::Ioctl;
@@ -226,11 +226,10 @@ fn check(result: libc::c_long) -> Result<libc::c_long> {
     Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
-/// The unwinder, as far as std and libc name it: it finds nothing to unwind.
-///
-/// A panic ends the boot binary at once, and initrd/no-unwind-tables.ld drops the tables that an unwinder reads. Without these
-/// functions libgcc's or LLVM's would be linked all the same; with them the optimizer sees that a backtrace is empty, and
-/// std's reader of debug information goes as well: 230 KB.
+/// The unwinder's functions named by std and libc, without a function to unwind.
+///  A panic ends the boot binary at once, and initrd/no-unwind-tables.ld drops the tables of the unwinder. Without
+/// these functions libgcc's or LLVM's would be linked anyway; with them the optimizer finds every backtrace empty, and
+/// removes std's reader of debug information as well: 230 KB.
 #[cfg(all(panic = "abort", not(feature = "ctl"), not(target_arch = "arm")))]
 mod unwind {
     use std::ffi::{c_int, c_void};

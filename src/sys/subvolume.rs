@@ -44,8 +44,8 @@ pub fn make_writable(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     raw::btrfs_clear_flags(dir)
 }
 
-/// Removes a subvolume with everything in it. False where there is no subvolume of that name, another one is in it, or `chattr +i` or
-/// `+a` forbids the change.
+/// Removes a subvolume with its content. False without a subvolume of this name, with another subvolume inside, or if
+/// `chattr +i` or `+a` forbids the change.
 ///
 /// # Errors
 /// Of the kernel.

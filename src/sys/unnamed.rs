@@ -1,4 +1,4 @@
-//! A regular file without name until it is complete.
+//! A regular file without a name until complete.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,7 +42,7 @@ impl<'d> Unnamed<'d> {
         self.fd.as_ref().map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 
-    /// Takes the file out for writing. It has to come back by [`Unnamed::put_back`].
+    /// Takes the file out for writing. [`Unnamed::put_back`] must follow.
     pub fn take(&mut self) -> Result<OwnedFd, Errno> {
         self.fd.take().ok_or(Errno::BADF)
     }
@@ -52,7 +52,7 @@ impl<'d> Unnamed<'d> {
         self.fd = Some(fd);
     }
 
-    /// Gives the file its name, and returns it; EEXIST for a name in use.
+    /// Gives the file its name, and returns the file; EEXIST for a name in use.
     pub fn publish(mut self, name: &CStr) -> Result<OwnedFd, Errno> {
         let fd = self.take()?;
         match self.temporary.take() {

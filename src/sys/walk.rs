@@ -1,4 +1,4 @@
-//! From a directory to what lies below it, one component at a time and by descriptors only: no path is resolved twice, and
+//! Access to files below a directory, one component at a time and by descriptors only: no path is resolved twice, and
 //! no symbolic link is ever followed.
 
 use std::ffi::CString;
@@ -19,9 +19,9 @@ use crate::sys::raw;
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
 
-/// openat2(2) is Linux 5.6, and a sandbox may deny it, by ENOSYS or by the error for denied files.
+/// openat2(2) is Linux 5.6, and a sandbox may deny the call, by ENOSYS or by the error for denied files.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
-/// openat2(2) gives EAGAIN during a rename; the number of tries is that of libpathrs.
+/// openat2(2) fails with EAGAIN during a rename; the number of tries equals libpathrs'.
 const TRIES: u32 = 128;
 
 /// Handling of mount points by a walk.
@@ -124,13 +124,12 @@ pub fn above(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     fs::openat(dir, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Opens the first directory of a walk, by a path from the administrator: links in it are followed.
+/// Opens the first directory of a walk, by a path from the administrator: links in the path are followed.
 pub fn base(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// The content of something open, and no more than `most` bytes of it: what does not say beforehand how long it is, as in /proc, is
-/// read in few calls.
+/// The content of an open file, limited to `most` bytes: a file without a size, as in /proc, is read in few calls.
 pub fn content(fd: BorrowedFd<'_>, most: u64) -> Result<Vec<u8>, Errno> {
     // On the stack, as musl maps memory for every large buffer anew.
     let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
@@ -167,7 +166,7 @@ pub fn exists(path: &str) -> bool {
 
 /// A duplicate of a descriptor.
 pub fn again(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    // As in the standard library: never a number that programs take for standard input and outputs.
+    // As in the standard library: never a number of standard input or outputs.
     rustix::io::fcntl_dupfd_cloexec(fd, 3)
 }
 
@@ -202,7 +201,7 @@ impl Stat {
         FileType::from_raw_mode(self.0.stx_mode.into())
     }
 
-    /// The type as entries distinguish it.
+    /// The type, as distinguished by entries.
     #[must_use]
     pub fn what(&self) -> Type {
         what(self.file_type())
@@ -346,7 +345,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Type of a file, as far as entries distinguish it.
+/// Type of a file, as distinguished by entries.
 #[must_use]
 pub fn what(file_type: FileType) -> Type {
     match file_type {
@@ -372,7 +371,7 @@ pub fn kind(file_type: FileType) -> &'static str {
     }
 }
 
-/// Problem of a component that could not be opened; `path` is the path up to and including it.
+/// Problem of a failed component; `path` is the path up to and including this component.
 #[must_use]
 pub fn explain(dir: BorrowedFd<'_>, path: &str, errno: Errno, wanted: &str) -> Problem {
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
