@@ -1,5 +1,5 @@
-//! Takes what the boot binary needs of the table of known paths, which is TOML, as constants. Each row is a line; a test of
-//! `ctl::known` holds the constants against the table as a reader of TOML has it.
+//! Generates constants for the boot binary from the TOML table of known paths. Each row is one line; a test of
+//! `ctl::known` compares the constants with the table as parsed by a TOML library.
 
 use std::error::Error;
 use std::fmt::Write;

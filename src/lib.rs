@@ -1,7 +1,6 @@
-//! A tmpfs root with persistent paths bind-mounted over it: what `imp-mount` and `impctl` are made of.
-//!
-//! Three steps, each a module that can be read on its own: the [`manifest`] says what is wanted, the [`plan`] what to do,
-//! and [`mount`] does it. [`check`] holds the same plan against what is there.
+//! A tmpfs root with persistent paths bind-mounted over it: the library of `imp-mount` and `impctl`.
+//!  Three steps, each an independent module: the [`manifest`] lists the wanted paths, the [`plan`] the actions, and
+//! [`mount`] executes them. [`check`] compares the same plan with the system.
 
 pub mod boot;
 pub mod check;

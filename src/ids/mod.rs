@@ -1,7 +1,6 @@
-//! Names to ids before /etc/passwd exists: what the three ways in which NixOS makes users leave on the stores.
-//!
-//! An id is needed only for what has to be created, so every file is read when it is first asked for, and once. A file
-//! that somebody else than root could have written is never believed; [`Names::warnings`] says so.
+//! Names to ids before /etc/passwd exists: from the files left on the stores by NixOS's three ways to create users.
+//!  An id is needed only for new files, so every file is read on first use, and once. A file writable by users other
+//! than root is ignored, with a warning in [`Names::warnings`].
 
 pub mod idmap;
 pub mod passwd;
@@ -35,9 +34,8 @@ pub enum Place {
 /// Opens the file for reading.
 pub trait Files {
     /// Opens a file or directory for reading, without following a symlink, and without waiting for the other end of a
-    /// FIFO (`O_NONBLOCK`). Below a store it stays on the store's mount; the live root may be made of many.
-    ///
-    /// None where nothing is there. A symlink is a [`Problem`] with the errno `ELOOP`.
+    /// FIFO (`O_NONBLOCK`). Below a store no other mount is entered; the live root may consist of many mounts.
+    ///  None for a missing file. A symlink is a [`Problem`] with the errno `ELOOP`.
     fn open(&self, place: &Place) -> Result<Option<OwnedFd>>;
 }
 
@@ -226,9 +224,8 @@ impl Place {
     }
 }
 
-/// Path on a store of a persistent path, by its deepest entry; none if it does not persist.
-///
-/// Patterns do not count: they name what programs make up, and the files that are looked for here have fixed names.
+/// Path on a store of a persistent path, by its deepest entry; none for a volatile path.
+///  Patterns do not count: they are for names made up by programs, and the files here have fixed names.
 #[must_use]
 pub fn locate(manifest: &Manifest, path: &AbsPath) -> Option<Place> {
     let holds = |entry: &&Entry| match entry.kind {

@@ -5,8 +5,8 @@ use crate::text::problem::{Problem, Result};
 
 /// Names and ids of a colon file; for a duplicate name the first, as with getpwnam(3).
 ///
-/// A line that says nothing useful is passed over, as everywhere else. A file with NUL bytes is refused as a whole: that
-/// is what a file system may leave of one that was being written when the power went.
+/// Malformed lines are skipped, as everywhere else. A file with NUL bytes is refused as a whole: a file system may
+/// leave such a file after a power cut during writing.
 pub fn parse(bytes: &[u8]) -> Result<Table> {
     if bytes.contains(&0) {
         return Err(Problem::new("holds NUL bytes, as after a crash, so it is ignored")

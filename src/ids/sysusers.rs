@@ -1,4 +1,4 @@
-//! The markers that NixOS keeps for systemd-sysusers: empty files, named like users or groups, that belong to them.
+//! The markers stored by NixOS for systemd-sysusers: empty files with the names of users or groups as name and owner.
 
 use std::os::fd::OwnedFd;
 

@@ -24,7 +24,7 @@ pub fn read(fd: &OwnedFd) -> Result<Vec<u8>> {
     if bytes.len() as u64 > MAX_SIZE { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// Checks that only root can change the content of a directory.
+/// Refuses a directory writable by users other than root.
 pub fn directory(fd: &OwnedFd) -> Result<()> {
     believable(&stat(fd)?, FileType::Directory, owner())
 }

@@ -45,8 +45,8 @@ pub fn kernel_record(name: &str, severity: Severity, line: &str) -> Vec<u8> {
     record.into_bytes()
 }
 
-/// A record for /dev/log: RFC 3164 without a time, which whoever reads there takes himself. The crate's own formatter
-/// would bring its calendar along, 48 KB of it.
+/// A record for /dev/log: RFC 3164 without a time, which the receiver adds. The crate's own formatter would add its
+/// calendar, 48 KB.
 pub fn syslog_record(name: &str, severity: Severity, line: &str) -> Vec<u8> {
     let priority = Facility::LOG_DAEMON as u8 | severity as u8;
     format!("<{priority}>{name}[{}]: {line}", std::process::id()).into_bytes()

@@ -1,6 +1,6 @@
 //! Destinations of log records: the journal, a terminal, or stderr and the log of the system; see sd-daemon(3) for `<N>`.
 //!
-//! A record that cannot be written is lost without a word, on purpose: no mount may fail or wait because of its log.
+//! A failed write of a record is ignored on purpose: no mount may fail or wait because of its log.
 
 mod format;
 
@@ -37,7 +37,7 @@ pub fn init(options: Options) {
     let (style, system) = choose(stderr_is(&stderr), options.system, walk::exists("/etc/initrd-release"));
     let sink = Sink { name: options.name, level: options.level(), stderr, style, system: system.open() };
     log::set_max_level(sink.level);
-    // An error means that there is a log already.
+    // An error means an existing logger.
     let _ = log::set_boxed_logger(Box::new(sink));
 }
 
@@ -98,8 +98,8 @@ fn stderr_is(stderr: &(impl AsFd + IsTerminal)) -> Stderr {
     }
 }
 
-/// True if `JOURNAL_STREAM` names this file. It is inherited by children whose stderr leads elsewhere, so it alone says
-/// nothing; see systemd.exec(5).
+/// True if `JOURNAL_STREAM` names this file. Children with another stderr inherit the variable, so the variable alone
+/// is no proof; see systemd.exec(5).
 fn is_stream(variable: &str, device: u64, inode: u64) -> bool {
     variable == format!("{device}:{inode}")
 }
@@ -299,7 +299,7 @@ mod tests {
         let daemon = UnixDatagram::bind(&path).unwrap();
         let (sink, _reader) = sink(Style::Plain, syslog_at(&path).ok().map(System::Syslog));
         let start = Instant::now();
-        // More than net.unix.max_dgram_qlen lets wait; nobody reads. Few enough for the pipe that is stderr.
+        // More records than net.unix.max_dgram_qlen allows without a reader, and few enough for the pipe at stderr.
         for _ in 0..600 {
             log(&sink, Level::Error, "x");
         }

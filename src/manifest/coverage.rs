@@ -19,7 +19,7 @@ pub enum Type {
 }
 
 impl Entry {
-    /// True for a type that an entry for files places: regular files, and by copying also symbolic links.
+    /// True for a type placed by an entry for files: regular files, and by copying also symbolic links.
     #[must_use]
     pub fn takes(&self, what: Type) -> bool {
         what == Type::File || (what == Type::Link && self.method == Method::Copy)
@@ -30,8 +30,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct Coverage<'m> {
     manifest: &'m Manifest,
-    /// The patterns, each with the directory that it is in, in their order; of one directory the one with the first say comes
-    /// first.
+    /// The patterns with their directories, in path order; within a directory in order of precedence.
     patterns: Vec<(&'m str, &'m Entry)>,
     /// Sources of entries whose path on the store differs from the target, in order.
     sources: Vec<(u16, &'m AbsPath)>,
@@ -55,8 +54,8 @@ impl<'m> Coverage<'m> {
         Self { manifest, patterns, sources }
     }
 
-    /// The pattern that a path belongs to by its name alone: of several that match it the longest. None where an entry of its
-    /// own says more, or where no entry could be.
+    /// The pattern of a path, by name alone: the longest of several matches. None for a path with an entry of its own,
+    /// or a path not allowed for entries.
     #[must_use]
     pub fn pattern(&self, path: &AbsPath) -> Option<&'m Entry> {
         let matches = |entry: &&Entry| super::pattern::matches(entry.target.name(), path.name());
@@ -64,7 +63,7 @@ impl<'m> Coverage<'m> {
         (!self.is_taken(path, found.store)).then_some(found)
     }
 
-    /// The entry that names the file at a path, in full or by a pattern.
+    /// The entry for the file at a path, by full name or by pattern.
     #[must_use]
     pub fn named(&self, path: &AbsPath, what: Type) -> Option<&'m Entry> {
         let own = self.at(path).filter(|entry| match entry.kind {
@@ -75,7 +74,7 @@ impl<'m> Coverage<'m> {
         own.or_else(|| self.pattern(path).filter(|entry| entry.takes(what)))
     }
 
-    /// The entry that keeps the file at a path: the one that names it, or else the nearest directory above it.
+    /// The entry of the file at a path: by full name or pattern, or else the nearest directory above.
     #[must_use]
     pub fn entry(&self, path: &AbsPath, what: Type) -> Option<&'m Entry> {
         let above = || {
@@ -101,8 +100,8 @@ impl<'m> Coverage<'m> {
         entries.binary_search_by(|entry| entry.target.cmp(path)).ok().map(|index| &entries[index])
     }
 
-    /// True if a path is, or lies above, what another entry or a store has on the root or on this store; or is no place for an
-    /// entry at all.
+    /// True if a path equals or contains a path of another entry or of a store, on the root or on this store, or is
+    /// not allowed for an entry at all.
     fn is_taken(&self, path: &AbsPath, store: u16) -> bool {
         let entries = &self.manifest.entries;
         let next = entries.partition_point(|entry| entry.target < *path);

@@ -34,7 +34,7 @@ pub struct Manifest {
     pub old_roots: Option<OldRoots>,
     /// Stores of persistent data, in path order.
     pub stores: Vec<Store>,
-    /// Directories that are no entries, with known owner and mode (homes, mostly), in path order.
+    /// Directories other than entries, with known owner and mode (homes, mostly), in path order.
     pub parents: Vec<Parent>,
     /// Persistent paths, in order: a directory comes before its content.
     pub entries: Vec<Entry>,
@@ -70,9 +70,9 @@ pub struct OldRoots {
     pub days: u32,
     /// Size of all together in bytes.
     pub size: u64,
-    /// Most bytes that a shutdown saves of a tmpfs root.
+    /// The maximum of bytes saved of a tmpfs root at shutdown.
     pub save_size: u64,
-    /// Most seconds that a shutdown takes to save a tmpfs root.
+    /// The maximum of seconds for saving a tmpfs root at shutdown.
     pub save_seconds: u32,
 }
 
@@ -189,7 +189,7 @@ pub struct Owner {
 /// A user or group, by number or by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Id {
-    /// A number, never 2³²-1, which means "leave it" to chown(2).
+    /// A number, never 2³²-1, which means "leave unchanged" in chown(2).
     Number(u32),
     /// A name, looked up for a new file.
     Name(String),
@@ -236,14 +236,14 @@ impl Method {
 pub enum Missing {
     /// Create an empty file.
     Create,
-    /// Place a symbolic link, so that a program creates the file on the store; the next boot binds the file.
+    /// Place a symbolic link: a program creates the file on the store, and the next boot binds the file.
     #[default]
     Link,
     /// Leave the entry out.
     Skip,
     /// Fail.
     Fail,
-    /// Create the file so that systemd takes the boot for the first one, and keeps its new id.
+    /// Create the file in the form of a first boot, for which systemd stores its new id.
     MachineId,
 }
 
@@ -314,7 +314,7 @@ pub struct Ids {
 }
 
 impl Manifest {
-    /// The store of an entry. Indices are checked when a manifest is compiled and again when it is read.
+    /// The store of an entry. Indices are checked both at compilation and on reading.
     #[must_use]
     pub fn store(&self, entry: &Entry) -> &Store {
         &self.stores[usize::from(entry.store)]

@@ -2,7 +2,7 @@
 
 /// Every permission bit, with setuid, setgid and sticky.
 pub const ALL: u16 = 0o7777;
-/// The two bits that chmod keeps on a directory unless named.
+/// The two bits kept by chmod on a directory unless named.
 const SET_ID: u16 = 0o6000;
 
 /// Reads a mode, octal (`750`, `02755`) or symbolic (`u=rwx,g=rX,o=`); a symbolic one changes 0777 for directories and
@@ -162,8 +162,8 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         // Without a setgid bit of its own, which new directories would take over.
         std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o700)).unwrap();
-        // The `m` directories are for what mkdir says itself. It creates a sticky directory without the write permission
-        // of others, and forgets to add that where the mode does not name it, so `+t` is not asked of it.
+        // The `m` directories test mkdir's own `-m`. mkdir creates a sticky directory without write permission for
+        // others, and does not add the permission for a mode without `o`: `+t` is not tested with mkdir.
         let script = r#"umask 0
             mkdir "d$2" && : >"f$2" && chmod -- "$1" "d$2" "f$2"
             case $1 in *t*) set -- "$3" "$2" ;; esac; mkdir -m "$1" "m$2""#;

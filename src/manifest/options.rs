@@ -124,8 +124,8 @@ pub struct Parted<'a> {
     pub filesystem: Vec<(&'a str, Option<&'a str>)>,
 }
 
-/// Parts the options of fstab(5): what belongs to the mount, what to the file system, and what only mount(8), systemd and
-/// desktops read (`x-…`, `nofail`, `_netdev`, `comment=`), which is left out. One text may hold several, split by commas.
+/// Splits the options of fstab(5) by recipient: mount, file system, or only mount(8), systemd and desktops (`x-…`,
+/// `nofail`, `_netdev`, `comment=`); the last are dropped. One text may have several, separated by commas.
 pub fn part(options: &[String]) -> Parted<'_> {
     let mut parted = Parted::default();
     let mut mount = BindOptions::NONE;

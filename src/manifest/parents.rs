@@ -1,9 +1,9 @@
 //! Owner and mode of directories above entries.
 //!
-//! From strongest to weakest: an entry of that very path; the manifest's own table (homes, mostly); the file system
-//! hierarchy that every system shares; what entries below it say with `parents`; root, 0755. What an entry says reaches
-//! upwards to the first directory that a stronger voice decides, so that `parents` of a file in a home never touches the
-//! home, and never `/home`.
+//! From strongest to weakest: an entry of the path itself; the manifest's own table (homes, mostly); the file system
+//! hierarchy shared by every system; `parents` of entries below; root, 0755. The `parents` of an entry apply upwards
+//! to the first directory with a stronger source, so `parents` of a file in a home never change the home, and never
+//! `/home`.
 
 use super::{Entry, Id, Kind, Manifest, Owner, path};
 
@@ -14,8 +14,8 @@ pub const SYSTEM: &[(&str, u16)] = include!(concat!(env!("OUT_DIR"), "/modes.rs"
 #[derive(Debug)]
 pub struct Parents<'m> {
     manifest: &'m Manifest,
-    /// The manifest's table, with the words of entries of the same path, and the `parents` of entries: in path order, as both are
-    /// read, so that most are added at the end.
+    /// The manifest's table with the values of entries of the same path, and the `parents` of entries: in path order,
+    /// the order of reading, so most are added at the end.
     said: Vec<(&'m str, Voice)>,
 }
 
@@ -45,7 +45,7 @@ pub enum Said<'a> {
     Manifest(&'a Owner),
     /// Every system's: root, with this mode.
     System(u16),
-    /// Nobody's: root, 0755.
+    /// The default: root, 0755.
     Nothing,
 }
 
@@ -82,7 +82,7 @@ impl<'m> Parents<'m> {
         for parent in &manifest.parents {
             let path = parent.path.as_str();
             let mut owner = parent.owner.clone();
-            // The table may have values that an entry leaves out.
+            // The table may have values left out by an entry.
             if let Some(entry) = this.entry(path) {
                 let own = entry.owner.clone();
                 owner = Owner {
@@ -165,7 +165,7 @@ fn merge<T: PartialEq + Clone>(first: &mut Option<T>, later: Option<&T>) -> Opti
     None
 }
 
-/// The mode of a directory that is root's with the same mode on every system.
+/// The mode of a directory owned by root with the same mode on every system.
 #[must_use]
 pub fn system(path: &str) -> Option<u16> {
     SYSTEM.iter().find(|(known, _)| *known == path).map(|(_, mode)| *mode)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::text::escape;
 use crate::text::json::{Take, Value};
 
-/// The directory of imp-mount at the top of a store. No pattern matches it.
+/// The directory of imp-mount at the top of a store. Patterns do not match this name.
 pub const PRIVATE: &str = ".imp-mount";
 
 /// The kernel's longest path, and text of a symbolic link, without the NUL.
@@ -18,11 +18,10 @@ pub const NAME_MAX: usize = 255;
 
 /// An absolute, normalised path. Below a store, `/` means the store's own directory.
 ///
-/// It may be longer than what the kernel takes: [`AbsPath::parse`] refuses that of a path that a person writes, and
-/// [`refuse`](super::refuse) that of a manifest. One put together can always be written down and read again.
-///
-/// Ordered by component, so that a directory comes right before everything below it. For messages: what it is displayed as is
-/// escaped. What the system is asked for, and JSON, take [`AbsPath::as_str`].
+/// A path may be longer than the kernel's limit: [`AbsPath::parse`] refuses a long path in user input, and
+/// [`refuse`](super::refuse) one in a manifest. A joined path can always be written and read again.
+///  Ordered by component: a directory comes right before all paths below. `Display` is for messages and escapes the
+/// path. System calls and JSON use [`AbsPath::as_str`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String")]

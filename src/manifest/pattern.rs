@@ -1,15 +1,14 @@
 //! Patterns in a manifest's `file`: the last component may be a pattern, as in glob(7).
 //!
-//! `*`, `?` and `[…]` (with `!` in front of what is not meant) are special. A backslash before one of them, before `]` or
-//! before a backslash takes that away; before anything else it is a backslash, as in systemd's `\x2d`.
+//! `*`, `?` and `[…]` (with `!` for a negated set) are special. A backslash before one of them, before `]` or before a
+//! backslash makes the character literal; before any other character a backslash is literal, as in systemd's `\x2d`.
 
 use super::{AbsPath, Kind};
 use crate::text::escape;
 
-/// Reads `file`: the path of one file, or a pattern, in which every backslash stands before the character it protects.
+/// Reads `file`: the path of one file, or a pattern, in which every backslash precedes a protected character.
 ///
-/// # Errors
-/// Why the text is neither.
+/// # Errors The reason for a text with neither form.
 pub fn read(text: &str) -> Result<(AbsPath, Kind), String> {
     let parts: Vec<_> = text.split('/').collect();
     let last = parts.iter().rposition(|part| !part.is_empty() && *part != ".");
@@ -59,8 +58,8 @@ pub fn is_pattern(name: &str) -> bool {
     Component::read(name).is_ok_and(|component| component.special && component.pattern == name)
 }
 
-/// True if a file name matches a pattern in the form that [`read`] gives it. As in a shell, a dot at the beginning of a name
-/// must be matched by a dot.
+/// True if a file name matches a pattern in the form returned by [`read`]. As in a shell, a dot at the beginning of a
+/// name matches a dot only.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') && !pattern.starts_with("\\.") {

@@ -219,7 +219,7 @@ impl Findings<'_> {
         self.add(place, values::owner(prefix, owner, &self.manifest.ids));
     }
 
-    /// Paths that the kernel does not take: the manifest's own, and those of sources, which are the texts of links, too.
+    /// Paths beyond the kernel's limit: the manifest's own, and sources, also used as link targets.
     fn lengths(&mut self) {
         let Manifest { stores, parents, entries, .. } = self.manifest;
         let stores_own = stores.iter().enumerate().map(|(index, store)| (Place::Store(index), &store.path));

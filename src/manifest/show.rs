@@ -1,4 +1,4 @@
-//! A compiled manifest as text again, with only what differs from the defaults: compiling that gives the same manifest.
+//! A compiled manifest as text again, without default values: compiling the text gives the same manifest.
 
 use std::collections::BTreeMap;
 

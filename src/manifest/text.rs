@@ -1,7 +1,7 @@
 //! The manifest's text form: JSON, by the NixOS module or by hand.
 //!
-//! Everything that is wrong is collected, so that one build shows all of it. What is accepted is brought into one form:
-//! everything in path order, and nothing said twice.
+//! All errors are collected, so that one build shows all. The accepted manifest is normalised: path order, and no
+//! duplicates.
 
 mod fields;
 mod layout;
@@ -24,8 +24,7 @@ pub const VERSION: u32 = 1;
 
 /// The text of a file.
 ///
-/// # Errors
-/// The place of the first byte that is no UTF-8.
+/// # Errors The place of the first non-UTF-8 byte.
 pub fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
     str::from_utf8(bytes).map_err(|error| {
         let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
@@ -101,7 +100,7 @@ impl Places {
     }
 }
 
-/// The manifest as far as it is readable; none if its version is unknown.
+/// The readable part of the manifest; none for an unknown version.
 fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Option<Layout>, Places)> {
     let mut fields = Fields::open("", tree, problems)?;
     if let Some(version) = fields.need("version", |value| match value {

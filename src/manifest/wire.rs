@@ -1,7 +1,6 @@
-//! The manifest's binary form: what the boot reads.
-//!
-//! postcard tells fields by their position alone, so that another version's bytes would be read as nonsense without any
-//! error. A header stands in front of it: magic, format, length and a checksum over all of it.
+//! The manifest's binary form, read at boot.
+//!  postcard identifies fields by position alone: bytes of another version would be misread without an error.
+//! Therefore a header precedes the data: magic, format, length and a checksum over all bytes.
 
 use crc::{Crc, Table};
 
@@ -13,19 +12,18 @@ use crate::text::problem::{Problem, Result};
 pub const FORMAT: u16 = 1;
 
 const MAGIC: [u8; 8] = *b"imp-mnt\0";
-/// Magic, format, and the length of what follows the header.
+/// Magic, format, and the length of the data after the header.
 const SUMMED: usize = MAGIC.len() + 2 + 4;
-/// The header: what is summed, and the sum.
+/// The header: the summed bytes and the checksum.
 const HEADER: usize = SUMMED + 4;
 /// The checksum of Ethernet, gzip and many more, with a small table: its code is in every initrd.
 const CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&crc::CRC_32_ISO_HDLC);
-/// The most bytes that are read; a manifest of a million entries is smaller.
+/// The maximum of bytes read; a manifest of a million entries is smaller.
 pub const LIMIT: u64 = 64 << 20;
 
 /// The binary form of a manifest.
 ///
-/// # Errors
-/// The first of what [`refuse`](super::refuse) finds, or that it is too large.
+/// # Errors The first error by [`refuse`](super::refuse), or a manifest beyond the size limit.
 pub fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
     accept(manifest)?;
     let payload = postcard::to_allocvec(manifest)
@@ -33,10 +31,9 @@ pub fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
     seal(&payload)
 }
 
-/// Puts the header before what it describes.
+/// Puts the header before the data.
 ///
-/// # Errors
-/// That it is too large.
+/// # Errors Data beyond the size limit.
 pub fn seal(payload: &[u8]) -> Result<Vec<u8>> {
     let length = u32::try_from(payload.len()).ok().filter(|_| payload.len() as u64 <= LIMIT);
     let length = length.ok_or_else(|| Problem::new("it is larger than 64 MiB"))?;
@@ -51,8 +48,7 @@ pub fn seal(payload: &[u8]) -> Result<Vec<u8>> {
 
 /// Reads a manifest in its binary form.
 ///
-/// # Errors
-/// Why the bytes are no manifest of this format, or the first of what [`refuse`](super::refuse) finds.
+/// # Errors The difference from this format, or the first error by [`refuse`](super::refuse).
 pub fn decode(bytes: &[u8]) -> Result<Manifest> {
     let whole = |what: String| Problem::new(what).remedy("write it again with `impctl compile`");
     if is_text(bytes) {
@@ -115,7 +111,7 @@ fn sum(header: &[u8], payload: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// Lets through only what nothing is wrong with, so that whoever comes after need not ask.
+/// Accepts only a manifest without errors, so later code need not check.
 fn accept(manifest: &Manifest) -> Result<()> {
     let found = problems(manifest, &|it| place(manifest, it));
     let more = found.len().saturating_sub(1);

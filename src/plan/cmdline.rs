@@ -47,8 +47,8 @@ impl Words {
         this
     }
 
-    /// The word that leaves out these paths, as it is typed; none where there is no path. In the place of a path with a character that
-    /// separates paths or words, or that cannot be seen, stands a directory above it.
+    /// The kernel argument to leave out these paths, as typed; none without a path. A path with an invisible character
+    /// or with a separator of paths or arguments is replaced by a directory above.
     #[must_use]
     pub fn leaving_out<'p>(paths: impl Iterator<Item = &'p str>) -> Option<String> {
         let is_plain =

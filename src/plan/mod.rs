@@ -152,7 +152,7 @@ impl<'m> Plan<'m> {
         self.off && self.manifest.root.is_some() && self.root.is_none()
     }
 
-    /// The item for a path of a kind: its own, or that of a pattern.
+    /// The item for a path of a kind: its own, or the item of a pattern.
     #[must_use]
     pub fn item_for(&self, target: &AbsPath, kind: Kind) -> Option<&Item<'m>> {
         let matched = || self.coverage.pattern(target).filter(|_| kind != Kind::Directory);

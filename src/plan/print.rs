@@ -21,7 +21,7 @@ pub struct Line {
     /// Owner and mode of a new source, as `user:group mode`; left out without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creates: Option<String>,
-    /// Directories above the source that are created if they are missing, each with owner and mode; left out without one.
+    /// Directories created above the source, if missing, each with owner and mode; left out if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub parents: Vec<(String, String)>,

@@ -1,7 +1,8 @@
-//! Roots of earlier boots on a store: STORE/.imp-mount/roots/ID, with the tree in `root` and the records of the boot beside it.
+//! Roots of earlier boots on a store: STORE/.imp-mount/roots/ID, with the tree in `root` and the records of the boot
+//! beside the tree.
 //!
-//! A root on a store has its tree there from the start. Of a root in memory, a shutdown saves a copy. `.imp-mount` and everything down to
-//! the tree is closed to all but root, and backups leave it out (`CACHEDIR.TAG`).
+//! The tree of a root on a store is there from the start. Of a root in memory, a shutdown saves a copy. `.imp-mount`
+//! and all directories down to the tree are closed to all but root, and excluded from backups (`CACHEDIR.TAG`).
 
 mod record;
 
@@ -123,7 +124,8 @@ impl Roots {
     /// # Errors
     /// The creation failed.
     pub fn add(&self) -> Result<Slot, Errno> {
-        // The number of one that is being removed is not free either: the next one of it could not be taken off the list.
+        // The number of a root in removal is not free either: the next root of this number could not be taken off the
+        // list.
         let number = |name: &CString| {
             let name = name.to_str().ok()?;
             Id::parse(name.strip_prefix(REMOVED).unwrap_or(name))
@@ -228,7 +230,7 @@ impl Slot {
         let written = file.write_all(bytes).and_then(|()| file.sync_all()).map_err(os_error);
         let written = written.and_then(|()| fs::renameat(&self.dir, &new, &self.dir, name));
         if written.is_err() {
-            // A part of the record must not take space; the next one replaces it.
+            // A part of the record must not take space; the next one replaces the part.
             let _ = fs::unlinkat(&self.dir, &new, AtFlags::empty());
         }
         written

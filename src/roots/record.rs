@@ -22,7 +22,7 @@ pub struct Boot {
     pub boot_id: String,
     /// When the root was made, or saved: seconds since 1970 by the system's clock.
     pub made: u64,
-    /// The booted system, by the kernel's `init=`; none without it.
+    /// The booted system, by the kernel's `init=`; none without `init=`.
     pub system: Option<String>,
     /// Origin of the tree.
     pub kind: Kind,

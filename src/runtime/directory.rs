@@ -1,4 +1,4 @@
-//! Directories below /run that only root may write to.
+//! Directories below /run writable by root alone.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -8,11 +8,11 @@ use rustix::io::Errno;
 use crate::sys::walk::{self, Stat};
 use crate::text::problem::{Problem, Result};
 
-/// Directory of the state that runs leave for later ones.
+/// Directory of the state kept between runs.
 pub const DIRECTORY: &str = "/run/imp-mount";
 
-/// Opens a directory that only root may write to, in a parent that exists. A missing one is created with mode 0755, whatever the
-/// umask.
+/// Opens a directory writable by root alone, in an existing parent. A missing directory is created with mode 0755,
+/// independent of the umask.
 pub fn directory(path: &str) -> Result<OwnedFd> {
     let failed = |errno| Problem::os(format!("cannot use {path}"), errno);
     let made = match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
@@ -33,7 +33,7 @@ pub fn directory(path: &str) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// True if only root may write to something that is no link.
+/// True for a path writable by root alone, except a link.
 #[must_use]
 pub fn is_roots(stat: &Stat) -> bool {
     stat.uid() == 0 && stat.mode() & 0o022 == 0 && stat.file_type() != FileType::Symlink

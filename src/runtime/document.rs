@@ -1,5 +1,5 @@
-//! Files in /run/imp-mount, replaced by one rename(2). /run is in memory: it survives switch-root and is empty after a boot, so
-//! nothing here is flushed to a disk.
+//! Files in /run/imp-mount, replaced by one rename(2). /run is in memory: files there survive switch-root and are gone
+//! after a reboot, so no flush to a disk is needed.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -23,8 +23,8 @@ const BUFFER: usize = 32 << 10;
 /// Suffix of unusable documents.
 const ASIDE: &str = ".unreadable";
 
-/// Replaces a file in one step: a reader finds the old one or the whole new one. The lock makes this process the only one that
-/// uses the new one's temporary name; what a killed process left there is removed.
+/// Replaces a file in one step: a reader finds the old one or the whole new one. With the lock no other process uses
+/// the temporary name; the remains of a killed process under this name are removed.
 pub fn replace(lock: &Lock, dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     replace_by(lock, dir, name, &mut |file| file.write_all(bytes))
 }
@@ -100,11 +100,10 @@ pub trait Document: Serialize + TryFrom<Object, Error = String> {
     fn flaw(&self) -> Option<&'static str>;
 }
 
-/// Reads a document; none where there is no such file.
+/// Reads a document; none for a missing file.
 ///
-/// # Errors
-/// Why it cannot be used: with an errno where a system call failed, without one where the file itself is wrong, so that another try
-/// would not help.
+/// # Errors The reason: with an errno after a failed system call, without one for an invalid file, for which another
+/// try would not help.
 pub fn read<D: Document>() -> Result<Option<D>> {
     let name = D::NAME;
     let at = format!("{DIRECTORY}/{name}");
@@ -161,8 +160,8 @@ pub fn write<D: Document>(lock: &Lock, document: &D) -> Result<()> {
         .map_err(|errno| Problem::os(at, errno))
 }
 
-/// Reads a document for a process that goes on without one that cannot be used. Then there are a problem, which says what became of
-/// the file, and no document.
+/// Reads a document for a process that continues without an unusable one. In this case there is no document, and the
+/// problem names the new place of the file.
 ///
 /// # Errors
 /// A system call failed.
@@ -180,9 +179,9 @@ pub fn read_or_set_aside<D: Document>(lock: &Lock) -> Result<(Option<D>, Option<
     }
 }
 
-/// Gives an unusable document a second name, which no later one takes, so that its replacement loses nothing.
-/// A process killed in between leaves the document in its place: it is never missing, and never taken for an empty one.
-/// Returns the new name.
+/// Renames an unusable document to a name never used again, so that its replacement loses no data. A process killed in
+/// between leaves the document in place: the document is never missing, and never counts as empty. Returns the new
+/// name.
 fn set_aside(_: &Lock, name: &str) -> Result<String> {
     let failed = |errno| Problem::os("cannot set it aside", errno);
     let dir = directory(DIRECTORY)?;

@@ -1,8 +1,8 @@
-//! One lock for everything that changes mounts, stores or the files in /run/imp-mount: of several processes one works, and the
-//! others wait until it ends.
+//! One lock for all changes of mounts, stores and the files in /run/imp-mount: of several processes one works, and the
+//! others wait for its end.
 //!
-//! It is flock(2) on a file that only root can open, so that nobody else can hold it, and the kernel releases it when its holder
-//! dies. The file says who holds it. It is on /run, which survives switch-root.
+//! The lock is flock(2) on a file opened by root alone: no other user can hold the lock, and the kernel releases the
+//! lock when its holder dies. The file names the holder, and is on /run, which survives switch-root.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -31,8 +31,8 @@ pub struct Lock {
     file: Option<File>,
 }
 
-/// Takes the lock; `who` is the command that holds it then. Waits as long as it takes, and logs after a second what for. What the
-/// holder changes must be read after this.
+/// Takes the lock; `who` is the command of the holder. Waits without limit, and after a second logs the holder's name.
+/// The data to change must be read after this.
 pub fn take(who: &str) -> Result<Lock> {
     let at = format!("{DIRECTORY}/{NAME}");
     let failed = |errno| Problem::os(format!("cannot take the lock {at}"), errno);
@@ -54,7 +54,7 @@ pub fn take(who: &str) -> Result<Lock> {
         }
         let file = File::from(fd);
         wait(&file, &mut told).map_err(failed)?;
-        // The file or its directory may have been removed meanwhile, so that others lock another file.
+        // After removal of the file or its directory, other processes lock a new file.
         match walk::stat_at(CWD, &*at) {
             Ok(there) if there.identity() == stat.identity() => {}
             Ok(_) | Err(Errno::NOENT) => continue,
@@ -96,7 +96,7 @@ fn wait(file: &File, told: &mut bool) -> Result<(), Errno> {
     }
 }
 
-/// Name of the lock's holder in the file; empty before the holder has written it.
+/// Name of the lock's holder in the file; empty until written by the holder.
 fn holder(file: &File) -> String {
     let mut text = [0; SHOWN];
     let length = file.read_at(&mut text, 0).unwrap_or(0);

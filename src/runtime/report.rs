@@ -74,7 +74,7 @@ pub struct Run {
     pub failures: Vec<String>,
     /// Warnings, as logged.
     pub warnings: Vec<String>,
-    /// Kernel arguments that had an effect; left out without one.
+    /// Kernel arguments with an effect; left out if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(length(min = 1)))]
     pub words: Vec<String>,
@@ -326,8 +326,8 @@ impl Report {
             .map_err(|problem| if problem.remedy.is_empty() { problem.remedy(remedy) } else { problem })
     }
 
-    /// The same for a run, which goes on without one that cannot be used, and says what that means: what no report names is neither
-    /// unmounted nor overwritten.
+    /// The same for a run, which continues without an unusable report, and logs the consequence: paths without a
+    /// report are neither unmounted nor overwritten.
     ///
     /// # Errors
     /// A system call failed.
@@ -350,7 +350,7 @@ impl Report {
         self.entry(target).map(|entry| entry.state)
     }
 
-    /// The versions that a run left at a target, for a file of this source.
+    /// The versions left by a run at a target, for a file of this source.
     #[must_use]
     pub fn versions(&self, target: &AbsPath, source: &AbsPath) -> Option<&Versions> {
         self.entry(target).filter(|entry| entry.source == *source)?.versions.as_deref()
@@ -461,8 +461,8 @@ fn id_of(text: String) -> Id {
 /// Microseconds since the system started.
 #[must_use]
 pub fn uptime() -> u64 {
-    // Not rustix's: it panics where the vDSO lacks a function that it does not even need, as in User Mode Linux. And there is
-    // no kernel without this clock.
+    // Not rustix's function, which panics if the vDSO lacks an unneeded function, as in User Mode Linux. Every kernel
+    // has this clock.
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap_or(TimeSpec::new(0, 0));
     u64::try_from(Duration::from(time).as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! The versions of a file that a run left on the store and on the root. Write-back compares with them: a version that is still there
-//! may be replaced, any other one was made by somebody and is kept.
+//! The versions of a file left by a run on the store and on the root. Write-back compares with them: an unchanged
+//! version may be replaced, any other version has new data and is kept.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,8 +19,8 @@ const CONFLICT: &str = ".imp-mount-conflict";
 /// Most second versions of one file.
 const CONFLICTS: usize = 100;
 
-/// One version of a file. A change of its content or properties, and its replacement by another file, give another version: none of them
-/// leaves the time of the last status change as it was.
+/// One version of a file. A change of content or properties, or a replacement by another file, makes another version:
+/// all of them change the time of the last status change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Version {
     inode: u64,
@@ -86,7 +86,7 @@ impl Take for Versions {
 pub enum Decision {
     /// The root's is the version of the run: the store's is newer.
     KeepStore,
-    /// The store's is the version of the run: the root's replaces it.
+    /// The store has the version of the run: the root's replaces it.
     Replace,
     /// The store has no file: the root's is brought there.
     Bring,

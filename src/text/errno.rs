@@ -1,5 +1,5 @@
-//! Words for the errors of system calls, the same whichever C library the program was linked with: glibc and musl differ in
-//! half of them, and recovery goes by what is read.
+//! Words for the errors of system calls, independent of the C library: half of the words differ between glibc and
+//! musl, and recovery depends on the text.
 
 use rustix::io::Errno;
 

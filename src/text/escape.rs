@@ -1,7 +1,6 @@
-//! Names and texts of others on their way out: file names, units, users, labels of disks, whatever a text quotes.
-//!
-//! Each kind of output has one function here, and a character that cannot be seen, moves the cursor or turns the direction of
-//! text leaves in none of them as it is. JSON, Nix and a shell read exactly the same name back.
+//! Output of foreign names and texts: file names, units, users, labels of disks, quoted texts.
+//!  Each kind of output has one function here. Characters that are invisible, move the cursor or turn the direction of
+//! text are always escaped. From JSON, Nix and a shell exactly the same name is read back.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -12,12 +11,11 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 /// True if a character is written as an escape.
-///
-/// These are the control characters, what Unicode says to ignore where it is not known (zero-width characters, variation
-/// selectors, tags), what changes the direction of text, the separators of lines and paragraphs, spaces that look like the
-/// usual one, and what is no character. A variation selector changes the look of the letter before it, if anything: two names
-/// that differ in one alone would look the same. Left as they are: the ideographic space, which has the width of a letter, marks
-/// above and below letters, and what is for private use or not assigned yet: a terminal shows a box for it.
+///  These are the control characters, Unicode's default ignorable characters (zero-width characters, variation
+/// selectors, tags), controls of text direction, separators of lines and paragraphs, spaces similar to the usual one,
+/// and noncharacters. A variation selector changes at most the look of the letter before: two names with a difference
+/// in the selector alone would look the same. Not escaped: the ideographic space, which has the width of a letter,
+/// marks above and below letters, and private or unassigned characters, which a terminal shows as a box.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
@@ -35,8 +33,8 @@ pub fn is_hidden(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// A file name, a path, or another name, in a text for people: on a terminal or in a log. What is hidden is written with
-/// backslashes, bytes that are no UTF-8 too, and in such a name a backslash is written as two.
+/// A file name, a path, or another name, in a text for people: on a terminal or in a log. Hidden characters and
+/// non-UTF-8 bytes are written with backslashes, and in such a name a backslash is doubled.
 #[must_use]
 pub fn name(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Cow<'_, str> {
     name_of(bytes.as_ref())
@@ -71,8 +69,8 @@ pub fn path(path: &(impl AsRef<OsStr> + ?Sized)) -> Cow<'_, str> {
     name(path.as_ref().as_encoded_bytes())
 }
 
-/// A finished text as one line: where a name in it was not escaped, it still can neither begin another line nor do anything to a
-/// terminal. A text in which all names are escaped is left as it is.
+/// A finished text as one line: an unescaped name inside can neither begin another line nor control a terminal. A text
+/// with all names escaped is returned unchanged.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hidden) {
@@ -84,7 +82,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
-/// A writer that escapes like [`line()`].
+/// A writer with the escapes of [`line()`].
 #[derive(Debug)]
 pub struct Line<W>(pub W);
 
@@ -116,8 +114,8 @@ fn shell_of(word: &[u8]) -> Cow<'_, str> {
         _ => {}
     }
     let mut quoted = "$'".to_owned();
-    // Three octal digits end by themselves, and every one of these shells knows them. A `!` means something in these quotes to
-    // an interactive shell.
+    // Three octal digits are complete, and every one of these shells reads them. `!` is special in these quotes in an
+    // interactive shell.
     let octal = |quoted: &mut String, bytes: &[u8]| {
         for byte in bytes {
             // Writing to a String cannot fail.
@@ -187,7 +185,7 @@ pub fn html(text: &str) -> String {
     quoted
 }
 
-/// A value as JSON on one line, in a page of HTML: no string in it ends the element around it, or begins a comment.
+/// A value as JSON on one line, in a page of HTML: no string inside ends the element, or begins a comment.
 ///
 /// # Errors
 /// The value has no JSON form.
@@ -219,7 +217,7 @@ pub fn json(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Page> {
     serde_json::to_string_pretty(value).map(|text| Page(json_text(&text) + "\n"))
 }
 
-/// JSON in which the hidden characters of strings are escapes. They are nowhere else in it.
+/// JSON with escapes for the hidden characters of strings, the only place of such characters.
 #[must_use]
 pub fn json_text(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
@@ -293,8 +291,8 @@ impl Page {
         Self(text.into())
     }
 
-    /// The same with lines of so many characters at most, broken at blanks. What follows a break is below the text of its line: in
-    /// the second column of a table, or behind an arrow.
+    /// The same with a maximum line length, broken at blanks. Continued text is aligned with the text of its line: in
+    /// the second column of a table, or after an arrow.
     #[must_use]
     pub fn wrapped(&self, width: usize, column: usize) -> Self {
         let mut text = String::new();

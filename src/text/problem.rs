@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::text::escape;
 
-/// One thing that is wrong, worded for somebody in an emergency shell. Boxed: every call that can fail returns one.
+/// One error, worded for a person in an emergency shell. Boxed: every call that can fail returns one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem(Box<Parts>);
 

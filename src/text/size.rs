@@ -1,7 +1,7 @@
 //! Sizes for people.
 
-/// A size in bytes: powers of 1024, rounded up, as du(1), ls(1) and df(1) have them with -h. Below 1024 it ends in a B, so that a
-/// sentence with files and sizes tells which number is which.
+/// A size in bytes: powers of 1024, rounded up, in the form of du(1), ls(1) and df(1) with -h. Below 1024 with a B at
+/// the end, to distinguish sizes from numbers of files in a sentence.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];

@@ -130,7 +130,8 @@ impl Findings<'_> {
         }
     }
 
-    /// Sources that are a file for one entry and a directory for another. Without a `source` they relate as the targets do.
+    /// Sources used as a file by one entry and as a directory by another. Without a `source` the targets have the same
+    /// relation.
     pub fn sources(&mut self) {
         let entries = &self.manifest.entries;
         if entries.iter().all(|entry| entry.source.is_none()) {

@@ -17,7 +17,8 @@ const FSCONFIG_MAX: usize = 255;
 /// Prefixes of device tags, as in fstab(5).
 const TAGS: [&str; 4] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="];
 
-/// Options of the root's file system that are no mount flags: tmpfs(5), as of Linux 6.18, and what every file system has.
+/// Options of the root's file system other than mount flags: tmpfs(5), as of Linux 6.18, and options of every file
+/// system.
 const TMPFS: [&str; 24] = [
     "async",
     "casefold",

@@ -233,8 +233,8 @@ impl<'v, 'p> Fields<'v, 'p> {
         ids
     }
 
-    /// A key with a list of objects, each read by `read` and returned with its place, for messages: the key, the number,
-    /// what the keys `names` say, and where the object comes `from` if it says so.
+    /// A key with a list of objects, each read by `read` and returned with its place for messages: the key, the
+    /// number, the values of the keys `names`, and the value of `from`, if present.
     pub fn items<T>(
         &mut self,
         key: &'static str,

@@ -8,7 +8,7 @@ use crate::manifest::{AbsPath, Entry, Phase};
 use crate::text::escape;
 use crate::text::problem::Problem;
 
-/// Types of file systems on which nothing outlives a boot, or that do not tell whether it does (a bind mount is `none`).
+/// File systems without data after a reboot, or of unknown durability (a bind mount is `none`).
 const VOLATILE: [&str; 5] = ["tmpfs", "ramfs", "devtmpfs", "overlay", "none"];
 
 /// The system's file systems.
@@ -54,12 +54,12 @@ impl Layout {
         }
     }
 
-    /// The file systems, but for the root's own, that a path lies in.
+    /// The file systems of a path, except the root's.
     fn above(&self, target: &AbsPath) -> impl Iterator<Item = &FileSystem> {
         self.filesystems.iter().filter(|it| !it.path.is_root() && target.is_in(&it.path))
     }
 
-    /// That an entry persists without being one, as it lies on a disk.
+    /// A note on an entry already on a disk: the path persists without the entry.
     pub fn note(&self, entry: &Entry) -> Option<Problem> {
         let nearest = self.above(&entry.target).max_by(|one, other| one.path.cmp(&other.path))?;
         let fstype = nearest.fstype.as_deref().unwrap_or("auto");
@@ -75,9 +75,8 @@ impl Layout {
     }
 }
 
-/// Gives every entry its phase: what it says, or else what the layout says, and no earlier than the entry above it.
-///
-/// The entries are in path order, each with what it says itself.
+/// Gives every entry its phase: its own, or else the one by the layout, and no earlier than the entry above.
+///  The entries are in path order, each with its own phase, if given.
 pub fn phases<'e>(layout: Option<&Layout>, entries: impl Iterator<Item = (&'e mut Entry, Option<Phase>)>) {
     let mut above: Vec<(AbsPath, Phase)> = Vec::new();
     for (entry, said) in entries {
