@@ -1,4 +1,4 @@
-//! Disks that are not there, not what they should be, full, read-only or broken.
+//! Missing, unexpected, full, read-only and broken disks.
 
 use std::fs;
 use std::path::Path;
@@ -100,7 +100,7 @@ fn a_device_that_holds_something_else() {
 }
 
 fn a_damaged_file_system() {
-    // Past the magic number, where each of them keeps what it is made of.
+    // Behind the magic number, in each file system's metadata.
     for (fs, name, seek, advice) in [
         (Fs::Ext4, "ext4", 1024 + 4, "fsck.ext4 -n"),
         (Fs::Btrfs, "btrfs", 0x1_0048, "btrfs check"),
@@ -130,7 +130,7 @@ fn a_read_only_store() {
             fs::create_dir_all(root.join("etc")).unwrap();
         });
         machine.disk().turn_read_only();
-        // Nothing to create: everything is in place, and it is said.
+        // Nothing to create: all entries are mounted, with a warning.
         let output = machine.build().ok();
         one_line(&output, &["warning", "store /persist", "read-only", "dmesg", "fsck"]);
         assert!(machine.mount_at("/srv").unwrap().has("ro"));
@@ -141,7 +141,7 @@ fn a_read_only_store() {
         let mut entries = entries;
         entries.as_array_mut().unwrap().push(json!({ "directory": "/var/lib/new" }));
         machine.manifest(&manifest(json!({}), entries));
-        // No snapshot: to look at it would make btrfs writable again.
+        // No snapshot: mounting btrfs for a snapshot would make it writable again.
         let before = mounts();
         let words = ["/var/lib/new: ", "cannot create /persist/var", "Read-only file system", "fsck"];
         one_line(&machine.build().expect(1), &words);

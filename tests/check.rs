@@ -43,7 +43,7 @@ pub fn findings(output: &Output) -> Value {
     json
 }
 
-/// The status of a path, and what is said about it.
+/// The status of a path, and its detail.
 #[track_caller]
 fn status(findings: &Value, target: &str) -> (String, String) {
     let entries = findings["entries"].as_array().unwrap();
@@ -53,7 +53,7 @@ fn status(findings: &Value, target: &str) -> (String, String) {
     (text("status"), text("detail"))
 }
 
-/// A path stands like this, and all of these words are said about it.
+/// A path has this status, and its detail contains these words.
 #[track_caller]
 pub fn is(findings: &Value, target: &str, expected: &str, words: &[&str]) {
     let (status, detail) = status(findings, target);
@@ -196,7 +196,7 @@ fn every_wrong_state() {
     {
         assert!(next.contains(words), "{words}: {next}");
     }
-    // The shell that it ends is an initrd's.
+    // The shell runs in an initrd.
     assert!(!next.contains("systemctl default"), "{next}");
     sh("mkdir /tmp/etc");
     fs::write("/tmp/etc/initrd-release", "").unwrap();

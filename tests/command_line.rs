@@ -1,5 +1,5 @@
-//! Command line of impctl: its manual, what shells complete, and what it says to those who ask wrongly. What is to be there comes
-//! from the definition of the command line, so that a new command or option is asked for without another line here.
+//! Command line of impctl: its manual, completions, and error messages. Expectations come from the definition of the command
+//! line, so that a new command or option is tested without another line here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(
@@ -26,7 +26,7 @@ use imp_mount::ctl::Cli;
 
 const IMPCTL: &str = env!("CARGO_BIN_EXE_impctl");
 
-/// Every command of impctl that is shown.
+/// Every visible command of impctl.
 fn commands() -> Vec<clap::Command> {
     let mut all = Cli::command().disable_help_subcommand(true);
     all.build();
@@ -55,7 +55,7 @@ fn ok(program: &str, arguments: &[impl AsRef<OsStr>]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// True if a program is here; without it a test is skipped, and says so.
+/// True if a program is installed; otherwise prints that the test is skipped.
 fn has(program: &str, test: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists()) {
@@ -63,7 +63,7 @@ fn has(program: &str, test: &str) -> bool {
     }
     let why = format!("{program} is not installed");
     assert!(std::env::var_os("IMP_MOUNT_TEST_NO_SKIP").is_none(), "{why}");
-    // Past the capture of the test harness, so that everybody sees it.
+    // Bypasses the output capture of the test harness.
     writeln!(std::io::stderr().lock(), "SKIPPED: {test}: {why}").unwrap();
     false
 }

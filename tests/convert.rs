@@ -1,4 +1,4 @@
-//! `convert`: an installation on a disk becomes the store below a fresh root, and goes back when it is asked to.
+//! `convert`: an installation on a disk becomes the store below a fresh root, and the root again on request.
 
 use std::fs;
 use std::path::Path;
@@ -164,7 +164,7 @@ fn without_a_root_there_is_nothing_to_convert() {
     assert_eq!(mounts(), before);
 }
 
-/// The run must not take another disk for the store that the root is to become.
+/// The run must not take another disk for the future store.
 fn the_store_must_not_be_covered() {
     for (path, store) in [("/persist", "/persist"), ("/mnt", "/mnt/old/root")] {
         let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), (path, Disk::new(Fs::Ext4, 8))];

@@ -1,7 +1,7 @@
 //! Commands that copy files to a store, killed, refused by the kernel, and cut off from power, on each file system.
 //!
-//! A power cut leaves the content of the disk's medium at that moment: it is copied from below the loop device, without the page
-//! cache of the kernel. Data that the run did not wait for is not there.
+//! A power cut leaves the content of the disk's medium at this moment: a copy of the file below the loop device, without the
+//! kernel's page cache. Data without a completed sync is missing.
 
 mod roots;
 mod scene;
@@ -77,7 +77,7 @@ rows![
     migrate_errors_on_btrfs errors migrate Btrfs;
 ];
 
-/// Which of so many are taken: all where there is time for it, 25 in `tests/run --full`, and a sample in a developer's own runs. The variable
+/// The tested moments: all of them with enough time, 25 in `tests/run --full`, and a sample in a developer's own runs. The variable
 /// `IMP_MOUNT_TEST_FAULTS` is `all`, `each` or nothing.
 fn sample(count: usize, own: usize) -> Vec<usize> {
     let most = match std::env::var("IMP_MOUNT_TEST_FAULTS").as_deref() {
@@ -98,7 +98,7 @@ struct Moment {
     lost: Vec<Vec<String>>,
 }
 
-/// Collects failures, so that one run of a row shows several.
+/// Collects failures, so that one run shows several.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
@@ -113,10 +113,10 @@ impl Drop for Wrong {
 /// Calls after which less may be there than before.
 const REMOVALS: &[&str] = &["fchmod", "ftruncate", "pwrite64", "renameat2", "unlinkat", "write"];
 
-/// Calls that change a file, after which a wait for the disk is due.
+/// Calls that change a file's content; a sync must follow.
 const CONTENT: &[&str] = &["fsetxattr", "ftruncate", "pwrite64", "write"];
 const SYNCS: &[&str] = &["fdatasync", "fsync", "syncfs"];
-/// Calls that make a file. A directory and a symbolic link have no content that could reach the disk after their names.
+/// Calls that create a file. A directory and a symbolic link have no content to sync.
 const MAKES: &[&str] = &["mkdirat", "openat", "symlinkat"];
 
 /// A rename from a staging directory comes after a wait for the disk, without a write between the two.
@@ -151,10 +151,10 @@ fn cut_off(scene: &Scene) {
     hold(scene, &watched(scene, &mut |_| false), 1);
 }
 
-/// Another program on the same store makes sure that its own file is on the disk: so is all that the file system has in its journal by
-/// then, the names of files without what is in them among it.
+/// Another program on the same store syncs its own file: the sync also writes the file system's whole journal, including names of
+/// files without their content.
 fn beside_another(scene: &Scene) {
-    // Before one call of so many that change something. With all of them, in turns: there is not memory for everything at once.
+    // Before every `step`-th changing call. `all` runs in turns: the memory does not suffice for all images at once.
     let (step, turns) = match std::env::var("IMP_MOUNT_TEST_FAULTS").as_deref() {
         Ok("all") => (4, 4),
         Ok(_) => (4, 1),
@@ -213,7 +213,7 @@ fn watched(scene: &Scene, beside: &mut dyn FnMut(Call) -> bool) -> Watched {
     Watched { output, before, after: scene.state(), moments }
 }
 
-/// Cuts the power after the run and at so many moments of it, and compares the disk and the next run.
+/// Cuts the power after the run and at the given number of moments, and checks the disk and the next run.
 fn hold(scene: &Scene, watched: &Watched, own: usize) {
     let Watched { output, before, after, moments } = watched;
     let mut wrong = Wrong::default();

@@ -1,4 +1,4 @@
-//! `impctl adopt`: what was on the root only is on the store, the same in everything, and mounted from there.
+//! `impctl adopt`: files only on the root are copied to the store, with all attributes, and mounted from there.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -32,7 +32,7 @@ tests![
     several_stores: Disk,
 ];
 
-/// A machine that runs, with a store on this file system.
+/// A running machine, with a store on this file system.
 pub fn started_on(fs: Fs, mib: u64, entries: Value) -> Machine {
     let machine = Machine::new(Root::Nothing, Disk::new(fs, mib));
     machine.manifest(&manifest(entries));
@@ -49,7 +49,7 @@ pub fn adopted() -> Value {
     serde_json::from_slice(&fs::read("/run/imp-mount/adopted.json").unwrap()).unwrap()
 }
 
-/// Nothing of a copy that was begun is left.
+/// No part of an unfinished copy is left.
 pub fn is_tidy(machine: &Machine) {
     let left = machine.disk().snapshot();
     let is_ours = |line: &String| line.contains(".imp-mount") || line.contains("trusted.imp-mount");
@@ -149,7 +149,7 @@ fn later_runs_leave_it_or_know_it() {
     );
     fs::write(place.join("file"), "second").unwrap();
 
-    // Once more, and runs that do not know of it, change nothing.
+    // A second adoption, and runs with the old manifest, change nothing.
     let before = mounts();
     machine.impctl("adopt", &["/srv/new"]).ok();
     machine.run_live(&[]).ok();
@@ -157,7 +157,7 @@ fn later_runs_leave_it_or_know_it() {
     assert_eq!(mounts(), before);
     assert_eq!(fs::read_to_string(place.join("file")).unwrap(), "second");
 
-    // The manifest that names it finds it in place.
+    // A manifest with the path finds the mount in place.
     machine.manifest(&manifest(
         json!([{ "directory": "/var/lib/named" }, { "directory": "/srv/new", "options": ["noexec"] }]),
     ));
@@ -185,7 +185,7 @@ fn removed_entries_in_use() {
         (json!([]), Some("/var/lib/named"))
     );
     end(writer);
-    // Nobody uses it now, and it stays: that is what was asked for last.
+    // The path is unused now, and stays mounted: the adoption is the latest request.
     let before = mounts();
     machine.run_live(&[]).ok();
     assert_eq!(mounts(), before);
@@ -385,12 +385,12 @@ fn changed_files_are_copied_again() {
     for number in 0..400 {
         fs::write(place.join(format!("{number:03}")), vec![b'x'; 20_000]).unwrap();
     }
-    // Writes by name for a while, as many programs do, so that nobody is seen with a file open.
+    // Replaces the file by name for a while, as many programs do, so that no process has the file open.
     let script = "echo ready; i=0; while [ $i -lt 60 ]; do echo $i > /srv/busy/390; mv /srv/busy/390 /srv/busy/391; rm -f /srv/busy/39$((i % 7 + 2)); i=$((i + 1)); done; echo end > /srv/busy/400";
     let mut writer = inside(&machine, script);
     let output = machine.impctl("adopt", &["--open", "/srv/busy"]);
     writer.wait().unwrap();
-    // Whenever it was mounted: everything that was done is seen. Or it was refused, or said what is below.
+    // The mount has all changes, at any moment. Or the command refused, or named the files below the mount.
     if output.code == Some(0) {
         let read = |name: &str| fs::read_to_string(place.join(name)).unwrap_or_default();
         assert_eq!((read("391").as_str(), read("400").as_str()), ("59\n", "end\n"), "{output:?}");
@@ -441,7 +441,7 @@ fn a_full_store() {
     }
     machine.impctl("adopt", &["/srv/many"]).expect(1).says(&["it takes 20,001 inodes"]);
     assert_eq!((machine.disk().snapshot(), mounts()), before);
-    // Full only when it is written: what fits by its size does not by its blocks.
+    // Full only during the write: the file fits by its size, not by its blocks.
     machine.disk().fill();
     fs::write(machine.at("/srv/big/file"), "x").unwrap();
     let output = machine.impctl("adopt", &["/srv/big"]).expect(1);

@@ -1,4 +1,4 @@
-//! Trees that `impctl adopt` covers: their space comes back once nothing of it is needed, and whatever stands against that is named.
+//! Trees covered by `impctl adopt`: their space is freed after their last use, and remaining users are named.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -31,7 +31,7 @@ tests![
     replaced_while_it_is_copied: Disk Inject,
 ];
 
-/// The bytes that the root takes.
+/// The used bytes of the root.
 fn used(machine: &Machine) -> u64 {
     let root = rustix::fs::statvfs(machine.at("/")).unwrap();
     (root.f_blocks - root.f_bfree) * root.f_frsize
@@ -89,7 +89,7 @@ fn its_memory_is_freed() {
     is_tidy(&machine);
     let again = adopt(&machine, &["/srv/app"], 0);
     assert_eq!(again["adopted"][0]["freed"], 0);
-    // Once a manifest names it and the next one does not, nothing is left on the root.
+    // After a manifest with the path and one without, the root has no trace of the path.
     let named = json!({ "directory": "/var/lib/named" });
     machine.manifest(&manifest(json!([named, { "directory": "/srv/app" }, { "file": "/etc/large" }])));
     machine.run_live(&[]).ok();
@@ -139,11 +139,11 @@ fn readers_keep_it() {
     is_given_back(&machine, "/srv/app");
     assert!(used(&machine) < before - 90_000);
     assert_eq!(fs::read_to_string(machine.at("/srv/app/data")).unwrap(), "new");
-    // Nothing is kept of it any more.
+    // No record is left.
     let left = fs::read_dir("/run/imp-mount").unwrap().map(|entry| entry.unwrap().file_name());
     assert!(!left.into_iter().any(|name| name.to_string_lossy().contains("covered")));
 
-    // A directory in which a process works, where it may make files.
+    // A directory with a working process, which may create files there.
     put(&machine, "/srv/other/data", 10);
     let worker = inside(&machine, "cd /srv/other; echo ready; exec sleep 100");
     machine.impctl("adopt", &["/srv/other"]).expect(1).says(&["works in /srv/other"]);
@@ -162,7 +162,7 @@ fn another_mount_namespace() {
             format!("exec unshare --mount --propagation {propagation} sh -c 'echo ready; exec sleep 100'");
         inside(&machine, &script)
     };
-    // One that the mount reaches.
+    // Its mount namespace receives the mount.
     let slave = process("slave");
     let private = process("private");
     let pid = private.id().to_string();
@@ -181,7 +181,7 @@ fn another_mount_namespace() {
         &format!("kill {pid}"),
         "until `impctl adopt /srv/app` is run again",
     ]);
-    // It does see it, and may write there.
+    // The process sees the old tree, and may write there.
     let old = format!("/proc/{pid}/root/srv/app/data");
     let own = machine.at("/srv/app/data");
     assert_ne!(fs::metadata(&old).unwrap().dev(), fs::metadata(own).unwrap().dev());
@@ -213,7 +213,7 @@ fn other_mounts_of_it() {
     machine.run_inside(&["umount", "/mnt/part"]).ok();
     machine.impctl("adopt", &["/srv/app"]).ok();
     is_given_back(&machine, "/srv/app");
-    // The whole root elsewhere, as one mounts it to look below.
+    // The whole root mounted elsewhere, for a look below mounts.
     put(&machine, "/srv/other/data", 1000);
     fs::create_dir_all(machine.at("/mnt/root")).unwrap();
     machine.run_inside(&["mount", "--bind", "/", "/mnt/root"]).ok();
@@ -259,7 +259,7 @@ fn a_late_change_is_told_until_it_is_copied() {
     let said = adopt(&machine, &["/srv/app"], 1);
     let log = json!([{ "path": "/srv/app/log", "change": "size" }]);
     assert_eq!(said["adopted"][0]["changes"], log, "{said}");
-    // As the remedy has it.
+    // The commands of the remedy.
     machine.run_inside(&["sh", "-c", "mkdir -p /run/below && mount --bind / /run/below"]).ok();
     machine.run_inside(&["cp", "-a", "/run/below/srv/app/log", "/srv/app/log"]).ok();
     machine.run_inside(&["umount", "/run/below"]).ok();
@@ -302,7 +302,7 @@ fn a_nested_subvolume() {
     assert!(!machine.at("/persist/home/.imp-mount").exists());
 }
 
-/// Kills it before the first call of this name once something was copied.
+/// Kills the command at the given call after the first copy.
 fn kill_at(machine: &Machine, call: &str, nth: usize, path: &str) {
     let fault = Injected::Kill(Name::of(call), nth);
     let (output, _) = machine.trace_impctl(&[fault], "adopt", &[path]);
@@ -311,7 +311,7 @@ fn kill_at(machine: &Machine, call: &str, nth: usize, path: &str) {
 
 fn an_interrupted_copy_is_gone_on_with() {
     let machine = started();
-    // Before and after it comes to its place.
+    // Before and after the copy is renamed to its final path.
     for (call, nth, path) in [("renameat2", 0, "/srv/a"), ("open_tree", 1, "/srv/b")] {
         put(&machine, &format!("{path}/large"), 1 << 20);
         kill_at(&machine, call, nth, path);
@@ -380,7 +380,7 @@ fn replaced_while_it_is_copied() {
             }
             true
         });
-        // Whatever became of it: both are there, and what is mounted is what is said to be.
+        // With any result, both files exist, and the mounts agree with the output.
         let find = |name: &str| ["data", "old"].iter().any(|dir| home.join(dir).join(name).exists());
         assert!(find("mine") && find("theirs"), "{call}: {output:?}");
         if output.code == Some(0) {

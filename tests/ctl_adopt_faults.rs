@@ -84,7 +84,7 @@ impl Case {
     }
 }
 
-/// The calls with a fault: all calls that change a file, every tenth in a developer's own runs.
+/// The tested calls: all calls that change a file, every tenth in a developer's own runs.
 fn taken(calls: &[Call]) -> Vec<(usize, Call)> {
     let step = if is_thorough() { 1 } else { 10 };
     let changes: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(CHANGES)).collect();
@@ -214,7 +214,7 @@ fn is(one: Call, other: Call) -> bool {
     (one.name, one.nth) == (other.name, other.nth)
 }
 
-/// The stops that are taken, `own` in a developer's own runs: those from the survey to the end at which anything of the tree, or of its copy, is looked at or changed.
+/// The tested stops, `own` in a developer's own runs: all accesses to the tree or its copy, from the survey to the end.
 fn chosen(calls: &[Call], own: usize) -> Vec<Call> {
     const OF_TREES: &[&str] = &[
         "fcntl",
@@ -266,7 +266,7 @@ fn is_kept_or_told(case: &Case, change: Change, output: &Output, when: &str) {
     }
 }
 
-/// A program that opens a file by its path, changes it and closes it again.
+/// A program that opens a file by its path, changes the file and closes it again.
 fn written_at_any_moment() {
     let case = Case::new();
     let calls = stops(&case, WORDS);
@@ -291,7 +291,7 @@ fn written_at_any_moment() {
     assert!(told > 0, "there is a moment for which nothing else can be done");
 }
 
-/// A program with an open file, which goes on writing to the covered file, and closes it later.
+/// A program that keeps the covered file open, writes to it, and closes it later.
 fn closed_at_any_moment() {
     let case = Case::new();
     let words = &["--open", "/srv/app"];

@@ -1,4 +1,4 @@
-//! `impctl audit`: what it says of systems built by hand, and never booted.
+//! `impctl audit`: its findings on systems built by hand, and never booted.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::needless_pass_by_value, reason = "a manifest is written down where it is used")]
 #![allow(
@@ -22,7 +22,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A system that is built: a root, or a toplevel in a store.
+/// A built system: a root, or a toplevel in a store.
 struct Tree {
     folder: TempDir,
     root: PathBuf,
@@ -44,7 +44,7 @@ impl Tree {
         Self::at("", files)
     }
 
-    /// A toplevel as Nix builds it: its links begin at its store.
+    /// A toplevel of Nix: its links begin at its store.
     fn nixos(files: &[(&str, &str)]) -> Self {
         let tree = Self::at("nix/store/x-nixos", files);
         tree.put("etc/fstab", FSTAB);
@@ -76,7 +76,7 @@ impl Tree {
         symlink(to, path).unwrap();
     }
 
-    /// A manifest with these entries, besides those that every system needs.
+    /// A manifest with these entries, and the entries needed by every system.
     fn entries(&self, entries: Value) {
         let mut all = json!([
             { "directory": "/var/lib/nixos" }, { "directory": "/var/lib/systemd" }, { "directory": "/var/log" },
@@ -107,7 +107,7 @@ impl Tree {
         Said { code: text.status.code(), text: String::from_utf8(text.stdout).unwrap(), json: value }
     }
 
-    /// Paths that would be lost, with the line that keeps each.
+    /// Paths that would be lost, with the line to keep each.
     #[track_caller]
     fn lost(&self) -> BTreeMap<String, String> {
         let said = self.audit(&[]);
@@ -115,7 +115,7 @@ impl Tree {
         said.lost()
     }
 
-    /// Settings that cannot work.
+    /// Settings with errors.
     fn faults(&self) -> Vec<String> {
         let said = self.audit(&[]);
         let faults = said.json["faults"].as_array().unwrap();
@@ -140,7 +140,7 @@ fn are(lost: &BTreeMap<String, String>, lines: &[&str]) {
 #[test]
 fn nothing_is_lost() {
     let tree = Tree::nixos(&[]);
-    // Of the machine that builds.
+    // Of the build machine.
     let units = tree.folder.path().join("root/usr/lib/systemd/system");
     fs::create_dir_all(&units).unwrap();
     fs::write(units.join("other.service"), "[Service]\nStateDirectory=other\n").unwrap();
@@ -236,7 +236,7 @@ fn keys_of_the_machine() {
         // Of the logs the journal is chosen.
         ("etc/systemd/system/logs.service", "[Service]\nLogsDirectory=logs\n"),
     ]);
-    // Parts of what systemd keeps are named: the key of credentials is not among them.
+    // Entries keep parts of systemd's state: the key of credentials is not among them.
     tree.manifest(&json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": [
         { "directory": "/var/lib/nixos" }, { "directory": "/var/lib/systemd/timers" }, { "directory": "/var/log/journal" },
         { "file": "/var/lib/systemd/random-seed" }, { "file": "/etc/machine-id" }] }));

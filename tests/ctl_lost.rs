@@ -1,4 +1,4 @@
-//! `impctl lost`: what is found, what is left out, and whether du(1), find(1) and a next boot agree.
+//! `impctl lost`: its findings, its omissions, and agreement with du(1), find(1) and a next boot.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -52,7 +52,7 @@ tests![
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");
 
-/// Runs it on a root, with words after.
+/// Runs `impctl lost` on a root, with more arguments.
 fn impctl(root: &Path, words: &[&str]) -> Output {
     let mut line = vec![OsStr::new(PROGRAM), OsStr::new("lost"), OsStr::new("--root"), root.as_os_str()];
     line.extend(words.iter().map(OsStr::new));
@@ -72,7 +72,7 @@ fn lost(root: &Path, words: &[&str]) -> Value {
     found
 }
 
-/// The paths of a list, with what they are.
+/// The paths of a list, with their kinds.
 pub fn paths(list: &Value) -> BTreeSet<String> {
     let one = |it: &Value| format!("{} {}", it["kind"].as_str().unwrap(), it["path"].as_str().unwrap());
     list.as_array().unwrap().iter().map(one).collect()
@@ -90,7 +90,7 @@ pub fn are(list: &Value, expected: &[&str]) {
     assert_eq!(paths(list), expected.iter().map(|it| (*it).to_owned()).collect(), "{list:#}");
 }
 
-/// Writes a file, and makes the directories above it.
+/// Writes a file and its parent directories.
 pub fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) {
     let path = root.join(path.trim_start_matches('/'));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -174,7 +174,7 @@ fn a_built_root() {
         ("/etc/foo.conf", "foo"),
         ("/etc/ssh/ssh_host_new", "new"),
         ("/etc/ssh/ssh_host_dir/x", "x"),
-        // The same on the store, and changed since it was copied.
+        // The same on the store, and changed after the copy.
         ("/etc/ssh/ssh_host_both", "both"),
         ("/persist/etc/ssh/ssh_host_both", "both"),
         ("/etc/copy", "changed"),
@@ -221,7 +221,7 @@ fn a_built_root() {
     assert_eq!((&one["files"], &one["apparent"], &one["partly"]), (&json!(2), &json!(2), &json!(false)));
     assert_eq!(found["passed_over"], 3, "{found:#}");
 
-    // The reboot agrees: what was named is gone, and nothing else is.
+    // The reboot agrees: exactly the listed paths are gone.
     let before = Snapshot::of(&machine.at("/persist"));
     machine.reboot().ok();
     assert!(!machine.at("/var/lib/foo").exists() && machine.at("/var/lib/plex/kept").exists());
@@ -229,7 +229,7 @@ fn a_built_root() {
     are(&lost(&root, &["--manifest", &compiled])["lost"], &[]);
 }
 
-/// Enables the unit that brings files to the stores at a shutdown, as systemctl(1) does.
+/// Enables the unit that copies files to the stores at shutdown, as systemctl(1) does.
 pub fn adopts_at_shutdown(root: &Path) {
     let unit = include_str!("../initrd/dracut/system/imp-mount-adopt.service");
     put(root, "/etc/systemd/system/imp-mount-adopt.service", unit);
@@ -251,7 +251,7 @@ fn a_disk_before_it_is_converted() {
     ] {
         put(&root, path, "content");
     }
-    // A bind mount of the same disk: it has the same device number.
+    // A bind mount of the same disk has the same device number.
     fs::create_dir_all(root.join("var/bound")).unwrap();
     bind(root.join("srv/media"), root.join("var/bound"));
     fs::create_dir_all(root.join("mnt/memory")).unwrap();
@@ -275,7 +275,7 @@ fn a_disk_before_it_is_converted() {
     let text = impctl(&root, &["--manifest", compiled.to_str().unwrap()]).expect(1).stdout;
     assert!(text.contains("No byte of it is removed: the disk becomes the store /persist"), "{text}");
 
-    // As JSON and by default, from inside of that root.
+    // As JSON and by default, from inside the root.
     let default = root.join("etc/imp-mount/manifest");
     fs::create_dir_all(default.parent().unwrap()).unwrap();
     fs::create_dir_all(root.join("nix/store")).unwrap();
@@ -334,7 +334,7 @@ fn sizes_are_those_of_du() {
 
 fn many_files_and_directories() {
     let root = root();
-    // Flat, wide and both, in a directory with a name and in those that have none of their own.
+    // Flat, wide and both, in a named directory and in directories without a line of their own.
     for folder in ["var/lib/flat", "srv"] {
         fs::create_dir_all(root.join(folder)).unwrap();
         for number in 0..5000 {
@@ -347,7 +347,7 @@ fn many_files_and_directories() {
         }
         put(root, &format!("/opt/{number}/x"), "x");
     }
-    // Threads come and go as they like; what they find must not.
+    // The order of threads varies; the result must not.
     let first = lost(root, &[]);
     for (path, files) in [("/var/lib/flat", 5000), ("/srv", 5000), ("/var/lib/wide", 2000)] {
         let found = at(&first["lost"], path);
@@ -366,7 +366,7 @@ fn many_files_and_directories() {
 fn a_deep_tree() {
     let root = root();
     fs::create_dir_all(root.join("var/lib/deep")).unwrap();
-    // Far deeper than a path may be long, and with something to come back to on every level.
+    // Deeper than PATH_MAX, with files on every level, visited on the way back.
     let script = r#"
 import os
 os.chdir("/tmp/root/var/lib/deep")

@@ -30,7 +30,7 @@ tests![
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");
 
-/// Writes the page of a root, and returns it.
+/// Writes the page of a root, and returns the page.
 #[track_caller]
 fn page(root: &Path, words: &[&str]) -> String {
     let look = || (mounts(), Snapshot::of(root));
@@ -113,7 +113,7 @@ fn sum(nodes: &[Node], class: &str) -> u64 {
     nodes.iter().filter(|node| !node.part && node.class == Some(class)).map(|node| node.size).sum()
 }
 
-/// A machine with something of every class: its root, and the words that name its manifest.
+/// A machine with a path of every class: its root, and the arguments for its manifest.
 fn machine() -> (Machine, String) {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 32));
     let entries = json!([
@@ -150,7 +150,7 @@ fn machine() -> (Machine, String) {
     (machine, compiled)
 }
 
-/// The sum that another command has.
+/// The sum of another command.
 #[track_caller]
 fn total(words: &[&str], of: fn(&Value) -> &Value) -> u64 {
     let output = run(&[&[PROGRAM], words].concat()).expect(1);
@@ -183,9 +183,9 @@ fn sizes_are_those_of_du() {
     );
     assert!(at(&nodes, "/persist/users/ada").remark.ends_with("kept at /home/ada"));
     assert_eq!(at(&nodes, "/var/lib/grafana").line.as_deref(), Some("{\"directory\":\"/var/lib/grafana\"}"));
-    // The line of an orphan names the path that it has on the store.
+    // The line of an orphan has its path on the store.
     assert_eq!(at(&nodes, "/persist/notes").line.as_deref(), Some("{\"file\":\"/notes\"}"));
-    // In the parts, too; what has a line of its own is not counted in the line that it is in.
+    // The same in the parts; a part with its own line is not counted in the line above.
     let mut compared = 0;
     for node in nodes.iter().filter(|node| node.is_directory && node.class.is_some()) {
         let below = format!("{}/", node.path);
@@ -285,7 +285,7 @@ fn old_roots_are_on_it() {
             || page.contains("impctl recover /srv/x --root 8</code>"),
         "{page}"
     );
-    // They are no orphans, and nothing that persists.
+    // imp-mount's own files are neither orphans nor persistent paths.
     assert!(map(&page).iter().all(|node| !node.path.contains(".imp-mount")), "{page}");
 }
 
@@ -306,7 +306,7 @@ fn hostile_names_do_nothing() {
     ];
     for name in names {
         let folder = root.join("srv").join(OsStr::from_bytes(name));
-        // A name with a slash in it is two.
+        // A name with a slash is two names.
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("x"), "x").unwrap();
     }
@@ -337,7 +337,7 @@ fn hostile_names_do_nothing() {
     );
     let broken = at(&nodes, "/srv/\\xff\\xfe\\x80");
     assert_eq!((broken.line.as_deref(), broken.class), (None, Some("lost")));
-    // A unit is not told of a name that it does not have.
+    // No unit is printed for a name that the unit does not contain.
     let row = page.find("<span class=\"name\">/srv/\\xff").unwrap();
     assert!(!page[row..row + 100].contains(".service"), "{}", &page[row..row + 100]);
     // Nothing from elsewhere is loaded, and no code but the page's own is run.
@@ -390,7 +390,7 @@ fn output_files_must_be_regular() {
         assert!(output.stderr.contains(why), "{name}: {output:?}");
         assert_eq!(Snapshot::of(&place), before, "{name}");
     }
-    // One that is there is replaced, and becomes private.
+    // An existing file is replaced, and becomes private.
     sh("chmod 0666 /tmp/place/target");
     html(root, &place.join("target"), &[]).expect(1);
     let found = fs::metadata(place.join("target")).unwrap();

@@ -1,4 +1,5 @@
-//! `impctl migrate`: what the manifest names is on the stores, the same in everything, and a boot finds it.
+//! `impctl migrate`: the manifest's paths are copied to the stores, with all attributes, and the next boot mounts
+//! them.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -81,12 +82,12 @@ fn line(words: &[&str]) -> Vec<String> {
     line.iter().chain(words).map(|word| (*word).to_owned()).collect()
 }
 
-/// Runs it from the old root to the new store, with more words.
+/// Migrates from the old root to the new store, with more arguments.
 fn migrate(words: &[&str]) -> Output {
     run(&line(&[&["--store", NEW], words].concat()))
 }
 
-/// Runs it, and acts before each of its calls of this name.
+/// Migrates, and calls `act` before each of its calls of this name.
 fn interrupted(call: &str, words: &[&str], mut act: impl FnMut()) -> Output {
     let line: Vec<OsString> =
         line(&[&["--store", NEW], words].concat()).into_iter().map(Into::into).collect();
@@ -119,14 +120,14 @@ fn write(path: impl AsRef<Path>, content: &str) {
     fs::write(path, content).unwrap();
 }
 
-/// In what two trees differ.
+/// Two trees are the same.
 #[track_caller]
 fn are_same(one: impl AsRef<Path>, other: impl AsRef<Path>, output: &Output) {
     let differences = Look::of(one.as_ref()).differences(&Look::of(other.as_ref()));
     assert_eq!(differences, [] as [&str; 0], "{output:?}");
 }
 
-/// A root with one of everything, and what lies beside it.
+/// A root with a file of every kind, and other files beside the entries.
 fn fill_old() {
     trees::make(&old("var/lib/app"));
     write(old("etc/machine-id"), "id");
@@ -203,7 +204,7 @@ fn a_boot_finds_it() {
             json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": entries() });
         machine.manifest(&all);
         compile(all);
-        // As an installer has it: the store is mounted below the new root.
+        // As an installer does: the store is mounted below the new root.
         let output = run(&line(&["--store", machine.at("/persist").to_str().unwrap(), "--devices"])).ok();
         let output = [output, machine.reboot().ok()];
         for path in ["var/lib/app", "home/ada/photos", "etc/machine-id", "etc/ssh/ssh_host_a"] {
@@ -241,7 +242,7 @@ fn content_is_shared() {
         are_same(old("srv/app"), new("srv/app"), &output);
         let grown = used().saturating_sub(before);
         assert!(grown < 20 << 20, "{fs:?}: {grown} more");
-        // Shared, and not the same: what is written to one is not in the other.
+        // Shared blocks, separate files: a write to one file does not change the other.
         fs::write(old("srv/app/plain"), "changed").unwrap();
         assert_eq!(fs::read_to_string(new("srv/app/plain")).unwrap(), "plain");
         for place in [OLD, NEW] {
@@ -350,7 +351,7 @@ fn existing_files_stay() {
     assert_eq!(before.losses(&after), [] as [&str; 0]);
     assert_eq!(after.news(&before).len(), 1, "{output:?}");
     are_same(old("srv/a/more"), new("srv/a/more"), &output);
-    // The same size and time, and another content: only reading finds it.
+    // The same size and time, and other content: only reading shows the difference.
     for path in [old("srv/a/same"), new("srv/a/same")] {
         fs::write(&path, format!("{:010.10}", path.display())).unwrap();
         run(&["touch".as_ref(), "-d@1000000000".as_ref(), path.as_os_str()]).ok();

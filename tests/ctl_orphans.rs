@@ -1,4 +1,4 @@
-//! `impctl orphans`: what no entry names is found, what is used is not, and nothing is ever touched.
+//! `impctl orphans`: paths without an entry are listed, used paths are not, and no file changes.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -46,7 +46,7 @@ fn orphans(machine: &Machine, words: &[&str]) -> Value {
     let is_clean = |store: &Value| store["orphans"] == json!([]) && store["failure"] == "";
     let code = i32::from(!found["stores"].as_array().unwrap().iter().all(is_clean));
     assert_eq!((output.code, text.code), (Some(code), Some(code)), "{output:?}");
-    // It says what it does not do, where somebody might think that it did.
+    // The text denies a removal wherever a reader might expect one.
     assert_eq!(
         text.stdout.contains("Nothing was removed"),
         paths(&found["stores"][0]["orphans"]).iter().next().is_some()
@@ -70,7 +70,7 @@ fn paths_without_an_entry() {
         { "file": "/etc/ssh/ssh_host_*" },
         { "file": "/etc/machine-id", "missing": "create" },
     ]));
-    // Only what holds entries, and an empty lost+found.
+    // Only directories with entries, and an empty lost+found.
     are(&orphans(&machine, &[]), &[]);
     assert_eq!(impctl(&machine, &[]).ok().stdout, "/persist: entries name everything on it\n");
 
@@ -120,7 +120,7 @@ fn mounts_of_a_removed_entry() {
     let both = json!([{ "directory": "/var/lib/plex" }, { "directory": "/var/lib/old" }]);
     let machine = built(both.clone());
     put(&machine.at("/persist"), "/var/lib/old/a", "x");
-    // Generations 7 and 8 of NixOS name it, and 9 does not.
+    // Generations 7 and 8 of NixOS have an entry for the path, and 9 has none.
     let compiled = machine.home().join("manifest");
     let earlier = fs::read(&compiled).unwrap();
     machine.manifest(&manifest(json!({ "size": "16M" }), json!([{ "directory": "/var/lib/plex" }])));
@@ -156,7 +156,7 @@ fn mounts_of_a_removed_entry_in_use() {
     let entries = json!([{ "directory": "/srv/used" }, { "file": "/etc/app.conf", "missing": "create" }]);
     let machine = started(entries.clone());
     fs::write(machine.at("/srv/used/kept"), "kept").unwrap();
-    // Writes on after its entries are gone: to what it has open, and by name.
+    // Continues to write after the removal of its entries: to open files, and by name.
     let wait = "until [ -e /run/go ]; do sleep 0.01; done";
     let write =
         "echo late >&3; echo late >&4; echo late > name; mv name new; cd /; exec 3>&- 4>&-; touch /run/done";
@@ -285,7 +285,7 @@ fn several_stores() {
     let output = impctl(&machine, &["--json", "/persist/media"]).expect(1);
     let found = json_of(&output, "orphans");
     are(&found["stores"][0]["orphans"], &["directory /persist/media/a"]);
-    // A store may as well be a directory of another one's disk; then it is looked at as itself only.
+    // A store may also be a directory of another store's disk; then only this directory is searched.
     sh_on("umount --recursive", &[&machine.at("/b")]);
     sh_on("umount", &[&machine.at("/persist/media")]);
     put(&machine.at("/persist/media"), "/c/x", "x");

@@ -1,4 +1,4 @@
-//! `impctl recover`: what an old root holds is at its place again, the same in everything, and nothing that was there is touched.
+//! `impctl recover`: files of an old root are restored to their paths, with all attributes, and existing files do not change.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -63,7 +63,7 @@ tests![
     errors_at_any_moment: Disk Inject,
 ];
 
-/// A machine that runs on a tmpfs root, with a store on this file system.
+/// A running machine with a tmpfs root, and a store on this file system.
 fn started_on(fs: Fs, mib: u64, entries: Value) -> Machine {
     let machine = Machine::new(Root::Nothing, Disk::new(fs, mib));
     machine.manifest(&manifest(entries));
@@ -88,14 +88,14 @@ pub fn make(store: &Path, number: u32, kind: &str, boot_id: &str) -> PathBuf {
     for dir in [".imp-mount", ".imp-mount/roots"].map(|dir| store.join(dir)).iter().chain([&slot]) {
         fs::set_permissions(dir, Permissions::from_mode(0o700)).unwrap();
     }
-    // As imp-mount marks it, so that other commands use it.
+    // imp-mount's mark, so that other commands use the directory.
     lsetxattr(store.join(".imp-mount"), "trusted.imp-mount.private", b"", XattrFlags::empty()).unwrap();
     let boot = json!({ "version": 1, "boot_id": boot_id, "made": 1, "system": null, "kind": kind });
     fs::write(slot.join("boot.json"), boot.to_string()).unwrap();
     slot.join("root")
 }
 
-/// Says that the boot of an old root, or saving it, ended well.
+/// Records a good end of an old root's boot or save.
 fn end(store: &Path, number: u32) {
     let end = json!({
         "version": 1, "ended": 2, "complete": true, "files": 0, "bytes": 0, "rows": [], "rows_count": 0, "left_out": [],
@@ -289,14 +289,14 @@ fn nothing_is_replaced() {
     assert_eq!(inode("/srv/hard"), inode("/srv/dir/hard"));
     assert!(!machine.at("/srv/was-file/file").exists());
     assert!(output.stdout.starts_with("/srv: brought from root 1 on /persist (7 of "), "{output:?}");
-    // One file that is there.
+    // One existing file.
     let said = json_of(&recover(&machine, &["--json", "/srv/other"]).expect(1), "recover");
     assert_eq!(said["recovered"][0]["state"], "incomplete");
     assert_eq!(said["recovered"][0]["kept"], json!([{ "path": "/srv/other", "what": "size" }]));
     assert_eq!(read(machine.at("/srv/other")), "newer");
 }
 
-/// A file of a private directory does not come into a directory that others can read.
+/// A file of a private directory is not copied into a directory readable by others.
 fn a_directory_that_shows_more() {
     let machine = started();
     let root = old(&machine, 1);
@@ -344,7 +344,7 @@ fn links_are_not_followed() {
     assert!(!machine.at("/secret").exists());
 }
 
-/// The root is a directory of the store, as `root.on` makes it.
+/// The root is a directory of the store, as with `root.on`.
 fn the_running_root_is_no_source() {
     for fs in [Fs::Ext4, Fs::Btrfs] {
         let machine = Machine::new(Root::Nothing, Disk::new(fs, 128));
@@ -401,7 +401,7 @@ fn files_with_immutable_flags() {
         assert!(flags.contains(flag), "{path}: {flags}: {output:?}");
     }
     recover(&machine, &["/srv/a"]).ok();
-    // So that the disk can be taken away.
+    // Allows the removal of the disk.
     sh_on("chattr -R -i -a", &[&root.join("srv/a")]);
 }
 

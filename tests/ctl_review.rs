@@ -1,4 +1,4 @@
-//! `impctl review`: what the answers make of a file, without a terminal and on a real one.
+//! `impctl review`: changes of a file by the answers, without a terminal and on a real one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -45,7 +45,7 @@ tests![
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_impctl");
 
-/// A root on a tmpfs where something would be lost.
+/// A root on a tmpfs with files that would be lost.
 fn root() -> PathBuf {
     let root = PathBuf::from("/tmp/root");
     fs::create_dir_all(&root).unwrap();
@@ -64,7 +64,7 @@ fn root() -> PathBuf {
     root
 }
 
-/// Runs it on that root with answers.
+/// Runs the review of a root with answers.
 fn review(root: &Path, answers: &str, words: &[&str]) -> Output {
     fs::write("/tmp/answers", answers).unwrap();
     let mut line = words_of(root);
@@ -92,7 +92,7 @@ impl Prints for Output {
     }
 }
 
-/// Today, as date(1) has it.
+/// Today's date, by date(1).
 fn today() -> String {
     run(&["date", "-u", "+%F"]).ok().stdout.trim().to_owned()
 }
@@ -152,7 +152,7 @@ fn answers_make_a_file() {
         .prints(&["nothing changes"]);
     assert_eq!(fs::metadata(file).unwrap().ino(), inode, "not written at all");
 
-    // One more, found by opening a directory that was thrown away, and another answer.
+    // One more path, found in an opened disposable directory, and another answer.
     let more = "keep /srv/old/x\nkeep /etc/key  # mine\nundo /srv/old/x\nkeep /srv/old/x  # but this\n";
     let dry = review(&root, more, &[&nix[..], &["--dry-run"]].concat()).ok().stdout;
     let on = today();

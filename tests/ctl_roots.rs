@@ -63,7 +63,7 @@ use save::{
     save_once_at_a_time, save_to_a_full_store,
 };
 
-/// A machine that runs on a tmpfs root, and keeps old roots by these limits.
+/// A running machine with a tmpfs root, which keeps old roots by these limits.
 fn machine(disk: Disk, limits: &Value) -> Machine {
     let machine = Machine::new(Root::Nothing, disk);
     with_limits(&machine, limits);
@@ -85,7 +85,7 @@ fn roots(machine: &Machine, words: &[&str], code: i32) -> Value {
     json_of(&output, "roots")
 }
 
-/// The numbers that are listed, with their states.
+/// The listed numbers, with their states.
 #[track_caller]
 fn listed(machine: &Machine) -> Vec<(u64, String)> {
     let found = roots(machine, &[], 0);
@@ -131,7 +131,7 @@ fn records_that_cannot_be_used() {
         put(&one.place, "boot.json", text);
         put(&one.place, "root/x", "x");
     }
-    // Nothing at all is what a killed run left.
+    // An empty directory is left by a killed run.
     std::fs::create_dir(kept.place.join("4")).unwrap();
     let found = roots(&machine, &[], 0);
     let flaws = found["stores"][0]["roots"].as_array().unwrap().iter().map(|root| root["flaws"].clone());

@@ -1,4 +1,4 @@
-//! `impctl status`: what is wrong comes first, what is well is short, and monitoring reads the same in JSON and metrics.
+//! `impctl status`: problems come first, correct entries are short, and JSON and metrics agree.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -78,7 +78,7 @@ fn agree(json: &Output, numbers: &Output) -> Value {
         assert_eq!(value("imp_mount_entries", &[("state", "ok")]), None);
         return found;
     }
-    // Every state that the schema knows has a number, and each is right.
+    // Every state of the schema has a number, and each number is correct.
     for described in schema("status")["$defs"]["Status"]["oneOf"].as_array().unwrap() {
         let state = &described["const"];
         let there = found["entries"].as_array().unwrap().iter().filter(|one| &one["status"] == state);
@@ -180,7 +180,7 @@ fn an_optional_entry_is_guarded() {
         &text,
         &["guarded: ", "(optional)", "-> mount the store: mount -m ", "entries  1 ok, 1 not mounted\n"],
     );
-    // The boot's warning is the same thing once more, and that it is guarded is no change.
+    // The boot's warning repeats the same problem, and the guard is no change.
     assert!(!text.contains("\nwarning"), "{text}");
     assert_eq!(found["since"]["changed"], json!([]));
     assert_eq!(found["stores"][0]["source"], "", "{found:#}");
@@ -321,13 +321,13 @@ fn an_adopted_path() {
     says(&status(&machine, 1).1, &[&format!("-> add to the configuration: {line}\n")]);
     fs::remove_file(machine.at("/etc/NIXOS")).unwrap();
 
-    // Nobody knows what is in a damaged record.
+    // The content of a damaged record is unknown.
     let record = fs::read("/run/imp-mount/adopted.json").unwrap();
     fs::write("/run/imp-mount/adopted.json", &record[..record.len() / 2]).unwrap();
     assert_eq!(concerns(&status(&machine, 1).0), ["report /run/imp-mount/adopted.json"]);
     fs::write("/run/imp-mount/adopted.json", record).unwrap();
 
-    // It is nothing to another system, and neither is the report.
+    // Record and report do not apply to another system.
     fs::create_dir_all("/tmp/other").unwrap();
     let compiled = machine.home().join("manifest");
     let other = ["status", "--root=/tmp/other", "--json", "--manifest", compiled.to_str().unwrap()];
@@ -336,7 +336,7 @@ fn an_adopted_path() {
     assert_eq!((&found["boot"], &found["since"]["adopted"]), (&Value::Null, &json!([])));
     assert_eq!(found["since"]["changed"], json!([]));
 
-    // A directory above names it where it brings the same.
+    // An entry for a directory above counts if it mounts the same source.
     let named = |above: Value| {
         machine.manifest(&manifest(json!([{ "directory": "/a" }, above])));
         status(&machine, 1).0["since"]["adopted"][0]["named"].clone()
@@ -345,7 +345,7 @@ fn an_adopted_path() {
     assert_eq!(named(json!({ "directory": "/var/lib", "source": "/other" })), false);
     machine.manifest(&manifest(json!([{ "directory": "/a" }])));
 
-    // A file system that covers the path is not the adopted mount.
+    // A file system over the path is not the adopted mount.
     sh_on("mount -t tmpfs -o mode=0700,uid=5 tmpfs", &[&machine.at("/var/lib/new")]);
     let (found, text) = status(&machine, 1);
     assert_eq!(
@@ -355,7 +355,7 @@ fn an_adopted_path() {
     says(&text, &["it was adopted, and is not mounted any more"]);
     umount2(&machine.at("/var/lib/new"), MntFlags::empty()).unwrap();
 
-    // Whoever may not look at it sees at least that it is mounted.
+    // A user without permission sees at least the mount.
     for path in ["/var/lib", "/persist/var/lib"] {
         fs::set_permissions(machine.at(path), fs::Permissions::from_mode(0o700)).unwrap();
     }

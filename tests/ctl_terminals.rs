@@ -1,5 +1,5 @@
-//! Every command of impctl on terminals, narrow ones, dumb ones and none: colours, tables and the line that shows how far a work is
-//! go where somebody sees them, and nowhere else.
+//! Every command of impctl on terminals, narrow ones, dumb ones and none: colours, tables and progress lines appear on a terminal
+//! only.
 
 use std::collections::BTreeSet;
 
@@ -29,15 +29,15 @@ struct Case {
     words: String,
     /// Its exit code.
     code: i32,
-    /// True if what it prints has styles.
+    /// True if its output has styles.
     styled: bool,
-    /// True if it shows how far it is.
+    /// True if it shows progress.
     long: bool,
-    /// True if it has a `--json`.
+    /// True if it has the option `--json`.
     json: bool,
 }
 
-/// All commands, from the definition of the command line: whoever adds one says here how it is asked for something to print.
+/// All commands, from the definition of the command line: a new command needs arguments here that make it print.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for command in Cli::command().get_subcommands() {
@@ -63,7 +63,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// A machine where every command has something to do and to say.
+/// A machine with work and output for every command.
 struct Running(Machine);
 
 impl Running {
@@ -72,7 +72,7 @@ impl Running {
         machine.manifest(&manifest(json!([{ "directory": "/var/lib/a-name-of-some-length" }])));
         machine.build().ok();
         machine.switch_root();
-        // It leaves the manifest where the commands look for it.
+        // `impctl lost` leaves the manifest at the default path of other commands.
         machine.impctl("lost", &[]);
         put(&machine.at(""), "/tmp/manifest.json", r#"{ "version": 1, "entries": [] }"#);
         put(&machine.at(""), "/var/lib/lost/x", "x");
@@ -87,7 +87,7 @@ impl Running {
         Self(machine)
     }
 
-    /// Runs a line of bash(1) in which `impctl` is a command as it is asked here.
+    /// Runs a line of bash(1) in which `impctl` is the command of this case.
     fn run(&self, case: &Case, line: &str) -> Output {
         let machine = &self.0;
         // Finished work is not repeated.
@@ -106,7 +106,7 @@ impl Running {
         machine.run_inside(&["bash", "-c", &line])
     }
 
-    /// The same on a terminal of so many columns, on which it must end as it should; gives what the terminal was sent.
+    /// The same on a terminal of the given width, with the expected exit status; returns the terminal's output.
     #[track_caller]
     fn on_terminal(&self, case: &Case, columns: u32, line: &str) -> String {
         let line = format!("script -qec 'stty rows 24 cols {columns}; export TERM=xterm; {line}' /dev/null");
@@ -114,7 +114,7 @@ impl Running {
     }
 }
 
-/// True if something in a text has a colour or another style; the cursor may be moved.
+/// True if a text has a colour or another style; cursor movements are allowed.
 fn has_colours(text: &str) -> bool {
     let codes = text.split("\x1b[").skip(1);
     codes
@@ -168,7 +168,7 @@ fn progress_is_for_terminals() {
     let machine = Running::start();
     for case in cases() {
         let name = &case.name;
-        // On standard error, so that it is seen also where the rest goes to a file.
+        // On standard error, so that it is visible also if standard output is a file.
         let shown = machine.on_terminal(&case, 40, "impctl > /dev/null");
         assert_eq!(shown.contains("copying ["), case.long, "{name}: {shown:?}");
         for line in anstream::adapter::strip_str(&shown).to_string().split(['\r', '\n']) {
@@ -213,7 +213,7 @@ fn a_narrow_terminal() {
     }
 }
 
-/// Whoever has seen enough closes the pipe, which is no error, and changes nothing of what was found.
+/// A reader may close the pipe early: no error, and the exit status still gives the result.
 fn a_closed_pipe_is_no_failure() {
     let machine = Running::start();
     for case in cases() {
@@ -256,7 +256,7 @@ fn a_check_on_a_console() {
     assert_eq!(words(&shown), words(&piped.stdout));
 }
 
-/// A long scan says on a terminal how far it is.
+/// A long scan shows its progress on a terminal.
 fn many_files_are_counted() {
     let root = std::path::Path::new("/tmp/root/srv/many");
     std::fs::create_dir_all(root).unwrap();

@@ -1,4 +1,4 @@
-//! Documentation is correct: the pages name what the program has, and the program has what they name.
+//! The documentation is correct: the pages name all parts of the program, and no others.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(
     clippy::disallowed_methods,
@@ -45,12 +45,12 @@ fn files(folder: &str, extensions: &[&str]) -> Vec<String> {
     found
 }
 
-/// imp-mount(8), with roff's minus sign as a person types it.
+/// imp-mount(8), with plain minus signs for roff's.
 fn page() -> String {
     read("docs/imp-mount.8").replace("\\-", "-")
 }
 
-/// One section of it.
+/// One section of the page.
 fn section(name: &str) -> String {
     let page = page();
     let found = page.split("\n.SH ").find(|text| text.lines().next() == Some(name));
@@ -81,7 +81,7 @@ fn run(program: &str, args: &[&str]) -> Output {
     command.output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
-/// Runs the program that was built and expects it to do what it should.
+/// Runs the built program and expects success.
 #[track_caller]
 fn ok(program: &str, args: &[&str]) -> String {
     let output = run(program, args);
@@ -108,7 +108,7 @@ fn blocks(page: &str) -> Vec<String> {
     after.map(|text| text.split_once("```").expect("its end").0.to_owned()).collect()
 }
 
-/// A name that the page has for every value of a type, from what serde says when it is given none of them.
+/// The names of all values of a type, from serde's error for an unknown one.
 fn names<T: DeserializeOwned>() -> Vec<String> {
     let Err(error) = serde_json::from_str::<T>("\"?\"") else { panic!("`?` is no name") };
     let text = error.to_string();
@@ -140,7 +140,7 @@ fn every_word_for_the_kernel_is_in_the_page() {
 
 #[test]
 fn every_state_is_in_the_page() {
-    // Another state does not compile until it has a place here.
+    // A new state does not compile without a place here.
     let after = |status: Option<Status>| match status {
         None => Some(Status::Ok),
         Some(Status::Ok) => Some(Status::Later),
@@ -240,7 +240,7 @@ fn the_page_quotes_messages_as_they_are() {
     let section = section("DIAGNOSTICS");
     let mut count = 0;
     for item in items(&section) {
-        // Of alternating words the first, third and so on are the message's, and the others stand for something.
+        // The first, third and so on of alternating words are the message's; the others are placeholders.
         let step = if item.starts_with(".BI ") { 2 } else { 1 };
         let mut words = Vec::new();
         let mut rest = item.split_once(' ').unwrap().1;
@@ -263,7 +263,7 @@ fn the_page_quotes_messages_as_they_are() {
     assert!(count > 15, "only {count} quotes");
 }
 
-/// The same of the table of `impctl recover`. Words with digits, in capitals or with dots stand for something.
+/// The same for the table of `impctl recover`. Words with digits, capitals or dots are placeholders.
 #[test]
 fn the_page_on_recovery_quotes_messages_as_they_are() {
     let page = read("docs/recovery.md");
@@ -291,7 +291,7 @@ fn pages_are_clean() {
     if Command::new("groff").arg("--version").stdout(Stdio::null()).status().is_err() {
         let why = "groff is not installed";
         assert!(std::env::var_os("IMP_MOUNT_TEST_NO_SKIP").is_none(), "{why}");
-        // Past the capture of the test harness, so that everybody sees it.
+        // Bypasses the output capture of the test harness.
         writeln!(std::io::stderr(), "SKIPPED: pages_are_clean: {why}").unwrap();
         return;
     }

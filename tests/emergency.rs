@@ -1,4 +1,4 @@
-//! `--check` where it is needed most: without a store, a manifest, or the right to look.
+//! `--check` in emergencies: without a store, a manifest, or the permission to read.
 
 use std::fs;
 use std::path::Path;
@@ -98,7 +98,7 @@ fn a_disk_with_errors() {
     disk.shut_down();
     disk.umount();
     assert_eq!(state(&check(&machine, 1)).0, "not cleanly unmounted");
-    // The journal is replayed, and what the kernel finds then remains.
+    // The journal is replayed, and the errors recorded by the kernel remain.
     disk.mount("/tmp/elsewhere");
     let name = disk.device.file_name().unwrap().to_str().unwrap();
     fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "for a test").unwrap();
@@ -155,7 +155,7 @@ fn as_an_ordinary_user() {
     let found = findings(&output);
     is(&found, "/srv", "ok", &[]);
     is(&found, "/etc/key", "ok", &[]);
-    // Paths that the user may not read are not called wrong.
+    // Paths unreadable for the user are not called wrong.
     is(&found, "/root/private/deep", "not-mounted", &["permission denied; run as root"]);
     assert!(lines(&found["next"]).starts_with("run it as root"), "{found:#}");
     assert_eq!((mounts(), machine.disk().snapshot()), before);

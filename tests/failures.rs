@@ -32,7 +32,7 @@ pub fn machine(entries: Value) -> Machine {
     machine
 }
 
-/// The build fails with one line that says all of this; nothing is mounted, and nothing on the disk is lost.
+/// The build fails with one line of all these words; there is no mount, and no file on the disk is lost.
 #[track_caller]
 pub fn fails(machine: &Machine, words: &[&str]) {
     let before = mounts();
@@ -85,7 +85,7 @@ fn an_occupied_target_at_boot() {
         Value::Null,
         json!([{ "directory": "/srv" }, { "file": "/file", "missing": "create" }]),
     ));
-    // Nothing of it can be adopted here, but the boot goes on and somebody is told.
+    // The file cannot be adopted here, but the boot continues with a warning.
     one_line(&machine.build().ok(), &["warning: /srv: the target holds `secret`", "hide", "move it"]);
     sh_on("umount", &[&machine.at("/srv")]);
     assert!(machine.at("/srv/secret").exists());
@@ -151,7 +151,7 @@ fn no_manifest() {
         for verb in [&[][..], &["--settle"], &["--plan"], &["--adopt"]] {
             let output = machine.run(verb).expect(2);
             one_line(&output, &["error: manifest /tmp/machine/manifest: ", words, "; "]);
-            // The unit that stops a boot ends with what to do next.
+            // The output of the unit that stops a boot ends with the next steps.
             let run = usize::from(verb.is_empty());
             assert_eq!(output.stderr.lines().count(), 1 + run, "{output:?}");
             let last = output.stderr.lines().last().unwrap_or_default();
@@ -226,7 +226,7 @@ fn an_optional_entry() {
     machine.build().ok();
     assert_eq!(mounts(), built);
 
-    // Required is the default, and the entry that is to blame is named.
+    // Required is the default, and the message names the failed entry.
     machine.power_off();
     machine.power_on();
     machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }, { "directory": "/wrong" }])));

@@ -1,4 +1,4 @@
-//! Faults at every system call of every kind of run: a death, an error, a call that the kernel lacks.
+//! Faults at every system call of every kind of run: a kill, an error, a call missing in the kernel.
 
 mod scenario;
 mod state;
@@ -52,8 +52,8 @@ tests![
     older_kernels_while_settling: Disk Inject,
 ];
 
-/// Share of the calls that fail: every one of them in `tests/run --full`, and each with every error where there is time for it;
-/// a sample in a developer's own runs. The variable `IMP_MOUNT_TEST_FAULTS` is `each`, `all` or nothing.
+/// Share of the failing calls: every call in `tests/run --full`, and each with every error if time allows; a sample in a
+/// developer's own runs. The variable `IMP_MOUNT_TEST_FAULTS` is `each`, `all` or nothing.
 #[derive(PartialEq, Eq)]
 enum Depth {
     Sample,
@@ -77,7 +77,7 @@ impl Depth {
     }
 }
 
-/// The run without a fault: what it leaves, and its system calls.
+/// The run without a fault: its result, and its system calls.
 fn reference(scenario: &Scenario) -> (State, Vec<Call>) {
     scenario.reset();
     let (output, calls) = scenario.run(&[]);
@@ -85,7 +85,7 @@ fn reference(scenario: &Scenario) -> (State, Vec<Call>) {
     (scenario.state(), calls)
 }
 
-/// Collects what is wrong, so that one run of a test shows all of it.
+/// Collects findings, so that one run of a test shows all of them.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
@@ -154,14 +154,14 @@ fn kill(scenario: &Scenario) {
     }
 }
 
-/// Calls that change what is mounted, and where.
+/// Calls that change mounts and mount points.
 const MOUNTS: &[&str] = &["fsmount", "mount", "mount_setattr", "move_mount", "open_tree", "rmdir", "umount2"];
 
 fn mounts(call: &Call) -> bool {
     call.name.is_any(MOUNTS)
 }
 
-/// The same on an older kernel, where other calls are made, before and after each call that mounts.
+/// The same on an older kernel with other calls, before and after each mount call.
 fn kill_on_older(scenario: &Scenario, older: &[Injected]) {
     let (expected, _) = reference(scenario);
     scenario.reset();
@@ -183,7 +183,7 @@ fn kill_on_older(scenario: &Scenario, older: &[Injected]) {
     }
 }
 
-/// Calls that cannot fail, and those for memory, without which nothing can go on.
+/// Calls that cannot fail, and those for memory, without which the program cannot continue.
 const SAFE: &[&str] = &[
     "getrandom",
     "brk",
@@ -211,7 +211,7 @@ fn fail(scenario: &Scenario) {
     fail_on_older(scenario, &[], &|call| !call.name.is_any(SAFE));
 }
 
-/// The same on an older kernel, at the calls that `which` picks.
+/// The same on an older kernel, at the calls selected by `which`.
 fn fail_on_older(scenario: &Scenario, older: &[Injected], which: &dyn Fn(&Call) -> bool) {
     scenario.reset();
     let before = scenario.state();
@@ -232,7 +232,7 @@ fn fail_on_older(scenario: &Scenario, older: &[Injected], which: &dyn Fn(&Call) 
             let mut found = judge((&output, &usual), &before, &after, &expected);
             let again = if older.is_empty() { scenario.run_again() } else { scenario.run(older).0 };
             let differs = scenario.state().differences(&expected);
-            // Without the report --adopt replaces nothing, and keeps the root's version beside the store's: that, and nothing else, stays.
+            // Without the report --adopt replaces no file, and keeps the root's version beside the store's: only these files stay.
             let unread = output.stderr.contains("report.json: cannot read it")
                 && output.stderr.contains("both are kept")
                 && differs.lines().all(|line| line.contains(".imp-mount-conflict: "));
@@ -251,7 +251,7 @@ fn fail_on_older(scenario: &Scenario, older: &[Injected], which: &dyn Fn(&Call) 
     }
 }
 
-/// Faults of a run that met an error, beside its usual messages.
+/// Faults of a run after an injected error, beside its usual messages.
 fn judge((output, usual): (&Output, &Output), before: &State, after: &State, expected: &State) -> String {
     let mut found = String::new();
     match output.code {
@@ -263,11 +263,11 @@ fn judge((output, usual): (&Output, &Output), before: &State, after: &State, exp
             }
         }
         Some(1 | 2) => {
-            // A path that still waits for its owner is a warning, with its reason.
+            // A path with a pending owner is a warning, with its reason.
             if !output.stderr.contains("error: ") && !output.stderr.contains("warning: /persist") {
                 found += "no word about it\n";
             }
-            // The new root is there, and cannot be seen before the next run takes away what covers it.
+            // The new root is mounted, and invisible until the next run unmounts its cover.
             // Or, before Linux 6.5, the old root is left with the new one at the stage.
             let kept = ["cannot take the old root away", "the old root is kept at"];
             if kept.iter().any(|words| output.stderr.contains(words)) {
@@ -282,7 +282,7 @@ fn judge((output, usual): (&Output, &Output), before: &State, after: &State, exp
     for ((before, after), expected) in before.disks.iter().zip(&after.disks).zip(&expected.disks) {
         // Losses by the run itself are intended.
         let intended = before.losses(expected);
-        // A path that waits for its owner may have the owner, and not its mode yet.
+        // A path with a pending owner may have the owner, and not its mode yet.
         let waits = |loss: &String| loss.contains("trusted.imp-mount.pending");
         for loss in before.losses(after).iter().filter(|loss| !intended.contains(loss) && !waits(loss)) {
             writeln!(found, "lost: {loss}").unwrap();
@@ -291,7 +291,7 @@ fn judge((output, usual): (&Output, &Output), before: &State, after: &State, exp
     found
 }
 
-/// The calls that came with mounts by descriptors.
+/// The calls added with mounts by descriptors.
 const DESCRIPTORS: &[&str] = &["open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "mount_setattr"];
 
 fn missing(names: &[&str]) -> Vec<Injected> {

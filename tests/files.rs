@@ -1,4 +1,4 @@
-//! Files: by mount, by link and by copy; what is not there yet; and what programs leave for the store.
+//! Files: by mount, by link and by copy; missing files; and files written back to the store.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -57,7 +57,7 @@ fn holding(files: &[(&str, &str)]) -> Machine {
     machine
 }
 
-/// Writes a file of the machine, with the folders above it.
+/// Writes a file of the machine and its parent folders.
 fn write(machine: &Machine, path: &str, text: &str) {
     let path = machine.at(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -132,7 +132,7 @@ fn each_policy_for_missing_files() {
     for name in ["link", "unsaid"] {
         let to = format!("/persist/etc/{name}");
         assert_eq!(fs::read_link(machine.at(&format!("/etc/{name}"))).unwrap(), Path::new(&to));
-        // Never an empty file in place of a missing one: sshd and others would take it for theirs.
+        // Never an empty file in place of a missing one: sshd and others would read it as their own.
         assert!(!exists(machine.at(&to)));
     }
     for name in ["skip", "copied"] {
@@ -179,7 +179,7 @@ fn a_link_becomes_a_mount() {
     machine.manifest(&manifest(&json!([{ "file": "/etc/app/state", "parents": { "user": 193 } }])));
     machine.build().ok();
     machine.switch_root();
-    // The program creates it, and it lands in the store.
+    // The program creates the file on the store.
     machine.run_inside(&["sh", "-c", "echo made > /etc/app/state"]).ok();
     assert_eq!(read(&machine, "/persist/etc/app/state"), "made\n");
     // A process with the link open keeps it until the next boot.
@@ -191,7 +191,7 @@ fn a_link_becomes_a_mount() {
     assert_eq!(read(&machine, "/etc/app/state"), "made\n");
 }
 
-/// In a directory that comes from the store, a link into the store would be one to itself, and stop the next boot.
+/// In a directory of the store, a link into the store would point to itself, and stop the next boot.
 fn a_link_never_replaces_its_own_target() {
     let machine = holding(&[("srv/app/there", "there")]);
     machine.manifest(&manifest(&json!([
@@ -302,7 +302,7 @@ fn names_may_be_anything() {
     let mut entries = vec![json!({ "file": "/glob/*" })];
     for (number, name) in names().iter().enumerate() {
         write(&machine, &format!("/persist/glob/{name}"), name);
-        // A backslash protects only what is special after it.
+        // A backslash escapes only special characters.
         let escaped = name.replace('\\', "\\\\");
         entries.push(json!({ "directory": format!("/directories/{name}"), "user": number }));
         entries.push(json!({ "file": format!("/files/{escaped}"), "missing": "create", "user": number }));
@@ -333,7 +333,7 @@ fn names_may_be_anything() {
     machine.run(&["--check"]).ok();
 }
 
-/// A name that is no UTF-8 cannot be in a manifest, but a pattern can match it.
+/// A name that is no UTF-8 cannot be in a manifest, but can match a pattern.
 fn names_that_are_no_text_are_said() {
     let machine = holding(&[("keys/plain", "plain")]);
     let name = OsStr::from_bytes(b"caf\xe9");

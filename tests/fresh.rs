@@ -55,7 +55,8 @@ fn numbers(machine: &Machine) -> Vec<u32> {
     numbers
 }
 
-/// The root is the directory of this number, closed to others by its path on the store, and holds what a root has at first.
+/// The root is the directory of this number, closed to others by its path on the store, and has the initial files of a
+/// root.
 #[track_caller]
 fn is_root(machine: &Machine, number: u32, fs: Fs) {
     let mount = machine.mount_at("/").unwrap();
@@ -187,7 +188,7 @@ fn a_converted_disk_holds_its_new_root() {
             machine.power_off();
             machine.power_on();
         }
-        // The way back: the disk boots as it did.
+        // The way back: the disk boots as before.
         machine.cmdline("imp-mount=off");
         machine.build().ok();
         assert!(machine.at("/var/log").exists());
@@ -298,7 +299,7 @@ fn links_planted_on_the_store_are_not_followed() {
         machine.power_on();
         sh_on("rm -rf", &[&private]);
     }
-    // The number that would be the next is taken by a link.
+    // The next number is taken by a link.
     machine.build().ok();
     machine.power_off();
     machine.power_on();
@@ -323,7 +324,7 @@ fn without_its_store_the_root_is_in_memory() {
     assert_eq!(machine.mount_at("/").unwrap().fstype, "tmpfs");
     machine.power_off();
 
-    // A store that is needed stops the boot for itself.
+    // A required store stops the boot.
     machine.cmdline("");
     let sysroot = machine.at("");
     machine.build().expect(1).says(&["store /persist: nothing is mounted at"]);

@@ -1,4 +1,4 @@
-//! Guards on a running system: they give way to what the store has, they hide nothing, and a run that fails leaves them as they were.
+//! Guards on a running system: they yield to sources on the store, hide no file, and survive a failed run unchanged.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -31,7 +31,7 @@ fn manifest(entries: &Value) -> Value {
     json!({ "version": 1, "root": {}, "entries": entries, "stores": stores })
 }
 
-/// A started machine whose second store is missing, and that store's disk.
+/// A started machine with a missing second store, and this store's disk.
 fn without_late(entries: &Value) -> (Machine, Disk) {
     let (machine, late) = (Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8)), Disk::new(Fs::Ext4, 8));
     machine.manifest(&manifest(entries));
@@ -59,7 +59,7 @@ fn a_guard_gives_way_to_a_link_and_a_copy() {
     for name in ["s", "c"] {
         fs::write(machine.at("/late/etc").join(name), "kept").unwrap();
     }
-    // A run that fails for another reason does not cover them again.
+    // A run with another failure does not cover them again.
     with_a_failure(&machine, &entries);
     for _ in 0..2 {
         let output = machine.run_live(&[]).expect(1);
@@ -192,7 +192,7 @@ fn places_are_known_without_a_report() {
     let (machine, late) = without_late(&json!([]));
     fs::create_dir(machine.at("/setgid")).unwrap();
     fs::set_permissions(machine.at("/setgid"), fs::Permissions::from_mode(0o2755)).unwrap();
-    // A run that fails takes its guards away again, and their places stay.
+    // A failed run unmounts its guards, and their mount points stay.
     with_a_failure(&machine, &entries);
     machine.run_live(&[]).expect(1);
     assert_eq!(stat(machine.at("/etc/c")).0 & 0o7777, 0);

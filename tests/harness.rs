@@ -1,4 +1,4 @@
-//! The harness itself, held against mount(8) and coreutils: a test that cannot fail proves nothing.
+//! The harness itself, compared with mount(8) and coreutils: its checks can fail.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -35,7 +35,7 @@ fn a_namespace_of_its_own() {
         let mount = mount_at(place).unwrap();
         assert_eq!(mount.fstype, "tmpfs", "{place}");
     }
-    // As on a booted machine, but with nobody outside to share with.
+    // As on a booted machine, but without peers outside.
     assert!(mounts().iter().all(|mount| mount.propagation.starts_with("shared:")));
     let outside = fs::read_to_string("/proc/1/mountinfo").unwrap_or_default();
     sh("mkdir /tmp/inside");
@@ -92,7 +92,7 @@ fn bind_by_hand(machine: &Machine, path: &str) {
     sh(format!("mount --bind {} {}", store.display(), root.display()));
 }
 
-/// Writes to a place that persists and to one that does not, reboots, and looks for both.
+/// Writes to a persistent path and to another one, reboots, and reads both.
 fn outlives_a_reboot(disk: Disk) {
     let machine = Machine::new(Root::Tmpfs, disk);
     bind_by_hand(&machine, "/var/lib/plex");

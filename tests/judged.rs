@@ -1,4 +1,4 @@
-//! Stores and roots that cannot be relied on: in memory, open to others, or mounted with options that entries ask not to have.
+//! Unreliable stores and roots: in memory, open to others, or mounted with options against the entries.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -33,7 +33,7 @@ tests![
     adopting_and_migrating: Disk,
 ];
 
-/// A machine with a store that the test mounts.
+/// A machine with a store mounted by the test.
 fn machine(entries: Value) -> Machine {
     let machine = Machine::with_stores(Root::Nothing, Vec::new());
     fs::create_dir_all(machine.at("/persist")).unwrap();
@@ -51,7 +51,7 @@ fn warnings(output: &Output) -> Vec<&str> {
     output.stderr.lines().filter(|line| line.contains("warning: ")).collect()
 }
 
-/// The boot goes on with one warning that says this of the store, and so do the report, --check and the status.
+/// The boot continues with one warning about the store; the report, --check and the status have the same text.
 #[track_caller]
 fn is_bad(machine: &Machine, kind: &str, words: &[&str]) {
     let output = machine.build().ok();
@@ -113,7 +113,7 @@ fn an_overlay_over_a_tmpfs() {
     let status = machine.impctl("status", &[]).expect(1).stdout;
     assert!(status.contains("is on a tmpfs"), "{status}");
 
-    // The system does not see what the initrd saw. It has been said, so it is known.
+    // The system does not see the initrd's layer. The warning is recorded, so the status knows it.
     detach(layer);
     is_found(&machine, "volatile", &["is on a tmpfs"]);
     let status = machine.impctl("status", &["--json"]).expect(1).stdout;
@@ -341,7 +341,7 @@ fn a_directory_that_others_may_write_to() {
         set(mode, uid, gid);
         boot(&is_well);
     }
-    // An ACL that lets nobody write, and one that does.
+    // An ACL without write permission, and one with it.
     set(0o755, 0, 0);
     disk.visit(|root| drop(sh_on("setfacl -m u:1000:rx", &[root])));
     boot(&is_well);
@@ -427,7 +427,7 @@ fn options_that_entries_ask_not_to_have() {
         machine.build().ok();
         check(machine, 0);
     });
-    // Options that the manifest itself gives the store are no finding.
+    // Options of the store in the manifest are no finding.
     let stores = json!([{ "path": "/persist", "device": disk.device, "options": ["nodev,noexec"] }]);
     let entries = json!([{ "directory": "/usr" }]);
     machine.manifest(&json!({ "version": 1, "root": {}, "stores": stores, "entries": entries }));

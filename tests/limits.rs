@@ -1,4 +1,4 @@
-//! Limits that still compile: the longest paths and names that the kernel takes, through a boot and the life of the system after it.
+//! Valid limits: the kernel's longest paths and names, through a boot and the life of the system.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ fn the_longest_paths() {
         { "file": format!("{folder}/*") },
         { "directory": "/short" },
     ])));
-    // The path of the match is longer than what a system call takes in one piece.
+    // The path of the match is longer than PATH_MAX.
     let inside = |script: &str| {
         run(&["sh", "-ec", &format!("cd {}; {script}", machine.at("/persist").display())]).ok()
     };
@@ -78,7 +78,7 @@ fn the_longest_paths() {
     machine.run_inside(&["sh", "-c", "mkdir -p /etc; echo late:x:77:0::/:/bin/sh > /etc/passwd"]).ok();
     machine.run_live(&["--settle"]).ok();
     assert_eq!(machine.run_inside(&["stat", "--format=%a %u", &directory]).ok().stdout, "750 77\n");
-    // A file that a program put in the place of the link, and a copy that it changed.
+    // A file in place of the link, and a changed copy.
     machine
         .run_inside(&["sh", "-c", "rm \"$1\"; echo new > \"$1\"; echo new > \"$2\"", "sh", &later, &copy])
         .ok();

@@ -1,5 +1,5 @@
-//! A started system brought in line with a new manifest: what is new is added, what is gone is taken away where nobody
-//! uses it, and everything else is left alone.
+//! A new manifest on a started system: new entries are mounted, removed ones are unmounted if unused, and all others
+//! stay unchanged.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub fn manifest(entries: Value) -> Value {
     json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": entries })
 }
 
-/// A machine that was booted with these entries and has been started.
+/// A started machine, booted with these entries.
 pub fn started(entries: Value) -> Machine {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     machine.manifest(&manifest(entries));

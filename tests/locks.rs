@@ -1,4 +1,4 @@
-//! Several processes that change the same system at once: one after the other they come to what one alone comes to.
+//! Several processes that change the same system at once: the result equals the result of one.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -27,7 +27,7 @@ tests![
 ];
 
 const LOCK: &str = "/run/imp-mount/lock";
-/// Seen from inside and outside; a program that has it as its manifest holds the lock for as long as nothing is written to it.
+/// The path inside and outside; a program with this manifest holds the lock until data is written to the FIFO.
 const FIFO: &str = "/run/machine/fifo";
 
 /// A run that holds the lock and waits for its manifest.
@@ -98,7 +98,7 @@ fn all_succeed(running: Vec<Running>) {
     }
 }
 
-/// Repetitions of a test that depends on chance.
+/// Repetitions of a test with random order.
 fn rounds(most: u32) -> u32 {
     if is_thorough() { most } else { 4 }
 }
@@ -288,7 +288,7 @@ fn everything_that_changes_waits() {
         one.await_words(&waits_for(&holder));
     }
     assert!(machine.mount_at("/var/lib/new").is_none());
-    // No program that it may start is left with the lock.
+    // The descriptor is close-on-exec: child programs do not inherit the lock.
     let held: Vec<_> = fs::read_dir(format!("/proc/{}/fd", holder.pid()))
         .unwrap()
         .map(|fd| fd.unwrap())
@@ -318,7 +318,7 @@ fn a_lock_that_is_taken_away() {
         }
         one.signal(Signal::KILL);
         one.end();
-        // It has the lock that others take, too.
+        // The waiting run holds the lock at the usual path.
         waiting.end().ok();
         assert_eq!(stat(LOCK), (0o100_600, 0, 0));
     }
@@ -337,7 +337,7 @@ fn only_root_can_hold_it() {
         "true",
     ]);
     assert_ne!(denied.code, Some(0), "{denied:?}");
-    // Made by somebody else, or left where others can hold it.
+    // Made by another user, or open to locks by others.
     let before = mounts();
     let refused = |words: &str| {
         for verb in [&[][..], &["--settle"], &["--adopt"]] {
@@ -364,7 +364,7 @@ fn only_root_can_hold_it() {
     }
     fs::set_permissions("/run/imp-mount", Permissions::from_mode(0o755)).unwrap();
     assert_eq!((fs::read_to_string("/run/other").unwrap().as_str(), mounts()), ("kept", before));
-    // Whatever the umask, everybody may read what a run leaves.
+    // With any umask, all users may read the files of a run.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     sh("rm -r /run/imp-mount");
     machine.run_live(&["--settle"]).ok();
@@ -373,7 +373,7 @@ fn only_root_can_hold_it() {
     assert_eq!(stat("/run/imp-mount/report.json"), (0o100_644, 0, 0));
 }
 
-/// A run that waited must not undo what the manifest says by then.
+/// A run that waited must not undo the newer manifest.
 fn a_manifest_that_changes_meanwhile() {
     let machine = started(json!([{ "directory": "/old" }]));
     let holder = holder(&machine);

@@ -57,7 +57,7 @@ mod write_back;
 
 use std::process::ExitCode;
 
-/// Seconds that a test may take.
+/// Time limit of a test, in seconds.
 const PATIENCE: u32 = 120;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The manifest: what is accepted, what is refused and how, and that both of its forms hold the same.
+//! The manifest: accepted and refused texts, and the equality of its two forms.
 
 #![allow(clippy::unwrap_used)]
 #![allow(

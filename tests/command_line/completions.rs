@@ -62,7 +62,7 @@ fn choices() -> Vec<(String, String)> {
 fn are_offered(expected: &[(String, String)], printed: &str) {
     for (number, (line, word)) in expected.iter().enumerate() {
         let start = format!("{number} {word}");
-        // fish(1) has a description after it.
+        // fish(1) prints a description after each word.
         let is_offered = printed.lines().any(|line| line.split('\t').next() == Some(&start));
         assert!(is_offered, "{line}: no {word} in {printed}");
     }
@@ -129,7 +129,7 @@ fn zsh_loads_them() {
     assert!(all.iter().all(|option| text.contains(option.as_str())), "{text}");
 }
 
-/// Arguments that are paths are completed as paths, and the others as names of users; a number is not completed.
+/// Path arguments are completed as paths, and the others as user names; a number is not completed.
 #[test]
 fn every_path_is_known_as_one() {
     use clap::ValueHint::{AnyPath, DirPath, FilePath, Other, Username};

@@ -1,4 +1,4 @@
-//! The pages that `impctl man` writes, as groff sets them.
+//! The pages by `impctl man`, formatted by groff.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn manual() -> TempDir {
     folder
 }
 
-/// A page as it is read, every paragraph on a line of its own.
+/// A formatted page, with one line for every paragraph.
 fn set(page: &Path) -> String {
     let page = page.to_str().unwrap();
     ok("groff", &["-mandoc", "-Tutf8", "-P-cbou", "-rLL=2000n", "-rHY=0", page])
@@ -95,7 +95,7 @@ fn pages_are_clean_and_complete() {
     }
 }
 
-/// A page and a help that say different things are each half of the truth.
+/// The manual page and the help must not differ.
 #[test]
 fn a_manual_page_has_the_text_of_the_help() {
     if !has("groff", "a_manual_page_has_the_text_of_the_help") {

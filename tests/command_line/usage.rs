@@ -4,7 +4,7 @@ use clap::Arg;
 
 use super::{IMPCTL, commands, ok, options, run};
 
-/// A command line that makes no sense: it says so on standard error alone, and ends with 2.
+/// A wrong command line: an error on standard error only, and exit status 2.
 #[track_caller]
 fn refused(arguments: &[&str]) -> String {
     let output = run(IMPCTL, arguments);

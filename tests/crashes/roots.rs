@@ -1,4 +1,4 @@
-//! Roots of earlier boots after a power cut: those that were whole still are, and none counts as whole that is not.
+//! Roots of earlier boots after a power cut: complete roots stay complete, and no incomplete root counts as complete.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use crate::support::command::sh_on;
 use crate::support::json_of;
 use crate::support::trees::Look;
 
-/// The root of an earlier boot, and one of this boot that was saved before.
+/// The root of an earlier boot, and a saved root of this boot.
 pub fn seed(store: &Path) {
     let kept = Kept::on(store);
     fill(&kept.add(1, 3).ends(true, 4096));
     fill(&kept.add(2, 0).saved().of_this_boot().ends(true, 4096));
 }
 
-/// Three that are due, the newest, and one that is being removed.
+/// Three due roots, the newest root, and one root in removal.
 pub fn seed_due(store: &Path) {
     let kept = Kept::on(store);
     for number in 1..=4 {
@@ -44,7 +44,7 @@ fn fill(one: &One) {
 /// The tree of one of them.
 pub const FILLED: &str = "/.imp-mount/roots/1/root";
 
-/// A root on the disk: its number, whether a good end is recorded, its tree, and what is saved in it of /srv.
+/// A root on the disk: its number, whether a good end is recorded, its tree, and its saved files of /srv.
 type Root = (u64, bool, Look, Option<Look>);
 
 /// The roots on the disk.
@@ -67,7 +67,7 @@ fn on_disk(scene: &Scene) -> Vec<Root> {
     all
 }
 
-/// Those that the system lists: number and state.
+/// The roots listed by the system: number and state.
 fn listed(scene: &Scene) -> Vec<(u64, String)> {
     let output = scene.machine.impctl("roots", &["--json"]);
     let found = json_of(&output, "roots");
@@ -90,7 +90,7 @@ fn differs(found: &mut Vec<String>, what: &str, expected: &Look, there: &Look) {
     }
 }
 
-/// Holds each root that counts as whole against the one that it is.
+/// Compares each complete root with the expected one.
 fn whole(scene: &Scene, all: &[Root], filled: &Look, found: &mut Vec<String>) {
     for (number, _, _, saved) in all.iter().filter(|(_, ended, ..)| *ended) {
         let name = format!("root {number}, which ended well");
@@ -147,7 +147,7 @@ pub fn after_pruning(scene: &Scene, before: &State, _: bool) -> Vec<String> {
     if boot.code != Some(0) {
         found.push(format!("the next boot: {boot:?}"));
     }
-    // A root is whole as long as the list has it.
+    // A root is complete as long as it is listed.
     for (number, ended, there, _) in &all {
         differs(&mut found, &format!("root {number}, ended: {ended}"), filled, there);
     }

@@ -27,22 +27,22 @@ pub struct Scene {
     seed: fn(&Path),
     /// Events on the system before the run, the same after each boot.
     before: fn(&Machine),
-    /// Paths of the system that the run copies.
+    /// Paths of the system copied by the run.
     pub sources: &'static [&'static str],
     /// Trees and files that appear on the store in one step.
     pub whole: &'static [&'static str],
     /// True if the run removes its sources after the copy; each is one of those trees and files then.
     pub removes: bool,
-    /// True if it leaves files without a possible copy out of a tree.
+    /// True if the run omits files without a possible copy.
     pub leaves_out: bool,
     /// End of the run.
     pub code: i32,
-    /// Of runs that change the roots of earlier boots: findings on a store whose power was cut, and on what the next run makes of it.
+    /// For commands on roots of earlier boots: findings on a store after a power cut, and after the next run.
     pub judge: Option<Judge>,
     initial: Option<Image>,
 }
 
-/// Judges a store by the roots on it; the flag is true after the end of the run.
+/// Checks the roots on a store; the flag is true after the end of the run.
 type Judge = fn(&Scene, &State, bool) -> Vec<String>;
 
 /// Everything on the store.
@@ -144,7 +144,7 @@ impl Scene {
         Self { words: &["--adopt"], seed, before, sources, whole, code: 1, ..scene }.ready()
     }
 
-    /// A root in memory that is saved, in place of an earlier saving.
+    /// A save of a root in memory, in place of an earlier one.
     pub fn save(fs: Fs) -> Self {
         let before = |machine: &Machine| {
             tree(&machine.at("/srv/app"));
@@ -156,7 +156,7 @@ impl Scene {
         scene.of_roots(&["save"], &json!({}))
     }
 
-    /// Roots that are removed.
+    /// Removal of old roots.
     pub fn prune(fs: Fs) -> Self {
         let judge: Option<Judge> = Some(roots::after_pruning);
         let scene = Self { seed: roots::seed_due, judge, ..Self::new(fs, json!([])) };
@@ -201,7 +201,7 @@ impl Scene {
         Self { command, words, seed, sources, whole: NEW, leaves_out: true, ..scene }.ready()
     }
 
-    /// Saves the beginning. Files that a boot makes on the store are there already.
+    /// Saves the initial state. Files created on the store by a boot exist already.
     fn ready(mut self) -> Self {
         let Self { machine, .. } = &self;
         (self.seed)(&machine.at("/persist"));
@@ -300,7 +300,7 @@ impl Sources {
     pub fn look(&self) -> Vec<Look> {
         let place = |file: &File| {
             let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-            // The link leads to the open file, and not to a mount on it. Of a directory, its content.
+            // The link leads to the open file, not to a mount on the path. For a directory, its content.
             if file.metadata().unwrap().is_dir() { path.join(".") } else { path }
         };
         self.0.iter().map(|file| Look::of(&place(file))).collect()
@@ -369,7 +369,7 @@ fn old_entries() -> Value {
     ])
 }
 
-/// Its trees that appear on the store in one step.
+/// Its trees with an atomic appearance on the store.
 const NEW: &[&str] = &["/moved/app", "/etc/file", "/etc/forced", "/srv/part/sub", "/srv/part/two"];
 
 fn old_system(root: &Path) {

@@ -52,7 +52,7 @@ fn files_of_the_configuration_on_a_running_system() {
 #[test]
 fn links_lead_nowhere_else() {
     let tree = Tree::of(&[("etc/fstab", FSTAB)]);
-    // Outside there is a unit that must not be read.
+    // The unit outside must not be read.
     fs::write(tree.folder.path().join("outside.service"), "[Service]\nStateDirectory=outside\n").unwrap();
     let outside = tree.folder.path().join("outside.service");
     tree.link("etc/systemd/system/a.service", outside.to_str().unwrap());

@@ -1,4 +1,4 @@
-//! Owners of what would be lost.
+//! Owners of lost paths.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn a_service_that_was_moved() {
     are(&Tree::nixos(&files).lost(), &[r#""/srv/plex""#]);
     let files = [("etc/systemd/system/plex.service", "[Service]\nExecStart=/bin/plex\n")];
     are(&Tree::nixos(&files).lost(), &[r#"{ directory = "/var/lib/plex"; user = "plex"; group = "plex"; }"#]);
-    // The part that holds the data is kept.
+    // The part with the data is kept.
     let files = [(
         "etc/systemd/system/postgresql.service",
         "[Service]\nStateDirectory=postgresql postgresql/17\nUser=postgres\n",
@@ -57,7 +57,7 @@ fn owners_by_the_units_of_a_path() {
             "etc/systemd/system/b.service",
             "[Service]\nUser=one\nReadWritePaths=/srv/shared\nExecStart=/bin/b /srv/named/x\n",
         ),
-        // There is a user of that name, so that systemd makes none.
+        // A user of this name exists, so systemd makes none.
         (
             "etc/systemd/system/c.service",
             "[Service]\nUser=one\nDynamicUser=yes\nWorkingDirectory=/srv/static\n",
@@ -128,7 +128,7 @@ fn users_that_nixos_makes() {
         r#"{ directory = "/var/lib/plain"; user = "plain"; group = "plain"; mode = "0700"; }"#,
     ];
     let tree = Tree::nixos(&[
-        // A home that nothing makes counts where it is used; a rule leaves its owner open.
+        // A home without a creator counts where it is used; a rule leaves its owner open.
         ("etc/systemd/system/plain.service", "[Service]\nExecStart=/bin/plain /var/lib/plain/db\n"),
         ("etc/tmpfiles.d/made.conf", "d /srv/made\n"),
         (

@@ -20,7 +20,7 @@ pub fn unreadable_paths_are_named() {
         sh_on("chown 1000", &[&root.join(folder)]);
         sh_on("chmod 0700", &[&root.join(folder)]);
     }
-    // root without what lets it look everywhere.
+    // root without the capabilities to read everything.
     let caps = "-dac_override,-dac_read_search";
     let (inherited, bounding) = (format!("--inh-caps={caps}"), format!("--bounding-set={caps}"));
     let place = root.to_str().unwrap();
@@ -55,12 +55,12 @@ pub fn mounts_are_not_entered() {
     put(root, "/var/lib/bar/a", "a");
     tmpfs(root.join("var/lib/bar/memory"), "");
     put(root, "/var/lib/bar/memory/b", "b");
-    // The root's own file system, by another way: it is found once, where it is.
+    // The root's own file system, mounted a second time: each file is listed once, at its first path.
     bind(root.join("data/a"), root.join("var/lib/same"));
     put(root, "/etc/hosts", "");
     bind(root.join("data/file"), root.join("etc/hosts"));
     let found = lost(root, &[]);
-    // A mount in a directory is listed apart from it; a tmpfs does not persist.
+    // A mount in a directory is listed apart from the directory; a tmpfs does not persist.
     are(&found["lost"], &["directory /data", "file /var/lib/foo/a", "directory /var/lib/bar"]);
     assert_eq!(at(&found["lost"], "/data")["files"], 2);
     let path = lost(root, &["/mnt/disk"]);
@@ -165,7 +165,7 @@ pub fn the_throw_away_list() {
     are(&second["lost"], &["directory /var/lib/foo", "file /srv/b", "directory /var/cache/big"]);
     assert_eq!(at(&second["lost"], "/var/lib/foo")["files"], 2);
 
-    // A file in its place, and what is said on the command line decides last.
+    // A file at the default path; the command line decides last.
     fs::write("/tmp/list", "/srv").unwrap();
     let third = lost(
         root,
@@ -206,14 +206,14 @@ pub fn a_directory_in_parts() {
     let kept = root.join("var/lib/many/299");
     bind(&kept, &kept);
     let found = lost(root, &["--manifest", &file, "/var/lib"]);
-    // One line where each file would have one, and it says that this is not all.
+    // One line in place of one for each file, marked as partial.
     are(&found["lost"], &["directory /var/lib/many", "directory /var/lib/few"]);
     assert_eq!(
         (&at(&found["lost"], "/var/lib/many")["files"], &at(&found["lost"], "/var/lib/many")["partly"]),
         (&json!(299), &json!(true))
     );
     put(root, "/var/lib/few/kept/x", "x");
-    // It is a root in memory, so what is named but not mounted would be lost with it.
+    // The root is in memory: entries without a mount would be lost, too.
     let found = lost(root, &["--manifest", &file, "/var/lib/few"]);
     are(
         &found["lost"],

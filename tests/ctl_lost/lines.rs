@@ -1,4 +1,4 @@
-//! Paths asked for, lines that keep what is lost, and output.
+//! Requested paths, lines to keep lost paths, and output.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -103,11 +103,11 @@ pub fn the_printed_lines_keep_the_paths() {
         sh_on("cp --archive", &[&root.join(&path[1..]), &store.join(&path[1..])]);
     }
     are(&lost(root, &["--manifest", &file])["lost"], &[]);
-    // And a boot with it takes the lines as they are.
+    // A boot accepts the lines unchanged.
     run(&[PROGRAM, "compile", &file, "-o", "/tmp/compiled"]).ok();
 }
 
-/// A pattern stands for many files only where it brings just these.
+/// A pattern replaces many lines only if it matches no other file.
 pub fn a_line_for_many_files() {
     let root = root();
     for number in 0..120 {
@@ -168,12 +168,12 @@ pub fn for_terminals_and_pipes() {
     assert!(wide.contains('\x1b'), "{wide}");
     assert_eq!(on_terminal(150, "NO_COLOR=1"), piped);
     let narrow = on_terminal(50, "NO_COLOR=1");
-    // Remarks beside the path go below it, and the path is whole.
+    // Remarks are on a line below the path, and the path is whole.
     assert!(
         !narrow.contains("OWNER") && narrow.contains("  /var/lib/a-service-with-a-long-name/\n"),
         "{narrow}"
     );
-    // Whoever has seen enough is no error, and nothing is kept by that.
+    // A closed pipe is no error, and does not keep the paths.
     let line = format!("exec 3> >(:); wait $!; {PROGRAM} lost --root {} --json >&3", root.display());
     assert_eq!(run(&["bash", "-c", &line]).expect(1).stderr, "");
 }

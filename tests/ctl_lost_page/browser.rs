@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{machine, page};
 use crate::ctl_lost::put;
 
-/// A folder for pictures of what is seen, to be looked at: PNG in base64.
+/// A folder for screenshots, for inspection: PNG in base64.
 const PICTURES: &str = "IMP_MOUNT_TEST_PICTURES";
 
 /// A browser with one page, and no network.
@@ -23,9 +23,9 @@ struct Browser {
 }
 
 impl Browser {
-    /// Starts it.
+    /// Starts the browser.
     fn start() -> Self {
-        // It reads messages from descriptor 3 and writes them to 4, each with a NUL at its end.
+        // The browser reads messages from descriptor 3 and writes them to 4, each with a NUL at its end.
         let line = "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
             --user-data-dir=/tmp/chromium --remote-debugging-pipe 3<&0 4>&1 </dev/null >/dev/null 2>&1";
         let mut child = Command::new("setpriv")
@@ -87,7 +87,7 @@ impl Browser {
         self.value(expression).as_str().unwrap_or_else(|| panic!("{expression}")).to_owned()
     }
 
-    /// The texts of the elements that a selector finds.
+    /// The texts of the elements of a selector.
     #[track_caller]
     fn texts(&mut self, selector: &str) -> Vec<String> {
         let found = self.value(&format!(
@@ -173,7 +173,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The browser may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -206,7 +206,7 @@ pub fn in_a_browser() {
         paths.iter().any(|path| path.starts_with("/srv/<img src=x onerror=alert(1)>'\"&amp;\\n")),
         "{paths:?}"
     );
-    // A line is as large as it is without the lines that lie in it.
+    // The size of a line excludes nested lines.
     let place = |path: &str| paths.iter().position(|it| it == path).unwrap();
     let (whole, part, between) =
         (place("/home/bob/"), place("/home/bob/.cache/"), place("/persist/users/ada/"));

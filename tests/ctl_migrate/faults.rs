@@ -1,4 +1,4 @@
-//! Runs that end early, or meet errors: nothing is lost, and the next run goes on.
+//! Aborted and failed runs: no file is lost, and the next run continues.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::inject::{CHANGES, Name, trace};
 use crate::support::trees::{self, Look};
 use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, is_thorough, json_of, namespace, run};
 
-/// A store that fills up while it is copied to, and has room again.
+/// A store that fills up during the copy, and then has room again.
 pub fn a_store_that_fills_up() {
     let (_source, store) = disks(Fs::Ext4, Fs::Ext4, 32);
     for number in 0..8 {
@@ -48,7 +48,7 @@ pub fn a_store_that_fills_up() {
     assert!(!new(".imp-mount").exists());
 }
 
-/// Copies that an earlier run left and this one has no use for make room for what it copies.
+/// Unneeded copies of an earlier run are removed, which makes room for new copies.
 pub fn copies_that_are_of_no_use() {
     let (source, store) = (Disk::new(Fs::Ext4, 64), Disk::new(Fs::Ext4, 32));
     source.mount(OLD);
@@ -78,7 +78,7 @@ pub fn copies_that_are_of_no_use() {
     assert!(!new("srv/a").exists() && !new(".imp-mount").exists());
 }
 
-/// A file that cannot be read does not stop the other copies.
+/// An unreadable file does not stop the other copies.
 pub fn a_file_that_cannot_be_read() {
     let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
     for name in ["one", "two", "three"] {
@@ -101,7 +101,7 @@ pub fn a_file_that_cannot_be_read() {
     are_same(old("srv/a"), new("srv/a"), &output);
 }
 
-/// The command line, for a run that is watched.
+/// The command line for a traced run.
 fn words() -> Vec<OsString> {
     line(&["--store", NEW]).into_iter().map(Into::into).collect()
 }
@@ -143,7 +143,8 @@ pub fn changes_during_the_copy_are_named() {
     output.expect(1).says_in_one_line(&["/srv/a/log: it changed while it was copied", "--force"]);
 }
 
-/// Calls that cannot fail, and those for memory, without which nothing can go on. A failed close(2) has closed.
+/// Calls that cannot fail, and those for memory, without which the program cannot continue. A failed close(2) has
+/// closed.
 const SAFE: &[&str] = &[
     "brk",
     "close",
@@ -194,7 +195,7 @@ impl Case {
         Self { _disk: disk, words: words() }
     }
 
-    /// The store as it was: with something of nobody's on it, and a part of what is brought.
+    /// The store's initial state: with an unrelated file, and a part of the copy.
     fn reset() {
         // Each run finds no lock and no report of another one.
         namespace::forget_run();
@@ -210,7 +211,7 @@ impl Case {
         trace(faults, Path::new("/"), &self.words)
     }
 
-    /// Runs it again. What the run before it started may need a moment to end.
+    /// Runs again, and retries while the previous run's child ends.
     fn run_again() -> Output {
         let again = (0..100).map(|_| migrate(&[])).find(|again| {
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -224,7 +225,7 @@ impl Case {
         (Snapshot::of(Path::new(NEW)), ["srv/a", "moved"].map(look))
     }
 
-    /// Without a fault: what it leaves, and the calls.
+    /// The run without a fault: its result and its calls.
     fn reference(&self) -> (State, Vec<Call>) {
         Self::reset();
         let (output, calls) = self.run(&[]);

@@ -1,4 +1,4 @@
-//! Properties of a file besides its content, and those that are left out.
+//! Attributes of a file besides its content, and omitted files.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
@@ -13,7 +13,7 @@ use crate::support::look::stat;
 use crate::support::{Disk, Fs, Machine, Root, Snapshot, namespace, run};
 use crate::support::{json_of, trees};
 
-/// A default ACL on the store lets nobody read what only others may.
+/// A default ACL on the store gives no user access to a restricted file.
 pub fn default_acls_give_no_access() {
     let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
     for path in ["srv/a/new/report", "srv/a/report", "etc/report"] {
@@ -35,7 +35,7 @@ pub fn default_acls_give_no_access() {
     assert_eq!(stat(new("etc/report")), (0o100_640, 0, 4));
 }
 
-/// Immutable and append-only files arrive as such, also where a run was stopped before it set that.
+/// Immutable and append-only files keep their flags, also after a run stopped before it set them.
 pub fn inode_flags_are_kept() {
     let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
     write(old("srv/a/dir/fixed"), "fixed");
@@ -57,7 +57,7 @@ pub fn inode_flags_are_kept() {
     assert_eq!(flags(NEW), ["a", "i", "i", "a", "i"]);
     let output = migrate(&[]).ok();
     assert!(output.stdout.contains("there already  /srv/a\n"), "{output:?}");
-    // As a run leaves it that was killed before.
+    // The state after a run killed before the flags.
     sealed(NEW, "-");
     migrate(&[]).ok();
     assert_eq!(flags(NEW), flags(OLD));
@@ -80,7 +80,7 @@ pub fn inode_flags_are_kept() {
     sealed(OLD, "-");
 }
 
-/// A backup may hold nodes of devices that are others' here. An overlay marks with 0:0 what is deleted.
+/// A backup may have device nodes of other devices. An overlay marks deleted files by 0:0.
 pub fn device_nodes_are_left_out() {
     let (_source, store) = disks(Fs::Ext4, Fs::Ext4, 16);
     write(old("srv/a/file"), "file");
@@ -153,7 +153,7 @@ pub fn hard_links_across_entries() {
     assert_eq!(first.nlink(), 4);
     let output = migrate(&[]).ok();
     assert!(!output.stdout.contains("copied  "), "{output:?}");
-    // A directory in the place of one of them is no other hard link, and --force does not replace it.
+    // A directory at the path of one of the names is no hard link, and --force does not replace it.
     fs::remove_file(new("srv/b/one")).unwrap();
     fs::create_dir(new("srv/b/one")).unwrap();
     for words in [&[][..], &["--force", "/srv/b"]] {
@@ -170,7 +170,7 @@ pub fn hard_links_across_entries() {
 /// The private directory of a store is neither brought, nor counted, nor named.
 pub fn the_private_directory_stays() {
     let (source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
-    // An old store that is a system's root now, with a copy that was stopped.
+    // An old store is the source root, with a stopped copy.
     write(old("srv/a/file"), "file");
     write(old(".imp-mount/staging/tree-0/secret"), "secret");
     write(old("srv/.imp-mount/data"), "data");
@@ -239,7 +239,7 @@ pub fn a_top_that_differs() {
     assert_eq!(fs::read_link(new("srv/other/file")).unwrap(), Path::new("owner"));
 }
 
-/// A file with restricted access is not copied into a directory that shows it to others, by any owner.
+/// A file with restricted access is not copied into a directory with wider access, by any owner.
 pub fn a_directory_that_shows_more() {
     /// The system's owner, group and mode; the store's; an ACL there; whether the content is brought.
     type Case = ([u32; 3], [u32; 3], Option<&'static str>, bool);
@@ -276,13 +276,13 @@ pub fn a_directory_that_shows_more() {
         let words = if *is_brought { "and stays" } else { "nothing comes into it" };
         assert!(matches!(named[..], [line] if line.contains(words)), "{found}");
         assert_eq!(output.stdout.contains("incomplete"), !is_brought, "{found}");
-        // As the remedy has it.
+        // The command of the remedy.
         let output = migrate(&["--force", &path]).ok();
         are_same(old(&path[1..]), new(&path[1..]), &output);
     }
 }
 
-/// A store that nobody has mounted is a directory of the root's disk, and would fill that.
+/// An unmounted store is a directory of the root's disk; a copy would fill this disk.
 pub fn a_path_on_the_root() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 64));
     let all = json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": [{ "directory": "/srv/a" }] });

@@ -13,7 +13,7 @@ use crate::support::inject::{calls_of, interrupt};
 use crate::support::look::stat;
 use crate::support::{Fs, Snapshot, is_thorough, run};
 
-/// A home on the system, and a place that its user may not enter.
+/// A home on the system, and a directory closed to its user.
 fn fill(root: &str) {
     for path in
         ["home/u/d/file", "home/u/d/sub/file", "home/u/e/file", "root/secret", "root/sub/file", "root/file"]
@@ -27,7 +27,7 @@ fn fill(root: &str) {
     run(&["chown", "-R", "1000:1000", &format!("{root}/home/u")]).ok();
 }
 
-/// A name in the user's directory becomes a link, or a directory of another shape, and is that for the rest of the run.
+/// A name in the user's directory becomes a link, or a directory with other content, for the rest of the run.
 fn attack(dir: &Path, victim: &str) {
     let (name, other) = (dir.join("d"), dir.join("x"));
     if other.symlink_metadata().is_err() {
@@ -120,7 +120,7 @@ pub fn a_user_at_the_destination() {
     }
 }
 
-/// The user's directory takes the place of one that only root may enter, after the two of that name were compared.
+/// The user's directory replaces one of the same name that only root may enter, after the comparison of the two.
 pub fn a_directory_of_the_users_at_the_destination() {
     let (_source, _store) = disks(Fs::Ext4, Fs::Ext4, 16);
     let own = |dir: &Path| {

@@ -1,4 +1,4 @@
-//! Runs that end early or meet errors, and users who change names meanwhile: what is there stays whole, and the next run goes on.
+//! Aborted and failed runs, and users who rename files meanwhile: existing files stay complete, and the next run continues.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::support::inject::CHANGES;
 use crate::support::trees::Look;
 use crate::support::{Disk, Fs, Injected, Machine, Root, Snapshot, is_thorough, namespace, run};
 
-/// A small tree in an old root, and a running machine that is made anew for every fault.
+/// A small tree in an old root, and a running machine, newly made for every fault.
 struct Case {
     _disk: Disk,
     machine: Machine,
@@ -50,7 +50,7 @@ impl Case {
         file.set_len(100_000).unwrap();
         chown(app.join("sub"), Some(7), Some(8)).unwrap();
         write(root.join("var/lib/named/state/file"), "old");
-        // A directory that is there, in which something is missing.
+        // An existing directory with missing files.
         write(machine.at("/srv/app/own"), "own");
         for dir in [&root, &machine.at("/srv")] {
             run(&[
@@ -67,7 +67,7 @@ impl Case {
     }
 
     fn state(&self) -> (Look, Look) {
-        // The time at which something came into a directory that was there.
+        // The modification time of changed directories.
         for dir in ["/srv/app", "/var/lib/named"] {
             run(&["touch".as_ref(), "-d@1000000000.5".as_ref(), self.machine.at(dir).as_os_str()]).ok();
         }
@@ -137,7 +137,7 @@ pub fn errors_at_any_moment() {
             assert_eq!(wanted.0.differences(&now.0), [] as [&str; 0], "{context}");
             assert_eq!(wanted.1.differences(&now.1), [] as [&str; 0], "{context}");
         };
-        // Output, hints and the removal of what is empty may fail.
+        // Output, hints and the removal of empty directories may fail.
         match failed.code {
             Some(0) => is_same(&context),
             code => assert!(matches!(code, Some(1 | 2)), "{context}"),
@@ -167,7 +167,8 @@ pub fn without_openat2() {
     }
 }
 
-/// A place with too little room is left alone; one that fills up meanwhile gets what is complete, and the next run the rest.
+/// A place with too little room is left alone; if the place fills up meanwhile, complete files stay, and the next run copies
+/// the rest.
 pub fn a_place_that_fills_up() {
     let machine = super::started();
     let root = super::old(&machine, 1);

@@ -1,4 +1,4 @@
-//! Paths that an old root lacks, or may lack in part, and the remedies.
+//! Paths missing in an old root, wholly or in part, and the remedies.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use crate::support::command::sh_on;
 use crate::support::namespace::tmpfs;
 use crate::support::{Fs, Machine, json_of};
 
-/// Records what saving an old root left out.
+/// Records paths omitted from a saved root.
 fn leaves_out(store: &Path, number: u32, all: &[(&str, u64, &str)]) {
     end(store, number);
     let file = slot(store, number).join("end.json");
@@ -63,7 +63,7 @@ pub fn files_that_saving_left_out() {
         output.stdout.contains("\n  root 2 had it later: saving that root left it out: save_size\n"),
         "{output:?}"
     );
-    // One that no root has.
+    // A path missing in all roots.
     recover(&machine, &["/srv/dir/x"]).expect(1).says_in_one_line(&[
         "error: /srv/dir/x: none of the old roots has it: 2, 1; saving root 2 left it out: save_seconds",
     ]);
@@ -119,7 +119,7 @@ pub fn paths_in_no_old_root_have_no_command() {
     }
     let text = machine.impctl("lost", &[]).stdout;
     assert!(text.contains("\n  /srv/none (4.0K): saving left it out: save_size\n"), "{text}");
-    // As a whole, with the directory above it; and more files of it than records.
+    // Covered by an omitted parent directory; and with more files than recorded.
     rows(&[("/data/app", 40), ("/srv/none", 40)]);
     let gone = json_of(&machine.impctl("lost", &["--json"]), "lost")["gone"].clone();
     let left_out: Vec<_> = gone["paths"].as_array().unwrap().iter().map(|one| &one["left_out"]).collect();
@@ -151,7 +151,7 @@ pub fn files_left_out_do_not_count_as_brought() {
         );
     }
     assert!(!machine.at("/srv").exists());
-    // Nor does it where there are too few inodes.
+    // The same with too few inodes.
     fs::create_dir(machine.at("/srv")).unwrap();
     tmpfs(machine.at("/srv"), "mode=0755,nr_inodes=8");
     fs::remove_file(root.join("data/large")).unwrap();
@@ -244,7 +244,7 @@ pub fn another_system() {
     run(&["--root", "/mnt", "/srv/y"]).expect(1).says(&["`ls -A /mnt/persist/.imp-mount/roots/7/root/srv`"]);
 }
 
-/// The store with the old roots is not mounted: no command takes that for none.
+/// With an unmounted store, no command reports the absence of old roots.
 pub fn a_store_that_is_not_mounted() {
     let machine = started();
     write(old(&machine, 1).join("srv/x"), "x");

@@ -1,4 +1,4 @@
-//! Owners, places and names: where things go, whose they are then, and what is said of them.
+//! Owners, places and names: destinations, their owners, and messages.
 
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,7 @@ pub fn owners_by_name() {
     };
     write(machine.at("/etc/passwd"), &passwd(&[("root", 0), ("plex", 200), ("ada", 1000), ("new", 195)]));
     write(machine.at("/etc/group"), &passwd(&[("root", 0), ("plex", 201)]));
-    // The one in the tree, and the copy beside it, which counts.
+    // The file in the tree, and the copy beside it; the copy counts.
     write(root.join("etc/passwd"), &passwd(&[("plex", 1000)]));
     write(
         slot(&machine.at("/persist"), 1).join("passwd"),
@@ -46,7 +46,7 @@ pub fn owners_by_name() {
     sh_on("setfacl -d -m u:193:rwx", &[&root.join("srv/d")]);
     let output = recover(&machine, &["/srv/d"]).expect(1);
     output.clone().says_in_one_line(&["error: /srv/d/gone: its owner in root 1 does not exist any more"]);
-    // The number had no name in that boot, and is another's now.
+    // The id had no name in that boot, and belongs to another user now.
     let place = "or copy /persist/.imp-mount/roots/1/root/srv/d/taken";
     output.clone().says_in_one_line(&["error: /srv/d/taken: its owner in root 1 ", "had no name", place]);
     for (path, owner) in [
@@ -142,7 +142,7 @@ pub fn elsewhere() {
         "{output:?}"
     );
     assert!(!output.stdout.contains("environment.persistence"), "{output:?}");
-    // All of it, in a second step.
+    // The whole root, in a second step.
     let output = recover(&machine, &["--to", "/root/old", "/"]).ok();
     are_same(root.join("etc"), machine.at("/root/old/etc"), &output);
     assert!(!machine.at("/root/old/.imp-mount").exists());

@@ -14,7 +14,7 @@ use crate::support::run;
 
 const SOCKET: &str = "/tmp/tmux";
 
-/// A terminal that tmux(1) is, with the program on it. The server is a child, so that it ends with the test.
+/// A tmux(1) terminal with the program. The server is a child, so that it ends with the test.
 struct Screen(Child);
 
 impl Screen {
@@ -55,7 +55,7 @@ impl Screen {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// Waits until the screen shows something, and gives all of it.
+    /// Waits for a text on the screen, and returns the whole screen.
     #[track_caller]
     fn await_text(&self, words: &str) -> String {
         loop {
@@ -94,7 +94,7 @@ pub fn on_a_terminal() {
     assert!(text.contains("\\xff\\u{1b}[31m"), "{text}");
     assert_eq!(lines[21], "/var/lib/plex/", "{text}");
 
-    // It is opened, looked at, and one half of it kept.
+    // The directory is opened, and one half is kept.
     screen.keys(&["Right"]);
     screen.await_text("+ cache/");
     screen.keys(&["Down", "b"]);
@@ -164,7 +164,7 @@ pub fn a_terminal_that_goes_away() {
     }
     assert_eq!(fs::read_to_string(left).unwrap(), "keep /var/lib/plex\n");
     assert!(!Path::new("/tmp/persist.nix").exists(), "nothing was written");
-    // The next one goes on with it.
+    // The next run continues the review.
     let screen = Screen::start((80, 24), &words);
     let text = screen.await_text("1 answer of a review that was cut off");
     assert!(text.contains("keep"), "{text}");

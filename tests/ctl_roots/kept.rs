@@ -112,7 +112,7 @@ impl One {
         self.changes("boot.json", "system", json!(path))
     }
 
-    /// Its boot ended, when it began.
+    /// Records the end of its boot, at the time of its start.
     pub fn ends(self, complete: bool, bytes: u64) -> Self {
         let boot: Value = serde_json::from_slice(&fs::read(self.place.join("boot.json")).unwrap()).unwrap();
         let end = json!({

@@ -14,7 +14,7 @@ use crate::support::namespace::{bind, tmpfs};
 use crate::support::trees::{self, Look};
 use crate::support::{Disk, Fs, Injected, Machine, Snapshot, run};
 
-/// Fills a root with everything that is hard to remove.
+/// Fills a root with files that are hard to remove.
 fn fill(one: &One, fs: Fs) {
     let tree = one.tree();
     fs::create_dir_all(tree.join("var/lib")).unwrap();
@@ -52,7 +52,7 @@ fn prune(fs: Fs) {
     for number in [3, 4, 5, 6] {
         fill(&kept.add(number, 20 - 3 * u64::from(number)).ends(true, 4096), fs);
     }
-    // Remains of a run that was stopped.
+    // Remains of a stopped run.
     let left = kept.add(1, 30);
     fill(&left, fs);
     fs::rename(kept.place.join("1"), kept.place.join("removed-1")).unwrap();
@@ -122,7 +122,7 @@ pub fn prune_killed_on_btrfs() {
     killed(Fs::Btrfs);
 }
 
-/// Killed at any of its changes, it leaves what the next run ends.
+/// After a kill at any of its changes, the next run completes the removal.
 fn killed(fs: Fs) {
     let machine = machine(Disk::new(fs, 64), &json!({ "boots": 1 }));
     let kept = Kept::new(&machine);
@@ -176,7 +176,7 @@ pub fn prune_without_limits() {
     assert_eq!(kept.names(), ["4"]);
 }
 
-/// Subvolumes go as a whole, those among them that have others in them, too.
+/// Subvolumes are deleted as a whole, including nested ones.
 pub fn prune_subvolumes() {
     let machine = machine(Disk::new(Fs::Btrfs, 128), &json!({ "boots": 1 }));
     let kept = Kept::new(&machine);
@@ -210,7 +210,7 @@ pub fn prune_subvolumes() {
     assert!(removed < 20, "{removed} files are removed one by one");
 }
 
-/// Of a boot cut off the size is found once, and what was on it.
+/// The size and the paths of a boot without an end are recorded once.
 pub fn prune_records_sizes() {
     let machine = machine(Disk::new(Fs::Ext4, 64), &json!({}));
     let kept = Kept::new(&machine);
@@ -221,7 +221,7 @@ pub fn prune_records_sizes() {
     put(&tree, "/etc/passwd", "ada:x:1000:100::/home/ada:/bin/sh\n");
     put(&tree, "/etc/group", "users:x:100:\n");
     fs::create_dir_all(tree.join("var/lib/kept")).unwrap();
-    // Under an entry that was not mounted then.
+    // Below an entry without a mount at that time.
     put(&tree, "/var/lib/kept/hidden", "x");
     sh_on("sync", &[]);
     machine.impctl("roots", &["prune"]).ok();
@@ -258,7 +258,7 @@ pub fn prune_touches_no_mount() {
     assert_eq!(kept.names(), ["1"]);
     assert_eq!(fs::read_to_string(place.join("x")).unwrap(), "x");
     assert_eq!(fs::read_to_string(kept.place.join("1/root/a/b")).unwrap(), "x");
-    // One that appears later is met by the removal itself.
+    // A later mount is found by the removal itself.
     fs::rename(kept.place.join("1"), kept.place.join("removed-1")).unwrap();
     machine.impctl("roots", &["prune"]).expect(1).says(&["is mounted in it", "umount "]);
     let place = kept.place.join("removed-1/root/a/mounted");
@@ -280,7 +280,7 @@ pub fn prune_spares_roots_in_use() {
     fs::create_dir(kept.place.join("2/root/persist")).unwrap();
     bind(kept.place.join("2/root"), running);
     bind(machine.at("/persist"), running.join("persist"));
-    // One of this boot, as a container sees it whose own root is another.
+    // A root of this boot, seen by a container with another root.
     kept.add(5, 0).of_this_boot();
     let program = env!("CARGO_BIN_EXE_impctl");
     let manifest = machine.home().join("manifest");
@@ -289,7 +289,7 @@ pub fn prune_spares_roots_in_use() {
     prune();
     assert_eq!(kept.names(), ["2", "5"]);
     assert_eq!(fs::read_to_string(running.join("x")).unwrap(), "x");
-    // Not even where it is off the list.
+    // Also if the root is not listed.
     fs::rename(kept.place.join("2"), kept.place.join("removed-2")).unwrap();
     let words = [&[program], &line[..], &[manifest.to_str().unwrap()]].concat();
     run(&words).expect(1).says(&["it is the running root, and stays"]);
@@ -315,7 +315,7 @@ pub fn prune_spares_roots_in_use() {
     assert_eq!(kept.names(), ["2", "5"]);
 }
 
-/// Nor is a saving touched that is under way.
+/// A save in progress stays unchanged, too.
 pub fn prune_spares_a_saving() {
     let machine = machine(Disk::new(Fs::Ext4, 16), &json!(null));
     let kept = Kept::new(&machine);
@@ -343,7 +343,7 @@ pub fn prune_a_read_only_store() {
     assert_eq!(listed(&machine).len(), 2);
 }
 
-/// The memory that a command takes at most, in KiB.
+/// The peak memory of a command, in KiB.
 fn memory(machine: &Machine, words: &str) -> u64 {
     let script = "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=2).returncode\n\
                   print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)";
@@ -368,7 +368,7 @@ pub fn prune_many_files() {
     for number in 0..100_000 {
         File::create(many.join(format!("a-file-with-a-name-of-some-length-{number}"))).unwrap();
     }
-    // Its size is found, and it is listed, in as much memory as few files take.
+    // Size and listing need no more memory than for few files.
     let (measured, shown) = (memory(&machine, "prune"), memory(&machine, "list"));
     assert_eq!(one.end()["files"], 100_000);
     kept.add(4, 1).ends(true, 1);

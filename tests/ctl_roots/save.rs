@@ -55,7 +55,7 @@ fn save(fs: Fs) {
     let machine = machine(Disk::new(fs, 64), &json!({ "boots": 2 }));
     let (root, kept) = (machine.at(""), Kept::new(&machine));
     trees::make(&root.join("srv/data"));
-    // Sockets are not lost, as the program that listens makes them.
+    // Sockets are not lost: the listening program creates them.
     fs::remove_file(root.join("srv/data/socket")).unwrap();
     let data = Look::of(&root.join("srv/data"));
     for path in ["/var/lib/lost/x", "/var/lib/kept/x", "/var/cache/x", "/tmp/x", "/var/lib/lost/a.lock/x"] {
@@ -90,7 +90,7 @@ fn save(fs: Fs) {
     assert!(kept.place.join("CACHEDIR.TAG").exists());
     assert_eq!(listed(&machine), [(1, "well".to_owned())]);
 
-    // A later one takes its place, with what is there then.
+    // A later save replaces the earlier one, with the current files.
     fs::remove_file(root.join("srv/data/plain")).unwrap();
     let text = machine.impctl("roots", &["save"]).ok().stdout;
     assert!(text.contains("saved as old root 2 on /persist"), "{text}");
@@ -111,7 +111,7 @@ pub fn save_killed_on_btrfs() {
     killed(Fs::Btrfs);
 }
 
-/// Killed at any of its changes, it leaves the earlier saving, and the next run is as if nothing had been.
+/// After a kill at any of its changes, the earlier save is complete, and the next run succeeds as usual.
 fn killed(fs: Fs) {
     let machine = machine(Disk::new(fs, 512), &json!({}));
     let (root, kept) = (machine.at(""), Kept::new(&machine));
@@ -164,7 +164,7 @@ fn killed(fs: Fs) {
     assert_eq!(look.differences(&Look::of(&root.join("srv"))), [""; 0]);
 }
 
-/// Paths that were left out, with the reasons.
+/// Omitted paths, with the reasons.
 fn left_out(one: &One) -> Vec<(String, String)> {
     let end = one.end();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -186,7 +186,7 @@ pub fn save_bounded_in_size() {
     assert_eq!((&done["left_out_count"], &done["left_out_bytes"]), (&json!(2), &json!(2100 << 10)));
     let text = machine.impctl("roots", &["save"]).ok().stdout;
     assert!(text.contains("2 files left out, 2.1M"), "{text}");
-    // A store that has not much room keeps a part of it.
+    // A store with little room receives a part of the files.
     with_limits(&machine, &json!({}));
     let filler = machine.at("/persist/filler");
     let free = || sh_on("stat -f -c %a*%S", &[&machine.at("/persist")]);
@@ -201,7 +201,7 @@ pub fn save_bounded_in_size() {
     assert!(free() > 2 << 20, "{}", free());
 }
 
-/// A later saving that leaves out something replaces no earlier one that has it.
+/// A later save with omissions replaces no earlier save of the omitted files.
 pub fn save_again_with_less_room() {
     let machine = machine(Disk::new(Fs::Ext4, 64), &json!({ "boots": 1 }));
     let (root, kept) = (machine.at(""), Kept::new(&machine));
@@ -246,7 +246,7 @@ pub fn save_again_with_less_time() {
     machine.trace_impctl(&[Injected::kill(call)], "roots", &["save"]);
     assert_eq!(listed(&machine), [(1, "well".to_owned()), (2, "cut off".to_owned())]);
     assert!(!saved(&kept, 2).tree().join("srv/large").exists());
-    // All of the time is over when it looks at the first file.
+    // The time limit passes before the first file.
     with_limits(&machine, &json!({ "save_seconds": 1 }));
     let mut is_late = false;
     machine
@@ -258,7 +258,7 @@ pub fn save_again_with_less_time() {
             true
         })
         .ok();
-    // It left a directory out, of which the one that was cut off may have newer files.
+    // This save omits a directory; the aborted save may have newer files of the directory.
     let names = kept.names();
     assert_eq!(names, ["1", "2", "3"]);
     assert_eq!(fs::read_to_string(kept.place.join("1/root/srv/a/b")).unwrap(), "x");
@@ -296,7 +296,7 @@ pub fn save_bounded_in_time() {
     assert_eq!(listed(&machine), [(1, "well".to_owned())]);
 }
 
-/// Files of a directory that is left out as a whole are counted, too.
+/// Files of an omitted directory are counted, too.
 pub fn save_counts_files_of_directories() {
     let machine = machine(Disk::formatted(Fs::Ext4, 16, "-N 128"), &json!({}));
     let (root, kept) = (machine.at(""), Kept::new(&machine));
@@ -316,7 +316,7 @@ pub fn save_to_a_full_store() {
     put(&root, "/srv/a", "x");
     machine.impctl("roots", &["save"]).ok();
     machine.disk().fill();
-    // The files that it was to write are not even begun, or it leaves nothing.
+    // The save starts no file, or leaves no root.
     put(&root, "/srv/b", vec![1; 100_000]);
     machine.impctl("roots", &["save"]);
     let well = listed(&machine);
@@ -380,7 +380,7 @@ pub fn save_a_root_on_the_disk() {
     assert_eq!(one.end()["complete"], true);
 }
 
-/// One that another process makes is not made twice.
+/// A concurrent save of another process is not repeated.
 pub fn save_once_at_a_time() {
     let machine = machine(Disk::new(Fs::Ext4, 16), &json!({}));
     let kept = Kept::new(&machine);
@@ -397,7 +397,7 @@ pub fn save_once_at_a_time() {
     assert!(!one.place.exists() && files(&saved(&kept, 2).tree()).is_empty());
 }
 
-/// As a machine that has few files.
+/// As on a machine with few files.
 pub fn save_nothing_to_lose() {
     let machine: Machine = machine(Disk::new(Fs::Ext4, 16), &json!({}));
     let text = machine.impctl("roots", &["save"]).ok().stdout;

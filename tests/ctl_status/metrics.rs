@@ -1,4 +1,4 @@
-//! A strict reader of Prometheus' text format 0.0.4, and of what its own linter asks of names.
+//! A strict parser of Prometheus' text format 0.0.4, with the name rules of promtool.
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Name and labels, and the value.
 pub type Samples = BTreeMap<(String, BTreeMap<String, String>), f64>;
 
-/// One of them; none where it is not there.
+/// One sample; none if absent.
 pub fn value(samples: &Samples, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     samples.get(&(name.to_owned(), labels)).copied()
 }
 
-/// Every sample of a text, which must be well formed: each family in one piece with HELP and TYPE before it, no sample twice.
+/// Every sample of a well-formed text: each family in one piece with HELP and TYPE before it, no sample twice.
 #[track_caller]
 pub fn parse(text: &str) -> Samples {
     assert!(text.ends_with('\n'), "the last line does not end: {text:?}");
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Samples {
             let (name, help) = rest.split_once(' ').expect("a help");
             is_name(name, true);
             assert!(seen.insert(name.to_owned()), "{name}: in two pieces");
-            // The end of a sentence, and no backslash that would have to be escaped.
+            // Ends with a full stop, and needs no escape.
             assert!(help.ends_with('.') && !help.contains('\\'), "{help:?}");
             name.clone_into(&mut family);
             assert_eq!(lines.next(), Some(&*format!("# TYPE {name} gauge")));
@@ -68,7 +68,7 @@ fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
     (name.to_owned(), labels, number.parse().unwrap())
 }
 
-/// A label's value up to its quote, and what follows. Only these three escapes are known.
+/// A label's value up to its quote, and the rest. Only these three escapes are valid.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -95,7 +95,7 @@ fn is_name(name: &str, colons: bool) {
     assert!(!name.starts_with("__"), "{name:?} is reserved");
 }
 
-/// Faults that `promtool check metrics` reports.
+/// Faults reported by `promtool check metrics`.
 fn lint(names: &BTreeSet<String>) {
     for name in names {
         assert!(name.starts_with("imp_mount_"), "{name}");

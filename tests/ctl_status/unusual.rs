@@ -57,11 +57,11 @@ pub fn never_booted() {
     let found = agree(&ask(&["--json"]).expect(2), &ask(&["--metrics"]).expect(2));
     assert!(found["unknown"].as_str().unwrap().contains("neither"), "{found:#}");
 
-    // With a manifest there is something to hold against the system, and it does not hold.
+    // With a manifest there are entries to check, and they fail.
     fs::write("/tmp/manifest.json", manifest(json!([{ "directory": "/a" }])).to_string()).unwrap();
     let words = |more: &'static [&str]| [&["--manifest", "/tmp/manifest.json"], more].concat();
     let found = agree(&ask(&words(&["--json"])).expect(1), &ask(&words(&["--metrics"])).expect(1));
-    // Of another system nobody knows how it was booted.
+    // For another system the state of its boot is unknown.
     assert_eq!(concerns(&found), ["root /", "store /persist", "not-mounted /a"]);
     let ask = |words: &[&str]| run(&[&[PROGRAM, "status"], words].concat());
     let found = agree(&ask(&words(&["--json"])).expect(1), &ask(&words(&["--metrics"])).expect(1));
@@ -115,12 +115,12 @@ pub fn as_another_user() {
         &text,
         &["2 ok, 2 paths not seen\n", "not seen /root/.ssh\n", "-> run it as root to see everything\n"],
     );
-    // A fault that this user can see is reported.
+    // A fault visible to this user is reported.
     umount2(&machine.at("/srv"), MntFlags::empty()).unwrap();
     umount2(&machine.at("/root/.ssh"), MntFlags::empty()).unwrap();
     let found = agree(&ask(&nobody, "--json").expect(1), &ask(&nobody, "--metrics").expect(1));
     assert_eq!(concerns(&found), ["not-mounted /srv"]);
-    // To see nothing is not to see that all is well.
+    // Without any readable entry the command fails.
     fs::set_permissions(machine.at("/persist"), fs::Permissions::from_mode(0o700)).unwrap();
     ask(&nobody, "--root=/").expect(2).says(&["may look at none of the entries", "root"]);
 }
@@ -163,7 +163,7 @@ pub fn hostile_names() {
     assert!(!text.contains(['\u{1b}', '\u{202e}']) && !text.contains("\nimp_mount"), "{text:?}");
     let samples = metrics::parse(&machine.impctl("status", &["--metrics"]).expect(1).stdout);
     for name in names {
-        // As it is shown everywhere: what is alerted with it goes into mails and chats.
+        // In the form of all other output: alerts copy the label into mails and chats.
         let shown = imp_mount::text::escape::name(name);
         let labels = [("path", &*shown), ("state", "not-mounted")];
         assert_eq!(metrics::value(&samples, "imp_mount_entry_problem", &labels), Some(1.0), "{name:?}");
@@ -179,12 +179,12 @@ pub fn a_file_of_metrics() {
     let reader = fs::File::open(&file).unwrap();
     let write = |path: &str| machine.impctl("status", &["--metrics", "-o", path]);
     assert_eq!(write("/run/textfile/imp-mount.prom").ok().stdout, "");
-    // Whoever reads the old one reads all of it, and the new one is everybody's to read.
+    // A reader of the old file reads all of it, and the new file is readable by all users.
     assert_eq!(std::io::read_to_string(reader).unwrap(), "old");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o644);
     metrics::parse(&fs::read_to_string(&file).unwrap());
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
-    // A file that is written says what is wrong, and so does the exit status.
+    // The written file reports the problem, and so does the exit status.
     umount2(&machine.at("/a"), MntFlags::empty()).unwrap();
     write("/run/textfile/imp-mount.prom").expect(1);
     let samples = metrics::parse(&fs::read_to_string(&file).unwrap());

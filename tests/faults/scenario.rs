@@ -1,4 +1,4 @@
-//! The runs that faults are injected into: each with what was there before.
+//! The runs with injected faults: each with its initial state.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::state::State;
 use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root};
 
-/// A run that can be done again and again from the same beginning.
+/// A repeatable run from a fixed initial state.
 pub struct Scenario {
     pub name: &'static str,
     /// Paths of the folders of the stores.
@@ -20,7 +20,7 @@ pub struct Scenario {
     live: bool,
     /// Content of the disks: the stores', in order.
     seed: fn(&Path, &Path),
-    /// The manifest that it was booted with, and the one of the run: compiled.
+    /// The manifest of the boot, and the one of the run: compiled.
     manifests: [Vec<u8>; 2],
     /// Events since the machine was switched on.
     before: fn(&Machine),
@@ -28,11 +28,11 @@ pub struct Scenario {
 
 impl Scenario {
     fn new(name: &'static str, root: Root, manifest: &Value) -> Self {
-        // In memory, as it is emptied a thousand times.
+        // In memory: the disk is emptied a thousand times.
         let disk = Disk::image(Path::new("/tmp/image"), Fs::Ext4, 16, "");
         disk.mount("/tmp/disk");
         let [one, two] = ["/tmp/disk/one", "/tmp/disk/two"].map(|place| Disk::folder(Path::new(place)));
-        // The disk of the root is no store until the run has made it one.
+        // The disk of the root is no store before the run.
         let stores = if root == Root::Disk {
             vec![("/persist", one)]
         } else {
@@ -54,23 +54,23 @@ impl Scenario {
         }
     }
 
-    /// A new root, and stores that hold nothing yet.
+    /// A new root, and empty stores.
     pub fn first_boot() -> Self {
         Self::new("first boot", Root::Nothing, &manifest(&json!({ "size": "16M" }), &entries()))
     }
 
-    /// A new root on a store that holds something.
+    /// A new root on a store with files.
     pub fn on_store() -> Self {
         let manifest = manifest(&json!({ "on": "/persist", "mode": "0751" }), &entries());
         Self { seed: used, ..Self::new("root on a store", Root::Nothing, &manifest) }
     }
 
-    /// A root mounted already, and stores that hold something.
+    /// A root mounted already, and stores with files.
     pub fn ready_root() -> Self {
         Self { seed: used, ..Self::new("ready root", Root::Tmpfs, &manifest(&Value::Null, &entries())) }
     }
 
-    /// An installation that is turned over.
+    /// A converted installation.
     pub fn convert() -> Self {
         Self::converting("convert", &json!({ "convert": "/persist" }))
     }
@@ -91,7 +91,7 @@ impl Scenario {
         Self { seed: used, ..Self::new(name, Root::Disk, &manifest) }
     }
 
-    /// A system that has been started, and a manifest that adds and removes.
+    /// A started system, and a manifest that adds and removes entries.
     pub fn live() -> Self {
         let mut changed = entries();
         let list = changed.as_array_mut().unwrap();
@@ -107,7 +107,7 @@ impl Scenario {
         Self { live: true, before, seed: used, ..scenario }
     }
 
-    /// A system that is shut down after programs have put their files where copies and links were.
+    /// A shutdown after programs replaced copies and links by files.
     pub fn adopt() -> Self {
         let before = |machine: &Machine| {
             machine.build().ok();
@@ -121,7 +121,7 @@ impl Scenario {
         Self { live: true, words: &["--adopt"], before, seed: used, ..scenario }
     }
 
-    /// A system on which a user exists by now whom something waits for.
+    /// A system with a new user whose paths are pending.
     pub fn settle() -> Self {
         let before = |machine: &Machine| {
             machine.build().ok();
@@ -160,7 +160,7 @@ impl Scenario {
         }
     }
 
-    /// Does it again, without faults.
+    /// Repeats the run, without faults.
     pub fn run_again(&self) -> Output {
         if self.live { self.machine.run_live(self.words) } else { self.machine.run(self.words) }
     }
@@ -170,7 +170,7 @@ impl Scenario {
     }
 }
 
-/// A manifest as the program reads it.
+/// A compiled manifest.
 fn compiled(machine: &Machine, manifest: &Value) -> Vec<u8> {
     machine.manifest(manifest);
     fs::read(machine.home().join("manifest")).unwrap()

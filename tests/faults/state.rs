@@ -1,4 +1,4 @@
-//! State after a run: everything that another run could find, but for numbers that differ by chance.
+//! State after a run: everything visible to another run, except numbers that differ by chance.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::support::{Machine, Mount, Snapshot, mounts};
 /// State after a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Everything that is mounted anywhere.
+    /// All mounts.
     pub mounts: Vec<String>,
     /// True if the place where older kernels build a root is there.
     pub stage: bool,
@@ -20,7 +20,7 @@ pub struct State {
     pub root: Snapshot,
     /// Files on the disks.
     pub disks: Vec<Snapshot>,
-    /// The report's entries, stores and what waits.
+    /// The report's entries, stores and pending owners.
     pub report: Value,
     /// Lines of utab.
     pub utab: String,
@@ -38,7 +38,7 @@ impl State {
         }
     }
 
-    /// In what it differs from another one; empty where in nothing.
+    /// Differences from another state; empty if there are none.
     pub fn differences(&self, other: &Self) -> String {
         let mut text = differences("mounted", &self.mounts, &other.mounts);
         if self.stage != other.stage {
@@ -76,7 +76,7 @@ pub fn differences(what: &str, one: &[String], other: &[String]) -> String {
     missing(other, one, "should not be") + &missing(one, other, "should be")
 }
 
-/// Everything that is mounted, without the ids of mounts and peer groups.
+/// All mounts, without the ids of mounts and peer groups.
 pub fn table(machine: &Machine) -> Vec<String> {
     let all = mounts();
     let visible = |mount: &&Mount| !is_harmless(machine, &all, mount);
@@ -93,9 +93,8 @@ fn line(mount: &Mount) -> String {
     format!("{target} {root} {options} ({kinds}) {fstype} {source} {super_options}")
 }
 
-/// The one leftover that is known: a run that is killed after the root was published, and before the mount that moved into
-/// it was taken away below, leaves that mount covered by the root. Nobody sees it, and nothing keeps the disk busy that the
-/// store does not.
+/// The one known leftover: a run killed after the root was published, and before the moved mount below was unmounted,
+/// leaves this mount covered by the root. The mount is invisible, and keeps the disk busy no longer than the store does.
 fn is_harmless(machine: &Machine, all: &[Mount], mount: &Mount) -> bool {
     let sysroot = machine.at("");
     let sysroot: &Path = sysroot.components().as_path();

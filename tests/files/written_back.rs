@@ -1,4 +1,4 @@
-//! Copies, links and matches that `--adopt` writes back to the store.
+//! Copies, links and matches written back to the store by `--adopt`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -157,7 +157,7 @@ pub fn a_file_of_before_is_no_copy() {
         "{check}"
     );
     fs::remove_file(machine.at("/persist/etc/app.conf.imp-mount-conflict")).unwrap();
-    // The same content is no loss, and from then on it is a copy.
+    // A file with the same content is no loss, and counts as a copy from then on.
     write(&machine, "/etc/app.conf", "precious");
     machine.run_live(&[]).ok();
     replace(&machine, "/etc/app.conf", "new");

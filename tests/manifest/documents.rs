@@ -1,4 +1,4 @@
-//! The schema and the man page say what the code does.
+//! The schema and the man page agree with the code.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::refused::cases;
 const SCHEMA: &str = include_str!("../../docs/manifest.schema.json");
 const PAGE: &str = include_str!("../../docs/manifest.5");
 
-/// Manifests that are accepted: between them they have every key, and whatever is close to being refused.
+/// Accepted manifests: together they have every key, and values near every limit.
 pub const ACCEPTED: [&str; 21] = [
     r#"{ "version": 1 }"#,
     include_str!("../golden/v1.json"),
@@ -40,7 +40,7 @@ pub const ACCEPTED: [&str; 21] = [
     r#"{ "version": 1, "layout": { "filesystems": [{ "path": "/", "fstype": "tmpfs", "in-initrd": true, "from": "x" }, { "path": "/data" }], "etc-overlay": true } }"#,
 ];
 
-/// The parts of a manifest: what the man page calls them, where the schema has them, and text with an unknown key there.
+/// The parts of a manifest: their names in the man page, their places in the schema, and text with an unknown key there.
 const PARTS: [(&str, &str, &str); 10] = [
     ("The manifest", "", r#"{ "version": 1, "?": 1 }"#),
     ("root", "/$defs/root", r#"{ "version": 1, "root": { "?": 1 } }"#),
@@ -91,7 +91,7 @@ fn listed(json: &str, after: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The keys that a section of the man page has.
+/// The keys in a section of the man page.
 fn documented(section: &str) -> BTreeSet<String> {
     let text = PAGE.split_once(&format!("\n.Ss {section}\n")).unwrap().1;
     let text = text.lines().take_while(|line| !line.starts_with(".Ss ") && !line.starts_with(".Sh "));

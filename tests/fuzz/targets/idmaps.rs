@@ -1,4 +1,4 @@
-//! Files that a boot reads besides the manifest: passwd and group, the id maps, and the kernel command line.
+//! Files read by a boot besides the manifest: passwd and group, the id maps, and the kernel command line.
 
 #![no_main]
 

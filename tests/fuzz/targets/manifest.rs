@@ -1,4 +1,4 @@
-//! The binary manifest: whatever the bytes are, it is refused in words or means the same after another round.
+//! The binary manifest: any bytes are refused with an error, or have the same meaning after another encoding.
 
 #![no_main]
 
