@@ -1,5 +1,5 @@
-//! The worst names in everything that either program prints. Each output must hold them so that they neither begin a line nor do
-//! anything to a terminal, and what reads it back must read the same names.
+//! The worst names in all output of both programs. No name may begin a line of the output or send control characters to a
+//! terminal, and a reader of the output must read the same names.
 
 mod commands;
 mod nix;
@@ -30,18 +30,18 @@ tests![
     remedies_can_be_pasted: Disk,
 ];
 
-/// Everything that a name can do, in one: it ends lines, moves cursors, changes colours and titles, turns directions, hides, begins
-/// interpolations and comments, ends strings and comments, and quotes.
+/// All effects of a name in one: line ends, cursor movements, colours and titles, text direction, hidden characters, the begin of
+/// interpolations and comments, the end of strings and comments, and quotes.
 const WORST: &str = "$\u{1}\nFORGED: x\r\nFORGED\u{1b}[31m\u{1b}]0;FORGED\u{7}\u{7f}\u{9b}1m\u{85}FORGED\u{202e}\u{2066}\u{200b}\u{a0}\u{2028}FORGED\u{fe0f}\u{feff}\u{e0041}${builtins.abort \"x\"}$${x}$\"''*#\\n\\`id`$(id);'";
 /// No text.
 const BROKEN: &[u8] = b"\xff\x9b31m\nFORGED\xe2\x80";
 
-/// The longest name, all of it hidden but one character.
+/// The longest name, with one visible character.
 fn longest() -> String {
     "\u{e0041}".repeat(63) + "\n$\u{1}"
 }
 
-/// Bytes that no output may contain. Written down here independently of the program.
+/// Bytes that no output may contain. Written here independently of the program.
 pub fn is_hidden(c: char) -> bool {
     let ranges = [
         ('\0', '\u{1f}'),
@@ -58,7 +58,7 @@ pub fn is_hidden(c: char) -> bool {
     ranges.into_iter().any(|(first, last)| (first..=last).contains(&c))
 }
 
-/// Nothing in a text is hidden, and no line of it comes from a name.
+/// A text has no hidden characters, and no line from a name.
 #[track_caller]
 fn is_safe(what: &str, text: &str) {
     for line in text.split('\n') {
@@ -68,7 +68,7 @@ fn is_safe(what: &str, text: &str) {
     }
 }
 
-/// The same of all that a command printed. JSON must be JSON.
+/// The same for all output of a command. JSON must be valid.
 #[track_caller]
 fn both_are_safe(what: &str, output: &Output) {
     assert!(matches!(output.code, Some(0..=2)), "{what}: {output:?}");
@@ -119,7 +119,7 @@ fn by_nix(bindings: &str) -> Option<Value> {
     Some(serde_json::from_str(&output.stdout).unwrap())
 }
 
-/// Lines for a configuration: what they mean, to Nix as to the reader of the tests.
+/// Lines for a configuration: Nix and the tests' reader agree on their meaning.
 #[track_caller]
 fn configuration(text: &str) -> Value {
     let read = nix::bindings(text);
@@ -129,7 +129,7 @@ fn configuration(text: &str) -> Value {
     read
 }
 
-/// All texts of up to three of the characters that mean something somewhere, and the names above.
+/// All texts of up to three special characters, and the names above.
 fn texts() -> Vec<String> {
     let letters: Vec<String> =
         ["$", "{", "}", "\"", "\\", "'", "n", "`", "!", "#", "\n", "\r", "\u{1}", "\u{9b}", "\u{e0041}", "*"]
@@ -175,7 +175,7 @@ fn every_text_is_read_back() {
     if let Some(read) = by_nix(&format!("list = [\n{list}];\n")) {
         assert_eq!(read["list"], json!(texts));
     }
-    // A file name that is no text is none of Nix or JSON, but is one of a shell.
+    // A file name that is no UTF-8 cannot be in Nix or JSON, but can be in a shell.
     let mut words: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
     words.push(BROKEN);
     for shell in ["bash", "zsh", "ksh", "busybox"].into_iter().filter(|shell| installed(shell)) {
@@ -194,7 +194,7 @@ fn every_text_is_read_back() {
     }
 }
 
-/// Units, rules and packages with such names, all of which claim something that is there.
+/// Units, rules and packages with such names, with claims on existing paths.
 fn services(root: &Path) {
     let unit =
         format!("[Service]\nStateDirectory=foo\nExecStart=/bin/x /srv/{}\n", WORST.replace(['\n', '\r'], ""));
@@ -206,7 +206,7 @@ fn services(root: &Path) {
     }
 }
 
-/// A root that was made elsewhere: its units, rules, packages, users and its manifest are those of others.
+/// A root from elsewhere: others control its units, rules, packages, users and its manifest.
 fn another_system() {
     let root = Path::new("/tmp/other");
     services(root);
@@ -245,7 +245,7 @@ fn another_system() {
     }
 }
 
-/// Whoever compiles a manifest need not have written it.
+/// A manifest may be compiled by another user than its author.
 fn manifests_of_others() {
     let with = |key: &str, value: Value| {
         let mut manifest = json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": [{ "directory": "/a" }] });
@@ -278,7 +278,7 @@ fn manifests_of_others() {
             .cloned()
             .collect()
     };
-    // Every key that a manifest can have, with texts that it cannot; and keys that there are not.
+    // Every key of a manifest, with impossible texts; and unknown keys.
     for (list, path) in [
         ("", "/properties"),
         ("root.", "/$defs/root/properties"),

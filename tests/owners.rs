@@ -1,5 +1,5 @@
-//! Owner and mode: decided by the most explicit word, given to what is created and to nothing else, and
-//! caught up on once users exist.
+//! Owner and mode: decided by the most explicit setting, given only to created files, and set later for users that do
+//! not exist yet.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -70,7 +70,7 @@ fn is_on_both(machine: &Machine, path: &str, mode: u32, uid: u32, gid: u32) {
 }
 
 fn explicit_beats_implicit() {
-    // The child comes first, and speaks for everything above it.
+    // The child comes first, with settings for all directories above.
     let loud = json!({ "mode": "0755", "user": 7 });
     let child = json!({ "directory": "/var/lib/private/app", "user": 193, "parents": loud });
     let machine =
@@ -82,7 +82,7 @@ fn explicit_beats_implicit() {
     machine.disk().erase();
     machine.power_on();
 
-    // Directories that every system has keep their owner and mode, whatever is below.
+    // Directories of every system keep their owner and mode, with any entry below.
     machine.manifest(&manifest(&json!([]), &[child, json!({ "directory": "/root/x", "parents": loud })]));
     machine.build().ok();
     is_on_both(&machine, "/var/lib/private", 0o700, 0, 0);
@@ -225,7 +225,7 @@ fn hidden_and_trash_reach_files() {
     machine.manifest(&manifest(&json!([]), &entries));
     machine.build().ok();
     machine.switch_root();
-    // Written in the initrd for where the mounts are in the end: asked there, by who reads it for everybody.
+    // Written in the initrd for the final mount points: read there by findmnt from utab.
     let options = |target: &str| {
         let output = machine.run_inside(&[
             "findmnt",
@@ -305,7 +305,7 @@ fn an_empty_target_is_no_obstacle() {
     assert!(machine.mount_at("/etc/app/empty").is_some());
 }
 
-/// Everything that knows ids says something else of each name; the surest one wins.
+/// Every source has another id for each name; the most reliable one wins.
 fn ids_come_from_the_surest_source() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     let nixos = machine.at("/persist/var/lib/nixos");

@@ -1,4 +1,4 @@
-//! Patterns: for which files they are, what they leave alone, and how a file comes to its store.
+//! Patterns: matched files, ignored files, and copies to the store.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -37,7 +37,7 @@ fn machine(entries: Value) -> Machine {
     machine
 }
 
-/// Something of every type but a regular file, each with a name of its own.
+/// An object of every type but a regular file, each with a name of its own.
 fn odd(folder: &Path) {
     fs::create_dir_all(folder.join("directory/below")).unwrap();
     let fifo = |name: &str| mknodat(CWD, folder.join(name), FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -85,7 +85,7 @@ fn matching_directories_and_links_are_left_alone() {
     assert_eq!(machine.report()["entries"].as_array().unwrap().len(), 4);
     let names: Vec<_> = fs::read_dir(machine.at("/etc/copy")).unwrap().collect();
     assert_eq!(names.len(), 1, "{names:?}");
-    // Nor is any of it brought to the store.
+    // Nor is any of them copied to the store.
     odd(&machine.at("/etc/copy"));
     let before = machine.disk().snapshot();
     machine.run(&["--adopt"]).ok();
@@ -191,7 +191,7 @@ fn a_file_named_as_the_pattern_is_said() {
     machine.run(&["--adopt"]).expect(1).says_in_one_line(&["/etc/*", "the pattern itself", "rename"]);
 }
 
-/// The running system is brought in line with a manifest that names, in place of a directory, what is beside it by a pattern.
+/// A new manifest on the running system: a pattern for the files beside, in place of a directory.
 fn a_directory_entry_becomes_a_pattern() {
     let machine = machine(json!([{ "directory": "/etc/app" }, { "file": "/etc/key" }]));
     put(&machine.at("/persist"), "etc/key", "key");
@@ -251,7 +251,7 @@ fn a_new_match_is_told_from_one_that_is_kept() {
     assert!(text.contains("not yet on the store /etc/ssh/ssh_host_b: "), "{text}");
     assert!(text.contains("3 paths, 1 ok, 2 not yet on the store, no problem found"), "{text}");
     assert_eq!(status(&machine, 0)["attention"], json!([]));
-    // A unit that is masked, or that does something else, brings nothing.
+    // A masked unit, or one with another command, copies no file.
     let unit = root.join("etc/systemd/system/imp-mount-adopt.service");
     fs::write(&unit, "[Service]\nExecStop=true\n").unwrap();
     check(&machine, 1);
@@ -263,7 +263,7 @@ fn a_new_match_is_told_from_one_that_is_kept() {
     is(&found, "/etc/ssh/ssh_host_b", "ok", &["the store has the same", "next run or boot"]);
     is(&found, "/new/x", "ok", &[]);
     assert_eq!(status(&machine, 0)["attention"], json!([]));
-    // Another version is no longer what the store has, and one of unknown origin not even a newer one.
+    // A changed file is not the version of the store; a file of unknown origin is no newer version either.
     fs::write(root.join("etc/ssh/ssh_host_b"), "NEW").unwrap();
     is(&check(&machine, 1), "/etc/ssh/ssh_host_b", "root-only", &[]);
     for side in ["", "persist/"] {
@@ -278,7 +278,7 @@ fn a_match_that_was_brought_is_mounted_by_the_next_run() {
     let key = machine.at("/etc/ssh/ssh_host_a");
     put(&machine.at(""), "etc/ssh/ssh_host_a", "new");
     machine.run(&["--adopt"]).ok();
-    // A boot that finds the root as it is.
+    // A boot on the existing root.
     let output = machine.build().ok();
     assert!(!output.stderr.contains("warning"), "{output:?}");
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
@@ -291,7 +291,7 @@ fn a_match_that_was_brought_is_mounted_by_the_next_run() {
     let output = machine.run_live(&[]).ok();
     assert!(!output.stderr.contains("warning"), "{output:?}");
     assert!(machine.mount_at("/etc/ssh/ssh_host_b").is_some());
-    // A file that differs in anything since then is not covered, and is copied once more.
+    // A file with any later change is not covered, and is copied again.
     for (name, change) in [
         ("c", (|path| fs::write(path, "NEW").unwrap()) as fn(&Path)),
         ("d", |path| chown(path, Some(7), None).unwrap()),
@@ -314,7 +314,7 @@ fn a_match_that_was_brought_is_mounted_by_the_next_run() {
         // The kernel tells whether a file is open for writing only to its owner, without CAP_LEASE.
         assert_eq!(mounts().len(), before.len() + usize::from(name != "d"));
     }
-    // Two that have nothing to do with each other.
+    // Two unrelated files.
     for side in ["", "persist/"] {
         put(&machine.at(""), &format!("{side}etc/ssh/ssh_host_f"), "f".repeat(side.len() + 1));
     }
@@ -324,7 +324,7 @@ fn a_match_that_was_brought_is_mounted_by_the_next_run() {
         .says_in_one_line(&["/etc/ssh/ssh_host_f", "1 bytes, which mounting would hide"]);
 }
 
-/// A file that a program goes on writing must not end up below a mount, out of sight.
+/// A file with an active writer must not end up below a mount, out of sight.
 fn a_match_that_is_written_to_is_not_covered() {
     let machine = machine(json!([{ "file": "/log/*" }, { "directory": "/srv" }]));
     machine.build().ok();
@@ -387,7 +387,7 @@ fn other_commands_leave_directories_alone() {
     let output = impctl("lost", &["--root", at, "--json"]).expect(1);
     are(&json_of(&output, "lost")["lost"], &["directory /etc/other"]);
 
-    // Files of a system that is not converted.
+    // Files of an unconverted system.
     fs::remove_dir_all(store.join(".imp-mount")).unwrap();
     let from = Path::new("/tmp/from");
     put(from, "etc/key", "x");
@@ -399,7 +399,7 @@ fn other_commands_leave_directories_alone() {
     assert!(store.join("etc/key").exists() && store.join("etc/app/own/new").exists());
     assert!(!store.join("etc/other").exists() && fs::symlink_metadata(store.join("etc/dangling")).is_err());
 
-    // A directory that a pattern matches can be adopted.
+    // A directory matched by a pattern can be adopted.
     machine.switch_root();
     machine.impctl("adopt", &["/etc/other"]).ok();
     assert!(machine.mount_at("/etc/other").is_some() && store.join("etc/other/x").exists());

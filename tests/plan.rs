@@ -1,4 +1,4 @@
-//! `--plan`: what a run would do, for anybody to read, the same every time.
+//! `--plan`: the actions of a run, readable by all users, the same every time.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
-//! An attack matrix: every command that root runs, against a process without any privilege that exchanges names in its own
-//! directories: in what is read, in what is written, and whatever root makes there meanwhile.
+//! An attack matrix: every command of root, against an unprivileged process that exchanges names in its own directories: among
+//! source paths, destination paths, and files just created by root.
 //!
-//! Nobody waits for a race to be won by chance: the command stops before a system call that uses a name, the process exchanges
-//! that name, and the command goes on. Other rounds have the process go on exchanging undisturbed.
+//! No test depends on a race won by chance: the command stops before a system call that uses a name, the process exchanges
+//! this name, and the command continues. In other rounds the process exchanges names without a stop.
 
 mod row;
 mod scene;
@@ -55,8 +55,8 @@ tests![
     orphans_undisturbed: Disk,
 ];
 
-/// Number of a row's rounds: all where there is time for it, 50 in `tests/run --full`, and `sample` in a developer's own runs.
-/// The variable `IMP_MOUNT_TEST_FAULTS` is `all`, `each` or nothing.
+/// Number of a row's rounds: all with enough time, 50 in `tests/run --full`, and `sample` in a developer's own runs. The
+/// variable `IMP_MOUNT_TEST_FAULTS` is `all`, `each` or nothing.
 fn limit(all: usize, sample: usize) -> usize {
     match std::env::var("IMP_MOUNT_TEST_FAULTS").as_deref() {
         Ok("all") => all,
@@ -82,17 +82,17 @@ impl Side {
 /// When moves are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
-    /// Before the call of this number among those that use one of the two names, for good.
+    /// Before the call of this number among those that use one of the two names, permanently.
     Once(usize),
-    /// The same, until that call has been made.
+    /// The same, until the end of the call.
     During(usize),
-    /// Before every call, after which the process opens what it can.
+    /// Before every call; afterwards the process opens all readable files.
     Always,
-    /// Before every call one that chance chooses from all, or none.
+    /// Before every call a random exchange, or none.
     Chance(u64),
     /// As fast as can be, without a stop.
     Undisturbed,
-    /// None, but the process opens before every call what it can.
+    /// None, but the process opens all readable files before every call.
     Watch,
 }
 

@@ -89,7 +89,7 @@ fn a_foreign_mount_is_left_alone() {
     let output = machine.run_live(&[]).expect(1);
     output.says(&["/data: something else is mounted there: mine (tmpfs)", "unmount it"]);
     assert_eq!(mounts(), before);
-    // Something that took our place is not taken away with us.
+    // A foreign mount at the path of the entry stays when the entry is removed.
     machine.run_inside(&["umount", "/srv"]).ok();
     machine.run_inside(&["mount", "-t", "tmpfs", "theirs", "/srv"]).ok();
     machine.manifest(&manifest(json!([])));

@@ -1,5 +1,5 @@
-//! Damaged state in /run: it is never taken for empty. It is kept, it is said, and nothing is lost or overwritten for
-//! want of it.
+//! Damaged state in /run is never taken for empty state. The file is kept and reported, and no file is lost or
+//! overwritten because of it.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -61,7 +61,7 @@ const DAMAGES: [(&str, Damage); 14] = [
     ("No such device or address", |path, _| drop(UnixListener::bind(path).unwrap())),
 ];
 
-/// The file in place of a document: its mode, owner, size and, if it is short, content.
+/// The file at the path of a document: its mode, owner, size and, if short, content.
 fn look(path: &Path) -> (u32, u32, u64, Vec<u8>) {
     let found = fs::symlink_metadata(path).unwrap();
     let short = found.is_file() && found.len() < 1 << 20;
@@ -106,7 +106,7 @@ fn a_report_that_cannot_be_used() {
     each_damage(REPORT, |words, aside| {
         machine.manifest(&manifest(fewer.clone()));
         let (before, damaged) = (mounts(), look(Path::new(REPORT)));
-        // A command that only reads says so, and changes nothing.
+        // A read-only command reports the file, and changes nothing.
         let check = machine.run_live(&["--check"]).expect(1);
         assert!(
             check
@@ -125,7 +125,7 @@ fn a_report_that_cannot_be_used() {
         assert!(concern["what"].as_str().unwrap().contains(words), "{status:#}");
         // `--settle` does not claim that no owner is pending.
         machine.run_live(&["--settle"]).expect(2).says_in_one_line(&[REPORT, words, "run imp-mount, which"]);
-        // A file that may be newer on the store stays, and the root's is kept beside it.
+        // A possibly newer file on the store stays, and the root's is kept beside it.
         fs::write(machine.at("/persist/etc/copy"), "the store's").unwrap();
         fs::write(machine.at("/etc/copy"), format!("the root's {round}")).unwrap();
         fs::create_dir_all(machine.at("/etc")).unwrap();
@@ -168,7 +168,7 @@ fn a_report_that_cannot_be_used() {
         machine.run_live(&["--settle"]).expect(1);
         round += 1;
     });
-    // A path without a report was left alone all the time, and is known again once a manifest names it.
+    // A mount missing in the report stays, and is known again with an entry.
     assert!(machine.mount_at("/gone").is_some());
     machine.manifest(&manifest(all));
     machine.run_live(&[]).ok();
@@ -301,7 +301,7 @@ fn lines_of_others_in_utab_stay() {
 /// Any user may open utab.lock, and so hold the lock. Runs try for 200 ms, every 5 ms or more, and then go on without.
 fn a_user_holds_the_lock_of_libmount() {
     let machine = started(json!([{ "directory": "/srv" }]));
-    // One process, so that its end is the end of the lock.
+    // One process, so that its end releases the lock.
     let script = "exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -c \
                   'exec 9</run/mount/utab.lock; flock 9; echo ready; exec sleep 100'";
     let mut holder = inside(&machine, script);

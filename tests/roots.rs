@@ -1,4 +1,4 @@
-//! The root: built as a tmpfs or found mounted, with what was mounted below the sysroot brought along, in one step.
+//! The root: a new tmpfs or an existing mount, with the mounts below the sysroot moved into it, in one step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ pub fn manifest(root: Value, entries: Value) -> Value {
     json!({ "version": 1, "root": root, "stores": [{ "path": "/persist" }], "entries": entries })
 }
 
-/// Properties of every mount below the sysroot, by path: all that should not depend on how it came about.
+/// Properties of every mount below the sysroot, by path: all that do not depend on the method.
 pub fn shown(machine: &Machine) -> BTreeMap<PathBuf, (PathBuf, String, String)> {
     mounts_below(&machine.at(""))
         .into_iter()
@@ -64,7 +64,7 @@ fn a_root_is_as_asked() {
     let findmnt = sh_on("findmnt -nb -o SIZE,FSTYPE", &[&machine.at("")]);
     assert_eq!(findmnt.split_whitespace().collect::<Vec<_>>(), ["16777216", "tmpfs"]);
 
-    // Without a word on it, a root is 0755 and not tmpfs's 1777.
+    // By default a root has mode 0755, and not tmpfs's 1777.
     machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }])));
     machine.reboot().ok();
     assert_eq!(stat(machine.at("")), (0o040_755, 0, 0));
@@ -146,7 +146,7 @@ fn other_mounts_come_along() {
     fs::create_dir(machine.at("/boot/efi")).unwrap();
     fs::write(machine.at("/boot/kernel"), "kernel").unwrap();
     tmpfs(machine.at("/boot/efi"), "mode=0700,nr_inodes=77");
-    // A third level: its parent is neither a mount that moves by itself nor private.
+    // A third level: its parent moves with another mount, and is shared.
     fs::create_dir(machine.at("/boot/efi/EFI")).unwrap();
     tmpfs(machine.at("/boot/efi/EFI"), "nr_inodes=78");
     tmpfs(machine.at("/boot"), "size=1M");
@@ -234,7 +234,7 @@ fn mounts_below_an_entry_are_not_covered() {
     }
 }
 
-/// A run that is killed leaves a disk on /var/log in sight, whether /var is mounted by then or not.
+/// A killed run leaves a disk on /var/log visible, with or without a mount on /var.
 fn mounts_below_an_entry_are_seen_at_any_moment() {
     let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/var/log", Disk::new(Fs::Ext4, 8))];
     let machine = Machine::with_stores(Root::Tmpfs, disks);
@@ -260,7 +260,7 @@ fn mounts_below_an_entry_are_seen_at_any_moment() {
     machine.power_off();
 }
 
-/// An entry that the kernel command line left out is mounted by a later run, and the disk below its guard is on it.
+/// A later run mounts a skipped entry, and moves the disk below its guard onto it.
 fn mounts_below_a_guard_are_not_covered() {
     let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/var/log", Disk::new(Fs::Ext4, 8))];
     let machine = Machine::with_stores(Root::Tmpfs, disks);
@@ -370,7 +370,7 @@ fn publishing_is_one_step() {
             let watcher = scope.spawn(|| {
                 let mut seen = Vec::new();
                 loop {
-                    // Asked before the look, so that the last look comes after the end.
+                    // Read first, so that the last check comes after the end.
                     let last = done.load(Ordering::Relaxed);
                     let now = moment(&sysroot, &paths);
                     if seen.last() != Some(&now) {
@@ -394,14 +394,14 @@ fn publishing_is_one_step() {
     }
 }
 
-/// The same without luck: the program is stopped before each call that changes what is mounted.
+/// The same without chance: the program stops before each call that changes mounts.
 fn stopped_at_any_call_a_root_is_whole() {
     for (root, asked) in [(Root::Nothing, json!({})), (Root::Disk, json!({ "convert": "/persist" }))] {
         let machine = Machine::new(root, Disk::new(Fs::Ext4, 8));
         let paths = ["srv", "var/lib/a"].map(str::to_owned);
         let entries: Vec<_> = paths.iter().map(|path| json!({ "directory": format!("/{path}") })).collect();
         machine.manifest(&manifest(asked, entries.into()));
-        // Calls are told by their number, so that what the store lacks must not make a difference.
+        // Calls are identified by their number, so that missing files on the store must not change the number.
         machine.build().ok();
         machine.power_off();
         machine.power_on();
@@ -421,7 +421,7 @@ fn stopped_at_any_call_a_root_is_whole() {
             machine.build().ok();
             assert_eq!(moment(&machine.at(""), &paths).1, paths.len());
         }
-        // Mounts below the sysroot are released only after that.
+        // Mounts below the sysroot are released only afterwards.
         assert_eq!(whole, usize::from(root == Root::Nothing));
         machine.power_off();
     }
@@ -438,7 +438,7 @@ fn propagation_makes_no_difference() {
         // Nothing is copied back to the store: there is exactly one mount for each entry.
         let on_store: Vec<Mount> = mounts_below(&machine.at("/persist")).into_iter().skip(1).collect();
         assert_eq!(on_store, []);
-        // Nor is what a service mounts on an entry.
+        // Nor is a service's mount on an entry.
         tmpfs(machine.at("/srv"), "size=1M");
         assert_eq!(mounts_below(&machine.at("/persist")).len(), 1);
         let built = shown(&machine);

@@ -1,4 +1,4 @@
-//! The scripts that a newcomer starts first: what they say where something is missing, and what they leave behind.
+//! The first scripts of a new developer: their messages about missing tools, and their remains.
 
 use std::fs;
 use std::io::{Read, pipe};
@@ -19,8 +19,8 @@ const NEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/needs");
 fn programs_beside_end_with_the_script() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let (mut said, writer) = pipe().unwrap();
-        // The signal comes when nothing forks any more, and no process of the script ignores it, as its own children in the background
-        // do with SIGINT.
+        // Sent when no process forks any more, and no process of the script ignores the signal, as its own background children do with
+        // SIGINT.
         let script = format!(
             ". {NEEDS}\nwork() {{ sleep 1000 & : > /tmp/ready; wait; }}\nbeside work\n\
              until [[ -e /tmp/ready ]]; do :; done\nrm /tmp/ready\necho started\nwait \"$beside\""

@@ -181,7 +181,7 @@ fn a_subvolume() {
     });
     let store =
         json!([{ "path": "/persist", "device": disk.device, "options": ["subvol=@persist,compress=zstd"] }]);
-    // An entry may be a subvolume too: to the kernel that is no other mount.
+    // An entry may be a subvolume: to the kernel a subvolume is no other mount.
     let entries = json!([{ "directory": "/srv" }, { "directory": "/inner/a" }, { "directory": "/inner" }]);
     machine.manifest(&manifest(store, entries));
     machine.build().ok();
@@ -230,7 +230,7 @@ fn a_store_on_another_disk() {
         machine.power_on();
     }
 
-    // The same with a disk that the program mounts for another store.
+    // The same with a disk mounted by the program for another store.
     machine.power_off();
     let stores = json!([
         { "path": "/data", "device": machine.disk().device },
@@ -349,7 +349,7 @@ fn two_stores_in_any_order() {
     }
 }
 
-/// The second mount covers the source of the third, which is mounted on it at the same path.
+/// The second mount covers the source of the third, which is mounted on the second at the same path.
 fn two_stores_in_layers() {
     let disks = [("/persist", Disk::new(Fs::Folder, 8)), ("/media", Disk::new(Fs::Folder, 8))];
     let machine = Machine::with_stores(Root::Nothing, disks.into());
@@ -367,7 +367,7 @@ fn two_stores_in_layers() {
         machine.power_off();
         machine.power_on();
     }
-    // Anything else that the directory holds is said.
+    // Other content of the directory is named.
     fs::write(machine.at("/media/films/cache/x/other"), "x").unwrap();
     machine.build().ok().says_in_one_line(&["warning: /films/cache: the target holds `x`"]);
 }
@@ -413,7 +413,7 @@ fn a_backup_of_a_store_with_the_root() {
     backup(&json!({ "on": "/persist" }), true);
 }
 
-/// The commands of docs/recovery.md: the store's backup has the entries, and that of the root has them where that is said.
+/// The commands of docs/recovery.md: the store's backup has the entries, and the root's has them on request.
 fn backup(root: &Value, root_has_entries: bool) {
     let page = include_str!("../docs/recovery.md");
     let command = page.lines().map(str::trim).find(|line| line.starts_with("tar --create ")).unwrap();

@@ -1,4 +1,4 @@
-//! The copier: trees arrive with everything that they have, in one step, on every file system.
+//! The copier: trees are copied with all attributes, in one step, on every file system.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -48,7 +48,7 @@ fn at(path: &str) -> PathBuf {
     Path::new(STORE).join(path)
 }
 
-/// Transfers /tmp/from to a path on the store, everything that is missing or differs; the paths of what was made.
+/// Transfers missing and different files of /tmp/from to a path on the store; returns the created paths.
 fn transfer(to: &str) -> Vec<String> {
     rustix::process::umask(Mode::empty());
     let store = open(STORE);
@@ -94,7 +94,7 @@ fn a_tree_arrives_whole() {
         // A hole is none of the 30 MiB.
         let blocks = |path: PathBuf| fs::metadata(path).unwrap().blocks();
         assert!(blocks(at("to/sparse")) <= blocks(from.join("sparse")) + 256, "{fs:?}");
-        // A file that is missing in a directory that is there.
+        // A missing file in an existing directory.
         fs::remove_file(at("to/sub/large")).unwrap();
         assert_eq!(transfer("to"), ["sub/large"]);
         assert_eq!(look.differences(&Look::of(&at("to"))), [] as [&str; 0], "{fs:?}");
@@ -146,7 +146,7 @@ fn an_unfinished_tree_is_gone_on_with() {
     let from = Path::new("/tmp/from");
     trees::make(from);
     transfer("to");
-    // As a run leaves it killed in the middle of the tree.
+    // The state after a run killed in the middle of the tree.
     fs::create_dir_all(at(".imp-mount/staging")).unwrap();
     for dir in [".imp-mount", ".imp-mount/staging"] {
         fs::set_permissions(at(dir), fs::Permissions::from_mode(0o700)).unwrap();
@@ -230,7 +230,7 @@ fn inode_flags_arrive_last() {
     }
 }
 
-/// A file of root:adm 0640 is not readable for the owner of the directory, whatever default ACL that has.
+/// The owner of the directory cannot read a file of root:adm 0640, with any default ACL of the directory.
 fn default_acls_give_no_access() {
     let _disk = store(Fs::Ext4);
     fs::write("/tmp/report", "secret").unwrap();
@@ -269,7 +269,7 @@ fn a_nested_subvolume() {
     assert!(!at("home/.imp-mount").exists() && !at(".imp-mount").exists());
 }
 
-/// A directory of that name that another has made, or can enter, is not used.
+/// A directory of this name is not used if another user owns or can enter it.
 fn only_its_own_staging_directory() {
     let _disk = store(Fs::Ext4);
     let top = open(STORE);

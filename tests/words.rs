@@ -61,14 +61,14 @@ fn an_entry_is_skipped() {
     assert_eq!(state("/var/lib/a/deep"), "skipped");
     assert!(fs::create_dir(machine.at("/var/lib/a/deep")).is_err());
     assert!(machine.mount_at("/srv").is_some() && machine.mount_at("/var/lib/b").is_some());
-    // Nothing is made on the store for what is left out.
+    // No source of a skipped entry is created on the store.
     let disk = machine.disk().snapshot();
     assert!(disk.line("var/lib/a").is_none() && disk.line("var/lib/b").is_some());
     let built = mounts();
     machine.build().ok();
     assert_eq!(mounts(), built);
 
-    // A child alone; and everything below a folder that is no entry.
+    // A child alone; and all entries below a folder without an entry.
     machine.cmdline("imp-mount.skip=/var/lib/a/deep,/etc");
     machine.reboot().ok();
     assert!(!machine.mount_at("/var/lib/a").unwrap().has("ro"));
@@ -152,7 +152,7 @@ fn the_report_has_each_entry() {
     assert_eq!(mode, (0o100_644, 0, 0));
 }
 
-/// A store that is well, and one that is not there.
+/// A good store, and a missing one.
 fn with_media(device: Value) -> Machine {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     machine.manifest(&json!({
@@ -215,7 +215,7 @@ fn a_store_that_is_not_needed() {
         assert!(machine.mount_at("/films").is_none() && machine.mount_at("/boot").is_some());
         spared(&machine, "nothing of it is needed with imp-mount=off");
 
-        // One that is not enough.
+        // An argument that does not suffice.
         machine.cmdline("imp-mount.skip=/films/cache");
         machine.power_off();
         machine.power_on();
@@ -224,7 +224,7 @@ fn a_store_that_is_not_needed() {
     }
 }
 
-/// It is not touched, and its place is guarded.
+/// The store is not mounted, and its mount point is guarded.
 fn a_store_that_is_left_alone() {
     let disk = Disk::new(Fs::Ext4, 8);
     let machine = with_media(json!(disk.device));
@@ -240,7 +240,7 @@ fn a_store_that_is_left_alone() {
     {
         assert!(status.contains(words), "{status}");
     }
-    // Without the word it is said what is in the way.
+    // Without the argument the error names the guard.
     machine.cmdline("");
     let output = machine.run_live(&[]).expect(1);
     one_line(&output, &["store /srv/media: its place is guarded", "`umount /srv/media`"]);
@@ -269,7 +269,7 @@ fn a_store_of_a_later_phase() {
     one_line(&machine.run_live(&[]).expect(1), &["error: store /data: nothing is mounted"]);
 }
 
-/// One without entries is mounted for itself, and required as it says.
+/// A store without entries is mounted on its own, and required by its own setting.
 fn a_store_for_itself() {
     let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
     machine.manifest(&json!({

@@ -70,7 +70,7 @@ fn adopt(machine: &Machine) -> Output {
     machine.run(&["--adopt"])
 }
 
-/// Root and store, each unchanged, changed in place, replaced or removed: what is on the store afterwards.
+/// Root and store, each unchanged, changed in place, replaced or removed: the resulting file on the store.
 fn each_pair_of_versions() {
     type Change = fn(&Machine, &str);
     let changes: [(&str, Change); 4] = [
@@ -108,7 +108,7 @@ fn each_pair_of_versions() {
 fn without_a_record_nothing_is_replaced() {
     for method in ["copy", "symlink", "bind"] {
         let machine = booted(Fs::Ext4, json!([{ "directory": "/srv" }]));
-        // A program's default: the entry was compiled, and no run has placed it.
+        // A program's default file: the entry was compiled, and no run has placed the file.
         write(&machine, "/etc/conf", "default");
         machine.manifest(&manifest(json!([{ "file": "/etc/conf", "method": method }])));
         adopt(&machine).expect(1).says_in_one_line(&["/etc/conf", "different versions", "keep one"]);
@@ -233,7 +233,7 @@ fn a_run_takes_a_brought_file_for_the_link() {
         let check = machine.run_live(&["--check"]).ok().stdout;
         assert!(!check.contains("--adopt"), "{check}");
     }
-    // A change after that is brought as well.
+    // A later change is copied as well.
     replace(&machine, "/etc/conf", "newer");
     machine.run_live(&["--adopt"]).ok();
     assert_eq!(read(&machine, "/persist/etc/conf").unwrap(), "newer");
@@ -375,7 +375,7 @@ fn capabilities_and_inode_flags_are_brought() {
         json!([{ "file": "/etc/conf", "method": "copy" }, { "file": "/etc/fixed", "method": "copy" }]);
     let machine = booted(Fs::Ext4, entries);
     replace(&machine, "/etc/conf", "new");
-    // CAP_NET_BIND_SERVICE, as setcap(8) writes it.
+    // CAP_NET_BIND_SERVICE, as written by setcap(8).
     let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let path = machine.at("/etc/conf");
     lsetxattr(&path, "security.capability", &capability, XattrFlags::empty()).unwrap();
@@ -389,7 +389,7 @@ fn capabilities_and_inode_flags_are_brought() {
     assert_eq!(value[..length], capability);
     let flags = sh_on("lsattr", &[&machine.at("/persist/etc/fixed")]);
     assert!(flags.split(' ').next().unwrap().contains('i'), "{flags}");
-    // The next boot has the flag on the root, too; what is written there meanwhile replaces the immutable file on the store.
+    // The next boot sets the flag on the root, too; a new version there replaces the immutable file on the store.
     machine.reboot().ok();
     assert_eq!(read(&machine, "/etc/fixed").unwrap(), "fixed");
     assert!(fs::write(machine.at("/etc/fixed"), "").is_err());

@@ -92,7 +92,7 @@ fn files_and_patterns() {
     assert_eq!((file.kind, file.target.as_str()), (Kind::File, "/[x]/*"));
     let directory = entry(r#""directory": "/a*/[b]""#);
     assert_eq!((directory.kind, directory.target.as_str()), (Kind::Directory, "/a*/[b]"));
-    // A path that a pattern matches may have an entry of its own.
+    // A path matched by a pattern may have an entry of its own.
     manifest(r#""entries": [{ "file": "/a/k*" }, { "file": "/a/key", "mode": "0600" }]"#);
 }
 

@@ -1,4 +1,4 @@
-//! When an entry is mounted that does not say so, and which one persists without being one.
+//! Default phases of entries, and entries that persist by their file system.
 
 use imp_mount::manifest::{Phase, show, text};
 use imp_mount::text::problem::Problem;

@@ -1,4 +1,4 @@
-//! Manifests that nobody thought of.
+//! Random manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +83,7 @@ fn entry() -> impl Strategy<Value = Map<String, Value>> {
     object(keys)
 }
 
-/// Escapes what is special in a file's path.
+/// Escapes special characters in a file's path.
 fn literal(path: &str) -> String {
     path.chars()
         .flat_map(|letter| "*?[\\".contains(letter).then_some('\\').into_iter().chain([letter]))
@@ -150,7 +150,7 @@ prop_compose! {
     }
 }
 
-/// A component near the longest that there is, or short, of any letters.
+/// A component near the maximum length, or a short one, of any characters.
 fn odd_component() -> impl Strategy<Value = String> {
     let letters = prop_oneof![4 => "[a-z+0-9]{1,8}", 1 => "\\PC{1,60}", 1 => "[\u{1}-\u{1f}\u{7f}-\u{9f}\"\u{202e}]{1,20}"];
     (letters, prop_oneof![2 => Just(1), 1 => 200..256_usize]).prop_map(|(letters, bytes)| {
@@ -248,7 +248,8 @@ proptest! {
         }
     }
 
-    /// A plan has every entry once, a directory before what is below it, whatever is skipped; and it is the same every time.
+    /// A plan has every entry once, a directory before its descendants, with any skipped paths; and repeated plans are
+    /// equal.
     #[test]
     fn a_plan_is_in_a_valid_order(json in accepted(), skip in option::of(path()), off in any::<bool>()) {
         let manifest = text::parse(&json.to_string()).unwrap();
@@ -290,7 +291,7 @@ proptest! {
         for (index, entry) in manifest.entries.iter().enumerate() {
             let store = &manifest.store(entry).path;
             let names = [entry.target.name().to_owned(), "\u{e9}".repeat(127), "\u{1f600}".repeat(150)];
-            // The first of what matches a pattern, or the entry itself.
+            // The first match of a pattern, or the entry itself.
             let matched = |path: &AbsPath, name: &String| path.parent().unwrap_or_else(AbsPath::root).child(name);
             let (target, source) = match entry.kind {
                 Kind::Glob => (matched(&entry.target, &names[index % 3]), matched(entry.source(), &names[index % 3])),

@@ -1,17 +1,17 @@
-//! Everything that is refused, with the words it is refused in.
+//! All refused manifests, with their messages.
 
 use imp_mount::manifest::{AbsPath, BindOptions, Kind, Manifest, Missing, OldRoots, text, wire};
 use imp_mount::text::problem::Problem;
 
 use crate::manifest;
 
-/// A manifest that is refused.
+/// A refused manifest.
 pub struct Case {
     /// Its text.
     pub json: &'static str,
-    /// The messages about it, line by line.
+    /// Its messages, line by line.
     pub problems: Vec<&'static str>,
-    /// True if the schema alone cannot see what is wrong.
+    /// True if the schema alone cannot find the error.
     pub beyond_schema: bool,
 }
 
@@ -38,7 +38,7 @@ fn refused_manifests_have_these_messages() {
     }
 }
 
-/// What an editor of another system writes.
+/// Encodings of other systems' editors.
 #[test]
 fn encodings_other_than_plain_utf8_are_named_with_a_remedy() {
     let marked = b"\xef\xbb\xbf{ \"version\": 1 }";
@@ -72,7 +72,7 @@ fn too_many_stores_are_refused() {
     assert_eq!(problems[0].to_string(), "65536 stores are too many; 65535 is the limit");
 }
 
-/// Changes a manifest so that it cannot have come from a text.
+/// Makes a manifest impossible as a text.
 type Break = fn(&mut Manifest);
 
 #[test]
@@ -166,7 +166,7 @@ fn paths_too_long_for_the_kernel_are_refused() {
         refused(&format!(r#"{{ {keys}: "{}" }}"#, long(4096)), "the path is longer than 4095 bytes");
         refused(&format!(r#"{{ {keys}: "/{}" }}"#, "x".repeat(256)), "is longer than 255 bytes");
     }
-    // Room for every name that a file can have.
+    // Room for any file name.
     assert!(with(&format!(r#"{{ "file": "{}/*" }}"#, long(3831))).is_ok());
     refused(
         &format!(r#"{{ "file": "{}/*" }}"#, long(3832)),

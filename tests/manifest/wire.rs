@@ -1,11 +1,11 @@
-//! The binary form: golden bytes, and everything that is damaged is refused.
+//! The binary form: golden bytes, and damaged bytes are refused.
 
 use imp_mount::manifest::{Manifest, text, wire};
 
 const TEXT: &str = include_str!("../golden/v1.json");
 const BYTES: &[u8] = include_bytes!("../golden/v1.bin");
 
-/// A manifest behind a header that is right, whatever is wrong with the manifest.
+/// A manifest behind a valid header, also with errors in the manifest.
 pub fn sealed(manifest: &Manifest) -> Vec<u8> {
     seal(wire::FORMAT, &postcard::to_allocvec(manifest).unwrap())
 }
@@ -87,7 +87,7 @@ fn foreign_bytes_are_refused() {
             "{why}"
         );
     }
-    // A checksum that is right does not make it one.
+    // A valid checksum does not make the content valid.
     assert!(refusal(&seal(1, b"\x02")).starts_with("its checksum is right, but its content is not"));
     let mut huge = seal(1, b"");
     huge[10..14].copy_from_slice(&u32::MAX.to_le_bytes());

@@ -1,4 +1,5 @@
-//! A machine with the worst names in every place writable for others, and every command of both programs on it.
+//! A machine with the worst names in every place writable for others, and every command of both programs on this
+//! machine.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -72,7 +73,7 @@ fn hostile() -> Machine {
     boot.ok().says(&["FORGED"]);
     machine.switch_root();
     let root = machine.at("");
-    // A NixOS, so that lines of both kinds are printed.
+    // A NixOS system, so that lines of both kinds are printed.
     put(&root, "/etc/NIXOS", "");
     // Lost files.
     for name in [WORST.as_bytes(), BROKEN, longest().as_bytes()] {
@@ -109,7 +110,7 @@ fn hostile() -> Machine {
     put(&root, &format!("/tmp/old/srv/not named {WORST}"), "x");
     put(&root, &format!("/persist/from{}/x", paths()[0]), "x");
     put(&root, "/tmp/answers", format!("look-into {}\n", json!(format!("/var/lib/{WORST}"))));
-    // A path of one old root, and another root without it.
+    // A path of one old root, missing in the other.
     let old = make(&machine.at("/persist"), 1, "disk", "an earlier one");
     put(&old, &format!("/home/{WORST}/old/x"), "x");
     make(&machine.at("/persist"), 2, "disk", "an earlier one");
@@ -162,7 +163,7 @@ fn impctl(machine: &Machine, words: &[impl AsRef<OsStr>]) -> Output {
     run(&line)
 }
 
-/// A process with such a name, in a directory, with an open file in it.
+/// A process with such a name, with a working directory and an open file there.
 fn works_in(machine: &Machine, folder: &str) -> Child {
     let program = "/tmp/\n\u{1b}[1m\u{9b}x\u{7f}";
     fs::copy("/bin/bash", machine.at(program)).unwrap();

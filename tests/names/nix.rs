@@ -1,5 +1,5 @@
-//! A strict reader of the part of Nix that lines for a configuration are made of: attribute sets, lists and strings, with
-//! `builtins.fromJSON` as the only interpolation. Strings are read by the rules of Nix's own lexer.
+//! A strict parser for the part of Nix in configuration lines: attribute sets, lists and strings, with
+//! `builtins.fromJSON` as the only interpolation. Strings follow the rules of Nix's own lexer.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -29,7 +29,7 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    /// The next character that is neither blank nor in a comment, which ends with a newline or a carriage return.
+    /// The next character outside of blanks and comments; a newline or a carriage return ends a comment.
     fn peek(&mut self) -> Option<char> {
         loop {
             match self.rest.peek()? {
@@ -122,7 +122,7 @@ impl Reader<'_> {
                 }),
                 '$' => match self.rest.peek() {
                     Some('{') => found += &self.interpolation(),
-                    // A `$` takes the character behind it along, which is no beginning of anything then.
+                    // A `$` consumes the next character, which then begins no interpolation.
                     Some('"' | '\\') | None => found.push('$'),
                     Some(_) => found.extend(['$', self.next()]),
                 },

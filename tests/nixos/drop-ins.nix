@@ -1,4 +1,4 @@
-# The drop-ins that the module adds by packages, as units by their names.
+# The drop-ins added by the module in packages, as units by their names.
 { lib, config }:
 let
   name = package: builtins.match ".*/(.*)[.]d/imp-mount[.]conf" (package.destination or "");

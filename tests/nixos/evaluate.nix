@@ -6,7 +6,7 @@ let
     (import ./host.nix { inherit nixpkgs; } [
       host
       {
-        # Paths that are the same with every nixpkgs.
+        # Paths independent of nixpkgs.
         imp-mount.package = {
           type = "derivation";
           name = "imp-mount";
@@ -90,7 +90,7 @@ let
     );
   failed = map (it: it.message) (lib.filter (it: !it.assertion) config.assertions);
 
-  # The lines of an fstab that say something.
+  # The lines of an fstab without blanks and comments.
   fstab =
     title: text:
     section title (
@@ -114,10 +114,10 @@ rec {
   # The whole system, where nothing is refused.
   system = if failed == [ ] then config.system.build.toplevel.drvPath else null;
 
-  # All of it, for people and for comparison.
+  # The whole report, for review and comparison.
   report =
     let
-      # Everything can be read, also what is removed.
+      # All options can be read, also removed ones.
       readable = builtins.deepSeq config.environment.persistence;
     in
     readable (

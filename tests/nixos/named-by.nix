@@ -1,5 +1,5 @@
-# Paths are named by homes, units, services, files of /etc. None of these may depend on the entries, or a path named by one
-# would wait for itself. Here each entry throws when it is evaluated, and all of these are evaluated: the list of those that throw.
+# Homes, units, services, files of /etc name paths. None of these may depend on the entries, or an entry's path is an infinite
+# recursion. Here each entry throws when evaluated, and all of these are evaluated: the list of those with a throw.
 { nixpkgs }:
 let
   lib = import (nixpkgs + "/lib");
@@ -37,7 +37,7 @@ let
     )).config;
 
   ours = name: lib.hasPrefix "imp-mount" name || name == "systemd-machine-id-commit";
-  # Values that people name paths by, or search for one.
+  # Values used to name paths, or to search for one.
   looks = config: {
     "users" = lib.mapAttrs (_: user: {
       inherit (user)
@@ -109,7 +109,7 @@ let
     ) config.environment.persistence;
   };
 
-  # Both ways of saying that it is used, and each place where paths stand.
+  # Both ways to enable the module, and each place of paths.
   hosts = {
     "environment.persistence" = [
       { environment.persistence."/persist".directories = persists; }

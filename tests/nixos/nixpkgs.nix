@@ -1,10 +1,10 @@
-# A nixpkgs tree, as what ../../flake.nix has as its input, without the copy that a flake's input is.
+# A nixpkgs tree in the form of ../../flake.nix's input, without a flake's copy to the store.
 tree:
 let
   lib = import (tree + "/lib");
 
-  # A slim tree comes without the list that programs in Haskell are built from: ShellCheck, against which NixOS's own scripts are
-  # held, Pandoc, which makes manuals, and nixfmt.
+  # A slim tree has no list for builds of programs in Haskell: ShellCheck, a check of NixOS's own scripts, Pandoc, which makes
+  # manuals, and nixfmt.
   isWhole = builtins.pathExists (tree + "/pkgs/development/haskell-modules/hackage-packages.nix");
   noHaskell =
     final: _:

@@ -1,4 +1,4 @@
-# Outputs of the flake that people name: the list of those that are missing, or no modules. Needs nothing but builtins.
+# Outputs of the flake: the list of missing outputs, and of those that are no modules. Needs only builtins.
 let
   flake = import ../../flake.nix;
   outputs = flake.outputs {

@@ -1,4 +1,4 @@
-# The module's paths, held against what they should be: the list of those that are not. Needs nothing but builtins.
+# The module's path functions: the list of wrong results. Needs only builtins.
 let
   paths = import ../../nixos-module/paths.nix;
   cases = [

@@ -1,5 +1,5 @@
-# Differences between the plain example's disks by disko itself and by the stand-in for it here, in words. `disko` is its source.
-# Each system is instantiated.
+# Differences between the plain example's disks by disko itself and by the stand-in here, as text. `disko` is its source. Each
+# system is instantiated.
 { nixpkgs, disko }:
 let
   lib = import (nixpkgs + "/lib");

@@ -5,7 +5,7 @@ let
   outputs = (import (example + "/flake.nix")).outputs {
     nixpkgs.lib.nixosSystem = system: system.modules;
     disko.nixosModules = { inherit disko; };
-    # Every test has it.
+    # Every test provides this module.
     imp-mount.nixosModules.default = { };
   };
   usual = example + "/disko.nix";

@@ -1,4 +1,4 @@
-# Messages of home-manager without the NixOS module: named paths would be lost, and are refused, unless it is switched off.
+# Messages of home-manager without the NixOS module: named paths would be lost, and are refused, unless disabled.
 { nixpkgs }:
 let
   lib = import (nixpkgs + "/lib");

@@ -1,4 +1,4 @@
-# Machines of `nixos-rebuild build-vm`: the list of facts about them that do not hold. Each is instantiated.
+# Machines of `nixos-rebuild build-vm`: the list of false facts. Each machine is instantiated.
 { nixpkgs }:
 let
   lib = import (nixpkgs + "/lib");
@@ -11,7 +11,7 @@ let
       facts = vm: {
         root = isTmpfs vm;
         store = isDisk "/persist" vm;
-        # A file would be taken before it.
+        # A password file would win over the password.
         password = vm.users.users.ada.password == "try" && vm.users.users.ada.hashedPasswordFile == null;
       };
     };
@@ -39,7 +39,7 @@ let
         look = vm.systemd.services.imp-mount-look.serviceConfig.Type == "oneshot";
       };
     };
-    # As it is written for nix-community/impermanence, with other stores.
+    # A configuration for nix-community/impermanence, with other stores.
     drop-in = {
       host = ./hosts/drop-in.nix;
       facts = vm: {
@@ -66,7 +66,7 @@ let
         old = vm.systemd.services ? imp-mount-save;
       };
     };
-    # Its root is a disk, which it empties itself.
+    # The host's root is a disk, and the host's own script empties the disk.
     disk = {
       host = {
         imports = [ ./hosts/store.nix ];
@@ -82,7 +82,7 @@ let
         store = isDisk "/persist" vm;
       };
     };
-    # Nothing persists, so it is as it always was.
+    # Without persistent paths the machine is unchanged.
     nothing = {
       host = ./hosts/nothing.nix;
       facts = vm: {
@@ -93,7 +93,7 @@ let
     };
   };
   isTmpfs = vm: vm.fileSystems."/".fsType == "tmpfs";
-  # A disk of the machine, that it knows by its serial number.
+  # A disk of the machine, known by its serial number.
   isDisk =
     path: vm:
     let

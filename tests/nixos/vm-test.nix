@@ -1,5 +1,5 @@
-# Inputs of `nixos-anywhere --vm-test` for the example host: the name of the system that it installs, with all that this system is
-# made of. `disko` is its source. The machine that installs is not looked at, as it has nothing of this module.
+# Inputs of `nixos-anywhere --vm-test` for the example host: the name of the installed system, with its whole closure. `disko` is
+# its source. The installing machine is not checked: it has no part of this module.
 { nixpkgs, disko }:
 let
   example = ../../nixos-module/examples/cassie-box;

@@ -11,12 +11,12 @@ use super::{booted, is_on_both, manifest};
 use crate::support::look::stat;
 use crate::support::{Disk, Fs, Machine, Root, Snapshot};
 
-/// The mark of what waits, as the kernel knows it.
+/// The pending mark, read from the kernel.
 fn is_marked(path: &Path) -> bool {
     lgetxattr(path, "trusted.imp-mount.pending", &mut [0_u8; 0][..]).is_ok()
 }
 
-/// Everything that belongs to `plex` is in place, root's alone, and waits.
+/// All files of `plex` are in place, owned by root, and pending.
 #[track_caller]
 fn waits(machine: &Machine) {
     for (path, mode) in [("/srv/plex", 0o700), ("/srv/plex/deep/down", 0o700), ("/etc/plex", 0o600)] {
@@ -25,11 +25,11 @@ fn waits(machine: &Machine) {
         assert!(is_marked(&machine.at("/persist").join(&path[1..])), "{path}");
     }
     is_on_both(machine, "/srv/plex/deep", 0o700, 0, 0);
-    // The directory above the nested entry, too; and each once, though it is come across by several paths.
+    // Also the directory above the nested entry; and each path once, though several entries lead to it.
     assert_eq!(machine.report()["pending"].as_array().unwrap().len(), 4);
 }
 
-/// Everything that belongs to `plex` is his.
+/// All files of `plex` belong to plex.
 #[track_caller]
 fn is_settled(machine: &Machine) {
     is_on_both(machine, "/srv/plex", 0o2750, 193, 194);

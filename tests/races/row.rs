@@ -14,7 +14,7 @@ use crate::support::attacker::{Attacker, Decoy, Kind, Move, SECRET};
 use crate::support::inject::Entry;
 use crate::support::{Output, Snapshot, mounts};
 
-/// Collects what is wrong, so that one run of a row shows several.
+/// Collects findings, so that one run of a row shows several.
 #[derive(Default)]
 struct Wrong(Vec<String>);
 
@@ -31,7 +31,7 @@ pub struct Row {
     scene: Scene,
     before: World,
     reference: World,
-    /// Number of calls of the reference that use each name in a path.
+    /// Number of calls of the reference with each name in a path.
     uses: BTreeMap<Vec<u8>, usize>,
     /// Number of calls that list a directory.
     lists: usize,
@@ -65,12 +65,12 @@ impl World {
     }
 }
 
-/// True if a path is for others to judge: what the user owns, and what root alone can reach.
+/// True if other checks cover a path: files of the user, and directories reachable by root alone.
 fn is_left_out(path: &Path) -> bool {
     path.starts_with(HOME) || path.starts_with(".imp-mount") && path != Path::new(".imp-mount")
 }
 
-/// Files that are neither as before, nor as a run without an attack leaves them.
+/// Files different from the state before and from the result of a run without an attack.
 fn strange(what: &str, before: &Snapshot, reference: &Snapshot, after: &Snapshot, found: &mut Vec<String>) {
     let outside = |(path, _): &(&Path, &str)| !is_left_out(path);
     for (path, line) in after.lines().filter(outside) {
@@ -92,7 +92,7 @@ fn strange(what: &str, before: &Snapshot, reference: &Snapshot, after: &Snapshot
     }
 }
 
-/// Files in a directory that hold what no directory of the user's may hold.
+/// Files in a directory with content forbidden in any directory of the user.
 fn secrets(dir: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
         let kind = entry.file_type().unwrap();
@@ -133,7 +133,7 @@ impl Row {
         Self { scene, before, reference, uses: used, lists }
     }
 
-    /// Exchanges of what is in a home for decoys beside it.
+    /// Exchanges of files in a home for decoys beside them.
     fn exchanges(&self, side: Side) -> Vec<Move> {
         let home = side.of(&self.scene);
         let all = |subjects: &'static [&'static str], decoys: &'static [&'static str]| {
@@ -150,7 +150,7 @@ impl Row {
             .collect()
     }
 
-    /// Does one round, and holds against it what others see afterwards.
+    /// Performs one round, and checks the state visible to others afterwards.
     fn round(&self, moves: &[Move], when: When) -> Vec<String> {
         let Self { scene, .. } = self;
         // Each round anew has as long as a test may take.
@@ -203,7 +203,7 @@ impl Row {
         }
         scene.homes().iter().for_each(|home| secrets(home, &mut found));
         scene.machine.disk().visit(|store| secrets(&store.join(HOME), &mut found));
-        // Last, as it changes modes to see more.
+        // Last, because it changes modes to read more.
         found.extend(attacker.finds());
         found
     }
@@ -222,7 +222,7 @@ impl Row {
         println!("{}, {row}: {count} rounds of {}", self.scene.name, all.len());
     }
 
-    /// Each exchange in a home, before each call that it can make a difference to; then all by chance.
+    /// Each exchange in a home, before each call affected by it; then all at random.
     pub fn exchange(&self, row: &str, side: Side) {
         let mut all = Vec::new();
         let moves = self.exchanges(side);
@@ -245,7 +245,7 @@ impl Row {
         let replace = |kind, decoy, patience| Move::Replace(kind, decoy, patience);
         let mut all = Vec::new();
         for patience in [0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50] {
-            // Directories become the attacker's; what then appears in them becomes something of root's.
+            // Directories become the attacker's; new files in them become files of root.
             for kind in [Kind::Other, Kind::File, Kind::Any] {
                 let own = replace(Kind::Directory, Decoy::Directory, patience / 2);
                 all.push((vec![own, replace(kind, Decoy::RootFile, patience)], When::Always));
@@ -270,7 +270,7 @@ impl Row {
         let work = Decoy::ALL.map(|decoy| vec![Move::Replace(Kind::Any, decoy, 0)]);
         let mut all = Vec::new();
         for number in 0..60 {
-            // One pair at a time, all in turn, and what appears.
+            // One pair at a time, all in turn, and new files.
             all.push((vec![moves[number * 7 % moves.len()].clone()], When::Undisturbed));
             all.push((moves.clone(), When::Undisturbed));
             all.push((work[number % work.len()].clone(), When::Undisturbed));

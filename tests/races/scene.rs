@@ -25,30 +25,30 @@ pub enum Program {
     Impctl(&'static str, &'static [&'static str]),
 }
 
-/// A run that can be done again and again from the same beginning.
+/// A repeatable run from a fixed initial state.
 pub struct Scene {
     pub name: String,
     _disk: Disk,
     pub machine: Machine,
     program: Program,
-    /// The manifest that the system was booted with, if it was, and the one of the run: compiled.
+    /// The manifest of the boot, if any, and the one of the run: compiled.
     booted: Option<Vec<u8>>,
     manifest: Vec<u8>,
     /// Content of the user's home besides decoys, on the store and on the root.
     store: fn(&Path),
     root: fn(&Path),
-    /// Below the home: what is exchanged for other things.
+    /// Below the home: names to exchange.
     pub directories: &'static [&'static str],
     pub files: &'static [&'static str],
     /// End without an attack.
     pub code: i32,
-    /// True if what is made in the homes inherits an ACL that lets the user read it.
+    /// True if files created in the homes inherit an ACL with read access for the user.
     pub inherits: bool,
 }
 
 impl Scene {
     fn new(program: Program, root: Root, entries: &Value) -> Self {
-        // In memory, as it is emptied a thousand times.
+        // In memory: the disk is emptied a thousand times.
         let disk = Disk::image(Path::new("/tmp/image"), Fs::Ext4, 16, "");
         disk.mount("/tmp/disk");
         namespace::few_processes();
@@ -83,7 +83,7 @@ impl Scene {
         Self { store: stored, root: targets, ..scene }
     }
 
-    /// A running system brought in line with a manifest that names more.
+    /// A running system, and a manifest with more entries.
     pub fn live() -> Self {
         let scene = Self::new(Program::Live(&[]), Root::Nothing, &entries());
         let booted = compiled(&scene.machine, Root::Nothing, &json!([{ "directory": "/srv" }]));
@@ -115,7 +115,7 @@ impl Scene {
         Self { root: changed, code: 1, ..Self::booted(Program::Live(&["--check"])) }
     }
 
-    /// A command that only looks.
+    /// A read-only command.
     pub fn look(command: &'static str) -> Self {
         let scene = Self::booted(Program::Impctl(command, &[]));
         Self { root: changed, code: 1, ..scene }
@@ -151,7 +151,7 @@ impl Scene {
         };
         let scene = Self::new(Program::Impctl("migrate", &["--from", "/"]), Root::Tmpfs, &entries);
         let files = &["Mail/a", "Mail/b", "notes", "keys/k1"];
-        // As a run leaves it that was stopped; the decoys differ.
+        // The state after a stopped run; the decoys differ.
         let store =
             |home: &Path| ["Mail/sub", "deep", "keys"].iter().for_each(|name| directory(&home.join(name)));
         Self {
@@ -223,7 +223,7 @@ impl Scene {
         }
     }
 
-    /// Does it, and acts before each of its system calls.
+    /// Runs the command, and calls `act` before each of its system calls.
     pub fn interrupt(&self, act: &mut Act<'_>) -> Output {
         match self.program {
             Program::Boot => self.machine.attend(&[], act),
@@ -272,7 +272,7 @@ fn stored(home: &Path) {
     for name in ["dir/mine", "hollow", "keys", "sym"] {
         directory(&home.join(name));
     }
-    // As a run leaves it killed at the wrong moment.
+    // The state after a run killed at the wrong moment.
     fs::set_permissions(home.join("hollow"), Permissions::from_mode(0o000)).unwrap();
     owned(&home.join("copied"), LETTER, 0o640, (0, 4));
     owned(&home.join("keys/k1"), "key", 0o600, (UID, UID));
@@ -311,7 +311,7 @@ fn mail(home: &Path) {
     mknodat(CWD, home.join("Mail/c"), FileType::Fifo, Mode::RUSR, 0).unwrap();
 }
 
-/// Files that the user exchanges others for.
+/// Files for exchanges by the user.
 fn decoys(dir: &Path, up: &Path) {
     directory(&dir.join("other/mine"));
     owned(&dir.join("other/x"), "mine", 0o644, (UID, UID));
@@ -332,18 +332,18 @@ fn decoys(dir: &Path, up: &Path) {
     }
 }
 
-/// Of these, what directories and files are exchanged for.
+/// Names among these to exchange directories and files for.
 pub const FOR_DIRECTORIES: [&str; 5] = ["other", "to-root", "to-etc", ROOT_DIRECTORY, "unfinished"];
 pub const FOR_FILES: [&str; 7] = ["plain", "twin", "to-secret", "to-adm", "fifo", ROOT_FILE, "other"];
 
-/// A directory that only root can enter, with a file in it that everybody could read.
+/// A directory that only root can enter, with a world-readable file.
 fn guarded(at: &Path) {
     fs::create_dir_all(at).unwrap();
     owned(&at.join("secret"), SECRET, 0o644, (0, 0));
     fs::set_permissions(at, Permissions::from_mode(0o700)).unwrap();
 }
 
-/// A directory of the user's, and those above it that are missing.
+/// A directory of the user, and its missing parents.
 fn directory(at: &Path) {
     if !at.exists() {
         directory(at.parent().unwrap());
@@ -363,7 +363,7 @@ fn link(to: impl AsRef<Path>, at: &Path) {
     lchown(at, Some(UID), Some(UID)).unwrap();
 }
 
-/// `u::rwx,u:1000:rwx,g::r-x,m::rwx,o::r-x` as the kernel takes it.
+/// `u::rwx,u:1000:rwx,g::r-x,m::rwx,o::r-x` in the kernel's format.
 fn acl() -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
     let mut bytes = 2_u32.to_le_bytes().to_vec();

@@ -1,5 +1,5 @@
-//! A process without any privilege (uid 1000, no capabilities) that exchanges names while root works, and looks for what it
-//! may not read.
+//! An unprivileged process (uid 1000, no capabilities) that exchanges names during root's work, and looks for forbidden
+//! content.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
@@ -19,9 +19,9 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// The owner of the directories.
 pub const UID: u32 = 1000;
-/// In files below directories of root alone, whatever their own mode: it must not reach a directory of the attacker's.
+/// Content of files below directories of root alone, with any mode: it must not reach a directory of the attacker.
 pub const SECRET: &str = "root's secret";
-/// In files of root's that lie in directories of the attacker's: it may be moved there, and not be read.
+/// Content of root's files in directories of the attacker: the file may be moved there, and not be read.
 pub const LETTER: &str = "root's letter";
 /// A decoy of root in each of the attacker's directories: a file with mode 0600, a directory with mode 0700.
 pub const ROOT_FILE: &str = "rootfile";
@@ -32,8 +32,8 @@ pub const ROOT_DIRECTORY: &str = "rootdir";
 pub enum Move {
     /// Exchanges two names.
     Exchange(PathBuf, PathBuf),
-    /// Exchanges each name of a kind that has appeared in the attacker's directories, once, for something else: when it has been
-    /// asked for that so many times since it saw the name.
+    /// Exchanges each new name of a kind in the attacker's directories, once, for a decoy: at the given number of calls after
+    /// the name appeared.
     Replace(Kind, Decoy, usize),
 }
 
@@ -199,7 +199,7 @@ impl<'w> Work<'w> {
         let (uid, gid) = (Uid::from_raw(UID), Gid::from_raw(UID));
         set_thread_res_gid(gid, gid, gid).unwrap();
         set_thread_res_uid(uid, uid, uid).unwrap();
-        // Only now: a change of the uid clears it.
+        // Only now: a change of the uid clears the setting.
         set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
         let changes = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
         let mut work = Self {

@@ -65,8 +65,8 @@ const PATHS: &[(&[&str], &[usize])] = &[
 /// Acts before a system call.
 pub type Act<'a> = dyn FnMut(&Entry) + 'a;
 
-/// Runs a program in a root directory. Before each system call of [`PATHS`], from the start of its main function on, and of all
-/// threads and processes that it starts, it waits until `act` has returned.
+/// Runs a program in a root directory. Before each system call of [`PATHS`], from the start of its main function on, in all its
+/// threads and processes, the program waits until `act` has returned.
 pub fn attend(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
     let names = PATHS.iter().flat_map(|(names, _)| *names).map(|name| Name::of(name));
     let (mut index, mut is_main) = (0, false);
@@ -85,8 +85,8 @@ pub fn attend(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
     see(root, argv, &filter(names.chain([Name(LAST)])), &mut |pid| (watch(pid, &mut stop), ())).0
 }
 
-/// Runs a program with these faults in a root directory. It is stopped at no other calls than those of their names; the faults are
-/// those of its first thread.
+/// Runs a program with these faults in a root directory. The program stops only at calls with their names; the faults apply to its
+/// first thread.
 pub(super) fn with_faults(faults: &[Injected], root: &Path, argv: &[OsString]) -> Output {
     let names = faults.iter().map(|fault| fault.name());
     let mut counts = HashMap::new();

@@ -1,4 +1,4 @@
-//! Runs programs and says all about it when they do not do what the test expects.
+//! Runs programs, and prints all about a run with an unexpected result.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-/// Names another build of the program that is tested, for another platform or of another profile.
+/// Names another build of the tested program, for another platform or profile.
 const PROGRAM: &str = "IMP_MOUNT_TEST_PROGRAM";
 
-/// The imp-mount that is tested.
+/// The tested imp-mount.
 pub fn imp_mount() -> &'static str {
     static CHOSEN: LazyLock<String> = LazyLock::new(|| {
         std::env::var(PROGRAM).unwrap_or_else(|_| env!("CARGO_BIN_EXE_imp-mount").to_owned())
@@ -29,9 +29,9 @@ pub fn imp_mount() -> &'static str {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Output {
     line: String,
-    /// Its exit code; none when a signal ended it.
+    /// Its exit code; none after a signal.
     pub code: Option<i32>,
-    /// The signal that ended it.
+    /// The signal at its end.
     pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -48,20 +48,20 @@ impl Output {
         }
     }
 
-    /// It must have ended with this exit code.
+    /// The exit code must be this one.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         self
     }
 
-    /// It must have succeeded.
+    /// The run must have succeeded.
     #[track_caller]
     pub fn ok(self) -> Self {
         self.expect(0)
     }
 
-    /// All of these words must be in what it said on stderr.
+    /// All of these words must be in its output on stderr.
     #[track_caller]
     pub fn says(self, words: &[&str]) -> Self {
         for word in words {
@@ -79,7 +79,7 @@ impl fmt::Debug for Output {
     }
 }
 
-/// Runs a program to its end with nothing but PATH in its environment. It dies with the test. One that is not there ends with 127, as
+/// Runs a program to its end with only PATH in its environment. The program dies with the test. A missing program ends with 127, as
 /// in a shell.
 pub fn run(argv: &[impl AsRef<OsStr>]) -> Output {
     match command(argv).output() {
@@ -99,7 +99,7 @@ fn command(argv: &[impl AsRef<OsStr>]) -> Command {
     command
 }
 
-/// A program that runs beside the test.
+/// A program in the background.
 pub struct Running {
     argv: Vec<OsString>,
     child: Child,
@@ -129,14 +129,14 @@ impl Running {
         String::from_utf8_lossy(&content(&self.stderr)).into_owned()
     }
 
-    /// Waits until it has said this on stderr.
+    /// Waits for this output on stderr.
     pub fn await_words(&self, words: &str) {
         while !self.stderr().contains(words) {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
@@ -148,14 +148,15 @@ impl Running {
     }
 }
 
-/// All of a file that another process goes on writing to through the same offset.
+/// All of a file that another process still writes through the same offset.
 fn content(file: &File) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
     file.read_exact_at(&mut bytes, 0).unwrap();
     bytes
 }
 
-/// Runs a program written as one line, its words separated by spaces; it must succeed. Returns its stdout.
+/// Runs a program written as one line, with spaces between the arguments; the program must succeed. Returns its
+/// stdout.
 #[track_caller]
 pub fn sh(words: impl AsRef<str>) -> String {
     sh_on(words, &[])
@@ -173,7 +174,7 @@ pub fn line(words: impl AsRef<str>, paths: &[&Path]) -> Vec<OsString> {
     words.chain(paths.iter().map(Into::into)).collect()
 }
 
-/// True if a program is on PATH, or where only root has it.
+/// True if a program is on PATH, or in the directories of root's PATH.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists())

@@ -21,7 +21,7 @@ pub enum Fs {
     Ext4,
     Btrfs,
     Xfs,
-    /// Of the machines of boots alone: the kernel that runs the tests may lack it.
+    /// Only for the machines of boots: the tests' kernel may lack f2fs.
     #[allow(dead_code, reason = "other tests than boots have these files, too")]
     F2fs,
     /// No disk of its own, but a folder on a real one: needs no privilege, and cannot be filled or broken.
@@ -49,7 +49,7 @@ pub struct Disk {
     fs: Fs,
     /// The loop device; the folder itself for [`Fs::Folder`].
     pub device: PathBuf,
-    /// The file that the loop device writes to.
+    /// The backing file of the loop device.
     backing: Option<PathBuf>,
     /// Keeps the loop device, which the kernel releases with its last user.
     _held: Option<File>,
@@ -74,7 +74,7 @@ impl Disk {
     /// A folder, made at this place.
     pub fn folder(place: &Path) -> Self {
         fs::create_dir(place).unwrap();
-        // A mount of its own: what is mounted on the store of a machine must not come back to here.
+        // A private mount of its own: mounts on a machine's store must not appear here.
         namespace::bind(place, place);
         namespace::propagate(place, MsFlags::MS_PRIVATE);
         Self { fs: Fs::Folder, device: place.into(), backing: None, _held: None, mounted: RefCell::default() }
@@ -93,25 +93,25 @@ impl Disk {
         sh_on(format!("{mkfs} {words}"), &[place]);
         let device = sh_on("losetup --find --show", &[place]).trim().to_owned();
         let held = File::open(&device).unwrap();
-        // A device that is in use is not detached but marked, and goes with its last user: whatever happens to this test.
+        // Marks the device for removal after its last use, also if the test is killed.
         sh(format!("losetup --detach {device}"));
         let backing = Some(place.to_owned());
         Self { fs, device: device.into(), backing, _held: Some(held), mounted: RefCell::default() }
     }
 
-    /// The file that the loop device writes to.
+    /// The backing file of the loop device.
     #[track_caller]
     pub fn backing(&self) -> &Path {
         self.backing.as_deref().expect("a folder has no medium of its own")
     }
 
-    /// Mounts it; the folder is made where it is missing.
+    /// Mounts the disk, and creates a missing folder.
     #[track_caller]
     pub fn mount(&self, at: impl AsRef<Path>) {
         self.mount_with(at, "rw");
     }
 
-    /// Mounts it with options as mount(8) takes them.
+    /// Mounts the disk with options of mount(8).
     #[track_caller]
     pub fn mount_with(&self, at: impl AsRef<Path>, options: &str) {
         let at = at.as_ref();
@@ -135,7 +135,7 @@ impl Disk {
         assert_ne!(self.fs, Fs::Folder, "a folder's disk is not to be harmed");
     }
 
-    /// Unmounts it everywhere, and waits until the kernel has let go of it: nothing may hold a mount of it any longer.
+    /// Unmounts the disk everywhere, and waits until the kernel has released it.
     #[track_caller]
     pub fn umount(&self) {
         for at in self.mounted.take().iter().rev() {
@@ -177,12 +177,12 @@ impl Disk {
         });
     }
 
-    /// Gives back what [`Disk::fill`] took.
+    /// Frees the space of [`Disk::fill`].
     pub fn unfill(&self) {
         self.visit(|root| fs::remove_file(root.join("filler")).unwrap());
     }
 
-    /// Makes the file system read-only under whoever uses it, as an error on the disk does.
+    /// Makes the mounted file system read-only, as an error on the disk does.
     #[track_caller]
     pub fn turn_read_only(&self) {
         self.must_be_own();
@@ -190,7 +190,7 @@ impl Disk {
         sh_on("mount -o remount,ro", &[&at]);
     }
 
-    /// Pulls the plug of the file system (ext4 and xfs): everything gives EIO from here on, until it is mounted again.
+    /// Shuts down the file system (ext4 and xfs): every access fails with EIO until the next mount.
     #[track_caller]
     pub fn shut_down(&self) {
         self.must_be_own();
@@ -198,7 +198,7 @@ impl Disk {
         sh_on("xfs_io -x -c shutdown", &[&at]);
     }
 
-    /// Removes everything from it.
+    /// Removes all files.
     pub fn erase(&self) {
         self.visit(|root| {
             for entry in fs::read_dir(root).unwrap().map(Result::unwrap) {
@@ -220,7 +220,7 @@ impl Disk {
         taken.unwrap()
     }
 
-    /// Shows it to `look` at a place of its own, without anything mounted over it elsewhere.
+    /// Mounts the disk at a place of its own and calls `look`: no other mount covers the files.
     pub fn visit(&self, look: impl FnOnce(&Path)) {
         if self.fs == Fs::Folder {
             return look(&self.device);
@@ -238,14 +238,14 @@ impl Disk {
     }
 }
 
-/// Unmounts everything at and below a folder, without waiting for those who use it.
+/// Unmounts everything at and below a folder, without waiting for its users.
 pub fn detach(at: &Path) {
     loop {
         let mounts = mounts_below(at);
         if mounts.is_empty() {
             return;
         }
-        // Most go with what they are mounted on.
+        // Most are unmounted with the mount below.
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
         let gone = mounts.iter().filter(|mount| umount2(&mount.target, flags).is_ok()).count();
         assert!(gone > 0, "{mounts:?}");

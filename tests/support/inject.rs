@@ -195,8 +195,8 @@ pub fn trace(faults: &[Injected], root: &Path, argv: &[OsString]) -> (Output, Ve
     follow(faults, root, argv, &mut |_| true)
 }
 
-/// Runs a program in a root directory. Before each system call of its main function it waits until `act` has returned; once that is
-/// false it is not stopped any more.
+/// Runs a program in a root directory. Before each system call of its main function the program waits until `act` has returned;
+/// after false there are no more stops.
 pub fn interrupt(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
     follow(&[], root, argv, act).0
 }
@@ -208,7 +208,8 @@ fn follow(faults: &[Injected], root: &Path, argv: &[OsString], act: &mut Act<'_>
     see(root, argv, &[], &mut |pid| watch(pid, faults, act))
 }
 
-/// Starts a program in a root directory, with an optional filter of seccomp(2), and watches it to its end by `watch`.
+/// Starts a program in a root directory, with an optional filter of seccomp(2), and traces the program to its end by
+/// `watch`.
 pub(super) fn see<T>(
     root: &Path,
     argv: &[OsString],
@@ -236,7 +237,7 @@ pub(super) fn see<T>(
     (Output::new(argv, status, &text(&mut stdout), &text(&mut stderr)), seen)
 }
 
-/// Starts a program that stops at its execve(2).
+/// Starts a program stopped at its execve(2).
 #[allow(unsafe_code)]
 fn start(
     root: &Path,
@@ -266,8 +267,8 @@ fn start(
             unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
         Errno::result(result).map(drop).map_err(Into::into)
     };
-    // SAFETY: between fork and exec only system calls may be made; a test's process has one thread, so that no lock of the
-    // allocator can be held by another.
+    // SAFETY: between fork and exec only system calls may be made; a test's process has one thread, so no other thread can
+    // hold a lock of the allocator.
     let child = unsafe { command.pre_exec(prepare) }.spawn()?;
     Ok(Pid::from_raw(child.id().cast_signed()))
 }
@@ -336,7 +337,7 @@ pub(super) mod registers {
         Entry { pid, call, arguments: [now.rdi, now.rsi, now.rdx, now.r10, now.r8] }
     }
 
-    /// Replaces the call by one that does not exist.
+    /// Replaces the call by one with an invalid number.
     pub fn skip(pid: Pid) {
         let mut now = ptrace::getregs(pid).unwrap();
         now.orig_rax = u64::MAX;

@@ -1,4 +1,4 @@
-//! A machine after switch-root: the program runs on a system whose / is the root that it built.
+//! A machine after switch-root: the program runs on a system with the built root as /.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ const PROGRAM: &str = "/run/machine/imp-mount";
 const IMPCTL: &str = "/run/machine/impctl";
 
 impl Machine {
-    /// Starts the system that was built, as switch-root does: with /proc, /dev and /run, and somebody's programs.
+    /// Starts the built system, as switch-root does: with /proc, /dev and /run, and the host's programs.
     pub fn switch_root(&self) {
         for folder in ["proc", "dev", "run", "nix", "usr", "bin", "lib", "lib64"] {
             let (from, to) = (Path::new("/").join(folder), self.at(folder));
@@ -37,13 +37,13 @@ impl Machine {
         }
     }
 
-    /// Runs impctl in the started system: a command, and what follows the manifest's name.
+    /// Runs impctl in the started system: a command, and the arguments after the manifest's name.
     pub fn impctl(&self, command: &str, words: &[&str]) -> Output {
         let line = self.impctl_line(command, words);
         self.run_inside(&line.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// The same with faults; names the system calls that it came to as well.
+    /// The same with faults; also returns its system calls.
     pub fn trace_impctl(&self, faults: &[Injected], command: &str, words: &[&str]) -> (Output, Vec<Call>) {
         let line: Vec<OsString> = self.impctl_line(command, words).into_iter().map(Into::into).collect();
         trace(faults, &self.at(""), &line)
@@ -55,7 +55,7 @@ impl Machine {
         interrupt(&self.at(""), &line, act)
     }
 
-    /// The same, and acts before each of its system calls that uses a name.
+    /// The same, and calls `act` before each of its system calls that uses a name.
     pub fn attend_impctl(&self, command: &str, words: &[&str], act: &mut super::attend::Act<'_>) -> Output {
         let line: Vec<OsString> = self.impctl_line(command, words).into_iter().map(Into::into).collect();
         attend(&self.at(""), &line, act)
@@ -79,13 +79,13 @@ impl Machine {
         self.run_inside(&line.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// The same with faults; names the system calls that it came to as well.
+    /// The same with faults; also returns its system calls.
     pub fn trace_live(&self, faults: &[Injected], words: &[&str]) -> (Output, Vec<Call>) {
         let line: Vec<OsString> = self.live_line(words).into_iter().map(Into::into).collect();
         trace(faults, &self.at(""), &line)
     }
 
-    /// The same, and acts before each of its system calls that uses a name.
+    /// The same, and calls `act` before each of its system calls that uses a name.
     pub fn attend_live(&self, words: &[&str], act: &mut super::attend::Act<'_>) -> Output {
         let line: Vec<OsString> = self.live_line(words).into_iter().map(Into::into).collect();
         attend(&self.at(""), &line, act)
@@ -109,7 +109,7 @@ impl Machine {
         line.split(' ').chain(words.iter().copied()).map(Into::into).collect()
     }
 
-    /// Brings a file to where the started system sees it, in one step: another program may be about to read it.
+    /// Copies a file into the started system, in one step: another program may be about to read the file.
     fn bring(&self, name: &str) {
         let (new, place) = (Path::new(HOME).join(format!("{name}.new")), Path::new(HOME).join(name));
         fs::copy(self.home().join(name), &new).unwrap();

@@ -1,4 +1,4 @@
-//! Other eyes: what the kernel says is mounted, and what lies in a tree.
+//! An independent view: the kernel's mounts, and the files of a tree.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,7 +16,7 @@ use rustix::fs::{lgetxattr, llistxattr};
 pub struct Mount {
     pub id: u64,
     pub parent: u64,
-    /// Which part of the file system it shows.
+    /// The mounted part of the file system.
     pub root: PathBuf,
     pub target: PathBuf,
     /// The mount's own options: `rw,nosuid,nodev,relatime`.
@@ -50,13 +50,13 @@ impl Mount {
         })
     }
 
-    /// True if it has this option, its own or its file system's.
+    /// True if the mount or its file system has this option.
     pub fn has(&self, option: &str) -> bool {
         self.options.split(',').chain(self.super_options.split(',')).any(|one| one == option)
     }
 }
 
-/// Undoes what the kernel does to spaces, tabs, newlines and backslashes: `\040`.
+/// Decodes the kernel's escapes of spaces, tabs, newlines and backslashes: `\040`.
 fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -68,7 +68,7 @@ fn unescape(text: &str) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// Everything mounted in this namespace, in the order in which it was mounted.
+/// All mounts of this namespace, in the order of their creation.
 pub fn mounts() -> Vec<Mount> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     text.lines().map(|line| Mount::parse(line).unwrap_or_else(|| panic!("mountinfo: {line}"))).collect()
@@ -84,7 +84,7 @@ pub fn mount_at(path: impl AsRef<Path>) -> Option<Mount> {
     mounts().into_iter().rfind(|mount| mount.target == path.as_ref())
 }
 
-/// The directory of roots on a store: a run that was killed leaves one, and each has a number.
+/// The directory of roots on a store: a killed run leaves one, and each has a number.
 pub const ROOTS: &str = ".imp-mount/roots";
 
 /// The path of a mount's root below the top of its file system, without the number of a root on a store.
@@ -136,7 +136,7 @@ impl Snapshot {
         }
     }
 
-    /// Leaves out what is below directories of this path, wherever they are.
+    /// Leaves out all files below directories of this path, at any depth.
     #[must_use]
     pub fn without(mut self, folder: &str) -> Self {
         let inside = format!("{folder}/");
@@ -144,7 +144,7 @@ impl Snapshot {
         self
     }
 
-    /// The line of one path, as in `040755 0:0`; none where it does not exist.
+    /// The line of one path, as in `040755 0:0`; none if missing.
     pub fn line(&self, path: impl AsRef<Path>) -> Option<&str> {
         self.0.get(path.as_ref()).map(String::as_str)
     }
@@ -154,7 +154,7 @@ impl Snapshot {
         self.0.iter().map(|(path, line)| (path.as_path(), line.as_str()))
     }
 
-    /// Files that are gone or different in a later snapshot; new ones are left out.
+    /// Files gone or different in a later snapshot; new ones are left out.
     pub fn losses(&self, later: &Self) -> Vec<String> {
         let differs = |(path, line): &(&PathBuf, &String)| later.0.get(*path) != Some(*line);
         let word = |(path, line): (&PathBuf, &String)| {
@@ -163,15 +163,15 @@ impl Snapshot {
         self.0.iter().filter(differs).map(word).collect()
     }
 
-    /// Files that an earlier snapshot did not have.
+    /// Files missing in an earlier snapshot.
     pub fn news(&self, earlier: &Self) -> Vec<String> {
         let new = |(path, _): &(&PathBuf, &String)| !earlier.0.contains_key(*path);
         self.0.iter().filter(new).map(|(path, line)| format!("/{}: {line}", path.display())).collect()
     }
 }
 
-/// Of blocks that are like the one before them only the first counts, with its number, and of zeros none: without optimisation it takes
-/// longer to hash a large file than to do all the rest.
+/// Of equal consecutive blocks only the first counts, with its number, and of zeros none: without optimization the hash of a large file
+/// takes longer than the rest of the test.
 fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     let mut last: &[u8] = &[0; 4096];

@@ -1,4 +1,4 @@
-//! The medium of a disk: what it holds at one moment is what a power cut would leave.
+//! The medium of a disk: its content at one moment equals the content after a power cut.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use super::command::sh;
 
 const CHUNK: usize = 1 << 16;
 
-/// All that is on a medium, in chunks; none where nothing was ever written. What two images have in common is kept once.
+/// All content of a medium, in chunks; none for parts never written. Equal chunks of two images are stored once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image(Vec<Option<Rc<[u8]>>>);
 
@@ -34,9 +34,9 @@ impl Disk {
         Image(chunks.collect())
     }
 
-    /// Puts back what was on the medium: it must be mounted nowhere.
+    /// Restores the content of the medium: the disk must not be mounted.
     pub fn thaw(&self, image: &Image) {
-        // The kernel's cache of the device would be older, or be written over it.
+        // The kernel's cache of the device would be older, or overwrite the content.
         let forget = || sh(format!("blockdev --flushbufs {}", self.device.display()));
         forget();
         let file = File::options().read(true).write(true).open(self.backing()).unwrap();
@@ -64,7 +64,7 @@ impl Disk {
     pub fn writes(&self) -> String {
         let name = self.device.file_name().unwrap().to_str().unwrap();
         let counts = fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap();
-        // Their number and sectors, and those that only take away.
+        // Writes and discards: their calls and sectors.
         let counts: Vec<_> = counts.split_whitespace().collect();
         [4, 6, 11, 13].map(|field| counts[field]).join(" ")
     }

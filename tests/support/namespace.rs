@@ -1,4 +1,4 @@
-//! The namespace that a test runs in: nothing of the host can be changed from it, and all of it dies with the process.
+//! The namespace of a test: the test cannot change the host, and the namespace ends with the process.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -11,7 +11,7 @@ use rustix::process::{Signal, getgid, getuid, set_parent_process_death_signal};
 
 /// Moves this process, which has no threads yet, into a private mount namespace with an empty /run and /tmp.
 ///
-/// For an ordinary user that takes a user namespace as well, in which it is root and owns nothing but its own.
+/// An ordinary user also gets a user namespace, as its root, without rights outside.
 pub fn enter() {
     let (uid, gid) = (getuid(), getgid());
     if uid.is_root() {
@@ -22,7 +22,8 @@ pub fn enter() {
         fs::write("/proc/self/uid_map", format!("0 {} 1", uid.as_raw())).unwrap();
         fs::write("/proc/self/gid_map", format!("0 {} 1", gid.as_raw())).unwrap();
     }
-    // Cut off from the host first; then shared as systemd has it, which changes what binds and moves do.
+    // Private first, to separate it from the host; then shared as under systemd, which changes the effect of bind
+    // mounts and moves.
     propagate("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE);
     propagate("/", MsFlags::MS_REC | MsFlags::MS_SHARED);
     empty("/tmp");
@@ -40,8 +41,8 @@ pub fn enter() {
 /// Mount point of the /proc of [`few_processes`].
 pub const PROC: &str = "/tmp/proc";
 
-/// Has every process started from here on see itself and the others of these only, in a /proc at [`PROC`]: to look at
-/// all of a busy host takes long. This process must have one thread, and starts none after it.
+/// Every process started from here on has a /proc at [`PROC`] with these processes only: a scan of all processes of a
+/// busy host takes long. This process must have one thread, and starts no thread later.
 #[allow(unsafe_code)]
 pub fn few_processes() {
     unshare(CloneFlags::CLONE_NEWPID).unwrap();
@@ -57,7 +58,7 @@ pub fn few_processes() {
     super::command::sh(format!("mount -t proc proc {PROC}"));
 }
 
-/// Forgets everything in /run, and what is mounted there: a reboot.
+/// Removes all files and mounts in /run, as a reboot does.
 pub fn forget_run() {
     umount2("/run", MntFlags::MNT_DETACH).unwrap();
     empty_run();
@@ -72,7 +73,7 @@ fn empty_run() {
     }
 }
 
-/// Covers a folder with an empty tmpfs, in which the project's own files, should they be below it, stay reachable.
+/// Covers a folder with an empty tmpfs; the project's own files stay reachable below the folder.
 fn empty(folder: &str) {
     let kept: Vec<(PathBuf, fs::File)> =
         [env!("CARGO_MANIFEST_DIR"), env!("CARGO_TARGET_TMPDIR"), super::imp_mount()]
@@ -96,13 +97,13 @@ pub fn tmpfs(at: impl AsRef<Path>, options: &str) {
     mount(Some("tmpfs"), at.as_ref(), Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
 }
 
-/// Changes how a mount, or with `MS_REC` a whole tree of them, passes on what is mounted on it.
+/// Changes the propagation of a mount, or with `MS_REC` of a whole tree of mounts.
 #[track_caller]
 pub fn propagate(at: impl AsRef<Path>, flags: MsFlags) {
     mount(None::<&str>, at.as_ref(), None::<&str>, flags, None::<&str>).unwrap();
 }
 
-/// Binds one place over another with everything mounted below it.
+/// Binds one place over another, with all mounts below.
 #[track_caller]
 pub fn bind_all(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     mount(Some(from.as_ref()), to.as_ref(), None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)

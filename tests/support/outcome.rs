@@ -1,4 +1,4 @@
-//! State after a run: its report, and the guards in place of what failed.
+//! State after a run: its report, and the guards of failed entries.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ impl Machine {
         serde_json::from_slice(&fs::read("/run/imp-mount/report.json").expect("a report")).unwrap()
     }
 
-    /// The report on one target; none where the report does not name it.
+    /// The state of one target in the report; none if missing.
     pub fn state(&self, target: &str) -> Option<String> {
         let report = self.report();
         let entries = report["entries"].as_array().unwrap();
@@ -23,14 +23,14 @@ impl Machine {
         Some(entry["state"].as_str().unwrap().to_owned())
     }
 
-    /// Nothing can be written to a target, not by root either, and nothing of what it stands for is seen.
+    /// A target is read-only, also for root, and its source is hidden.
     #[track_caller]
     pub fn is_guarded(&self, target: &str) {
         self.is_skipped(target);
         assert_eq!(self.state(target).as_deref(), Some("guarded"), "{target}");
     }
 
-    /// The same for what was left out on purpose.
+    /// The same for a skipped entry.
     #[track_caller]
     pub fn is_skipped(&self, target: &str) {
         let mount = self.mount_at(target).unwrap_or_else(|| panic!("{target}: no guard"));
@@ -49,7 +49,7 @@ impl Machine {
 }
 
 impl Output {
-    /// All of these words must be in one line of what it said on stderr.
+    /// All of these words must be in one line of its output on stderr.
     #[track_caller]
     pub fn says_in_one_line(self, words: &[&str]) -> Self {
         let whole = |line: &str| words.iter().all(|word| line.contains(word));

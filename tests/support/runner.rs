@@ -1,4 +1,4 @@
-//! Runs each test in a process of its own, which can unshare before it has threads, and whose end cleans up.
+//! Runs each test in a process of its own, which can unshare before it has threads, and cleans up by its end.
 //!
 //! The binary starts itself again for every test, with the test's name in the environment. This works the same below
 //! `cargo test` (many tests, one process) and `cargo nextest` (a process for each).
@@ -47,7 +47,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// Why this machine lacks it; none otherwise.
+    /// The missing requirement on this machine; none otherwise.
     fn refused(self) -> Option<String> {
         let tools: &[&str] = match self {
             Self::Root | Self::Disk if !getuid().is_root() => return Some("needs root".into()),
@@ -78,8 +78,7 @@ macro_rules! tests {
     };
 }
 
-/// Runs the tests of all modules as the command line asks. After so many seconds a test is killed, and everything that it
-/// started with it.
+/// Runs the tests of all modules by the command line. After the time limit a test and all its children are killed.
 pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
     let tests = || {
         modules.iter().flat_map(|(module, tests)| {
@@ -96,7 +95,7 @@ pub fn main(modules: &[(&str, &'static [Test])], patience: u32) -> ExitCode {
     }
 
     let arguments = Arguments::from_args();
-    // nextest starts this for each test: common work is done when it asks for the names.
+    // nextest starts this for each test: common work is done with the list of names.
     if arguments.list || !arguments.exact {
         scratch::sweep();
     }
@@ -141,7 +140,7 @@ impl Test {
     }
 }
 
-/// A test for the command line. `refused` is why it cannot run.
+/// A test for the command line. `refused` is its missing requirement.
 fn trial(name: String, test: &'static Test, refused: Option<String>, arguments: &Arguments) -> Trial {
     let strict = env::var_os(NO_SKIP).is_some();
     // nextest never runs ignored tests, and counts a test that skips itself as passed.
@@ -164,7 +163,8 @@ fn trial(name: String, test: &'static Test, refused: Option<String>, arguments: 
     .with_ignored_flag(hidden || test.needs.contains(&Need::Asked))
 }
 
-/// Starts this program again for one test, and returns its output after a failure; or shows it, and lets the test read.
+/// Starts this program again for one test, and returns its output after a failure; or shows the output, and passes the
+/// input on.
 fn outside(name: &str, shown: bool) -> Result<(), Failed> {
     // Made and removed out here, where the test's mounts are never seen.
     let scratch = scratch::Scratch::new(name)?;

@@ -10,19 +10,19 @@ use super::run;
 /// Tells the inner process where its scratch folder is.
 pub const SCRATCH: &str = "IMP_MOUNT_TEST_SCRATCH";
 
-/// The folder of this test, removed after it. Images belong here; everything else fits into /tmp, which is a tmpfs.
+/// The folder of this test, removed after the test. Images belong here; other files fit into /tmp, a tmpfs.
 pub fn scratch() -> PathBuf {
     env::var_os(SCRATCH).expect("tests run inside").into()
 }
 
-/// A folder that lives as long as this value.
+/// A folder with the lifetime of this value.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes the folder of the test `name`.
     pub fn new(name: &str) -> io::Result<Self> {
         let path = home().join(format!("{}.{}", name.replace("::", "-"), process::id()));
-        // Left by a killed process that had the same id.
+        // Left by a killed process of the same id.
         if path.exists() {
             remove(&path);
         }
@@ -41,7 +41,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what killed runs left: folders whose process is gone, and loop devices that it had no time to mark.
+/// Removes the remains of killed runs: folders without their process, and loop devices not yet marked.
 pub fn sweep() {
     for device in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
         let image = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
@@ -61,7 +61,7 @@ pub fn sweep() {
     }
 }
 
-/// True if the process that a folder is named after is gone.
+/// True if the process in a folder's name is gone.
 fn is_stale(folder: &OsStr) -> bool {
     let pid = Path::new(folder).extension().unwrap_or_default();
     !Path::new("/proc").join(pid).join("exe").exists()

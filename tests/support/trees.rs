@@ -1,4 +1,4 @@
-//! A tree with one of everything that a file system can hold, and a look at it that misses nothing.
+//! A tree with a file of every kind, and a complete listing of a tree.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -42,7 +42,7 @@ pub fn make(root: &Path) {
     sparse.write_all_at(b"start", 0).unwrap();
     sparse.write_all_at(b"middle", 20 << 20).unwrap();
     sparse.set_len((30 << 20) + 5).unwrap();
-    // Two names within, and one that is a link's.
+    // Two names of one file within the tree, and a second name of a symbolic link.
     fs::hard_link(root.join("owned"), root.join("sub/again")).unwrap();
     symlink("nowhere", root.join("dangling")).unwrap();
     symlink("../plain", root.join("sub/link")).unwrap();
@@ -61,7 +61,7 @@ pub fn make(root: &Path) {
     lsetxattr(root.join("dangling"), "trusted.note", b"link", XattrFlags::empty()).unwrap();
     sh_on("setfacl -m u:1234:rw,g:55:r", &[&root.join("plain")]);
     sh_on("setfacl -m u:1234:rwx -d -m u:1234:rwx,o::-", &[&root.join("sub")]);
-    // CAP_NET_BIND_SERVICE, as setcap(8) writes it.
+    // CAP_NET_BIND_SERVICE, as written by setcap(8).
     let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     lsetxattr(root.join("suid"), "security.capability", &capability, XattrFlags::empty()).unwrap();
     fs::set_permissions(root.join("sub"), fs::Permissions::from_mode(0o2751)).unwrap();
@@ -92,7 +92,7 @@ pub fn bottom(root: &Path) -> String {
     std::io::read_to_string(File::from(file)).unwrap()
 }
 
-/// Gives some of it a past.
+/// Sets old times on some of the files.
 fn age(root: &Path) {
     let past = Timespec { tv_sec: 1_000_000_000, tv_nsec: 123_456_789 };
     let times = Timestamps { last_access: past, last_modification: past };
@@ -101,7 +101,7 @@ fn age(root: &Path) {
     }
 }
 
-/// A tree with everything that must be kept: [`Snapshot`], and times, devices, holes and hard links.
+/// A tree with all attributes to be kept: [`Snapshot`], and times, devices, holes and hard links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     snapshot: Snapshot,
@@ -116,7 +116,7 @@ impl Look {
         Self { snapshot: Snapshot::of(root), rest }
     }
 
-    /// In what two trees differ.
+    /// Differences of two trees.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut differences = self.snapshot.losses(&other.snapshot);
         differences.extend(other.snapshot.news(&self.snapshot));

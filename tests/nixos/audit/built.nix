@@ -1,8 +1,8 @@
-# Files that the build of a host audits, and the arguments of the audit.
+# Files audited in the build of a host, and the arguments of the audit.
 { lib }:
 config: {
   parts = import ./parts.nix { inherit lib; } config // {
-    # The one for /etc has all that is in it.
+    # The script for /etc contains all of its files.
     activate = lib.concatMapStrings (it: it.text or it + "\n") (
       lib.attrValues (
         removeAttrs config.system.activationScripts [

@@ -1,4 +1,4 @@
-# Settings of most hosts: a store and the Nix store on disks, and nothing else that has state.
+# Settings of most hosts: a store and the Nix store on disks, and no other state.
 { lib, ... }:
 {
   fileSystems = {

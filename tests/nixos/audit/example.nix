@@ -1,4 +1,4 @@
-# The example host, from a folder that holds it, with one of its disks.
+# The example host, from its folder, with one of its disks.
 {
   nixpkgs,
   folder,

@@ -1,4 +1,4 @@
-# Real configurations: whole systems are instantiated, so that what goes round in circles shows.
+# Real configurations: whole systems are instantiated, which shows any infinite recursion.
 {
   nixpkgs,
   name,

@@ -1,9 +1,9 @@
-# The parts of a built system that `impctl audit` reads, from its configuration: trees.sh makes a root of them. Files that only a build
-# makes are empty there.
+# The parts of a built system read by `impctl audit`, from its configuration: trees.sh makes a root of them. Files made only by a build
+# are empty there.
 { lib }:
 config:
 let
-  # The scripts that NixOS makes for a unit, by the end of the program's name.
+  # The scripts of a unit by NixOS, by the end of the program's name.
   scripts = {
     start = "script";
     pre-start = "preStart";
@@ -29,7 +29,7 @@ let
     source: lib.isString source && lib.hasPrefix "/" source && !lib.hasPrefix builtins.storeDir source;
   file =
     name: it:
-    # A container's has a whole system in it.
+    # A container's file contains a whole system.
     if lib.hasPrefix "nixos-containers/" name then
       null
     else if it.text == null && isElsewhere it.source then

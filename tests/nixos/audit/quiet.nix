@@ -1,4 +1,4 @@
-# Hosts that are about one thing: what every machine has is kept.
+# Hosts for one topic: the common state of all machines is kept.
 {
   imports = [ ./common.nix ];
   imp-mount.persist.store = "/persist";

@@ -1,4 +1,4 @@
-# In place of what takes long to evaluate, or is not in every nixpkgs, and does not matter here.
+# Stand-ins for packages with a slow evaluation, or missing in some nixpkgs, without an effect on the tests.
 { lib, ... }:
 {
   nixpkgs.overlays = import ./overlays.nix;

@@ -1,8 +1,8 @@
-# Parts of systems with one service of nixpkgs each: of every option `services.*.enable`, set to true alone, the parts
-# of /etc that bring state. Those that a system without any has too are left out.
+# Parts of systems with one service of nixpkgs each: of every option `services.*.enable`, set to true alone, the files
+# of /etc about state. Files of a system without any service are omitted.
 {
   nixpkgs,
-  # Some of them, as "services.name"; without it the answer is the list of all, and what of /etc every system has.
+  # A selection, as "services.name"; without it the result is the list of all, and the files of /etc of every system.
   services ? null,
 }:
 let
@@ -10,7 +10,7 @@ let
   inherit (import ./systems.nix { inherit nixpkgs; }) evaluate;
   bare = evaluate { };
 
-  # True if a value can be evaluated. Errors that are no throw end the evaluation, and are for the caller to get round.
+  # True if a value can be evaluated. Errors other than throw end the evaluation; the caller has to skip them.
   can = value: (builtins.tryEval (builtins.deepSeq value value)).success;
   isOption = it: it._type or null == "option";
   isSwitch =
@@ -43,7 +43,7 @@ let
     let
       inherit (evaluate (lib.setAttrByPath (lib.splitString "." name ++ [ "enable" ]) true)) config;
       refused = map (it: it.message) (lib.filter (it: !it.assertion) config.assertions);
-      # Parts that a system without the service lacks.
+      # Parts missing in a system without the service.
       answer =
         lib.mapAttrs (
           key: value:
@@ -74,5 +74,5 @@ if services == null then
     etc = lib.attrNames bare.config.environment.etc;
   }
 else
-  # One line each, as soon as it is known: some end the evaluation.
+  # One line each, printed at once: some services end the evaluation.
   lib.foldl' (_: name: builtins.trace (builtins.toJSON { ${name} = of name; }) null) null services

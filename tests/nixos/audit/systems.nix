@@ -17,7 +17,7 @@ let
           documentation.enable = false;
           boot.loader.grub.enable = false;
           nixpkgs.pkgs = pkgs;
-          # Whoever asks for a service that needs them is told.
+          # A service with certificates requires these.
           security.acme.acceptTerms = true;
           security.acme.defaults.email = "ada@example.org";
         }

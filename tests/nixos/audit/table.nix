@@ -1,8 +1,8 @@
-# Holds the table of known paths against the modules of nixpkgs: options that are not there, and owners and modes that differ from
-# what a system says with the option alone.
+# Compares the table of known paths with the modules of nixpkgs: missing options, and owners and modes that differ from those of a
+# system with the option alone.
 {
   nixpkgs,
-  # Rows by their paths, of which owners and modes are looked at; without it options are, of all.
+  # Rows by their paths, for owners and modes; without it all options are checked.
   paths ? null,
 }:
 let
@@ -16,7 +16,7 @@ let
 
   # Options of other projects.
   foreign = [ "boot.lanzaboote" ];
-  # Programs that change the mode when they start.
+  # Programs that change the mode at their start.
   own = [ "/var/lib/containerd" ];
   missing =
     row:
@@ -110,7 +110,7 @@ let
         ) "there is no group ${row.group}";
     in
     map (text: "${path}: ${text}") unknown
-    # It is enough that one of those that make it agrees.
+    # One creator of the path with the same owner and mode suffices.
     ++
       lib.optional
         (others != [ ] && !lib.elem path own && !lib.any (it: removeAttrs it [ "by" ] == mine) others)
@@ -126,7 +126,7 @@ if paths == null then
     );
   }
 else
-  # One line each, as soon as it is known: some end the evaluation.
+  # One line each, printed at once: some services end the evaluation.
   lib.foldl' (
     _: path: builtins.trace (builtins.toJSON { ${path} = of path rows.${path}; }) null
   ) null paths

@@ -1,4 +1,4 @@
-# The system of a host with the module, or with its options alone, to be compared in what they cost to evaluate.
+# The system of a host with the module, or with its options alone, for a comparison of their evaluation.
 {
   nixpkgs,
   # The entries: `small`, `many`, or the example.
@@ -50,7 +50,7 @@ let
     ];
   };
 
-  # Takes what is said, and does nothing.
+  # Options without an effect.
   nothing = {
     options.environment.persistence = lib.mkOption { type = lib.types.raw; };
     options.imp-mount = lib.mkOption {

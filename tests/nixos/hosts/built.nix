@@ -1,4 +1,4 @@
-# No root in fileSystems: imp-mount builds it. Other file systems come after it, the store's before.
+# No root in fileSystems: imp-mount builds the root. Other file systems come after it, the store's before.
 {
   imports = [ ./simple.nix ];
   boot.initrd.systemd.root = null;

@@ -1,4 +1,4 @@
-# No initrd: the running system does it all.
+# No initrd: the running system mounts all entries.
 {
   boot.isContainer = true;
   environment.persistence."/persist".directories = [ "/var/lib/nixos" ];

@@ -1,4 +1,4 @@
-# A configuration as it is written for nix-community/impermanence: nothing of imp-mount is named in it, and every form is there.
+# A configuration for nix-community/impermanence in every form, without an option of imp-mount.
 { lib, config, ... }:
 {
   imports = [
@@ -101,7 +101,7 @@
       };
     }
   ];
-  # Other people's modules read what is internal, and order their scripts after ours.
+  # Modules of others read internal options, and order their scripts after the module's.
   assertions = map (it: {
     assertion = lib.hasPrefix "/" it.dirPath && it.defaultPerms.user == "root" && it.home == null;
     message = "environment.persistence: what is internal changed";

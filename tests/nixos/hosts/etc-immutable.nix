@@ -1,4 +1,4 @@
-# An overlay on /etc that cannot be written to, with userborn.
+# A read-only overlay on /etc, with userborn.
 {
   imports = [
     ./common.nix

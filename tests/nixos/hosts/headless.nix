@@ -1,4 +1,4 @@
-# No emergency mode: what is mounted late, and fails, is guarded.
+# No emergency mode: late entries are guarded after a failure.
 {
   imports = [ ./late-disk.nix ];
   systemd.enableEmergencyMode = false;

@@ -1,4 +1,4 @@
-# File systems that the running system mounts, above and below what persists; a tmpfs among them is mounted in the initrd.
+# File systems mounted by the running system, above and below entries; a tmpfs among them is mounted in the initrd.
 {
   imports = [ ./simple.nix ];
   fileSystems."/mnt/pool" = {

@@ -1,4 +1,4 @@
-# Settings of imp-mount alone, on every entry that can have them.
+# Options of imp-mount only, on every possible entry.
 {
   imports = [
     ./common.nix

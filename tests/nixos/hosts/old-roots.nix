@@ -1,4 +1,4 @@
-# A tmpfs root, of which every shutdown and every hour saves what would be lost.
+# A tmpfs root; every shutdown and every hour saves its unsaved files.
 {
   imports = [ ./simple.nix ];
   imp-mount.oldRoots = {

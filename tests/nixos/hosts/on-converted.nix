@@ -1,4 +1,4 @@
-# The root of today becomes the store, and the new root is a directory of it, which is removed after the boot that follows.
+# The current root becomes the store, and the new root is a directory of the store, removed after the next boot.
 {
   imports = [ ./convert.nix ];
   imp-mount.root = {

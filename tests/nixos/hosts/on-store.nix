@@ -1,4 +1,4 @@
-# The root is a subvolume of the store: it is not in fileSystems.
+# The root is a subvolume of the store, and not in fileSystems.
 {
   imports = [ ./common.nix ];
   imp-mount = {

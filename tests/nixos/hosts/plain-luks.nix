@@ -4,6 +4,6 @@
     disk = "disko-luks.nix";
     disko = ../disko.nix;
   };
-  # Nothing that the evaluation sees would be lost.
+  # The evaluation finds no state that would be lost.
   imp-mount.audit.level = "error";
 }

@@ -1,5 +1,5 @@
 # Paths named by other options: homes, units, services, file systems, /etc, home-manager, by way of every interface; and a
-# user whose home is a package. Nothing but the module's import says that it is used.
+# user with a package as home. Only the module's import enables the module.
 {
   config,
   lib,
@@ -76,7 +76,7 @@
 
   environment.persistence."/persist" = lib.mkMerge [
     {
-      # Of all services that say it themselves.
+      # Of all services with a StateDirectory.
       directories = lib.mkIf (config.systemd.units ? "recorder.service") (
         map (service: "/var/lib/${lib.head (lib.toList service.serviceConfig.StateDirectory)}2") (
           lib.filter (service: service.serviceConfig ? StateDirectory && service.description == "recorder") (

@@ -1,4 +1,4 @@
-# The initrd that is a shell script.
+# The scripted initrd.
 {
   imports = [ ./simple.nix ];
   boot.initrd.systemd.enable = false;

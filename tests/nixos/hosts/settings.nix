@@ -1,4 +1,4 @@
-# Keys of the manifest that no other option has, beside entries of impermanence's interface.
+# Keys of the manifest without another option, beside entries of impermanence's interface.
 {
   imports = [
     ./common.nix
@@ -12,7 +12,7 @@
   };
   imp-mount.settings = {
     entries = [
-      # The store is the only one that is named.
+      # Without `store`: the only named store.
       { directory = "/nix"; }
       {
         directory = "//var/lib/films/";

@@ -1,4 +1,4 @@
-# Users declared from what persists: no recursion.
+# Users declared from persistent paths: no recursion.
 { config, lib, ... }:
 {
   imports = [

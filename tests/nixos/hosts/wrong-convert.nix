@@ -1,4 +1,4 @@
-# A conversion that cannot work.
+# An impossible conversion.
 {
   imports = [
     ./common.nix

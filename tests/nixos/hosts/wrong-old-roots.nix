@@ -1,4 +1,4 @@
-# Old roots of a root that is a disk, on one of two stores; a disk where the converted one is to be is in wrong-convert.
+# Old roots of a root on a disk, on one of two stores; a disk at the place of the converted one is in wrong-convert.
 {
   imports = [
     ./common.nix

@@ -1,4 +1,4 @@
-# A root on a store beside what is of a tmpfs, and old roots without a place.
+# A root on a store beside options of a tmpfs, and old roots without a place.
 {
   imports = [
     ./common.nix

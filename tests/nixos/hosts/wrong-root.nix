@@ -1,4 +1,4 @@
-# A conversion without a root, and with a disk where it is to be.
+# A conversion without a root, and with a disk at its place.
 {
   imports = [
     ./common.nix

@@ -1,4 +1,4 @@
-# Everything that is refused when it is evaluated, and everything that is warned of.
+# All refusals and warnings of the evaluation.
 {
   imports = [
     ./common.nix

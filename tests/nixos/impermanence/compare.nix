@@ -1,5 +1,5 @@
-# A configuration written for nix-community/impermanence, evaluated by its module and by ours: what only one of them mounts or
-# links, and what either creates. `impermanence` is its source.
+# A configuration for nix-community/impermanence, evaluated by both modules: mounts and links of only one of them, and created
+# paths of each. `impermanence` is its source.
 {
   nixpkgs,
   impermanence,
@@ -37,7 +37,7 @@ let
     hidden = lib.hasInfix "x-gvfs-hide" it.options;
     trash = lib.hasInfix "x-gvfs-trash" it.options;
   }) (lib.filter (it: lib.hasInfix "bind" (it.options or "")) theirs.systemd.mounts);
-  # Their file services say in their description what they link where.
+  # The descriptions of their file services name links and targets.
   files = lib.concatMap (
     unit:
     let

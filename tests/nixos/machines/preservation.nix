@@ -1,4 +1,4 @@
-# A configuration as it is written for nix-community/preservation: every kind of entry, of the system and of homes.
+# A configuration for nix-community/preservation: every kind of entry, of the system and of homes.
 {
   users.users.bob = {
     isNormalUser = true;

@@ -1,4 +1,4 @@
-# Users by userborn, their files on the store; and a user that sorts before them.
+# Users by userborn, their files on the store; and a user before them in the sort order.
 {
   imports = [ ./users.nix ];
   services.userborn.enable = true;

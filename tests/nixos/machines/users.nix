@@ -1,4 +1,4 @@
-# A user whose id is not known when the configuration is evaluated, and what the user owns.
+# A user with an id unknown to the evaluation, and the user's entries.
 {
   imp-mount.enable = true;
   environment.persistence."/persist".directories = [

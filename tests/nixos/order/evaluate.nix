@@ -1,9 +1,9 @@
-# The units of hosts that decide when what persists is mounted, NixOS's own among them, and the hosts' manifests.
+# The units of hosts that decide the time of the mounts, with NixOS's own, and the hosts' manifests.
 { nixpkgs }:
 let
   lib = import (nixpkgs + "/lib");
 
-  # Paths that are the same with every nixpkgs: without hashes and versions.
+  # Paths independent of nixpkgs: without hashes and versions.
   path = "${builtins.storeDir}/[a-z0-9]{32}-([a-zA-Z]+(-[a-zA-Z]+)*)(-[0-9][0-9.]*)?";
   plain =
     text:

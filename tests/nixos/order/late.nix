@@ -1,4 +1,4 @@
-# A disk that the running system mounts, and an entry on it.
+# A disk mounted by the running system, with an entry on the disk.
 {
   imports = [ ./plain.nix ];
   fileSystems."/srv" = {

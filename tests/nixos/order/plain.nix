@@ -1,4 +1,4 @@
-# A tmpfs root, and a store that the initrd mounts.
+# A tmpfs root, and a store mounted by the initrd.
 {
   boot.loader.grub.enable = false;
   boot.loader.systemd-boot.enable = true;

@@ -1,4 +1,4 @@
-# Users that a service of the running system makes.
+# Users created by a service of the running system.
 {
   imports = [ ./plain.nix ];
   services.userborn.enable = true;

@@ -1,4 +1,4 @@
-# A first boot on an empty store, and the boot after it: what is named is the same, and everything else is gone.
+# A first boot on an empty store, and the next boot: entries are the same, and all other files are gone.
 {
   name = "imp-mount-boot";
 

@@ -1,4 +1,4 @@
-# The disk that is the root today becomes the store, and the generation before still boots from it.
+# The current root's disk becomes the store, and the earlier generation still boots from this disk.
 {
   name = "imp-mount-convert";
 

@@ -1,7 +1,7 @@
 # Real boots: NixOS VM tests, by name. They need KVM, or patience.
 {
   pkgs,
-  # home-manager's NixOS module; without it the test of it is left out.
+  # home-manager's NixOS module; without it its test is left out.
   homeManager ? null,
 }:
 let

@@ -1,4 +1,4 @@
-# A required path that cannot be mounted stops the boot in the emergency shell, before any service has run.
+# A failed required entry stops the boot in the emergency shell, before any service has run.
 {
   name = "imp-mount-emergency";
 

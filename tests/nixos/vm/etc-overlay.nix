@@ -1,4 +1,4 @@
-# An overlay on /etc that cannot be written to, with files and directories mounted on it.
+# A read-only overlay on /etc, with mounted files and directories.
 {
   name = "imp-mount-etc-overlay";
 

@@ -1,4 +1,4 @@
-# The VM test that is not among the flake's checks, as it needs home-manager, down to its derivation.
+# The VM test outside of the flake's checks, because it needs home-manager, down to its derivation.
 { nixpkgs }:
 (import ./. {
   pkgs = (import ../nixpkgs.nix nixpkgs).legacyPackages.x86_64-linux;

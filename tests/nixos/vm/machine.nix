@@ -2,7 +2,7 @@
 {
   boot.initrd.systemd.enable = true;
   boot.initrd.systemd.emergencyAccess = true;
-  # Paths that a test does not name shall be lost.
+  # Tests let unnamed paths be lost.
   imp-mount.audit.level = "off";
   users.users.ada = {
     isNormalUser = true;

@@ -1,5 +1,5 @@
-# Users made by a service: what is created for them on a first boot is theirs by the end of it, with the same id after
-# a user that sorts before them is added.
+# Users created by a service: entries created for them on a first boot belong to them by its end, with the same id
+# after a user before them in the sort order is added.
 {
   name = "imp-mount-userborn";
 

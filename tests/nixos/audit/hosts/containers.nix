@@ -1,4 +1,4 @@
-# Containers and virtual machines; lxcfs mounts what has no state.
+# Containers and virtual machines; lxcfs mounts have no state.
 {
   imports = [ ../quiet.nix ];
   virtualisation = {

@@ -43,6 +43,6 @@
     redis.servers.two.enable = true;
   };
   virtualisation.podman.enable = true;
-  # It yields: there is a disk.
+  # The preset yields to the disk.
   imp-mount.persist.containers = true;
 }

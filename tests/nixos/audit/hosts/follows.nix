@@ -1,4 +1,4 @@
-# A data directory that is named; siblings as one line; what nothing uses; quotes in tmpfiles.d.
+# A named data directory; siblings as one line; unused directories; quotes in tmpfiles.d.
 { config, ... }:
 {
   imports = [ ../quiet.nix ];

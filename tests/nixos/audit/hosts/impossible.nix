@@ -1,4 +1,4 @@
-# Refused settings: a swap file in memory, a store without a disk, directories that hide parts of the overlay on /etc.
+# Refused settings: a swap file in memory, a store without a disk, directories over parts of the overlay on /etc.
 {
   imports = [ ../common.nix ];
   swapDevices = [

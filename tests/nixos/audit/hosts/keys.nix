@@ -1,4 +1,4 @@
-# Keys and passwords by the options that name them: those in homes belong to the homes' users.
+# Keys and passwords by their options: those in homes belong to the homes' users.
 { lib, ... }:
 {
   imports = [ ../quiet.nix ];

@@ -1,4 +1,4 @@
-# Links into the store count as kept, also for presets; what NixOS itself writes to /etc is declared.
+# Links into the store count as kept, also for presets; files of environment.etc are declared.
 {
   imports = [ ../common.nix ];
   hardware.bluetooth.enable = true;

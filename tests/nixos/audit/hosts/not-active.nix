@@ -1,4 +1,4 @@
-# Nothing persists, and nothing was said: the root is as it always was.
+# No persistent paths and no options of imp-mount: the root stays unchanged.
 { options, ... }:
 {
   imports = [ ../common.nix ];

@@ -1,4 +1,4 @@
-# Nobody wants to know.
+# The audit is off.
 {
   imports = [ ./bare.nix ];
   imp-mount.audit.level = "off";

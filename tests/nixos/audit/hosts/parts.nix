@@ -1,4 +1,4 @@
-# Somebody has chosen: parts of homes, of the logs, of what systemd keeps; keys by a pattern; what may go.
+# Chosen parts: of homes, of the logs, of systemd's state; keys by a pattern; ignored paths.
 {
   imports = [ ../common.nix ];
   services.openssh = {

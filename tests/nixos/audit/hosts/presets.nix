@@ -1,4 +1,4 @@
-# Everything is kept, in a line each, also what nobody else names.
+# All state is kept, with one line for each path, also paths named only by presets.
 {
   imports = [ ./bare.nix ];
   imp-mount.persist = {

@@ -1,5 +1,5 @@
-# Settings that could recurse: units that depend on whether file systems are needed for boot, presets alone that decide
-# whether anything is done at all, and a store that is found out.
+# Settings with a possible recursion: units that depend on neededForBoot of file systems, presets alone that enable the
+# module, and a store named by presets only.
 { lib, options, ... }:
 {
   imports = [ ../common.nix ];

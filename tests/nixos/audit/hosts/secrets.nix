@@ -1,4 +1,4 @@
-# Passwords that only /etc/shadow knows, and the keys of sops-nix and agenix.
+# Passwords only in /etc/shadow, and the keys of sops-nix and agenix.
 { lib, ... }:
 {
   imports = [ ../quiet.nix ];

@@ -1,4 +1,4 @@
-# Two stores, and presets that do not say which.
+# Two stores, and presets without a choice of one.
 { lib, ... }:
 {
   imports = [ ./yields.nix ];

@@ -1,4 +1,4 @@
-# A server with some fifty services: all that imp-mount knows by name and can be evaluated without further ado, and others.
+# A server with some fifty services: all services known to imp-mount that evaluate without further settings, and others.
 { lib, pkgs, ... }:
 {
   imports = [

@@ -1,4 +1,4 @@
-# The example host with its root on a disk, which becomes the store; `before` is the same host as it was.
+# The example host with its root on a disk, which becomes the store; `before` is the same host before the conversion.
 { lib, ... }:
 {
   imports = [ ./cassie-box.nix ];

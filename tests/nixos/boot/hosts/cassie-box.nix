@@ -1,5 +1,5 @@
-# The example host on disks of the tests, with mergerfs as Debian has it. Its services are configured and not started, as their
-# programs are not here.
+# The example host on the tests' disks, with Debian's mergerfs. Its services are configured and not started: their programs are
+# missing here.
 {
   lib,
   pkgs,

@@ -1,4 +1,4 @@
-# A root on a disk; in a specialisation that disk becomes the store.
+# A root on a disk; in a specialisation the disk becomes the store.
 { product, ... }:
 {
   imports = [

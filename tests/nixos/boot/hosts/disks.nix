@@ -1,4 +1,4 @@
-# A second store, and a disk that the running system mounts, with entries below it. One disk may be absent.
+# A second store, and a disk mounted by the running system, with entries below it. One disk may be absent.
 { lib, ... }:
 {
   imports = [ ./store.nix ];

@@ -1,4 +1,4 @@
-# A directory that is required.
+# A required directory.
 {
   imports = [ ./store.nix ];
   imp-mount.enable = true;

@@ -1,4 +1,4 @@
-# An overlay on /etc that cannot be written to.
+# A read-only overlay on /etc.
 {
   imports = [ ./etc-mutable.nix ];
   system.etc.overlay.mutable = false;

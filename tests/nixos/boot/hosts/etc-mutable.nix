@@ -1,4 +1,4 @@
-# An overlay on /etc that can be written to, and entries below /etc.
+# A writable overlay on /etc, and entries below /etc.
 {
   imports = [ ./store.nix ];
   imp-mount.enable = true;

@@ -1,8 +1,8 @@
-# Paths that a user's own home-manager configuration names.
+# Paths named by a user's own home-manager configuration.
 { pkgs, sources, ... }:
 let
-  # Nix, of which home-manager's activation needs hardly more than the links that it makes. One package: the folder of nix-env is
-  # what it looks for.
+  # A stand-in for Nix: home-manager's activation hardly needs more than its links. One package: home-manager looks for the
+  # folder of nix-env.
   nix = pkgs.runCommand "nix" { } ''
     mkdir -p $out/bin
     cd $out/bin
@@ -38,7 +38,7 @@ in
       programs.man.enable = false;
       xdg.enable = true;
       xdg.mime.enable = false;
-      # Links of home-manager's own, one of them beside a directory that persists.
+      # Links of home-manager's own, one of them beside a persistent directory.
       home.file.".linked".text = "linked";
       xdg.dataFile."linked".text = "linked";
       home.persistence."/persist" = {

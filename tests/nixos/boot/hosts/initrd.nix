@@ -1,4 +1,4 @@
-# Two systems that differ in the module only: it is on, and off.
+# Two systems with one difference: the module is on, and off.
 { lib, ... }:
 {
   imports = [ ./store.nix ];

@@ -1,4 +1,4 @@
-# A tmpfs root, of which every shutdown saves what would be lost.
+# A tmpfs root; every shutdown saves its unsaved files.
 {
   imports = [
     ./store.nix

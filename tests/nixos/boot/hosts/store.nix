@@ -1,4 +1,4 @@
-# The disk that holds everything. ../machine makes the link /run/disks/persist, as systemd in a container leaves devices alone.
+# The disk with all files. ../machine makes the link /run/disks/persist: systemd in a container starts no udev.
 { product, ... }:
 {
   imports = [ product ];

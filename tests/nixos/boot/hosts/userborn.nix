@@ -1,4 +1,4 @@
-# Users by userborn, and what a further one owns.
+# Users by userborn, and files of another user.
 {
   imports = [
     ./store.nix

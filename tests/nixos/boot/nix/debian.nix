@@ -7,7 +7,7 @@
 }:
 let
   systemd = config.systemd.package;
-  # Those that NixOS has in its initrd, and no more: PID 1 would run every generator there.
+  # Only the generators of NixOS's initrd: PID 1 would run every generator there.
   usrLibSystemd = pkgs.runCommand "usr-lib-systemd" { } ''
     mkdir -p $out/system-generators
     ln -s ${systemd}/lib/systemd/systemd $out/systemd
@@ -17,7 +17,7 @@ let
       [ ! -e ${systemd}/lib/systemd/$name ] || ln -s ${systemd}/lib/systemd/$name $out/$name
     done
   '';
-  # systemd opens libraries when it needs them.
+  # systemd opens libraries at run time.
   dlopen = source: {
     inherit source;
     dlopen = {

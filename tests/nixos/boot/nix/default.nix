@@ -6,7 +6,7 @@
   debian,
   programs,
   binaries,
-  # Sources of others that a few hosts need.
+  # Sources of other projects for a few hosts.
   sources ? "",
   # An unpacked Debian with QEMU and a kernel.
   machine ? "",
@@ -48,7 +48,7 @@ let
       // {
         initrd = package "imp-mount-initrd" [ "imp-mount.initrd" ];
       };
-    # Hosts that test the audit say so.
+    # Hosts for tests of the audit set this option.
     imp-mount.audit.level = lib.mkDefault "off";
   };
 

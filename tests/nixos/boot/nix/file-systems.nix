@@ -1,4 +1,4 @@
-# All file systems in fileSystems: a tmpfs root, the disk that holds everything, and the Nix store on it.
+# All file systems in fileSystems: a tmpfs root, the disk with all files, and the Nix store on this disk.
 {
   fileSystems = {
     "/" = {

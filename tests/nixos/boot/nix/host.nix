@@ -1,4 +1,4 @@
-# The common part of all hosts: NixOS with everything off that a boot does not need. Nothing in here is about imp-mount.
+# The common part of all hosts: NixOS without all parts unneeded for a boot. No setting here is about imp-mount.
 { lib, pkgs, ... }:
 {
   system.stateVersion = "26.05";

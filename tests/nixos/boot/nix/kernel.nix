@@ -1,4 +1,4 @@
-# A kernel without a kernel, for systems that run on this machine's; or the one of an unpacked Debian.
+# A kernel package without a kernel, for systems on this machine's kernel; or the kernel of an unpacked Debian.
 {
   final,
   debian ? null,

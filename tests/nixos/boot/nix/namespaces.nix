@@ -1,5 +1,5 @@
-# A system for namespaces on the kernel of the machine that tests. NixOS would mount a /proc, /sys and devtmpfs of its own in the
-# new root, and through these set that machine's kernel parameters and change its devices.
+# A system for namespaces on the kernel of the testing machine. NixOS would mount a /proc, /sys and devtmpfs of its own in the
+# new root, and through these set the machine's kernel parameters and change its devices.
 { lib, ... }:
 {
   boot.specialFileSystems = lib.mkForce {

@@ -51,7 +51,7 @@ let
     in
     self;
 
-  # Packages that nothing here says more of are there, and empty.
+  # Packages without another definition here are empty.
   empty =
     final: name:
     standIn (final.runCommand name {
@@ -82,7 +82,7 @@ let
     in
     removeAttrs (lib.genAttrs names (empty final)) ofNixpkgs;
 
-  # Packages with the program of their name, packages that have nothing, and others by what they have of Debian's programs.
+  # Packages with the program of their name, empty packages, and packages of other programs of Debian.
   ofDebian =
     lib.genAttrs (lib.splitString " " "bzip2 cpio getent jq less logrotate rsync strace which xz zstd") lib.id
     // lib.genAttrs (lib.splitString " " "fuse iputils libxcrypt mkpasswd nano netcat") (_: "")
@@ -126,7 +126,7 @@ let
     final: prev:
     let
       inherit (final) runCommand;
-      # A package of links to programs of Debian, and what a script adds.
+      # A package of links to programs of Debian, plus the results of a script.
       farm =
         name: words: script:
         let
@@ -180,7 +180,7 @@ let
           }
           ''
             bash ${./patch-tree} "$debian" $out
-            # Does the same for one program that is not Debian's.
+            # Does the same for one program from outside of Debian.
             cat > $out/patch <<END
             #!$out/usr/bin/bash
             lib=$out/usr/lib/x86_64-linux-gnu
@@ -292,13 +292,13 @@ let
         #define UNSECURE_ENVVARS "LD_PRELOAD\0LD_LIBRARY_PATH\0LD_AUDIT\0"
       '';
 
-      # Machines boot without it.
+      # Machines boot without OVMF.
       OVMF = standIn final.emptyDirectory {
         fd = final.emptyDirectory // {
           systemManagementModeRequired = false;
         };
       };
-      # It runs on this machine, from its folder.
+      # QEMU runs on this machine, from its folder.
       qemu =
         standIn
           (runCommand "qemu" { inherit (final) runtimeShell; } ''

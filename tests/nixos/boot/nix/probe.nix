@@ -43,7 +43,7 @@ in
   boot.initrd.systemd.storePaths = [ emergency ];
   boot.initrd.systemd.extraBin.journalctl = "${pkgs.systemd}/bin/journalctl";
 
-  # Logins on the console would read from it.
+  # Logins on the console would read from the console.
   systemd.generators.systemd-getty-generator = "/dev/null";
   systemd.services."getty@tty1".enable = false;
 }

@@ -5,7 +5,7 @@
   final,
 }:
 let
-  # Units that NixOS names and Debian leaves out.
+  # Units named by NixOS and missing in Debian.
   missing = [
     "breakpoint-pre-udev.service"
     "cryptsetup-pre.target"
@@ -38,7 +38,7 @@ farm "systemd-debian"
     ln -s $debian/usr/bin/systemd-* $out/bin/
     mkdir -p $out/lib/{systemd,udev/hwdb.d} $out/example/{systemd,tmpfiles.d,sysctl.d,sysusers.d} $out/share/dbus-1
 
-    # NixOS leaves presets out of what PID 1 looks at.
+    # NixOS removes presets from the paths of PID 1.
     for path in $lib/systemd/*; do
       case ''${path##*/} in
         system | user | *-preset | *.conf.d | *.config.d | profile.d) ;;

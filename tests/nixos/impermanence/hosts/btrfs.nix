@@ -1,4 +1,4 @@
-# The same with a root on btrfs that a script of the initrd puts aside.
+# The same with a root on btrfs, moved aside by a script of the initrd.
 { lib, ... }:
 {
   imports = [ ./nixos.nix ];

@@ -1,4 +1,4 @@
-# The same, with what the user keeps in home-manager.
+# The same, with the user's entries in home-manager.
 { lib, ... }:
 {
   imports = [
