@@ -73,7 +73,7 @@ impl Boot {
         })
     }
 
-    /// Writes the record beside a root without one. The boot does not wait for the disk.
+    /// Writes the record beside a root without one. Its content is on the disk before its name.
     ///
     /// # Errors
     /// The write failed.

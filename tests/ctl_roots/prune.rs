@@ -164,7 +164,7 @@ pub fn prune_without_limits() {
     let machine = machine(Disk::new(Fs::Ext4, 16), &json!(null));
     let kept = Kept::new(&machine);
     kept.add(1, 1).ends(true, 1);
-    kept.add(2, 0);
+    put(&kept.add(2, 0).tree(), "x", "x");
     let text = machine.impctl("roots", &["prune"]).ok().stdout;
     assert!(text.contains("old root 2 on /persist removed: the manifest has no old_roots"), "{text}");
     assert_eq!(kept.names(), [""; 0]);

@@ -74,7 +74,8 @@ pub struct List {}
 /// Remove old roots beyond the limits
 ///
 /// Those beyond the number, the age and the size that the manifest allows go, the oldest first; the newest stays whatever its size.
-/// Without `old_roots` in the manifest all go. The running root never does, and nothing mounted below an old one is touched.
+/// Without `old_roots` in the manifest all go. One whose boot was cut off before there was a file on it goes, too, and takes the place of no
+/// other. The running root never does, and nothing mounted below an old one is touched.
 ///
 /// A run can be stopped at any time: the next one goes on. Of a boot cut off, it looks through the root once and records its
 /// size.

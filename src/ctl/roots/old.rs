@@ -100,6 +100,17 @@ impl Old {
         self.state == State::CutOff && !self.is_in_use() && (self.current || self.is_empty())
     }
 
+    /// True if its boot was cut off before there was a file on it, as when a boot fails again and again: by number it would take the place
+    /// of one with data. After a power cut on btrfs the record may be there without the subvolume.
+    #[must_use]
+    pub fn holds_nothing(&self) -> bool {
+        let has_nothing = |end: &End| end.files == 0 && end.rows_count == 0;
+        self.state == State::CutOff
+            && !self.is_in_use()
+            && (self.end.as_ref().is_some_and(has_nothing)
+                || self.slot.tree().is_err_and(|errno| errno == Errno::NOENT))
+    }
+
     /// True if there is no record of its boot, and nothing in its tree.
     fn is_empty(&self) -> bool {
         let names = || walk::names(self.slot.tree()?.as_fd(), 1);

@@ -180,6 +180,7 @@ struct Facts<'o> {
     boot: Option<&'o str>,
     in_use: bool,
     left_over: bool,
+    nothing: bool,
     time: Option<u64>,
     bytes: u64,
 }
@@ -191,6 +192,7 @@ impl<'o> Facts<'o> {
             boot: old.boot.as_ref().map(|boot| boot.boot_id.as_str()),
             in_use: old.is_in_use(),
             left_over: old.is_left_over(),
+            nothing: old.holds_nothing(),
             time: old.time(),
             bytes: old.end.as_ref().map_or(0, |end| end.bytes),
         }
@@ -208,6 +210,8 @@ fn due(all: &[Facts<'_>], limits: Option<&OldRoots>, now: u64) -> BTreeMap<Id, S
         latest = latest.max(facts.time);
         if facts.left_over {
             due.insert(facts.id, "an interrupted run left it".to_owned());
+        } else if facts.nothing {
+            due.insert(facts.id, "nothing was on it when its boot was cut off".to_owned());
         } else {
             rest.push(Facts { time: latest, ..*facts });
         }
@@ -244,7 +248,15 @@ mod tests {
     const NOW: u64 = 100 * DAY;
 
     fn facts(number: u32, day: u64, bytes: u64) -> Facts<'static> {
-        Facts { id: Id(number), boot: None, in_use: false, left_over: false, time: Some(day * DAY), bytes }
+        Facts {
+            id: Id(number),
+            boot: None,
+            in_use: false,
+            left_over: false,
+            nothing: false,
+            time: Some(day * DAY),
+            bytes,
+        }
     }
 
     fn ids(all: &[Facts<'_>], boots: u32, days: u32, size: u64) -> Vec<u32> {
@@ -291,6 +303,8 @@ mod tests {
         assert_eq!(due(&all, None, NOW).into_keys().collect::<Vec<_>>(), [Id(1), Id(3)]);
         all[2].left_over = true;
         assert_eq!(ids(&all, 9, 41, 12), [3]);
+        (all[2].left_over, all[2].nothing) = (false, true);
+        assert_eq!(ids(&all, 1, 41, 12), [3]);
     }
 
     #[test]
