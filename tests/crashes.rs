@@ -3,6 +3,7 @@
 //! A power cut leaves the content of the disk's medium at this moment: a copy of the file below the loop device, without the
 //! kernel's page cache. Data without a completed sync is missing.
 
+mod booted;
 mod roots;
 mod scene;
 
@@ -57,15 +58,24 @@ rows![
     migrate_on_one_disk_cut_off_on_ext4 cut_off migrate_on_one_disk Ext4;
     migrate_on_one_disk_cut_off_on_xfs cut_off migrate_on_one_disk Xfs;
     migrate_on_one_disk_cut_off_on_btrfs cut_off migrate_on_one_disk Btrfs;
+    boot_cut_off_on_ext4 cut_off boot_on_store Ext4;
+    boot_cut_off_on_xfs cut_off boot_on_store Xfs;
+    boot_cut_off_on_btrfs cut_off boot_on_store Btrfs;
+    boot_beside_another_on_ext4 beside_another boot_on_store Ext4;
+    boot_beside_another_on_xfs beside_another boot_on_store Xfs;
+    boot_beside_another_on_btrfs beside_another boot_on_store Btrfs;
+    first_boot_cut_off_on_ext4 cut_off first_boot_on_store Ext4;
+    first_boot_cut_off_on_xfs cut_off first_boot_on_store Xfs;
+    first_boot_cut_off_on_btrfs cut_off first_boot_on_store Btrfs;
+    first_boot_beside_another_on_ext4 beside_another first_boot_on_store Ext4;
+    first_boot_beside_another_on_xfs beside_another first_boot_on_store Xfs;
+    first_boot_beside_another_on_btrfs beside_another first_boot_on_store Btrfs;
     save_cut_off_on_ext4 cut_off save Ext4;
     save_cut_off_on_xfs cut_off save Xfs;
     save_cut_off_on_btrfs cut_off save Btrfs;
     save_beside_another_on_ext4 beside_another save Ext4;
     save_beside_another_on_xfs beside_another save Xfs;
     save_beside_another_on_btrfs beside_another save Btrfs;
-    prune_cut_off_on_ext4 cut_off prune Ext4;
-    prune_cut_off_on_xfs cut_off prune Xfs;
-    prune_cut_off_on_btrfs cut_off prune Btrfs;
     prune_beside_another_on_ext4 beside_another prune Ext4;
     prune_beside_another_on_xfs beside_another prune Xfs;
     prune_beside_another_on_btrfs beside_another prune Btrfs;

@@ -29,7 +29,7 @@ pub fn seed_due(store: &Path) {
 }
 
 /// All are alike.
-fn fill(one: &One) {
+pub(super) fn fill(one: &One) {
     let top = one.tree();
     tree(&top.join("etc/app"));
     fs::write(top.join("fixed"), "x").unwrap();
@@ -45,13 +45,13 @@ fn fill(one: &One) {
 pub const FILLED: &str = "/.imp-mount/roots/1/root";
 
 /// A root on the disk: its number, whether a good end is recorded, its tree, and its saved files of /srv.
-type Root = (u64, bool, Look, Option<Look>);
+pub(super) type Root = (u64, bool, Look, Option<Look>);
 
 /// The roots on the disk.
-fn on_disk(scene: &Scene) -> Vec<Root> {
+pub(super) fn on_disk(scene: &Scene) -> Vec<Root> {
     let mut all = Vec::new();
     scene.machine.disk().visit(|store| {
-        for entry in fs::read_dir(store.join(".imp-mount/roots")).unwrap().map(Result::unwrap) {
+        for entry in fs::read_dir(store.join(".imp-mount/roots")).into_iter().flatten().map(Result::unwrap) {
             let Ok(number) = entry.file_name().to_str().unwrap().parse() else { continue };
             let end = fs::read(entry.path().join("end.json")).unwrap_or_default();
             let end: Value = serde_json::from_slice(&end).unwrap_or_default();
@@ -68,7 +68,7 @@ fn on_disk(scene: &Scene) -> Vec<Root> {
 }
 
 /// The roots listed by the system: number and state.
-fn listed(scene: &Scene) -> Vec<(u64, String)> {
+pub(super) fn listed(scene: &Scene) -> Vec<(u64, String)> {
     let output = scene.machine.impctl("roots", &["--json"]);
     let found = json_of(&output, "roots");
     let all = found["stores"][0]["roots"].as_array().cloned().unwrap_or_default();
@@ -83,7 +83,11 @@ fn goes_on(scene: &Scene, found: &mut Vec<String>) {
     found.extend(failed.map(|(what, output)| format!("{what}: {output:?}")));
 }
 
-fn differs(found: &mut Vec<String>, what: &str, expected: &Look, there: &Look) {
+pub(super) fn numbers(all: &[Root]) -> Vec<u64> {
+    all.iter().map(|(number, ..)| *number).collect()
+}
+
+pub(super) fn differs(found: &mut Vec<String>, what: &str, expected: &Look, there: &Look) {
     let lines = expected.differences(there);
     if !lines.is_empty() {
         found.push(format!("{what}: {lines:#?}"));
@@ -150,6 +154,11 @@ pub fn after_pruning(scene: &Scene, before: &State, _: bool) -> Vec<String> {
     // A root is complete as long as it is listed.
     for (number, ended, there, _) in &all {
         differs(&mut found, &format!("root {number}, ended: {ended}"), filled, there);
+    }
+    for (number, state) in listed(scene) {
+        if state != "well" || !all.iter().any(|(it, ..)| *it == number) {
+            found.push(format!("root {number} counts as `{state}`, and on the disk are {:?}", numbers(&all)));
+        }
     }
     goes_on(scene, &mut found);
     let mut names = Vec::new();

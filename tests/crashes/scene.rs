@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{XattrFlags, lsetxattr};
 use serde_json::{Value, json};
 
-use super::roots;
+use super::{booted, roots};
 use crate::support::inject::Act;
 use crate::support::medium::Image;
 use crate::support::trees::Look;
@@ -18,8 +18,7 @@ use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, 
 /// A run to repeat from the same beginning.
 pub struct Scene {
     pub machine: Machine,
-    /// None for imp-mount itself.
-    command: Option<&'static str>,
+    program: Program,
     words: &'static [&'static str],
     /// The manifest of the boot, and the one of the run: compiled.
     manifests: [Vec<u8>; 2],
@@ -40,6 +39,17 @@ pub struct Scene {
     /// For commands on roots of earlier boots: findings on a store after a power cut, and after the next run.
     pub judge: Option<Judge>,
     initial: Option<Image>,
+}
+
+/// The program of the run.
+#[derive(Clone, Copy)]
+enum Program {
+    /// imp-mount in the initrd: the boot itself.
+    Boot,
+    /// imp-mount on the running system.
+    Live,
+    /// A command of impctl.
+    Impctl(&'static str),
 }
 
 /// Checks the roots on a store; the flag is true after the end of the run.
@@ -66,7 +76,7 @@ impl Scene {
         Self {
             machine,
             manifests,
-            command: None,
+            program: Program::Live,
             words: &[],
             seed: |_| (),
             before: |_| (),
@@ -90,8 +100,8 @@ impl Scene {
             age(&machine.at("/opt"));
         };
         let paths = &["/srv/deep/app", "/opt/file"];
-        let command = Some("adopt");
-        Self { command, words: paths, before, sources: paths, whole: paths, removes: true, ..scene }.ready()
+        let program = Program::Impctl("adopt");
+        Self { program, words: paths, before, sources: paths, whole: paths, removes: true, ..scene }.ready()
     }
 
     /// Files of programs in the places of copies and links.
@@ -163,13 +173,32 @@ impl Scene {
         scene.of_roots(&["prune"], &json!({ "boots": 1 }))
     }
 
+    /// A boot with its root on the store, where roots of earlier boots are.
+    pub fn boot_on_store(fs: Fs) -> Self {
+        Self::booting(fs, booted::seed, booted::after_boot)
+    }
+
+    /// The same on a store that imp-mount has not used yet.
+    pub fn first_boot_on_store(fs: Fs) -> Self {
+        Self::booting(fs, |_| (), booted::after_boot)
+    }
+
+    fn booting(fs: Fs, seed: fn(&Path), judge: Judge) -> Self {
+        let scene = Self::new(fs, json!([]));
+        scene.machine.manifest(&booted::manifest());
+        let manifest = fs::read(scene.machine.home().join("manifest")).unwrap();
+        let manifests = [manifest.clone(), manifest];
+        let whole = &[roots::FILLED];
+        Self { manifests, program: Program::Boot, seed, whole, judge: Some(judge), ..scene }.ready()
+    }
+
     fn of_roots(mut self, words: &'static [&'static str], limits: &Value) -> Self {
         let text =
             json!({ "version": 1, "root": {}, "old_roots": limits, "stores": [{ "path": "/persist" }] });
         self.machine.manifest(&text);
         let manifest = fs::read(self.machine.home().join("manifest")).unwrap();
         self.manifests = [manifest.clone(), manifest];
-        (self.command, self.words, self.whole) = (Some("roots"), words, &[roots::FILLED]);
+        (self.program, self.words, self.whole) = (Program::Impctl("roots"), words, &[roots::FILLED]);
         self.ready()
     }
 
@@ -185,8 +214,8 @@ impl Scene {
         let scene = Self::new_system(fs);
         let before = |machine: &Machine| old_system(&machine.at("/old"));
         let words = &["--from", "/old", "--force", "/etc/forced"];
-        let (command, sources, seed) = (Some("migrate"), &["/old"], partly);
-        Self { command, words, seed, before, sources, whole: NEW, leaves_out: true, ..scene }.ready()
+        let (program, sources, seed) = (Program::Impctl("migrate"), &["/old"], partly);
+        Self { program, words, seed, before, sources, whole: NEW, leaves_out: true, ..scene }.ready()
     }
 
     /// Another system, on the disk of the store.
@@ -197,8 +226,8 @@ impl Scene {
             partly(store);
         };
         let words = &["--from", "/persist/old", "--force", "/etc/forced"];
-        let (command, sources) = (Some("migrate"), &["/persist/old"]);
-        Self { command, words, seed, sources, whole: NEW, leaves_out: true, ..scene }.ready()
+        let (program, sources) = (Program::Impctl("migrate"), &["/persist/old"]);
+        Self { program, words, seed, sources, whole: NEW, leaves_out: true, ..scene }.ready()
     }
 
     /// Saves the initial state. Files created on the store by a boot exist already.
@@ -207,7 +236,9 @@ impl Scene {
         (self.seed)(&machine.at("/persist"));
         fs::write(machine.at("/persist").join(BESIDE), "x").unwrap();
         fs::write(machine.home().join("manifest"), &self.manifests[0]).unwrap();
-        machine.build().ok();
+        if !matches!(self.program, Program::Boot) {
+            machine.build().ok();
+        }
         machine.power_off();
         let image = machine.disk().freeze(None);
         self.initial = Some(image);
@@ -217,7 +248,10 @@ impl Scene {
     /// Back to its beginning.
     pub fn reset(&self) {
         self.cut_off_at(self.initial.as_ref().unwrap());
-        self.boot().ok();
+        match self.program {
+            Program::Boot => self.machine.power_on(),
+            _ => drop(self.boot().ok()),
+        }
     }
 
     /// Switches the machine off when its disk held this.
@@ -244,25 +278,28 @@ impl Scene {
 
     /// Does the run.
     pub fn run(&self, faults: &[Injected]) -> (Output, Vec<Call>) {
-        match self.command {
-            None => self.machine.trace_live(faults, self.words),
-            Some(command) => self.machine.trace_impctl(faults, command, self.words),
+        match self.program {
+            Program::Boot => self.machine.trace(faults, self.words),
+            Program::Live => self.machine.trace_live(faults, self.words),
+            Program::Impctl(command) => self.machine.trace_impctl(faults, command, self.words),
         }
     }
 
     /// Runs the command without a watch.
     pub fn run_again(&self) -> Output {
-        match self.command {
-            None => self.machine.run_live(self.words),
-            Some(command) => self.machine.impctl(command, self.words),
+        match self.program {
+            Program::Boot => self.machine.run(self.words),
+            Program::Live => self.machine.run_live(self.words),
+            Program::Impctl(command) => self.machine.impctl(command, self.words),
         }
     }
 
     /// Runs the command, and acts before each of its system calls.
     pub fn interrupt(&self, act: &mut Act<'_>) -> Output {
-        match self.command {
-            None => self.machine.interrupt_live(self.words, act),
-            Some(command) => self.machine.interrupt_impctl(command, self.words, act),
+        match self.program {
+            Program::Boot => self.machine.interrupt(self.words, act),
+            Program::Live => self.machine.interrupt_live(self.words, act),
+            Program::Impctl(command) => self.machine.interrupt_impctl(command, self.words, act),
         }
     }
 
@@ -283,9 +320,11 @@ impl Scene {
     /// Another program writes to the store, and waits for the disk.
     pub fn write_beside(&self) {
         // Always the same.
-        let mut file = File::options().write(true).open(self.machine.at("/persist").join(BESIDE)).unwrap();
+        let store = self.machine.at("/persist");
+        let mut file = File::options().write(true).open(store.join(BESIDE)).unwrap();
         file.write_all(b"x").unwrap();
         file.sync_all().unwrap();
+        self.machine.disk().commit(&store);
     }
 }
 
@@ -338,7 +377,8 @@ impl State {
             let Some(there) = there else { continue };
             let differences = |other: &Option<Look>| {
                 let Some(other) = other else { return vec![format!("{path} is there")] };
-                there.differences(other).into_iter().filter(|it| without_mark(it) == *it).collect()
+                let is_new = |it: &String| without_mark(it) == *it && !is_also_staged(it);
+                there.differences(other).into_iter().filter(is_new).collect()
             };
             if !differences(before).is_empty() && !differences(after).is_empty() {
                 found.extend(differences(after));
@@ -346,6 +386,13 @@ impl State {
         }
         found
     }
+}
+
+/// True if a file differs by a second name alone: the one in the staging directory, which btrfs may show again after a power cut. The next
+/// run removes it.
+fn is_also_staged(difference: &str) -> bool {
+    let both = difference.strip_prefix(": ").and_then(|it| it.split_once(", then "));
+    both.is_some_and(|(there, other)| there != other && there.replace(" 2 \"", " 1 \"") == other)
 }
 
 /// A line of a snapshot without the mark of an unused copy.

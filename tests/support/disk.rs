@@ -46,7 +46,7 @@ impl Fs {
 /// A formatted disk.
 #[derive(Debug)]
 pub struct Disk {
-    fs: Fs,
+    pub(super) fs: Fs,
     /// The loop device; the folder itself for [`Fs::Folder`].
     pub device: PathBuf,
     /// The backing file of the loop device.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::attend::{Act, attend};
 use super::disk::detach;
-use super::inject::trace;
+use super::inject::{self, trace};
 use super::{Call, Disk, Injected, Mount, Output, mount_at, namespace, run};
 
 /// State of the sysroot before the program runs.
@@ -110,6 +110,11 @@ impl Machine {
     /// Runs the program, and acts before each of its system calls.
     pub fn attend(&self, words: &[&str], act: &mut Act<'_>) -> Output {
         attend(Path::new("/"), &self.line(words), act)
+    }
+
+    /// Runs the program, and acts before each of its system calls, those without a name among them.
+    pub fn interrupt(&self, words: &[&str], act: &mut inject::Act<'_>) -> Output {
+        inject::interrupt(Path::new("/"), &self.line(words), act)
     }
 
     fn line(&self, words: &[&str]) -> Vec<OsString> {

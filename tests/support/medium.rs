@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
-use super::Disk;
 use super::command::sh;
+use super::{Disk, Fs};
 
 const CHUNK: usize = 1 << 16;
 
@@ -58,6 +60,23 @@ impl Disk {
             }
         }
         forget();
+    }
+
+    /// Ends the transaction of btrfs, as the kernel does every 30 seconds: fsync(2) of one file brings that file alone to the medium. On other
+    /// file systems fsync(2) does. Data of other files is not waited for.
+    #[allow(unsafe_code)]
+    pub fn commit(&self, at: &Path) {
+        /// `BTRFS_IOC_START_SYNC` and `BTRFS_IOC_WAIT_SYNC`.
+        const CALLS: [libc::Ioctl; 2] = [0x8008_9418_u32 as libc::Ioctl, 0x4008_9416];
+        if self.fs != Fs::Btrfs {
+            return;
+        }
+        let (store, mut transaction) = (File::open(at).unwrap(), 0_u64);
+        for call in CALLS {
+            // SAFETY: both calls take a pointer to one u64.
+            let done = unsafe { libc::ioctl(store.as_raw_fd(), call, &raw mut transaction) };
+            assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        }
     }
 
     /// Number of writes to the medium.
