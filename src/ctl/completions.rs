@@ -1,4 +1,4 @@
-//! `impctl completions`: what a shell completes after the names of both programs.
+//! `impctl completions`: shell completion for both programs.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, ValueEnum, ValueHint};
@@ -9,9 +9,8 @@ use crate::ctl::ui::output::{self, Failure};
 use crate::manifest::Phase;
 use crate::text::escape::Page;
 
-/// Print what a shell needs to complete the command line of impctl or imp-mount
-///
-/// A package puts it where the shell looks for it; so can anybody for themselves.
+/// Print the shell completion of impctl or imp-mount
+///  A package or a user installs the output in the shell's directory of completions.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -52,7 +51,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     output::print(&Page::made(String::from_utf8_lossy(&script)))
 }
 
-/// The command line of imp-mount as its `--help` describes it. Its own parser, which is in every initrd, holds no descriptions.
+/// The command line of imp-mount, parsed from its `--help`. The parser in the boot binary has no descriptions.
 fn imp_mount() -> Command {
     let command = Command::new("imp-mount").disable_help_flag(true).disable_version_flag(true);
     command.args(HELP.lines().filter_map(|line| {

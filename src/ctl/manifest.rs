@@ -10,10 +10,10 @@ use crate::manifest::{Manifest, show, text, wire};
 use crate::text::escape::{self, Page};
 use crate::text::problem::Problem;
 
-/// Check a manifest, and write the form that the boot reads
-///
-/// A manifest that cannot work is refused, with place, reason and remedy of each error. Settings that may have an unexpected effect are
-/// noted. A boot checks the compiled manifest as a whole; it belongs to this version of imp-mount.
+/// Check a manifest, and write the form for the boot
+///  An invalid manifest is refused, with place, reason and remedy of each error. Settings with a possibly unexpected
+/// effect are noted. A boot checks the compiled manifest as a whole; the compiled form is for this version of
+/// imp-mount.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -82,7 +82,7 @@ pub fn show(options: &Show) -> Result<(), Failure> {
     print(&Page::made(show::show(&manifest)))
 }
 
-/// A manifest, and what is to be said of it.
+/// A manifest, and notes about it.
 fn from_text(bytes: &[u8]) -> Result<(Manifest, Vec<Problem>), Failure> {
     text::utf8(bytes)
         .map_err(|problem| vec![problem])

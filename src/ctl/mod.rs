@@ -1,4 +1,4 @@
-//! impctl: everything that a person or a build does, and the boot does not.
+//! impctl: commands for people and builds, outside the boot.
 
 pub mod adopt;
 mod audit;
@@ -29,10 +29,9 @@ use self::ui::output::Failure;
 use self::ui::terminal;
 use crate::text::escape;
 
-/// Look after what persists on a system with a tmpfs root
-///
-/// It finds what the next boot would lose, brings it to a store, and checks the manifest that the boot goes by. The boot itself is
-/// the business of imp-mount.
+/// Manage the persistent paths of a system with a tmpfs root
+///  Finds paths removed by the next boot, copies them to a store, and checks the manifest of the boot. The mounting at
+/// boot is done by imp-mount.
 #[derive(Debug, Parser)]
 #[command(name = "impctl", version, after_long_help = MORE)]
 #[command(max_term_width = terminal::width().map_or(100, |width| width.min(100)))]
@@ -80,8 +79,8 @@ enum Command {
     Man(man::Options),
 }
 
-/// Reads the command line. What is wrong with it is told about the arguments as they are shown, so that none of them, which may be
-/// a file name by a pattern of a shell, does anything to the terminal.
+/// Parses the command line. Error messages show escaped arguments: a file name from a pattern of a shell must not send
+/// control characters to the terminal.
 fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
         let shown = std::env::args_os().map(|argument| escape::path(&argument).into_owned());
@@ -90,8 +89,8 @@ fn parse() -> Cli {
     })
 }
 
-/// Reads the command line and does what it says. Exits with 0 when it is done, with 1 when the manifest is refused or something
-/// was found, and with 2 when it could not run.
+/// Parses the command line and runs the command. Exit status: 0 after success, 1 for a refused manifest or for
+/// findings, 2 if the command could not run.
 #[must_use]
 pub fn main() -> ExitCode {
     let result = match parse().command {

@@ -58,18 +58,19 @@ use survey::Survey;
 
 /// Persist a path now: copy it to a store, mount it from there, and print the line for the configuration
 ///
-/// Stop what writes there first: stop the service, adopt, and start it again. What a process has open for writing is refused, with who
-/// has it open, and so is what another mount would still show. What is copied is compared before it is mounted. It can be stopped at
-/// any time: running it again goes on.
+/// Stop programs that write there first: stop the service, adopt, and start the service again. Files open for writing
+/// are refused, with the names of the processes, and so are paths visible through another mount. Each copy is compared
+/// with its source before the mount. The command can be stopped at any time; the next run continues.
 ///
-/// Changes by others meanwhile are copied, too. A change in the last moment, when the copy is mounted, is named path by path,
-/// with the way to see it; the exit status is 1 then. The same is said of processes that still write to what is covered.
+/// Changes by other programs during the copy are copied, too. Changes in the last moment, when the copy is mounted,
+/// are listed by path, with a command to see each; the exit status is 1 then. Processes still writing to the covered
+/// files are listed likewise.
 ///
-/// The covered files are removed where none of that was found, nothing has it open and all of the copy is on the disk: its memory is free
-/// again. Otherwise it is said why not, and running it again looks again.
+/// The covered files are removed, and their memory is freed, if none of this was found, no process has them open and
+/// the whole copy is on the disk. Otherwise the reason is printed, and the next run checks again.
 ///
-/// Add the printed line to the configuration, or the next boot is without it. What was brought to the store stays there in any
-/// case.
+/// Add the printed line to the configuration, or the next boot does not mount the path. Files on the store stay there
+/// in any case.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -119,7 +120,7 @@ impl Adopt {
 pub fn run(options: &Adopt) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     privilege::require_mount().map_err(Failure::Unable)?;
-    // Before reading anything that another process may be about to change.
+    // The lock comes before any read of data changed by other processes.
     let lock = lock::take("impctl adopt").map_err(Failure::Unable)?;
     let system = System::open(Path::new("/"))?;
     let manifest = system.manifest(Some(&options.manifest))?.unwrap_or_default();
@@ -295,7 +296,7 @@ impl Run<'_> {
         Ok(stagings)
     }
 
-    /// Copies a path to the store, and mounts it from there.
+    /// Copies a path to the store, and mounts the copy.
     fn bring(
         &mut self,
         target: &AbsPath,
@@ -338,7 +339,7 @@ impl Run<'_> {
         Ok(self.done(target, stat, checked, Some((names, bytes))))
     }
 
-    /// A path mounted already: by a run stopped before it could write that down, or for another reason.
+    /// A path already mounted: by a run stopped before its record, or for another reason.
     fn in_place(&mut self, target: &AbsPath, kind: Kind, dir: &OwnedFd, stat: &Stat) -> Result<Done> {
         let source = walk::open_below(self.opened.cursor.base(), target, OFlags::PATH, Mounts::Stay);
         let source = source.and_then(|fd| Ok((walk::stat(fd.as_fd())?.identity(), fd)));
@@ -353,7 +354,7 @@ impl Run<'_> {
         let store = walk::open_below(self.opened.cursor.base(), &above, flags, Mounts::Stay)
             .map_err(|errno| Problem::os("cannot open it", errno))?;
         let name = CString::new(target.name()).map_err(|error| Problem::new(error.to_string()))?;
-        // The run that kept this has reported files removed from the covered tree.
+        // Files removed from the covered tree were reported by the run with this inventory.
         let kept = record::inventory(target);
         let since = if kept.is_some() { 0 } else { inventory::coarse_time() };
         let seen = kept.unwrap_or_else(Inventory::begin);

@@ -1,4 +1,4 @@
-//! `impctl audit`: the paths that a built system would lose at a boot. It need not have been booted.
+//! `impctl audit`: the paths of a built system lost at a boot. The system need not have been booted.
 
 mod faults;
 mod judge;
@@ -21,30 +21,29 @@ use crate::ctl::ui::terminal;
 #[cfg(test)]
 pub use print::Document;
 
-/// Say what a system that is built would lose, before it is booted
-///
-/// Reads what the system is made of: units with their drop-ins, what they run and read, tmpfiles.d, sysusers.d, users and
-/// their homes, SSH host keys, crypttab, secrets of the initrd, logrotate, cron and PAM, and what is known of paths; holds it
-/// against the manifest and the file systems of fstab and mount units. Changes nothing, and runs nothing.
-///
-/// The root is a system that is installed, or what Nix built of one: its toplevel, or its etc. `impctl lost` says what is there in fact,
-/// once a system has run.
+/// List paths of a built system that a boot would lose
+///  Reads the files of the system: units with their drop-ins, commands and configuration of units, tmpfiles.d,
+/// sysusers.d, users and their homes, SSH host keys, crypttab, secrets of the initrd, logrotate, cron and PAM, and the
+/// table of known paths. Compares them with the manifest and the file systems of fstab and mount units. Changes no
+/// file, and runs no program.
+///  The root is an installed system, or one built by Nix: its toplevel, or its etc. After the system has run, `impctl
+/// lost` lists the paths actually there.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]
 pub struct Options {
     /// The root of the system, or the toplevel of a NixOS
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
-    /// The manifest, compiled or as JSON [default: etc/imp-mount/manifest there, if it is there]
+    /// The manifest, compiled or as JSON [default: etc/imp-mount/manifest below ROOT, if present]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     manifest: Option<PathBuf>,
-    /// Name everything, also what is history and comfort
+    /// List all paths, including the classes history and comfort
     #[arg(long)]
     all: bool,
-    /// A further path or name that may be lost, or a pattern of such; with `!` in front, one that may not
+    /// A further disposable path or name, or a pattern of them; with `!` in front, one to keep
     #[arg(long, value_name = "PATTERN", value_hint = ValueHint::AnyPath)]
     throw_away: Vec<String>,
-    /// A file of such patterns, one a line [default: etc/imp-mount/throw-away there, if it is there]
+    /// A file of such patterns, one a line [default: etc/imp-mount/throw-away below ROOT, if present]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     throw_away_from: Option<PathBuf>,
     /// Print JSON
@@ -67,7 +66,7 @@ Files:
 
 Exit status: 0 nothing would be lost; 1 something would, or cannot work; 2 it could not run";
 
-/// Looks, and says what it found.
+/// Searches, and prints the result.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let (system, prefix) = open(&options.root)?;
     let file = prefix.clone() + MANIFEST;
@@ -89,8 +88,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if found.lost.is_empty() && found.faults.is_empty() { Ok(()) } else { Err(Failure::Found) }
 }
 
-/// The root that links of a system begin at, and what comes before its /etc. What Nix built is in a store, whose links begin where the
-/// store is.
+/// The root for links of a system, and the prefix of its /etc. A system built by Nix is in a store, and links there
+/// start at the root of the store.
 fn open(root: &Path) -> Result<(System, String), Failure> {
     let failed = |error: std::io::Error| Failure::io("opening the root", root, &error);
     let place = root.canonicalize().map_err(failed)?;

@@ -1,4 +1,4 @@
-//! `impctl lost`: paths of the root that the next boot removes.
+//! `impctl lost`: paths of the root removed by the next boot.
 
 mod html;
 pub mod keeper;
@@ -34,23 +34,19 @@ const LINES: usize = 10_000;
 /// Targets of links of every boot.
 pub const SYSTEM_LINKS: [&str; 6] = ["/nix/store/", "/etc/static", "/proc/", "/run/", "/sys/", "/dev/"];
 
-/// Links at the top that systemd makes where a root without them has /usr, and their targets.
+/// Links at the top, created by systemd on a root with /usr and without them, and their targets.
 const USR_LINKS: ([&str; 4], [&[u8]; 4]) =
     (["bin", "lib", "lib64", "sbin"], [b"usr/bin", b"usr/lib", b"usr/lib64", b"usr/sbin"]);
 
-/// Say what on the root would be gone after the next boot
-///
-/// Looks through the root's own file system, and at nothing mounted on it. Left out is what persists (what the manifest
-/// names, its stores, other file systems), what comes with the system (links into the Nix store, files that NixOS puts
-/// into /etc), and what is throw-away by definition: caches, /tmp and the like, sockets, and empty lock files.
-///
-/// Paths of the last root that this one lacks are named, too, where an old root is kept: `impctl recover` brings them back.
-///
-/// A directory is named as a whole where nothing in it persists. Sizes are what it takes on the disk or in memory, as du has
-/// them; a file with several names counts once.
-///
-/// On a root in memory an entry counts only where it is mounted. On a machine that is not converted yet the manifest
-/// says what will be kept; without one, nothing is.
+/// List paths on the root that the next boot would remove
+///  Searches the root's own file system, and no mount below. Persistent paths are left out (entries of the manifest,
+/// its stores, other file systems), and so are files of the system (links into the Nix store, files of NixOS in /etc),
+/// and disposable paths: caches, /tmp and the like, sockets, and empty lock files.
+///  With old roots, paths of the last root missing on this one are listed, too: `impctl recover` brings them back.
+///  A directory without persistent paths is listed as a whole. Sizes are those on the disk or in memory, as by du(1);
+/// a file with several names counts once.
+///  On a root in memory an entry counts only if mounted. On a machine not yet converted the manifest tells the paths
+/// to keep; without a manifest there are none.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]
 pub struct Options {
@@ -59,7 +55,7 @@ pub struct Options {
     /// List disposable paths, too
     #[arg(long)]
     all: bool,
-    /// Print the lines for a NixOS configuration that would keep it
+    /// Print the lines for a NixOS configuration to keep the paths
     #[arg(long, conflicts_with = "json")]
     nix: bool,
     /// The store of these lines [default: the first of the manifest, or /persist]
@@ -68,12 +64,13 @@ pub struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Write a page for a browser: a map by size of what persists, what would be gone, what is throw-away, and what no entry names
+    /// Write a page for a browser: a map by size of persistent, lost and disposable paths, and of paths without an
+    /// entry
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["json", "nix", "path", "all"])]
     html: Option<PathBuf>,
 }
 
-/// The system, and the part of it.
+/// The system, and the part to search.
 #[derive(Debug, Args)]
 pub struct Scope {
     /// Scan only this path of the system
@@ -84,7 +81,7 @@ pub struct Scope {
     /// The manifest, compiled or as JSON [default: /etc/imp-mount/manifest in the root, if there]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
-    /// A further path or name that is throw-away, or a pattern of such; with `!` in front, one that is not
+    /// A further disposable path or name, or a pattern of them; with `!` in front, one to keep
     #[arg(long, value_name = "PATTERN", value_hint = ValueHint::AnyPath)]
     throw_away: Vec<String>,
     /// A file of such patterns, one a line [default: /etc/imp-mount/throw-away in the root, if there]
@@ -137,7 +134,7 @@ Files:
 
 Exit status: 0 nothing would be lost; 1 something would, or could not be looked at; 2 it could not run";
 
-/// A path that the next boot removes.
+/// A path removed by the next boot.
 #[derive(Debug)]
 pub struct Finding {
     /// Findings.
@@ -187,7 +184,7 @@ pub struct Findings {
     pub kept: Vec<Finding>,
     /// On a map: parts of everything.
     pub parts: Vec<Finding>,
-    /// Files that imp-mount-adopt.service copies to a store at shutdown.
+    /// Files copied to a store at shutdown by imp-mount-adopt.service.
     pub brought: Vec<Finding>,
     /// The requested path.
     pub throw_away: Vec<Finding>,
@@ -195,7 +192,7 @@ pub struct Findings {
     pub totals: Totals,
     /// Unreadable paths, and other warnings.
     pub seen: Seen,
-    /// Paths of the last root that this one lacks.
+    /// Paths of the last root missing on this one.
     pub gone: Option<Gone>,
 }
 
@@ -312,7 +309,7 @@ pub fn rules(
     if let Some(manifest) = manifest {
         kept(&mut rules, manifest);
     }
-    // Files that NixOS copied to /etc, relative to it.
+    // Files copied to /etc by NixOS, relative to /etc.
     let copied = system.read("/etc/.clean").ok().flatten().unwrap_or_default();
     for path in String::from_utf8_lossy(&copied)
         .lines()
@@ -360,7 +357,7 @@ fn kept(rules: &mut Rules, manifest: &Manifest) {
     }
     if let Some(path) = manifest.root.as_ref().and_then(|root| root.convert.as_ref()) {
         rules.path(path, Rule::Mounted);
-        // The root that becomes a store has it at its top.
+        // At the top of a root to be converted into a store.
         rules.path(&AbsPath::root().child(PRIVATE), Rule::System);
     }
     for entry in &manifest.entries {
@@ -372,7 +369,8 @@ fn kept(rules: &mut Rules, manifest: &Manifest) {
     }
 }
 
-/// Says whose it is. Paths are those of the system, or such below a store, where it begins with that store's path.
+/// Adds the owners, units and packages. Paths are those of the system, or below a store, starting with the store's
+/// path.
 fn describe(rows: Vec<Row>, system: &System, store: &str) -> Vec<Finding> {
     if rows.is_empty() {
         return Vec::new();

@@ -1,4 +1,5 @@
-//! `impctl migrate`: what the manifest names, brought from a system's root, or from a backup of it, to the stores.
+//! `impctl migrate`: copies the paths of the manifest from a system's root, or from a backup of the root, to the
+//! stores.
 
 mod print;
 mod rest;
@@ -30,16 +31,15 @@ use route::Route;
 use side::{Left, Room, Side};
 use work::{Conflict, Ends, Rules, Seen, Standing};
 
-/// Bring what the manifest names from a system's root, or a backup of it, to the stores
-///
-/// Files keep their owner, mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags. Content is shared
-/// with the system's own file where the file system can do that. Copies are made in .imp-mount/staging on the store, which only root
-/// can enter, and come to their places complete. Afterwards everything is compared.
-///
-/// Nothing that the store has otherwise is replaced without --force, and nothing is deleted there. A directory of the store that shows
-/// what is in it to others than the system's gets nothing. It can be stopped at any time: running it again goes on. Other file systems below the paths are left out, and so are device nodes. Both are named.
-///
-/// Stop databases before, and let nothing else write to the stores.
+/// Copy the paths of the manifest from a system's root, or a backup of it, to the stores
+///  Files keep their owner, mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags.
+/// Content is shared with the system's own file if supported by the file system. Copies are made in .imp-mount/staging
+/// on the store, a directory of root alone, and moved to their places when complete. Afterwards everything is
+/// compared.
+///  Without --force, different files on the store are not replaced. No file is deleted there. A directory of the store
+/// that grants access to more users than the system's gets no files. The command can be stopped at any time; the next
+/// run continues. Other file systems below the paths and device nodes are left out, and listed.
+///  Stop databases before, and let no other program write to the stores.
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_long_help = "\
@@ -58,7 +58,7 @@ Files:
 
 Exit status: 0 done; 1 something is missing, differs or does not fit; 2 it could not run")]
 pub struct Migrate {
-    /// The root to bring things from: / or where a disk or a backup of it is
+    /// The root to copy from: /, or the mount point of a disk or a backup
     #[arg(long, value_name = "ROOT", value_hint = ValueHint::DirPath)]
     from: PathBuf,
     /// Where the store is mounted now; STORE=DIR for one of several [default: its own path]
@@ -67,10 +67,11 @@ pub struct Migrate {
     /// The manifest, compiled or as JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = crate::boot::args::MANIFEST)]
     manifest: PathBuf,
-    /// Only say what would be copied, and whether it fits
+    /// Only print the files to copy, and check the space
     #[arg(long)]
     dry_run: bool,
-    /// Replace what the store has otherwise at and below this path of the system, but no directory by a file, and no file by a directory
+    /// Replace different files on the store at and below this path of the system, but no directory by a file, and no
+    /// file by a directory
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     force: Vec<String>,
     /// Copy device nodes, too; those of a foreign backup give access to this machine's devices
@@ -101,13 +102,13 @@ pub struct Outcome {
     stores: Vec<StoreOutcome>,
     /// The entries.
     entries: Vec<EntryOutcome>,
-    /// Files that differ between the store and the system.
+    /// Files with differences between the store and the system.
     conflicts: Vec<Conflict>,
     /// Other file systems, which were not entered.
     mounts: Vec<String>,
     /// Device nodes, which were left out.
     devices: Vec<String>,
-    /// Paths that the manifest does not name.
+    /// Paths without an entry in the manifest.
     not_named: Vec<String>,
     /// Failures.
     #[cfg_attr(test, schemars(inner(length(min = 1))))]
@@ -128,13 +129,13 @@ struct StoreOutcome {
     needed: Room,
     /// Free room before.
     free: Room,
-    /// Bytes of files that were copied; null in a dry run, and without enough room.
+    /// Bytes of copied files; null in a dry run, and without enough room.
     copied: Option<u64>,
-    /// Unfinished copies of earlier runs that this run continued.
+    /// Unfinished copies of earlier runs, continued by this run.
     resumed: Left,
-    /// Unfinished copies that this run removed.
+    /// Unfinished copies removed by this run.
     removed: Left,
-    /// Unfinished copies that this run leaves.
+    /// Unfinished copies left by this run.
     unfinished: Left,
 }
 
@@ -152,11 +153,11 @@ struct EntryOutcome {
     files: u64,
     /// Bytes of these.
     bytes: u64,
-    /// Number of files that the store lacks.
+    /// Number of files missing on the store.
     missing: u64,
     /// Bytes of these.
     missing_bytes: u64,
-    /// Number of different files that stay as the store has them.
+    /// Number of different files left unchanged on the store.
     differing: u64,
     /// True if the entry is required.
     required: bool,
@@ -166,7 +167,7 @@ struct EntryOutcome {
 pub fn run(options: &Migrate) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     require_root().map_err(Failure::Unable)?;
-    // Before anything is read that another process may be about to change.
+    // The lock comes before any read of data changed by other processes.
     let _lock =
         if options.dry_run { None } else { Some(lock::take("impctl migrate").map_err(Failure::Unable)?) };
     let manifest = System::open(Path::new("/"))?.manifest(Some(&options.manifest))?.unwrap_or_default();
@@ -195,7 +196,7 @@ fn require_root() -> Result<()> {
     Err(Problem::new("only root may read everything and give it its owners").remedy("run it as root"))
 }
 
-/// The work, and what it has come to.
+/// The work and its results.
 struct Migration<'m> {
     options: &'m Migrate,
     root: OwnedFd,
@@ -208,7 +209,7 @@ struct Migration<'m> {
 
 impl<'m> Migration<'m> {
     fn prepare(options: &'m Migrate, manifest: &'m Manifest) -> Result<Self> {
-        // New files get exactly the mode that is given.
+        // New files get exactly the mode given.
         rustix::process::umask(Mode::empty());
         let force = options.force.iter().map(|path| {
             AbsPath::parse(path)
@@ -226,7 +227,7 @@ impl<'m> Migration<'m> {
         Ok(Self { options, root, manifest, force, sides, routes, problems })
     }
 
-    /// Finds out what is to be done.
+    /// Finds the work to do.
     fn look(&mut self) {
         for (route, seen) in &mut self.routes {
             let Some(side) = &mut self.sides[route.store] else { continue };
@@ -250,7 +251,7 @@ impl<'m> Migration<'m> {
         }
     }
 
-    /// True if there is room for all of it. Nothing has been written yet.
+    /// True if there is room for all copies. No file is written before.
     fn fits(&mut self) -> Result<bool> {
         let mut fits = true;
         for side in self.sides.iter_mut().flatten() {
@@ -274,7 +275,7 @@ impl<'m> Migration<'m> {
         }
     }
 
-    /// Brings everything that belongs on one store.
+    /// Copies all paths of one store.
     fn bring_to(&mut self, number: usize, progress: &Progress) -> Result<()> {
         let Some(side) = &mut self.sides[number] else { return Ok(()) };
         let is_of_it = |(route, seen): &&mut (Route<'_>, Seen)| {
@@ -288,7 +289,7 @@ impl<'m> Migration<'m> {
         let top = side.fd.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
         let mut stagings = Stagings::open(top.as_fd())?;
         side.clear(&stagings)?;
-        // All in one, so that what is linked stays linked, and everything comes to its place together.
+        // One transfer for all paths: hard links are kept, and all copies are moved to their places together.
         let mut transfer = Transfer {
             stagings: Some(&mut stagings),
             times: true,
@@ -325,7 +326,7 @@ impl<'m> Migration<'m> {
                 break;
             }
         }
-        // Also after a failure: what is complete comes to its place.
+        // After a failure, too, complete copies are moved to their places.
         let published = transfer.publish();
         let seals = std::mem::take(&mut transfer.seals);
         drop(transfer);
@@ -386,7 +387,7 @@ impl<'m> Migration<'m> {
                 at: side.at.clone(),
                 shared: side.shares == Some(true),
                 needed: side.need,
-                // A store that went away has said so before.
+                // A vanished store was reported before.
                 free: side.room().unwrap_or(side.free),
                 copied: is_done.then_some(copied),
                 resumed: side.left(true),
@@ -447,7 +448,7 @@ fn is_final(errno: rustix::io::Errno) -> bool {
     matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::ROFS)
 }
 
-/// The first problems of many that an entry has.
+/// The first problems of an entry with many.
 fn few(mut problems: Vec<Problem>, entry: &AbsPath) -> Vec<Problem> {
     const SHOWN: usize = 20;
     let more = problems.len().saturating_sub(SHOWN);

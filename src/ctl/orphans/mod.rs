@@ -1,4 +1,4 @@
-//! `impctl orphans`: paths on the stores without an entry. It never removes anything.
+//! `impctl orphans`: paths on the stores without an entry. No path is removed.
 
 mod print;
 
@@ -31,13 +31,11 @@ pub use print::Document;
 const GENERATIONS: &str = "/nix/var/nix/profiles";
 const IN_GENERATION: &str = "etc/imp-mount/manifest";
 
-/// List paths on the stores that no entry names any more
-///
-/// Data of removed entries, copies in the wrong place, and files that an installation had before it was converted.
-/// Directories above an entry are none, and neither is what is mounted from the store by other means. Where an earlier
-/// generation of NixOS still names something, it is said which: going back to that generation needs it.
-///
-/// Nothing is removed, by this or by any other command of impctl.
+/// List paths on the stores without an entry
+///  Data of removed entries, copies in the wrong place, and files of an installation before its conversion.
+/// Directories above an entry are left out, and so are paths mounted from the store by other means. For paths used by
+/// an earlier generation of NixOS the generation is shown: a rollback needs them.
+///  No file is removed, by this or by any other command of impctl.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]
 pub struct Options {
@@ -366,7 +364,7 @@ fn path_of(bytes: &[u8]) -> Option<AbsPath> {
     AbsPath::parse(str::from_utf8(bytes).ok()?).ok()
 }
 
-/// True if a converted disk has it from the system installed on it, and NixOS makes it anew.
+/// True for a path left on a converted disk by the installed system, and created anew by NixOS.
 fn is_old_system(path: &str) -> bool {
     let is_etc = path == "/etc" || path.starts_with("/etc/");
     is_etc || known().is_system(path) || known().is_disposable(path)

@@ -35,20 +35,18 @@ use rustix::fs::Mode;
 use work::{Job, Seen};
 
 /// Bring back paths of an old root: to their places, or elsewhere
-///
-/// Old roots are those of earlier boots, which a store keeps where the manifest has `root.on` or `old_roots`: `impctl roots` lists them.
-/// A path comes from the newest root that has it. A root in which it is empty, such as a mount point, comes last; a saving that
-/// was cut off is used only if it is named.
-///
-/// Files keep their mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags, and their owner by name,
-/// where ids have changed. Nothing that is there is replaced: in a directory that is there, what is missing is brought, and what differs
-/// is named and stays. Missing directories above it are made like those in the old root. What another file system is mounted over goes
-/// into that one. No symbolic link is followed on the way.
-///
-/// Copies are made in .imp-mount/staging at the top of the file system that they go to, which only root can enter, and come to their
-/// places complete. Afterwards everything is compared. It can be stopped at any time: running it again goes on.
-///
-/// Add the printed line to the configuration, or the next boot is without it again.
+///  Old roots are those of earlier boots, kept on a store if the manifest has `root.on` or `old_roots`: `impctl roots`
+/// lists them. A path is taken from the newest root with this path. A root with an empty path, such as a mount point,
+/// comes last; a saving cut off is used only if named.
+///  Files keep their mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags, and
+/// their owner by name, if ids have changed. Existing files are not replaced: in an existing directory missing files
+/// are copied, and different ones are listed and stay. Missing directories above are created like those in the old
+/// root. Paths below a mount point are copied to the file system mounted there. No symbolic link is followed on the
+/// way.
+///  Copies are made in .imp-mount/staging at the top of the destination's file system, a directory of root alone, and
+/// moved to their places when complete. Afterwards everything is compared. The command can be stopped at any time; the
+/// next run continues.
+///  Add the printed line to the configuration, or the next boot removes the path again.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -75,7 +73,7 @@ pub struct Recover {
     /// The old root to copy from, by its number [default: the newest with the path]
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     number: Option<u32>,
-    /// A directory that takes the place of /: each path comes below it as a whole
+    /// A directory in place of /: each path is copied below as a whole
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     to: Option<PathBuf>,
     /// Only print the sources and the missing files
@@ -88,14 +86,14 @@ pub struct Recover {
     json: bool,
 }
 
-/// Copies everything, and prints the lines that keep the paths.
+/// Copies the paths, and prints the lines to keep them.
 pub fn run(options: &Recover) -> Result<(), Failure> {
     logging::init(logging::Options { name: "impctl", quiet: false, verbose: false, system: false });
     if !rustix::process::geteuid().is_root() {
         let problem = Problem::new("only root may read old roots").remedy("run it as root");
         return Err(Failure::Unable(problem));
     }
-    // Before reading anything that another process may be about to change.
+    // The lock comes before any read of data changed by other processes.
     let _lock =
         if options.dry_run { None } else { Some(lock::take("impctl recover").map_err(Failure::Unable)?) };
     let paths = options.paths.iter().map(|path| asked(path)).collect::<Result<Vec<_>>>();
@@ -233,7 +231,7 @@ impl Asked {
 }
 
 impl Run<'_> {
-    /// Finds a path in the old roots, and compares it with its place.
+    /// Finds a path in the old roots, and compares the path with its place.
     fn look(&mut self, path: &AbsPath) -> Result<Asked> {
         if path.is_root() && self.options.to.is_none() {
             return Err(Problem::new("it is the root itself")
@@ -267,7 +265,7 @@ impl Run<'_> {
         Ok(asked)
     }
 
-    /// Looks for copies that are complete in spite of a failure.
+    /// Looks for complete copies after a failure.
     fn recount(&mut self) {
         for asked in self.asked.iter_mut().filter(|asked| asked.is_broken) {
             for job in &mut asked.jobs {

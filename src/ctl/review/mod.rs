@@ -1,4 +1,4 @@
-//! `impctl review`: every path that would be lost gets an answer, which a file keeps.
+//! `impctl review`: a question for every lost path, with the answers in a file.
 
 mod answers;
 mod file;
@@ -27,17 +27,14 @@ use screen::{Event, Terminal};
 use state::{State, Todo};
 use tree::{Order, Tree};
 
-/// Go through what would be lost, and keep the answers in a file
-///
-/// Shows what `impctl lost` finds, as a tree on the terminal: keep it, keep it now, throw it away, look into it later. Keys are
-/// named at the bottom of the screen, and by `?`. With `--answers` the same is done without a terminal.
-///
-/// The answers go to a module of NixOS, for `imports = [ ./persist.nix ];`, or to a piece of a manifest in JSON. What the file has
-/// stays: lines are added, in path order, with who decided when, and why. A path that is answered again gets the new answer. A
-/// file that holds anything else is refused, and left as it is.
-///
-/// Keeping something takes effect with the configuration that has its line: what is written to the path before is not brought
-/// over. Keeping it now adopts it besides, as `impctl adopt` does.
+/// Decide about paths that the next boot removes, and write the answers to a file
+///  Shows the paths of `impctl lost` as a tree on the terminal: keep, keep now, throw away, look into later. Keys are
+/// listed at the bottom of the screen, and by `?`. With `--answers` the same is done without a terminal.
+///  The answers go to a module of NixOS, for `imports = [ ./persist.nix ];`, or to a piece of a manifest in JSON. The
+/// present content stays: lines are added, in path order, with user, date and reason. A second answer replaces the
+/// first. A file with other content is refused, and left unchanged.
+///  A path to keep becomes persistent with the configuration that has its line: files written there before are not
+/// copied. Keep now also adopts the path, like `impctl adopt`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -79,7 +76,7 @@ pub struct Options {
     /// Show the latest changes first
     #[arg(long, conflicts_with = "answers")]
     newest: bool,
-    /// The person who decides [default: the user that called sudo or doas, or the one that runs it]
+    /// The user who decides [default: the user of sudo or doas, or else of this process]
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Username)]
     by: Option<String>,
 }
@@ -103,7 +100,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         store,
         origin: Origin { on: day(now()), by, why: String::new() },
     };
-    // A file that cannot be written is refused before the first question.
+    // An unwritable file is refused before the first question.
     let (_, record) = review.read()?;
     let findings = review.look(options.scope.path(&review.system)?)?;
     let order = if options.newest { Order::Time } else { Order::Size };
@@ -194,7 +191,7 @@ impl Review<'_> {
             (Some(node), Some(answer)) => book.give(tree, node, answer, &line.why),
             (Some(node), None) if book.take_back(node) => Ok(()),
             (_, None) => Err("no answer was given to it".to_owned()),
-            // Paths that the configuration keeps, or throws away, are not found any more.
+            // Paths kept or thrown away by the configuration are not found any more.
             (None, Some(answer)) if is_decided(&book.record, &line.path, answer) => Ok(()),
             (None, Some(_)) => {
                 Err("nothing would be gone there: see `impctl lost`, which names what is answered in parts"
@@ -235,7 +232,7 @@ impl Review<'_> {
         drop(terminal);
         if todo == Todo::Write {
             if let Err(failure) = self.write(&state.tree, &state.book) {
-                // A path that could not be adopted is written as well, and is no reason to ask again.
+                // A path with a failed adoption is written as well, without a second question.
                 if self.read().is_err() || !self.is_written(&state) {
                     self.leave_answers(&state, &unused)?;
                 }
@@ -279,7 +276,7 @@ impl Review<'_> {
         }
     }
 
-    /// File for answers that could not be written.
+    /// File for unwritten answers.
     fn left(&self) -> PathBuf {
         let mut name = OsString::from(self.file);
         name.push(".answers");

@@ -36,13 +36,11 @@ use attention::Concern;
 use since::{Boot, Since};
 use volume::Volume;
 
-/// Say how the system stands: the boot, the entries, what is left of root and stores, and what changed since
-///
-/// Problems come first, each with its remedy: a report of a boot that failed, a store that is missing, full,
-/// read-only or has errors, an entry that is not as it should be, an owner that does not exist, something adopted that
-/// the configuration does not name.
-///
-/// Nothing is changed, and no privilege is needed. Places that only root can read are named, and count as neither well nor wrong.
+/// Show the state of the system: the boot, the entries, free space of root and stores, and changes since
+///  Problems come first, each with its remedy: a report of a failed boot, a missing, full or read-only store or one
+/// with errors, an entry in a wrong state, an owner that does not exist, an adopted path missing in the configuration.
+///  Changes no file, and needs no privilege. Places readable by root alone are listed, and count neither as good nor
+/// as bad.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]
 pub struct Options {
@@ -94,8 +92,8 @@ enum Standing {
     Unknown,
 }
 
-/// State of the system, now and since its boot. Sizes are in bytes; paths are those of the booted system unless noted; an empty text
-/// means that there is no problem.
+/// State of the system, now and since its boot. Sizes are in bytes; paths are those of the booted system unless noted;
+/// an empty text means no problem.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
@@ -112,7 +110,7 @@ pub struct Status {
     attention: Vec<Concern>,
     /// Remedies, in the order to follow.
     next: Vec<String>,
-    /// Kernel arguments that had an effect on runs, until the next boot.
+    /// Kernel arguments with an effect on runs, until the next boot.
     words: Vec<String>,
     /// Result of the boot; null without a run in the initrd.
     boot: Option<Boot>,
@@ -130,7 +128,7 @@ pub struct Status {
     pending: Vec<Pending>,
     /// Notes, which are no problems.
     notes: Vec<String>,
-    /// Paths of the last root that this one lacks; null without a record of an old root, or without such a path.
+    /// Paths of the last root missing on this one; null without a record of an old root, or without such a path.
     gone: Option<Gone>,
 }
 
