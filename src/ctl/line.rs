@@ -1,4 +1,4 @@
-//! The line that keeps a path: for the configuration of NixOS, and for a manifest in JSON.
+//! The line to keep a path: for the configuration of NixOS, and for a manifest in JSON.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::text::escape;
 /// Ids of systemd's dynamic users, which are other ones at the next start.
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
-/// The entry of a manifest that keeps a path, with the keys that differ from their defaults.
+/// The entry of a manifest to keep a path, without default values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Entry {
@@ -89,7 +89,7 @@ pub struct Owner<'a> {
     pub mode: u16,
 }
 
-/// The entry of a manifest that keeps a directory or file with the owner and mode that it has now.
+/// The entry of a manifest to keep a directory or file with its current owner and mode.
 #[must_use]
 pub fn entry(target: &AbsPath, stat: &Stat, names: &Names) -> Entry {
     let (path, usual) = if stat.is_dir() {
@@ -103,7 +103,7 @@ pub fn entry(target: &AbsPath, stat: &Stat, names: &Names) -> Entry {
 }
 
 impl Entry {
-    /// The entry with an owner where it is not root, and a mode where it is not the usual one.
+    /// The entry with an owner other than root, and a mode other than the usual one.
     #[must_use]
     pub fn owned(self, owner: &Owner<'_>, usual: u16) -> Self {
         let name = |(id, name): (u32, &str)| (id != 0 && !DYNAMIC.contains(&id)).then(|| name.to_owned());
@@ -129,7 +129,7 @@ impl Entry {
         if words.len() == 1 { escape::nix(path) } else { format!("{{ {} }}", words.join(" ")) }
     }
 
-    /// The definition of a NixOS configuration that keeps it on a store.
+    /// The definition of a NixOS configuration to keep the path on a store.
     #[must_use]
     pub fn definition(&self, store: &Store) -> String {
         let list = match self.path {

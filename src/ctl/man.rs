@@ -9,7 +9,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::ctl::ui::output::Failure;
 
-/// The pages that are written by hand: where they belong, and what is in them.
+/// The pages written by hand: their paths and content.
 const WRITTEN: [(&str, &str); 2] = [
     ("man5/manifest.5", include_str!("../../docs/manifest.5")),
     ("man8/imp-mount.8", include_str!("../../docs/imp-mount.8")),
@@ -74,7 +74,7 @@ fn page(command: &Command) -> String {
     if let Some(about) = command.get_about() {
         usual = usual.about(with_first(&about.to_string(), char::to_ascii_lowercase));
     }
-    // It begins with what stands beside the name already.
+    // The long text begins with the line already beside the name.
     let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
     if let Some((_, more)) = about.split_once("\n\n") {
         usual = usual.long_about(more.to_owned());
@@ -99,8 +99,8 @@ fn page(command: &Command) -> String {
     String::from_utf8_lossy(&page).into_owned() + &more.render()
 }
 
-/// The sections that follow the options in a `--help`, each a block of lines under its heading: commands with a remark above,
-/// or words with what they mean.
+/// The sections after the options in a `--help`, each a block of lines under its heading: commands below a remark, or
+/// words with their meanings.
 fn sections(roff: &mut Roff, help: &str) {
     for (heading, text) in help.split("\n\n").filter_map(|block| block.split_once(':')) {
         roff.control("SH", [heading.to_uppercase().as_str()]);

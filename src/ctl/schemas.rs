@@ -15,7 +15,7 @@ use crate::check::Findings;
 use crate::plan::print::Line;
 use crate::text::escape;
 
-/// The schema of a type, for the command that prints it.
+/// The schema of a type, for the command with this output.
 fn schema<T: JsonSchema>(command: &str) -> Schema {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let mut schema = generator.root_schema_for::<T>();
@@ -35,7 +35,7 @@ fn tidy(schema: &mut Schema) {
     }
 }
 
-/// Allows an object no other members than those of its type. A member that can be left out is never null.
+/// Forbids members of an object outside its type. An optional member is never null.
 fn close(schema: &mut Schema) {
     let required: Vec<_> = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
     let Some(members) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };

@@ -1,4 +1,4 @@
-//! A system's files below its root, read as the system itself would see them: links in them stay in that root.
+//! A system's files below its root, seen as by the system itself: links are resolved inside this root.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,7 +18,7 @@ use crate::sys::walk;
 use crate::text::escape;
 use crate::text::problem::Problem;
 
-/// File systems that hold nothing after a boot, or nothing at all.
+/// File systems without data after a boot, or without any data.
 const IN_MEMORY: [&str; 19] = [
     "autofs",
     "binfmt_misc",
@@ -41,7 +41,7 @@ const IN_MEMORY: [&str; 19] = [
     "tmpfs",
 ];
 
-/// No file that says something of a system is longer.
+/// Maximum length of a file with facts about a system.
 const LONGEST: u64 = 64 << 20;
 
 /// The root of a system, which need not run.
@@ -62,7 +62,7 @@ impl System {
         Ok(Self { root: fd, place })
     }
 
-    /// The root that is open.
+    /// The system below an open root.
     #[must_use]
     pub fn at(root: OwnedFd) -> Self {
         Self { root, place: PathBuf::new() }
@@ -74,7 +74,7 @@ impl System {
         self.root.as_fd()
     }
 
-    /// True if it is the system that this runs on.
+    /// True for the running system.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.place == Path::new("/")
@@ -84,13 +84,13 @@ impl System {
         inside::open(self.root(), path, flags)
     }
 
-    /// True if something is there.
+    /// True for an existing path.
     #[must_use]
     pub fn has(&self, path: &str) -> bool {
         self.find(path, OFlags::PATH).is_ok()
     }
 
-    /// True if it is a NixOS.
+    /// True for a NixOS.
     #[must_use]
     pub fn is_nixos(&self) -> bool {
         NIXOS.into_iter().any(|path| self.has(path))
@@ -101,7 +101,7 @@ impl System {
         self.read_up_to(path, LONGEST)
     }
 
-    /// The content of a file that has at most so many bytes; none where there is none.
+    /// The content of a file, with a maximum of bytes; none for a missing file.
     pub fn read_up_to(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
         let irregular = || Err(io::Error::other("it is no regular file"));
         let found = match self.find(path, OFlags::PATH) {
@@ -109,14 +109,14 @@ impl System {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-        // A device is not even opened, as that does something with some; /dev/null has nothing.
+        // A device is not opened, as opening has effects on some devices; /dev/null counts as empty.
         if found.file_type() == FileType::CharacterDevice && found.special() == (1, 3) {
             return Ok(Some(Vec::new()));
         }
         if !found.is_file() {
             return irregular();
         }
-        // A FIFO that was put there since must not block the open.
+        // A FIFO put there meanwhile must not block the open.
         let fd = self.find(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         if !walk::stat(fd.as_fd())?.is_file() {
             return irregular();
@@ -128,7 +128,7 @@ impl System {
         Ok(Some(bytes))
     }
 
-    /// The names in a directory, in order; none where it is not there, or cannot be read.
+    /// The names in a directory, in order; none for a missing or unreadable one.
     #[must_use]
     pub fn list(&self, path: &str) -> Vec<String> {
         let dir = self.find(path, OFlags::RDONLY | OFlags::DIRECTORY).and_then(Dir::new);
@@ -140,14 +140,14 @@ impl System {
         names
     }
 
-    /// The compiled manifest at a path in that system; none where there is none.
+    /// The compiled manifest at a path in this system; none if missing.
     pub fn manifest_at(&self, path: &str) -> Result<Option<Manifest>, Failure> {
         let shown = self.place.join(path.trim_start_matches('/'));
         let bytes = self.read(path).map_err(|error| Failure::io("reading", &shown, &error))?;
         bytes.map(|bytes| read_manifest(&shown, &bytes)).transpose()
     }
 
-    /// The manifest, from a file or from where it usually is in that system; none where there is none.
+    /// The manifest, from a file or from its usual path in this system; none if missing.
     pub fn manifest(&self, file: Option<&Path>) -> Result<Option<Manifest>, Failure> {
         let Some(file) = file else { return self.manifest_at(MANIFEST) };
         let bytes = std::fs::read(file).map_err(|error| match error.kind() {
@@ -204,7 +204,7 @@ fn read_manifest(file: &Path, bytes: &[u8]) -> Result<Manifest, Failure> {
     })
 }
 
-/// True if what is on a file system outlives a boot.
+/// True if data on a file system outlives a boot.
 #[must_use]
 pub fn outlives_a_boot(fstype: &str) -> bool {
     !IN_MEMORY.contains(&fstype)
@@ -218,13 +218,13 @@ pub struct Names {
 }
 
 impl Names {
-    /// The user's name, or its number where it has none.
+    /// The user's name, or the number of a user without a name.
     #[must_use]
     pub fn user(&self, uid: u32) -> String {
         look_up(&self.users, uid)
     }
 
-    /// The group's name, or its number where it has none.
+    /// The group's name, or the number of a group without a name.
     #[must_use]
     pub fn group(&self, gid: u32) -> String {
         look_up(&self.groups, gid)
@@ -232,7 +232,7 @@ impl Names {
 }
 
 fn look_up(names: &[(u32, String)], number: u32) -> String {
-    // root, whatever the file says, if it can be read at all.
+    // root, independent of the file's content.
     if number == 0 {
         return "root".to_owned();
     }

@@ -1,5 +1,5 @@
-//! Checks once a path is mounted: processes that still use the covered tree, files in it that are not in the
-//! copy, and then, on a root in memory, its removal.
+//! Checks after the mount of a path: processes with files of the covered tree, files absent from the copy, and then,
+//! on a root in memory, removal of the covered tree.
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
@@ -38,17 +38,17 @@ pub struct Checked {
     pub freed: Option<u64>,
     /// Why the tree stays.
     pub kept: Option<String>,
-    /// Files in the covered tree that the copy lacks.
+    /// Files in the covered tree, but not in the copy.
     pub changes: Vec<Changed>,
     #[serde(skip)]
     pub problems: Vec<Problem>,
 }
 
-/// One file of the covered tree that differs from the copy.
+/// One file of the covered tree with a difference to the copy.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changed {
-    /// Its path; U+FFFD stands for bytes that are not UTF-8.
+    /// The path; U+FFFD stands for non-UTF-8 bytes.
     path: String,
     /// Its state.
     change: &'static str,
@@ -102,7 +102,8 @@ impl Mounted<'_> {
             record::forget_inventory(self.target);
             return Ok(Checked { freed: Some(survey.space), ..Checked::default() });
         }
-        // A process that closes a file before the search for open files has written before the comparison.
+        // The search for open files comes before the comparison: a file closed before the search has its last content
+        // in the comparison.
         let open = open_files::of(&survey.inodes, self.target.as_str());
         let views = views::of(tree, self.target)?;
         let findings = covered.check(self.seen, self.copy, progress)?;
@@ -204,7 +205,7 @@ fn remedy(target: &AbsPath) -> String {
     )
 }
 
-/// Completes the copy of a run that was stopped after its mount.
+/// Completes the copy of a run stopped after its mount.
 pub fn complete(mounted: &Mounted<'_>) -> Result<()> {
     let failed = |errno| Problem::os("cannot look at what the mount covers", errno);
     let covered = Covered::open(mounted.dir, mounted.name)?;

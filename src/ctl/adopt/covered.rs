@@ -1,4 +1,4 @@
-//! The tree below a mount: changes in it since its copy, and its removal once unused.
+//! The tree below a mount: changes since its copy, and its removal once unused.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -24,14 +24,14 @@ use crate::transfer::{Name, content};
 /// A directory or file below a mount.
 #[derive(Debug)]
 pub struct Covered {
-    /// Its directory, seen without the mounts in it.
+    /// The parent directory, opened without the mounts inside.
     dir: OwnedFd,
     name: CString,
     /// Its properties.
     pub stat: Stat,
 }
 
-/// A covered file that differs from the copy.
+/// A covered file with a difference to the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Its path below the tree; empty for the top.
@@ -128,8 +128,8 @@ impl Covered {
         Ok(findings)
     }
 
-    /// Removes everything in it. The directory itself is what the mount is on, and stays without any permission, as does a file,
-    /// which is emptied. None of it may be needed any more.
+    /// Removes the content. The directory itself is the mount point, and stays without permissions; a file stays, too,
+    /// and is emptied. No process may use the content any more.
     pub fn give_back(&self) -> Result<()> {
         let failed = |errno| Problem::os("cannot remove what the mount covers", errno);
         let is_dir = self.stat.is_dir();
@@ -143,7 +143,7 @@ impl Covered {
             attributes::seal(fd.as_fd(), IFlags::empty()).map_err(failed)?;
         }
         match fs::fsetxattr(&fd, released(), b"", XattrFlags::empty()) {
-            // Then a stopped run leaves differences that the next one takes for changes.
+            // Without this attribute the next run reports differences left by a stopped run as changes.
             Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
             Err(errno) => return Err(failed(errno)),
         }
@@ -235,7 +235,7 @@ fn check(
     Ok(())
 }
 
-/// The names in a directory of the copy that the covered one lacks.
+/// The names in a directory of the copy, but not in the covered one.
 fn removed(
     (from, stat): (Name<'_>, &Stat),
     there: &Counterpart,

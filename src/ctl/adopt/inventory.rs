@@ -63,7 +63,7 @@ impl Inventory {
         });
     }
 
-    /// Ends the inventory. Of a file with several names only the content that was read counts.
+    /// Ends the inventory. For a file with several names only the read content counts.
     pub fn end(&mut self) {
         // The last one of an inode, which has the content, comes first.
         self.entries.sort_unstable_by(|one, other| other.cmp(one));

@@ -1,5 +1,4 @@
-//! Processes and devices that use a tree: files that are open or mapped, sockets at which a process listens, directories in which
-//! one works.
+//! Processes and devices with files of a tree: open or mapped files, listening sockets, working directories.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -20,25 +19,25 @@ const ROUNDS: usize = 20;
 pub enum Access {
     /// A file is read.
     Read,
-    /// A directory is open, or the one in which a process works: files can be made in it.
+    /// An open directory, or the working directory of a process: files can be created there.
     Directory,
     /// A file is written to, or a socket is listened at.
     Write,
 }
 
-/// A process, with the unit that it belongs to.
+/// A process and its unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Its number; none for a device of the kernel's.
     pub pid: Option<u32>,
     /// Its name.
     pub name: String,
-    /// None where systemd did not start it.
+    /// None for a process not started by systemd.
     pub unit: Option<String>,
 }
 
 impl Process {
-    /// A process that runs.
+    /// A running process.
     #[must_use]
     pub fn of(pid: u32) -> Self {
         let home = home(pid);
@@ -75,12 +74,12 @@ impl fmt::Display for User {
     }
 }
 
-/// All that is known of the use of a tree.
+/// The users of a tree.
 #[derive(Debug, Default)]
 pub struct OpenFiles {
     /// Processes and loop devices.
     pub users: Vec<User>,
-    /// The files that they write to.
+    /// The files open for writing.
     pub written: HashSet<Inode>,
 }
 
@@ -91,14 +90,15 @@ struct Tree<'t> {
     written: HashSet<Inode>,
 }
 
-/// Every process that uses one of these files and directories, or a socket at or below this path, and every loop device on a file
-/// there.
+/// Every process with one of these files and directories, or with a socket at or below this path, and every loop
+/// device on a file of the tree.
 #[must_use]
 pub fn of(inodes: &HashSet<Inode>, path: &str) -> OpenFiles {
     let mut tree = Tree { inodes, sockets: sockets(path), written: HashSet::new() };
     let mut done = BTreeSet::from([std::process::id()]);
     let mut users = BTreeMap::new();
-    // A process may hand on what it has open, and end, before it is looked at: until there are no new ones.
+    // A process may pass open files to another one, and end, before the search reaches it: the search is repeated
+    // until there are no new processes.
     for _ in 0..ROUNDS {
         let new: Vec<_> = pids().into_iter().filter(|pid| done.insert(*pid)).collect();
         if new.is_empty() {
@@ -114,7 +114,7 @@ pub fn of(inodes: &HashSet<Inode>, path: &str) -> OpenFiles {
     OpenFiles { users, written: tree.written }
 }
 
-/// The processes that there are.
+/// The running processes.
 #[must_use]
 pub fn pids() -> Vec<u32> {
     // Processes end while /proc is listed: their entries are errors then.
@@ -129,7 +129,7 @@ pub fn home(pid: u32) -> PathBuf {
 }
 
 impl Tree<'_> {
-    /// The most serious use that a process makes of the tree; none where it makes none, or has ended.
+    /// The most serious use of the tree by a process; none without use, and for an ended process.
     fn uses(&mut self, process: &Path) -> Use {
         let mut found = self.table(process);
         // Of a process whose first thread has ended, only the others show its files.
@@ -186,7 +186,7 @@ impl Tree<'_> {
 
 type Use = Option<(Access, String)>;
 
-/// The more serious use, or the first of two that are alike.
+/// The more serious use, or the first of two equal ones.
 fn serious(one: Use, other: Use) -> Use {
     match (&one, &other) {
         (Some((first, _)), Some((second, _))) if first >= second => one,
@@ -215,8 +215,8 @@ fn is_written(info: &Path) -> bool {
     flags.is_some_and(|flags| flags & PATH == 0 && matches!(flags & ACCESS, 1 | 2))
 }
 
-/// The file that a link of /proc leads to, and whether it is a directory. The file system is not asked anew: a server that is away would
-/// be waited for.
+/// The target of a link of /proc, and true for a directory. The file system is not queried again: a disconnected
+/// server would block.
 fn look(link: &Path) -> Option<(Inode, bool)> {
     const DIRECTORY: u16 = 0o040_000;
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
@@ -225,7 +225,7 @@ fn look(link: &Path) -> Option<(Inode, bool)> {
     Some((inode, found.stx_mode & 0o170_000 == DIRECTORY))
 }
 
-/// The file of the tree that a line of maps is about. It is written to where the mapping is shared and writable.
+/// The file of the tree in a line of maps. A shared and writable mapping counts as a write.
 fn mapped(line: &str, tree: &HashSet<Inode>) -> Option<(Inode, Access)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (Some(rights), _, Some(device), Some(inode)) =
@@ -245,7 +245,7 @@ fn mapped(line: &str, tree: &HashSet<Inode>) -> Option<(Inode, Access)> {
 
 /// The numbers of the sockets at and below a path, from /proc/net/unix.
 fn sockets(path: &str) -> HashSet<u64> {
-    // A kernel without UNIX sockets has no such file; in a sandbox that hides it, no socket is found.
+    // A kernel without UNIX sockets has no such file; in a sandbox with the file hidden, no socket is found.
     let text = fs::read("/proc/net/unix").unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     // Number, RefCount, Protocol, Flags, Type, State, Inode, and the path, which may hold spaces.
@@ -260,7 +260,7 @@ fn sockets(path: &str) -> HashSet<u64> {
     text.lines().skip(1).filter_map(number).collect()
 }
 
-/// True if a path is another one, or below it.
+/// True if a path equals another one, or is below.
 fn is_at_or_below(path: &str, top: &str) -> bool {
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -291,8 +291,8 @@ fn unit(process: &Path) -> Option<String> {
 
 fn unit_in(text: &str) -> Option<&str> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    // Below the first one are groups that the unit made itself, or the user to whom it is delegated. A name with other characters
-    // than these is no unit's, and `*` would be a pattern to systemctl(1).
+    // Below the first one are groups made by the unit itself, or by the user of a delegated unit. A name with other
+    // characters is not a unit's, and `*` would be a pattern to systemctl(1).
     let is_valid = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
     path.split('/').find(is_unit).filter(|unit| unit.chars().all(is_valid))

@@ -26,7 +26,7 @@ use crate::transfer::staging::Stagings;
 use crate::transfer::tree::{Choice, Found, State, Transfer};
 use crate::transfer::{Name, file};
 
-/// Number of copies of a file that keeps changing.
+/// Number of passes for files changed during the copy.
 const PASSES: usize = 8;
 
 /// The name of the copy of a path in a staging directory: the same in every run, which continues the copy.
@@ -42,7 +42,7 @@ pub struct Place<'p> {
     store: BorrowedFd<'p>,
     name: &'p str,
     c_name: CString,
-    /// The staging directory from which a rename to the place is possible, and the copy's name in it.
+    /// The staging directory on the same mount as the place, and the copy's name in this directory.
     staging: OwnedFd,
     key: CString,
 }
@@ -92,7 +92,7 @@ impl<'p> Place<'p> {
         (self.staging.as_fd(), &self.key)
     }
 
-    /// Copies the path to a free or identical place on the store. The copy is complete when it appears there.
+    /// Copies the path to a free or identical place on the store. The copy appears there complete.
     pub fn bring(&self, stagings: &mut Stagings, progress: &Progress) -> Result<Copied> {
         let failed = |errno| Problem::os("cannot prepare the copy on the store", errno);
         match walk::stat_at(self.store, self.name) {
@@ -112,7 +112,7 @@ impl<'p> Place<'p> {
         copied.map_err(|problem| self.give_up(problem))
     }
 
-    /// Copies until a pass finds no difference, and nothing changes until all of it is on the disk.
+    /// Copies until a pass finds no difference, and no file changes until all data is on the disk.
     fn copy(&self, stagings: &mut Stagings, progress: &Progress) -> Result<Copied> {
         let mut changed = Vec::new();
         for _ in 0..PASSES {
@@ -190,7 +190,7 @@ impl<'p> Place<'p> {
         Ok(Copied { top, stat, source, seen, seals, is_new: true })
     }
 
-    /// The unchanged copy of a run that was stopped between the rename to the store and the mount.
+    /// The unchanged copy of a run stopped between the rename to the store and the mount.
     fn interrupted(&self) -> Result<Option<Identity>, Errno> {
         let top = walk::look(self.store, self.name, Mounts::Stay)?;
         let own = Mark::new(self.from())?;
@@ -206,7 +206,7 @@ impl<'p> Place<'p> {
         Ok(if is_changed { None } else { Some(walk::stat(top.as_fd())?.identity()) })
     }
 
-    /// Moves the copy from its place back to the staging directory, to change it there.
+    /// Moves the copy from its place back to the staging directory for changes.
     fn take_back(&self, copy: Identity) -> Result<(), Errno> {
         remove(self.staged())?;
         unnamed::rename(self.to(), self.staged(), RenameFlags::NOREPLACE)?;
@@ -315,7 +315,7 @@ impl<'p> Place<'p> {
     }
 }
 
-/// Removes the mark of a copy in use from now on, and sets the inode flags that forbid changes.
+/// Removes the mark of a copy now in use, and sets the inode flags against changes.
 pub fn end(top: BorrowedFd<'_>, seals: IFlags) -> Result<()> {
     let failed = |errno| Problem::os("it is mounted, but the copy cannot be completed", errno);
     Mark::remove(top).map_err(failed)?;

@@ -30,21 +30,21 @@ pub struct Done {
     pub target: AbsPath,
     /// Its path on the store.
     pub source: AbsPath,
-    /// True if it was mounted before.
+    /// True if mounted before.
     pub was_in_place: bool,
-    /// Number of files that were copied.
+    /// Number of copied files.
     pub files: u64,
     /// Bytes of these.
     pub bytes: u64,
-    /// The line of a NixOS configuration that keeps it.
+    /// The line of a NixOS configuration to keep the path.
     pub nix: String,
-    /// The entry of a manifest that keeps it.
+    /// The entry of a manifest to keep the path.
     pub entry: line::Entry,
     #[serde(flatten)]
     pub checked: Checked,
 }
 
-/// Text for a terminal, with the lines that keep the paths unless they are written already.
+/// Text for a terminal, with the configuration lines of the paths, unless they are written already.
 pub fn text(done: &[Done], is_written: bool, nixos: bool) -> Page {
     let mut page = Page::default();
     for one in done {

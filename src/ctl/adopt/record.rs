@@ -1,7 +1,7 @@
-//! Paths adopted since the boot, which may not be in the configuration yet.
-//!
-//! It is kept beside the report and not in it: a run takes away what the report has and the manifest has not, and under this
-//! mount there is an old state. A mount that nobody told it of is left alone, and is in place once the manifest names it.
+//! Paths adopted since the boot, possibly missing in the configuration.
+//!  The record is separate from the report: a run unmounts paths of the report missing in the manifest, and an old
+//! state is under this mount. A run leaves mounts outside its report alone, and accepts them once named by the
+//! manifest.
 
 use std::fs::File;
 use std::io::Read;
@@ -138,8 +138,8 @@ fn inventory_name(target: &AbsPath) -> String {
     format!("covered-{}", place::key(target).to_string_lossy())
 }
 
-/// Lets the report forget what an entry that is gone has left there: a run would take it away, and it is to stay. A report that
-/// cannot be used names nothing to a run either.
+/// Removes the path of a removed entry from the report, so that runs leave the path alone. With an unusable report
+/// runs remove no path either.
 pub fn keep(target: &AbsPath, lock: &Lock) -> Result<()> {
     let mut report = match Report::read() {
         Err(problem) if problem.errno.is_none() => return Ok(()),
@@ -150,8 +150,8 @@ pub fn keep(target: &AbsPath, lock: &Lock) -> Result<()> {
     if report.entries.len() == known { Ok(()) } else { report.write(lock) }
 }
 
-/// Writes the line in utab of the mount of a path of the store, before that mount: PID 1 waits for ever in a shutdown in which it
-/// learns of the line of a mount that it knew without one. A line without its mount has no effect.
+/// Writes the line in utab for the mount of a path of the store, before the mount: if PID 1 first reads the line of a
+/// known mount during a shutdown, the shutdown waits forever. A line without a mount has no effect.
 pub fn announce(target: &AbsPath, source: &AbsPath, store: BorrowedFd<'_>, lock: &Lock) -> Result<()> {
     let mount = mountinfo::of(store)?;
     let path = |text| AbsPath::normal(text).map_err(Problem::new);

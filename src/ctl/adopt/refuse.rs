@@ -15,7 +15,7 @@ use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe};
 
-/// The entry that a path is to be.
+/// The future entry of a path.
 fn entry(target: &AbsPath, store: u16) -> Entry {
     Entry {
         target: target.clone(),
@@ -35,7 +35,7 @@ fn entry(target: &AbsPath, store: u16) -> Entry {
     }
 }
 
-/// Refuses a path that the manifest or its file type rules out.
+/// Refuses a path ruled out by the manifest or by its file type.
 pub fn named(manifest: &Manifest, target: &AbsPath, what: Type, store: u16) -> Result<()> {
     if target.as_str() == "/nix" {
         return Err(Problem::new("the running system is in it").remedy(
@@ -50,7 +50,7 @@ pub fn named(manifest: &Manifest, target: &AbsPath, what: Type, store: u16) -> R
             "if it is not mounted, run `imp-mount`; see `imp-mount --check`"
         }));
     }
-    // A store in it, a name that cannot be: what a manifest with this entry would be refused for.
+    // A store inside, an invalid name: any error of a manifest with this entry.
     let mut with = manifest.clone();
     let at = with.entries.partition_point(|entry| entry.target < *target);
     with.entries.insert(at, entry(target, store));
@@ -65,7 +65,7 @@ pub fn named(manifest: &Manifest, target: &AbsPath, what: Type, store: u16) -> R
     }
 }
 
-/// The directory that holds a path, all of it on the root itself.
+/// The parent directory of a path, with all components on the root itself.
 pub fn parent(tree: &Tree, target: &AbsPath) -> Result<OwnedFd> {
     let root = tree.mount_id()?;
     let mut dir = walk::again(tree.root()).map_err(|errno| Problem::new(describe(errno)))?;
@@ -122,7 +122,7 @@ pub fn mounts_below(target: &AbsPath) -> Result<()> {
         .remedy("adopt what lies beside them"))
 }
 
-/// Processes that would go on writing to what is hidden then, mounts through which others would, and databases that may be open.
+/// Processes and mounts that would still write to the covered files, and possibly open databases.
 pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User], views: &[View]) -> Result<()> {
     const OVERRIDE: &str = "or say --open: it is copied as it is, and must be started again afterwards";
     let users: Vec<_> = users.iter().filter(|user| user.access >= Access::Directory).collect();
@@ -151,12 +151,12 @@ pub fn in_use(target: &AbsPath, survey: &Survey, users: &[User], views: &[View])
     .remedy(format!("start and stop its service once, {OVERRIDE}")))
 }
 
-/// Command that stops these.
+/// Command to stop these processes.
 fn stop<'p>(processes: impl IntoIterator<Item = &'p Process>) -> String {
     by_unit("stop", &|_| true, processes)
 }
 
-/// Command that starts these again, so that they open the mounted files.
+/// Command to restart these processes: they then open the mounted files.
 #[must_use]
 pub fn restart(process: &Process) -> String {
     // Of a user's session only the process itself.

@@ -1,4 +1,4 @@
-//! Survey of a tree before it is copied: size, files, databases.
+//! Survey of a tree before the copy: size, files, databases.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -14,15 +14,15 @@ pub type Inode = ((u32, u32), u64);
 /// Contents of a tree.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// Everything in it.
+    /// All files of the tree.
     pub inodes: HashSet<Inode>,
     /// Its allocated bytes.
     pub space: u64,
     /// The bytes of its files, each read once.
     pub bytes: u64,
-    /// Number of names in it.
+    /// Number of names in the tree.
     pub names: u64,
-    /// Databases in it.
+    /// Databases in the tree.
     pub databases: Vec<Database>,
 }
 
@@ -31,9 +31,9 @@ pub struct Survey {
 pub struct Database {
     /// Its kind.
     pub what: &'static str,
-    /// The file that says so, below the tree.
+    /// The file typical of the database, below the tree.
     pub file: String,
-    /// The file that says that it was not closed, below the tree.
+    /// The file typical of an open database, below the tree.
     pub open: Option<String>,
 }
 
@@ -87,7 +87,7 @@ impl Survey {
 /// The telling files of one directory, with their sizes.
 type Folder = HashMap<Vec<u8>, u64>;
 
-/// Suffixes of `SQLite` for a database that is open, or was not closed.
+/// Suffixes of `SQLite` for an open or uncleanly closed database.
 const SQLITE: [&[u8]; 2] = [b"-wal", b"-journal"];
 
 fn is_telling(name: &[u8]) -> bool {

@@ -1,5 +1,5 @@
-//! Mounts through which the covered tree, or a part of it, is still seen: bind mounts of it elsewhere, and mount namespaces that the
-//! mount over it did not reach (containers, `MountFlags=private`).
+//! Other mounts of the covered tree, or of a part: bind mounts elsewhere, and mount namespaces without the new mount
+//! (containers, `MountFlags=private`).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,9 +21,9 @@ use crate::text::problem::{Problem, Result};
 pub struct View {
     /// A process in its namespace; none for the namespace of this process.
     pub process: Option<Process>,
-    /// The mount point, or the path of the tree below it.
+    /// The mount point, or the path of the tree below the mount point.
     pub path: String,
-    /// True if programs may write through it to the covered tree.
+    /// True if programs may write to the covered tree by this path.
     pub is_written: bool,
 }
 
@@ -54,22 +54,22 @@ struct Line {
     options: String,
 }
 
-/// The mounts of a namespace seen from one root in it.
+/// The mounts of a namespace seen from one root inside.
 struct Namespace {
     /// The kernel's name of the namespace.
     name: PathBuf,
-    /// A process in it; none for the namespace of this process.
+    /// A process of the namespace; none for the namespace of this process.
     pid: Option<u32>,
     lines: Vec<Line>,
 }
 
-/// Mounts that show the tree at a path of the root now.
+/// Mounts of the tree at a path of the root.
 pub fn of(tree: &Tree, target: &AbsPath) -> Result<Vec<View>> {
     let root = Root::of(tree, target)?;
     Ok(root.views(&namespaces()?, &BTreeSet::new()))
 }
 
-/// Mounts that will still show it below a new mount.
+/// Mounts of the tree still visible after a new mount.
 pub fn staying(tree: &Tree, target: &AbsPath) -> Result<Vec<View>> {
     let root = Root::of(tree, target)?;
     let namespaces = namespaces()?;
@@ -77,7 +77,7 @@ pub fn staying(tree: &Tree, target: &AbsPath) -> Result<Vec<View>> {
     Ok(root.views(&namespaces, &reached))
 }
 
-/// The root's mount, and the tree on it.
+/// The mount of the root, and the path of the tree there.
 struct Root {
     id: u64,
     device: String,
@@ -96,7 +96,7 @@ impl Root {
         Ok(Self { id: mount.id, device: format!("{major}:{minor}"), path, target: target.clone() })
     }
 
-    /// Mounts that show the tree, except those in reached peer groups.
+    /// Mounts of the tree, except those in reached peer groups.
     fn views(&self, namespaces: &[Namespace], reached: &BTreeSet<u64>) -> Vec<View> {
         let mut views = Vec::new();
         // From another root the same mounts are seen, and more.
@@ -125,7 +125,7 @@ impl Root {
         views
     }
 
-    /// Path at which a mount shows the tree, and true if it shows nothing else; none if it does not.
+    /// Path of the tree on a mount, and true if the mount has no other content; none without the tree.
     fn shown(&self, line: &Line, lines: &[Line]) -> Option<(String, bool)> {
         if line.device != self.device {
             return self.layered(line);
@@ -180,7 +180,7 @@ fn reached(root: &Root, namespaces: &[Namespace]) -> BTreeSet<u64> {
     }
 }
 
-/// Every mount namespace of a process, seen from every root in it.
+/// Every mount namespace of a process, seen from every root inside.
 fn namespaces() -> Result<Vec<Namespace>> {
     let failed = |error: std::io::Error| Problem::new(format!("cannot read /proc/self/mountinfo: {error}"));
     let text = fs::read("/proc/self/mountinfo").map_err(failed)?;
@@ -192,7 +192,7 @@ fn namespaces() -> Result<Vec<Namespace>> {
     pids.sort_unstable();
     for pid in pids {
         let home = open_files::home(pid);
-        // A process that has ended is in no namespace.
+        // An ended process is in no namespace.
         let key = key(&home);
         let Some((other, ..)) = key.clone() else { continue };
         if !known.insert(key) {

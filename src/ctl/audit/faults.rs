@@ -8,7 +8,7 @@ use super::kept::{Kept, above};
 use crate::ctl::built::Built;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase};
 
-/// Something that cannot work.
+/// A setting that cannot work.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Fault {
@@ -23,7 +23,7 @@ pub struct Fault {
     pub remedy: String,
 }
 
-/// Settings that cannot work; `links` are those that systemd makes to directories of units.
+/// Settings that cannot work; `links` are those made by systemd to directories of units.
 #[must_use]
 pub fn faults(
     built: &Built,

@@ -33,7 +33,7 @@ pub enum Means {
     Text,
 }
 
-/// A path that a boot would lose.
+/// A path lost at a boot.
 #[derive(Debug, Clone, Default)]
 pub struct Finding {
     /// Its path.
@@ -58,7 +58,7 @@ pub struct Finding {
     pub options: Vec<String>,
     /// The method; none for a bind mount.
     pub method: Option<String>,
-    /// True if an entry below it is a choice: the rest of its content may be lost.
+    /// True if an entry below is a choice: the other content may be lost.
     chosen: bool,
 }
 
@@ -67,7 +67,7 @@ pub struct Finding {
 pub struct Judgement {
     /// Settings that cannot work.
     pub faults: Vec<Fault>,
-    /// Paths that a boot would lose, the gravest first.
+    /// Paths lost at a boot, the gravest first.
     pub lost: Vec<Finding>,
 }
 
@@ -153,7 +153,7 @@ fn united(findings: impl Iterator<Item = Finding>, known: &Known) -> Vec<Finding
         .collect()
 }
 
-/// The state that a system's files name, by path.
+/// The state named by a system's files, by path.
 struct Claims<'a> {
     built: &'a Built,
     known: &'a Known,
@@ -273,7 +273,7 @@ impl Claims<'_> {
         self.built.etc.iter().any(below) && !self.built.links.keys().any(below)
     }
 
-    /// Homes of people, and homes of services that are made or may exist.
+    /// Homes of people, and homes of services, existing or possible.
     fn users(&mut self) {
         let built = self.built;
         for user in built.users.iter().filter(|user| !user.home.is_empty() && !user.bare) {
@@ -414,7 +414,7 @@ impl Claims<'_> {
                 let (class, options, method) = (row.class, row.options, row.method);
                 finding = Finding { class, what, mode, options, method, chosen, ..finding };
             }
-            // Owners and modes that systemd would refuse are left out.
+            // Owners and modes invalid for systemd are left out.
             for owner in [&mut finding.user, &mut finding.group] {
                 *owner = owner.take().filter(|name| is_owner(name) && !name.contains('%'));
             }

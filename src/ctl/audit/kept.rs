@@ -1,4 +1,4 @@
-//! The paths that outlive a boot, by the manifest and by what a system mounts and links.
+//! The paths kept across boots, by the manifest and by a system's mounts and links.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ pub fn above(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(up(path), |path| up(path)).filter(|path| !path.is_empty())
 }
 
-/// Paths and file systems that outlive a boot.
+/// Paths and file systems kept across boots.
 pub struct Kept<'a> {
     manifest: Option<&'a Manifest>,
     coverage: Option<Coverage<'a>>,
@@ -29,7 +29,7 @@ pub struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    /// Paths that a manifest and a system keep.
+    /// Paths kept by a manifest and by a system.
     #[must_use]
     pub fn new(built: &'a Built, manifest: Option<&'a Manifest>) -> Self {
         let entries = manifest.map(|it| &it.entries).into_iter().flatten();

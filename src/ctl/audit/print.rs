@@ -23,7 +23,7 @@ const PARTS: [(&str, &[Class]); 3] = [
     ("History and comfort:", &[Class::History, Class::Comfort]),
 ];
 
-/// All of it as text, with the lines that keep what would be lost: for the configuration of NixOS, or for a manifest.
+/// The result as text, with lines to keep the lost paths: for the configuration of NixOS, or for a manifest.
 #[must_use]
 pub fn text(found: &Judgement, store: &str, nixos: bool, all: bool) -> Page {
     let mut page = Page::default();
@@ -83,7 +83,7 @@ fn remark(finding: &Finding) -> String {
     what.into_iter().chain(belongs::shorten(&by)).collect::<Vec<_>>().join(", ")
 }
 
-/// The entry of a manifest that keeps it.
+/// The entry of a manifest to keep the path.
 fn entry(finding: &Finding) -> Entry {
     // A row of the table may be a pattern, and no other path is.
     let path = AbsPath::parse(&finding.path).ok().filter(|_| finding.file);
@@ -102,7 +102,7 @@ fn entry(finding: &Finding) -> Entry {
     }
 }
 
-/// The findings of an audit of a system that is built, and not booted.
+/// The findings of an audit of a built system.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document<'a> {
@@ -111,7 +111,7 @@ pub struct Document<'a> {
     version: u32,
     /// Settings that cannot work. The exit status is 0 if and only if this and `lost` are empty.
     faults: &'a [Fault],
-    /// Paths that a boot would lose, the gravest first.
+    /// Paths lost at a boot, the gravest first.
     lost: Vec<Lost<'a>>,
 }
 
@@ -124,17 +124,17 @@ struct Lost<'a> {
     path: &'a str,
     /// Its type.
     kind: Type,
-    /// Why it matters.
+    /// Importance of the path.
     class: Class,
     /// Its description; empty where unknown.
     what: &'a str,
-    /// Units and files of the system that name it.
+    /// Units and files of the system with this path.
     #[cfg_attr(test, schemars(inner(length(min = 1))))]
     by: &'a BTreeSet<String>,
-    /// The sources that tell of it.
+    /// The sources of the finding.
     #[cfg_attr(test, schemars(length(min = 1)))]
     means: &'a BTreeSet<Means>,
-    /// The entry of a manifest that keeps it.
+    /// The entry of a manifest to keep the path.
     entry: Entry,
     /// The same as an element of a list in a NixOS configuration.
     #[cfg_attr(test, schemars(length(min = 1)))]

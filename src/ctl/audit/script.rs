@@ -1,10 +1,10 @@
-//! The paths that scripts and other texts name, remove and give to users.
+//! The paths in scripts and other texts: named, removed, or given to users.
 
 use std::collections::BTreeMap;
 
 use crate::ctl::built::unit::{paths_in, tidy, unquoted};
 
-/// Owner and mode that a script gives to a path; none for what it leaves as it is.
+/// Owner and mode set by a script for a path; none for unchanged ones.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Given {
     /// The user.
@@ -15,12 +15,12 @@ pub struct Given {
     pub mode: Option<String>,
 }
 
-/// The paths that a script or another text names.
+/// The paths in a script or another text.
 pub fn named(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(paths_in)
 }
 
-/// The directories that a script removes with all that is in them, to make them anew.
+/// The directories removed by a script with their content, to create them anew.
 pub fn removed(text: &str) -> impl Iterator<Item = &str> {
     let commands = text.lines().flat_map(|line| line.split([';', '&', '|']));
     let paths = commands.filter_map(|command| {
@@ -37,7 +37,7 @@ fn commands(text: &str) -> impl Iterator<Item = Vec<&str>> {
     lines.flat_map(|line| line.split([';', '&', '|'])).map(|command| command.split_whitespace().collect())
 }
 
-/// The paths that a script gives an owner or a mode, by chown(1) and install(1).
+/// The paths with owner or mode set by a script, by chown(1) and install(1).
 #[must_use]
 pub fn given(text: &str) -> Vec<(String, Given)> {
     let mut variables: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -84,7 +84,7 @@ fn chown<'t>(words: &[&'t str]) -> (Given, Vec<&'t str>) {
     (Given { user: some(user), group: some(group), mode: None }, words.collect())
 }
 
-/// Owner, mode and the directories of an install(1); no paths where it copies files.
+/// Owner, mode and the directories of an install(1); no paths for a copy of files.
 fn install<'t>(words: &[&'t str]) -> (Given, Vec<&'t str>) {
     let (mut given, mut paths, mut makes) = (Given::default(), Vec::new(), false);
     let mut words = words.iter().copied();

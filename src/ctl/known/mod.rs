@@ -16,14 +16,14 @@ const TEXT: &str = include_str!("paths.toml");
 pub enum Class {
     /// A key, or a way in.
     Key,
-    /// Data that cannot be made again.
+    /// Data that cannot be created again.
     #[default]
     Data,
-    /// The identity of this machine for others, or of others for it.
+    /// The identity of this machine for others, or of others for this machine.
     Identity,
     /// Recorded history.
     History,
-    /// A setting or cache that can be made again.
+    /// A setting or cache that can be created again.
     Comfort,
 }
 
@@ -42,7 +42,7 @@ pub struct Row {
     pub user: Option<String>,
     /// The group.
     pub group: Option<String>,
-    /// The mode; by default that of `[modes]`, or the usual one.
+    /// The mode; by default from `[modes]`, or the usual one.
     pub mode: Option<String>,
     /// Options of the mount.
     pub options: Vec<String>,
@@ -54,9 +54,9 @@ pub struct Row {
     pub preset: Option<String>,
     /// The option of NixOS for its service.
     pub option: Option<String>,
-    /// Further options needed for it.
+    /// Further required options.
     pub and: Vec<String>,
-    /// Options that exclude it.
+    /// Options that exclude the path.
     pub not: Vec<String>,
     /// The option with its path.
     pub follows: Option<String>,
@@ -68,7 +68,7 @@ pub struct Row {
     pub always: bool,
     /// True for every NixOS.
     pub nixos: bool,
-    /// True if an entry in it is a choice: the rest of its content may be lost.
+    /// True if an entry below is a choice: the other content may be lost.
     pub chosen: bool,
     /// Consequence of its loss, for every system.
     pub without: Option<String>,
@@ -113,7 +113,7 @@ pub struct Known {
     pub state: BTreeMap<String, Row>,
 }
 
-/// The table. It is part of the program, and a test reads it: an unreadable table would be empty.
+/// The table. A test parses the built-in text: an unreadable table would be empty.
 #[must_use]
 pub fn known() -> &'static Known {
     static KNOWN: LazyLock<Known> = LazyLock::new(|| toml::from_str(TEXT).unwrap_or_default());
@@ -136,7 +136,7 @@ impl Known {
         self.state(path).map_or_else(others, Row::words)
     }
 
-    /// True if a path, or one above it, may be lost.
+    /// True if a path, or one above, is disposable.
     #[must_use]
     pub fn is_disposable(&self, path: &str) -> bool {
         upwards(path).any(|above| {
@@ -147,7 +147,7 @@ impl Known {
         })
     }
 
-    /// True for a directory shared by many, or kept in part: units use it, and no unit owns it.
+    /// True for a directory shared by many units, or kept in part: units use the directory, and no unit owns it.
     #[must_use]
     pub fn is_wide(&self, path: &str) -> bool {
         self.shared.contains_key(path) || self.state.get(path).is_some_and(|row| row.chosen)
@@ -172,7 +172,7 @@ impl Known {
         None
     }
 
-    /// True if a path, or one above it, comes with an installed system.
+    /// True if a path, or one above, belongs to an installed system.
     #[must_use]
     pub fn is_system(&self, path: &str) -> bool {
         upwards(path).any(|above| self.system.contains_key(above))
@@ -187,7 +187,7 @@ fn fits(known: &str, path: &str) -> bool {
         && known.split('/').zip(path.split('/')).all(|(known, name)| pattern::matches(known, name))
 }
 
-/// A path and those above it, without `/`.
+/// A path and all paths above, without `/`.
 fn upwards(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above))
         .filter(|path| !path.is_empty())

@@ -1,4 +1,4 @@
-//! Files that the manifest names, held against the stores.
+//! Files of the manifest, compared with the stores.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ use crate::runtime::versions::{self, Decision, Version};
 use crate::sys::walk::{self, Mounts};
 use crate::transfer::file;
 
-/// Facts that decide if a file of an entry outlives a boot.
+/// Facts for the decision if a file of an entry survives a boot.
 pub struct Keeper<'k> {
     system: &'k System,
     manifest: &'k Manifest,
@@ -29,7 +29,7 @@ pub struct Keeper<'k> {
 }
 
 impl<'k> Keeper<'k> {
-    /// That of a system.
+    /// The facts of a system.
     pub fn new(system: &'k System, manifest: &'k Manifest, report: &'k Report, built: bool) -> Self {
         let is_set_up = built && write_back::is_set_up(system.root());
         Self { system, manifest, coverage: Coverage::new(manifest), built, is_set_up, report }
@@ -74,7 +74,7 @@ impl<'k> Keeper<'k> {
         }
     }
 
-    /// The directory on the store that holds a path, if it is there.
+    /// The parent directory of a path on the store, if present.
     fn folder(&self, entry: &Entry, path: &AbsPath) -> Option<OwnedFd> {
         let parent = path.parent().filter(|_| self.is_mounted(entry))?;
         let place = self.manifest.store(entry).path.join(&parent);

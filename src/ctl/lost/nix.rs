@@ -1,4 +1,4 @@
-//! The lines that keep what was found: of the NixOS configuration, and of a manifest.
+//! The lines to keep findings: of the NixOS configuration, and of a manifest.
 
 use super::Finding;
 use crate::ctl::line::{Entry, Owner, Path};
@@ -9,19 +9,19 @@ use crate::manifest::pattern;
 use crate::manifest::{AbsPath, Kind};
 use crate::text::escape::{self, Page};
 
-/// The entry of a manifest that keeps something; none where none can.
+/// The entry of a manifest to keep a finding; none if impossible.
 #[must_use]
 pub fn entry(finding: &Finding) -> Option<Entry> {
     let path = AbsPath::parse(finding.text()?).ok()?;
     let row = &finding.row;
-    // A second line for a path that the manifest names would be refused.
+    // A second line for a path of the manifest would be refused.
     if row.brought || row.unmounted {
         return None;
     }
     let (mut entry, usual) = match row.subject {
         Subject::Directory => (Entry::from(Path::Directory(path.as_str().to_owned())), 0o755),
         Subject::File | Subject::Link => (Entry::from(Path::File(pattern::write(&path, Kind::File))), 0o644),
-        // The same at the next boot only where it matches nothing else.
+        // Right at the next boot only if the pattern matches no other files.
         Subject::Files if row.pattern => {
             return Some(Path::File(pattern::write(&path.child("*"), Kind::Glob)).into());
         }
@@ -29,7 +29,7 @@ pub fn entry(finding: &Finding) -> Option<Entry> {
     };
     let mut mode = row.owner.mode;
     if row.subject == Subject::Link {
-        // A mount would be of the file that it points to. The mode of a link is always the same.
+        // A mount would be of the link's target. The mode of a link is always the same.
         entry.method = Some("copy".to_owned());
         mode = usual;
     }

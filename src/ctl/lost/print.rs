@@ -134,8 +134,8 @@ fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
     table
 }
 
-/// Paths of the root that the next boot removes. Sizes are in bytes, times in seconds since 1970; paths are those of the root that was
-/// scanned.
+/// Paths of the root removed by the next boot. Sizes are in bytes, times in seconds since 1970; paths are those of the
+/// scanned root.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document<'f> {
@@ -144,35 +144,36 @@ pub struct Document<'f> {
     version: u32,
     /// Path of the root, seen from the command.
     root: Cow<'f, str>,
-    /// The path that was scanned: `/` unless another was given.
+    /// The scanned path: `/` by default.
     path: &'f AbsPath,
-    /// Why a path that was given is not scanned; empty otherwise.
+    /// The reason for not scanning a given path; empty otherwise.
     elsewhere: &'f str,
-    /// True if the next boot empties the root anyway: then an entry counts only where it is mounted.
+    /// True if the next boot empties the root in any case: then an entry counts only if mounted.
     volatile: bool,
     /// True if there is a manifest.
     manifest: bool,
-    /// The store that the disk of the root becomes by the manifest; empty without a conversion.
+    /// The store made from the disk of the root by the manifest; empty without a conversion.
     convert: &'f str,
-    /// Paths that the next boot removes, the largest first. The exit status is 0 if and only if this is empty and `unread_count` is 0.
+    /// Paths removed by the next boot, the largest first. The exit status is 0 if and only if this is empty and
+    /// `unread_count` is 0.
     lost: Vec<Lost<'f>>,
-    /// Files of the manifest that are only on a root in memory, until imp-mount-adopt.service copies them to a store at shutdown.
+    /// Files of the manifest only on a root in memory, until copied to a store at shutdown by imp-mount-adopt.service.
     brought: Vec<Lost<'f>>,
     /// With `--all`: disposable paths.
     throw_away: Vec<Lost<'f>>,
     /// The sum of `lost`.
     totals: Totals,
-    /// Number of disposable paths that were left out; not all of their content was scanned.
+    /// Number of disposable paths left out; not all of their content was scanned.
     passed_over: u64,
     /// Paths that could not be read; the first thousand.
     unread: Vec<Unread<'f>>,
     /// Number of these.
     unread_count: u64,
-    /// Paths of the last root that this one lacks; null without a record of an old root, or without such a path.
+    /// Paths of the last root missing on this one; null without a record of an old root, or without such a path.
     gone: Option<&'f Gone>,
 }
 
-/// A directory with all that would be lost of it, or files.
+/// A directory with its lost content, or files.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Lost<'f> {
@@ -183,11 +184,12 @@ struct Lost<'f> {
     /// Units, files of tmpfiles.d, or packages.
     #[cfg_attr(test, schemars(inner(length(min = 1))))]
     belongs_to: &'f [String],
-    /// True if a path in it persists, which is not counted.
+    /// True if a path inside persists, not counted here.
     partly: bool,
-    /// True if the manifest names it, but a directory is not mounted, or a file is on no store and no service copies it there.
+    /// True for a path of the manifest, if a directory is not mounted, or a file is on no store and no service copies
+    /// the file there.
     unmounted: bool,
-    /// The entry of a manifest that would keep it; null where none can, or none would keep just that.
+    /// The entry of a manifest to keep the path; null if none would keep exactly this path.
     entry: Option<Entry>,
 }
 

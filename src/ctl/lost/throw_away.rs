@@ -13,7 +13,7 @@ use crate::text::problem::Problem;
 /// The administrator's list.
 const FILE: &str = "/etc/imp-mount/throw-away";
 
-/// Adds all of it to the rules, what decides last.
+/// Adds all lists to the rules, the decisive last.
 pub fn add(rules: &mut Rules, scope: &Scope, system: &System, built: bool) -> Result<(), Failure> {
     for pattern in known().disposable.keys() {
         line(rules, pattern, || "the built-in list".to_owned())?;
@@ -24,7 +24,8 @@ pub fn add(rules: &mut Rules, scope: &Scope, system: &System, built: bool) -> Re
     own(rules, &scope.throw_away, scope.throw_away_from.as_deref(), system, "")
 }
 
-/// Adds what an administrator says: a list in a file, or the one in the system, whose /etc is behind `prefix`, then single patterns.
+/// Adds the administrator's patterns: a list in a file, or the one in the system, with its /etc below `prefix`, then
+/// single patterns.
 pub fn own(
     rules: &mut Rules,
     patterns: &[String],

@@ -6,7 +6,7 @@ use super::{EntryOutcome, Outcome, StoreOutcome};
 use crate::ctl::ui::terminal::{self, Column, Table, count, number, size};
 use crate::text::escape::{self, Page};
 
-/// All of it, but for the problems.
+/// The whole result except the problems.
 pub fn text(outcome: &Outcome) -> Page {
     let amount = |title| Column { title, right: true, optional: true };
     let standing = Column { title: "STATE", right: false, optional: false };
@@ -88,7 +88,7 @@ fn room(store: &StoreOutcome, outcome: &Outcome) -> String {
     format!("{} at {}: {work}, {free}", store.path, escape::name(&store.at))
 }
 
-/// Says what lies in the staging directory of a store, and what was done about it.
+/// Prints the content of a store's staging directory, and its handling.
 fn unfinished(page: &mut Page, store: &StoreOutcome) {
     let place = format!("{}/.imp-mount/staging", escape::name(&store.at));
     let what = |left: Left| {

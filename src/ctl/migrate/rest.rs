@@ -1,4 +1,4 @@
-//! Paths of a system that the manifest does not name, in the directories above its entries. `impctl lost` lists all.
+//! Paths of a system without an entry, in the directories above entries. `impctl lost` lists all.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,14 +32,14 @@ pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
         if coverage.entry(&folder, Type::Directory).is_some() {
             continue;
         }
-        // A path that cannot be opened is no directory; entries below it have reported that.
+        // A path that cannot be opened is not a directory; entries below have reported the error.
         let Ok(Some(dir)) = walk::directory_below(root, &folder, Mounts::Enter) else { continue };
         let names = walk::names(dir.as_fd(), usize::MAX)
             .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))?;
         for name in names {
             let stat = match walk::stat_at(dir.as_fd(), name.as_c_str()) {
                 Ok(stat) => stat,
-                // It went away since the directory was listed.
+                // Removed since the directory was listed.
                 Err(Errno::NOENT) => continue,
                 Err(errno) => {
                     let path = folder.child(&name.to_string_lossy());

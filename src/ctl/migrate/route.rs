@@ -1,4 +1,4 @@
-//! Which trees of a system go where on the stores: worked out from the manifest, and for patterns from what is there.
+//! Source and destination of each tree on the stores: by the manifest, and for patterns by the existing files.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -9,10 +9,10 @@ use crate::mount::matches::Matches;
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result};
 
-/// A directory or file, and where it goes.
+/// A directory or file, and its destination.
 #[derive(Debug)]
 pub struct Route<'m> {
-    /// The entry that names it.
+    /// The entry of the path.
     pub entry: &'m Entry,
     /// The number of its store.
     pub store: usize,
@@ -20,23 +20,23 @@ pub struct Route<'m> {
     pub from: AbsPath,
     /// Its destination below the store.
     pub to: AbsPath,
-    /// Which entry something in it belongs to; none where no other entry has something in it.
+    /// The entries of paths inside; none without another entry inside.
     others: Option<Rc<Coverage<'m>>>,
 }
 
 impl Route<'_> {
-    /// True if something below it is another entry's, by its path there.
+    /// True for a path inside of another entry, relative to the route.
     #[must_use]
     pub fn leaves(&self, path: &[u8], what: Type) -> bool {
         let Some(coverage) = &self.others else { return false };
-        // A path that is no text, or too long, is no entry's.
+        // No entry has a path that is too long or not UTF-8.
         let path = str::from_utf8(path).ok().and_then(|path| AbsPath::parse(&format!("/{path}")).ok());
         let other = path.and_then(|path| coverage.named(&self.from.join(&path), what));
         other.is_some_and(|other| other.target != self.entry.target && !holds(self.entry, other))
     }
 }
 
-/// Every route of a manifest, in path order, and what stands in the way of others.
+/// Every route of a manifest, in path order, and problems of impossible routes.
 pub fn all<'m>(manifest: &'m Manifest, root: BorrowedFd<'_>) -> (Vec<Route<'m>>, Vec<Problem>) {
     let (mut routes, mut problems) = (Vec::new(), Vec::new());
     let coverage = Rc::new(Coverage::new(manifest));
@@ -69,7 +69,7 @@ pub fn all<'m>(manifest: &'m Manifest, root: BorrowedFd<'_>) -> (Vec<Route<'m>>,
     (routes, problems)
 }
 
-/// True if an entry comes along with a directory above it, at its own place.
+/// True if an entry is copied together with a directory above, to its own place.
 fn holds(above: &Entry, entry: &Entry) -> bool {
     let below = entry.target.below(&above.target).filter(|below| !below.is_root());
     above.kind == Kind::Directory
@@ -86,7 +86,7 @@ fn matches(coverage: &Coverage<'_>, entry: &Entry, root: BorrowedFd<'_>) -> Resu
         .map_err(|errno| Problem::os(format!("cannot list {folder}"), errno))
 }
 
-/// The directory that holds a path.
+/// The parent directory of a path.
 pub fn parent(path: &AbsPath) -> AbsPath {
     path.parent().unwrap_or_else(AbsPath::root)
 }

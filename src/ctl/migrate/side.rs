@@ -33,7 +33,7 @@ pub struct Side<'m> {
     pub at: String,
     /// Its top directory, open for reading.
     pub fd: OwnedFd,
-    /// True if it can share extents with the existing system; none before the first try.
+    /// True if the store can share extents with the existing system; none before the first try.
     pub shares: Option<bool>,
     /// Data to transfer there.
     pub need: Room,
@@ -41,7 +41,7 @@ pub struct Side<'m> {
     pub free: Room,
     /// Hard links between the routes of this store.
     pub links: Links,
-    /// Unfinished copies of earlier runs: the size of each, and true if this run continues it.
+    /// Unfinished copies of earlier runs: the size of each, and true if continued by this run.
     left: HashMap<CString, (Left, bool)>,
 }
 
@@ -147,7 +147,7 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
             .remedy("see `dmesg` for errors on the disk, and remount it writable"));
     }
     let mount = mountinfo::of(base.as_fd())?;
-    // Mounted elsewhere, it is another store for earlier runs.
+    // A store at another place is a different store in reports.
     let report = if place.is_none() { Report::read() } else { Ok(Report::default()) };
     let report = report.unwrap_or_else(|problem| {
         log::warn!("{problem}");
@@ -215,7 +215,7 @@ impl Side<'_> {
         }
     }
 
-    /// The unfinished copies that this run continues, or the others.
+    /// The unfinished copies continued by this run, or the others.
     pub fn left(&self, needed: bool) -> Left {
         Left::sum(self.left.values().filter(|(_, it)| *it == needed).map(|(left, _)| *left))
     }

@@ -31,9 +31,9 @@ pub enum Standing {
     InPlace,
     /// Another file system is mounted there, which is not entered.
     Foreign,
-    /// All of it is on the store.
+    /// All files are on the store.
     Complete,
-    /// All of it is on the store, and a part differs.
+    /// All files are on the store, some of them different.
     Differs,
     /// The store lacks a part.
     Incomplete,
@@ -45,7 +45,7 @@ pub enum Standing {
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Conflict {
-    /// Its path; U+FFFD stands for bytes that are not UTF-8.
+    /// The path; U+FFFD stands for non-UTF-8 bytes.
     pub path: String,
     /// The first property in which the two differ.
     pub what: &'static str,
@@ -102,7 +102,7 @@ pub struct Seen {
     pub names: u64,
     /// The bytes of its files.
     pub bytes: u64,
-    /// Number of names that the store lacks or that are replaced there.
+    /// Number of names missing on the store or replaced there.
     pub missing: u64,
     /// The bytes of those.
     pub missing_bytes: u64,
@@ -112,7 +112,7 @@ pub struct Seen {
     pub mounts: Vec<String>,
     /// Device nodes, which are left out.
     pub devices: Vec<String>,
-    /// Different paths that stay unchanged.
+    /// Different paths left unchanged.
     kept: HashSet<Vec<u8>>,
     /// Tells if the content of one of those directories is left out.
     left_out: bool,
@@ -136,7 +136,7 @@ impl Seen {
         }
     }
 
-    /// Number of different files that stay unchanged on the store.
+    /// Number of different files left unchanged on the store.
     #[must_use]
     pub fn differing(&self) -> u64 {
         self.kept.len() as u64
@@ -212,7 +212,7 @@ impl Ends {
         };
         if stat.is_symlink() && is_link_to_store() {
             let is_held = self.to().is_some_and(|to| walk::stat_at(to.0, to.1).is_ok());
-            // Otherwise the link stands for a file that was never made.
+            // Otherwise the link is for a file never created.
             return Ok(Some(if is_held { Standing::InPlace } else { Standing::Absent }));
         }
         let carried = stat.is_symlink() && route.entry.method == Method::Copy;
@@ -396,7 +396,7 @@ pub fn bring<'t>(
     if let Some(stagings) = &mut transfer.stagings {
         let mut model = |path: &AbsPath| {
             let model = above.0 == above.1;
-            // A directory that cannot be opened is no model for a new one.
+            // A directory without access is not a model for a new one.
             model.then(|| walk::directory_below(root, path, Mounts::Enter).ok().flatten()).flatten()
         };
         stagings.directory(&above.0, &mut model, Owners::SAME)?;

@@ -59,7 +59,8 @@ fn table(found: &Found<'_>, now: i64) -> Table {
     table
 }
 
-/// Paths on the stores that no entry names. Sizes are in bytes, times in seconds since 1970; paths are those of the booted system.
+/// Paths on the stores without an entry. Sizes are in bytes, times in seconds since 1970; paths are those of the
+/// booted system.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document<'f> {
@@ -79,9 +80,9 @@ pub struct Document<'f> {
 struct OnStore<'f> {
     /// Its path.
     path: &'f AbsPath,
-    /// Why it was not scanned; empty otherwise.
+    /// The reason for not scanning the store; empty otherwise.
     failure: &'f str,
-    /// Paths that no entry names, the largest first.
+    /// Paths without an entry, the largest first.
     orphans: Vec<Listing<'f>>,
     /// The sum of them.
     totals: Totals,
@@ -91,7 +92,7 @@ struct OnStore<'f> {
     unread_count: u64,
 }
 
-/// A directory with all that no entry names of it, or files.
+/// A directory with its content outside entries, or files.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(rename = "Orphan"))]
@@ -101,7 +102,7 @@ struct Listing<'f> {
     /// Known facts.
     #[cfg_attr(test, schemars(inner(length(min = 1))))]
     remarks: &'f [String],
-    /// The last generation of NixOS whose manifest names it, or a path in it.
+    /// The last generation of NixOS whose manifest has this path, or a path inside.
     generation: Option<u64>,
 }
 

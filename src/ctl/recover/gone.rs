@@ -1,4 +1,4 @@
-//! Paths of the last root that this one lacks, by the record of the end of its boot.
+//! Paths of the last root missing on this one, by the record of the end of its boot.
 
 use std::os::fd::AsFd;
 
@@ -20,7 +20,7 @@ use crate::text::problem::{Problem, Result};
 /// So many paths are in a command to paste.
 const NAMED: usize = 5;
 
-/// Paths of the last root that this one lacks, and that are not disposable, for root. `impctl recover` brings them back.
+/// Paths of the last root missing on this one, except disposable ones, for root. `impctl recover` brings them back.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gone {
@@ -39,23 +39,23 @@ pub struct Gone {
 pub struct Place {
     /// The path.
     pub path: AbsPath,
-    /// Files at and below it.
+    /// Files at and below the path.
     pub files: u64,
-    /// Bytes that they took.
+    /// Bytes of these files.
     pub bytes: u64,
     /// Why no old root has them: the reason for which saving the last one left them out.
     pub left_out: Option<String>,
 }
 
 impl Gone {
-    /// Compares the newest record with the running root. None where there is no record, where everything in it is there or throw-away by
-    /// now, and for a user who may not read it.
+    /// Compares the newest record with the running root. None without a record, without missing paths, and for a user
+    /// without permission.
     pub fn find(system: &System, manifest: &Manifest, rules: &Rules) -> Result<Option<Self>> {
         if !system.is_running() || !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
         let boot = roots::boot_id()?;
-        // A store that is not mounted is named by others.
+        // Unmounted stores are reported by others.
         let (olds, _) = origin::all(system, manifest)?;
         let last = olds.iter().find_map(|old| Some((old, end(old, &boot)?)));
         let Some((old, end)) = last else { return Ok(None) };
@@ -65,7 +65,7 @@ impl Gone {
             end.left_out.iter().find(is_it).map(|left| left.why.clone())
         };
         for row in &end.rows {
-            // Paths that are no UTF-8 cannot be named on a command line that is pasted.
+            // A non-UTF-8 path cannot be pasted on a command line.
             let path = str::from_utf8(row.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
             let Some(path) = path else { continue };
             if !rules.is_throw_away(path.as_str()) && is_missing(system, &path)? {
@@ -78,7 +78,7 @@ impl Gone {
         Ok(Some(gone).filter(|gone| !gone.paths.is_empty()))
     }
 
-    /// The command that brings them back; none where no old root has any.
+    /// The command to bring the paths back; none without a path on old roots.
     #[must_use]
     pub fn command(&self) -> Option<String> {
         let there: Vec<_> = self.paths.iter().filter(|one| one.left_out.is_none()).collect();

@@ -1,4 +1,4 @@
-//! Files that are not in an old root, as saving it left them out.
+//! Files absent from an old root because its saving left them out.
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ pub struct Passed {
     pub why: String,
 }
 
-/// Files at and below a path that a saving left out.
+/// Files at and below a path, left out by a saving.
 #[derive(Debug)]
 pub struct LeftOut {
     /// They, the largest first.
@@ -26,7 +26,7 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// Those of a root. A directory above the path that was left out counts as well.
+    /// The left out files of a root. A left out directory above the path counts as well.
     pub fn of(slot: &Slot, path: &AbsPath) -> Self {
         let Ok(Some(end)) = End::read(slot) else { return Self { files: Vec::new(), more: false } };
         let more = end.left_out_count > end.left_out.len() as u64;
@@ -35,7 +35,7 @@ impl LeftOut {
         Self { files, more }
     }
 
-    /// True for a file at or below a path, or a directory above it.
+    /// True for a file at or below a path, or a directory above.
     pub fn concerns(left: &record::LeftOut, path: &AbsPath) -> bool {
         is_in(left.path.bytes(), path) || is_above(left.path.bytes(), path)
     }
@@ -46,7 +46,7 @@ impl LeftOut {
     }
 }
 
-/// True if a path of a record is another one or below that.
+/// True if a path of a record equals another one or is below.
 fn is_in(path: &[u8], other: &AbsPath) -> bool {
     let rest = path.strip_prefix(other.as_str().as_bytes());
     other.is_root() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))

@@ -52,7 +52,7 @@ pub struct Origin {
     is_empty: bool,
 }
 
-/// All old roots, those looked at first in front: by store, the newest first. Of stores that are not mounted the problems.
+/// All old roots in order of preference: by store, the newest first. Problems for unmounted stores.
 pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>, Vec<Problem>)> {
     let running = old::running(system)?;
     let boot = roots::boot_id()?;
@@ -187,7 +187,7 @@ impl Old<'_> {
         }
     }
 
-    /// Checks that the root is still on the list: until then its removal had not begun.
+    /// Checks if the root is still on the list: its removal has not begun then.
     fn is_kept(&self) -> Result<()> {
         let failed = |errno| Problem::os("cannot look at it", errno);
         let own = walk::stat(self.slot.dir()).map_err(failed)?.identity();
@@ -212,8 +212,8 @@ pub fn is_place((dir, name): Name<'_>, stat: &Stat) -> bool {
     }
 }
 
-/// The newest root that has something at a path, by its number among all, and newer ones whose savings left it out. One in which it is empty
-/// comes after those that have more.
+/// The newest root with content at a path, by its number among all, and newer ones with the path left out of their
+/// savings. Roots with an empty path come last.
 pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize, Origin, Vec<Passed>)> {
     let mut empty = None;
     let (mut looked, mut unused, mut passed) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! The results for the requested paths, with the lines that keep them.
+//! The results for the requested paths, with the lines to keep them.
 
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ pub struct Outcome {
     pub state: Standing,
     /// Number of files of the old root at and below the path.
     pub files: u64,
-    /// Number of missing files that were copied.
+    /// Number of copied missing files.
     pub brought: u64,
     /// Bytes of these.
     pub bytes: u64,
@@ -57,15 +57,15 @@ pub struct Outcome {
     pub doubt: Option<&'static str>,
     /// Newer roots whose savings left the path out.
     pub passed: Vec<Passed>,
-    /// Files at and below the path that the saving of the root left out, the largest first.
+    /// Files at and below the path, left out by the saving of the root, the largest first.
     pub left_out: Vec<record::LeftOut>,
     /// Paths with a different file, which stays.
     pub kept: Vec<KeptPath>,
-    /// Entry or file system that keeps the path already; null without one.
+    /// Entry or file system already keeping the path; null without one.
     pub persists: Option<String>,
-    /// The line of a NixOS configuration that keeps the path; null if not needed.
+    /// The line of a NixOS configuration to keep the path; null if not needed.
     pub nix: Option<String>,
-    /// The entry of a manifest that keeps the path; null if not needed.
+    /// The entry of a manifest to keep the path; null if not needed.
     pub entry: Option<line::Entry>,
 }
 
@@ -84,11 +84,11 @@ pub enum Standing {
     Incomplete,
 }
 
-/// A path that stays unchanged.
+/// A path left unchanged.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct KeptPath {
-    /// The path; U+FFFD stands for bytes that are not UTF-8.
+    /// The path; U+FFFD stands for non-UTF-8 bytes.
     path: String,
     /// The different property.
     what: &'static str,
@@ -134,7 +134,7 @@ impl Run<'_> {
                 keeps && !asked.is_broken && persists.is_none() && (stat.is_dir() || stat.is_file());
             let number = self.manifest.stores.iter().position(|store| store.path == old.store.path);
             let number = u16::try_from(number.unwrap_or_default()).unwrap_or_default();
-            // A path that no manifest may name has no line.
+            // A path not allowed in a manifest has no line.
             let entry = if is_wanted && refuse::named(self.manifest, &asked.path, stat.what(), number).is_ok()
             {
                 Some(line::entry(&asked.path, &stat, &names))
@@ -198,7 +198,7 @@ fn problems(job: &Job, old: &Old<'_>, base: &Base) -> Vec<Problem> {
     few(problems, &job.path)
 }
 
-/// Entry or file system that keeps a path already; none without one.
+/// Entry or file system already keeping a path; none without one.
 fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> Option<String> {
     let entry = Coverage::new(manifest).entry(path, what);
     let is_elsewhere = !place.path.is_root();
@@ -215,7 +215,7 @@ fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> O
     }
 }
 
-/// Problem of files that a saving left out; none without such files.
+/// Problem of files left out by a saving; none without such files.
 fn unsaved(saving: &LeftOut, old: &Old<'_>, all: &[Old<'_>]) -> Option<Problem> {
     let largest = saving.files.first()?;
     let files = count(saving.files.len() as u64, "file");

@@ -1,4 +1,4 @@
-//! Owners by name: the same user or group may have another id than in the boot that an old root is of.
+//! Owners by name: a user or group may have another id than in the boot of an old root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -34,7 +34,7 @@ impl Names {
         Ok(Self { users: table("/etc/passwd")?, groups: table("/etc/group")? })
     }
 
-    /// The ids that differ from those in the boot of an old root.
+    /// The ids with a change since the boot of an old root.
     pub fn since(&self, slot: &Slot, tree: BorrowedFd<'_>) -> Result<Owners> {
         let of = |name: &str, now: &Table| {
             let path = format!("/etc/{name}");
@@ -54,7 +54,7 @@ impl Names {
     }
 }
 
-/// The file as it was in that boot: the copy beside the tree, or the one in it.
+/// The file of this boot: the copy beside the tree, or the one inside.
 fn recorded(slot: &Slot, tree: BorrowedFd<'_>, name: &str, path: &str) -> Result<Option<Vec<u8>>, Errno> {
     let copy = std::ffi::CString::new(name).map_err(|_| Errno::INVAL)?;
     if let Some(bytes) = slot.read(&copy)? {
@@ -68,7 +68,8 @@ fn recorded(slot: &Slot, tree: BorrowedFd<'_>, name: &str, path: &str) -> Result
     }
 }
 
-/// The ids that change. One whose name is gone, or that had none, and which another name has by now, becomes [`UNKNOWN`].
+/// The changed ids. An id without its former name, or without any name then, becomes [`UNKNOWN`] if used by another
+/// name now.
 fn changes(then: &Table, now: &Table) -> BTreeMap<u32, u32> {
     let mut names: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
     for (name, id) in then.iter().filter(|(_, id)| **id != 0) {

@@ -34,16 +34,16 @@ pub struct Base {
 /// One mount of the running system.
 #[derive(Debug)]
 pub struct Place {
-    /// Its top, or the base if below it, open for reading.
+    /// The top of the file system, or the base if below the top, open for reading.
     pub top: OwnedFd,
     identity: Identity,
     /// The path of this directory below the base.
     pub path: AbsPath,
     /// The mount.
     pub mount: Mount,
-    /// Hard links of copies on it.
+    /// Hard links of copies on the file system.
     pub links: Links,
-    /// Unfinished copies of an earlier run, and those that this run continues.
+    /// Unfinished copies of an earlier run, and those continued by this run.
     left: HashSet<CString>,
     kept: HashSet<CString>,
     need: (u64, u64),
@@ -86,8 +86,9 @@ impl Base {
         }
     }
 
-    /// Finds where a path of an old root goes. Of the directories on the way `other` has those of the old root. One that is there, and
-    /// shows what is in it to others than that does, is refused, as is one that is missing and would get the id of another owner.
+    /// Finds the destination of a path of an old root. `other` returns directories of the old root. An existing
+    /// directory on the way that grants access to more users than the old one is refused, and so is a missing one
+    /// whose owner's id has another name now.
     pub fn find(
         &self,
         path: &AbsPath,
@@ -190,7 +191,7 @@ impl Place {
         })
     }
 
-    /// Removes unfinished copies of earlier runs, except those that this run continues.
+    /// Removes unfinished copies of earlier runs, except those continued by this run.
     pub fn clear(&self) -> Result<()> {
         staging::tidy(self.top.as_fd(), &|name| self.kept.contains(name))
     }

@@ -5,7 +5,7 @@ use super::outcome::{Outcome, Standing};
 use crate::ctl::ui::terminal::{count, number, size};
 use crate::text::escape::{self, Page};
 
-/// All of it, but for the problems.
+/// The whole result except the problems.
 pub fn text(outcomes: &[Outcome], dry_run: bool) -> Page {
     let mut page = Page::default();
     for one in outcomes {

@@ -55,14 +55,14 @@ pub struct Seen {
     left: HashSet<Vec<u8>>,
 }
 
-/// A file at the destination that stays.
+/// An unchanged file at the destination.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// Its path below the top of the job.
     pub path: Vec<u8>,
     /// The first property in which the two differ.
     pub what: &'static str,
-    /// True for a directory that shows its content to more users than the old one: nothing is copied into it.
+    /// True for a directory with access for more users than the old one: no file is copied there.
     pub exposed: bool,
 }
 
@@ -188,7 +188,7 @@ impl Job {
         let above = self.spot.rest.parent().unwrap_or_else(AbsPath::root);
         let mut model = |path: &AbsPath| {
             let path = place.path.join(path);
-            // A directory that cannot be opened is no model.
+            // A directory without access is not a model.
             walk::directory_below(old.tree.as_fd(), &path, Mounts::Stay).ok().flatten()
         };
         stagings.directory(&above, &mut model, owners)?;

@@ -1,4 +1,4 @@
-//! Answers that are given, and files of answers: one a line, `ANSWER PATH  # REASON`.
+//! Answers in this session, and files of answers: one a line, `ANSWER PATH  # REASON`.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::manifest::AbsPath;
 use crate::text::escape;
 use crate::text::problem::Problem;
 
-/// The word that takes an answer back.
+/// The word to cancel an answer.
 const UNDO: &str = "undo";
 
-/// An answer that is given, and its reason, which may be empty.
+/// An answer of this session, and its reason, possibly empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
     /// The answer.
@@ -21,7 +21,7 @@ pub struct Given {
     pub why: String,
 }
 
-/// The answers that are given, by the nodes of the tree.
+/// The answers of this session, by the nodes of the tree.
 #[derive(Debug, Default)]
 pub struct Book {
     given: BTreeMap<usize, Given>,
@@ -103,7 +103,7 @@ impl Book {
         None
     }
 
-    /// Gives an answer. Those that it makes needless are taken back: to what lies in something that is kept, or thrown away as well.
+    /// Adds an answer. Redundant answers are cancelled: those for paths inside a kept or thrown away directory.
     pub fn give(&mut self, tree: &Tree, node: usize, answer: Answer, why: &str) -> Result<(), String> {
         if let Some(why) = self.obstacle(tree, node, answer) {
             return Err(why);
@@ -170,7 +170,7 @@ pub struct Line {
     pub number: usize,
     /// The answer; none takes one back.
     pub answer: Option<Answer>,
-    /// The path, as [`super::tree::Node::name`] has it.
+    /// The path, in the form of [`super::tree::Node::name`].
     pub path: String,
     /// The reason; may be empty.
     pub why: String,
@@ -178,8 +178,7 @@ pub struct Line {
 
 /// Reads a file of answers.
 ///
-/// # Errors
-/// Every line that is none.
+/// # Errors Every invalid line.
 pub fn read(text: &str) -> Result<Vec<Line>, Vec<Problem>> {
     let (mut lines, mut problems) = (Vec::new(), Vec::new());
     for (index, text) in text.lines().enumerate() {
@@ -278,7 +277,7 @@ mod tests {
         book.give(&tree, x, Answer::LookInto, "new\nline").unwrap();
         book.give(&tree, e, Answer::ThrowAway, "made anew").unwrap();
         book.give(&tree, f, Answer::Keep, "").unwrap();
-        // The directory's own answer takes the place of those to what it would hold as well.
+        // The directory's own answer replaces those for the paths inside.
         book.give(&tree, d, Answer::ThrowAway, "all of it").unwrap();
         assert!(book.of(e).is_none() && book.of(f).is_some());
         assert!(book.give(&tree, e, Answer::ThrowAway, "x").unwrap_err().contains("/a/d/ is thrown away"));

@@ -1,5 +1,5 @@
-//! The two forms of a file of decisions: a module of NixOS, and a piece of a manifest in JSON. A file is read only as it would be
-//! written again, so that nothing that stands in it can be lost.
+//! The two forms of a file of decisions: a module of NixOS, and a piece of a manifest in JSON. A file is accepted only
+//! if writing would reproduce the same text, so no text of the file can be lost.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +37,7 @@ impl Form {
 
     /// Reads a file.
     ///
-    /// # Errors
-    /// The file holds text that would not be written again unchanged.
+    /// # Errors The file has text that writing would not reproduce.
     pub fn read(self, bytes: &[u8]) -> Result<Record, Problem> {
         let text = str::from_utf8(bytes).map_err(|error| {
             let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
@@ -119,7 +118,8 @@ fn write_nix(record: &Record) -> String {
     text
 }
 
-/// Reads what [`write_nix`] writes, or says in which line something else stands. What it lets pass is found by writing it again.
+/// Reads the output of [`write_nix`], or returns the first line with other text. Remaining differences are found by
+/// writing the file again.
 fn read_nix(text: &str) -> Result<Record, usize> {
     let mut record = Record::default();
     let (mut store, mut key, mut choice) = (String::new(), "", Choice::Keep);
@@ -150,7 +150,7 @@ fn read_nix(text: &str) -> Result<Record, usize> {
     Ok(record)
 }
 
-/// A line of something that is kept.
+/// A line of a kept path.
 fn kept(line: &str, key: &str, store: &str) -> Option<Decision> {
     let is_set = line.strip_prefix("{ ");
     let (path, mut rest) = match is_set {
@@ -181,7 +181,7 @@ fn kept(line: &str, key: &str, store: &str) -> Option<Decision> {
     Decision::of_entry(entry, store, Origin::read(rest.strip_prefix("  # kept ")?)?)
 }
 
-/// A string of Nix as [`escape::nix`] writes it, and what follows it.
+/// A string of Nix in the form of [`escape::nix`], and the text after the string.
 fn string(text: &str) -> Option<(String, &str)> {
     const HIDDEN: &str = r#"${builtins.fromJSON "\""#;
     let mut value = String::new();
@@ -212,9 +212,9 @@ fn string(text: &str) -> Option<(String, &str)> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Document {
     version: u32,
-    /// The entries that keep paths, each with its store.
+    /// The entries of kept paths, each with its store.
     entries: Vec<line::Entry>,
-    /// Every answer; those that keep a path are in the order of `entries`.
+    /// Every answer; those for kept paths are in the order of `entries`.
     answers: Vec<Answered>,
 }
 
@@ -259,7 +259,7 @@ fn read_json(text: &str) -> Result<Record, Problem> {
         } else {
             Decision::of_pattern(answer, &path, origin)
         };
-        // An answer that is passed over here is missing in the text that is written again.
+        // A skipped answer would be missing in the rewritten text.
         if let Some(decision) = decision {
             record.add(decision);
         }
@@ -275,7 +275,7 @@ pub fn difference(old: &str, new: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut old = old.lines().peekable();
     for line in new.lines() {
-        // A line that the rest of the new text lacks was taken out.
+        // A line absent from the rest of the new text was removed.
         while let Some(gone) = old.next_if(|it| *it != line && left.get(it).is_none_or(|count| *count == 0)) {
             lines.push(format!("- {gone}"));
         }
@@ -393,7 +393,7 @@ mod tests {
     fn decisions_are_added_and_changed() {
         let mut record = example();
         let before = record.clone();
-        // The same again, later and by somebody else.
+        // The same again, later and by another user.
         let later = Origin { on: "2027-01-01".to_owned(), by: "bob".to_owned(), why: String::new() };
         record.add(Decision::of_pattern(Choice::ThrowAway, "/var/lib/x\\[1]", later).unwrap());
         assert_eq!(record, before);
@@ -401,7 +401,7 @@ mod tests {
         record.add(Decision::of_pattern(Choice::LookInto, "/var/lib/x\\[1]", origin("why?")).unwrap());
         assert_eq!(record.all(Choice::ThrowAway).count(), 0);
         assert_eq!(record.all(Choice::LookInto).count(), 2);
-        // All files of a directory, and one that is called `*`, are not the same.
+        // All files of a directory differ from one file named `*`.
         let count = record.all(Choice::Keep).count();
         keep(&mut record, json!({ "file": "/etc/keys/\\*" }), "/persist", "");
         assert_eq!(record.all(Choice::Keep).count(), count + 1);

@@ -109,17 +109,17 @@ pub struct Decision {
     pub choice: Choice,
     /// The path; `*` is the last name for several files.
     pub target: AbsPath,
-    /// [`Kind::Glob`] for several files; else what it is where it is kept.
+    /// [`Kind::Glob`] for several files; else the kind of the kept path.
     pub kind: Kind,
-    /// Of what is kept: the entry of the manifest, without its store.
+    /// For a kept path: the entry of the manifest, without its store.
     pub entry: Option<Entry>,
-    /// Of what is kept: the store.
+    /// For a kept path: the store.
     pub store: String,
     /// Its origin.
     pub origin: Origin,
 }
 
-/// Paths are told apart by what they mean: a file called `*` is not all files of its directory.
+/// Paths differ by meaning: a file named `*` is not the pattern for all files of its directory.
 type Key = (AbsPath, bool);
 
 impl Decision {
@@ -127,20 +127,20 @@ impl Decision {
         (self.target.clone(), self.kind == Kind::Glob)
     }
 
-    /// The path as throw-away lists and manifests have it, with a backslash before what is no pattern.
+    /// The path in the form of throw-away lists and manifests, with backslashes before literal special characters.
     #[must_use]
     pub fn pattern(&self) -> String {
         pattern::write(&self.target, if self.kind == Kind::Glob { Kind::Glob } else { Kind::File })
     }
 
-    /// A decision about what a pattern is for.
+    /// A decision about the paths of a pattern.
     #[must_use]
     pub fn of_pattern(choice: Choice, text: &str, origin: Origin) -> Option<Self> {
         let (target, kind) = pattern::read(text).ok()?;
         Some(Self { choice, target, kind, entry: None, store: String::new(), origin })
     }
 
-    /// A decision to keep what an entry is for.
+    /// A decision to keep the path of an entry.
     #[must_use]
     pub fn of_entry(entry: Entry, store: &str, origin: Origin) -> Option<Self> {
         let (target, kind) = match &entry.path {
@@ -179,7 +179,7 @@ impl Decision {
         };
         let made = Self { choice: answer.choice(), target, kind, entry: None, store: String::new(), origin };
         let pattern = made.pattern();
-        // The list has a pattern a line, without the spaces around it.
+        // The list has one pattern a line, without surrounding spaces.
         if made.choice == Choice::ThrowAway && (pattern.contains('\n') || pattern.trim() != pattern) {
             return Err("its name has a line end, or a space at its end: the throw-away list cannot have it"
                 .to_owned());
@@ -194,12 +194,12 @@ impl Decision {
     }
 }
 
-/// All of it.
+/// All decisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record(BTreeMap<Key, Decision>);
 
 impl Record {
-    /// Adds a decision, in the place of what was decided of that path before. One that says the same stays as it is.
+    /// Adds a decision, in place of an earlier one about the same path. An equal one stays unchanged.
     pub fn add(&mut self, decision: Decision) {
         let key = decision.key();
         if self.0.get(&key).is_none_or(|before| !before.is_as(&decision)) {
@@ -218,7 +218,7 @@ impl Record {
         self.0.get(&(path.clone(), is_glob))
     }
 
-    /// The directory that is kept, or thrown away, with a path in it.
+    /// The kept or thrown away directory above a path.
     #[must_use]
     pub fn above(&self, path: &AbsPath, choice: Choice) -> Option<&Decision> {
         let above = path.ancestors().filter_map(|above| AbsPath::parse(above).ok());
@@ -227,7 +227,7 @@ impl Record {
             .find_map(|above| self.of(&above, false).filter(|it| it.choice == choice))
     }
 
-    /// The stores that something is kept on, in order.
+    /// The stores of kept paths, in order.
     #[must_use]
     pub fn stores(&self) -> Vec<&str> {
         let mut stores: Vec<_> = self.all(Choice::Keep).map(|decision| decision.store.as_str()).collect();

@@ -1,4 +1,4 @@
-//! The terminal: raw keys from it, and lines to it. Plain text and the commonest sequences only, so that serial consoles do.
+//! The terminal: keys and lines. Plain text and the commonest sequences only, for serial consoles.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -15,7 +15,7 @@ use crate::text::problem::{Problem, Result};
 
 /// So long is waited for the rest of a sequence: a lone Escape is a key, too.
 const REST: Duration = Duration::from_millis(300);
-/// The size of a terminal that does not tell one, such as a serial console.
+/// The size for a terminal of unknown size, such as a serial console.
 const USUAL: (usize, usize) = (80, 24);
 
 /// An event on the terminal.
@@ -29,21 +29,20 @@ pub enum Event {
     Gone,
 }
 
-/// The terminal on standard input and output; as it was before once this is dropped.
+/// The terminal on standard input and output, restored on drop.
 pub struct Terminal {
     before: Termios,
     mask: SigSet,
     signals: SignalFd,
     typed: Vec<u8>,
-    /// The lines that it shows.
+    /// The visible lines.
     shown: Vec<Line>,
 }
 
 impl Terminal {
-    /// Takes it.
+    /// Opens the terminal.
     ///
-    /// # Errors
-    /// There is none, or it cannot address its lines.
+    /// # Errors There is no terminal, or it cannot address its lines.
     pub fn open() -> Result<Self> {
         let remedy = "answer by a file: --answers FILE";
         let none = |_| Problem::new("standard input and output are no terminal").remedy(remedy);
@@ -78,10 +77,9 @@ impl Terminal {
         (width - 1, height)
     }
 
-    /// Shows lines. Only those that changed are sent.
+    /// Shows lines. Only changed ones are sent.
     ///
-    /// # Errors
-    /// The terminal takes none.
+    /// # Errors The terminal does not accept output.
     pub fn show(&mut self, lines: Vec<Line>) -> io::Result<()> {
         let mut text = String::new();
         for (number, line) in lines.iter().enumerate() {
@@ -95,7 +93,7 @@ impl Terminal {
         if text.is_empty() { Ok(()) } else { self.send(&text) }
     }
 
-    /// Forgets what is shown: all of it is sent again.
+    /// Clears the screen: the next output sends all lines.
     pub fn clear(&mut self) -> io::Result<()> {
         self.shown.clear();
         self.send("\x1b[2J")
@@ -108,7 +106,7 @@ impl Terminal {
         output.flush()
     }
 
-    /// Waits for what happens next.
+    /// Waits for the next event.
     pub fn wait(&mut self) -> Event {
         let mut since = Instant::now();
         loop {
@@ -148,10 +146,10 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // A terminal that went away needs no reset.
+        // A closed terminal needs no reset.
         let _ = self.send("\x1b[0m\x1b[2J\x1b[H\x1b[?25h\x1b[?1049l");
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
-        // Unblocking what was blocked cannot fail.
+        // Unblocking blocked signals cannot fail.
         let _ = self.mask.thread_unblock();
     }
 }
@@ -161,8 +159,8 @@ fn output() -> io::Stdout {
     io::stdout()
 }
 
-/// The first key of what was typed, and how many bytes it takes; none where more must follow. Where nothing followed in time, what
-/// is there is all.
+/// The first typed key, and its number of bytes; none if more bytes must follow. After a timeout the bytes so far
+/// count as complete.
 fn decode(typed: &[u8], is_late: bool) -> Option<(Key, usize)> {
     let key = |byte: u8| match byte {
         b'\r' | b'\n' => Key::Enter,

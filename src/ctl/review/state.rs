@@ -1,4 +1,4 @@
-//! The review on a terminal without the terminal: what each key does, and what the screen shows then.
+//! The review without a terminal: the effect of each key, and the lines of the screen.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -29,7 +29,7 @@ pub enum Key {
     Backspace,
     /// Ctrl-C.
     Interrupt,
-    /// One that means nothing here.
+    /// A key without effect.
     Other,
 }
 
@@ -60,7 +60,7 @@ enum Mode {
     List,
     /// A reason is typed.
     Why(Answer, String),
-    /// All that is known of a path.
+    /// Details of a path.
     About,
     Help,
     /// Answers would be lost.
@@ -90,7 +90,7 @@ const HELP: [&str; 19] = [
     "parts. In lists `+` stands before what can be opened.",
 ];
 
-/// Everything that a key may change.
+/// The state changed by keys.
 #[derive(Debug)]
 pub struct State {
     /// The findings.
@@ -99,7 +99,7 @@ pub struct State {
     pub book: Book,
     /// The message below the list.
     pub message: String,
-    /// The place of the cursor among what is visible, and of the first line that is shown.
+    /// The place of the cursor among the visible nodes, and of the first line on the screen.
     cursor: usize,
     top: usize,
     /// The number of lines of the list on the last screen.
@@ -121,7 +121,7 @@ impl State {
         self.tree.visible().get(self.cursor).copied()
     }
 
-    /// Puts the cursor on a node that is visible.
+    /// Puts the cursor on a visible node.
     fn go_to(&mut self, node: usize) {
         if let Some(place) = self.tree.visible().iter().position(|it| *it == node) {
             self.cursor = place;
@@ -132,7 +132,7 @@ impl State {
         text.clone_into(&mut self.message);
     }
 
-    /// Opens a directory that was looked into.
+    /// Opens a searched directory.
     pub fn open(&mut self, node: usize) {
         self.tree.nodes[node].open = true;
         if self.tree.nodes[node].below.is_empty() {
@@ -140,7 +140,7 @@ impl State {
         }
     }
 
-    /// Does what a key is for.
+    /// Handles a key.
     pub fn key(&mut self, key: Key) -> Todo {
         self.message.clear();
         match &mut self.mode {
@@ -206,7 +206,7 @@ impl State {
         Todo::Nothing
     }
 
-    /// A key that is about the node at the cursor.
+    /// Handles a key for the node at the cursor.
     fn at(&mut self, node: usize, key: Key) -> Todo {
         let it = &self.tree.nodes[node];
         let (open, loaded, is_directory) = (it.open, it.loaded, it.is_directory());
@@ -260,7 +260,7 @@ impl State {
         }
     }
 
-    /// The lines of a screen of that size.
+    /// The lines of a screen of this size.
     pub fn screen(&mut self, width: usize, height: usize) -> Vec<Line> {
         let visible = self.tree.visible();
         let (mut lines, plain) = (Vec::new(), |text: String| Line { text, selected: false });
@@ -336,7 +336,7 @@ impl State {
             '+'
         };
         let whole = it.shown();
-        // A path in a directory is named relative to it.
+        // A path in a directory is shown relative to the directory.
         let above = it.above.map_or_else(String::new, |above| self.tree.nodes[above].shown());
         let path = whole.strip_prefix(&above).filter(|rest| !rest.is_empty()).unwrap_or(&whole);
         let words = it.finding.as_ref().map_or_else(String::new, |finding| finding.words().join(", "));
@@ -350,7 +350,7 @@ impl State {
         )
     }
 
-    /// All that is known of a node.
+    /// Details of a node.
     fn about(&self, node: usize) -> Vec<String> {
         let it = &self.tree.nodes[node];
         let mut lines = vec![it.shown()];
@@ -409,7 +409,7 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take_while(fits).collect()
 }
 
-/// As much of the end of a text as fits, where not all of it does.
+/// The end of a text, cut to a width.
 fn keep_end(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();

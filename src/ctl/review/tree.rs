@@ -23,7 +23,7 @@ pub enum Order {
 pub struct Node {
     /// Its path.
     pub path: Vec<u8>,
-    /// The finding; none for a directory that only holds findings.
+    /// The finding; none for a directory with findings only below.
     pub finding: Option<Finding>,
     /// The sizes of the finding, or of all findings in the directory.
     pub totals: Totals,
@@ -40,7 +40,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// True if it can be opened.
+    /// True if a node can be opened.
     #[must_use]
     pub fn is_directory(&self) -> bool {
         self.finding.as_ref().is_none_or(|finding| finding.row.subject == Subject::Directory)
@@ -90,7 +90,7 @@ impl Tree {
         self.sort(self.order);
     }
 
-    /// Adds findings of a directory: those in a common directory get a node for it.
+    /// Adds findings of a directory: those in a common directory get a node for this directory.
     fn add(&mut self, mut findings: Vec<Finding>, directory: &[u8], above: Option<usize>) -> Vec<usize> {
         findings.sort_by(|a, b| a.row.path.cmp(&b.row.path));
         let start = if directory == b"/" { 0 } else { directory.len() };
@@ -196,7 +196,7 @@ impl Tree {
         self.nodes.iter().position(is_it)
     }
 
-    /// The unopened directory that would hold a name.
+    /// The unopened directory above a name.
     #[must_use]
     pub fn unopened(&self, name: &[u8]) -> Option<usize> {
         let holds = |node: &Node| {
@@ -208,7 +208,7 @@ impl Tree {
     }
 }
 
-/// The directory that holds all of some findings; one that is named itself counts as held by itself.
+/// The common directory of some findings; a finding counts as inside itself.
 fn shared(list: &[Finding]) -> Vec<u8> {
     let mut whole = list.iter().map(|finding| [finding.row.path.as_slice(), b"/"].concat());
     let first = whole.next().unwrap_or_default();

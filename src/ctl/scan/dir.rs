@@ -1,4 +1,4 @@
-//! Directories as a walk has them, and what is asked of the kernel.
+//! Directories of a walk, and system calls on them.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use super::group::{Found, Group, Owner, Row, Subject, Totals};
 use super::parts::Parts;
 use super::rules::{State, Verdict};
 
-/// A directory that is being read: open, or closed until it is its turn.
+/// A directory during reading: open, or closed until its turn.
 #[derive(Debug)]
 pub struct Dir<F = OwnedFd> {
     pub fd: F,
@@ -19,18 +19,18 @@ pub struct Dir<F = OwnedFd> {
     pub depth: usize,
     /// Its totals.
     pub group: Arc<Group>,
-    /// True if it is the group's own directory, and not one below it.
+    /// True for the group's own directory, false for one below.
     pub own: bool,
-    /// True if it is throw-away.
+    /// True if disposable.
     pub throw_away: bool,
-    /// The mount that the walk stays on.
+    /// The mount of the walk.
     pub mount: u64,
-    /// The only name that is wanted.
+    /// The only requested name.
     pub only: Option<Box<[u8]>>,
 }
 
 impl Dir {
-    /// True if each directory in it is a group of its own, and each file a line.
+    /// True if each directory inside is a separate group, and each file a line.
     pub fn is_split(&self) -> bool {
         self.own && self.group.is_split()
     }
@@ -57,13 +57,13 @@ pub fn join(mut path: Vec<u8>, name: &[u8]) -> Vec<u8> {
 pub struct Place {
     /// Its path.
     pub path: Vec<u8>,
-    /// The group that it adds up to.
+    /// The group that includes this one's sums.
     pub parent: Option<Arc<Group>>,
-    /// True if it is throw-away.
+    /// True if disposable.
     pub throw_away: bool,
-    /// True if it is in /etc.
+    /// True if in /etc.
     pub etc: bool,
-    /// So many parts of it are wanted at most.
+    /// Maximum of listed parts.
     pub parts: usize,
 }
 
@@ -83,7 +83,7 @@ pub fn group(place: Place, state: State, verdict: Verdict, stat: &Statx) -> Grou
     }
 }
 
-/// A line of what was looked at.
+/// A line of a scanned file.
 pub fn row(path: Vec<u8>, subject: Subject, stat: &Statx, throw_away: bool) -> Row {
     let owner = Owner { uid: stat.stx_uid, gid: stat.stx_gid, mode: stat.stx_mode & 0o7777 };
     Row { throw_away, ..Row::new(path, subject, totals(stat), owner) }
@@ -106,7 +106,7 @@ pub fn look(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Statx, E
     fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, wanted)
 }
 
-/// Opens a directory to read it.
+/// Opens a directory for reading.
 pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // Not even the times of access change, where the owner or root looks.

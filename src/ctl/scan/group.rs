@@ -1,5 +1,5 @@
-//! Files become lines: a directory has one line if all of it is found, and several if a part of it is
-//! not, or if many share it.
+//! Files become lines: a directory has one line if all content is found, and several if a part is not, or if many
+//! share the directory.
 
 use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +11,11 @@ use super::rules::State;
 
 /// Most lines of one directory with kept content; with more the directory has one line.
 const PARTS: usize = 256;
-/// Most lines of a directory shared by many; the rest of it gets one line.
+/// Maximum of lines for a shared directory; the rest gets one line.
 const SHARED_PARTS: usize = 10_000;
 /// So many single files of a directory get lines of their own; more of them get one together.
 pub const SINGLES: usize = 100;
-/// Most single files that are disposable, or that the manifest names and no store has yet.
+/// Maximum of single files, either disposable or named by the manifest and not yet stored.
 const APART: usize = 10;
 
 /// Bytes and files.
@@ -66,7 +66,7 @@ pub struct Owner {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
-    /// A directory with all that is found in it.
+    /// A directory with all findings inside.
     Directory,
     /// A regular file.
     File,
@@ -90,9 +90,9 @@ pub struct Row {
     pub totals: Totals,
     /// The owner and mode.
     pub owner: Owner,
-    /// True if a part of it has another owner.
+    /// True if a part has another owner.
     pub others: bool,
-    /// True if a part of it is kept, and not counted.
+    /// True if a part is kept, and not counted.
     pub partly: bool,
     /// True if disposable.
     pub throw_away: bool,
@@ -160,12 +160,12 @@ pub struct Found {
     rows: Vec<Row>,
     /// Single files.
     files: Vec<Row>,
-    /// Paths beyond the most lines: below the directory, and in it.
+    /// Paths beyond the maximum of lines: below the directory, and in the directory.
     rest: Totals,
     more: Totals,
-    /// Disposable single files of a directory that is not disposable.
+    /// Disposable single files of a directory not disposable itself.
     thrown: Vec<Row>,
-    /// Single files that the manifest names: kept, or on no store yet.
+    /// Single files named by the manifest: kept, or not yet stored.
     named: Vec<Row>,
     /// The largest paths without a line.
     parts: Parts,

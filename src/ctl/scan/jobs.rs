@@ -1,7 +1,6 @@
 //! The directories with work left for one thread, each below the one before.
-//!
-//! Of a deep tree only the first and the last of them are open. One that was closed is opened again by `..` from the directory below
-//! it that was done last, and compared with what it was.
+//!  Of a deep tree only the first and the last of them are open. A closed one is reopened by `..` from the directory
+//! last done below, and its identity is compared.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +18,7 @@ use crate::sys::walk::{self, Identity};
 pub struct Job {
     /// The directory.
     pub dir: Arc<Dir>,
-    /// The directories in it to enter first: their names, each with its NUL.
+    /// The directories inside to enter first: their names, each with its NUL.
     pub below: Vec<u8>,
     /// True with unread names.
     pub unread: bool,
@@ -47,7 +46,7 @@ struct Place {
     position: u64,
 }
 
-/// The newest is done first, so that few directories are open; the oldest, which is the largest, is given away.
+/// The newest is done first, so that few directories are open; the oldest and largest is given to other threads.
 #[derive(Debug)]
 pub struct Jobs {
     /// The oldest ones.
@@ -85,12 +84,12 @@ impl Jobs {
         }
         match close(far) {
             Ok(closed) => self.closed.push(closed),
-            // Another thread has a share in it; or its identity is unknown.
+            // Shared with another thread, or of unknown identity.
             Err(job) => self.first.push_back(job),
         }
     }
 
-    /// Takes the next work. A directory that cannot be opened again comes with the error.
+    /// Takes the next work. A directory that cannot be reopened is returned with the error.
     pub fn pop(&mut self) -> Option<Result<Job, (Arc<Group>, Errno)>> {
         if let Some(job) = self.last.pop_back() {
             return Some(Ok(job));
@@ -104,8 +103,8 @@ impl Jobs {
         })
     }
 
-    /// Takes the oldest one for another thread, unless it is the only one. None where others are closed, which are opened again from
-    /// what is below them.
+    /// Takes the oldest job for another thread, unless it is the only one. None if there are closed ones, because they
+    /// are reopened from directories below.
     pub fn give(&mut self) -> Option<Job> {
         if !self.closed.is_empty() || self.first.len() + self.last.len() < 2 {
             return None;

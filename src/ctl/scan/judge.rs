@@ -1,4 +1,4 @@
-//! The verdicts of a scan on single files, for a walk that meets each directory before its content.
+//! The verdicts of a scan on single files, for a walk with each directory before its content.
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
@@ -11,21 +11,22 @@ use super::walker::{is_lock, is_systems};
 use super::{Fate, Named};
 use crate::sys::walk::Stat;
 
-/// Decides what of a root built at every boot would be lost: what is kept, comes with the system or is throw-away is not.
+/// Decides about the paths of a root built at every boot: kept paths, files of the system and disposable paths are not
+/// lost.
 pub struct Judge<'j> {
     rules: &'j Rules,
     system_links: &'j [&'j str],
     named: &'j dyn Fn(&Named<'_>) -> Fate,
-    /// The directories on the way: the length of the path, the rules for what is below, and whether that is throw-away.
+    /// The directories on the way: the length of the path, the rules below, and true below a disposable path.
     way: Vec<(usize, State, bool)>,
 }
 
 /// A verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fated {
-    /// Not lost, nor is anything in it.
+    /// Not lost, nor any path inside.
     Safe,
-    /// A directory in which something may be lost.
+    /// A directory with possibly lost paths inside.
     Open,
     /// Lost.
     Lost,

@@ -1,5 +1,5 @@
-//! Scan of one file system by all processors, without ever holding its names: findings are added up during the scan,
-//! in the directories that a person would name.
+//! Scan of one file system by all processors, without a list of all names: findings are summed up during the scan, by
+//! the directories that a person would list.
 
 mod dir;
 mod group;
@@ -72,7 +72,7 @@ pub enum Fate {
     Kept,
     /// Copied to a store at shutdown.
     Brought,
-    /// Named by an entry, but on the root alone, and no service copies it to a store.
+    /// Named by an entry, but only on the root, and not copied to a store by any service.
     RootOnly,
     /// Named by no entry.
     Unkept,
@@ -89,7 +89,7 @@ pub struct Scan<'a> {
     pub rules: &'a Rules,
     /// True to list disposable paths, too.
     pub all: bool,
-    /// True if entries count only with a mount: on a root that the next boot empties.
+    /// True if entries count only if mounted: on a root emptied by the next boot.
     pub built: bool,
     /// So many single files of a directory shared by many get lines of their own, where no pattern is for all of them.
     pub singles: usize,
@@ -196,11 +196,12 @@ fn descriptors() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Number of threads, and of directories that each may have open at either end of its path.
+/// Number of threads, and of directories each may have open at either end of its path.
 fn share(descriptors: usize) -> (usize, usize) {
     /// Open files besides directories of the walk.
     const OTHERS: usize = 16;
-    /// Open files of each thread besides its path: the current directory, one in it, the last one, one to give away.
+    /// Open files of each thread besides its path: the current directory, one inside, the last one, one for other
+    /// threads.
     const AT_WORK: usize = 5;
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let free = descriptors.saturating_sub(OTHERS);

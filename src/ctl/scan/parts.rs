@@ -2,7 +2,7 @@
 
 use super::Row;
 
-/// The largest ones of those that were added.
+/// The largest rows of all added ones.
 #[derive(Debug, Default)]
 pub struct Parts {
     most: usize,
@@ -15,7 +15,7 @@ impl Parts {
         Self { most, rows: Vec::new() }
     }
 
-    /// Adds some. Every directory that is kept is one of the largest, and then those that hold it are, too.
+    /// Adds rows. For each kept directory, all directories above are kept, as they are larger.
     pub fn add(&mut self, rows: impl IntoIterator<Item = Row>) {
         if self.most > 0 {
             self.rows.extend(rows);

@@ -1,14 +1,14 @@
-//! Work that several threads share: each has its own, and gives of it when another has none.
+//! Work shared by several threads: each has its own jobs, and gives some to an idle thread.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// The work that has been given away.
+/// The jobs for idle threads.
 #[derive(Debug)]
 pub struct Pool<T> {
     queue: Mutex<Queue<T>>,
     wake: Condvar,
-    /// Number of waiting threads, less the jobs that are there for them.
+    /// Number of waiting threads, minus the jobs for them.
     hungry: AtomicUsize,
     workers: usize,
 }
@@ -19,7 +19,7 @@ struct Queue<T> {
     waiting: usize,
 }
 
-/// Runs so many workers on what follows from one job, until there is nothing left to do.
+/// Runs a number of workers on one job and all jobs made from it, until none is left.
 pub fn run<T: Send>(workers: usize, first: T, work: impl Fn(&Pool<T>) + Sync) {
     let queue = Mutex::new(Queue { jobs: vec![first], waiting: 0 });
     let pool = Pool { queue, wake: Condvar::new(), hungry: AtomicUsize::new(0), workers };
@@ -32,7 +32,7 @@ pub fn run<T: Send>(workers: usize, first: T, work: impl Fn(&Pool<T>) + Sync) {
 }
 
 impl<T> Pool<T> {
-    /// True if somebody waits for work.
+    /// True if a thread waits for work.
     pub fn is_hungry(&self) -> bool {
         self.hungry.load(Ordering::Relaxed) > 0
     }

@@ -22,7 +22,7 @@ pub enum Rule {
     ThrowAway,
     /// Not disposable, against any earlier rule.
     Precious,
-    /// Mount point of a file system that outlives a boot.
+    /// Mount point of a persistent file system.
     Disk,
 }
 
@@ -107,7 +107,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Adds a rule for one path, in which nothing is special. The last rule that says whether a path is throw-away decides.
+    /// Adds a rule for one path, without special characters. The last rule about a disposable path decides.
     pub fn path(&mut self, path: &AbsPath, rule: Rule) {
         let components = path.components().map(|name| (name.to_owned(), Kind::File));
         self.insert(components.collect(), rule);
@@ -121,11 +121,10 @@ impl Rules {
         self.insert(components, rule);
     }
 
-    /// Adds a rule as people write it: an absolute path in which any component may be a pattern, or a name or pattern for what
-    /// has that name anywhere.
+    /// Adds a rule in a person's notation: an absolute path with patterns in any component, or a name or pattern for
+    /// files of this name anywhere.
     ///
-    /// # Errors
-    /// Why the pattern is none.
+    /// # Errors The reason for an invalid pattern.
     pub fn pattern(&mut self, text: &str, rule: Rule) -> Result<(), String> {
         let one = |name: &str| {
             let (path, kind) = pattern::read(&format!("/{name}"))?;
@@ -180,7 +179,7 @@ impl Rules {
         (Box::new([0]), self.verdict(&[0], b""))
     }
 
-    /// Verdict on a name in a directory, and rules for the paths below it.
+    /// Verdict on a name in a directory, and rules for the paths below.
     #[must_use]
     pub fn step(&self, state: &[usize], name: &[u8]) -> (State, Verdict) {
         let mut next = Vec::new();
@@ -193,7 +192,7 @@ impl Rules {
         (next.into(), verdict)
     }
 
-    /// Verdict of the rules on one path, without those on the paths above it.
+    /// Verdict of the rules on one path, without those on paths above.
     #[cfg(test)]
     fn verdict_of(&self, path: &str) -> Verdict {
         let (mut state, mut verdict) = self.start();
@@ -203,7 +202,7 @@ impl Rules {
         verdict
     }
 
-    /// True if a rule for a path, or for one above, makes it disposable; the nearest rule decides.
+    /// True if a rule for a path, or for one above, declares the path disposable; the nearest rule decides.
     #[must_use]
     pub fn is_throw_away(&self, path: &str) -> bool {
         let (mut state, mut verdict) = self.start();

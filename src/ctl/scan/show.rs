@@ -1,4 +1,4 @@
-//! Paths that a scan found, as every list of them shows them: in a table, and in JSON.
+//! Paths of a scan in the common form of all lists: in a table, and in JSON.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use crate::ctl::ui::terminal::{Column, age, count, number, size};
 use crate::manifest::mode;
 use crate::text::escape;
 
-/// So many places that could not be looked into are named.
+/// Maximum of unreadable paths listed.
 const UNREAD: usize = 10;
 
-/// The columns that every list of paths has.
+/// The common columns of all lists of paths.
 pub const COLUMNS: [Column; 4] = [
     Column { title: "SIZE", right: true, optional: false },
     Column { title: "FILES", right: true, optional: true },
@@ -27,7 +27,7 @@ pub fn cells(row: &Row, owner: String, now: i64) -> Vec<String> {
     vec![size(row.totals.allocated), number(row.totals.files), changed, owner]
 }
 
-/// A path as it is shown: of a directory with a slash at its end, of several files with a star.
+/// A path for display: a directory with a slash at its end, several files with a star.
 #[must_use]
 pub fn path(row: &Row) -> String {
     let end = match row.subject {
@@ -72,10 +72,10 @@ pub fn unread(seen: &Seen) -> Vec<String> {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Path<'r> {
-    /// The absolute path, with U+FFFD in place of bytes that are no UTF-8.
+    /// The absolute path, with U+FFFD in place of non-UTF-8 bytes.
     #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     path: Cow<'r, str>,
-    /// The path as bytes, where it is no UTF-8.
+    /// The path as bytes, if not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<&'r [u8]>,
 }
@@ -106,7 +106,7 @@ pub struct Listed<'r> {
     /// The mode, in octal digits.
     #[cfg_attr(test, schemars(regex(pattern = "^[0-7]{4}$")))]
     mode: String,
-    /// True if a file in it has another owner.
+    /// True if a file inside has another owner.
     others: bool,
     #[serde(flatten)]
     totals: Totals,

@@ -1,4 +1,4 @@
-//! Start of a walk: the requested path, unless all of it is left out.
+//! Start of a walk: the requested path, unless left out as a whole.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,7 +16,7 @@ use crate::sys::mountinfo;
 use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
-/// Opens the path to start from. None where all of it is left out, for a reason that is told.
+/// Opens the path to start from. None for a path left out as a whole, with the reason in the results.
 pub fn start(scan: &Scan<'_>, path: &AbsPath, results: &Results) -> Result<Option<Dir>> {
     let shown =
         AbsPath::normal(&format!("{}{}", scan.prefix, path.as_str())).unwrap_or_else(|_| path.clone());

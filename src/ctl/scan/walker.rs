@@ -19,7 +19,7 @@ use crate::text::problem::describe;
 
 /// Names are read in pieces of this size.
 const BUFFER: usize = 64 * 1024;
-/// The longest path that the kernel takes.
+/// The longest path accepted by the kernel.
 const PATH_MAX: usize = 4096;
 
 /// One thread of the walk.
@@ -34,7 +34,7 @@ pub struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// A thread that has nothing to do yet, and so many directories open at either end of its way down.
+    /// A thread without work yet, and its number of open directories at either end of the way down.
     pub fn new(scan: &'a Scan<'a>, results: &'a Results, pool: &'a Pool<Job>, open: usize) -> Self {
         Self {
             scan,
@@ -63,7 +63,7 @@ impl<'a> Worker<'a> {
         loop {
             let job = match self.jobs.pop() {
                 Some(Ok(job)) => job,
-                // It cannot be opened again: it was moved away, and with it what was below it.
+                // A directory that cannot be reopened was moved away, with all directories below.
                 Some(Err((group, errno))) => {
                     self.results.unread(|| join(group.path.clone(), b"..."), describe(errno));
                     Group::release(group, &mut |rows, parts| self.results.lines(rows, parts));
@@ -132,7 +132,7 @@ impl<'a> Worker<'a> {
             if is_wanted && !matches!(name.to_bytes(), b"." | b"..") {
                 match entry.file_type() {
                     FileType::Directory => below.extend_from_slice(name.to_bytes_with_nul()),
-                    // Whoever listens to it makes it anew.
+                    // A socket is created anew by its listener.
                     FileType::Socket => {}
                     FileType::Unknown => {
                         let stat = look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW);
@@ -160,7 +160,7 @@ impl<'a> Worker<'a> {
         self.put_back(Job { dir, below, unread: again });
     }
 
-    /// Counts one name that is no directory.
+    /// Counts one name, except a directory.
     fn file(&self, dir: &Dir, name: &CStr, sum: &mut Sum) {
         let state: &[usize] = if dir.is_split() { &dir.group.state } else { &[] };
         let (_, verdict) = self.scan.rules.step(state, name.to_bytes());
@@ -238,9 +238,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// True if a name, which the manifest has for files, is an entry's. What is on no store yet gets a row.
+    /// True if a name, listed as a file in the manifest, belongs to an entry. A file not yet stored gets a row.
     fn is_kept(&self, dir: &Dir, name: &CStr) -> bool {
-        // Paths that cannot be read are reported with all others.
+        // Unreadable paths are reported with all others.
         let Ok(stat) = look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) else { return false };
         if stat.stx_mnt_id != dir.mount {
             return true;
@@ -261,7 +261,7 @@ impl<'a> Worker<'a> {
         fate != Fate::Unkept
     }
 
-    /// Lists a file that is kept, where that is wanted.
+    /// Lists a kept file, if requested.
     fn list_kept(&self, dir: &Dir, name: &CStr) {
         let stat = || look(dir.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let is_here = |stat: &Statx| stat.stx_mnt_id == dir.mount && self.results.is_first(stat);
@@ -275,7 +275,7 @@ impl<'a> Worker<'a> {
         dir.group.found.lock().unwrap_or_else(PoisonError::into_inner).named(row, &dir.group.path);
     }
 
-    /// Leaves for later what is still to be done in a directory.
+    /// Saves the remaining work of a directory for later.
     fn put_back(&mut self, job: Job) {
         if job.below.is_empty() && !job.unread {
             self.release(job.dir);
@@ -296,7 +296,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Opens a directory below another, unless it is left out.
+    /// Opens a directory below another, unless left out.
     fn child(&self, dir: &Dir, name: &CStr) -> Option<Dir> {
         let state: &[usize] = if dir.is_split() { &dir.group.state } else { &[] };
         let (state, verdict) = self.scan.rules.step(state, name.to_bytes());
@@ -365,10 +365,10 @@ impl<'a> Worker<'a> {
         let etc = !unmounted && (above.etc || path == b"/etc");
         let etc = etc && !is_below_kept;
         let parent = (!apart).then(|| Arc::clone(above));
-        // A kept directory is one line, whatever it holds.
+        // A kept directory is one line, independent of its content.
         let (state, verdict) =
             if is_kept { (State::default(), Verdict::default()) } else { (state, verdict) };
-        // A path that is too long for the kernel is not told of each directory.
+        // A path beyond the kernel's limit is not reported for each directory.
         let parts = if path.len() < PATH_MAX { self.scan.parts } else { 0 };
         let mut new = group(Place { path, parent, throw_away, etc, parts }, state, verdict, &stat);
         let inherits = !apart;
@@ -386,7 +386,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// True if a symbolic link is one that the system made.
+/// True for a symbolic link created by the system.
 pub fn is_systems(links: &[&str], dir: BorrowedFd<'_>, name: &CStr) -> bool {
     let mut target = [MaybeUninit::<u8>::uninit(); 64];
     // As much of the target as fits, which is enough.
@@ -406,7 +406,7 @@ struct Sum {
     singles: Vec<Row>,
     kept: bool,
     others: bool,
-    /// True if a pattern `*` would bring something else, or not all of it.
+    /// True if a pattern `*` would match other files, too, or not all.
     mixed: bool,
     passed_over: u64,
 }

@@ -10,7 +10,7 @@ use crate::ctl::known::known;
 use crate::runtime::report::{Outcome, PATH, Run};
 use crate::text::escape;
 
-/// One thing that needs attention.
+/// One problem or note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Concern {
@@ -37,9 +37,9 @@ pub enum Subject {
     Root,
     /// A store.
     Store,
-    /// An owner that does not exist yet.
+    /// A missing owner.
     Owner,
-    /// A path that was adopted.
+    /// An adopted path.
     Adopted,
     /// An entry, by its state.
     #[serde(untagged)]
@@ -52,12 +52,12 @@ impl Concern {
     }
 }
 
-/// Everything that needs attention; `last` is the last run since the boot, and `unread` what of earlier ones cannot be read.
+/// All problems and notes; `last` is the last run since the boot, and `unread` the unreadable records of earlier runs.
 pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>) -> Vec<Concern> {
     let mut all: Vec<_> =
         unread.iter().map(|(path, problem)| Concern::new(Subject::Report, path, problem)).collect();
     match last {
-        // Nobody knows that of another system.
+        // Unknown for another system.
         None if all.is_empty() && status.sysroot == "/" => {
             let what = "there is none: it was not booted with imp-mount";
             all.push(Concern::new(Subject::Report, PATH, what));
@@ -127,10 +127,10 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
     all
 }
 
-/// Remedy for errors that a file system has recorded.
+/// Remedy for errors recorded by a file system.
 fn remedy(found: &Filesystem) -> String {
     match found.fstype.as_str() {
-        // It is checked while it is mounted, and counts on until it is told to begin anew.
+        // The check works while mounted, and the counter must be reset.
         "btrfs" => {
             let path = escape::shell(&found.path);
             format!("run `btrfs scrub start {path}`, then `btrfs device stats --reset {path}`")
@@ -139,7 +139,7 @@ fn remedy(found: &Filesystem) -> String {
     }
 }
 
-/// True if a message of a run begins with what it is about.
+/// True if a message of a run begins with this path.
 pub fn is_about(message: &str, at: &str) -> bool {
     let message = message.strip_prefix("store ").unwrap_or(message);
     message.strip_prefix(&*escape::name(at)).is_some_and(|rest| rest.starts_with([':', ' ']))

@@ -7,7 +7,7 @@ use crate::check::status::Status as Health;
 use crate::runtime::report::Outcome;
 use crate::text::escape::{self, Page};
 
-/// Every health that an entry can have: a state that nothing is in is a 0, so that an alert need not guess.
+/// Every health of an entry: states without entries are exported as 0, for alerts.
 const HEALTH: [Health; 15] = [
     Health::Ok,
     Health::Later,
@@ -123,7 +123,7 @@ fn stores(page: &mut Page, status: &Status) {
     }
 }
 
-/// A metric with all that is known of it; nothing where that is nothing.
+/// A metric with all samples; no lines without samples.
 fn family(page: &mut Page, name: &str, help: &str, samples: &[Sample]) {
     if samples.is_empty() {
         return;

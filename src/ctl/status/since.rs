@@ -22,11 +22,11 @@ use crate::sys::walk::{self, Mounts};
 pub struct Boot {
     /// Outcome of the last of them.
     pub outcome: Outcome,
-    /// Microseconds from the start of the system to that of the first.
+    /// Microseconds from the start of the system to the start of the first run.
     pub started: u64,
     /// Microseconds of all of them.
     pub duration: u64,
-    /// Number of entries and guards that they put in place.
+    /// Number of entries and guards placed by the runs.
     pub placed: usize,
     /// Failures of the last of them.
     pub failures: Vec<String>,
@@ -58,17 +58,17 @@ impl Boot {
 pub struct Since {
     /// The runs on the running system, oldest first.
     pub runs: Vec<Run>,
-    /// Paths that `impctl adopt` copied.
+    /// Paths copied by `impctl adopt`.
     pub adopted: Vec<Adopted>,
-    /// Entries of the manifest that no run knew.
+    /// Entries of the manifest unknown to all runs.
     pub added: Vec<AbsPath>,
-    /// Entries in place that the manifest has no more.
+    /// Placed entries no longer in the manifest.
     pub removed: Vec<Removed>,
     /// Entries in another state than the last run left.
     pub changed: Vec<Changed>,
 }
 
-/// Something that was adopted.
+/// An adopted path.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Adopted {
@@ -76,28 +76,28 @@ pub struct Adopted {
     pub target: AbsPath,
     /// Its path on the store.
     pub source: AbsPath,
-    /// True if it is still mounted.
+    /// True if still mounted.
     pub mounted: bool,
-    /// True if the manifest names it by now.
+    /// True if in the manifest by now.
     pub named: bool,
-    /// The line of NixOS that keeps it; empty where it cannot be looked at.
+    /// The line of NixOS to keep the path; empty if the path cannot be read.
     pub nix: String,
     /// Remedy: the line for this system's configuration.
     #[serde(skip)]
     pub keep: String,
 }
 
-/// Something that is no longer named.
+/// A path no longer in the manifest.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Removed {
     /// Its path.
     pub target: AbsPath,
-    /// Why it is still there, as far as a run knows.
+    /// The reason recorded by a run for keeping the path.
     pub why: String,
 }
 
-/// Something that is otherwise now.
+/// A changed state.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changed {
@@ -132,7 +132,7 @@ impl Since {
             .extend(removed.map(|entry| Removed { target: entry.target.clone(), why: entry.why.clone() }));
     }
 
-    /// Looks at what was adopted.
+    /// Checks the adopted paths.
     pub fn adopted(
         &mut self,
         system: &System,
@@ -177,7 +177,7 @@ impl Since {
     }
 }
 
-/// True if the manifest names a path, or a directory which has in it what is kept at `source`.
+/// True if the manifest names a path, or a directory above with `source` as the place of the path.
 fn keeps(plan: &Plan<'_>, target: &AbsPath, kind: Kind, source: &AbsPath) -> bool {
     let what = if kind == Kind::Directory { Type::Directory } else { Type::File };
     plan.item_for(target, kind).is_some()
@@ -187,7 +187,7 @@ fn keeps(plan: &Plan<'_>, target: &AbsPath, kind: Kind, source: &AbsPath) -> boo
         })
 }
 
-/// True if an entry still stands as a run left it. Whose its source is, and its mode, may have been so before the run.
+/// True if an entry is still in the state after a run. Owner and mode of its source may be wrong since before the run.
 fn agree(was: State, is: Status) -> bool {
     match was {
         State::Mounted | State::Linked | State::Copied | State::Absent => {

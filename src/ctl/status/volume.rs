@@ -21,15 +21,15 @@ pub struct Volume {
     pub filesystem: Filesystem,
     /// Bytes available to users.
     pub available: u64,
-    /// True if nothing can be written to it.
+    /// True if the file system is read-only.
     pub read_only: bool,
-    /// Number of errors that it has recorded: ext4 since its last fsck, btrfs since its counters were reset. null where the file system
-    /// keeps no count, or it cannot be read.
+    /// Number of errors recorded by the file system: ext4 since its last fsck, btrfs since its counters were reset.
+    /// null for a file system without a count, or with an unreadable one.
     pub errors: Option<u64>,
 }
 
 impl Volume {
-    /// Asks for what `--check` does not tell.
+    /// Reads values absent from `--check`.
     pub fn look(system: &System, filesystem: Filesystem) -> Self {
         let mut volume = Self { available: 0, read_only: false, errors: None, filesystem };
         if !volume.is_mounted() {
@@ -48,7 +48,7 @@ impl Volume {
         volume
     }
 
-    /// True if it is there.
+    /// True if mounted.
     pub fn is_mounted(&self) -> bool {
         !self.filesystem.source.is_empty()
     }

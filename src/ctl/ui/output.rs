@@ -81,13 +81,15 @@ pub fn written(result: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// Writes a file that everybody may read, so that there is only ever the old one or the whole new one. In /dev what is no file is
-/// written to, such as /dev/null. Elsewhere that is refused, as it may be anybody's, and a link is replaced.
+/// Writes a file readable by all users, in one step: there is always either the old file or the whole new one. In /dev
+/// special files such as /dev/null are written to. Elsewhere they are refused, as any user may own them, and a link is
+/// replaced.
 pub fn replace(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     place(file, bytes, 0o644)
 }
 
-/// Writes a file that its owner alone may read, in the same way. A link is refused: a file that tells so much is where it was asked for.
+/// Writes a file readable by its owner alone, in the same way. A link is refused: the secret content must be at the
+/// given path itself.
 pub fn private(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     if !file.starts_with("/dev") && file.is_symlink() {
         return Err(Failure::io("writing", file, &io::Error::other(LINK)));
@@ -153,7 +155,7 @@ pub fn update(file: &Path, old: Option<&[u8]>, bytes: &[u8]) -> Result<(), Failu
             Err(io::Error::other("it was changed meanwhile, and is left as it is; try again"))
         };
         let new = prepare(file, bytes, 0o644, unchanged()?.as_ref())?;
-        // Before all of it is on the disk an editor has time to write.
+        // An editor may change the file until all data is on the disk.
         unchanged()?;
         if old.is_some() { new.persist(file) } else { new.persist_noclobber(file) }?;
         File::open(folder(file))?.sync_all()
@@ -191,7 +193,8 @@ fn folder(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A new file beside another one, to replace it: with its owner and mode, or with a mode if there is none.
+/// A new file beside another one, as its replacement: with owner and mode of the other, or with `mode` without
+/// another.
 fn prepare(file: &Path, bytes: &[u8], mode: u32, like: Option<&Metadata>) -> io::Result<NamedTempFile> {
     // Private until its owner is set.
     let mode = if like.is_some() { 0o600 } else { mode };

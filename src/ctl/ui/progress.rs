@@ -1,4 +1,4 @@
-//! One line that shows how far a long work is, on a terminal only.
+//! One line with the progress of a long command, on a terminal only.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +7,12 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, P
 
 use crate::text::size::size;
 
-/// Writes a word of the line. The line is drawn again if that fails.
+/// Writes a word of the line. After an error the line is drawn again.
 fn written(to: &mut dyn Write, text: &str) {
     let _ = to.write_str(text);
 }
 
-/// The line; it is gone when this value is.
+/// The line, removed on drop.
 #[derive(Debug)]
 pub struct Progress(ProgressBar);
 
@@ -21,13 +21,13 @@ impl Progress {
     #[must_use]
     pub fn new(bytes: u64, what: &str) -> Self {
         let bar = ProgressBar::new(bytes);
-        // Without colours; the bar takes what the terminal has left.
+        // Without colours; the bar fills the rest of the terminal's width.
         if let Ok(style) = ProgressStyle::with_template("{msg} [{wide_bar}] {done}/{all} {left}") {
             let done = |state: &ProgressState, to: &mut dyn Write| written(to, &size(state.pos()));
             let all = |state: &ProgressState, to: &mut dyn Write| {
                 written(to, &size(state.len().unwrap_or_default()));
             };
-            // Of a work that has not begun nothing can be said.
+            // Before its start a work has no estimate.
             let left = |state: &ProgressState, to: &mut dyn Write| {
                 if state.pos() > 0 {
                     written(to, &format!("{:#}", HumanDuration(state.eta())));
@@ -51,7 +51,7 @@ impl Progress {
     }
 }
 
-/// So many files are counted before that is shown: fewer take no time.
+/// Number of files before the line appears: fewer take no time.
 const MANY: u64 = 50_000;
 
 /// The line of a work on files whose number is not known.
@@ -62,7 +62,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// A line that is not shown yet.
+    /// A line, not yet visible.
     #[must_use]
     pub fn new(what: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());

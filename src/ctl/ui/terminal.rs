@@ -1,5 +1,5 @@
-//! Text for people: sizes and ages in few letters, tables that fit the terminal, and colour where it is
-//! wanted (on a terminal, and not with `NO_COLOR`).
+//! Text for people: sizes and ages in few letters, tables within the width of the terminal, and colour if wanted (on a
+//! terminal, and not with `NO_COLOR`).
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -36,8 +36,8 @@ fn in_style(style: Style, text: &str) -> String {
     format!("{style}{}{style:#}", escape::line(text))
 }
 
-/// Columns of the terminal: `COLUMNS`, else the terminal's answer. None without a terminal, so that nothing
-/// is left out in a pipe.
+/// Columns of the terminal: `COLUMNS`, else the terminal's answer. None without a terminal, so that pipes get the full
+/// text.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "nothing is written")]
 pub fn width() -> Option<usize> {
@@ -76,7 +76,7 @@ pub fn age(then: i64, now: i64) -> String {
     const STEPS: [(i64, &str); 5] =
         [(365 * 86_400, "year"), (30 * 86_400, "month"), (86_400, "day"), (3_600, " h"), (60, " min")];
     let past = now.saturating_sub(then);
-    // A clock that was put back is no news.
+    // A clock set back counts as now.
     let Some((length, unit)) = STEPS.into_iter().find(|(length, _)| past >= *length) else {
         return "now".to_owned();
     };
@@ -95,7 +95,7 @@ pub fn now() -> i64 {
 /// The day of a time, by UTC: `2026-11-27`.
 #[must_use]
 pub fn day(seconds: i64) -> String {
-    // Years begin in March, so that the day that some have more comes last; 400 of them have 146,097 days.
+    // Years begin in March, with the leap day as the last; 400 of them have 146,097 days.
     let days = seconds.div_euclid(86_400) + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -118,14 +118,14 @@ pub fn moment(seconds: i64) -> String {
 pub struct Column {
     /// Its heading.
     pub title: &'static str,
-    /// True if it is a number.
+    /// True for a number.
     pub right: bool,
-    /// True if a narrow terminal does without it; the last such column goes first.
+    /// True if a narrow terminal may omit the column; the last such column is omitted first.
     pub optional: bool,
 }
 
-/// A table whose last column is never cut: what can be copied from a line is whole. Beside it stands a remark, or below it
-/// where it does not fit.
+/// A table whose last column is never cut, for copying. A remark is beside this column, or below if the line is too
+/// long.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<Column>,
@@ -162,7 +162,7 @@ impl Table {
             shown.remove(place);
         }
         let left = taken(&shown);
-        // Remarks stand below each other, but for the few that a long path pushes aside.
+        // Remarks are aligned below each other, except after long paths.
         let remarked = self.rows.iter().filter(|row| !row.2.is_empty());
         let remark = remarked.map(|row| row.1.width()).filter(|width| *width <= 48).max().unwrap_or(0);
 

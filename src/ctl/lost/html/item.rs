@@ -10,9 +10,9 @@ use crate::text::escape;
 /// Fate of a path at the next boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// An entry keeps it.
+    /// Kept by an entry.
     Persists,
-    /// The next boot is without it.
+    /// Lost at the next boot.
     Lost,
     /// Disposable by a rule.
     Disposable,
@@ -21,7 +21,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// All of them, in the order that they are shown in.
+    /// All classes, in display order.
     pub const ALL: [Self; 4] = [Self::Lost, Self::Persists, Self::Disposable, Self::Orphaned];
 
     /// Its name in the page's code.
@@ -35,7 +35,7 @@ impl Class {
         }
     }
 
-    /// Its title, and what it means.
+    /// The title, and its meaning.
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -54,20 +54,20 @@ pub struct Item {
     pub row: Row,
     /// Fate of the path.
     pub class: Class,
-    /// True if it lies in a path that is shown, and is counted there.
+    /// True for a part of another listed path, counted there.
     pub part: bool,
     /// Its user and group.
     pub owner: String,
     /// Units, files of tmpfiles.d or packages.
     pub unit: String,
-    /// More about it.
+    /// A remark.
     pub remark: String,
-    /// The line that keeps it.
+    /// The line to keep the path.
     pub line: Option<Line>,
 }
 
 impl Item {
-    /// That of a finding.
+    /// The item of a finding.
     pub fn new(
         finding: &Finding,
         class: Class,
@@ -98,7 +98,7 @@ pub fn sum(items: &[Item], class: Class) -> Totals {
     sum
 }
 
-/// A line that keeps a path: one of some frames, and what is in it.
+/// A line to keep a path: a frame by number, and its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// The number of the frame.
@@ -107,7 +107,7 @@ pub struct Line {
     pub item: String,
 }
 
-/// Form of the lines that keep a path.
+/// Form of the lines to keep paths.
 #[derive(Debug)]
 pub struct Keep {
     nixos: bool,
@@ -136,14 +136,14 @@ impl Keep {
         Self { nixos, stores, frames }
     }
 
-    /// The line that keeps a finding, which is on the root or on a store. None where there is none.
+    /// The line to keep a finding on the root or on a store; none for an impossible entry.
     pub fn line(&self, finding: &Finding, store: Option<&Store>) -> Option<Line> {
         let mut row = finding.row.clone();
         let index = store.map_or(0, |store| {
             row.path.drain(..store.path.as_str().trim_end_matches('/').len());
             self.stores.iter().position(|path| path == store.path.as_str()).unwrap_or(0)
         });
-        // A line for all that there is would keep nothing of a root that is emptied.
+        // An entry for the whole root is impossible.
         let is_path = str::from_utf8(&row.path).is_ok_and(|path| AbsPath::parse(path).is_ok());
         if !is_path || (row.subject == Subject::Directory && row.path == b"/") {
             return None;

@@ -1,4 +1,4 @@
-//! `impctl lost --html`: one page with a map of what persists, what would be gone, what is throw-away, and what no entry names.
+//! `impctl lost --html`: one page with a map of persistent, lost and disposable paths, and of paths without an entry.
 
 mod item;
 mod page;
@@ -19,12 +19,12 @@ use item::{Class, Item, Keep};
 use page::Document;
 use tree::Tree;
 
-/// Bytes of a page that its map may take.
+/// Maximum of bytes for the map of a page.
 const MAP: usize = 1_200_000;
 
 /// Looks at the root and every store, and writes the page.
 pub fn run(file: &Path, scope: &Scope, system: &System, manifest: Option<&Manifest>) -> Result<(), Failure> {
-    // A file that could not be written is refused before anything is looked at.
+    // An unwritable file is refused before the search.
     if !file.starts_with("/dev") {
         output::is_writable(file)?;
     }

@@ -6,7 +6,7 @@
   const REST = 5, FILES = 4;
   const SHOWN = 300;
 
-  // A node: directories and files as the page has them, and what sums them up.
+  // A node: a directory or file of the page, with sums.
   const nodes = data.nodes.map(([above, name, cls, kind, size, files, time, owner, unit, remark, frame, item]) => ({
     above, name, cls: cls ?? -1, kind: (kind ?? 0) % 10, part: kind >= 10, own: size ?? 0, files: files ?? 0, time: time ?? 0,
     owner: data.words[owner ?? 0], unit: data.words[unit ?? 0], remark: data.words[remark ?? 0],
@@ -19,7 +19,7 @@
     node.above = index ? nodes[node.above] : null;
     if (index) node.above.below.push(node);
   });
-  // Numbers of each class, for all that lies in a node.
+  // Numbers of each class, for the content of a node.
   for (const node of nodes) {
     node.sums = [0, 0, 0, 0];
     node.counts = [0, 0, 0, 0];
@@ -31,7 +31,7 @@
       at.counts[node.cls] += node.files;
     }
   }
-  // The line that a part lies in has counted it.
+  // The line of a part has counted it.
   for (const node of nodes.filter((node) => node.part)) {
     node.sums[node.cls] += node.own;
     node.counts[node.cls] += node.files;
@@ -92,7 +92,7 @@
     return made;
   };
 
-  // Groups of all lines by what is said of each.
+  // Groups of all lines by a property.
   const grouped = (title, of) => {
     const top = { name: title, label: title, cls: -1, kind: 0, own: 0, sums: [0, 0, 0, 0], counts: [0, 0, 0, 0], time: 0, below: [], owner: "", unit: "", remark: "", keep: "" };
     const groups = new Map();
@@ -234,7 +234,7 @@
     for (const box of divide(values, x, y, width, height)) tile(box.node, box, depth);
   };
 
-  // In a list of lines each is counted without the lines that lie in it, as these are in the list, too.
+  // In a list of lines each is counted without the lines below, as these are in the list, too.
   const isAlone = (node) => node.cls >= 0 && node.label === undefined && (at.cls < 0 || words !== "");
   const amount = (node) => (isAlone(node) ? node.own : total(node));
   const files = (node) => (isAlone(node) ? node.files : count(node));
@@ -319,7 +319,7 @@
     }
   };
 
-  // The page around it.
+  // The page outside the map.
   const map = document.getElementById("map");
   const tools = element("div");
   tools.id = "tools";

@@ -1,4 +1,4 @@
-//! The page: what can be read without scripts, and the map that scripts make of it.
+//! The page: text readable without scripts, and a map drawn by scripts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,27 +13,27 @@ use crate::ctl::scan::{Totals, show};
 use crate::ctl::ui::terminal::{age, count, moment, number, size};
 use crate::text::escape::{self, html};
 
-/// Bytes that one table may take.
+/// Maximum of bytes for one table.
 const TABLE: usize = 80_000;
 
 /// Everything on the page.
 #[derive(Debug)]
 pub struct Document<'d> {
-    /// The name of the machine, as its file has it.
+    /// The name of the machine, from /etc/hostname.
     pub host: Vec<u8>,
     /// The root, seen from here.
     pub root: &'d [u8],
     /// The paths of the stores.
     pub stores: Vec<String>,
-    /// When it was looked at: seconds since 1970.
+    /// Time of the search: seconds since 1970.
     pub made: i64,
-    /// Paths that could not be examined.
+    /// Paths that could not be read.
     pub notes: Vec<String>,
     /// The old roots.
     pub roots: &'d [OnStore],
-    /// Paths of the last root that this one lacks.
+    /// Paths of the last root missing on this one.
     pub gone: Option<&'d Gone>,
-    /// Form of the lines that keep a path.
+    /// Form of the lines to keep paths.
     pub keep: &'d Keep,
     /// All paths.
     pub items: &'d [Item],
@@ -59,8 +59,7 @@ impl Html {
 impl Document<'_> {
     /// The page, with a map.
     ///
-    /// # Errors
-    /// That something cannot be written as JSON, or that there are no random numbers.
+    /// # Errors JSON cannot be written, or there are no random numbers.
     pub fn render(&self, tree: &Tree) -> std::io::Result<String> {
         let nonce = nonce()?;
         let mut page = Html::default();
@@ -214,7 +213,7 @@ impl Document<'_> {
         page.raw("</td></tr>\n");
     }
 
-    /// Sums by what is said of each path.
+    /// Sums by a property of each path.
     fn groups(&self, page: &mut Html, title: &str, of: impl Fn(&Item) -> &str) {
         let mut groups: BTreeMap<&str, [u64; 4]> = BTreeMap::new();
         for item in self.items.iter().filter(|item| !item.part) {
@@ -320,7 +319,7 @@ fn old_root(page: &mut Html, old: &Old) {
     page.raw("</details>\n");
 }
 
-/// A number that no name in the page can know, by which a browser tells our script and style.
+/// A random number for a browser to distinguish the page's script and style from text in names.
 fn nonce() -> std::io::Result<String> {
     let mut bytes = [0_u8; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;

@@ -9,9 +9,9 @@ use super::item::{Class, Item};
 use crate::ctl::scan::{Subject, Totals};
 use crate::text::escape;
 
-/// Bytes that the place of a node in the list of all takes.
+/// Bytes for the number of a node in the list of all.
 const PLACE: usize = 12;
-/// In so many directories what does not fit is summed up; what lies elsewhere is summed up at the top.
+/// Maximum of directories with a sum of their omitted items; other omitted items are summed at the top.
 const RESTS: usize = 1000;
 
 /// A directory or file.
@@ -20,13 +20,13 @@ struct Node {
     above: usize,
     /// Its name as JSON.
     name: String,
-    /// Description, as members of a list in JSON; empty for a directory that only holds others.
+    /// Description, as members of a list in JSON; empty for a directory without a finding of its own.
     text: String,
     class: Option<Class>,
     below: BTreeMap<Vec<u8>, usize>,
 }
 
-/// All nodes, each after the one that it is in.
+/// All nodes, each after its parent.
 #[derive(Debug)]
 pub struct Tree {
     nodes: Vec<Node>,
@@ -34,7 +34,7 @@ pub struct Tree {
     left: usize,
 }
 
-/// Words that many nodes have, each once.
+/// Words shared by many nodes, each once.
 #[derive(Debug, Default)]
 struct Words {
     list: Vec<String>,
@@ -53,10 +53,9 @@ impl Words {
 }
 
 impl Tree {
-    /// The tree of items that takes so many bytes at most. The items that do not fit are summed up.
+    /// The tree of items within a limit of bytes. Items beyond the limit are summed up.
     ///
-    /// # Errors
-    /// That something cannot be written as JSON.
+    /// # Errors JSON cannot be written.
     pub fn new(items: &[Item], bytes: usize) -> serde_json::Result<Self> {
         let root = Node {
             above: 0,
@@ -89,7 +88,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Adds an item, with the directories above it. False where it does not fit.
+    /// Adds an item, with the directories above. False beyond the limit.
     fn insert(&mut self, item: &Item) -> serde_json::Result<bool> {
         let subject = match item.row.subject {
             Subject::Directory => 0,
@@ -122,7 +121,7 @@ impl Tree {
             self.left = 0;
             return Ok(false);
         }
-        // One that is there already says something else of the same path.
+        // An existing node with another description of the same path.
         if missing.is_empty() && !self.nodes[at].text.is_empty() {
             return Ok(false);
         }
@@ -144,7 +143,8 @@ impl Tree {
         Ok(true)
     }
 
-    /// Start of the path to an item, and the names on it. An item in a line for several files is below that line.
+    /// Start of the path to an item, and the names of the path. An item in a line for several files is below this
+    /// line.
     fn way<'i>(&self, item: &'i Item) -> (usize, Vec<&'i [u8]>) {
         let mut names: Vec<&[u8]> =
             item.row.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
@@ -176,7 +176,7 @@ impl Tree {
         (0, names)
     }
 
-    /// The directory on the way to an item that is there.
+    /// The nearest existing directory above an item.
     fn nearest(&self, item: &Item) -> usize {
         let (mut at, names) = self.way(item);
         for name in names {
@@ -216,10 +216,9 @@ impl Tree {
         Ok(format!(",{}", &text[1..text.len() - 1]))
     }
 
-    /// Every node as JSON, and the words that they name by number.
+    /// Every node as JSON, and the words, which nodes refer to by number.
     ///
-    /// # Errors
-    /// That something cannot be written as JSON.
+    /// # Errors JSON cannot be written.
     pub fn json(&self) -> serde_json::Result<(String, String)> {
         let mut text = String::new();
         for (index, node) in self.nodes.iter().enumerate() {
@@ -251,7 +250,7 @@ mod tests {
         Item { row, class: Class::Lost, part, owner, unit, remark, line: Some(line) }
     }
 
-    /// The sizes of a tree that are in no other, and the number of its nodes.
+    /// The sizes of a tree without double counts, and the number of nodes.
     fn sum(tree: &Tree) -> (u64, usize) {
         let (nodes, _) = tree.json().unwrap();
         let nodes: Value = serde_json::from_str(&nodes).unwrap();
@@ -263,7 +262,7 @@ mod tests {
     #[test]
     fn a_million_files_are_few_bytes() {
         let mut parts = Parts::new(ON_MAP);
-        // Each larger than the one before, so that every one takes the place of another.
+        // Each larger than the one before, so that every item replaces another.
         for number in 0..1_000_000 {
             let path = format!("/srv/{0:03}/{1:0150}/{number:07}", number / 10_000, number / 100);
             parts.add([row(path, Subject::File, number)]);
@@ -277,7 +276,7 @@ mod tests {
         let tree = Tree::new(&items, MAP).unwrap();
         let (nodes, words) = tree.json().unwrap();
         assert!(nodes.len() + words.len() < MAP + 100_000, "{}", nodes.len());
-        // Items that do not fit are summed up.
+        // Items beyond the limit are summed up.
         assert_eq!(sum(&tree).0, 1_000_000);
     }
 
