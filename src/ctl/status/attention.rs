@@ -10,7 +10,7 @@ use crate::ctl::known::known;
 use crate::runtime::report::{Outcome, PATH, Run};
 use crate::text::escape;
 
-/// One problem or note.
+/// One finding that needs attention.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Concern {
@@ -52,7 +52,7 @@ impl Concern {
     }
 }
 
-/// All problems and notes; `last` is the last run since the boot, and `unread` the unreadable records of earlier runs.
+/// All findings that need attention; `last` is the last run since the boot, and `unread` the unreadable records of earlier runs.
 pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>) -> Vec<Concern> {
     let mut all: Vec<_> =
         unread.iter().map(|(path, problem)| Concern::new(Subject::Report, path, problem)).collect();

@@ -11,7 +11,7 @@ use crate::ctl::ui::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count,
 use crate::runtime::report::{self, Outcome, Run};
 use crate::text::escape::{self, Page};
 
-/// Maximum of problems and notes listed.
+/// Maximum of findings listed.
 const NAMED: usize = 20;
 /// Column of the text after a heading.
 const INDENT: usize = 9;
