@@ -268,7 +268,7 @@ fn the_page_quotes_messages_as_they_are() {
 fn the_page_on_recovery_quotes_messages_as_they_are() {
     let page = read("docs/recovery.md");
     let source: String = files("src", &["rs"]).iter().map(|path| read(path)).collect();
-    let table = page.split_once("\n| it says | and then |\n").unwrap().1;
+    let table = page.split_once("\n| it says | remedy |\n").unwrap().1;
     let mut count = 0;
     for row in table.lines().take_while(|line| line.starts_with('|')).skip(1) {
         for quote in row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2) {
