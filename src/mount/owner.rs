@@ -133,7 +133,7 @@ impl Owners<'_> {
     }
 }
 
-/// Opens a file for reading by the name of its O_PATH descriptor; none if exchanged meanwhile, or neither file nor
+/// Opens a file for reading by the name of its `O_PATH` descriptor; none if exchanged meanwhile, or neither file nor
 /// directory.
 pub fn reopen(dir: BorrowedFd<'_>, name: &str, node: &Node) -> Result<Option<OwnedFd>, Errno> {
     if !node.stat.is_dir() && !node.stat.is_file() {

@@ -15,7 +15,7 @@ pub struct Unit {
 pub enum Said {
     /// A directory created by systemd for the unit.
     Own,
-    /// A directory writable by the unit, its working directory, or one in RequiresMountsFor.
+    /// A directory writable by the unit, its working directory, or one in `RequiresMountsFor`.
     Uses,
     /// A file with a secret or a setting.
     Reads,
