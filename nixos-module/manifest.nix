@@ -81,8 +81,8 @@ in
       };
       description = ''
         The manifest, with the keys of manifest(5). `environment.persistence`, `home.persistence`, `preservation`, `imp-mount.persist` and
-        the options beside this one write into it; what is set here is added to that. `imp-mount.root`, `imp-mount.convert` and
-        `imp-mount.oldRoots` also bring units, which their keys here do not.
+        the options beside this one write into it; definitions here are added. `imp-mount.root`, `imp-mount.convert` and
+        `imp-mount.oldRoots` also add units, unlike their keys here.
       '';
     };
 
@@ -91,7 +91,7 @@ in
       readOnly = true;
       internal = true;
       description = ''
-        The entries of the manifest for other modules to look at, with defaults, and `target` and `kind` (`directory` or `file`).
+        The entries of the manifest for other modules, with defaults, and `target` and `kind` (`directory` or `file`).
       '';
     };
 
@@ -99,7 +99,7 @@ in
       type = types.raw;
       readOnly = true;
       internal = true;
-      description = "The manifest as it is given to `impctl compile`.";
+      description = "The manifest in the form for `impctl compile`.";
     };
 
     compiled = mkOption {

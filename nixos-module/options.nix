@@ -33,8 +33,8 @@ in
       description = ''
         Mount the paths of `environment.persistence` over a root that is empty at every boot.
 
-        By default the root is left to `fileSystems`. A definition of `true` makes it a tmpfs unless `imp-mount.root.on`, `fileSystems."/"`
-        or `imp-mount.convert` says what it is.
+        By default `fileSystems` defines the root. A definition of `true` makes it a tmpfs unless `imp-mount.root.on`,
+        `fileSystems."/"` or `imp-mount.convert` defines it.
       '';
     };
 
@@ -45,8 +45,8 @@ in
       example = lib.literalExpression "packages.imp-mount // { initrd = packages.imp-mount-initrd-musl; }";
       description = ''
         The package with `imp-mount` and `impctl` for the running system, and, as its attribute `initrd`, the static `imp-mount`
-        for the initrd. That has glibc's parts in it, 1.3 MB; the flake's package `imp-mount-initrd-musl` has 0.5 MB, and needs a
-        toolchain for musl to be built.
+        for the initrd. The latter includes parts of glibc, 1.3 MB; the flake's package `imp-mount-initrd-musl` has 0.5 MB,
+        and needs a toolchain for musl.
       '';
     };
 
@@ -59,13 +59,13 @@ in
               default = null;
               example = "/persist";
               description = ''
-                The store on which the root is a directory, on btrfs a subvolume, that is made anew at every boot. It takes no memory;
-                `fileSystems."/"` is left out, and `size` and `inodes` as well. What the boot before left is removed some minutes after
+                The store with the root: a directory, on btrfs a subvolume, new at every boot. It takes no memory; omit
+                `fileSystems."/"`, `size` and `inodes`. The root of the previous boot is removed some minutes after
                 the next one, unless `imp-mount.oldRoots` keeps it. `null` makes the root a tmpfs.
               '';
             };
             size = size "Its size: bytes, with a suffix k, m or g, or a share of the memory such as `50%`.";
-            inodes = size "How many inodes it may have, with a suffix k, m or g.";
+            inodes = size "Maximum number of inodes, with a suffix k, m or g.";
             mode = mkOption {
               type = types.str;
               default = "0755";
@@ -84,7 +84,7 @@ in
       example = {
         size = "8G";
       };
-      description = "The root that is empty at every boot, a tmpfs or a directory of a store; `null` leaves it to `fileSystems.\"/\"`.";
+      description = "The root, empty at every boot, a tmpfs or a directory of a store; with `null` by `fileSystems.\"/\"`.";
     };
 
     convert = mkOption {
@@ -92,9 +92,9 @@ in
       default = null;
       example = "/persist";
       description = ''
-        The disk that `fileSystems."/"` names becomes the store at this path, and a tmpfs, or a directory of it
-        (`imp-mount.root.on`), becomes the root: an existing installation is converted at its next boot without copying a byte.
-        Earlier generations still boot from it as before. `fileSystems` has nothing at this path.
+        The disk of `fileSystems."/"` becomes the store at this path, and a tmpfs, or a directory of the store
+        (`imp-mount.root.on`), becomes the root: an existing installation is converted at its next boot without a copy.
+        Earlier generations still boot from the disk as before. `fileSystems` must have no file system at this path.
       '';
     };
 
@@ -104,30 +104,30 @@ in
         default = false;
         example = true;
         description = ''
-          Keep what earlier boots left on the root, for `impctl recover` to bring back: a root on a store as it was; of a tmpfs, what
-          `impctl lost` names, which a shutdown saves. What is thrown away, secrets too, is on the disk for as long as that.
+          Keep roots of earlier boots for `impctl recover`: a root on a store completely; of a tmpfs, the paths of `impctl
+          lost`, saved by a shutdown. Deleted files, secrets too, stay on the disk for this time.
         '';
       };
       store = mkOption {
         type = types.nullOr types.path;
         default = null;
         example = "/persist";
-        description = "The store that has them; `null` is that of the root, or the only one.";
+        description = "The store for old roots; `null` is the store of the root, or the only one.";
       };
-      boots = limit types.ints.positive 10 "The most that are kept.";
-      days = limit types.ints.positive 30 "How old they may become.";
-      size = limit types.str "10G" "How large they may be together: bytes, with a suffix k, m, g or t.";
+      boots = limit types.ints.positive 10 "Maximum number of old roots.";
+      days = limit types.ints.positive 30 "Maximum age of old roots, in days.";
+      size = limit types.str "10G" "Maximum size of all old roots: bytes, with a suffix k, m, g or t.";
       saveSize = limit types.str "1G" ''
-        The most that a shutdown saves of a tmpfs root. The largest files are left out first, and listed.
+        Maximum size of a saved tmpfs root. The largest files are omitted first, and listed.
       '';
-      saveSeconds = limit types.ints.positive 60 "The most seconds that a shutdown takes for it.";
+      saveSeconds = limit types.ints.positive 60 "Maximum duration of the save at shutdown, in seconds.";
       every = mkOption {
         type = types.nullOr types.ints.positive;
         default = null;
         example = 60;
         description = ''
-          Save a tmpfs root every so many minutes, too, so that a power cut costs no more than that. `null` saves at shutdown only.
-          A root on a store needs no saving, and nothing is done for it.
+          Interval in minutes to save a tmpfs root, too: a power cut loses only later changes. `null` saves at shutdown only. A
+          root on a store needs no saving.
         '';
       };
     };
@@ -143,7 +143,7 @@ in
         type = types.path;
         default = "/var/lib/node-exporter/imp-mount.prom";
         description = ''
-          The file that has them. Its directory is made where it is missing; name it to the node exporter with
+          The file for the metrics. A missing directory is created; name the directory to the node exporter with
           `--collector.textfile.directory=` in `services.prometheus.exporters.node.extraFlags`.
         '';
       };

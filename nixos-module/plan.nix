@@ -51,7 +51,7 @@ in
     type = lib.types.raw;
     readOnly = true;
     internal = true;
-    description = "Which parts the configuration needs.";
+    description = "The parts needed by the configuration.";
   };
   # Required is the default.
   config.imp-mount.settings.stores = map (

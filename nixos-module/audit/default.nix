@@ -141,12 +141,11 @@ in
       ];
       default = "warn";
       description = ''
-        What happens when something on this host holds state that the next boot would lose: a warning, a build that fails, or
-        nothing.
+        Action for state of this host that the next boot would lose: a warning, a failed build, or none.
 
-        The evaluation warns of what options tell: known services, files of keys and passwords that options name, homes. The build
-        looks at what is built (`impctl audit`): units, of packages too, with their directories, commands and scripts, tmpfiles
-        rules, users; its findings are printed before a switch, or fail the build. Caches are throw-away, and not looked at.
+        The evaluation warns of paths known from options: known services, files of keys and passwords, homes. The build runs
+        `impctl audit` on the built units, of packages too, with their directories, commands and scripts, on tmpfiles rules
+        and users; its findings are printed before a switch, or fail the build. Caches are disposable, and not reported.
       '';
     };
 
@@ -158,13 +157,13 @@ in
               type = types.str;
               example = "/var/lib/private/*";
               description = ''
-                The path, and what is below it. `*` stands for any characters but a slash, `?` for one, `[...]` for one of a set.
+                The path and all paths below it. `*` matches any characters but a slash, `?` one, `[...]` one of a set.
               '';
             };
             reason = mkOption {
               type = types.str;
               example = "is downloaded again";
-              description = "Why it may be lost, for whoever reads the configuration.";
+              description = "The reason, for readers of the configuration.";
             };
           };
         }
@@ -176,7 +175,7 @@ in
           reason = "bans may end with a reboot";
         }
       ];
-      description = "What may be lost, and why; the audit does not name it.";
+      description = "Disposable paths with reasons; the audit does not name them.";
     };
 
     # For tests and inspection: the findings behind the message.
@@ -186,7 +185,7 @@ in
       internal = true;
       default = findings;
       defaultText = "what the audit finds";
-      description = "What would be lost: a list of `{ path, class, why, fix }`.";
+      description = "Paths that would be lost: a list of `{ path, class, why, fix }`.";
     };
   };
 

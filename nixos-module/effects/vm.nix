@@ -73,7 +73,7 @@ in
       type = lib.types.attrsOf lib.types.raw;
       default = { };
       internal = true;
-      description = "The file systems of the host that this is the virtual machine of.";
+      description = "The file systems of the host of this virtual machine.";
     };
     hasNix = lib.mkOption {
       type = lib.types.bool;
@@ -87,8 +87,8 @@ in
       type = lib.types.ints.positive;
       default = 4096;
       description = ''
-        Size in MiB of each disk of the virtual machine that stands for a store or another file system
-        (`nixos-rebuild build-vm`). It takes what is written to it.
+        Size in MiB of each disk of the virtual machine in place of a store or another file system (`nixos-rebuild build-vm`).
+        Its image grows with its files.
       '';
     };
   };

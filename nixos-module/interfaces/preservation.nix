@@ -137,7 +137,7 @@ let
     };
 in
 {
-  options.preservation.enable = lib.mkEnableOption "what `preservation.preserveAt` says";
+  options.preservation.enable = lib.mkEnableOption "the paths of `preservation.preserveAt`";
   options.preservation.preserveAt = value (types.attrsOf (types.submodule store)) { } // {
     visible = "shallow";
     description = "Persistent paths, in the form of nix-community/preservation.";

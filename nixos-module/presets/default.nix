@@ -15,7 +15,7 @@ let
       description = ''
         Persist ${lib.trim text}
 
-        What `environment.persistence` names too, or is on a disk of its own, stays as it is said there.
+        Definitions in `environment.persistence`, and file systems of their own, take precedence.
       '';
     };
 
@@ -99,25 +99,25 @@ in
             null;
         defaultText = lib.literalMD "`imp-mount.convert`, or the only store of `environment.persistence`";
         example = "/persist";
-        description = "The store that holds what the options beside this one persist.";
+        description = "The store for the paths of `imp-mount.persist`.";
       };
       essentials = preset ''
-        what makes this machine the same machine after a boot: the ids of users and groups, the machine id, SSH host keys, keys
-        of secrets, /var/lib/systemd, the networks and the devices that it knows.
+        the identity of this machine: the ids of users and groups, the machine id, SSH host keys, keys of secrets,
+        /var/lib/systemd, known networks and devices.
       '';
-      logs = preset "/var/log, and what is left of programs that crashed.";
+      logs = preset "/var/log, and core dumps.";
       services = preset ''
-        the state of services that imp-mount knows by name. `imp-mount.audit` names what is left.
+        the state of services known to imp-mount. `imp-mount.audit` names the rest.
       '';
       homes = preset "the homes of all normal users.";
-      containers = preset "images, containers, volumes and virtual machines, and what is mounted into OCI containers.";
+      containers = preset "images, containers, volumes and virtual machines, and sources of mounts in OCI containers.";
     };
 
     presets = mkOption {
       type = types.raw;
       readOnly = true;
       internal = true;
-      description = "Paths of the groups that `imp-mount.persist` has: `{ enable, store, directories, files }`.";
+      description = "Paths of the groups in `imp-mount.persist`: `{ enable, store, directories, files }`.";
     };
   };
 

@@ -60,7 +60,7 @@ in
 
   <!-- Written by `UPDATE=1 tests/nixos/run` from the module itself. -->
 
-  [manifest(5)](manifest.5) says what comes of the options.
+  [manifest(5)](manifest.5) describes the results of the options.
 
   With home-manager as a NixOS module, users have `home.persistence.<name>`, with the options of
   `environment.persistence.<name>` but for `users`; paths are relative to the home. Entries of

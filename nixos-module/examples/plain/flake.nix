@@ -1,5 +1,5 @@
 {
-  description = "A host whose root is a tmpfs";
+  description = "A host with a tmpfs root";
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";

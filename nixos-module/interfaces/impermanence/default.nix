@@ -66,7 +66,7 @@ in
       }
     '';
     description = ''
-      Persistent paths, by store. The interface is that of nix-community/impermanence, and more.
+      Persistent paths, by store. The interface extends nix-community/impermanence's.
     '';
   };
 }

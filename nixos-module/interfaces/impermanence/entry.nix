@@ -44,7 +44,7 @@ let
       type = types.path;
       default = store.persistentStoragePath;
       defaultText = lib.literalMD "the store's `persistentStoragePath`";
-      description = "The store that holds it.";
+      description = "The store of the path.";
     };
     hideMount = mkOption {
       type = types.bool;
@@ -64,19 +64,19 @@ let
       type = types.nullOr types.path;
       default = home;
       internal = true;
-      description = "The home that the path is relative to.";
+      description = "The base directory of relative paths.";
     };
     enableDebugging = mkOption {
       type = types.bool;
       default = store.enableDebugging;
       internal = true;
-      description = "Accepted, and without effect: `imp-mount --check` says how everything stands.";
+      description = "Accepted without effect: `imp-mount --check` reports the state of all entries.";
     };
     assertions = mkOption {
       type = types.listOf types.unspecified;
       default = [ ];
       internal = true;
-      description = "Assertions that are forwarded to NixOS.";
+      description = "Assertions forwarded to NixOS.";
     };
   };
 
@@ -86,13 +86,13 @@ let
       type = types.listOf types.str;
       default = [ ];
       example = [ "noexec" ];
-      description = "Options of the mount, beside `nosuid` and `nodev`, which `suid` and `dev` take away.";
+      description = "Options of the mount, beside `nosuid` and `nodev`; `suid` and `dev` remove these.";
     };
     required = mkOption {
       type = types.bool;
       default = true;
       description = ''
-        Stop a boot without it in the emergency shell. Otherwise its place is guarded, so that nothing is written to
+        Stop a boot without the path in the emergency shell. Otherwise the path is guarded, so that no file is written to
         memory.
       '';
     };
@@ -112,8 +112,8 @@ let
       );
       default = null;
       description = ''
-        When it is mounted: before the system is looked for, once the root is found, after the overlay on /etc, or on the running
-        system. By default it is worked out from the file systems.
+        Time of the mount: before the search for the system, after the mount of the root, after the overlay on /etc, or on the
+        running system. By default computed from the file systems.
       '';
     };
   };
@@ -155,8 +155,7 @@ let
             method is deprecated. `bind' and `symlink' are what there is.
       '';
       description = ''
-        Method from the store to its place: `auto` or `bind`, a mount, or `symlink`, a symbolic link into the store. By
-        default a mount.
+        Method: `auto` or `bind`, a mount, or `symlink`, a symbolic link into the store. By default a mount.
       '';
     };
   };
@@ -195,8 +194,8 @@ let
           file = mkOption {
             type = types.str;
             description = ''
-              The path, absolute or relative to the home. The last component may hold `*`, `?` and `[...]`: every file on the
-              store that matches is mounted, and what appears later and matches is brought there at shutdown. Directories are left alone.
+              The path, absolute or relative to the home. The last component may contain `*`, `?` and `[...]`: every matching file on
+              the store is mounted, and later matches on the root are copied to the store at shutdown. Directories do not match.
             '';
           };
           parentDirectory = internal directoryOptions;
@@ -209,8 +208,8 @@ let
             ];
             default = "auto";
             description = ''
-              Method from the store to its place: `auto` or `bind`, a mount; `symlink`, a symbolic link into the store; `copy`, a
-              copy that is brought back at shutdown when it has changed, for programs that replace the file.
+              Method: `auto` or `bind`, a mount; `symlink`, a symbolic link into the store; `copy`, a copy, written back at shutdown
+              if changed, for programs that replace the file.
             '';
           };
           missing = mkOption {
@@ -226,8 +225,8 @@ let
             default = null;
             defaultText = lib.literalMD "`link`; `machine-id` for /etc/machine-id";
             description = ''
-              Action for a file that is missing on the store: place a symbolic link, so that what a program creates lands on the store;
-              create it empty; leave it out; fail; or make this a first boot for systemd.
+              Action for a file missing on the store: place a symbolic link, so that a program creates the file on the store; create
+              an empty file; skip the entry; fail; or make this a first boot for systemd.
             '';
           };
           user = mkOption {

@@ -22,7 +22,7 @@ let
             { directory = "/var/lib/colord"; user = "colord"; group = "colord"; mode = "u=rwx,g=rx,o="; }
           ]
         '';
-        description = "Directories that persist: paths, or sets of what is below.";
+        description = "Persistent directories: paths, or sets of the options below.";
       };
       files = mkOption {
         type = type.files;
@@ -34,13 +34,13 @@ let
             { file = "/etc/nix/id_rsa"; parentDirectory.mode = "u=rwx,g=,o="; }
           ]
         '';
-        description = "Files that persist: paths, or sets of what is below.";
+        description = "Persistent files: paths, or sets of the options below.";
       };
       assertions = mkOption {
         type = types.listOf types.unspecified;
         default = [ ];
         internal = true;
-        description = "Assertions that are forwarded to NixOS.";
+        description = "Assertions forwarded to NixOS.";
       };
     };
 in
@@ -82,7 +82,7 @@ in
           enable = mkOption {
             type = types.bool;
             default = true;
-            description = "Use this store. Otherwise neither it nor its users contribute anything.";
+            description = "Use this store. Otherwise the store and its users have no entries.";
           };
           persistentStoragePath = mkOption {
             type = types.path;
@@ -94,8 +94,7 @@ in
             type = types.bool;
             default = true;
             description = ''
-              Stop a boot without the store in the emergency shell. Otherwise its entries are guarded, so that nothing is
-              written to memory.
+              Stop a boot without the store in the emergency shell. Otherwise its entries are guarded, so that no file is written to memory.
             '';
           };
           hideMounts = mkOption {
@@ -114,12 +113,12 @@ in
             type = types.bool;
             default = false;
             internal = true;
-            description = "Accepted, and without effect: `imp-mount --check` says how everything stands.";
+            description = "Accepted without effect: `imp-mount --check` reports the state of all entries.";
           };
           enableWarnings = mkOption {
             type = types.bool;
             default = true;
-            description = "Warn of settings that are valid, but probably unintended.";
+            description = "Warn of valid, but probably unintended settings.";
           };
         }
         // gone.options;

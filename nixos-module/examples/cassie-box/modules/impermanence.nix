@@ -8,7 +8,7 @@ in
     persistentFolder = lib.mkOption {
       type = lib.types.path;
       default = "/persist";
-      description = "Where what persists is.";
+      description = "The path of the store.";
     };
     system.impermanence.enable = lib.mkEnableOption "a root that is empty at every boot";
   };
