@@ -446,7 +446,8 @@ in
         ''
         ++ lib.optional (elsewhere != { }) ''
           environment.persistence:
-              These lie on file systems of their own, and persist already. A mount from the store would hide what is there.
+              These lie on file systems of their own, and persist already. Data on a file system that the running system mounts stays
+              in place, and its entry is not mounted; data on one that the initrd mounts is hidden by the mount from the store.
               Take the lines out; or, if the store is to have it, copy it there and move it away:
                 ${lib.concatStringsSep "\n      " (
                   lib.mapAttrsToList (

@@ -143,11 +143,11 @@ let
         options
         missing
         phase
+        required
         from
         ;
       parents = unless { } (attributes it.parents);
       method = unless "bind" it.method;
-      required = unless true it.required;
       enforce = unless false it.enforce;
       hidden = unless false it.hidden;
       trash = unless false it.trash;

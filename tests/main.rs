@@ -42,6 +42,7 @@ mod limits;
 mod live;
 mod locks;
 mod names;
+mod own_disks;
 mod owners;
 mod patterns;
 mod plan;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         ("live", live::TESTS),
         ("locks", locks::TESTS),
         ("names", names::TESTS),
+        ("own_disks", own_disks::TESTS),
         ("owners", owners::TESTS),
         ("patterns", patterns::TESTS),
         ("plan", plan::TESTS),

@@ -39,7 +39,7 @@ let
     options = row.mountOptions or [ ];
     missing = null;
     phase = null;
-    required = true;
+    required = null;
     enforce = false;
     hidden = false;
     trash = false;

@@ -246,18 +246,23 @@ impl Checker<'_, '_> {
 
     /// Reason of a run's guard.
     fn guarded(&self, target: &AbsPath) -> Verdict {
-        let why = self.report.entries.iter().find(|one| one.target == *target).map(|one| one.why.as_str());
-        let why = why.filter(|why| !why.is_empty()).unwrap_or("the run says why");
-        let why = why.strip_prefix(&format!("{target}: ")).unwrap_or(why);
+        let why = self.why(target).unwrap_or("the run says why");
         (Status::NotMounted, format!("guarded: {why}"))
     }
 
-    /// Why the entry's file is not at its target: another mount may be there, or above.
+    /// What the last run says of an entry.
+    fn why(&self, target: &AbsPath) -> Option<&str> {
+        let why = self.report.entries.iter().find(|one| one.target == *target)?.why.as_str();
+        let why = why.strip_prefix(target.as_str()).and_then(|why| why.strip_prefix(": ")).unwrap_or(why);
+        Some(why).filter(|why| !why.is_empty())
+    }
+
+    /// Why the entry's file is not at its target: the last run says so, or another mount may be there, or above.
     fn why_not(&mut self, target: &AbsPath, otherwise: &str) -> Verdict {
         let prefix = self.prefix.clone();
         let mounts = self.mounts();
         if mounts_at(mounts, prefix.join(target).as_str()).is_empty() {
-            return (Status::NotMounted, otherwise.to_owned());
+            return (Status::NotMounted, self.why(target).unwrap_or(otherwise).to_owned());
         }
         match target.ancestors().find_map(|above| mounts_at(mounts, &prefix.join_text(above)).last()) {
             Some(over) => {

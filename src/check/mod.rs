@@ -294,7 +294,7 @@ fn next(findings: &Findings) -> Vec<String> {
     if unbuilt || places.into_iter().any(has) {
         // A failed run fails again until its cause is gone.
         let stopped = findings.last_run.as_ref().is_some_and(|run| !run.failures.is_empty());
-        say(if stopped { AGAIN } else { "run imp-mount to put in place what is not, and read what it says" });
+        say(if stopped { AGAIN } else { "run imp-mount to put in place what is not, and do what it says" });
     }
     if has(Status::WrongOwner) || has(Status::WrongMode) {
         say("give each path the owner and mode that its line says, or correct its entry");

@@ -8,7 +8,7 @@ mod layout;
 
 pub use self::fields::SUFFIXES;
 use self::fields::{Fields, path, text};
-use self::layout::Layout;
+use self::layout::{Layout, Said};
 use super::refuse::{self, Place};
 use super::{
     AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, OldRoots, Owner, Parent, Phase, Root,
@@ -156,7 +156,7 @@ fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Option<L
     });
     let layout = fields.object("layout", "layout.", Layout::read);
     fields.finish();
-    layout::phases(layout.as_ref(), entries.iter_mut().map(|((entry, said), _)| (entry, *said)));
+    layout::apply(layout.as_ref(), entries.iter_mut().map(|((entry, said), _)| (entry, &*said)));
     let (entries, entry_places) = entries.into_iter().map(|((entry, _), place)| (entry, place)).unzip();
     Some((
         Manifest {
@@ -207,8 +207,8 @@ fn old_roots(
     })
 }
 
-/// An entry and its phase; none if its path or its store is unclear.
-fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<(Entry, Option<Phase>)> {
+/// An entry, and its keys with a default by the layout; none if its path or its store is unclear.
+fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<(Entry, Said)> {
     let directory = fields.read("directory", |value| Ok((path(value)?, Kind::Directory)));
     let file = fields.read("file", |value| pattern::read(text(value)?));
     match (fields.has("directory"), fields.has("file")) {
@@ -235,6 +235,8 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
     );
     let says_when = fields.has("phase");
     let phase = fields.word("phase", [Phase::Boot, Phase::Early, Phase::Etc, Phase::Live], Phase::name);
+    let says_required = fields.has("required");
+    let required = fields.flag("required", true);
     let mut this = Entry {
         target: AbsPath::root(),
         kind: Kind::Directory,
@@ -245,7 +247,7 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
         method: Method::default(),
         missing: Missing::default(),
         options: BindOptions::DEFAULT,
-        required: fields.flag("required", true),
+        required,
         enforce: fields.flag("enforce", false),
         hidden: fields.flag("hidden", false),
         trash: fields.flag("trash", false),
@@ -257,8 +259,8 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
     (this.store, this.method) = (store?, method?);
     // Its errors were reported before.
     this.missing = if is_directory { Missing::default() } else { missing? };
-    let phase = phase?;
-    Some((this, says_when.then_some(phase)))
+    let said = Said { phase: says_when.then_some(phase?), required: says_required.then_some(required) };
+    Some((this, said))
 }
 
 /// The store of an entry; the only one by default.

@@ -206,11 +206,13 @@ impl Work<'_> {
         let problem = Problem::new(format!("the target holds {}, which mounting would hide", held.words));
         // No service has the file open yet, and data written there would be lost.
         let is_guarded_all_the_same = self.context.guards_required && source.is_none();
-        if is_guarded_all_the_same && has_own_disk(self.tree.root(), place.as_fd()) {
+        let persists = has_own_disk(self.tree.root(), place.as_fd());
+        if is_guarded_all_the_same && persists {
             return Ok(Spot::Done(place));
         }
         if live && !is_guarded_all_the_same {
-            return Err(problem.remedy(format!("copy it to {} first, then move it away", job.stored())));
+            let or = if persists { "it persists: take the entry out, or " } else { "" };
+            return Err(problem.remedy(format!("{or}copy it to {} first, then move it away", job.stored())));
         }
         self.problems.warn(problem.at(target.to_string()).remedy("move it to the store, or remove it"));
         Ok(Spot::Free(place))

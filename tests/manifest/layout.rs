@@ -76,6 +76,16 @@ fn shown_manifests_need_no_layout() {
 }
 
 #[test]
+fn entries_on_late_disks_are_not_required_by_default() {
+    let entries = r#"{ "directory": "/mnt/pool/media" }, { "directory": "/mnt/pool/must", "required": true },
+        { "directory": "/mnt/pool/boot", "phase": "boot" }, { "directory": "/scratch/x" }, { "directory": "/var/log/journal" },
+        { "directory": "/srv/live", "phase": "live" }, { "directory": "/srv/may", "required": false }"#;
+    let manifest = text::parse(&json(entries, &LAYOUT.replace("OVERLAY", "false"))).unwrap();
+    let optional = manifest.entries.iter().filter(|it| !it.required).map(|it| it.target.as_str());
+    assert_eq!(optional.collect::<Vec<_>>(), ["/mnt/pool/media", "/srv/may"]);
+}
+
+#[test]
 fn entries_on_disks_of_their_own_are_noted() {
     let entries = r#"{ "directory": "/var/log/journal", "from": "log.nix" }, { "directory": "/mnt/pool/media" },
         { "directory": "/mnt/pool/fast/x" }, { "directory": "/scratch/x" }, { "directory": "/var/lib/plex" }, { "directory": "/var/log" }"#;

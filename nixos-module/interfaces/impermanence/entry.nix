@@ -89,11 +89,11 @@ let
       description = "Options of the mount, beside `nosuid` and `nodev`; `suid` and `dev` remove these.";
     };
     required = mkOption {
-      type = types.bool;
-      default = true;
+      type = types.nullOr types.bool;
+      default = null;
       description = ''
         Stop a boot without the path in the emergency shell. Otherwise the path is guarded, so that no file is written to
-        memory.
+        memory. By default true, but for a path on a disk that is mounted late, where data persist without an entry.
       '';
     };
     enforce = mkOption {

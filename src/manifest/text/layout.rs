@@ -59,13 +59,16 @@ impl Layout {
         self.filesystems.iter().filter(|it| !it.path.is_root() && target.is_in(&it.path))
     }
 
+    /// The nearest file system that a path lies and persists on, and its type.
+    fn disk(&self, target: &AbsPath) -> Option<(&FileSystem, &str)> {
+        let nearest = self.above(target).max_by(|one, other| one.path.cmp(&other.path))?;
+        let fstype = nearest.fstype.as_deref().unwrap_or("auto");
+        (!VOLATILE.contains(&fstype)).then_some((nearest, fstype))
+    }
+
     /// A note on an entry already on a disk: the path persists without the entry.
     pub fn note(&self, entry: &Entry) -> Option<Problem> {
-        let nearest = self.above(&entry.target).max_by(|one, other| one.path.cmp(&other.path))?;
-        let fstype = nearest.fstype.as_deref().unwrap_or("auto");
-        if VOLATILE.contains(&fstype) {
-            return None;
-        }
+        let (nearest, fstype) = self.disk(&entry.target)?;
         let what = format!(
             "it persists already, as it lies on {}, a file system of its own ({})",
             nearest.path,
@@ -75,18 +78,27 @@ impl Layout {
     }
 }
 
-/// Gives every entry its phase: its own, or else the one by the layout, and no earlier than the entry above.
-///  The entries are in path order, each with its own phase, if given.
-pub fn phases<'e>(layout: Option<&Layout>, entries: impl Iterator<Item = (&'e mut Entry, Option<Phase>)>) {
+/// Keys of an entry with a default by the layout.
+#[derive(Default)]
+pub struct Said {
+    pub phase: Option<Phase>,
+    pub required: Option<bool>,
+}
+
+/// Gives every entry the defaults by the layout: its phase, no earlier than the one of the entry above; and not required on a late disk,
+/// where data persist without the entry. The entries are in path order, each with its own keys.
+pub fn apply<'e>(layout: Option<&Layout>, entries: impl Iterator<Item = (&'e mut Entry, &'e Said)>) {
     let mut above: Vec<(AbsPath, Phase)> = Vec::new();
     for (entry, said) in entries {
         while above.pop_if(|(path, _)| !entry.target.is_in(path)).is_some() {}
         let least = above.last().map_or(Phase::Early, |(_, phase)| *phase);
-        entry.phase = match (said, layout) {
+        entry.phase = match (said.phase, layout) {
             (Some(phase), _) => phase,
             (None, Some(layout)) => layout.phase(&entry.target).max(least),
             (None, None) => Phase::default(),
         };
+        let persists = |layout: &Layout| entry.phase == Phase::Live && layout.disk(&entry.target).is_some();
+        entry.required = said.required.unwrap_or_else(|| !layout.is_some_and(persists));
         above.push((entry.target.clone(), entry.phase));
     }
 }

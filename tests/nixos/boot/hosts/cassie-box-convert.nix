@@ -11,7 +11,12 @@
     "/persist".enable = false;
     "/nix".enable = false;
   };
-  environment.persistence."/persist".directories = [ "/nix" ];
+  environment.persistence."/persist".directories = [
+    "/nix"
+    # Below the pool of data disks, which the running system mounts: one has data there, one not.
+    "/mnt/data/series"
+    "/mnt/data/new"
+  ];
   specialisation.before.configuration.imp-mount = {
     enable = lib.mkForce false;
     convert = lib.mkForce null;
