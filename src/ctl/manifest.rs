@@ -61,7 +61,12 @@ pub struct Show {
 /// Compiles the text form into the binary one.
 pub fn compile(options: &Compile) -> Result<(), Failure> {
     let Compile { input, output } = options;
-    let (manifest, notes) = from_text(&read(input)?)?;
+    let bytes = read(input)?;
+    if !bytes.is_empty() && wire::is_compiled(&bytes) {
+        let problem = Problem::new("this is a compiled manifest").at(escape::path(input));
+        return Err(Failure::Refused(vec![problem.remedy("its JSON is printed by `impctl show`")]));
+    }
+    let (manifest, notes) = from_text(&bytes)?;
     let bytes = wire::encode(&manifest).map_err(|problem| Failure::Refused(vec![problem]))?;
     replace(output, &bytes)?;
     for note in notes {
@@ -74,7 +79,7 @@ pub fn compile(options: &Compile) -> Result<(), Failure> {
 pub fn show(options: &Show) -> Result<(), Failure> {
     let file = &options.file;
     let bytes = read(file)?;
-    let manifest = if wire::is_text(&bytes) {
+    let manifest = if text::is_text(&bytes) {
         from_text(&bytes)?.0
     } else {
         wire::decode(&bytes).map_err(|problem| Failure::Refused(vec![problem.at(escape::path(file))]))?

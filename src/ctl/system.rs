@@ -194,7 +194,7 @@ impl System {
 /// Either form of a manifest.
 fn read_manifest(file: &Path, bytes: &[u8]) -> Result<Manifest, Failure> {
     let at = escape::path(file).into_owned();
-    if !wire::is_text(bytes) {
+    if !text::is_text(bytes) {
         return wire::decode(bytes).map_err(|problem| Failure::Unable(problem.at(at)));
     }
     text::utf8(bytes).map_err(|problem| vec![problem]).and_then(text::parse).map_err(|problems| {

@@ -14,7 +14,7 @@ use super::{
     AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, OldRoots, Owner, Parent, Phase, Root,
     Store,
 };
-use super::{mode, pattern};
+use super::{mode, pattern, wire};
 use crate::text::escape;
 use crate::text::json::Value;
 use crate::text::problem::Problem;
@@ -24,14 +24,42 @@ pub const VERSION: u32 = 1;
 
 /// The text of a file.
 ///
-/// # Errors The place of the first non-UTF-8 byte.
+/// # Errors
+/// Its encoding, or the place of the first byte that is no UTF-8.
 pub fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
-    str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-        Problem::new("this is no JSON: it is no UTF-8 text")
-            .at(format!("line {line}"))
-            .remedy("convert it with `iconv -f ENCODING -t UTF-8`, where ENCODING is UTF-16 or another one")
-    })
+    let other = |at: usize, what: &str, encoding: &str| {
+        let line = bytes[..at].split(|byte| *byte == b'\n').count();
+        let remedy = format!("convert it with `iconv -f {encoding} -t UTF-8`");
+        let remedy = if encoding == "ENCODING" {
+            remedy + ", where ENCODING is LATIN1 or another one"
+        } else {
+            remedy
+        };
+        Problem::new(format!("this is no JSON: it is {what}")).at(format!("line {line}")).remedy(remedy)
+    };
+    if let Some(encoding) = wide(bytes) {
+        return Err(other(0, &format!("{encoding} text"), encoding));
+    }
+    str::from_utf8(bytes).map_err(|error| other(error.valid_up_to(), "no UTF-8 text", "ENCODING"))
+}
+
+/// True if a file is no compiled manifest, and text in some encoding.
+#[must_use]
+pub fn is_text(bytes: &[u8]) -> bool {
+    !wire::is_compiled(bytes) && (wide(bytes).is_some() || !bytes.contains(&0))
+}
+
+/// The encoding of a text with more than one byte for each letter, by its first ones: a byte order mark, or letters of ASCII.
+fn wide(bytes: &[u8]) -> Option<&'static str> {
+    match (bytes, bytes.first_chunk::<4>()?.map(|byte| byte == 0)) {
+        ([0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..], _) => Some("UTF-32"),
+        ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => Some("UTF-16"),
+        (_, [false, true, true, true]) => Some("UTF-32LE"),
+        (_, [true, true, true, false]) => Some("UTF-32BE"),
+        (_, [false, true, false, true]) => Some("UTF-16LE"),
+        (_, [true, false, true, false]) => Some("UTF-16BE"),
+        _ => None,
+    }
 }
 
 /// Reads a manifest in its text form.

@@ -57,7 +57,7 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest> {
     if bytes.is_empty() {
         return Err(whole("the file is empty".to_owned()));
     }
-    if !bytes.starts_with(&MAGIC[..bytes.len().min(MAGIC.len())]) {
+    if !is_compiled(bytes) {
         return Err(whole("this is no manifest: it does not start like one".to_owned()));
     }
     let short = || whole(format!("the file is cut off after {} bytes, within its header", bytes.len()));
@@ -98,9 +98,14 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// True if bytes look like a manifest's text form, also after a byte order mark.
+/// True if bytes begin as the binary form does, or as much of it as is there.
 #[must_use]
-pub fn is_text(bytes: &[u8]) -> bool {
+pub fn is_compiled(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC[..bytes.len().min(MAGIC.len())])
+}
+
+/// True if bytes look like a manifest's text form, also after a byte order mark.
+fn is_text(bytes: &[u8]) -> bool {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes).trim_ascii_start().starts_with(b"{")
 }
 

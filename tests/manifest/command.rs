@@ -65,7 +65,7 @@ fn a_manifest_is_compiled_and_shown() {
 #[test]
 fn a_refusal_says_everything_and_writes_nothing() {
     let scratch = tempfile::tempdir().unwrap();
-    fs::write(scratch.path().join("out"), "as it was").unwrap();
+    fs::write(scratch.path().join("out"), "as it was\0").unwrap();
     let json = r#"{ "version": 1, "stores": [{ "path": "/p" }], "entries": [{ "directory": "/run" }, { "directory": "a" }] }"#;
     let output = impctl(scratch.path(), &["compile", "-", "-o", "out"], json);
     assert_eq!(output.status.code(), Some(1));
@@ -73,7 +73,7 @@ fn a_refusal_says_everything_and_writes_nothing() {
         error: entries[0] /run: /run is made anew at every boot and handed over by the initrd; leave it out\n\
         2 problems found\n";
     assert_eq!(stderr(&output), said);
-    assert_eq!(fs::read_to_string(scratch.path().join("out")).unwrap(), "as it was");
+    assert_eq!(fs::read_to_string(scratch.path().join("out")).unwrap(), "as it was\0");
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
 
     let output = impctl(scratch.path(), &["show", "out"], "");

@@ -50,17 +50,45 @@ fn encodings_other_than_plain_utf8_are_named_with_a_remedy() {
           without one, or remove it: `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE`"
         ],
     );
-    assert!(wire::is_text(marked));
+    assert!(text::is_text(marked));
     let problem = wire::decode(marked).unwrap_err();
     assert_eq!(problem.to_string(), "this is the text form; compile it with `impctl compile`");
-    for (bytes, line) in [(&b"\xff\xfe{\0"[..], 1), (b"{\n\"version\": \"\xe9\"}", 2)] {
+    let wide = |bytes: &[u8], encoding: &str| {
+        assert!(text::is_text(bytes));
         assert_eq!(
             text::utf8(bytes).unwrap_err().to_string(),
             format!(
-                "line {line}: this is no JSON: it is no UTF-8 text; convert it with `iconv -f ENCODING -t UTF-8`, where \
-                 ENCODING is UTF-16 or another one"
+                "line 1: this is no JSON: it is {encoding} text; convert it with `iconv -f {encoding} -t UTF-8`"
             ),
         );
+    };
+    let units = |mark: &str, turn: fn(u16) -> [u8; 2]| {
+        format!("{mark}{{ \"version\": 1 }}").encode_utf16().flat_map(turn).collect::<Vec<_>>()
+    };
+    wide(&units("\u{feff}", u16::to_le_bytes), "UTF-16");
+    wide(&units("\u{feff}", u16::to_be_bytes), "UTF-16");
+    wide(&units("", u16::to_le_bytes), "UTF-16LE");
+    wide(&units("", u16::to_be_bytes), "UTF-16BE");
+    wide(b"\xff\xfe\0\0{\0\0\0", "UTF-32");
+    let latin = b"{\n\"version\": \"\xe9\"}";
+    assert!(text::is_text(latin));
+    assert_eq!(
+        text::utf8(latin).unwrap_err().to_string(),
+        "line 2: this is no JSON: it is no UTF-8 text; convert it with `iconv -f ENCODING -t UTF-8`, where ENCODING is \
+         LATIN1 or another one"
+    );
+}
+
+#[test]
+fn a_file_is_text_or_compiled() {
+    let compiled = wire::encode(&text::parse("{ \"version\": 1 }").unwrap()).unwrap();
+    let cut = |length: usize| compiled[..length].to_vec();
+    let damaged = [&b"\0"[..], &compiled[1..]].concat();
+    for bytes in [cut(0), cut(3), cut(8), compiled.clone(), damaged, b"\x7fELF\0".to_vec()] {
+        assert!(!text::is_text(&bytes), "{bytes:?}");
+    }
+    for bytes in ["// a comment", "[1]", "hello", " {"] {
+        assert!(text::is_text(bytes.as_bytes()), "{bytes}");
     }
 }
 
