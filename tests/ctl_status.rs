@@ -12,8 +12,9 @@ use crate::support::command::sh_on;
 use crate::support::schema::schema;
 use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts, run};
 use unusual::{
-    a_file_of_metrics, a_store_that_only_root_may_look_at, a_system_that_waits_to_be_converted,
-    as_another_user, for_terminals_and_pipes, hostile_names, never_booted, switched_off, unreadable_files,
+    a_file_of_metrics, a_manifest_that_a_run_could_not_read, a_store_that_only_root_may_look_at,
+    a_system_that_waits_to_be_converted, as_another_user, for_terminals_and_pipes, hostile_names,
+    never_booted, switched_off, unreadable_files,
 };
 
 pub mod metrics;
@@ -33,6 +34,7 @@ tests![
     the_root_is_full: Disk,
     a_system_that_waits_to_be_converted: Disk,
     switched_off: Disk,
+    a_manifest_that_a_run_could_not_read: Disk,
     never_booted,
     unreadable_files,
     as_another_user: Disk,

@@ -159,32 +159,28 @@ fn look(cli: &Cli) -> Result<ExitCode> {
 /// Actions with changes.
 fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
     let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
-    let manifest = match manifest {
-        Err(problem) if words.off && cli.verb == Verb::Mount => {
-            log::warn!("nothing is mounted (imp-mount=off, and there is no manifest to go by: {problem})");
-            return Ok(ExitCode::SUCCESS);
+    if cli.verb == Verb::Mount {
+        if words.check
+            && let Ok(manifest) = &manifest
+        {
+            let found = check::check(&Plan::new(manifest, &words, upto), sysroot);
+            let page = check::print::text(&found, false);
+            page.as_str().lines().filter(|line| !line.is_empty()).for_each(|line| log::info!("{line}"));
         }
-        manifest => manifest?,
-    };
-    let done = match cli.verb {
-        Verb::Settle => settle::run(&manifest, sysroot, lock)?,
-        Verb::Adopt => {
-            let problems = write_back::run(&Plan::new(&manifest, &words, upto), sysroot, lock)?;
-            for problem in &problems {
-                log::error!("{problem}");
-            }
-            problems.is_empty()
+        let failed = if manifest.is_ok() { FAILED } else { CANNOT };
+        let request = Request { words: &words, sysroot, upto, guard: cli.guard, lock };
+        let outcome = mount::run(manifest, &request);
+        return Ok(ExitCode::from(if outcome == Outcome::Failed { failed } else { 0 }));
+    }
+    let manifest = manifest?;
+    let done = if cli.verb == Verb::Settle {
+        settle::run(&manifest, sysroot, lock)?
+    } else {
+        let problems = write_back::run(&Plan::new(&manifest, &words, upto), sysroot, lock)?;
+        for problem in &problems {
+            log::error!("{problem}");
         }
-        _ => {
-            if words.check {
-                let found = check::check(&Plan::new(&manifest, &words, upto), sysroot);
-                let page = check::print::text(&found, false);
-                page.as_str().lines().filter(|line| !line.is_empty()).for_each(|line| log::info!("{line}"));
-            }
-            let guard = cli.guard;
-            mount::run(&Request { manifest: &manifest, words: &words, sysroot, upto, guard, lock })
-                != Outcome::Failed
-        }
+        problems.is_empty()
     };
     Ok(ExitCode::from(if done { 0 } else { FAILED }))
 }

@@ -51,10 +51,8 @@ use work::{Changes, Work};
 pub use bases::Bases;
 
 /// Request for a run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Request<'a> {
-    /// The manifest.
-    pub manifest: &'a Manifest,
     /// Arguments on the kernel command line.
     pub words: &'a Words,
     /// Path of the root.
@@ -68,8 +66,8 @@ pub struct Request<'a> {
     pub lock: &'a Lock,
 }
 
-/// Brings the system in line with the manifest and writes a report. All problems are logged on return.
-pub fn run(request: &Request<'_>) -> Outcome {
+/// Brings the system in line with the manifest and writes a report, also without a manifest. All problems are logged on return.
+pub fn run(manifest: Result<Manifest>, request: &Request<'_>) -> Outcome {
     let clock = Clock::start();
     let (previous, unread) = match Report::read_or_set_aside(request.lock) {
         Ok(read) => read,
@@ -81,14 +79,23 @@ pub fn run(request: &Request<'_>) -> Outcome {
     };
     let started = report::uptime();
     let mut record = Record { report: previous.clone(), clock };
-    let plan = Plan::new(request.manifest, request.words, request.upto);
     let mut problems = Problems::default();
     problems.warnings.extend(unread);
-    problems.warnings.extend(plan.idle.iter().map(Problem::new));
-    let done = work(&plan, request, &previous, &mut record, &mut problems).unwrap_or_else(|problem| {
-        problems.failures.push(problem);
-        Done::none(Outcome::Failed)
-    });
+    if request.words.off {
+        log::warn!(
+            "switched off by imp-mount=off on the kernel command line: nothing but what the boot needs is mounted"
+        );
+    }
+    let mut done = Done::none(Outcome::Off);
+    let manifest = manifest.map_err(|problem| problems.add(!request.words.off, problem)).ok();
+    if let Some(manifest) = &manifest {
+        let plan = Plan::new(manifest, request.words, request.upto);
+        problems.warnings.extend(plan.idle.iter().map(Problem::new));
+        match work(&plan, request, &previous, &mut record, &mut problems) {
+            Ok(worked) => done = worked,
+            Err(problem) => problems.add(true, problem),
+        }
+    }
     let outcome = if problems.failures.is_empty() { done.outcome } else { Outcome::Failed };
     for problem in &problems.warnings {
         log::warn!("{problem}");
@@ -96,12 +103,11 @@ pub fn run(request: &Request<'_>) -> Outcome {
     for problem in &problems.failures {
         log::error!("{problem}");
     }
-    say_way_out(&problems.failures, &request.manifest.stores);
+    say_way_out(&problems.failures, manifest.as_ref().map_or(&[], |manifest| &manifest.stores));
     match outcome {
         Outcome::Done => log::info!("{} put in place, {} unchanged", done.placed, done.unchanged),
         Outcome::Failed | Outcome::Waiting | Outcome::Off => {}
     }
-    let text = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
     let Record { mut report, clock } = record;
     report.add(Run {
         phase: request.upto,
@@ -111,14 +117,18 @@ pub fn run(request: &Request<'_>) -> Outcome {
         steps: clock.into_steps(),
         placed: done.placed,
         unchanged: done.unchanged,
-        failures: text(&problems.failures),
-        warnings: text(&problems.warnings),
+        failures: texts(&problems.failures),
+        warnings: texts(&problems.warnings),
         words: request.words.heeded(),
     });
     if let Err(problem) = report.write(request.lock) {
         log::warn!("{problem}");
     }
     outcome
+}
+
+fn texts(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
 }
 
 /// Logs a kernel argument to boot without the failed entries; no shell is needed.
@@ -172,14 +182,9 @@ fn work(
     // New files get exactly the mode given.
     rustix::process::umask(rustix::fs::Mode::empty());
     let sysroot = Sysroot::open(request.sysroot)?;
-    if plan.off {
-        log::warn!(
-            "switched off by imp-mount=off on the kernel command line: nothing but what the boot needs is mounted"
-        );
-        if plan.is_untouched() {
-            record.rest(plan, State::Off, "imp-mount=off");
-            return Ok(Done::none(Outcome::Off));
-        }
+    if plan.off && plan.is_untouched() {
+        record.rest(plan, State::Off, "imp-mount=off");
+        return Ok(Done::none(Outcome::Off));
     }
     let mut tree = match root::prepare(plan, &sysroot, Kernel::probe(), &mut problems.warnings)? {
         Found::Tree(tree) => tree,

@@ -13,6 +13,8 @@ pub struct Problems {
 
 impl Problems {
     /// Adds a failure or a warning.
+    // Not a copy at every call.
+    #[inline(never)]
     pub fn add(&mut self, fails: bool, problem: Problem) {
         if fails { &mut self.failures } else { &mut self.warnings }.push(problem);
     }

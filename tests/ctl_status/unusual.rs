@@ -44,6 +44,40 @@ pub fn switched_off() {
     );
 }
 
+/// The manifest in the initrd is damaged; that of the system may be well.
+pub fn a_manifest_that_a_run_could_not_read() {
+    let machine = Machine::new(Root::Nothing, Disk::new(Fs::Ext4, 8));
+    machine.manifest(&manifest(json!([{ "directory": "/srv" }])));
+    let compiled = machine.home().join("manifest");
+    let good = fs::read(&compiled).unwrap();
+    fs::write(&compiled, &good[..good.len() / 2]).unwrap();
+    machine.build().expect(2);
+    machine.build().expect(2);
+    machine.cmdline("imp-mount=off");
+    machine.build().ok();
+    machine.cmdline("");
+    let runs = machine.report()["runs"].as_array().unwrap().clone();
+    let outcomes: Vec<_> = runs.iter().map(|run| run["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["failed", "failed", "off"]);
+    fs::write(&compiled, good).unwrap();
+    machine.build().ok();
+    machine.switch_root();
+    status(&machine, 0);
+
+    // A run on the running system.
+    let manifest = fs::read(&compiled).unwrap();
+    fs::write(&compiled, "{}").unwrap();
+    machine.run_live(&[]).expect(2);
+    fs::write(&compiled, manifest).unwrap();
+    let (found, text) = status(&machine, 1);
+    assert_eq!(concerns(&found), ["run /", "run /"]);
+    let what = found["attention"][1]["what"].as_str().unwrap();
+    assert!(what.ends_with("/manifest: this is the text form; compile it with `impctl compile`"), "{what}");
+    says(&text, &["the last one failed, and changed nothing", "-> mend what stopped the last run"]);
+    machine.run_live(&[]).ok();
+    status(&machine, 0);
+}
+
 pub fn never_booted() {
     let root = Path::new("/tmp/root");
     fs::create_dir_all(root).unwrap();
