@@ -91,9 +91,21 @@ pub fn parse_with_notes(json: &str) -> Result<(Manifest, Vec<Problem>), Vec<Prob
     if !problems.is_empty() {
         return Err(problems);
     }
-    let note = |(entry, place): (&Entry, &String)| Some(layout.as_ref()?.note(entry)?.at(place));
-    let notes = manifest.entries.iter().zip(&places.entries).filter_map(note).collect();
+    let note = |(entry, place): (&Entry, &String)| {
+        let persists = layout.as_ref().and_then(|layout| layout.note(entry));
+        persists.into_iter().chain(hidden(entry)).map(|note| note.at(place)).collect::<Vec<_>>()
+    };
+    let notes = manifest.entries.iter().zip(&places.entries).flat_map(note).collect();
     Ok((manifest, notes))
+}
+
+/// A note on a path with characters that nobody sees, which come from a paste more often than from a file's name.
+fn hidden(entry: &Entry) -> Option<Problem> {
+    let mut paths = [&entry.target].into_iter().chain(&entry.source).map(AbsPath::as_str);
+    let path = escape::name(paths.find(|path| path.contains(escape::is_hidden))?);
+    let what =
+        format!("{path} has characters that are invisible or turn the direction of text, shown as escapes");
+    Some(Problem::new(what).remedy("write the path anew without them, unless the file has that name"))
 }
 
 fn syntax(error: &serde_json::Error) -> Problem {

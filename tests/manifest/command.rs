@@ -95,6 +95,21 @@ fn a_note_is_no_refusal() {
     assert!(String::from_utf8(shown.stdout).unwrap().contains(r#""phase": "live""#));
 }
 
+/// Such a path is legal, and two that look the same are not.
+#[test]
+fn a_path_with_hidden_characters_is_noted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let json = "{ \"version\": 1, \"stores\": [{ \"path\": \"/p\" }], \"entries\": [
+        { \"directory\": \"/srv/a\u{200f}\" }, { \"directory\": \"/srv/b\", \"source\": \"/c\u{202e}\" }, { \"directory\": \"/srv/\u{e9}\" }] }";
+    let output = impctl(scratch.path(), &["compile", "-", "-o", "out"], json);
+    let why = "has characters that are invisible or turn the direction of text, shown as escapes; write the path anew \
+        without them, unless the file has that name";
+    let said = format!(
+        "note: entries[0] /srv/a\\u{{200f}}: /srv/a\\u{{200f}} {why}\nnote: entries[1] /srv/b: /c\\u{{202e}} {why}\n"
+    );
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), said.as_str()));
+}
+
 /// Root can put a file in the place of /dev/null, and would.
 #[test]
 fn only_regular_files_are_replaced() {
