@@ -55,14 +55,14 @@ tests![
 /// Share of the failing calls: every call in `tests/run --full`, and each with every error if time allows; a sample in a
 /// developer's own runs. The variable `IMP_MOUNT_TEST_FAULTS` is `each`, `all` or nothing.
 #[derive(PartialEq, Eq)]
-enum Depth {
+pub enum Depth {
     Sample,
     Each,
     All,
 }
 
 impl Depth {
-    fn asked() -> Self {
+    pub fn asked() -> Self {
         match std::env::var("IMP_MOUNT_TEST_FAULTS").as_deref() {
             Ok("all") => Self::All,
             Ok("each") => Self::Each,
@@ -72,7 +72,7 @@ impl Depth {
     }
 
     /// True if the call of this number is taken: in a sample one of 17, which meets each error, as there are four.
-    fn takes(&self, number: usize) -> bool {
+    pub fn takes(&self, number: usize) -> bool {
         *self != Self::Sample || number.is_multiple_of(17)
     }
 }

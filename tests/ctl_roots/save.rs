@@ -6,11 +6,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::unistd::alarm;
 use serde_json::{Value, json};
 
 use super::kept::{Kept, One, boot_id};
 use super::{listed, machine, roots, with_limits};
 use crate::ctl_lost::put;
+use crate::faults::Depth;
 use crate::roots::manifest;
 use crate::support::command::sh_on;
 use crate::support::inject::CHANGES;
@@ -113,7 +115,8 @@ pub fn save_killed_on_btrfs() {
 
 /// After a kill at any of its changes, the earlier save is complete, and the next run succeeds as usual.
 fn killed(fs: Fs) {
-    let machine = machine(Disk::new(fs, 512), &json!({}));
+    // In memory, because of many runs.
+    let machine = machine(Disk::image(Path::new("/tmp/image"), fs, 512, ""), &json!({}));
     let (root, kept) = (machine.at(""), Kept::new(&machine));
     for path in ["/srv/a/b", "/srv/a/c", "/srv/d"] {
         put(&root, path, path);
@@ -125,10 +128,15 @@ fn killed(fs: Fs) {
     let (output, calls) = machine.trace_impctl(&[], "roots", &["save"]);
     output.ok();
     machine.impctl("roots", &["prune"]).ok();
-    let calls: Vec<_> = calls.into_iter().filter(|call| call.is_one_of(CHANGES)).collect();
-    assert!(calls.len() > 30, "{calls:?}");
-    let step = (calls.len() / 25).max(1);
-    for call in calls.iter().step_by(step) {
+    let depth = Depth::asked();
+    let changes: Vec<_> = calls.iter().filter(|call| call.is_one_of(CHANGES)).copied().collect();
+    assert!(changes.len() > 30, "{changes:?}");
+    // A kill at another call leaves the same as one at the next change.
+    let at = if depth == Depth::All { &calls } else { &changes };
+    let at: Vec<_> = at.iter().enumerate().filter(|(number, _)| depth.takes(*number)).collect();
+    println!("killed at {} calls of {}, {} of which are changes", at.len(), calls.len(), changes.len());
+    for (_, call) in at {
+        alarm::set(crate::PATIENCE);
         machine.trace_impctl(&[Injected::kill(call)], "roots", &["save"]);
         let well: Vec<_> = listed(&machine).into_iter().filter(|(_, state)| state == "well").collect();
         assert!(!well.is_empty(), "{call:?}: the earlier saving is gone");
@@ -154,7 +162,8 @@ fn killed(fs: Fs) {
         assert_eq!((listed(&machine).len(), kept.names().len()), (1, 1), "{call:?}");
     }
     // And where the kernel refuses.
-    for call in calls.iter().skip(step / 2).step_by(step) {
+    for (_, call) in changes.iter().enumerate().filter(|(number, _)| depth.takes(*number)) {
+        alarm::set(crate::PATIENCE);
         let injected = [Injected::error(Errno::EIO, call)];
         machine.trace_impctl(&injected, "roots", &["save"]);
         machine.impctl("roots", &["save"]).ok();
