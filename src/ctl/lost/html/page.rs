@@ -303,7 +303,7 @@ fn old_root(page: &mut Html, old: &Old) {
         page.element("td", "number", &number(row.files));
         page.raw("<td class=\"path\">");
         page.element("span", "name", &escape::name(row.path.bytes()));
-        let words = format!("impctl recover {} --root {}", escape::shell(row.path.bytes()), old.id());
+        let words = format!("impctl recover --number {} {}", old.id(), escape::shell(row.path.bytes()));
         page.element("code", "keep", &words);
         page.raw("</td></tr>\n");
         shown += 1;
