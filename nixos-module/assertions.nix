@@ -418,6 +418,7 @@ let
   undeclared =
     key: declared:
     lib.filter (it: lib.isString it.${key} && !isNumber it.${key} && !declared ? ${it.${key}}) entries;
+  accounts = import ./accounts.nix { inherit config lib; };
   unknown =
     key: declared: map (it: "${it.${key}}, of ${it.target} (${it.from})") (undeclared key declared);
 in
@@ -470,10 +471,12 @@ in
                       ${lib.concatStringsSep "\n      " groupsWithoutGid}
               ''}
         ''
-        ++ lib.optional (undeclared "user" users ++ undeclared "group" groups != [ ]) ''
+        ++ lib.optional (undeclared "user" accounts.users ++ undeclared "group" accounts.groups != [ ]) ''
           environment.persistence:
               These users and groups are not declared. What is created for them stays root's alone until they exist:
-                ${lib.concatStringsSep "\n      " (unknown "user" users ++ unknown "group" groups)}
+                ${lib.concatStringsSep "\n      " (
+                  unknown "user" accounts.users ++ unknown "group" accounts.groups
+                )}
         ''
       );
   };

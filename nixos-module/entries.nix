@@ -5,7 +5,7 @@ let
   paths = import ./paths.nix;
 
   # The primary group of a user, the default in the NixOS module; home-manager does not know the group.
-  groupOf = user: users.${user}.group or null;
+  inherit (import ./accounts.nix { inherit config lib; }) groupOf;
 
   common = entry: {
     inherit (entry)
@@ -146,7 +146,7 @@ let
         required
         from
         ;
-      parents = unless { } (attributes it.parents);
+      parents = unless { } (attributes (parentsOf it));
       method = unless "bind" it.method;
       enforce = unless false it.enforce;
       hidden = unless false it.hidden;
@@ -158,6 +158,23 @@ let
       else
         attributes it // said { inherit (it) mode; }
     );
+
+  # What an entry of a user needs above it in the user's home is the user's.
+  parentsOf =
+    it:
+    let
+      homesAbove = lib.filter (at: homes ? ${at}) (paths.ancestors it.target);
+      home = homes.${lib.last homesAbove};
+    in
+    if
+      homesAbove != [ ] && it.user == home.user && it.user != "root" && attributes it.parents == { }
+    then
+      {
+        inherit (home) user group;
+        mode = "0755";
+      }
+    else
+      it.parents;
 
   # An entry for a whole home: owner and mode are the home's, unless set.
   ofHome =
@@ -191,7 +208,7 @@ let
         user: (user.enable or true) && isPath user.home && (user.createHome || named ? ${user.home});
       home = name: user: {
         directory = paths.join [ user.home ];
-        user = name;
+        user = user.name;
         inherit (user) group;
         mode = user.homeMode;
         from = "users.users.${name}";

@@ -10,7 +10,7 @@
 let
   inherit (lib) mkOption types;
   cfg = config.imp-mount;
-  inherit (config.users) users groups;
+  inherit (import ./accounts.nix { inherit config lib; }) users groups;
   paths = import ./paths.nix;
 
   # An absent key has its default.

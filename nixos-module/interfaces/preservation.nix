@@ -5,12 +5,14 @@ let
   inherit (config.users) users;
   cfg = config.preservation;
   paths = import ../paths.nix;
+  accounts = import ../accounts.nix { inherit config lib; };
 
   value = type: default: mkOption { inherit type default; };
   flag = value types.bool false;
+  groupOf = user: accounts.users.${user}.group or user;
   owner = user: mode: {
     user = value types.str user;
-    group = value types.str (users.${user}.group or user);
+    group = value types.str (groupOf user);
     mode = value types.str mode;
   };
   # Words, or names with their values.
@@ -65,7 +67,7 @@ let
       words = level.mountOptions ++ it.mountOptions;
       between = {
         inherit (level) user;
-        group = users.${level.user}.group or level.user;
+        group = groupOf level.user;
         mode = "0755";
       };
       parent = if it.configureParent then it.parent else between;
@@ -113,7 +115,7 @@ let
       }
       // lists {
         place = "${place}.users.${name}";
-        user = config.username;
+        user = accounts.login config.username;
         inherit (config) home;
         mountOptions = mountOptions ++ config.commonMountOptions;
       };

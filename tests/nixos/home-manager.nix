@@ -28,7 +28,7 @@ in
                 stateHome = mkOption { default = "${config.home.homeDirectory}/.local/state"; };
               };
               options.home = {
-                username = mkOption { default = name; };
+                username = mkOption { default = nixos.users.users.${name}.name; };
                 homeDirectory = mkOption { default = nixos.users.users.${name}.home; };
                 stateVersion = mkOption { default = nixos.system.stateVersion; };
               };

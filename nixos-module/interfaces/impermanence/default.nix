@@ -4,6 +4,7 @@ let
   inherit (lib) mkOption types;
   levels = import ./store.nix { inherit lib; };
   inherit (config.users) users;
+  accounts = import ../../accounts.nix { inherit config lib; };
 in
 {
   options.environment.persistence = mkOption {
@@ -35,7 +36,7 @@ in
                     levels.user {
                       place = ''environment.persistence."${store.name}".users.${name}'';
                       store = store.config;
-                      user = name;
+                      user = accounts.login name;
                       group = users.${name}.group or null;
                       home = users.${name}.home or "/home/${name}";
                     } args
