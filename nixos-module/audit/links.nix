@@ -35,7 +35,10 @@ lib.mapAttrs' (
     source = toString it.source;
   in
   lib.nameValuePair (paths.join [ "/etc/${name}" ]) (
-    if isPath source && it.mode == "symlink" then paths.join [ source ] else builtins.storeDir
+    if isPath source && lib.hasSuffix "symlink" it.mode then
+      paths.join [ source ]
+    else
+      builtins.storeDir
   )
 ) (lib.filterAttrs (_: it: it.enable) declared)
 // lib.listToAttrs (

@@ -3,10 +3,19 @@
   imports = [ ../common.nix ];
   hardware.bluetooth.enable = true;
   networking.networkmanager.enable = true;
+  services.openssh.enable = true;
   environment.etc = {
     "machine-id".source = "/persist/etc/machine-id";
     "NetworkManager/system-connections".source = "/persist/etc/NetworkManager/system-connections/";
     "lost".source = "/srv/lost";
+    "ssh/ssh_host_ed25519_key" = {
+      source = "/srv/lost/key";
+      mode = "direct-symlink";
+    };
+    "ssh/ssh_host_rsa_key" = {
+      source = "/persist/key";
+      mode = "direct-symlink";
+    };
   };
   systemd.tmpfiles.rules = [ "L+ '/var/lib/bluetooth' - - - - /persist/var/lib/bluetooth" ];
   systemd.tmpfiles.settings.own."/var/lib/NetworkManager"."L+".argument = "/persist/networks";
