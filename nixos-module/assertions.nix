@@ -353,16 +353,10 @@ let
   unfixed = id: declared: lib.attrNames (lib.filterAttrs (_: it: it.${id} == null) declared);
   usersWithoutUid = unfixed "uid" users;
   groupsWithoutGid = unfixed "gid" groups;
-  idsPersist =
-    let
-      places = [
-        "/var"
-        "/var/lib"
-        "/var/lib/nixos"
-      ];
-    in
-    lib.any (it: it.kind == "directory" && lib.elem it.target places) entries
-    || lib.any (fs: lib.elem fs.mountPoint places) fileSystems;
+  # userborn takes ids from the passwd(5) and group(5) that are there.
+  inherit (config.services) userborn;
+  idsAt = if userborn.enable then userborn.passwordFilesLocation or "/etc" else "/var/lib/nixos";
+  idsPersist = userborn.static or false || keeps.directory (paths.join [ idsAt ]);
 
   # Entries that fileSystems also mounts from their store: nixos-generate-config writes such lines on a running system.
   isDouble =
@@ -458,10 +452,14 @@ in
         ''
         ++ lib.optional (!idsPersist && (usersWithoutUid != [ ] || groupsWithoutGid != [ ])) ''
           environment.persistence:
-              Neither /var/lib/nixos nor any of its parents are
+              Neither ${idsAt} nor any of its parents are
               persisted. This means all users/groups without
               specified uids/gids will have them reassigned on
-              reboot.
+              reboot.${
+                lib.optionalString (
+                  idsAt == "/etc"
+                ) " Set services.userborn.passwordFilesLocation = \"/var/lib/nixos\", and let it persist."
+              }
               ${lib.optionalString (usersWithoutUid != [ ]) ''
                 The following users are missing a uid:
                       ${lib.concatStringsSep "\n      " usersWithoutUid}

@@ -67,14 +67,18 @@ let
         && user.openssh.authorizedKeys.keys == [ ]
         && user.openssh.authorizedKeys.keyFiles == [ ];
       userborn = config.services.userborn;
-      folder = if userborn.enable then userborn.passwordFilesLocation or "/etc" else "/etc";
-      users = map (user: user.name) (lib.filter unsaid (lib.attrValues config.users.users));
+      shadow = paths.join [
+        (if userborn.enable then userborn.passwordFilesLocation or "/etc" else "/etc")
+        "shadow"
+      ];
+      users = lib.filterAttrs (_: user: user.enable or true && unsaid user) config.users.users;
+      names = map (user: user.name) (lib.attrValues users);
     in
-    lib.optional (config.users.mutableUsers && users != [ ] && !is.file "${folder}/shadow") {
-      path = "/etc/shadow";
+    lib.optional (config.users.mutableUsers && users != { } && !is.file shadow) {
+      path = shadow;
       class = "key";
-      why = "the only place where passwords are of ${lib.concatStringsSep ", " users}";
-      fix.text = "users.users.${lib.head users}.hashedPasswordFile = \"...\";";
+      why = "the only place where passwords are of ${lib.concatStringsSep ", " names}";
+      fix.text = "users.users.${lib.head (lib.attrNames users)}.hashedPasswordFile = \"...\";";
     };
 
   fromTables = lib.concatLists (
@@ -85,12 +89,14 @@ let
   )) (_: true);
   found = lib.filter (it: !isIgnored it.path) (fromTables ++ passwords);
 
-  # One finding for each path; none below another finding or below a directory with chosen entries.
+  # One finding for each path; none below another finding or, keys excepted, below a directory with chosen entries.
   byPath = lib.mapAttrs (_: lib.head) (lib.groupBy (it: it.path) found);
   findings = lib.filter (
     it:
     !(chosen ? ${it.path})
-    && lib.all (above: !byPath ? ${above} && !chosen ? ${above}) (paths.ancestors it.path)
+    && lib.all (above: !byPath ? ${above} && (it.class == "key" || !chosen ? ${above})) (
+      paths.ancestors it.path
+    )
   ) (lib.attrValues byPath);
 
   text = message findings;

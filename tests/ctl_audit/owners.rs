@@ -195,3 +195,51 @@ fn homes_that_rules_make() {
     ]);
     are(&tree.lost(), &[r#"{ directory = "/var/lib/a"; user = "a"; group = "users"; mode = "0770"; }"#]);
 }
+
+#[test]
+fn keys_in_homes() {
+    let users = json!({ "users": [
+        { "name": "root2", "uid": null, "group": "users", "home": "/home/root2", "isNormal": true },
+        { "name": "ada", "uid": null, "group": "users", "home": "/home/ada", "isNormal": true }] });
+    let tree = Tree::nixos(&[
+        (
+            "etc/systemd/system/userborn.service",
+            "[Service]\nExecStart=/nix/store/b/bin/userborn /nix/store/l-userborn.json /etc\n",
+        ),
+        (
+            "etc/systemd/system/x.service",
+            "[Service]\nLoadCredential=a:/home/root2/keys/a b:/home/ada/keys/b\nExecStart=/bin/x /home/root2/x\n",
+        ),
+    ]);
+    fs::write(tree.folder.path().join("root/nix/store/l-userborn.json"), users.to_string()).unwrap();
+    // Part of a home is a choice; keys in it are none.
+    tree.entries(json!([{ "directory": "/home/root2/Documents" }, { "directory": "/home/ada/keys" }]));
+    are(
+        &tree.lost(),
+        &[r#"{ file = "/home/root2/keys/a"; user = "root2"; group = "users"; mode = "0600"; }"#],
+    );
+}
+
+#[test]
+fn files_of_userborn() {
+    let tree = Tree::nixos(&[]);
+    let run = |at: &str| {
+        let text =
+            format!("[Service]\nExecStart=/nix/store/b/bin/userborn /nix/store/l-userborn.json {at}\n");
+        tree.put("etc/systemd/system/userborn.service", &text);
+        for name in ["passwd", "group", "shadow"] {
+            let path = tree.root.join("etc").join(name);
+            if path.is_symlink() {
+                fs::remove_file(&path).unwrap();
+            }
+            tree.link(&format!("etc/{name}"), &format!("{at}/{name}"));
+        }
+        tree.lost().into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(run("/persist/users"), [""; 0]);
+    assert_eq!(run("/var/lib/nixos"), [""; 0]);
+    assert_eq!(run("/data/users"), ["/data/users"]);
+    assert_eq!(tree.audit(&[]).json["lost"][0]["class"], json!("key"));
+    assert_eq!(run("/srv/users"), ["/srv/users"]);
+    assert_eq!(run("/run/users"), [""; 0]);
+}

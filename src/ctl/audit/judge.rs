@@ -85,7 +85,11 @@ pub fn judge(
     let Claims { links, all: claims, .. } = claims;
     let is_chosen_from = |claim: &Finding| claim.chosen && kept.has_below(&claim.path);
     let is_lost = |claim: &Finding| {
+        // A key is needed, whatever else was chosen.
         let is_chosen = || {
+            if claim.means.contains(&Means::Secret) {
+                return false;
+            }
             let mut above = above(&claim.path).filter_map(|path| claims.get(path));
             is_chosen_from(claim) || above.any(is_chosen_from)
         };
@@ -203,6 +207,11 @@ impl Claims<'_> {
             if !gone.contains(path.as_str()) && !above(&path).any(|at| gone.contains(at)) {
                 self.name(&by, &path);
             }
+        }
+        if let Some(path) = built.accounts.clone().filter(|path| !path.starts_with("/nix/")) {
+            let what = "users and groups with their numbers, and passwords".to_owned();
+            let finding = Finding { path, class: Class::Key, what, ..Finding::default() };
+            self.add(finding, Some("userborn.service".to_owned()), Means::Unit);
         }
         self.homes_that_are_used();
         self.owners_by_scripts();
@@ -365,10 +374,19 @@ impl Claims<'_> {
         (user, group)
     }
 
+    /// A file with a key. In a home it is the user's.
     fn secret(&mut self, path: &str, by: &str) {
-        let mode = Some("0600".to_owned());
-        let finding =
-            Finding { path: path.to_owned(), file: true, class: Class::Key, mode, ..Finding::default() };
+        let is_in = |user: &&User| user.person && above(path).any(|at| at == user.home);
+        let owner = self.built.users.iter().find(is_in);
+        let finding = Finding {
+            path: path.to_owned(),
+            file: true,
+            class: Class::Key,
+            user: owner.map(|user| user.name.clone()),
+            group: owner.map(|user| user.group.clone()),
+            mode: Some("0600".to_owned()),
+            ..Finding::default()
+        };
         self.add(finding, Some(by.to_owned()), Means::Secret);
     }
 

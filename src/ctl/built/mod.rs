@@ -68,6 +68,8 @@ pub struct Built {
     pub rules: Vec<Rule>,
     /// Users, by passwd(5), sysusers.d and NixOS's lists of users.
     pub users: Vec<User>,
+    /// The directory with passwd(5), group(5) and shadow(5) of userborn, where it is not /etc.
+    pub accounts: Option<String>,
     /// fstab(5) and mount units.
     pub filesystems: Vec<Filesystem>,
     /// Swap areas.
@@ -287,6 +289,9 @@ impl<'a> Place<'a> {
         for path in words.filter(is_list).map(str::to_owned).collect::<BTreeSet<_>>() {
             users.nixos(&self.text(&path));
         }
+        let userborn = built.units.get("userborn.service").and_then(|unit| unit.last("ExecStart"));
+        let location = userborn.and_then(|line| quoted_words(line).pop());
+        built.accounts = location.as_deref().and_then(unit::tidy).filter(|path| path != "/etc");
         built.keys.extend(users.passwords);
         built.users = users.all;
     }

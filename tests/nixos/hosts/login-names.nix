@@ -6,6 +6,8 @@
     ../home-manager.nix
   ];
   imp-mount.enable = true;
+  # In /etc it finds no ids.
+  services.userborn.enable = true;
   users.users.ada.name = "countess";
   users.users.bob = {
     name = "robert";

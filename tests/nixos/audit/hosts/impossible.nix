@@ -11,7 +11,10 @@
   ];
   boot.initrd.systemd.enable = true;
   system.etc.overlay.enable = true;
-  services.userborn.enable = true;
+  services.userborn = {
+    enable = true;
+    passwordFilesLocation = "/var/lib/nixos";
+  };
   services.openssh.enable = true;
   imp-mount.audit.level = "off";
   environment.persistence."/persist".directories = [
