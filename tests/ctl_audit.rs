@@ -8,6 +8,8 @@
     reason = "nothing of the product is printed"
 )]
 
+#[path = "ctl_audit/distributions.rs"]
+mod distributions;
 #[path = "ctl_audit/links.rs"]
 mod links;
 #[path = "ctl_audit/owners.rs"]
@@ -82,6 +84,10 @@ impl Tree {
             { "directory": "/var/lib/nixos" }, { "directory": "/var/lib/systemd" }, { "directory": "/var/log" },
             { "file": "/etc/machine-id" }
         ]);
+        if !self.root.to_str().unwrap().contains("/nix/store/") {
+            let others = json!([{ "directory": "/usr" }, { "file": "/etc/passwd" }]);
+            all.as_array_mut().unwrap().extend(others.as_array().unwrap().iter().cloned());
+        }
         all.as_array_mut().unwrap().extend(entries.as_array().unwrap().iter().cloned());
         self.manifest(
             &json!({ "version": 1, "root": {}, "stores": [{ "path": "/persist" }], "entries": all }),

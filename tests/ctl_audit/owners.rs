@@ -11,7 +11,7 @@ fn another_systems_users() {
     let tree = Tree::of(&[
         (
             "etc/passwd",
-            "root:x:0:0::/root:/bin/sh\nada:x:1000:100::/home/ada:/bin/sh\nbob:x:1001:100::/home/bob:/bin/sh\npostgres:x:5:5::/var/lib/postgresql:/bin/sh\nx:x:6:6::/:/usr/sbin/nologin\n",
+            "root:x:0:0::/root:/bin/sh\nada:x:1000:100::/home/ada:/bin/sh\nbob:x:1001:100::/home/bob:/bin/sh\npostgres:x:105:5::/var/lib/postgresql:/bin/sh\nx:x:6:6::/:/usr/sbin/nologin\n",
         ),
         ("etc/group", "users:x:100:\npostgres:x:5:\n"),
         ("etc/fstab", "/dev/vda1 / ext4 defaults 0 0\n/dev/vda2 /persist ext4 defaults 0 0\n"),
@@ -87,8 +87,8 @@ fn users_that_systemd_makes() {
         ("etc/group", "staff:x:50:\n"),
         (
             "usr/lib/sysusers.d/x.conf",
-            "# u no - - /var/lib/no\nu! a - \"A user\" /var/lib/a\nu b 77:staff - /var/lib/b -\nu c 78:50 - /var/lib/c\n\
-             u there - - /var/lib/there\nu %m - - /var/lib/m\ng g - -\nu d - -\nu e 79 - /\nu f - - %S/f\n",
+            "# u no - - /var/lib/no\nu! a - \"A user\" /var/lib/a\nu b 177:staff - /var/lib/b -\nu c 178:50 - /var/lib/c\n\
+             u there - - /var/lib/there\nu %m - - /var/lib/m\ng g - -\nu d - -\nu e 179 - /\nu f - - %S/f\n",
         ),
         ("usr/lib/sysusers.d/y.conf", "u y - - /var/lib/y\n"),
         ("etc/sysusers.d/y.conf", ""),

@@ -8,6 +8,9 @@ use super::kept::{Kept, above};
 use crate::ctl::built::Built;
 use crate::manifest::{AbsPath, Kind, Manifest, Phase};
 
+/// The file with users.
+const PASSWD: &str = "/etc/passwd";
+
 /// A setting that cannot work.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -48,6 +51,18 @@ pub fn faults(
     if is_emptied && built.nixos && !is_overlay && !kept.keeps("/nix/store", false) {
         let what = "the Nix store would be on the root, and gone at the next boot with every generation";
         say("/nix", what, "give it a file system of its own, or let it persist".to_owned());
+    }
+    if is_emptied && !built.nixos {
+        let has_users = built.present.iter().any(|it| it == PASSWD) && !kept.keeps(PASSWD, true);
+        for (path, what, line, is_here) in [
+            ("/usr", "programs", r#"{"directory":"/usr","options":["suid"]}"#, true),
+            ("/etc", "configuration and users", r#"{"directory":"/etc"}"#, has_users),
+        ] {
+            if is_here && !kept.keeps(path, false) {
+                let what = format!("the {what} would be on the root, and gone at the next boot");
+                say(path, &what, format!("let it persist: {line}"));
+            }
+        }
     }
     let Some(manifest) = manifest else { return faults };
     let converts =

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::faults::{Fault, faults};
 use super::kept::{Kept, above};
-use super::script::{given, named, removed};
+use super::script::{Given, given, named, removed};
 use crate::ctl::built::Built;
 use crate::ctl::built::unit::{Said, Unit, tidy};
 use crate::ctl::built::users::User;
@@ -80,9 +80,11 @@ pub fn judge(
     is_let_go: &dyn Fn(&str) -> bool,
 ) -> Judgement {
     let kept = Kept::new(built, manifest);
-    let mut claims = Claims { built, known, links: links(built), all: BTreeMap::new() };
+    let of_units = links(built);
+    let links = of_units.iter().chain(&built.top).map(|(link, to)| (link.clone(), to.clone())).collect();
+    let mut claims = Claims { built, known, links, all: BTreeMap::new() };
     claims.collect();
-    let Claims { links, all: claims, .. } = claims;
+    let claims = claims.all;
     let is_chosen_from = |claim: &Finding| claim.chosen && kept.has_below(&claim.path);
     let is_lost = |claim: &Finding| {
         // A key is needed, whatever else was chosen.
@@ -113,7 +115,7 @@ pub fn judge(
     let top = lost.iter().filter(|(path, _)| !is_below(path)).map(|(_, claim)| (*claim).clone());
     let mut lost = united(top, known);
     lost.sort_by(|a, b| (a.class, &a.path).cmp(&(b.class, &b.path)));
-    Judgement { faults: faults(built, manifest, &kept, &links), lost }
+    Judgement { faults: faults(built, manifest, &kept, &of_units), lost }
 }
 
 /// Links of systemd to directories of units, and their targets: /var/lib/NAME of a dynamic user.
@@ -161,7 +163,7 @@ fn united(findings: impl Iterator<Item = Finding>, known: &Known) -> Vec<Finding
 struct Claims<'a> {
     built: &'a Built,
     known: &'a Known,
-    /// Links of systemd, and their targets.
+    /// Links of systemd and in the root, and their targets.
     links: BTreeMap<String, String>,
     all: BTreeMap<String, Finding>,
 }
@@ -190,8 +192,10 @@ impl Claims<'_> {
                 }
             }
         }
+        // Beside NixOS a file that is not there has nothing to lose.
+        let is_read = |said| said == Said::Reads || (said == Said::MayRead && built.nixos);
         for (name, _, all) in &paths {
-            for (_, path) in all.iter().filter(|it| it.0 == Said::Reads) {
+            for (_, path) in all.iter().filter(|it| is_read(it.0)) {
                 if self.is_secret(path) {
                     self.secret(path, name);
                 }
@@ -213,8 +217,18 @@ impl Claims<'_> {
             let finding = Finding { path, class: Class::Key, what, ..Finding::default() };
             self.add(finding, Some("userborn.service".to_owned()), Means::Unit);
         }
+        for path in built.present.iter().filter(|path| path.starts_with("/home/")) {
+            let file = path.rsplit_once('.').is_some_and(|(_, kind)| kind == "home");
+            let what = "a home that systemd-homed manages".to_owned();
+            let mode = Some(if file { "0600" } else { "0700" }.to_owned());
+            self.add(
+                Finding { path: path.clone(), file, what, mode, ..Finding::default() },
+                None,
+                Means::Home,
+            );
+        }
         self.homes_that_are_used();
-        self.owners_by_scripts();
+        self.owners_given_later();
         for (by, path) in &built.keys {
             if !path.starts_with("/nix/") && !self.is_built(path) {
                 self.secret(path, by);
@@ -235,7 +249,8 @@ impl Claims<'_> {
 
     /// True if a row of the table applies to this system.
     fn is_here(&self, path: &str, row: &Row) -> bool {
-        if row.always || (row.nixos && self.built.nixos) {
+        let is_present = row.present && self.built.present.iter().any(|it| it == path);
+        if row.always || is_present || (row.nixos && self.built.nixos) {
             return true;
         }
         let Some((name, unit)) = row.unit().and_then(|name| self.built.units.get_key_value(&name)) else {
@@ -247,7 +262,7 @@ impl Claims<'_> {
         let scripts = self.built.scripts.iter().filter(|it| it.0 == *name).flat_map(|it| named(&it.1));
         let mut said = unit.paths(name);
         said.extend(scripts.map(|path| (Said::Names, path.to_owned())));
-        said.retain(|(said, path)| *said != Said::Reads && self.is_state(path));
+        said.retain(|(said, path)| !matches!(said, Said::Reads | Said::MayRead) && self.is_state(path));
         said.is_empty() || said.iter().any(|(_, path)| is_in(path))
     }
 
@@ -321,9 +336,21 @@ impl Claims<'_> {
         }
     }
 
-    /// Directories of root's units belong to the users of chown(1) in scripts.
-    fn owners_by_scripts(&mut self) {
-        for (path, given) in self.built.scripts.iter().flat_map(|(_, text)| given(text)) {
+    /// Directories of root's units belong to the users of chown(1) in scripts and of tmpfiles.d's lines of type z and Z.
+    fn owners_given_later(&mut self) {
+        let built = self.built;
+        let by_scripts = built.scripts.iter().flat_map(|(_, text)| given(text));
+        let rules = built.rules.iter().filter(|rule| "zZ".contains(rule.kind));
+        let by_rules = rules.flat_map(|rule| {
+            let is_given = |path: &&String| {
+                *path == &rule.path || rule.kind == 'Z' && above(path).any(|at| at == rule.path)
+            };
+            // A mode of Z is for files as well.
+            let mode = rule.mode.clone().filter(|_| rule.kind == 'z');
+            let given = Given { user: rule.user.clone(), group: rule.group.clone(), mode };
+            self.all.keys().filter(is_given).map(|path| (path.clone(), given.clone())).collect::<Vec<_>>()
+        });
+        for (path, given) in by_scripts.chain(by_rules).collect::<Vec<_>>() {
             if let Some(one) = self.all.get_mut(&path).filter(|it| it.user.is_none() && !it.file) {
                 let is_owner = |name: &String| is_owner(name);
                 one.user = given.user.filter(is_owner);

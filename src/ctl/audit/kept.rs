@@ -45,7 +45,7 @@ impl<'a> Kept<'a> {
             .filter(|it| it.path.starts_with('/') && it.path != "/")
             .map(|it| (it.path.trim_end_matches('/'), (it.what.as_str(), it.fstype.as_str())));
         let mut links: BTreeMap<_, _> =
-            built.links.iter().map(|(path, to)| (path.as_str(), to.as_str())).collect();
+            built.links.iter().chain(&built.top).map(|(path, to)| (path.as_str(), to.as_str())).collect();
         let rules = built.rules.iter().filter(|rule| rule.kind == 'L');
         links.extend(rules.filter_map(|rule| Some((rule.path.as_str(), rule.argument.as_deref()?))));
         Self {
@@ -78,14 +78,16 @@ impl<'a> Kept<'a> {
             if let Some((what, fstype)) = self.filesystems.get(at) {
                 let is_bind = what.starts_with('/') && !what.starts_with("/dev/");
                 let is_kept = || {
-                    *what != at && !what.starts_with(&format!("{at}/")) && self.keeps_by(what, false, left)
+                    let source = format!("{}{}", what.trim_end_matches('/'), &path[at.len()..]);
+                    *what != at && !what.starts_with(&format!("{at}/")) && self.keeps_by(&source, file, left)
                 };
                 return outlives_a_boot(fstype) && (!is_bind || is_kept());
             }
             if let Some(to) = self.links.get(at) {
                 let to = to.trim_end_matches('/');
                 let is_inside = to == at || to.starts_with(&format!("{at}/"));
-                return to.starts_with("/nix/store/") || (!is_inside && self.keeps_by(to, file, left));
+                return to.starts_with("/nix/store/")
+                    || (!is_inside && self.keeps_by(&format!("{to}{}", &path[at.len()..]), file, left));
             }
         }
         is_named(path)

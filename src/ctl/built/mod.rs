@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::fs::OFlags;
 
+use crate::ctl::known::known;
 use crate::ctl::system::System;
 use crate::sys::inside;
 use unit::{Unit, quoted_words, unquoted};
@@ -17,13 +18,20 @@ use users::{User, Users};
 pub const NIX_STORE: &str = "/nix/store/";
 
 /// Directories of units, the administrator's first.
-const UNITS: [&str; 4] =
-    ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+const UNITS: [&str; 5] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
 const UNIT_TYPES: [&str; 5] = ["service", "socket", "mount", "swap", "timer"];
 const SYSUSERS: [&str; 3] = ["/etc/sysusers.d", "/run/sysusers.d", "/usr/lib/sysusers.d"];
 const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
 /// Files of a toplevel of NixOS beside /etc.
 const IN_TOPLEVEL: [&str; 2] = ["/activate", "/append-initrd-secrets"];
+/// Ends of the names of homes of systemd-homed: a directory, and a file.
+const HOMED: [&str; 2] = ["homedir", "home"];
 /// A script is no longer than this.
 const SCRIPT: u64 = 256 << 10;
 
@@ -82,6 +90,10 @@ pub struct Built {
     pub keys: Vec<(String, String)>,
     /// Texts with paths, by kind: PAM, cron, D-Bus, logrotate.
     pub texts: Vec<(String, String)>,
+    /// Links in the root itself, such as /home of an `OSTree`, and their targets.
+    pub top: BTreeMap<String, String>,
+    /// Existing paths of an installed system: those of the table, homes of systemd-homed, and passwd(5).
+    pub present: Vec<String>,
     /// All files and links in /etc below the path asked for.
     pub etc: Vec<String>,
     /// True for a NixOS, which keeps its programs in /nix/store.
@@ -135,6 +147,7 @@ impl<'a> Place<'a> {
     /// The target of a link; none for other types.
     fn link(&self, path: &str) -> Option<String> {
         let (folder, name) = path.rsplit_once('/')?;
+        let folder = if folder.is_empty() { "/" } else { folder };
         let dir =
             inside::open(self.system.root(), &self.at(folder), OFlags::PATH | OFlags::DIRECTORY).ok()?;
         let target = rustix::fs::readlinkat(dir, name, Vec::new()).ok()?;
@@ -162,6 +175,7 @@ impl<'a> Place<'a> {
         self.read_units(&mut built);
         self.read_scripts(&mut built);
         built.rules = self.rules();
+        self.read_root(&mut built);
         self.read_users(&mut built);
         self.read_mounts(&mut built);
         self.read_etc("/etc", 0, &mut built);
@@ -247,7 +261,7 @@ impl<'a> Place<'a> {
         for (name, unit) in &built.units {
             for word in unit.commands() {
                 let path = unquoted(word).trim_start_matches(['-', '+', '!', '@', ':']);
-                let is_own = self.prefix.is_empty() && path.starts_with("/usr/");
+                let is_own = self.prefix.is_empty() && known().is_system(path);
                 if is_own || path.starts_with(NIX_STORE) || path.starts_with("/etc/") {
                     built.scripts.extend(self.script(path).map(|text| (name.clone(), text)));
                 }
@@ -277,8 +291,14 @@ impl<'a> Place<'a> {
     }
 
     fn read_users(&self, built: &mut Built) {
-        let mut users = Users::new(&self.text("/etc/group"));
-        users.passwd(&self.text("/etc/passwd"));
+        // An OSTree has those of its packages in /usr.
+        let text = |file: &str| {
+            let of_packages =
+                if self.prefix.is_empty() { self.text(&format!("/usr/lib/{file}")) } else { String::new() };
+            self.text(&format!("/etc/{file}")) + "\n" + &of_packages
+        };
+        let mut users = Users::new(&text("group"));
+        users.passwd(&text("passwd"));
         users.sysusers(self.lines(&SYSUSERS).iter().map(|(_, line)| line.as_str()));
         // NixOS creates users at boot, from a file named by the activation script or by userborn.
         let activation = self.text("/activate");
@@ -294,6 +314,26 @@ impl<'a> Place<'a> {
         built.accounts = location.as_deref().and_then(unit::tidy).filter(|path| path != "/etc");
         built.keys.extend(users.passwords);
         built.users = users.all;
+    }
+
+    /// Reads what is known by its presence; nothing for a toplevel, whose root is that of the machine that builds.
+    fn read_root(&self, built: &mut Built) {
+        if !self.prefix.is_empty() {
+            return;
+        }
+        for path in self.list("/").into_iter().map(|name| format!("/{name}")) {
+            let to = self.link(&path).and_then(|to| unit::tidy(&format!("/{to}")));
+            built.top.extend(to.map(|to| (path, to)));
+        }
+        let present = known().state.iter().filter(|(path, row)| row.present && self.is_directory(path));
+        // A link leads to the place of the data.
+        let present = present.map(|(path, _)| path).filter(|path| self.link(path).is_none());
+        built.present = present.cloned().collect();
+        let passwd = "/etc/passwd".to_owned();
+        built.present.extend(Some(passwd).filter(|path| self.system.has(path)));
+        let homes = self.list("/home").into_iter();
+        let homes = homes.filter(|name| HOMED.iter().any(|kind| is_a(name, kind)));
+        built.present.extend(homes.map(|name| format!("/home/{name}")));
     }
 
     fn read_mounts(&self, built: &mut Built) {

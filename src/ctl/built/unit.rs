@@ -19,6 +19,8 @@ pub enum Said {
     Uses,
     /// A file with a secret or a setting.
     Reads,
+    /// The same, which need not be there.
+    MayRead,
     /// An argument of a command, or part of a variable.
     Names,
 }
@@ -121,7 +123,9 @@ impl Unit {
             }
         }
         for path in self.values("EnvironmentFile") {
-            say(Said::Reads, unquoted(path).trim_start_matches('-'));
+            let path = unquoted(path);
+            let said = if path.starts_with('-') { Said::MayRead } else { Said::Reads };
+            say(said, path.trim_start_matches('-'));
         }
         for (_, path) in self.words("LoadCredential").filter_map(|word| unquoted(word).split_once(':')) {
             say(Said::Reads, path);

@@ -11,6 +11,11 @@ pub const LISTS: [&str; 2] = ["-users-groups.json", "-userborn.json"];
 /// Numbers of people.
 const PEOPLE: std::ops::Range<u32> = 1000..60000;
 
+/// True for ids that distributions reserve, whose accounts are there without their programs.
+fn is_static(uid: u32) -> bool {
+    (1..100).contains(&uid)
+}
+
 /// A user.
 #[derive(Debug)]
 pub struct User {
@@ -99,7 +104,7 @@ impl Users {
                     mode: None,
                     person: PEOPLE.contains(&uid) && is_login,
                     root: uid == 0,
-                    bare: false,
+                    bare: is_static(uid),
                 });
             }
         }
@@ -114,10 +119,12 @@ impl Users {
             let (Some("u"), Some(name)) = (word(0).map(|kind| kind.trim_end_matches('!')), name) else {
                 continue;
             };
-            let (uid, group) = word(2).and_then(|id| id.split_once(':')).unwrap_or(("", name));
+            let id = word(2).unwrap_or_default();
+            let (uid, group) = id.split_once(':').unwrap_or((id, name));
             let home = word(4).filter(|path| !path.contains('%')).and_then(tidy).unwrap_or_default();
             let (name, group) = (name.to_owned(), self.group(group));
-            self.add(User { name, group, home, mode: None, person: false, root: uid == "0", bare: false });
+            let bare = uid.parse::<u32>().is_ok_and(is_static);
+            self.add(User { name, group, home, mode: None, person: false, root: uid == "0", bare });
         }
     }
 

@@ -66,6 +66,8 @@ pub struct Row {
     pub unit: Option<String>,
     /// True for every system.
     pub always: bool,
+    /// True for a system that has it.
+    pub present: bool,
     /// True for every NixOS.
     pub nixos: bool,
     /// True if an entry below is a choice: the other content may be lost.
