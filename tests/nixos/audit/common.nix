@@ -20,5 +20,6 @@
   nix.channel.enable = lib.mkDefault false;
   networking.dhcpcd.enable = lib.mkDefault false;
   security.sudo.enable = lib.mkDefault false;
-  services.logrotate.enable = lib.mkDefault false;
+  # Services that need it have it.
+  services.logrotate.enable = lib.mkOverride 1400 false;
 }
