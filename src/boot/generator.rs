@@ -19,7 +19,7 @@ use std::path::Path;
 
 use crate::manifest::device::device_path;
 use crate::manifest::{AbsPath, Manifest, Phase, Store};
-use crate::plan::cmdline::Words;
+use crate::plan::cmdline::KernelArgs;
 use crate::plan::{Need, Plan};
 use crate::sys::fstab::Line;
 use crate::text::escape;
@@ -38,7 +38,7 @@ pub struct Generator<'g> {
     /// The manifest.
     pub manifest: &'g Manifest,
     /// The kernel command line.
-    pub words: &'g Words,
+    pub words: &'g KernelArgs,
     /// True in the initrd, where the system's root is at /sysroot.
     pub in_initrd: bool,
     /// The lines of fstab(5).
@@ -97,7 +97,7 @@ impl Generator<'_> {
 
     /// Spares a file system with a store in a directory, unless the boot needs the file system otherwise.
     fn spare_above(&self, plan: &Plan<'_>, above: &AbsPath) -> Result<()> {
-        let is_needed = plan.stores().any(|(store, need)| !need.is_by_words() && store.path.is_in(above));
+        let is_needed = plan.stores().any(|(store, need)| !need.is_by_argument() && store.path.is_in(above));
         if is_needed || is_essential(above) { Ok(()) } else { self.spare(above) }
     }
 
@@ -266,7 +266,7 @@ mod tests {
                 .collect(),
             ..Manifest::default()
         };
-        let words = Words::parse(line);
+        let words = KernelArgs::parse(line);
         let fstab: Vec<_> =
             points.iter().map(|point| Line { device: "LABEL=x".into(), point: (*point).into() }).collect();
         let folder = tempfile::tempdir().unwrap();

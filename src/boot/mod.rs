@@ -13,7 +13,7 @@ use crate::logging;
 use crate::manifest::{Manifest, Phase, wire};
 use crate::mount::write_back;
 use crate::mount::{self, Request};
-use crate::plan::cmdline::Words;
+use crate::plan::cmdline::KernelArgs;
 use crate::plan::{Plan, print};
 use crate::runtime::lock::{self, Lock};
 use crate::runtime::report::Outcome;
@@ -116,24 +116,24 @@ fn run(cli: &Cli) -> Result<ExitCode> {
 
 /// Values of the command line and of its files.
 struct Asked<'c> {
-    words: Words,
+    words: KernelArgs,
     sysroot: &'c str,
-    upto: Phase,
+    last_phase: Phase,
     manifest: Result<Manifest>,
 }
 
 impl<'c> Asked<'c> {
     fn of(cli: &'c Cli) -> Self {
         let sysroot = cli.sysroot.as_deref().unwrap_or(if check::in_initrd() { "/sysroot" } else { "/" });
-        let upto = cli.phase.unwrap_or(if sysroot == "/" { Phase::Live } else { Phase::Etc });
+        let last_phase = cli.phase.unwrap_or(if sysroot == "/" { Phase::Live } else { Phase::Etc });
         let manifest = read(cli.manifest.as_deref().unwrap_or(args::MANIFEST));
-        Self { words: words(cli), sysroot, upto, manifest }
+        Self { words: words(cli), sysroot, last_phase, manifest }
     }
 }
 
 /// Actions without changes: `--check` and `--plan`.
 fn look(cli: &Cli) -> Result<ExitCode> {
-    let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
+    let Asked { words, sysroot, last_phase, manifest } = Asked::of(cli);
     let manifest = match manifest {
         Err(problem) if cli.verb == Verb::Check => {
             findings(cli, &check::without_manifest(&problem, sysroot))?;
@@ -141,7 +141,7 @@ fn look(cli: &Cli) -> Result<ExitCode> {
         }
         manifest => manifest?,
     };
-    let plan = Plan::new(&manifest, &words, upto);
+    let plan = Plan::new(&manifest, &words, last_phase);
     if cli.verb == Verb::Check {
         let found = check::check(&plan, sysroot);
         findings(cli, &found)?;
@@ -158,17 +158,17 @@ fn look(cli: &Cli) -> Result<ExitCode> {
 
 /// Actions with changes.
 fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
-    let Asked { words, sysroot, upto, manifest } = Asked::of(cli);
+    let Asked { words, sysroot, last_phase, manifest } = Asked::of(cli);
     if cli.verb == Verb::Mount {
         if words.check
             && let Ok(manifest) = &manifest
         {
-            let found = check::check(&Plan::new(manifest, &words, upto), sysroot);
+            let found = check::check(&Plan::new(manifest, &words, last_phase), sysroot);
             let page = check::print::text(&found, false);
             page.as_str().lines().filter(|line| !line.is_empty()).for_each(|line| log::info!("{line}"));
         }
         let failed = if manifest.is_ok() { FAILED } else { CANNOT };
-        let request = Request { words: &words, sysroot, upto, guard: cli.guard, lock };
+        let request = Request { words: &words, sysroot, last_phase, guard: cli.guard, lock };
         let outcome = mount::run(manifest, &request);
         return Ok(ExitCode::from(if outcome == Outcome::Failed { failed } else { 0 }));
     }
@@ -176,7 +176,7 @@ fn change(cli: &Cli, lock: &Lock) -> Result<ExitCode> {
     let done = if cli.verb == Verb::Settle {
         settle::run(&manifest, sysroot, lock)?
     } else {
-        let problems = write_back::run(&Plan::new(&manifest, &words, upto), sysroot, lock)?;
+        let problems = write_back::run(&Plan::new(&manifest, &words, last_phase), sysroot, lock)?;
         for problem in &problems {
             log::error!("{problem}");
         }
@@ -211,17 +211,17 @@ fn json(value: &impl serde::Serialize) -> Result<Page> {
 }
 
 /// Arguments of imp-mount on the kernel command line. A boot goes on without them if they cannot be read.
-fn words(cli: &Cli) -> Words {
+fn words(cli: &Cli) -> KernelArgs {
     let path = cli.cmdline.as_deref().unwrap_or("/proc/cmdline");
     match walk::content_at(path, u64::MAX) {
-        Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
+        Ok(text) => KernelArgs::parse(&String::from_utf8_lossy(&text)),
         Err(errno) => {
             log::warn!(
                 "cannot read the kernel command line from {}: {}; imp-mount's arguments on it are ignored",
                 escape::name(path),
                 describe(errno)
             );
-            Words::default()
+            KernelArgs::default()
         }
     }
 }

@@ -102,7 +102,7 @@ impl Checker<'_, '_> {
         };
         let parent = target.parent().unwrap_or_else(AbsPath::root);
         let not_mounted = |detail: &str| (Status::NotMounted, detail.to_owned());
-        let root = (entry.method == Method::Copy).then(|| walk::again(self.target.base()).ok()).flatten();
+        let root = (entry.method == Method::Copy).then(|| walk::duplicate(self.target.base()).ok()).flatten();
         let dir = self.target.enter(parent.as_str(), &mut |dir, name, path| {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))

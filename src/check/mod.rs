@@ -23,7 +23,7 @@ use crate::mount::guard::Guard;
 use crate::mount::sysroot::Sysroot;
 use crate::mount::write_back;
 use crate::plan::Plan;
-use crate::plan::cmdline::Words;
+use crate::plan::cmdline::KernelArgs;
 use crate::runtime;
 use crate::runtime::report::{Outcome, Report, Run};
 use crate::sys::cursor::Cursor;
@@ -75,7 +75,9 @@ pub fn check(plan: &Plan<'_>, sysroot: &str) -> Findings {
     let mut findings = hold(plan, sysroot, &report);
     findings.last_run = report.runs.last().cloned();
     findings.report = unread;
-    findings.notes.extend(runtime::aside().into_iter().map(|(path, what)| format!("{path} {what}")));
+    findings
+        .notes
+        .extend(runtime::documents_set_aside().into_iter().map(|(path, what)| format!("{path} {what}")));
     conclude(&mut findings);
     findings
 }
@@ -152,7 +154,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
         Ok(bases) => bases,
         Err(problem) => return findings.notes.push(problem.to_string()),
     };
-    let root = match walk::again(sysroot.fd.as_fd()) {
+    let root = match walk::duplicate(sysroot.fd.as_fd()) {
         Ok(root) => root,
         Err(errno) => return findings.notes.push(describe(errno)),
     };
@@ -335,5 +337,5 @@ fn skipping(findings: &Findings) -> Option<String> {
     let failed = findings.entries.iter().map(|one| one.target.as_str()).filter(|target| {
         failures.clone().any(|text| text.strip_prefix(target).is_some_and(|rest| rest.starts_with(':')))
     });
-    Words::leaving_out(stores.chain(entries).chain(failed))
+    KernelArgs::leaving_out(stores.chain(entries).chain(failed))
 }

@@ -140,7 +140,7 @@ pub fn store(
         && !is_new_at_every_boot(sysroot.fd.as_fd()).unwrap_or(true)
         && is_mount_root(sysroot.fd.as_fd())
     {
-        walk::again(sysroot.fd.as_fd()).map_err(describe)
+        walk::duplicate(sysroot.fd.as_fd()).map_err(describe)
     } else {
         find(store, sysroot)
     };

@@ -117,7 +117,7 @@ impl BindOptions {
 
 /// A file system's mount options, parted as the kernel wants them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Parted<'a> {
+pub struct SplitOptions<'a> {
     /// Options of the mount, for any file system.
     pub mount: Option<BindOptions>,
     /// Options of the file system: a name, and a value if there is one.
@@ -126,8 +126,8 @@ pub struct Parted<'a> {
 
 /// Splits the options of fstab(5) by recipient: mount, file system, or only mount(8), systemd and desktops (`x-…`,
 /// `nofail`, `_netdev`, `comment=`); the last are dropped. One text may have several, separated by commas.
-pub fn part(options: &[String]) -> Parted<'_> {
-    let mut parted = Parted::default();
+pub fn split(options: &[String]) -> SplitOptions<'_> {
+    let mut split_options = SplitOptions::default();
     let mut mount = BindOptions::NONE;
     for option in options.iter().flat_map(|text| text.split(',')).map(str::trim) {
         let (name, value) =
@@ -143,14 +143,14 @@ pub fn part(options: &[String]) -> Parted<'_> {
             continue;
         }
         if value.is_none() && mount.apply(name) {
-            parted.mount = Some(mount);
+            split_options.mount = Some(mount);
         }
         // Both the mount and the file system can be read-only, and only the file system itself is a whole store.
         if value.is_some() || name == "ro" || !BindOptions::NONE.clone().apply(name) {
-            parted.filesystem.push((name, value));
+            split_options.filesystem.push((name, value));
         }
     }
-    parted
+    split_options
 }
 
 #[cfg(test)]
@@ -174,10 +174,10 @@ mod tests {
     fn options_are_parted() {
         let options =
             ["subvol=@persist,compress=zstd".to_owned(), "noatime".to_owned(), "x-initrd.mount".to_owned()];
-        let parted = part(&options);
-        assert_eq!(parted.mount, Some(BindOptions::NOATIME));
-        assert_eq!(parted.filesystem, [("subvol", Some("@persist")), ("compress", Some("zstd"))]);
-        assert_eq!(part(&["ro".to_owned()]).filesystem, [("ro", None)]);
-        assert_eq!(part(&["defaults".to_owned()]).filesystem, []);
+        let split_options = split(&options);
+        assert_eq!(split_options.mount, Some(BindOptions::NOATIME));
+        assert_eq!(split_options.filesystem, [("subvol", Some("@persist")), ("compress", Some("zstd"))]);
+        assert_eq!(split(&["ro".to_owned()]).filesystem, [("ro", None)]);
+        assert_eq!(split(&["defaults".to_owned()]).filesystem, []);
     }
 }

@@ -16,12 +16,12 @@ pub struct Parents<'m> {
     manifest: &'m Manifest,
     /// The manifest's table with the values of entries of the same path, and the `parents` of entries: in path order,
     /// the order of reading, so most are added at the end.
-    said: Vec<(&'m str, Voice)>,
+    claims: Vec<(&'m str, Claim)>,
 }
 
 /// Owner and mode given for one directory.
 #[derive(Debug)]
-struct Voice {
+struct Claim {
     owner: Owner,
     /// The entry whose `parents` say so; none for a line of the table, which nothing below can overrule.
     entry: Option<usize>,
@@ -40,16 +40,16 @@ pub struct Clash {
 
 /// The word on a directory's owner and mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said<'a> {
+pub enum DirectoryRule<'a> {
     /// The manifest's.
     Manifest(&'a Owner),
     /// Every system's: root, with this mode.
     System(u16),
     /// The default: root, 0755.
-    Nothing,
+    Default,
 }
 
-impl Said<'_> {
+impl DirectoryRule<'_> {
     /// The user.
     #[must_use]
     pub fn user(&self) -> Option<&Id> {
@@ -68,7 +68,7 @@ impl Said<'_> {
         match self {
             Self::Manifest(owner) => owner.mode.unwrap_or(0o755),
             Self::System(mode) => *mode,
-            Self::Nothing => 0o755,
+            Self::Default => 0o755,
         }
     }
 }
@@ -77,7 +77,7 @@ impl<'m> Parents<'m> {
     /// Collects the rules of a manifest, and contradictions between entries.
     #[must_use]
     pub fn new(manifest: &'m Manifest) -> (Self, Vec<Clash>) {
-        let mut this = Self { manifest, said: Vec::new() };
+        let mut this = Self { manifest, claims: Vec::new() };
         let mut clashes = Vec::new();
         for parent in &manifest.parents {
             let path = parent.path.as_str();
@@ -91,12 +91,12 @@ impl<'m> Parents<'m> {
                     mode: own.mode.or(owner.mode),
                 };
             }
-            this.said.push((path, Voice { owner, entry: None }));
+            this.claims.push((path, Claim { owner, entry: None }));
         }
         for (index, entry) in manifest.entries.iter().enumerate() {
             let Some(owner) = &entry.parents else { continue };
             for path in std::iter::once(&entry.target).chain(&entry.source) {
-                this.speak(index, owner, path.ancestors(), &mut clashes);
+                this.claim(index, owner, path.ancestors(), &mut clashes);
             }
         }
         (this, clashes)
@@ -111,10 +111,10 @@ impl<'m> Parents<'m> {
 
     /// The place of a directory, or its place if added.
     fn find(&self, path: &str) -> Result<usize, usize> {
-        self.said.binary_search_by(|(other, _)| path::compare(other, path))
+        self.claims.binary_search_by(|(other, _)| path::compare(other, path))
     }
 
-    fn speak(
+    fn claim(
         &mut self,
         index: usize,
         owner: &Owner,
@@ -126,14 +126,14 @@ impl<'m> Parents<'m> {
                 return;
             }
             let place = self.find(path).unwrap_or_else(|place| {
-                self.said.insert(place, (path, Voice { owner: Owner::default(), entry: Some(index) }));
+                self.claims.insert(place, (path, Claim { owner: Owner::default(), entry: Some(index) }));
                 place
             });
-            let voice = &mut self.said[place].1;
-            let Some(other) = voice.entry else { return };
-            let clash = merge(&mut voice.owner.user, owner.user.as_ref())
-                .or(merge(&mut voice.owner.group, owner.group.as_ref()))
-                .or(merge(&mut voice.owner.mode, owner.mode.as_ref()));
+            let claim = &mut self.claims[place].1;
+            let Some(other) = claim.entry else { return };
+            let clash = merge(&mut claim.owner.user, owner.user.as_ref())
+                .or(merge(&mut claim.owner.group, owner.group.as_ref()))
+                .or(merge(&mut claim.owner.mode, owner.mode.as_ref()));
             if clash.is_some() {
                 clashes.push(Clash { entry: index, other, directory: path.to_owned() });
                 return;
@@ -143,14 +143,14 @@ impl<'m> Parents<'m> {
 
     /// The rule of a directory created on the way to an entry.
     #[must_use]
-    pub fn of(&self, path: &str) -> Said<'_> {
+    pub fn of(&self, path: &str) -> DirectoryRule<'_> {
         if let Ok(place) = self.find(path) {
-            return Said::Manifest(&self.said[place].1.owner);
+            return DirectoryRule::Manifest(&self.claims[place].1.owner);
         }
         if let Some(entry) = self.entry(path) {
-            return Said::Manifest(&entry.owner);
+            return DirectoryRule::Manifest(&entry.owner);
         }
-        system(path).map_or(Said::Nothing, Said::System)
+        system(path).map_or(DirectoryRule::Default, DirectoryRule::System)
     }
 }
 

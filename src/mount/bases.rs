@@ -23,7 +23,7 @@ impl Bases {
         stores: impl IntoIterator<Item = Option<BorrowedFd<'f>>>,
     ) -> Result<Self> {
         let again = |fd: BorrowedFd<'_>| {
-            walk::again(fd).map_err(|errno| Problem::os("cannot keep a directory open", errno))
+            walk::duplicate(fd).map_err(|errno| Problem::os("cannot keep a directory open", errno))
         };
         let stores = stores.into_iter().map(|store| store.map(again).transpose()).collect::<Result<_>>()?;
         Ok(Self { root: again(root)?, stores })

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::manifest::Store;
 use crate::manifest::device::device_path;
-use crate::manifest::options::{self, Parted};
+use crate::manifest::options::{self, SplitOptions};
 use crate::sys::mount_api::{self, Kernel};
 use crate::sys::walk;
 use crate::text::escape;
@@ -49,14 +49,14 @@ pub fn mount_at(store: &Store, device: &str, dir: BorrowedFd<'_>) -> Result<()> 
 fn by_device<T>(
     store: &Store,
     device: &str,
-    mount: impl FnOnce(&str, &str, &Parted<'_>) -> Result<T>,
+    mount: impl FnOnce(&str, &str, &SplitOptions<'_>) -> Result<T>,
 ) -> Result<T> {
     let path = device_path(device);
     let fstype = match &store.fstype {
         Some(fstype) => fstype.clone(),
         None => probe(&path)?.to_owned(),
     };
-    let options = options::part(&store.options);
+    let options = options::split(&store.options);
     mount(&fstype, &path, &options).map_err(|problem| match problem.errno {
         Some(Errno::NOENT) if !walk::exists(&path) => problem.remedy(NO_DEVICE),
         Some(Errno::NOTBLK) => problem.remedy("it is no block device: correct the store's `device`"),

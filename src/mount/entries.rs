@@ -44,12 +44,12 @@ impl Work<'_> {
                     self.failed(job, Problem::new(why).at(target.to_string()), true);
                     self.bring_inner(item);
                 } else {
-                    self.record(job, resting(item.action), String::new());
+                    self.record(job, unplaced(item.action), String::new());
                 }
                 continue;
             }
             match item.action {
-                Action::Later | Action::Off => self.record(job, resting(item.action), String::new()),
+                Action::Later | Action::Off => self.record(job, unplaced(item.action), String::new()),
                 Action::Skip => {
                     let why = "left out by imp-mount.skip= on the kernel command line";
                     match self.guard(job) {
@@ -292,7 +292,7 @@ impl Work<'_> {
 }
 
 /// State in the report of an entry out of place.
-fn resting(action: Action) -> State {
+fn unplaced(action: Action) -> State {
     match action {
         Action::Off => State::Off,
         Action::Skip => State::Skipped,

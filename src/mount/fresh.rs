@@ -93,12 +93,12 @@ pub fn make(
     if need == Need::LeftOut {
         return Err(Problem::new(need.why_not().unwrap_or_default()));
     }
-    let wanted = options::part(&root.options).mount.unwrap_or(BindOptions::NONE);
+    let wanted = options::split(&root.options).mount.unwrap_or(BindOptions::NONE);
     let failed = |errno| Problem::os("cannot mount the new directory", errno);
     // Kept until the new root is mounted, as nothing else mounts the store yet.
     let mut detached = None;
     let dir = if root.convert.as_ref() == Some(on) {
-        walk::again(sysroot.fd.as_fd()).map_err(failed)?
+        walk::duplicate(sysroot.fd.as_fd()).map_err(failed)?
     } else if let Some(dir) = mounted(store, sysroot)? {
         dir
     } else {
@@ -147,7 +147,7 @@ fn stage_in(stage: &mut Option<Stage>, kernel: Kernel) -> Result<&mut Stage> {
 /// The directory of a store mounted below the sysroot.
 fn mounted(store: &Store, sysroot: &Sysroot) -> Result<Option<OwnedFd>> {
     let failed = |errno| Problem::os("cannot look at the sysroot", errno);
-    let mut dir = walk::again(sysroot.fd.as_fd()).map_err(failed)?;
+    let mut dir = walk::duplicate(sysroot.fd.as_fd()).map_err(failed)?;
     for name in store.path.components() {
         dir = match walk::directory(dir.as_fd(), name, Mounts::Enter) {
             Ok(next) => next,

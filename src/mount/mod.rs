@@ -32,7 +32,7 @@ use std::mem;
 use crate::ids::Names;
 use crate::manifest::{Manifest, Phase, Store};
 use crate::plan::Plan;
-use crate::plan::cmdline::Words;
+use crate::plan::cmdline::KernelArgs;
 use crate::runtime::lock::Lock;
 use crate::runtime::report::{self, Clock, EntryReport, Outcome, Report, Run, State};
 use crate::sys::mount_api::Kernel;
@@ -54,11 +54,11 @@ pub use bases::Bases;
 #[derive(Debug)]
 pub struct Request<'a> {
     /// Arguments on the kernel command line.
-    pub words: &'a Words,
+    pub words: &'a KernelArgs,
     /// Path of the root.
     pub sysroot: &'a str,
     /// The last phase to mount.
-    pub upto: Phase,
+    pub last_phase: Phase,
     /// Guards failed required entries like optional ones, for a run whose failure cannot stop the boot. Only before
     /// services run.
     pub guard: bool,
@@ -89,7 +89,7 @@ pub fn run(manifest: Result<Manifest>, request: &Request<'_>) -> Outcome {
     let mut done = Done::none(Outcome::Off);
     let manifest = manifest.map_err(|problem| problems.add(!request.words.off, problem)).ok();
     if let Some(manifest) = &manifest {
-        let plan = Plan::new(manifest, request.words, request.upto);
+        let plan = Plan::new(manifest, request.words, request.last_phase);
         problems.warnings.extend(plan.idle.iter().map(Problem::new));
         match work(&plan, request, &previous, &mut record, &mut problems) {
             Ok(worked) => done = worked,
@@ -103,14 +103,14 @@ pub fn run(manifest: Result<Manifest>, request: &Request<'_>) -> Outcome {
     for problem in &problems.failures {
         log::error!("{problem}");
     }
-    say_way_out(&problems.failures, manifest.as_ref().map_or(&[], |manifest| &manifest.stores));
+    log_skip_argument(&problems.failures, manifest.as_ref().map_or(&[], |manifest| &manifest.stores));
     match outcome {
         Outcome::Done => log::info!("{} put in place, {} unchanged", done.placed, done.unchanged),
         Outcome::Failed | Outcome::Waiting | Outcome::Off => {}
     }
     let Record { mut report, clock } = record;
     report.add(Run {
-        phase: request.upto,
+        phase: request.last_phase,
         sysroot: request.sysroot.to_owned(),
         outcome,
         started,
@@ -119,7 +119,7 @@ pub fn run(manifest: Result<Manifest>, request: &Request<'_>) -> Outcome {
         unchanged: done.unchanged,
         failures: texts(&problems.failures),
         warnings: texts(&problems.warnings),
-        words: request.words.heeded(),
+        words: request.words.effective(),
     });
     if let Err(problem) = report.write(request.lock) {
         log::warn!("{problem}");
@@ -132,12 +132,12 @@ fn texts(problems: &[Problem]) -> Vec<String> {
 }
 
 /// Logs a kernel argument to boot without the failed entries; no shell is needed.
-fn say_way_out(failures: &[Problem], stores: &[Store]) {
+fn log_skip_argument(failures: &[Problem], stores: &[Store]) {
     let paths = failures.iter().map(|problem| {
         let store = stores.iter().find(|store| problem.at == format!("store {}", store.path));
         store.map_or(problem.at.as_str(), |store| store.path.as_str())
     });
-    if let Some(word) = Words::leaving_out(paths) {
+    if let Some(word) = KernelArgs::leaving_out(paths) {
         log::info!("to boot without that for once, add {word} to the kernel command line, in the boot menu");
     }
 }
@@ -165,7 +165,7 @@ struct Record {
 
 impl Record {
     /// No entry is placed in this run, for the same reason.
-    fn rest(&mut self, plan: &Plan<'_>, state: State, why: &str) {
+    fn unplaced(&mut self, plan: &Plan<'_>, state: State, why: &str) {
         self.report.entries =
             plan.items.iter().map(|item| Job::of(item).report(state, why.to_owned())).collect();
     }
@@ -183,14 +183,14 @@ fn work(
     rustix::process::umask(rustix::fs::Mode::empty());
     let sysroot = Sysroot::open(request.sysroot)?;
     if plan.off && plan.is_untouched() {
-        record.rest(plan, State::Off, "imp-mount=off");
+        record.unplaced(plan, State::Off, "imp-mount=off");
         return Ok(Done::none(Outcome::Off));
     }
     let mut tree = match root::prepare(plan, &sysroot, Kernel::probe(), &mut problems.warnings)? {
         Found::Tree(tree) => tree,
         Found::Waiting => {
             log::info!("the running system is left as it is: its new root comes with the next boot");
-            record.rest(plan, State::Later, "waiting for the next boot");
+            record.unplaced(plan, State::Later, "waiting for the next boot");
             return Ok(Done::none(Outcome::Waiting));
         }
     };

@@ -6,7 +6,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::ids::Names;
-use crate::manifest::parents::Said;
+use crate::manifest::parents::DirectoryRule;
 use crate::manifest::{AbsPath, Entry, Id, Kind};
 use crate::runtime::report::Pending;
 use crate::sys::create::{self, Attributes, Node};
@@ -37,8 +37,8 @@ impl<'a> Wanted<'a> {
 
     /// Owner and mode of a directory above an entry.
     #[must_use]
-    pub fn of_parent(said: &'a Said<'_>) -> Self {
-        Self { user: said.user(), group: said.group(), mode: said.mode(), waiting: 0o700 }
+    pub fn of_parent(rule: &'a DirectoryRule<'_>) -> Self {
+        Self { user: rule.user(), group: rule.group(), mode: rule.mode(), waiting: 0o700 }
     }
 
     /// The wanted owner of an already pending path.

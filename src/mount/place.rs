@@ -9,7 +9,7 @@ use super::job::{Context, Job};
 use super::placeholder::occupied;
 use super::source::Source;
 use super::stores::Stores;
-use super::target::Spot;
+use super::target::TargetState;
 use super::work::Work;
 use crate::manifest::Kind;
 use crate::manifest::options::BindOptions;
@@ -58,15 +58,15 @@ impl Work<'_> {
         if self.tree.is_new() && self.bind_fresh(job, source)? {
             return Ok(Placed::now(State::Mounted, left));
         }
-        match self.spot(job, Some(&source.stat))? {
-            Spot::Done(mount) => {
+        match self.examine(job, Some(&source.stat))? {
+            TargetState::Done(mount) => {
                 self.adjust(job, &mount)?;
                 Ok(Placed::before(State::Mounted, left))
             }
-            Spot::BelowFirstId => Ok(Placed::before(State::Mounted, left)),
-            Spot::Stands => Ok(Placed::before(State::Copied, left)
+            TargetState::BelowFirstId => Ok(Placed::before(State::Mounted, left)),
+            TargetState::Unstored => Ok(Placed::before(State::Copied, left)
                 .because("a file on the root stands for it until the next boot")),
-            Spot::Free(place) => {
+            TargetState::Free(place) => {
                 self.announce.before(&self.context, &mut std::iter::once(job), true, self.problems);
                 let parent = self.tree.parent(target)?;
                 let at = (parent.as_fd(), target.name());
@@ -175,7 +175,7 @@ pub(super) fn link(
 fn folder_on_store(job: Job<'_>, stores: &Stores) -> Result<OwnedFd> {
     let store = stores.usable(job.item.entry).ok_or_else(|| Problem::new("its store cannot be used"))?;
     let open = store.cursor.opened(job.source.folder()).unwrap_or(store.cursor.base());
-    walk::again(open).map_err(|errno| Problem::new(describe(errno)))
+    walk::duplicate(open).map_err(|errno| Problem::new(describe(errno)))
 }
 
 /// Tells if the store has the same file.

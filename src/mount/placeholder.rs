@@ -68,7 +68,7 @@ pub fn put_back(tree: &mut Tree, guard: &mut Guard, target: &AbsPath, directory:
     if tree.look(target)?.is_some_and(|(_, stat)| is_guard(guard, &stat)) {
         return Ok(());
     }
-    let node = walk::again(guard.node(directory)?)
+    let node = walk::duplicate(guard.node(directory)?)
         .map_err(|errno| Problem::os("cannot put the guard back", errno))?;
     mount_again(tree, (target, directory), node.as_fd(), Guard::OPTIONS)
 }

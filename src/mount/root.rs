@@ -122,7 +122,7 @@ fn build(
 
 /// Makes a tmpfs, which is attached nowhere or to the stage.
 fn in_memory(root: &Root, kernel: Kernel, new: &mut New) -> Result<OwnedFd> {
-    let mut options = options::part(&root.options);
+    let mut options = options::split(&root.options);
     let mode = format!("{:o}", root.mode);
     let fixed =
         [("size", root.size.as_deref()), ("nr_inodes", root.inodes.as_deref()), ("mode", Some(&*mode))];

@@ -78,7 +78,7 @@ pub(super) fn open(
     let store = stores.of(entry)?;
     if path.is_root() {
         // The store's own directory.
-        let fd = walk::again(store.cursor.base()).map_err(|errno| Problem::new(describe(errno)))?;
+        let fd = walk::duplicate(store.cursor.base()).map_err(|errno| Problem::new(describe(errno)))?;
         let stat = walk::stat(fd.as_fd())
             .map_err(|errno| Problem::os(format!("cannot look at {}", job.stored()), errno))?;
         return Ok(Source::Node(Node { fd, stat, made: false }));

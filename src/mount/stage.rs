@@ -6,7 +6,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::manifest::AbsPath;
-use crate::manifest::options::{BindOptions, Parted};
+use crate::manifest::options::{BindOptions, SplitOptions};
 use crate::runtime;
 use crate::sys::mount_api::{self, Kernel, SOURCE};
 use crate::sys::mountinfo;
@@ -38,7 +38,7 @@ impl Stage {
         runtime::directory(runtime::DIRECTORY)?;
         let dir = runtime::directory(PATH)?;
         let mode = "700".to_owned();
-        let options = Parted { mount: None, filesystem: vec![("mode", Some(&mode))] };
+        let options = SplitOptions { mount: None, filesystem: vec![("mode", Some(&mode))] };
         match kernel.new_filesystem("tmpfs", SOURCE, &options, PATH)? {
             Some(mount) => mount_api::attach(mount.as_fd(), dir.as_fd()).map_err(failed)?,
             None => mount_api::mount_filesystem("tmpfs", SOURCE, &options, dir.as_fd(), PATH)?,
@@ -83,7 +83,7 @@ impl Stage {
         let Ok(root) = walk::directory(mount.as_fd(), ROOT, Mounts::Enter) else { return Ok(None) };
         let point = format!("{PATH}/{ROOT}{}", store.as_str());
         let below = mountinfo::all()?.into_iter().any(|mount| mount.point == point);
-        let place = walk::again(root.as_fd()).map_err(|errno| Problem::new(describe(errno)))?;
+        let place = walk::duplicate(root.as_fd()).map_err(|errno| Problem::new(describe(errno)))?;
         Ok(below.then(|| (Self { mount, place, holds_old: true }, root)))
     }
 

@@ -54,7 +54,7 @@ pub fn open(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) 
 fn open_dir(plan: &Plan<'_>, store: &Store, tree: &mut Tree, sysroot: &Sysroot) -> Result<OwnedFd> {
     let root_mount = tree.mount_id()?;
     let on_root = |fd: &OwnedFd| is_on(fd.as_fd(), root_mount);
-    let mut dir = walk::again(tree.root())
+    let mut dir = walk::duplicate(tree.root())
         .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
     let mut path = AbsPath::root();
     for name in store.path.components() {
@@ -104,7 +104,7 @@ fn mount(store: &Store, device: &str, tree: &mut Tree, dir: &OwnedFd) -> Result<
         None => mount_at(store, device, dir.as_fd())?,
     }
     // Opened again, to reach the mount instead of the covered directory.
-    let mut dir = walk::again(tree.root())
+    let mut dir = walk::duplicate(tree.root())
         .map_err(|errno| Problem::new(format!("cannot open the root: {}", describe(errno))))?;
     for name in store.path.components() {
         dir = walk::directory(dir.as_fd(), name, Mounts::Enter)

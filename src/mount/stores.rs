@@ -42,7 +42,7 @@ impl Stores {
                 (Err(problem), Some(why)) => {
                     let problem = Problem::new(format!("{why}, and it is not used: {}", problem.what))
                         .at(problem.at.as_str());
-                    if need.is_by_words() {
+                    if need.is_by_argument() {
                         problems.warn(problem);
                     } else {
                         log::info!("{problem}");

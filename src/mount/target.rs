@@ -14,7 +14,7 @@ use super::placeholder;
 use super::stores::Stores;
 use super::tree::Tree;
 use super::work::Work;
-use crate::manifest::parents::Said;
+use crate::manifest::parents::DirectoryRule;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::{Action, Plan};
 use crate::sys::create::{self, Attributes};
@@ -24,7 +24,7 @@ use crate::text::escape;
 use crate::text::problem::{Problem, Result};
 
 /// State of a target before an entry is placed.
-pub(super) enum Spot {
+pub(super) enum TargetState {
     /// A place to mount on.
     Free(OwnedFd),
     /// The entry is in place, as the root of this mount.
@@ -32,7 +32,7 @@ pub(super) enum Spot {
     /// The entry is in place, below the machine id from PID 1.
     BelowFirstId,
     /// A file that `--adopt` copies to the store, if necessary.
-    Stands,
+    Unstored,
 }
 
 /// The directory of a target, created with everything above.
@@ -47,11 +47,11 @@ pub(super) fn parent<'t>(
     let store = stores.usable(item.entry).filter(|_| own_path);
     let (fresh, setgid) = (tree.is_new(), &mut tree.setgid);
     tree.cursor.enter(job.target.folder(), &mut |dir, name, path| {
-        let said = plan.parents.of(path);
-        let wanted = Wanted::of_parent(&said);
+        let rule = plan.parents.of(path);
+        let wanted = Wanted::of_parent(&rule);
         // The directory at the same path on the store is the model, except for directories with the same attributes on
         // every system.
-        let model = store.filter(|_| !matches!(said, Said::System(_)));
+        let model = store.filter(|_| !matches!(rule, DirectoryRule::System(_)));
         let model = model
             .map_or(Ok(None), |store| store.cursor.looked(path))
             .map_err(|errno| Problem::os("cannot look at the store", errno))?;
@@ -89,7 +89,7 @@ impl Work<'_> {
     }
 
     /// Opens the mount point at the target, created if missing; `source` is none for a guard.
-    pub(super) fn spot(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<Spot> {
+    pub(super) fn examine(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<TargetState> {
         let (item, target) = (job.item, job.target);
         let directory = item.entry.kind == Kind::Directory;
         let guards = self.guard.identities();
@@ -107,7 +107,7 @@ impl Work<'_> {
             rustix::fs::openat(dir, name, new, Mode::empty())
         };
         let stat = match made {
-            Ok(place) => return Ok(Spot::Free(place)),
+            Ok(place) => return Ok(TargetState::Free(place)),
             Err(Errno::EXIST) => walk::stat_at(dir, name).map_err(failed)?,
             Err(errno) => return Err(failed(errno)),
         };
@@ -116,15 +116,17 @@ impl Work<'_> {
         if stat.is_mount_root() {
             let guarded = guards.contains(&Some(stat.identity()));
             match source {
-                Some(source) if source.identity() == stat.identity() => return Ok(Spot::Done(place)),
+                Some(source) if source.identity() == stat.identity() => return Ok(TargetState::Done(place)),
                 // Another file system on a disk needs no guard.
-                None if guarded || !judge::is_in_memory(place.as_fd()) => return Ok(Spot::Done(place)),
+                None if guarded || !judge::is_in_memory(place.as_fd()) => {
+                    return Ok(TargetState::Done(place));
+                }
                 _ => {}
             }
             if source.is_some() && !guarded {
                 let mount = mountinfo::of(place.as_fd()).unwrap_or_default();
                 if is_first_id(item.entry, &mount)? {
-                    return Ok(Spot::BelowFirstId);
+                    return Ok(TargetState::BelowFirstId);
                 }
                 return Err(Problem::new(format!(
                     "something else is mounted there: {}, {}",
@@ -138,36 +140,36 @@ impl Work<'_> {
                 return self.below_guard(job, source);
             }
         }
-        let dir = walk::again(dir).map_err(failed)?;
+        let dir = walk::duplicate(dir).map_err(failed)?;
         self.uncovered(job, source, place, (dir.as_fd(), &stat))
     }
 
     /// The mount point below the guard of an earlier run. On a running system the guard stays if a mount would hide
     /// data.
-    fn below_guard(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<Spot> {
+    fn below_guard(&mut self, job: Job<'_>, source: Option<&Stat>) -> Result<TargetState> {
         let target = job.target;
         if !self.context.sysroot.is_live() {
             // The mounts below appear again without the guard.
             placeholder::remove(&mut self.tree, &mut self.guard, target)?;
-            return self.spot(job, source);
+            return self.examine(job, source);
         }
         let covered = self.tree.look(target)?.and_then(|(dir, _)| guard::covered(dir.as_fd(), target.name()));
-        let spot = covered.map(|(dir, place, stat)| {
+        let state = covered.map(|(dir, place, stat)| {
             fits(job, source, (dir.as_fd(), &stat))?;
             self.uncovered(job, source, place, (dir.as_fd(), &stat))
         });
-        let spot = spot.transpose()?;
+        let state = state.transpose()?;
         placeholder::remove(&mut self.tree, &mut self.guard, target)?;
         let below = self.tree.look(target)?.filter(|(_, stat)| !stat.is_mount_root());
-        match (spot, below) {
-            (Some(Spot::Free(_)), Some((parent, _))) => {
+        match (state, below) {
+            (Some(TargetState::Free(_)), Some((parent, _))) => {
                 let place = walk::look(parent.as_fd(), target.name(), Mounts::Enter)
                     .map_err(|errno| Problem::os(format!("cannot look at {target}"), errno))?;
-                Ok(Spot::Free(place))
+                Ok(TargetState::Free(place))
             }
-            (Some(spot), Some(_)) => Ok(spot),
+            (Some(state), Some(_)) => Ok(state),
             // Another mount was below the guard.
-            _ => self.spot(job, source),
+            _ => self.examine(job, source),
         }
     }
 
@@ -178,29 +180,31 @@ impl Work<'_> {
         source: Option<&Stat>,
         place: OwnedFd,
         (dir, stat): (BorrowedFd<'_>, &Stat),
-    ) -> Result<Spot> {
+    ) -> Result<TargetState> {
         let (target, live) = (job.target, self.context.sysroot.is_live());
         // A part of a mount above: a second mount of the same file hides no data.
         if source.is_some_and(|source| source.identity() == stat.identity()) {
-            return Ok(Spot::Free(place));
+            return Ok(TargetState::Free(place));
         }
         let failed = |errno| Problem::os(format!("cannot look at {target}"), errno);
         let held = Held::at(dir, target.name(), stat).map_err(failed)?;
         if held.is_some() && stat.is_dir() && source.is_some() && !live {
             self.tree.keep_inner(self.context.sysroot, target)?;
         }
-        let Some(mut held) = held else { return Ok(Spot::Free(place)) };
+        let Some(mut held) = held else { return Ok(TargetState::Free(place)) };
         // Of a running system, a guard would hide entries in use.
         let room = Room { plan: self.context.plan, stores: &self.stores, tree: &self.tree };
         if stat.is_dir() {
             let others = room.others(place.as_fd(), target, source.is_some() || !live).map_err(failed)?;
-            let Some(words) = held::in_words(place.as_fd(), others) else { return Ok(Spot::Free(place)) };
+            let Some(words) = held::in_words(place.as_fd(), others) else {
+                return Ok(TargetState::Free(place));
+            };
             held.words = words;
         }
         match source.map(|source| held::compare(self.context.left(job), job, source, &held, &self.stores)) {
-            Some(Comparison::Stored) if live && held.is_written() => return Ok(Spot::Stands),
-            Some(Comparison::Stored) => return Ok(Spot::Free(place)),
-            Some(Comparison::Newer) if live => return Ok(Spot::Stands),
+            Some(Comparison::Stored) if live && held.is_written() => return Ok(TargetState::Unstored),
+            Some(Comparison::Stored) => return Ok(TargetState::Free(place)),
+            Some(Comparison::Newer) if live => return Ok(TargetState::Unstored),
             Some(Comparison::Newer | Comparison::Different) | None => {}
         }
         let problem = Problem::new(format!("the target holds {}, which mounting would hide", held.words));
@@ -208,14 +212,14 @@ impl Work<'_> {
         let is_guarded_all_the_same = self.context.guards_required && source.is_none();
         let persists = has_own_disk(self.tree.root(), place.as_fd());
         if is_guarded_all_the_same && persists {
-            return Ok(Spot::Done(place));
+            return Ok(TargetState::Done(place));
         }
         if live && !is_guarded_all_the_same {
             let or = if persists { "it persists: take the entry out, or " } else { "" };
             return Err(problem.remedy(format!("{or}copy it to {} first, then move it away", job.stored())));
         }
         self.problems.warn(problem.at(target.to_string()).remedy("move it to the store, or remove it"));
-        Ok(Spot::Free(place))
+        Ok(TargetState::Free(place))
     }
 
     /// Mounts the guard at the target of an entry, or of a file matched by its pattern.
@@ -223,7 +227,7 @@ impl Work<'_> {
         if job.is_pattern() {
             return Ok(());
         }
-        let Spot::Free(place) = self.spot(job, None)? else {
+        let TargetState::Free(place) = self.examine(job, None)? else {
             self.changes.unchanged += usize::from(job.item.action != Action::Skip);
             return Ok(());
         };
@@ -263,7 +267,7 @@ impl Work<'_> {
         let place = match found {
             Err(_) if is_elsewhere => return Ok(()),
             found => {
-                walk::again(found?).map_err(|errno| Problem::os("cannot keep a directory open", errno))?
+                walk::duplicate(found?).map_err(|errno| Problem::os("cannot keep a directory open", errno))?
             }
         };
         let failed = |errno| Problem::os("cannot look at it", errno);

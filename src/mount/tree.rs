@@ -81,7 +81,7 @@ impl Tree {
             walk::directory(dir, name, Mounts::Enter)
                 .map_err(|errno| walk::explain(dir, path, errno, "a directory"))
         })?;
-        walk::again(dir).map_err(|errno| Problem::os("cannot keep a directory open", errno))
+        walk::duplicate(dir).map_err(|errno| Problem::os("cannot keep a directory open", errno))
     }
 
     /// The file at a path, and its directory; none if there is no file.
@@ -125,7 +125,7 @@ impl Tree {
     /// Takes the mount at the sysroot into a new root, at the path of a store.
     pub fn convert(&mut self, plan: &Plan<'_>, sysroot: &Sysroot, store: &AbsPath) -> Result<()> {
         self.carry(plan, sysroot.fd.as_fd(), store, false)?;
-        let old = walk::again(sysroot.fd.as_fd())
+        let old = walk::duplicate(sysroot.fd.as_fd())
             .map_err(|errno| Problem::new(format!("cannot keep the old root: {}", describe(errno))))?;
         self.new.get_or_insert_default().old = Some(old);
         Ok(())
@@ -275,7 +275,7 @@ impl Tree {
     /// Makes a new root appear at the sysroot; does nothing for an existing one.
     pub fn publish(mut self, sysroot: &Sysroot) -> Result<()> {
         let Some(mut new) = self.new.take() else {
-            self.let_go();
+            self.unmount_carried();
             return Ok(());
         };
         let failed =
@@ -309,12 +309,12 @@ impl Tree {
         if let Some(stage) = &mut new.stage {
             stage.holds_old = false;
         }
-        self.let_go();
+        self.unmount_carried();
         Ok(())
     }
 
     /// Unmounts the first mounts of those mounted on the root once more.
-    fn let_go(&self) {
+    fn unmount_carried(&self) {
         for mount in &self.carried {
             // With the old root its submounts have gone already, which is EINVAL.
             match mount_api::detach(mount.as_fd()) {
@@ -342,7 +342,7 @@ fn place_for(
     mount: BorrowedFd<'_>,
     path: &AbsPath,
 ) -> Result<MountPoint> {
-    let keep = |fd: BorrowedFd<'_>| walk::again(fd).map_err(|errno| Problem::new(describe(errno)));
+    let keep = |fd: BorrowedFd<'_>| walk::duplicate(fd).map_err(|errno| Problem::new(describe(errno)));
     let stat = walk::stat(mount).map_err(|errno| Problem::os("cannot look at it", errno))?;
     let mut cursor = Cursor::new(keep(base)?);
     let parent = path.parent().and_then(|parent| parent.below(above)).unwrap_or_else(AbsPath::root);
@@ -400,7 +400,7 @@ pub fn mounts_below(
         }
     }
     let open = |path: AbsPath| {
-        let mut fd = walk::again(root).map_err(|errno| Problem::new(describe(errno)))?;
+        let mut fd = walk::duplicate(root).map_err(|errno| Problem::new(describe(errno)))?;
         let mut done = AbsPath::root();
         for name in path.components() {
             done = done.child(name);

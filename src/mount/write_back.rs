@@ -317,5 +317,5 @@ pub fn folder_on_store(
             .map(|node| node.fd)
             .map_err(|errno| walk::explain(dir, &base.join_text(path), errno, "a directory"))
     })?;
-    walk::again(dir).map_err(|errno| Problem::new(describe(errno)))
+    walk::duplicate(dir).map_err(|errno| Problem::new(describe(errno)))
 }

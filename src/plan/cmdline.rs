@@ -8,7 +8,7 @@ const WAYS_OUT: usize = 8;
 
 /// Arguments of imp-mount on the kernel command line.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Words {
+pub struct KernelArgs {
     /// `imp-mount=off`: mount only the needs of the boot.
     pub off: bool,
     /// `imp-mount.skip=PATH[,PATH]`: entries to leave out, guarded.
@@ -19,7 +19,7 @@ pub struct Words {
     pub unknown: Vec<String>,
 }
 
-impl Words {
+impl KernelArgs {
     /// Reads a command line in the form of /proc/cmdline. No error: a boot must not depend on a spelling.
     #[must_use]
     pub fn parse(line: &str) -> Self {
@@ -70,7 +70,7 @@ impl Words {
 
     /// The arguments with an effect, as on the kernel command line.
     #[must_use]
-    pub fn heeded(&self) -> Vec<String> {
+    pub fn effective(&self) -> Vec<String> {
         let mut words = Vec::new();
         if self.off {
             words.push("imp-mount=off".to_owned());
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn skipped(line: &str) -> Vec<String> {
-        let words = Words::parse(line);
+        let words = KernelArgs::parse(line);
         assert_eq!(words.unknown, [""; 0], "{line}");
         words.skip.iter().map(|path| path.as_str().to_owned()).collect()
     }
@@ -156,9 +156,9 @@ mod tests {
             (&["/a\n/b", "/", "root"], None),
             (&[], None),
         ] {
-            let made = Words::leaving_out(paths.iter().copied());
+            let made = KernelArgs::leaving_out(paths.iter().copied());
             assert_eq!(made.as_deref(), word);
-            let read = Words::parse(&made.unwrap_or_default());
+            let read = KernelArgs::parse(&made.unwrap_or_default());
             assert_eq!(read.unknown, [""; 0]);
             assert_eq!(read.skip.is_empty(), word.is_none());
         }
@@ -173,16 +173,16 @@ mod tests {
             "x=imp-mount=off off BOOT_IMAGE=/imp-mount",
             "=imp-mount",
         ] {
-            assert_eq!(Words::parse(line), Words::default(), "{line}");
+            assert_eq!(KernelArgs::parse(line), KernelArgs::default(), "{line}");
         }
     }
 
     #[test]
     fn the_three_words() {
-        let words = Words::parse("quiet imp-mount=off imp-mount.check imp-mount.skip=/a root=LABEL=x\n");
+        let words = KernelArgs::parse("quiet imp-mount=off imp-mount.check imp-mount.skip=/a root=LABEL=x\n");
         assert!(words.off && words.check && words.unknown.is_empty());
         assert_eq!(words.skip, [AbsPath::parse("/a").unwrap()]);
-        assert!(Words::parse("imp_mount=off").off && Words::parse("imp_mount.check").check);
+        assert!(KernelArgs::parse("imp_mount=off").off && KernelArgs::parse("imp_mount.check").check);
         assert_eq!(
             skipped("imp_mount.skip=/var/lib/a_b-c"),
             ["/var/lib/a_b-c"],
@@ -206,10 +206,11 @@ mod tests {
 
     #[test]
     fn words_after_two_dashes_are_for_init() {
-        assert_eq!(Words::parse("quiet -- imp-mount=off imp-mount.check"), Words::default());
-        assert!(Words::parse("--x x=-- --=1 imp-mount=off").off);
+        assert_eq!(KernelArgs::parse("quiet -- imp-mount=off imp-mount.check"), KernelArgs::default());
+        assert!(KernelArgs::parse("--x x=-- --=1 imp-mount=off").off);
         assert!(
-            Words::parse(r#"imp-mount=off "--" imp-mount.check"#) == Words { off: true, ..Words::default() }
+            KernelArgs::parse(r#"imp-mount=off "--" imp-mount.check"#)
+                == KernelArgs { off: true, ..KernelArgs::default() }
         );
     }
 
@@ -227,13 +228,13 @@ mod tests {
             ("imp-mount.skip=home", "relative"),
             ("imp-mount.skip=/a/../b", "`..`"),
         ] {
-            let words = Words::parse(&format!("a {word} b"));
+            let words = KernelArgs::parse(&format!("a {word} b"));
             assert_eq!(words.unknown.len(), 1, "{words:?}");
             assert!(words.unknown[0].starts_with(word) && words.unknown[0].contains(why), "{words:?}");
-            assert_eq!(words, Words { unknown: words.unknown.clone(), ..Words::default() });
+            assert_eq!(words, KernelArgs { unknown: words.unknown.clone(), ..KernelArgs::default() });
         }
-        let words = Words::parse("imp-mount.skip=/a,b,/c");
+        let words = KernelArgs::parse("imp-mount.skip=/a,b,/c");
         assert_eq!((words.skip.len(), words.unknown.len()), (2, 1), "the rest of the list still counts");
-        assert!(!Words::parse("\"imp-mount.x\u{1b}[2J\nfoo\"").unknown[0].contains(char::is_control));
+        assert!(!KernelArgs::parse("\"imp-mount.x\u{1b}[2J\nfoo\"").unknown[0].contains(char::is_control));
     }
 }

@@ -8,7 +8,7 @@ use std::iter::successors;
 use crate::manifest::coverage::Coverage;
 use crate::manifest::parents::Parents;
 use crate::manifest::{AbsPath, Entry, Kind, Manifest, Method, Phase, Root, Store};
-use cmdline::Words;
+use cmdline::KernelArgs;
 
 /// A manifest made ready to be done, printed or checked.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Plan<'m> {
     /// True if only the needs of the boot are done.
     pub off: bool,
     /// The last phase of this run.
-    pub upto: Phase,
+    pub last_phase: Phase,
     /// Owners and modes of the directories above the entries.
     pub parents: Parents<'m>,
     /// Which entry a path belongs to.
@@ -85,15 +85,15 @@ impl Need {
 
     /// True if the kernel command line is the reason.
     #[must_use]
-    pub fn is_by_words(self) -> bool {
+    pub fn is_by_argument(self) -> bool {
         matches!(self, Self::Spared(_) | Self::LeftOut)
     }
 }
 
 impl<'m> Plan<'m> {
-    /// Plans a run for every phase up to and including `upto`.
+    /// Plans a run for every phase up to and including `last_phase`.
     #[must_use]
-    pub fn new(manifest: &'m Manifest, words: &Words, upto: Phase) -> Self {
+    pub fn new(manifest: &'m Manifest, words: &KernelArgs, last_phase: Phase) -> Self {
         let converts = manifest.root.as_ref().is_some_and(|root| root.convert.is_some());
         // A system before its conversion boots unchanged.
         let untouched = words.off && converts;
@@ -103,7 +103,7 @@ impl<'m> Plan<'m> {
                 Action::Off
             } else if names(&entry.target) || names(&manifest.store(entry).path) {
                 Action::Skip
-            } else if entry.phase > upto {
+            } else if entry.phase > last_phase {
                 Action::Later
             } else {
                 Action::Place
@@ -131,7 +131,7 @@ impl<'m> Plan<'m> {
             manifest,
             root: manifest.root.as_ref().filter(|_| !untouched),
             off: words.off,
-            upto,
+            last_phase,
             // Contradictions were refused when the manifest was read.
             parents: Parents::new(manifest).0,
             coverage: Coverage::new(manifest),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Action, Need, Plan};
-use crate::manifest::parents::Said;
+use crate::manifest::parents::DirectoryRule;
 use crate::manifest::{AbsPath, Entry, Id, Kind, Method, Missing};
 use crate::text::escape::{self, Page};
 
@@ -134,7 +134,7 @@ fn of_entry(
     };
     let mut parents: Vec<_> = source
         .ancestors()
-        .map(|path| (store.join_text(path), said(&plan.parents.of(path))))
+        .map(|path| (store.join_text(path), rule(&plan.parents.of(path))))
         .filter(|(path, _)| action == Action::Place && entry.kind != Kind::Glob && !shared(path))
         .collect();
     parents.reverse();
@@ -149,8 +149,8 @@ fn of_entry(
     }
 }
 
-fn said(said: &Said<'_>) -> String {
-    owner(said.user(), said.group(), said.mode())
+fn rule(rule: &DirectoryRule<'_>) -> String {
+    owner(rule.user(), rule.group(), rule.mode())
 }
 
 fn owner(user: Option<&Id>, group: Option<&Id>, mode: u16) -> String {

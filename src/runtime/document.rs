@@ -210,7 +210,7 @@ fn set_aside(_: &Lock, name: &str) -> Result<String> {
 
 /// The paths of documents set aside since the boot, in order, each with its remedy.
 #[must_use]
-pub fn aside() -> Vec<(String, String)> {
+pub fn documents_set_aside() -> Vec<(String, String)> {
     let listed = walk::base(DIRECTORY).and_then(|dir| walk::names(dir.as_fd(), usize::MAX));
     let names = match listed {
         Ok(names) => names,

@@ -7,4 +7,6 @@ pub mod report;
 pub mod versions;
 
 pub use directory::{DIRECTORY, directory, is_roots};
-pub use document::{Document, LIMIT, aside, read, read_or_set_aside, replace, replace_by, write};
+pub use document::{
+    Document, LIMIT, documents_set_aside, read, read_or_set_aside, replace, replace_by, write,
+};

@@ -178,9 +178,9 @@ fn is_empty(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
 /// meanwhile, and is left as found.
 fn finish(fd: OwnedFd, attributes: &Attributes) -> Result<Node, Errno> {
     let stat = walk::stat(fd.as_fd())?;
-    let nobodys = stat.uid() == attributes.uid || stat.uid() == rustix::process::geteuid().as_raw();
+    let is_own = stat.uid() == attributes.uid || stat.uid() == rustix::process::geteuid().as_raw();
     // Asked of the open directory: its name may be another one's by now.
-    if !is_unfinished(&stat) || !nobodys || !is_empty(fd.as_fd())? {
+    if !is_unfinished(&stat) || !is_own || !is_empty(fd.as_fd())? {
         return Ok(Node::existing(fd, stat));
     }
     mark_pending(fd.as_fd(), attributes)?;

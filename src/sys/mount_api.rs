@@ -17,7 +17,7 @@ use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
-use crate::manifest::options::{BindOptions, Parted};
+use crate::manifest::options::{BindOptions, SplitOptions};
 use crate::sys::raw::{self, MountAttr};
 use crate::sys::walk::{self, Mounts};
 use crate::text::problem::{Problem, Result, describe};
@@ -51,7 +51,7 @@ impl Kernel {
         self,
         fstype: &str,
         source: &str,
-        options: &Parted<'_>,
+        options: &SplitOptions<'_>,
         what: impl Display,
     ) -> Result<Option<OwnedFd>> {
         use rustix::mount as m;
@@ -197,7 +197,7 @@ fn empty_paths() -> MoveMountFlags {
 pub fn mount_filesystem(
     fstype: &str,
     source: &str,
-    options: &Parted<'_>,
+    options: &SplitOptions<'_>,
     target: BorrowedFd<'_>,
     what: impl Display,
 ) -> Result<()> {
@@ -221,7 +221,7 @@ pub fn mount_filesystem(
 }
 
 /// Adds the messages of fsopen(2), if available, about options refused by mount(2) with an error number alone.
-fn with_words_about(problem: Problem, fstype: &str, options: &Parted<'_>) -> Problem {
+fn with_words_about(problem: Problem, fstype: &str, options: &SplitOptions<'_>) -> Problem {
     let context = (problem.errno == Some(Errno::INVAL))
         .then(|| rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).ok())
         .flatten();
@@ -232,7 +232,7 @@ fn with_words_about(problem: Problem, fstype: &str, options: &Parted<'_>) -> Pro
 }
 
 /// Gives an fsopen(2) context its options.
-fn configure(context: BorrowedFd<'_>, options: &Parted<'_>) -> Result<(), Errno> {
+fn configure(context: BorrowedFd<'_>, options: &SplitOptions<'_>) -> Result<(), Errno> {
     options.filesystem.iter().try_for_each(|(name, value)| match value {
         Some(value) => rustix::mount::fsconfig_set_string(context, *name, *value),
         None => rustix::mount::fsconfig_set_flag(context, *name),

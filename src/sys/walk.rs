@@ -165,7 +165,7 @@ pub fn exists(path: &str) -> bool {
 }
 
 /// A duplicate of a descriptor.
-pub fn again(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     // As in the standard library: never a number of standard input or outputs.
     rustix::io::fcntl_dupfd_cloexec(fd, 3)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use imp_mount::manifest::{AbsPath, Kind, Phase, show, text, wire};
-use imp_mount::plan::cmdline::Words;
+use imp_mount::plan::cmdline::KernelArgs;
 use imp_mount::plan::{Action, Item, Need, Plan, print};
 use imp_mount::runtime::Document;
 use imp_mount::runtime::report::{EntryReport, Outcome, Pending, Report, Run, State};
@@ -254,9 +254,9 @@ proptest! {
     fn a_plan_is_in_a_valid_order(json in accepted(), skip in option::of(path()), off in any::<bool>()) {
         let manifest = text::parse(&json.to_string()).unwrap();
         let skip: Vec<_> = skip.iter().map(|path| AbsPath::parse(path).unwrap()).collect();
-        let words = Words { off, skip: skip.clone(), ..Words::default() };
-        for upto in [Phase::Early, Phase::Boot, Phase::Etc, Phase::Live] {
-            let plan = Plan::new(&manifest, &words, upto);
+        let words = KernelArgs { off, skip: skip.clone(), ..KernelArgs::default() };
+        for last_phase in [Phase::Early, Phase::Boot, Phase::Etc, Phase::Live] {
+            let plan = Plan::new(&manifest, &words, last_phase);
             prop_assert_eq!(plan.items.len(), manifest.entries.len());
             for (index, item) in plan.items.iter().enumerate() {
                 let target = &item.entry.target;
@@ -266,7 +266,7 @@ proptest! {
                     above.action == Action::Skip && target.is_in(&above.entry.target)
                 };
                 let skipped = named(target) || named(&item.store.path) || plan.items[..index].iter().any(below);
-                let later = item.entry.phase > upto;
+                let later = item.entry.phase > last_phase;
                 let placed = item.action == Action::Place;
                 prop_assert!(!placed || !skipped && !later && (!off || item.entry.phase == Phase::Early));
                 prop_assert!(placed || skipped || later || off);
@@ -278,7 +278,7 @@ proptest! {
                 prop_assert!(need == Need::Needed || !plan.items.iter().any(placed));
                 prop_assert_eq!(need == Need::LeftOut, skip.iter().any(|path| store.path.is_in(path)));
             }
-            prop_assert_eq!(print::text(&plan), print::text(&Plan::new(&manifest, &words, upto)));
+            prop_assert_eq!(print::text(&plan), print::text(&Plan::new(&manifest, &words, last_phase)));
         }
     }
 

@@ -36,7 +36,7 @@ use crate::mount::sysroot::Sysroot;
 use crate::mount::tree::Tree;
 use crate::mount::write_back;
 use crate::plan::Plan;
-use crate::plan::cmdline::Words;
+use crate::plan::cmdline::KernelArgs;
 use crate::runtime::lock;
 use crate::runtime::lock::Lock;
 use crate::runtime::report::Report;
@@ -140,7 +140,7 @@ fn adopt_all(
     names: Names,
     lock: &Lock,
 ) -> Result<(Vec<Done>, Vec<Problem>)> {
-    let words = Words::default();
+    let words = KernelArgs::default();
     let plan = Plan::new(manifest, &words, Phase::Live);
     // New files get exactly the given mode.
     rustix::process::umask(Mode::empty());

@@ -156,7 +156,7 @@ impl<'p> Place<'p> {
                 return self.complete(source, seen, seals);
             }
         }
-        Err(restless(&changed))
+        Err(keeps_changing(&changed))
     }
 
     /// Files with changed properties since a pass, but the same content.
@@ -266,7 +266,7 @@ impl<'p> Place<'p> {
         seen.end();
         let changes = self.changes(&seen)?;
         if !changes.is_empty() {
-            return Err(restless(&changes));
+            return Err(keeps_changing(&changes));
         }
         let failed = |errno| Problem::os("cannot open the copy on the store", errno);
         let top = walk::look(self.store, self.name, Mounts::Stay).map_err(failed)?;
@@ -413,7 +413,7 @@ fn replaced(place: &str) -> Problem {
     Problem::new(format!("it was replaced {place} while it was copied")).remedy("run again")
 }
 
-fn restless(changed: &[String]) -> Problem {
+fn keeps_changing(changed: &[String]) -> Problem {
     let what = if changed.is_empty() { String::new() } else { format!(": {}", some(changed)) };
     Problem::new(format!("files keep changing during the copy{what}"))
         .remedy("stop what writes to it, then run again; nothing was changed")

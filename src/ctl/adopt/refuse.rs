@@ -68,7 +68,7 @@ pub fn named(manifest: &Manifest, target: &AbsPath, what: Type, store: u16) -> R
 /// The parent directory of a path, with all components on the root itself.
 pub fn parent(tree: &Tree, target: &AbsPath) -> Result<OwnedFd> {
     let root = tree.mount_id()?;
-    let mut dir = walk::again(tree.root()).map_err(|errno| Problem::new(describe(errno)))?;
+    let mut dir = walk::duplicate(tree.root()).map_err(|errno| Problem::new(describe(errno)))?;
     let mut done = AbsPath::root();
     let parent = target.parent().unwrap_or_else(AbsPath::root);
     for name in parent.components() {

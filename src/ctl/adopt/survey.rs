@@ -60,7 +60,7 @@ impl Survey {
             if stat.is_file() {
                 let cut = found.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
                 let (folder, name) = found.path.split_at(cut);
-                if is_telling(name) {
+                if is_marker(name) {
                     folders.entry(folder.to_vec()).or_default().insert(name.to_vec(), stat.size());
                 }
             }
@@ -90,7 +90,7 @@ type Folder = HashMap<Vec<u8>, u64>;
 /// Suffixes of `SQLite` for an open or uncleanly closed database.
 const SQLITE: [&[u8]; 2] = [b"-wal", b"-journal"];
 
-fn is_telling(name: &[u8]) -> bool {
+fn is_marker(name: &[u8]) -> bool {
     matches!(name, b"PG_VERSION" | b"postmaster.pid" | b"ibdata1")
         || name.ends_with(b".pid")
         || SQLITE.iter().any(|suffix| name.ends_with(suffix))

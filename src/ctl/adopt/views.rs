@@ -128,7 +128,7 @@ impl Root {
     /// Path of the tree on a mount, and true if the mount has no other content; none without the tree.
     fn shown(&self, line: &Line, lines: &[Line]) -> Option<(String, bool)> {
         if line.device != self.device {
-            return self.layered(line);
+            return self.in_overlay(line);
         }
         let (path, is_part) = if let Some(rest) = below(&self.path, &line.root) {
             (format!("{}{rest}", line.point.trim_end_matches('/')), rest.is_empty())
@@ -146,7 +146,7 @@ impl Root {
     }
 
     /// The same for an overlay with a directory of the tree among its layers.
-    fn layered(&self, line: &Line) -> Option<(String, bool)> {
+    fn in_overlay(&self, line: &Line) -> Option<(String, bool)> {
         let layers = line.options.split(',').filter_map(|option| {
             ["upperdir=", "lowerdir=", "lowerdir+=", "datadir+="]
                 .iter()

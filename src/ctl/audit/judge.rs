@@ -113,7 +113,7 @@ pub fn judge(
     let lost: BTreeMap<_, _> = claims.iter().filter(|(_, claim)| is_lost(claim)).collect();
     let is_below = |path: &str| above(path).any(|above| lost.contains_key(&above.to_owned()));
     let top = lost.iter().filter(|(path, _)| !is_below(path)).map(|(_, claim)| (*claim).clone());
-    let mut lost = united(top, known);
+    let mut lost = merged(top, known);
     lost.sort_by(|a, b| (a.class, &a.path).cmp(&(b.class, &b.path)));
     Judgement { faults: faults(built, manifest, &kept, &of_units), lost }
 }
@@ -125,7 +125,7 @@ fn links(built: &Built) -> BTreeMap<String, String> {
 }
 
 /// One finding in place of several in one directory of a service.
-fn united(findings: impl Iterator<Item = Finding>, known: &Known) -> Vec<Finding> {
+fn merged(findings: impl Iterator<Item = Finding>, known: &Known) -> Vec<Finding> {
     let mut groups: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
     for finding in findings {
         let place = known.service_directory(&finding.path).unwrap_or(&finding.path).to_owned();

@@ -1,10 +1,10 @@
 //! `impctl migrate`: copies the paths of the manifest from a system's root, or from a backup of the root, to the
 //! stores.
 
+mod destination;
 mod print;
 mod rest;
 mod route;
-mod side;
 mod work;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,8 +27,8 @@ use crate::text::problem::{Problem, Result, describe_io};
 use crate::transfer::seals;
 use crate::transfer::staging::{self, Stagings};
 use crate::transfer::tree::Transfer;
+use destination::{Destination, Left, Room};
 use route::Route;
-use side::{Left, Room, Side};
 use work::{Conflict, Ends, Rules, Seen, Standing};
 
 /// Copy the paths of the manifest from a system's root, or a backup of it, to the stores
@@ -202,7 +202,7 @@ struct Migration<'m> {
     root: OwnedFd,
     manifest: &'m Manifest,
     force: Vec<AbsPath>,
-    sides: Vec<Option<Side<'m>>>,
+    destinations: Vec<Option<Destination<'m>>>,
     routes: Vec<(Route<'m>, Seen)>,
     problems: Vec<Problem>,
 }
@@ -220,19 +220,21 @@ impl<'m> Migration<'m> {
         let root =
             options.from.to_str().ok_or_else(|| Problem::new("it is no UTF-8 text").at(at.as_str()))?;
         let root = walk::base(root).map_err(|errno| Problem::os("cannot open it", errno).at(at))?;
-        let sides = side::open(manifest, &options.store)?;
+        let destinations = destination::open(manifest, &options.store)?;
         let (routes, problems) = route::all(manifest, root.as_fd());
-        let routes = routes.into_iter().filter(|route| sides[route.store].is_some());
+        let routes = routes.into_iter().filter(|route| destinations[route.store].is_some());
         let routes = routes.map(|route| (route, Seen::nothing(Standing::Absent))).collect();
-        Ok(Self { options, root, manifest, force, sides, routes, problems })
+        Ok(Self { options, root, manifest, force, destinations, routes, problems })
     }
 
     /// Finds the work to do.
     fn look(&mut self) {
         for (route, seen) in &mut self.routes {
-            let Some(side) = &mut self.sides[route.store] else { continue };
-            let looked = Ends::open(self.root.as_fd(), route, side).and_then(|ends| match ends {
-                Some(ends) => work::look(&ends, &rules(self.options, &self.force, route, side)?, side),
+            let Some(destination) = &mut self.destinations[route.store] else { continue };
+            let looked = Ends::open(self.root.as_fd(), route, destination).and_then(|ends| match ends {
+                Some(ends) => {
+                    work::look(&ends, &rules(self.options, &self.force, route, destination)?, destination)
+                }
                 None => Ok(Seen::nothing(Standing::Absent)),
             });
             *seen = looked.unwrap_or_else(|problem| {
@@ -254,9 +256,9 @@ impl<'m> Migration<'m> {
     /// True if there is room for all copies. No file is written before.
     fn fits(&mut self) -> Result<bool> {
         let mut fits = true;
-        for side in self.sides.iter_mut().flatten() {
-            side.free = side.room()?;
-            if let Some(problem) = side.lacks() {
+        for destination in self.destinations.iter_mut().flatten() {
+            destination.free = destination.room()?;
+            if let Some(problem) = destination.lacks() {
                 self.problems.push(problem);
                 fits = false;
             }
@@ -267,7 +269,7 @@ impl<'m> Migration<'m> {
     fn bring(&mut self) {
         let total = self.routes.iter().map(|(_, seen)| seen.missing_bytes).sum();
         let progress = Progress::new(total, "copying");
-        for number in 0..self.sides.len() {
+        for number in 0..self.destinations.len() {
             if let Err(problem) = self.bring_to(number, &progress) {
                 let store = self.manifest.stores[number].path.to_string();
                 self.problems.push(problem.at(format!("store {store}")));
@@ -277,30 +279,30 @@ impl<'m> Migration<'m> {
 
     /// Copies all paths of one store.
     fn bring_to(&mut self, number: usize, progress: &Progress) -> Result<()> {
-        let Some(side) = &mut self.sides[number] else { return Ok(()) };
+        let Some(destination) = &mut self.destinations[number] else { return Ok(()) };
         let is_of_it = |(route, seen): &&mut (Route<'_>, Seen)| {
             route.store == number && seen.standing == Standing::Incomplete
         };
         let mut routes: Vec<_> = self.routes.iter_mut().filter(is_of_it).collect();
-        if routes.is_empty() && side.left(false).copies == 0 {
+        if routes.is_empty() && destination.left(false).copies == 0 {
             // A run killed at its end has left nothing but an empty directory.
-            return staging::tidy(side.fd.as_fd(), &staging::is_key);
+            return staging::tidy(destination.fd.as_fd(), &staging::is_key);
         }
-        let top = side.fd.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
+        let top = destination.fd.try_clone().map_err(|error| Problem::new(describe_io(&error)))?;
         let mut stagings = Stagings::open(top.as_fd())?;
-        side.clear(&stagings)?;
+        destination.clear(&stagings)?;
         // One transfer for all paths: hard links are kept, and all copies are moved to their places together.
         let mut transfer = Transfer {
             stagings: Some(&mut stagings),
             times: true,
-            links: std::mem::take(&mut side.links),
+            links: std::mem::take(&mut destination.links),
             batch: true,
             failures: Some(Vec::new()),
             ..Transfer::default()
         };
         for (route, seen) in &mut routes {
-            let brought = rules(self.options, &self.force, route, side).and_then(|rules| {
-                let ends = (&*side, top.as_fd());
+            let brought = rules(self.options, &self.force, route, destination).and_then(|rules| {
+                let ends = (&*destination, top.as_fd());
                 work::bring(self.root.as_fd(), &rules, ends, &mut transfer, &mut |bytes| progress.add(bytes))
             });
             let mut failures = transfer.take_failures();
@@ -345,15 +347,15 @@ impl<'m> Migration<'m> {
     fn verify(&mut self) {
         let total = self.routes.iter().map(|(_, seen)| seen.bytes).sum();
         let progress = Progress::new(total, "comparing");
-        self.sides.iter_mut().flatten().for_each(|side| side.links.clear());
+        self.destinations.iter_mut().flatten().for_each(|destination| destination.links.clear());
         for (route, seen) in &mut self.routes {
-            let Some(side) = &mut self.sides[route.store] else { continue };
+            let Some(destination) = &mut self.destinations[route.store] else { continue };
             if !matches!(seen.standing, Standing::Complete | Standing::Differs | Standing::Incomplete) {
                 continue;
             }
             let mut add = |bytes| progress.add(bytes);
-            let verified = rules(self.options, &self.force, route, side)
-                .and_then(|rules| work::verify(self.root.as_fd(), &rules, side, seen, &mut add));
+            let verified = rules(self.options, &self.force, route, destination)
+                .and_then(|rules| work::verify(self.root.as_fd(), &rules, destination, seen, &mut add));
             match verified {
                 Ok(problems) if problems.is_empty() => seen.standing = seen.done(),
                 Ok(problems) => {
@@ -372,26 +374,26 @@ impl<'m> Migration<'m> {
         let not_named = rest::of(self.manifest, self.root.as_fd())?;
         let is_done = fits && !self.options.dry_run;
         let (mut stores, mut problems) = (Vec::new(), Vec::new());
-        for (number, side) in self.sides.iter().enumerate() {
-            let Some(side) = side else { continue };
+        for (number, destination) in self.destinations.iter().enumerate() {
+            let Some(destination) = destination else { continue };
             let is_copied = |(route, seen): &&(Route<'_>, Seen)| {
                 route.store == number && matches!(seen.standing, Standing::Complete | Standing::Differs)
             };
             let copied = self.routes.iter().filter(is_copied).map(|(_, seen)| seen.missing_bytes).sum();
-            let unfinished = side.unfinished().unwrap_or_else(|problem| {
-                problems.push(problem.at(format!("store {}", side.store.path)));
+            let unfinished = destination.unfinished().unwrap_or_else(|problem| {
+                problems.push(problem.at(format!("store {}", destination.store.path)));
                 Left::default()
             });
             stores.push(StoreOutcome {
-                path: side.store.path.clone(),
-                at: side.at.clone(),
-                shared: side.shares == Some(true),
-                needed: side.need,
+                path: destination.store.path.clone(),
+                at: destination.at.clone(),
+                shared: destination.shares == Some(true),
+                needed: destination.need,
                 // A vanished store was reported before.
-                free: side.room().unwrap_or(side.free),
+                free: destination.room().unwrap_or(destination.free),
                 copied: is_done.then_some(copied),
-                resumed: side.left(true),
-                removed: side.left(false),
+                resumed: destination.left(true),
+                removed: destination.left(false),
                 unfinished,
             });
         }
@@ -435,10 +437,10 @@ fn rules<'r>(
     options: &Migrate,
     force: &'r [AbsPath],
     route: &'r Route<'r>,
-    side: &Side<'_>,
+    destination: &Destination<'_>,
 ) -> Result<Rules<'r>> {
     let store =
-        walk::stat(side.fd.as_fd()).map_err(|errno| Problem::os("cannot look at the store", errno))?;
+        walk::stat(destination.fd.as_fd()).map_err(|errno| Problem::os("cannot look at the store", errno))?;
     Ok(Rules { route, store: store.identity(), devices: options.devices, force })
 }
 

@@ -1,6 +1,6 @@
 //! Text output of `impctl migrate`.
 
-use super::side::Left;
+use super::destination::Left;
 use super::work::Standing;
 use super::{EntryOutcome, Outcome, StoreOutcome};
 use crate::ctl::ui::terminal::{self, Column, Table, count, number, size};

@@ -9,8 +9,8 @@ use rustix::fs::{FileType, readlinkat};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::destination::Destination;
 use super::route::{self, Route};
-use super::side::Side;
 use crate::manifest::{AbsPath, Kind, Method};
 use crate::sys::owners::Owners;
 use crate::sys::walk::{self, Identity, Mounts, Stat};
@@ -161,7 +161,7 @@ pub struct Ends {
 
 impl Ends {
     /// None if the system lacks the path.
-    pub fn open(root: BorrowedFd<'_>, route: &Route<'_>, side: &Side<'_>) -> Result<Option<Self>> {
+    pub fn open(root: BorrowedFd<'_>, route: &Route<'_>, store: &Destination<'_>) -> Result<Option<Self>> {
         let name = |path: &AbsPath| {
             CString::new(if path.is_root() { "." } else { path.name() })
                 .map_err(|error| Problem::new(error.to_string()))
@@ -176,11 +176,11 @@ impl Ends {
             Ok(_) => {}
         }
         let above = route::parent(&route.to);
-        let to = match walk::directory_below(side.fd.as_fd(), &above, Mounts::Stay) {
+        let to = match walk::directory_below(store.fd.as_fd(), &above, Mounts::Stay) {
             Ok(Some(dir)) => Some((dir, name(&route.to)?)),
             Ok(None) => None,
             Err(problem) => {
-                return Err(problem.during(format_args!("on {}", escape::name(&side.at))));
+                return Err(problem.during(format_args!("on {}", escape::name(&store.at))));
             }
         };
         Ok(Some(Self { from, to }))
@@ -195,7 +195,7 @@ impl Ends {
     }
 
     /// State of the top, if nothing else is to be reported.
-    fn standing(&self, route: &Route<'_>, side: &Side<'_>) -> Result<Option<Standing>> {
+    fn standing(&self, route: &Route<'_>, destination: &Destination<'_>) -> Result<Option<Standing>> {
         let (dir, name) = self.from();
         let failed = |errno| Problem::os("cannot look at it", errno);
         let stat = walk::stat_at(dir, name).map_err(failed)?;
@@ -207,7 +207,7 @@ impl Ends {
             return Ok(Some(Standing::Foreign));
         }
         let is_link_to_store = || {
-            let text = side.store.path.join(&route.to);
+            let text = destination.store.path.join(&route.to);
             readlinkat(dir, name, Vec::new()).is_ok_and(|link| link.as_bytes() == text.as_str().as_bytes())
         };
         if stat.is_symlink() && is_link_to_store() {
@@ -322,13 +322,13 @@ fn is_device(stat: &Stat) -> bool {
 }
 
 /// Compares a route with its store, and adds the missing files to the needs of the store.
-pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen> {
+pub fn look(ends: &Ends, rules: &Rules<'_>, destination: &mut Destination<'_>) -> Result<Seen> {
     let route = rules.route;
-    if let Some(standing) = ends.standing(route, side)? {
+    if let Some(standing) = ends.standing(route, destination)? {
         return Ok(Seen::nothing(standing));
     }
-    let links = std::mem::take(&mut side.links);
-    let top = side.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;
+    let links = std::mem::take(&mut destination.links);
+    let top = destination.fd.try_clone().map_err(|error| Problem::new(error.to_string()))?;
     let seen = RefCell::new(Seen::nothing(Standing::Complete));
     let mut decide = |found: &Found<'_>| {
         let seen = &mut *seen.borrow_mut();
@@ -369,15 +369,15 @@ pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen>
         }
         if matches!(verdict, Verdict::Missing | Verdict::Replaced(_)) && !found.linked {
             seen.missing_bytes += bytes;
-            side.needs(found);
-            side.goes_on_with(&staging::key(&below(&route.to, found.path)));
+            destination.needs(found);
+            destination.goes_on_with(&staging::key(&below(&route.to, found.path)));
         }
         Ok(if rules.enters(found) { Choice::Pass } else { Choice::Skip })
     };
     let base = Some((top.as_fd(), below(&route.to, b"")));
     let mut transfer = Transfer { base, read: rules.reads(), links, ..Transfer::default() };
     transfer.run(ends.from(), ends.to(), &mut decide, &mut |_| ())?;
-    side.links = std::mem::take(&mut transfer.links);
+    destination.links = std::mem::take(&mut transfer.links);
     let mut seen = seen.into_inner();
     seen.standing = if seen.missing > 0 { Standing::Incomplete } else { seen.done() };
     Ok(seen)
@@ -387,7 +387,7 @@ pub fn look(ends: &Ends, rules: &Rules<'_>, side: &mut Side<'_>) -> Result<Seen>
 pub fn bring<'t>(
     root: BorrowedFd<'_>,
     rules: &Rules<'_>,
-    (side, top): (&Side<'_>, BorrowedFd<'t>),
+    (destination, top): (&Destination<'_>, BorrowedFd<'t>),
     transfer: &mut Transfer<'t>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
@@ -401,7 +401,7 @@ pub fn bring<'t>(
         };
         stagings.directory(&above.0, &mut model, Owners::SAME)?;
     }
-    let Some(ends) = Ends::open(root, route, side)? else { return Ok(()) };
+    let Some(ends) = Ends::open(root, route, destination)? else { return Ok(()) };
     transfer.base = Some((top, below(&route.to, b"")));
     transfer.read = rules.reads();
     let mut decide = |found: &Found<'_>| {
@@ -419,11 +419,11 @@ pub fn bring<'t>(
 pub fn verify(
     root: BorrowedFd<'_>,
     rules: &Rules<'_>,
-    side: &mut Side<'_>,
+    destination: &mut Destination<'_>,
     seen: &Seen,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<Problem>> {
-    let Some(ends) = Ends::open(root, rules.route, side)? else { return Ok(Vec::new()) };
+    let Some(ends) = Ends::open(root, rules.route, destination)? else { return Ok(Vec::new()) };
     let mut problems = Vec::new();
     let mut decide = |found: &Found<'_>| {
         let verdict = rules.verdict(found);
@@ -449,10 +449,10 @@ pub fn verify(
         }
         Ok(if rules.enters(found) { Choice::Pass } else { Choice::Skip })
     };
-    let links = std::mem::take(&mut side.links);
+    let links = std::mem::take(&mut destination.links);
     let mut transfer = Transfer { times: true, read: true, ahead: true, links, ..Transfer::default() };
     transfer.run(ends.from(), ends.to(), &mut decide, progress)?;
-    side.links = std::mem::take(&mut transfer.links);
+    destination.links = std::mem::take(&mut transfer.links);
     Ok(problems)
 }
 

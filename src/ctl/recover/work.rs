@@ -122,7 +122,7 @@ impl Job {
     pub fn look(&mut self, owners: &Owners, place: &mut Place) -> Result<()> {
         let to = self.spot.open(place)?;
         let to = to.as_ref().map(|(dir, name)| (dir.as_fd(), name.as_c_str()));
-        let top = walk::again(place.top.as_fd()).map_err(|errno| Problem::os("cannot open it", errno))?;
+        let top = walk::duplicate(place.top.as_fd()).map_err(|errno| Problem::os("cannot open it", errno))?;
         let links = std::mem::take(&mut place.links);
         let place = RefCell::new(place);
         let mut seen = Seen::default();
@@ -183,7 +183,7 @@ impl Job {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<Problem>> {
         let failed = |errno| Problem::os("cannot open it", errno);
-        let top = walk::again(place.top.as_fd()).map_err(failed)?;
+        let top = walk::duplicate(place.top.as_fd()).map_err(failed)?;
         let mut stagings = Stagings::open(top.as_fd())?;
         let above = self.spot.rest.parent().unwrap_or_else(AbsPath::root);
         let mut model = |path: &AbsPath| {

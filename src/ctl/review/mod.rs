@@ -221,7 +221,7 @@ impl Review<'_> {
                 format!("{given} of a review that was cut off; {refused} of it cannot be used now");
         }
         let mut terminal = Terminal::open().map_err(Failure::Unable)?;
-        let todo = self.attend(&mut terminal, &mut state);
+        let todo = self.run_screen(&mut terminal, &mut state);
         let todo = match todo {
             Ok(todo) => todo,
             Err(problem) => {
@@ -254,7 +254,7 @@ impl Review<'_> {
     }
 
     /// Shows the screen and takes keys until the end.
-    fn attend(&self, terminal: &mut Terminal, state: &mut State) -> Result<Todo, Problem> {
+    fn run_screen(&self, terminal: &mut Terminal, state: &mut State) -> Result<Todo, Problem> {
         let failed = |error: std::io::Error| Problem::io("writing to the terminal", &error);
         loop {
             let (width, height) = Terminal::size();

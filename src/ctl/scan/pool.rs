@@ -9,7 +9,7 @@ pub struct Pool<T> {
     queue: Mutex<Queue<T>>,
     wake: Condvar,
     /// Number of waiting threads, minus the jobs for them.
-    hungry: AtomicUsize,
+    idle: AtomicUsize,
     workers: usize,
 }
 
@@ -22,7 +22,7 @@ struct Queue<T> {
 /// Runs a number of workers on one job and all jobs made from it, until none is left.
 pub fn run<T: Send>(workers: usize, first: T, work: impl Fn(&Pool<T>) + Sync) {
     let queue = Mutex::new(Queue { jobs: vec![first], waiting: 0 });
-    let pool = Pool { queue, wake: Condvar::new(), hungry: AtomicUsize::new(0), workers };
+    let pool = Pool { queue, wake: Condvar::new(), idle: AtomicUsize::new(0), workers };
     std::thread::scope(|scope| {
         for _ in 1..workers {
             scope.spawn(|| work(&pool));
@@ -33,8 +33,8 @@ pub fn run<T: Send>(workers: usize, first: T, work: impl Fn(&Pool<T>) + Sync) {
 
 impl<T> Pool<T> {
     /// True if a thread waits for work.
-    pub fn is_hungry(&self) -> bool {
-        self.hungry.load(Ordering::Relaxed) > 0
+    pub fn has_idle(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > 0
     }
 
     /// Gives work away.
@@ -66,6 +66,6 @@ impl<T> Pool<T> {
     }
 
     fn count(&self, queue: &Queue<T>) {
-        self.hungry.store(queue.waiting.saturating_sub(queue.jobs.len()), Ordering::Relaxed);
+        self.idle.store(queue.waiting.saturating_sub(queue.jobs.len()), Ordering::Relaxed);
     }
 }

@@ -82,7 +82,7 @@ impl<'a> Worker<'a> {
             } else {
                 self.enter(job);
             }
-            if self.pool.is_hungry()
+            if self.pool.has_idle()
                 && let Some(oldest) = self.jobs.give()
             {
                 self.pool.give(oldest);
@@ -121,7 +121,7 @@ impl<'a> Worker<'a> {
                 }
             };
             // Others may read on from here while these are counted.
-            if is_first && self.jobs.is_empty() && self.pool.is_hungry() {
+            if is_first && self.jobs.is_empty() && self.pool.has_idle() {
                 self.pool.give(Job { dir: Arc::clone(&dir), below: Vec::new(), unread: true });
                 again = false;
             }

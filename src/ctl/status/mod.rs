@@ -25,7 +25,7 @@ use crate::check::{self, Findings};
 use crate::ctl::ui::output::{self, Failure};
 use crate::ctl::ui::terminal;
 use crate::manifest::{AbsPath, Manifest, Phase};
-use crate::plan::cmdline::Words;
+use crate::plan::cmdline::KernelArgs;
 use crate::plan::{Action, Plan};
 use crate::runtime;
 use crate::runtime::report::{Outcome, Pending, Report, Run};
@@ -162,7 +162,7 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
         unread.push(without_place(problem));
         Adopted::default()
     });
-    unread.extend(runtime::aside());
+    unread.extend(runtime::documents_set_aside());
     let is_of_it = |run: &Run| Path::new(&run.sysroot) == system.place;
     if !system.is_running() && !report.runs.iter().any(is_of_it) {
         // They are of the running system.
@@ -191,8 +191,8 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
     let (manifest, mut blind) = manifest(options, &system, last.is_some())?;
     let words = words(options, &mut status.notes);
     let plan = manifest.as_ref().map(|manifest| {
-        let upto = if system.is_running() { Phase::Live } else { Phase::Etc };
-        let mut plan = Plan::new(manifest, &words, upto);
+        let last_phase = if system.is_running() { Phase::Live } else { Phase::Etc };
+        let mut plan = Plan::new(manifest, &words, last_phase);
         if last.is_some_and(|run| run.outcome == Outcome::Waiting) {
             // The running system is unchanged, which is no fault of any entry.
             plan.items.iter_mut().for_each(|item| item.action = Action::Later);
@@ -202,7 +202,7 @@ fn look(options: &Options) -> Result<(Status, Option<Problem>), Failure> {
     let mut checked = Vec::new();
     if let Some(plan) = &plan {
         let mut findings = check::hold(plan, &status.sysroot, &report);
-        status.unseen = take_unseen(&system, &mut findings);
+        status.unseen = remove_unreadable(&system, &mut findings);
         if !options.metrics {
             // With a missing store this reads every disk, for the next steps.
             check::conclude(&mut findings);
@@ -262,22 +262,22 @@ fn manifest(
 }
 
 /// Arguments of imp-mount on the kernel command line.
-fn words(options: &Options, notes: &mut Vec<String>) -> Words {
+fn words(options: &Options, notes: &mut Vec<String>) -> KernelArgs {
     match std::fs::read(&options.cmdline) {
-        Ok(text) => Words::parse(&String::from_utf8_lossy(&text)),
+        Ok(text) => KernelArgs::parse(&String::from_utf8_lossy(&text)),
         Err(error) => {
             notes.push(format!(
                 "cannot read the kernel command line from {}: {}",
                 escape::path(&options.cmdline),
                 describe_io(&error)
             ));
-            Words::default()
+            KernelArgs::default()
         }
     }
 }
 
 /// Removes findings about paths below a directory without access for this user.
-fn take_unseen(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
+fn remove_unreadable(system: &System, findings: &mut Findings) -> Vec<AbsPath> {
     let is_closed = |path: &AbsPath| {
         let found = walk::open_below(system.root(), path, OFlags::PATH | OFlags::NOFOLLOW, Mounts::Enter);
         found.is_err_and(|errno| errno == Errno::ACCESS)

@@ -108,7 +108,7 @@ pub fn day(seconds: i64) -> String {
 
 /// A time, by UTC: `2026-11-27 09:05:59`.
 #[must_use]
-pub fn moment(seconds: i64) -> String {
+pub fn date_time(seconds: i64) -> String {
     let clock = seconds.rem_euclid(86_400);
     format!("{} {:02}:{:02}:{:02}", day(seconds), clock / 3600, clock / 60 % 60, clock % 60)
 }
@@ -233,7 +233,7 @@ mod tests {
         ] {
             assert_eq!(day(seconds), text);
         }
-        assert_eq!(moment(1_795_799_301), "2026-11-27 17:08:21");
+        assert_eq!(date_time(1_795_799_301), "2026-11-27 17:08:21");
     }
 
     #[test]

@@ -16,7 +16,7 @@ impl Findings<'_> {
             if let Some(&top) = above.last()
                 && entries[top].target == entry.target
             {
-                self.twice(index, top);
+                self.duplicate(index, top);
                 continue;
             }
             // Of those in the way, only the nearest is named.
@@ -82,7 +82,7 @@ impl Findings<'_> {
         }
     }
 
-    fn twice(&mut self, index: usize, other: usize) {
+    fn duplicate(&mut self, index: usize, other: usize) {
         let entries = &self.manifest.entries;
         let kind = |index: usize| match entries[index].kind {
             Kind::Directory => "a directory",

@@ -1,6 +1,6 @@
 //! Errors of single values, independent of the rest of the manifest.
 
-use super::super::options::part;
+use super::super::options::split;
 use super::super::{AbsPath, Id, Ids, Owner, Root, Store, mode};
 use crate::manifest::device::device_path;
 use crate::text::escape;
@@ -86,7 +86,7 @@ pub fn root(root: &Root) -> Vec<Problem> {
         }
     }
     problems.extend(bits("", root.mode));
-    for (name, _) in part(&root.options).filesystem {
+    for (name, _) in split(&root.options).filesystem {
         let shown = escape::name(name);
         problems.extend(match name {
             "size" | "nr_blocks" => {
@@ -118,7 +118,7 @@ fn root_on(root: &Root, on: &AbsPath) -> Vec<Problem> {
             problems.push(problem(what, "leave it out: the root has the space that its store has"));
         }
     }
-    for (name, _) in part(&root.options).filesystem {
+    for (name, _) in split(&root.options).filesystem {
         problems.push(match name {
             "ro" => problem("`options`: ro would leave nothing to build the root in", "leave it out"),
             _ => problem(
@@ -199,7 +199,7 @@ pub fn store(store: &Store) -> Vec<Problem> {
 fn long_options(options: &[String]) -> Vec<Problem> {
     let too_long = |text: &str| text.len() > FSCONFIG_MAX;
     let mut problems = Vec::new();
-    for (name, value) in part(options).filesystem {
+    for (name, value) in split(options).filesystem {
         if too_long(name) || value.is_some_and(too_long) {
             problems.push(problem(
                 format!(

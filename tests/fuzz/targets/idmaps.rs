@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use imp_mount::plan::cmdline::Words;
+use imp_mount::plan::cmdline::KernelArgs;
 use imp_mount::manifest::AbsPath;
 use imp_mount::ids::{idmap, passwd};
 use libfuzzer_sys::fuzz_target;
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         let text = serde_json::to_vec(&table).expect("names and numbers are JSON");
         assert_eq!(idmap::parse(&text), Ok(table));
     }
-    let words = Words::parse(&String::from_utf8_lossy(data));
+    let words = KernelArgs::parse(&String::from_utf8_lossy(data));
     for path in &words.skip {
         assert_eq!(AbsPath::parse(path.as_str()).as_ref(), Ok(path));
     }

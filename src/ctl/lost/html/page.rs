@@ -10,7 +10,7 @@ use super::tree::Tree;
 use crate::ctl::recover::gone::Gone;
 use crate::ctl::roots::old::{Old, OnStore};
 use crate::ctl::scan::{Totals, show};
-use crate::ctl::ui::terminal::{age, count, moment, number, size};
+use crate::ctl::ui::terminal::{age, count, date_time, number, size};
 use crate::text::escape::{self, html};
 
 /// Maximum of bytes for one table.
@@ -119,7 +119,7 @@ impl Document<'_> {
         page.element(
             "p",
             "about",
-            &format!("Root {}{stores}. Looked at {} UTC.", escape::name(self.root), moment(self.made)),
+            &format!("Root {}{stores}. Looked at {} UTC.", escape::name(self.root), date_time(self.made)),
         );
         for note in &self.notes {
             page.element("p", "note", note);
@@ -285,7 +285,7 @@ impl Document<'_> {
 fn old_root(page: &mut Html, old: &Old) {
     let made = old.boot.as_ref().map_or_else(String::new, |boot| {
         let made = boot.made.cast_signed();
-        format!(", made {} UTC", moment(made))
+        format!(", made {} UTC", date_time(made))
     });
     let held = old
         .end

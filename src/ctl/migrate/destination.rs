@@ -26,7 +26,7 @@ use crate::transfer::{Name, content};
 
 /// A store, and its place now.
 #[derive(Debug)]
-pub struct Side<'m> {
+pub struct Destination<'m> {
     /// The manifest's.
     pub store: &'m Store,
     /// Its current mount point.
@@ -68,24 +68,24 @@ pub struct Room {
 }
 
 /// Opens every store: at its own path, or at the given one; none for an absent optional one.
-pub fn open<'m>(manifest: &'m Manifest, said: &[String]) -> Result<Vec<Option<Side<'m>>>> {
+pub fn open<'m>(manifest: &'m Manifest, said: &[String]) -> Result<Vec<Option<Destination<'m>>>> {
     let places = places(manifest, said)?;
-    let mut sides = Vec::new();
+    let mut destinations = Vec::new();
     for (store, place) in manifest.stores.iter().zip(places) {
         match open_one(store, place.as_deref()) {
             Err(problem) if place.is_none() && converts(manifest) == Some(&store.path) => {
                 let remedy = "nothing needs to be copied: today's root becomes this store with the next boot";
                 return Err(problem.at(format!("store {}", store.path)).remedy(remedy));
             }
-            Ok(side) => sides.push(Some(side)),
+            Ok(destination) => destinations.push(Some(destination)),
             Err(problem) if !store.required && place.is_none() => {
                 log::warn!("{}; what belongs there is left out", problem.at(format!("store {}", store.path)));
-                sides.push(None);
+                destinations.push(None);
             }
             Err(problem) => return Err(problem.at(format!("store {}", store.path))),
         }
     }
-    Ok(sides)
+    Ok(destinations)
 }
 
 /// The store of today's root by a conversion.
@@ -119,7 +119,7 @@ fn places(manifest: &Manifest, said: &[String]) -> Result<Vec<Option<String>>> {
     Ok(places)
 }
 
-fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
+fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Destination<'m>> {
     let at = place.unwrap_or(store.path.as_str());
     let away = "mount its disk, or say with --store where it is mounted";
     let shown = escape::name(at);
@@ -164,7 +164,7 @@ fn open_one<'m>(store: &'m Store, place: Option<&str>) -> Result<Side<'m>> {
     let need = Room { bytes: 0, inodes: Some(0) };
     let left = unfinished(&fd)?.into_iter().filter(|(name, _)| staging::is_key(name));
     let left = left.map(|(name, left)| (name, (left, false))).collect();
-    Ok(Side {
+    Ok(Destination {
         store,
         at: at.to_owned(),
         fd,
@@ -198,7 +198,7 @@ impl Left {
     }
 }
 
-impl Side<'_> {
+impl Destination<'_> {
     /// Adds a file to the needs.
     pub fn needs(&mut self, found: &Found<'_>) {
         self.need.bytes += found.stat.allocated();
