@@ -412,7 +412,8 @@ fn files_that_never_rest_are_left_alone() {
     let writer = inside(&machine, "exec 3>>/srv/busy/log; echo ready; while :; do echo x >&3; done");
     let before = mounts();
     let output = machine.impctl("adopt", &["--open", "/srv/busy"]).expect(1);
-    output.says(&["/srv/busy: files keep changing during the copy: log", "stop what writes to it"]);
+    output
+        .says(&["/srv/busy: files keep changing during the copy: log", "stop the programs that write to it"]);
     end(writer);
     assert_eq!(mounts(), before);
     is_tidy(&machine);

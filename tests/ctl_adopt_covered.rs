@@ -254,7 +254,7 @@ fn a_late_change_is_told_until_it_is_copied() {
         "error: /srv/app/gone: removed after it was copied",
         "error: /srv/app: it is mounted, but 2 files changed in that moment below it",
         "mount --bind / /run/below",
-        "it holds what the copy does not have",
+        "it has files that the copy lacks",
     ]);
     let said = adopt(&machine, &["/srv/app"], 1);
     let log = json!([{ "path": "/srv/app/log", "change": "size" }]);

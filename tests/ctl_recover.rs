@@ -307,7 +307,7 @@ fn a_directory_that_shows_more() {
     }
     fs::create_dir_all(machine.at("/home/ada")).unwrap();
     for words in [&["/home/ada/letters"][..], &["/home/ada"], &["/home"]] {
-        recover(&machine, words).expect(1).says(&["shows what is in it to others"]);
+        recover(&machine, words).expect(1).says(&["grants access to more users"]);
         assert_eq!(fs::read_dir(machine.at("/home/ada")).unwrap().count(), 0);
     }
     fs::set_permissions(machine.at("/home/ada"), Permissions::from_mode(0o700)).unwrap();

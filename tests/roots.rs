@@ -293,7 +293,7 @@ fn mounts_that_an_entry_would_cover_are_said() {
     for (in_the_way, required, code, words) in [
         ("var/log", true, 1, ["error: /var: cannot mount /var/log", "imp-mount.skip=/var "]),
         ("var/log", false, 0, ["warning: /var: cannot mount /var/log", "not a directory"]),
-        ("var", false, 0, ["warning: /var: its guard covers what is mounted at /var/log", "mended"]),
+        ("var", false, 0, ["warning: /var: its guard covers the mount at /var/log", "correct the entry"]),
     ] {
         let disks = vec![("/persist", Disk::new(Fs::Ext4, 8)), ("/var/log", Disk::new(Fs::Ext4, 8))];
         let machine = Machine::with_stores(Root::Nothing, disks);

@@ -315,7 +315,7 @@ fn the_way_out_is_said() {
     let machine = with_media(json!("/dev/gone"));
     fs::write(machine.at("/persist/boot"), "").unwrap();
     let output = machine.build().expect(1);
-    one_line(&output, &["for once, add imp-mount.skip=/srv/media,/boot to the kernel command line"]);
+    one_line(&output, &["without it once, add imp-mount.skip=/srv/media,/boot to the kernel command line"]);
     let next = &check(&machine, 1)["next"];
     let first = next[0].as_str().unwrap();
     assert!(first.contains("add imp-mount.skip=/srv/media,/boot to the kernel command line"), "{next:#}");

@@ -213,8 +213,7 @@ impl Checker<'_, '_> {
             }
             Decision::KeepBoth => (
                 Status::Conflict,
-                "it is not the version that was copied, and neither is the store's; --adopt keeps both"
-                    .to_owned(),
+                "neither this version nor the store's is the copied one; --adopt keeps both".to_owned(),
             ),
         }
     }

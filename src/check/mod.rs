@@ -185,7 +185,7 @@ fn look(plan: &Plan<'_>, sysroot: &Sysroot, report: &Report, findings: &mut Find
 pub const NIXOS: [&str; 2] = ["/etc/NIXOS", "/nix/var/nix/profiles/system"];
 
 /// Remedy for a failed run; the errors of the run stand beside the remedy.
-pub const AGAIN: &str = "mend what stopped the last run, then run imp-mount again";
+pub const AGAIN: &str = "correct these errors, then run imp-mount again";
 
 /// A path that nearly every system should keep.
 #[derive(Debug, PartialEq, Eq)]
@@ -302,7 +302,7 @@ fn next(findings: &Findings) -> Vec<String> {
         say("give each path the owner and mode that its line says, or correct its entry");
     }
     if has(Status::Conflict) {
-        say("compare the two versions of each file, and remove the one that is not wanted");
+        say("compare the two versions of each file, and remove one of them");
     }
     if has(Status::Replaced) {
         say("run imp-mount --adopt to bring what programs wrote beside the store to it");

@@ -322,7 +322,7 @@ impl Findings<'_> {
         }
         let mut known = BindOptions::DEFAULT;
         if !entry.options.words().all(|word| known.apply(word)) || known != entry.options {
-            self.say(place, "it has mount options that this version does not know", "compile it again");
+            self.say(place, "it has mount options unknown to this version", "compile it again");
         }
         if entry.method != Method::Bind && entry.options != BindOptions::DEFAULT {
             self.say(

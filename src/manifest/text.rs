@@ -252,7 +252,7 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
     let directory = fields.read("directory", |value| Ok((path(value)?, Kind::Directory)));
     let file = fields.read("file", |value| pattern::read(text(value)?));
     match (fields.has("directory"), fields.has("file")) {
-        (true, true) => fields.wrong("both `directory` and `file`", "keep the one that it is"),
+        (true, true) => fields.wrong("both `directory` and `file`", "keep one of the two"),
         (false, false) => fields.wrong("neither `directory` nor `file`", "say which path persists"),
         _ => {}
     }

@@ -84,9 +84,9 @@ impl Work<'_> {
                     }
                 }
                 Some(State::Guarded) => self.problems.warn(
-                    Problem::new(format!("its guard covers what is mounted at {path}"))
+                    Problem::new(format!("its guard covers the mount at {path}"))
                         .at(target.to_string())
-                        .remedy("mount that again once the entry is mended"),
+                        .remedy("correct the entry, then mount it again"),
                 ),
                 _ => {}
             }
@@ -212,7 +212,7 @@ impl Work<'_> {
             return Ok(false);
         }
         let Some(parent) = job.source.parent() else { return Ok(false) };
-        let failed = |errno| Problem::os("cannot look at the directory that it is in", errno);
+        let failed = |errno| Problem::os("cannot look at its directory", errno);
         let store = self.stores.of(job.item.entry)?;
         let from = store.cursor.opened(parent.as_str()).unwrap_or(store.cursor.base());
         let from = walk::stat(from).map_err(failed)?.identity();

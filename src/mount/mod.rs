@@ -83,7 +83,7 @@ pub fn run(manifest: Result<Manifest>, request: &Request<'_>) -> Outcome {
     problems.warnings.extend(unread);
     if request.words.off {
         log::warn!(
-            "switched off by imp-mount=off on the kernel command line: nothing but what the boot needs is mounted"
+            "switched off by imp-mount=off on the kernel command line: only paths needed by the boot are mounted"
         );
     }
     let mut done = Done::none(Outcome::Off);
@@ -138,7 +138,7 @@ fn log_skip_argument(failures: &[Problem], stores: &[Store]) {
         store.map_or(problem.at.as_str(), |store| store.path.as_str())
     });
     if let Some(word) = KernelArgs::leaving_out(paths) {
-        log::info!("to boot without that for once, add {word} to the kernel command line, in the boot menu");
+        log::info!("to boot without it once, add {word} to the kernel command line, in the boot menu");
     }
 }
 
@@ -269,7 +269,7 @@ fn after_failure(report: &mut Report, entries: Vec<EntryReport>) {
     for mut entry in entries {
         if matches!(entry.state, State::Mounted | State::Guarded | State::Skipped) {
             entry.state = State::Failed;
-            "nothing is mounted, as something required failed".clone_into(&mut entry.why);
+            "nothing is mounted: a required path failed".clone_into(&mut entry.why);
         }
         // Links and copies stay where the run has placed them.
         if matches!(entry.state, State::Linked | State::Copied) {

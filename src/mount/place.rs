@@ -132,7 +132,7 @@ pub(super) fn linked(context: &Context<'_>, job: Job<'_>, dir: BorrowedFd<'_>) -
     }
     rustix::fs::unlinkat(dir, name, AtFlags::empty())
         .map(|()| None)
-        .map_err(|errno| Problem::os("cannot replace the link that stood for it", errno))
+        .map_err(|errno| Problem::os("cannot replace its link", errno))
 }
 
 /// True if the target is a link to the source.
@@ -252,7 +252,7 @@ pub fn verify((dir, name): (BorrowedFd<'_>, &str), source: &Stat) -> Result<()> 
     if seen.identity() == source.identity() && seen.is_mount_root() {
         return Ok(());
     }
-    Err(Problem::new("it was mounted, but something else is seen there").remedy("run `imp-mount --check`"))
+    Err(Problem::new("it was mounted, but another file is seen there").remedy("run `imp-mount --check`"))
 }
 
 /// The options to set and to clear on a mount, given its current options and those inherited from the store.

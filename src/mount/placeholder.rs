@@ -112,7 +112,7 @@ pub fn remove_placeholder(tree: &Tree, target: &AbsPath) -> Result<()> {
     let flags = if stat.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     match rustix::fs::unlinkat(&dir, target.name(), flags) {
         Ok(()) | Err(Errno::NOTEMPTY | Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Problem::os("cannot remove what it was mounted on", errno)),
+        Err(errno) => Err(Problem::os("cannot remove its mount point", errno)),
     }
 }
 

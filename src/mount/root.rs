@@ -84,7 +84,7 @@ fn resume(store: &AbsPath, sysroot: &Sysroot, kernel: Kernel) -> Result<Tree> {
         let remedy = "mount today's root there first (the root= word, or sysroot.mount), then run again";
         return Err(Problem::new(what).at("root").remedy(remedy));
     };
-    log::info!("going on with the root that an interrupted run left in {PATH}");
+    log::info!("continuing with the root of an interrupted run in {PATH}");
     Ok(Tree::new(root, kernel, Some(New { stage: Some(stage), ..New::default() })))
 }
 
@@ -184,7 +184,7 @@ fn finish_interrupted(sysroot: &Sysroot) -> Result<bool> {
     if !beneath {
         return Ok(false);
     }
-    log::info!("finishing what an interrupted run began: taking the old root at {} away", sysroot.path);
+    log::info!("finishing an interrupted run: unmounting the old root at {}", sysroot.path);
     mount_api::detach(sysroot.fd.as_fd())
         .map_err(|errno| Problem::os(format!("cannot take the old root at {} away", sysroot.path), errno))?;
     Ok(true)

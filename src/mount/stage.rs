@@ -89,8 +89,7 @@ impl Stage {
 
     /// Removes the stage of a stopped run.
     pub fn clear() -> Result<()> {
-        let failed =
-            |errno| Problem::os(format!("cannot clear {PATH} of what an interrupted run left"), errno);
+        let failed = |errno| Problem::os(format!("cannot remove remains of a run in {PATH}"), errno);
         while let Ok(left) = walk::base(PATH) {
             if !walk::stat(left.as_fd()).map_err(failed)?.is_mount_root() {
                 break;

@@ -273,7 +273,7 @@ pub fn a_directory_that_shows_more() {
         assert_eq!(new(&path[1..]).join("letter").exists(), *is_brought, "{found}");
         let named: Vec<_> =
             output.stderr.lines().filter(|line| line.contains(&format!("{path}: "))).collect();
-        let words = if *is_brought { "and stays" } else { "nothing comes into it" };
+        let words = if *is_brought { "and stays" } else { "nothing is copied into it" };
         assert!(matches!(named[..], [line] if line.contains(words)), "{found}");
         assert_eq!(output.stdout.contains("incomplete"), !is_brought, "{found}");
         // The command of the remedy.

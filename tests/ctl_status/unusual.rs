@@ -37,7 +37,7 @@ pub fn switched_off() {
     says(
         &text,
         &[
-            "imp-mount=off: what persists is not mounted",
+            "imp-mount=off: persistent paths are neither mounted",
             "-> boot without imp-mount=off",
             "entries  1 skipped\n",
         ],

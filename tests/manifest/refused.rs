@@ -116,7 +116,7 @@ fn the_binary_form_refuses_values_without_a_text_form() {
         ),
         (
             |it| it.entries[0].options = BindOptions::NOATIME.and(BindOptions::STRICTATIME),
-            "entries[0] /a: it has mount options that this version does not know; compile it again",
+            "entries[0] /a: it has mount options unknown to this version; compile it again",
         ),
         (
             |it| it.entries[0].owner.mode = Some(0o10000),

@@ -96,7 +96,7 @@ impl Mounted<'_> {
             None => covered,
         };
         let survey = Survey::of(covered.name())?;
-        let failed = |errno| Problem::os("cannot look at what the mount covers", errno);
+        let failed = |errno| Problem::os("cannot look at the covered files", errno);
         if self.covers.is_none() && covered.is_released().map_err(failed)? {
             covered.give_back()?;
             record::forget_inventory(self.target);
@@ -112,7 +112,7 @@ impl Mounted<'_> {
         let has_other_names = !covered.stat.is_dir() && covered.stat.links() > 1;
         let is_memory = crate::mount::sysroot::is_volatile(self.dir)?;
         checked.kept = if !checked.changes.is_empty() {
-            Some("it holds what the copy does not have".to_owned())
+            Some("it has files that the copy lacks".to_owned())
         } else if let Some(user) = open.users.first() {
             Some(format!("{} {}", user.process, user.does))
         } else if let Some(view) = views.first() {
@@ -207,7 +207,7 @@ fn remedy(target: &AbsPath) -> String {
 
 /// Completes the copy of a run stopped after its mount.
 pub fn complete(mounted: &Mounted<'_>) -> Result<()> {
-    let failed = |errno| Problem::os("cannot look at what the mount covers", errno);
+    let failed = |errno| Problem::os("cannot look at the covered files", errno);
     let covered = Covered::open(mounted.dir, mounted.name)?;
     let seals = if covered.is_placeholder() || covered.stat.seals().is_empty() {
         IFlags::empty()

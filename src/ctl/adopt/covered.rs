@@ -63,7 +63,7 @@ pub struct Copy<'c> {
 impl Covered {
     /// Opens the covered file at a name in a directory.
     pub fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<Self> {
-        let failed = |errno| Problem::os("cannot look at what the mount covers", errno);
+        let failed = |errno| Problem::os("cannot look at the covered files", errno);
         let dir = mount_api::without_mounts(dir).map_err(failed)?;
         let stat = walk::stat_at(dir.as_fd(), name).map_err(failed)?;
         Ok(Self { dir, name: name.to_owned(), stat })
@@ -74,7 +74,7 @@ impl Covered {
         if self.stat.identity() == identity {
             return Ok(self);
         }
-        Err(Problem::new("something else than what was copied is covered now"))
+        Err(Problem::new("the covered files are not the copied ones"))
     }
 
     /// Its directory and name.
@@ -112,7 +112,7 @@ impl Covered {
         let mut decide = |found: &Found<'_>| {
             if found.state == State::Foreign {
                 return Err(Problem::new(format!(
-                    "something was mounted on {} meanwhile",
+                    "a mount was added at {} meanwhile",
                     escape::name(found.path)
                 )));
             }
@@ -131,7 +131,7 @@ impl Covered {
     /// Removes the content. The directory itself is the mount point, and stays without permissions; a file stays, too,
     /// and is emptied. No process may use the content any more.
     pub fn give_back(&self) -> Result<()> {
-        let failed = |errno| Problem::os("cannot remove what the mount covers", errno);
+        let failed = |errno| Problem::os("cannot remove the covered files", errno);
         let is_dir = self.stat.is_dir();
         let flags = if is_dir { OFlags::RDONLY | OFlags::DIRECTORY } else { OFlags::RDONLY };
         let fd = walk::open(self.dir.as_fd(), &*self.name, flags, Mounts::Stay).map_err(failed)?;

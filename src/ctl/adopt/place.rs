@@ -259,9 +259,7 @@ impl<'p> Place<'p> {
         transfer.run(self.from(), Some(self.to()), &mut decide, &mut |bytes| progress.add(bytes))?;
         if !differences.is_empty() {
             let what = format!("the store holds something else at its place: {}", some(&differences));
-            return Err(
-                Problem::new(what).remedy("compare the two, and move away the one that is not wanted")
-            );
+            return Err(Problem::new(what).remedy("compare the two, and move one of them away"));
         }
         seen.end();
         let changes = self.changes(&seen)?;
@@ -416,7 +414,7 @@ fn replaced(place: &str) -> Problem {
 fn keeps_changing(changed: &[String]) -> Problem {
     let what = if changed.is_empty() { String::new() } else { format!(": {}", some(changed)) };
     Problem::new(format!("files keep changing during the copy{what}"))
-        .remedy("stop what writes to it, then run again; nothing was changed")
+        .remedy("stop the programs that write to it, then run again; nothing was changed")
 }
 
 /// The first of many paths below the adopted one.

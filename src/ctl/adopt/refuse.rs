@@ -119,7 +119,7 @@ pub fn mounts_below(target: &AbsPath) -> Result<()> {
         return Ok(());
     }
     Err(Problem::new(format!("other file systems are mounted below it: {}", some(&points)))
-        .remedy("adopt what lies beside them"))
+        .remedy("adopt the paths beside them"))
 }
 
 /// Processes and mounts that would still write to the covered files, and possibly open databases.

@@ -123,7 +123,7 @@ fn table(title: &'static str, list: &[Finding], now: i64) -> Table {
             remarks.insert(0, format!("in the manifest, but {what}"));
         }
         if finding.row.partly {
-            remarks.push("but for what persists in it".to_owned());
+            remarks.push("except persistent paths in it".to_owned());
         }
         table.row(
             show::cells(&finding.row, show::owner(&finding.row, &finding.user, &finding.group), now),

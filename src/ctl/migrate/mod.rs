@@ -466,7 +466,7 @@ fn explain(conflict: &Conflict) -> Problem {
     let (what, age) = (conflict.what, conflict.store_is.words());
     let (words, remedy) = if conflict.left_out {
         let words =
-            "and shows what is in it to others than the system's; it stays, and nothing comes into it";
+            "and grants access to more users than the system's; it stays, and nothing is copied into it";
         (
             words.to_owned(),
             "give it the owner, mode and ACL of the system's, and run again; so does --force and this path",

@@ -169,7 +169,7 @@ fn problems(job: &Job, old: &Old<'_>, base: &Base) -> Vec<Problem> {
     for Kept { path, what, exposed } in &job.seen.kept {
         let (words, remedy) = if *exposed {
             (
-                "and shows what is in it to others than the old one: nothing comes into it",
+                "and grants access to more users than the old one: nothing is copied into it",
                 "give it the owner, mode and ACL of the old one, and run again; or bring that elsewhere with --to",
             )
         } else {

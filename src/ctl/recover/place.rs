@@ -131,7 +131,7 @@ impl Base {
                 let exposes = file::exposes_open((&model, &model_stat), (&there, &stat), owners);
                 if exposes.map_err(|errno| failed(&done, errno))? {
                     let shown = self.path.join(&done);
-                    let what = format!("{shown} shows what is in it to others than that of the old root");
+                    let what = format!("{shown} grants access to more users than that of the old root");
                     return Err(Problem::new(what)
                         .remedy("give it the owner, mode and ACL of that, or bring it elsewhere with --to"));
                 }

@@ -136,7 +136,7 @@ impl State {
     pub fn open(&mut self, node: usize) {
         self.tree.nodes[node].open = true;
         if self.tree.nodes[node].below.is_empty() {
-            self.say("nothing in it would be gone by itself");
+            self.say("no path in it would be gone by itself");
         }
     }
 

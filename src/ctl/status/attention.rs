@@ -63,7 +63,7 @@ pub fn concerns(status: &Status, unread: &[(String, String)], last: Option<&Run>
             all.push(Concern::new(Subject::Report, PATH, what));
         }
         Some(run) if run.outcome == Outcome::Off => {
-            let what = "imp-mount=off: what persists is not mounted, and not guarded";
+            let what = "imp-mount=off: persistent paths are neither mounted nor guarded";
             all.push(Concern::new(Subject::Run, "/", what));
         }
         _ => {}

@@ -277,7 +277,7 @@ fn name(name: &str) -> Option<&'static str> {
         _ if name.contains('/') => Some("holds a `/`"),
         _ if name.contains(':') => Some("holds a `:`"),
         _ if name.contains(|letter: char| letter.is_whitespace() || escape::is_hidden(letter)) => {
-            Some("holds white space or characters that are not seen")
+            Some("holds white space or invisible characters")
         }
         _ if digits(name) => Some("is a number"),
         _ => None,

@@ -111,7 +111,7 @@ fn root_remark(finding: &Finding) -> Option<String> {
     let words = match () {
         () if row.unmounted => "in the manifest, but on the root only: see imp-mount --check",
         () if row.brought => "a unit brings it to a store at shutdown",
-        () if row.partly => "but for what persists in it",
+        () if row.partly => "except persistent paths in it",
         () => return None,
     };
     Some(words.to_owned())
@@ -162,6 +162,6 @@ fn place(path: &[u8], store: &Store, manifest: &Manifest) -> String {
     match entry {
         Some(entry) if entry.kind == Kind::Glob => format!("kept by the pattern {}", entry.target),
         Some(entry) => format!("kept at {}", entry.target),
-        None => "in use by a mount that is no entry's".to_owned(),
+        None => "in use by a mount without an entry".to_owned(),
     }
 }
