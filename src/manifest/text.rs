@@ -99,7 +99,7 @@ pub fn parse_with_notes(json: &str) -> Result<(Manifest, Vec<Problem>), Vec<Prob
     Ok((manifest, notes))
 }
 
-/// A note on a path with characters that nobody sees, which come from a paste more often than from a file's name.
+/// A note on a path with invisible characters: most come from a paste, few from the name of a file.
 fn hidden(entry: &Entry) -> Option<Problem> {
     let mut paths = [&entry.target].into_iter().chain(&entry.source).map(AbsPath::as_str);
     let path = escape::name(paths.find(|path| path.contains(escape::is_hidden))?);

@@ -73,7 +73,10 @@ pub fn a_manifest_that_a_run_could_not_read() {
     assert_eq!(concerns(&found), ["run /", "run /"]);
     let what = found["attention"][1]["what"].as_str().unwrap();
     assert!(what.ends_with("/manifest: this is the text form; compile it with `impctl compile`"), "{what}");
-    says(&text, &["the last one failed, and changed nothing", "-> mend what stopped the last run"]);
+    says(
+        &text,
+        &["the last one failed, and changed nothing", "-> correct these errors, then run imp-mount again"],
+    );
     machine.run_live(&[]).ok();
     status(&machine, 0);
 }
