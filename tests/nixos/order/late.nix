@@ -5,5 +5,10 @@
     device = "/dev/disk/by-label/late";
     fsType = "ext4";
   };
-  environment.persistence."/persist".directories = [ "/srv/photos" ];
+  environment.persistence."/persist".directories = [
+    {
+      directory = "/srv/photos";
+      required = true;
+    }
+  ];
 }
