@@ -1,6 +1,7 @@
 //! Old roots over several boots: the shutdown saves the files of one root, the next boot restores them, and a later one
 //! removes them.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
@@ -52,49 +53,59 @@ fn end(store: &Path, number: u32) -> Value {
 }
 
 fn of_a_root_in_memory() {
-    three_boots(json!({}), Drive::new("persist", Fs::Ext4, 64));
+    four_boots(json!({}), Drive::new("persist", Fs::Ext4, 64));
 }
 
 fn of_a_root_on_ext4() {
-    three_boots(json!({ "on": "/persist" }), Drive::new("persist", Fs::Ext4, 64));
+    four_boots(json!({ "on": "/persist" }), Drive::new("persist", Fs::Ext4, 64));
 }
 
 fn of_a_root_on_btrfs() {
-    three_boots(json!({ "on": "/persist" }), Drive::new("persist", Fs::Btrfs, 160));
+    four_boots(json!({ "on": "/persist" }), Drive::new("persist", Fs::Btrfs, 160));
 }
 
 fn of_a_root_on_xfs() {
-    three_boots(json!({ "on": "/persist" }), Drive::new("persist", Fs::Xfs, 320));
+    four_boots(json!({ "on": "/persist" }), Drive::new("persist", Fs::Xfs, 320));
 }
 
-fn three_boots(root: Value, drive: Drive) {
+/// Each root is empty; what the second boot loses is recovered in the third, and removed in the fourth.
+fn four_boots(root: Value, drive: Drive) {
     let boot = boot(root, drive.fs);
     let computer = Computer::with(On::Here, Suite::Stable, vec![drive]);
-    let first = boot.clone().probe(
+    let number = Cell::new(0);
+    let boot = |probe: &str| {
+        number.set(number.get() + 1);
+        let each = format!(
+            r#"
+            well
+            fact empty "" "$(ls -d /var/lib/forgotten /var/cache/disposable /srv/of-* 2> /dev/null)"
+            mkdir -p /srv
+            touch /srv/of-{}
+            "#,
+            number.get()
+        );
+        computer.boot(&boot.clone().probe(&each).probe(probe)).passed();
+        let is_complete = |store: &Path| assert_eq!(end(store, number.get())["complete"], true);
+        computer.drive("persist").is_clean().visit(is_complete);
+    };
+    boot("echo kept > /var/lib/app/file");
+    boot(
         r"
-        well
         mkdir -p /var/lib/forgotten/deep /var/cache/disposable
         echo mine > /var/lib/forgotten/deep/letter
         chown 1000:100 /var/lib/forgotten/deep/letter
         chmod 640 /var/lib/forgotten/deep/letter
         echo again > /var/cache/disposable/file
-        echo kept > /var/lib/app/file
         fails 'an end before the end' systemctl stop imp-mount-save.service
         ",
     );
-    computer.boot(&first).passed();
-    computer.drive("persist").is_clean().visit(|store| {
-        let end = end(store, 1);
-        assert_eq!(end["complete"], true, "{end}");
-        let letter = store.join(".imp-mount/roots/1/root/var/lib/forgotten/deep/letter");
+    computer.drive("persist").visit(|store| {
+        let letter = store.join(".imp-mount/roots/2/root/var/lib/forgotten/deep/letter");
         assert_eq!(fs::read_to_string(letter).unwrap(), "mine\n");
-        assert!(!store.join(".imp-mount/roots/1/root/var/lib/app/file").exists());
+        assert!(!store.join(".imp-mount/roots/2/root/var/lib/app/file").exists());
     });
-
-    let second = boot.clone().probe(
+    boot(
         r#"
-        well
-        fails gone test -e /var/lib/forgotten
         impctl lost > /tmp/lost
         holds "lost names it" grep -F "impctl recover" /tmp/lost
         holds list impctl roots
@@ -104,17 +115,14 @@ fn three_boots(root: Value, drive: Drive) {
         fact kept kept "$(cat /var/lib/app/file)"
         "#,
     );
-    computer.boot(&second).passed();
-
-    let third = boot.probe(
+    boot(
         r#"
-        well
-        holds recover impctl recover /var/lib/forgotten --to /tmp
+        holds "recover again" impctl recover /var/lib/forgotten --to /tmp
+        fact earlier "1 2 3" "$(cd /persist/.imp-mount/roots && echo [123])"
         holds prune systemctl start imp-mount-prune.service
-        fact pruned no "$(test -e /persist/.imp-mount/roots/1 && echo yes || echo no)"
-        fact newest yes "$(test -e /persist/.imp-mount/roots/2 && echo yes || echo no)"
+        fact newest 3 "$(cd /persist/.imp-mount/roots && echo [123])"
+        fact "all of it" "" "$(ls -d /persist/.imp-mount/roots/removed-* 2> /dev/null)"
+        holds "of the newest" impctl recover /srv/of-3 --to /tmp
         "#,
     );
-    computer.boot(&third).passed();
-    computer.drive("persist").is_clean().visit(|store| assert_eq!(end(store, 3)["complete"], true));
 }
