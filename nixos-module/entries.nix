@@ -159,7 +159,7 @@ let
         attributes it // said { inherit (it) mode; }
     );
 
-  # What an entry of a user needs above it in the user's home is the user's.
+  # Directories between a user's home and an entry belong to the user.
   parentsOf =
     it:
     let

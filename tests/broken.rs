@@ -130,7 +130,7 @@ fn a_read_only_store() {
             fs::create_dir_all(root.join("etc")).unwrap();
         });
         machine.disk().turn_read_only();
-        // Nothing to create: all entries are mounted, with a warning.
+        // No file is missing: all entries are mounted, with a warning.
         let output = machine.build().ok();
         one_line(&output, &["warning", "store /persist", "read-only", "dmesg", "fsck"]);
         assert!(machine.mount_at("/srv").unwrap().has("ro"));

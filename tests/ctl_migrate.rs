@@ -1,5 +1,4 @@
-//! `impctl migrate`: the manifest's paths are copied to the stores, with all attributes, and the next boot mounts
-//! them.
+//! `impctl migrate`: copies the manifest's paths to the stores, with all attributes, for the next boot to mount.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

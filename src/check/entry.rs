@@ -249,7 +249,7 @@ impl Checker<'_, '_> {
         (Status::NotMounted, format!("guarded: {why}"))
     }
 
-    /// What the last run says of an entry.
+    /// The reason in the report of the last run for the state of an entry.
     fn why(&self, target: &AbsPath) -> Option<&str> {
         let why = self.report.entries.iter().find(|one| one.target == *target)?.why.as_str();
         let why = why.strip_prefix(target.as_str()).and_then(|why| why.strip_prefix(": ")).unwrap_or(why);

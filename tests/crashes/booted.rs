@@ -113,7 +113,7 @@ pub fn after_boot(scene: &Scene, before: &State, _: bool) -> Vec<String> {
         found.push(format!("the machine-id is {id:?}"));
     }
     found.extend(is_pruned(scene, earlier, number));
-    // Nothing of an earlier root is on the new one, and the earlier ones are as they were.
+    // The new root has no file of an earlier one, and the earlier ones are unchanged.
     for (root, _, there, _) in on_disk(scene) {
         match filled {
             Some(filled) if earlier.contains(&root) => {

@@ -106,7 +106,7 @@ const RPM: &[(&str, &str)] = &[
         "[Service]\nType=oneshot\nExecStart=/usr/lib/systemd/system-generators/zram-generator --setup-device '%i'\n",
     ),
     ("usr/lib/systemd/zram-generator.conf", "[zram0]\nzram-size = min(ram, 8192)\n"),
-    // What packages and programs have written.
+    // Files of packages and programs.
     ("usr/lib/sysimage/rpm/rpmdb.sqlite", "x"),
     ("var/lib/dnf/history.sqlite", "x"),
     ("var/lib/selinux/targeted/active/seusers", "x"),
@@ -145,7 +145,7 @@ fn fedora() -> Tree {
 
 const PEOPLE: &str = "root:x:0:0::/root:/bin/bash\nada:x:1000:1000::/home/ada:/bin/bash\n";
 
-/// What an installed Fedora would lose, of which /usr and /etc are kept, by its lines in a manifest.
+/// Losses of an installed Fedora with /usr and /etc kept, as lines of a manifest.
 const STATE: [&str; 11] = [
     r#"{ directory = "/home/ada"; user = "ada"; group = "ada"; mode = "0700"; }"#,
     r#""/var/lib/NetworkManager""#,
