@@ -1,5 +1,6 @@
 //! `impctl compile` and `impctl show`.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -96,11 +97,21 @@ fn from_text(bytes: &[u8]) -> Result<(Manifest, Vec<Problem>), Failure> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let read = if file == Path::new("-") { bounded(io::stdin().lock()) } else { read_file(file) };
+    read.map_err(|error| Failure::io("reading", file, &error))
+}
+
+/// The content of a file with a manifest.
+pub fn read_file(file: &Path) -> io::Result<Vec<u8>> {
+    bounded(File::open(file)?)
+}
+
+/// All bytes, up to the limit of a compiled manifest: devices such as /dev/zero have no end.
+fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let result = if file == Path::new("-") {
-        io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
-    } else {
-        std::fs::read(file).map(|read| bytes = read)
-    };
-    result.map(|()| bytes).map_err(|error| Failure::io("reading", file, &error))
+    from.take(wire::LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > wire::LIMIT {
+        return Err(io::Error::other("it is larger than 64 MiB, and so no manifest"));
+    }
+    Ok(bytes)
 }

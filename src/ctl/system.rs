@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::boot::args::MANIFEST;
 use crate::check::NIXOS;
+use crate::ctl::manifest::read_file;
 use crate::ctl::ui::output::Failure;
 use crate::ids::{Table, passwd};
 use crate::manifest::{Manifest, text, wire};
@@ -150,7 +151,7 @@ impl System {
     /// The manifest, from a file or from its usual path in this system; none if missing.
     pub fn manifest(&self, file: Option<&Path>) -> Result<Option<Manifest>, Failure> {
         let Some(file) = file else { return self.manifest_at(MANIFEST) };
-        let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+        let bytes = read_file(file).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Failure::Unable(
                 Problem::new("there is no manifest").at(escape::path(file)).remedy(
                     "name one with --manifest FILE, compiled or as JSON; a machine gets it by `impctl compile`, \

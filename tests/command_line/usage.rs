@@ -88,3 +88,17 @@ fn help_fits_and_has_colours_on_request() {
         assert!(short.lines().count() < plain.lines().count() && !short.contains("Examples:"), "{short}");
     }
 }
+
+#[test]
+fn manifests_without_an_end_are_refused() {
+    for arguments in [
+        &["compile", "/dev/zero", "-o", "/dev/null"][..],
+        &["show", "/dev/zero"],
+        &["lost", "--manifest", "/dev/zero"],
+    ] {
+        let output = run(IMPCTL, arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains("/dev/zero: reading: it is larger than 64 MiB"), "{arguments:?}: {said}");
+    }
+}
