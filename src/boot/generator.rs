@@ -63,14 +63,14 @@ impl Generator<'_> {
                         if is_named && !is_essential(&above) {
                             self.leave_out(&above)?;
                         } else {
-                            self.spare_above(&plan, &above)?;
+                            self.make_optional_above(&plan, &above)?;
                         }
                     }
                 }
                 Need::Spared(_) => {
-                    self.spare(&store.path)?;
+                    self.make_optional(&store.path)?;
                     if let Some(above) = self.above(store) {
-                        self.spare_above(&plan, &above)?;
+                        self.make_optional_above(&plan, &above)?;
                     }
                 }
                 Need::Needed | Need::Later => devices.extend(store.device.as_deref().map(device_path)),
@@ -96,9 +96,9 @@ impl Generator<'_> {
     }
 
     /// Spares a file system with a store in a directory, unless the boot needs the file system otherwise.
-    fn spare_above(&self, plan: &Plan<'_>, above: &AbsPath) -> Result<()> {
+    fn make_optional_above(&self, plan: &Plan<'_>, above: &AbsPath) -> Result<()> {
         let is_needed = plan.stores().any(|(store, need)| !need.is_by_argument() && store.path.is_in(above));
-        if is_needed || is_essential(above) { Ok(()) } else { self.spare(above) }
+        if is_needed || is_essential(above) { Ok(()) } else { self.make_optional(above) }
     }
 
     /// A path of the system as seen from here.
@@ -132,7 +132,7 @@ impl Generator<'_> {
     }
 
     /// Lets the boot go on without the mount at a path.
-    fn spare(&self, path: &AbsPath) -> Result<()> {
+    fn make_optional(&self, path: &AbsPath) -> Result<()> {
         let (name, target) = (unit(&self.place(path), "mount"), self.target());
         link(self.early, &format!("{target}.requires/{name}"), "/dev/null")?;
         link(self.normal, &format!("{target}.wants/{name}"), &format!("../{name}"))?;

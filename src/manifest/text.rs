@@ -8,7 +8,7 @@ mod layout;
 
 pub use self::fields::SUFFIXES;
 use self::fields::{Fields, path, text};
-use self::layout::{Layout, Said};
+use self::layout::{Explicit, Layout};
 use super::refuse::{self, Place};
 use super::{
     AbsPath, BindOptions, Entry, Ids, Kind, Manifest, Method, Missing, OldRoots, Owner, Parent, Phase, Root,
@@ -196,7 +196,7 @@ fn read(tree: &Value, problems: &mut Vec<Problem>) -> Option<(Manifest, Option<L
     });
     let layout = fields.object("layout", "layout.", Layout::read);
     fields.finish();
-    layout::apply(layout.as_ref(), entries.iter_mut().map(|((entry, said), _)| (entry, &*said)));
+    layout::apply(layout.as_ref(), entries.iter_mut().map(|((entry, explicit), _)| (entry, &*explicit)));
     let (entries, entry_places) = entries.into_iter().map(|((entry, _), place)| (entry, place)).unzip();
     Some((
         Manifest {
@@ -248,7 +248,7 @@ fn old_roots(
 }
 
 /// An entry, and its keys with a default by the layout; none if its path or its store is unclear.
-fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<(Entry, Said)> {
+fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Option<(Entry, Explicit)> {
     let directory = fields.read("directory", |value| Ok((path(value)?, Kind::Directory)));
     let file = fields.read("file", |value| pattern::read(text(value)?));
     match (fields.has("directory"), fields.has("file")) {
@@ -299,8 +299,9 @@ fn entry(fields: &mut Fields<'_, '_>, stores: &[Store], complete: bool) -> Optio
     (this.store, this.method) = (store?, method?);
     // Its errors were reported before.
     this.missing = if is_directory { Missing::default() } else { missing? };
-    let said = Said { phase: says_when.then_some(phase?), required: says_required.then_some(required) };
-    Some((this, said))
+    let explicit =
+        Explicit { phase: says_when.then_some(phase?), required: says_required.then_some(required) };
+    Some((this, explicit))
 }
 
 /// The store of an entry; the only one by default.

@@ -41,12 +41,12 @@ impl Matches {
             }
             let what = match found.file_type() {
                 FileType::Unknown => match walk::stat_at(dir, name) {
-                    Ok(stat) => stat.what(),
+                    Ok(stat) => stat.entry_type(),
                     // Removed meanwhile.
                     Err(Errno::NOENT) => continue,
                     Err(errno) => return Err(errno),
                 },
-                known => walk::what(known),
+                known => walk::entry_type(known),
             };
             let is_brought = entry.takes(what);
             if !is_brought && what != Type::Link {

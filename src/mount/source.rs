@@ -133,8 +133,8 @@ fn file(dir: BorrowedFd<'_>, job: Job<'_>, attributes: &mut dyn FnMut() -> Attri
     };
     let node = node.map_err(failed)?;
     match entry.kind {
-        Kind::Glob if !entry.takes(node.stat.what()) => Ok(Source::Gone),
-        Kind::File if !entry.takes(node.stat.what()) => {
+        Kind::Glob if !entry.takes(node.stat.entry_type()) => Ok(Source::Gone),
+        Kind::File if !entry.takes(node.stat.entry_type()) => {
             Err(walk::wrong_type(dir, job.stored().as_str(), &node.stat, "a regular file"))
         }
         _ => Ok(Source::Node(node)),

@@ -174,7 +174,7 @@ fn bring(
     if stat.is_mount_root() || is_empty_place {
         return Ok(());
     }
-    if !item.entry.takes(stat.what()) {
+    if !item.entry.takes(stat.entry_type()) {
         // Patterns are for files only, and a link is placed for a file missing on the store.
         if item.entry.kind == Kind::Glob || stat.is_symlink() {
             return Ok(());

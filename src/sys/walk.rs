@@ -203,8 +203,8 @@ impl Stat {
 
     /// The type, as distinguished by entries.
     #[must_use]
-    pub fn what(&self) -> Type {
-        what(self.file_type())
+    pub fn entry_type(&self) -> Type {
+        entry_type(self.file_type())
     }
 
     /// True for a directory.
@@ -347,7 +347,7 @@ impl fmt::Display for Identity {
 
 /// Type of a file, as distinguished by entries.
 #[must_use]
-pub fn what(file_type: FileType) -> Type {
+pub fn entry_type(file_type: FileType) -> Type {
     match file_type {
         FileType::RegularFile => Type::File,
         FileType::Directory => Type::Directory,

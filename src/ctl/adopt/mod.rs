@@ -254,7 +254,7 @@ impl Run<'_> {
             return Err(Problem::new(what)
                 .remedy("add its line to the configuration, and run imp-mount with that: it mounts what the store has"));
         }
-        let what = there.map_or(Type::Other, |stat| stat.what());
+        let what = there.map_or(Type::Other, |stat| stat.entry_type());
         refuse::named(self.manifest, target, what, self.number)?;
         let dir = refuse::parent(&self.tree, target)?;
         let stat = walk::stat_at(dir.as_fd(), target.name())

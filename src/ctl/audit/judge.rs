@@ -8,7 +8,7 @@ use super::faults::{Fault, faults};
 use super::kept::{Kept, above};
 use super::script::{Given, given, named, removed};
 use crate::ctl::built::Built;
-use crate::ctl::built::unit::{Said, Unit, tidy};
+use crate::ctl::built::unit::{Mention, Unit, tidy};
 use crate::ctl::built::users::User;
 use crate::ctl::known::{Class, Known, Row};
 use crate::manifest::refuse::is_owner;
@@ -178,8 +178,8 @@ impl Claims<'_> {
             }
         }
         let paths: Vec<_> = built.units.iter().map(|(name, unit)| (name, unit, unit.paths(name))).collect();
-        for said in [Said::Own, Said::Uses] {
-            if said == Said::Uses {
+        for mention in [Mention::Own, Mention::Uses] {
+            if mention == Mention::Uses {
                 self.rules();
                 self.users();
             }
@@ -187,13 +187,13 @@ impl Claims<'_> {
             let is_root = |it: &&(&String, &Unit, _)| self.owner(it.0, it.1).0.is_none();
             let (roots, others): (Vec<_>, Vec<_>) = paths.iter().partition(is_root);
             for (name, unit, all) in others.into_iter().chain(roots) {
-                for (_, path) in all.iter().filter(|it| it.0 == said) {
+                for (_, path) in all.iter().filter(|it| it.0 == mention) {
                     self.directory(name, unit, path);
                 }
             }
         }
         // Beside NixOS a file that is not there has nothing to lose.
-        let is_read = |said| said == Said::Reads || (said == Said::MayRead && built.nixos);
+        let is_read = |mention| mention == Mention::Reads || (mention == Mention::MayRead && built.nixos);
         for (name, _, all) in &paths {
             for (_, path) in all.iter().filter(|it| is_read(it.0)) {
                 if self.is_secret(path) {
@@ -204,7 +204,7 @@ impl Claims<'_> {
         let texts = || built.scripts.iter().chain(&built.texts);
         let gone: BTreeSet<_> = texts().flat_map(|(_, text)| removed(text)).collect();
         let names = paths.iter().flat_map(|(name, _, all)| {
-            all.iter().filter(|it| it.0 == Said::Names).map(|it| ((*name).clone(), it.1.clone()))
+            all.iter().filter(|it| it.0 == Mention::Names).map(|it| ((*name).clone(), it.1.clone()))
         });
         let in_texts = texts().flat_map(|(by, text)| named(text).map(|path| (by.clone(), path.to_owned())));
         for (by, path) in names.chain(in_texts) {
@@ -260,10 +260,12 @@ impl Claims<'_> {
         let public = path.replace("/var/lib/private/", "/var/lib/");
         let is_in = |it: &str| it == path || it == public || it.starts_with(&format!("{path}/"));
         let scripts = self.built.scripts.iter().filter(|it| it.0 == *name).flat_map(|it| named(&it.1));
-        let mut said = unit.paths(name);
-        said.extend(scripts.map(|path| (Said::Names, path.to_owned())));
-        said.retain(|(said, path)| !matches!(said, Said::Reads | Said::MayRead) && self.is_state(path));
-        said.is_empty() || said.iter().any(|(_, path)| is_in(path))
+        let mut mentions = unit.paths(name);
+        mentions.extend(scripts.map(|path| (Mention::Names, path.to_owned())));
+        mentions.retain(|(mention, path)| {
+            !matches!(mention, Mention::Reads | Mention::MayRead) && self.is_state(path)
+        });
+        mentions.is_empty() || mentions.iter().any(|(_, path)| is_in(path))
     }
 
     /// True if a path can be a service's state.

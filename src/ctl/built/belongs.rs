@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::unit::Said;
+use super::unit::Mention;
 use super::{Built, Place};
 use crate::ctl::known::known;
 use crate::ctl::system::System;
@@ -37,7 +37,7 @@ impl Belongs {
             for path in unit.own(name).into_iter().flat_map(|(path, links)| links.into_iter().chain([path])) {
                 claim(&mut this.own, &path, name);
             }
-            for (_, path) in unit.paths(name).into_iter().filter(|(said, _)| *said != Said::Own) {
+            for (_, path) in unit.paths(name).into_iter().filter(|(mention, _)| *mention != Mention::Own) {
                 claim(&mut this.named, &path, name);
             }
             if let Some(user) = unit.resolved("User", name) {

@@ -12,7 +12,7 @@ pub struct Unit {
 
 /// The unit's use of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum Mention {
     /// A directory created by systemd for the unit.
     Own,
     /// A directory writable by the unit, its working directory, or one in `RequiresMountsFor`.
@@ -103,38 +103,38 @@ impl Unit {
 
     /// Every path of the unit, with its use; `name` is the unit's.
     #[must_use]
-    pub fn paths(&self, name: &str) -> Vec<(Said, String)> {
+    pub fn paths(&self, name: &str) -> Vec<(Mention, String)> {
         let mut found = Vec::new();
-        let mut say = |said, path: &str| {
+        let mut say = |mention, path: &str| {
             if let Some(path) = resolve(path, name) {
-                found.push((said, path));
+                found.push((mention, path));
             }
         };
         for (path, _) in self.own(name) {
-            say(Said::Own, &path);
+            say(Mention::Own, &path);
         }
         for path in self.values("WorkingDirectory") {
-            say(Said::Uses, path.trim_start_matches('-'));
+            say(Mention::Uses, path.trim_start_matches('-'));
         }
         for key in ["ReadWritePaths", "BindPaths", "RequiresMountsFor"] {
             for word in self.values(key).flat_map(quoted_words) {
                 let word = word.trim_start_matches(['-', '+']);
-                say(Said::Uses, word.split(':').next().unwrap_or(word));
+                say(Mention::Uses, word.split(':').next().unwrap_or(word));
             }
         }
         for path in self.values("EnvironmentFile") {
             let path = unquoted(path);
-            let said = if path.starts_with('-') { Said::MayRead } else { Said::Reads };
-            say(said, path.trim_start_matches('-'));
+            let mention = if path.starts_with('-') { Mention::MayRead } else { Mention::Reads };
+            say(mention, path.trim_start_matches('-'));
         }
         for (_, path) in self.words("LoadCredential").filter_map(|word| unquoted(word).split_once(':')) {
-            say(Said::Reads, path);
+            say(Mention::Reads, path);
         }
         // The first word of a command is the program.
         let commands = self.settings.iter().filter(|(key, _)| key.starts_with("Exec")).flat_map(|it| it.1);
         let arguments = commands.flat_map(|value| value.split_whitespace().skip(1));
         for word in arguments.chain(self.values("Environment")) {
-            paths_in(&directories(word)).for_each(|path| say(Said::Names, path));
+            paths_in(&directories(word)).for_each(|path| say(Mention::Names, path));
         }
         found
     }
@@ -286,10 +286,14 @@ mod tests {
         unit.add("[Service]\nStateDirectory=a b:link\nDynamicUser=yes\nExecStart=/bin/x --db /srv/x/db \\\n  %S/%p/y\n");
         unit.add("[Service]\nLoadCredential=\nLoadCredential=k:/etc/k.key\nStateDirectory=%p/%i\nEnvironment=\"A=/var/lib/z:/b\"\n");
         let paths = unit.paths("svc@one.service");
-        let of = |said| paths.iter().filter(|it| it.0 == said).map(|it| it.1.as_str()).collect::<Vec<_>>();
-        assert_eq!(of(Said::Own), ["/var/lib/private/a", "/var/lib/private/b", "/var/lib/private/svc/one"]);
-        assert_eq!(of(Said::Reads), ["/etc/k.key"]);
-        assert_eq!(of(Said::Names), ["/srv/x/db", "/var/lib/svc/y", "/var/lib/z", "/b"]);
+        let of =
+            |mention| paths.iter().filter(|it| it.0 == mention).map(|it| it.1.as_str()).collect::<Vec<_>>();
+        assert_eq!(
+            of(Mention::Own),
+            ["/var/lib/private/a", "/var/lib/private/b", "/var/lib/private/svc/one"]
+        );
+        assert_eq!(of(Mention::Reads), ["/etc/k.key"]);
+        assert_eq!(of(Mention::Names), ["/srv/x/db", "/var/lib/svc/y", "/var/lib/z", "/b"]);
         let found: Vec<_> = paths_in("cp /srv/a-$X/b '/srv/c' >/srv/d/*.x; x=/e/;").collect();
         assert_eq!(found, ["/srv", "/srv/c", "/srv/d", "/e"]);
     }

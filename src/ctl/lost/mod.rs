@@ -1,9 +1,9 @@
 //! `impctl lost`: paths of the root removed by the next boot.
 
 mod html;
-pub mod keeper;
 pub mod nix;
 pub mod print;
+pub mod stored;
 pub mod throw_away;
 
 use clap::{Args, ValueHint};
@@ -25,9 +25,9 @@ use crate::runtime::report::{Report, State};
 use crate::sys::mountinfo;
 use crate::text::escape;
 use crate::text::problem::Problem;
-use keeper::Keeper;
 #[cfg(test)]
 pub use print::Document;
+use stored::StoredFiles;
 
 /// So many single files of one directory get a line each in a configuration.
 const LINES: usize = 10_000;
@@ -242,8 +242,8 @@ pub fn look(
     let is_mounted = report.entries.iter().any(|entry| entry.state == State::Mounted);
     let built = !outlives_a_boot(&root.fstype) || is_tree(&root.root) || is_mounted;
     let rules = rules(system, manifest, scope, built)?;
-    let keeper = manifest.map(|manifest| Keeper::new(system, manifest, &report, built));
-    let named = |found: &Named<'_>| keeper.as_ref().map_or(Fate::Unkept, |keeper| keeper.fate(found));
+    let stored = manifest.map(|manifest| StoredFiles::new(system, manifest, &report, built));
+    let named = |found: &Named<'_>| stored.as_ref().map_or(Fate::Unkept, |stored| stored.fate(found));
     let scan = Scan {
         root: system.root(),
         prefix: "",

@@ -47,7 +47,7 @@ pub fn of(manifest: &Manifest, root: BorrowedFd<'_>) -> Result<Vec<String>> {
                 }
             };
             let is_left = stat.is_symlink() || staging::is_private((dir.as_fd(), &name), &stat);
-            let is_known = name.to_str().is_ok_and(|name| is_named(&folder.child(name), stat.what()));
+            let is_known = name.to_str().is_ok_and(|name| is_named(&folder.child(name), stat.entry_type()));
             if !is_left && !is_known {
                 rest.insert(folder.child(&name.to_string_lossy()).as_str().to_owned());
             }

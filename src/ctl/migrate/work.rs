@@ -277,7 +277,7 @@ impl Rules<'_> {
     }
 
     fn leaves_out(&self, found: &Found<'_>) -> bool {
-        if self.route.leaves(found.path, found.stat.what()) || found.stat.identity() == self.store {
+        if self.route.leaves(found.path, found.stat.entry_type()) || found.stat.identity() == self.store {
             return true;
         }
         let name = found.path.rsplit(|byte| *byte == b'/').next();

@@ -246,7 +246,8 @@ impl<'m> Context<'m> {
         let named = |found: &Named<'_>| {
             let path = found.text().and_then(|path| path.below(&store.path));
             let entry = path.and_then(|path| coverage.pattern(&path));
-            let is_ours = |entry: &Entry| usize::from(entry.store) == index && entry.takes(found.what());
+            let is_ours =
+                |entry: &Entry| usize::from(entry.store) == index && entry.takes(found.entry_type());
             let is_kept = entry.is_some_and(is_ours);
             if is_kept { Fate::Kept } else { Fate::Unkept }
         };

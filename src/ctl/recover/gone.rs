@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::left_out::LeftOut;
-use super::origin::{self, Old};
+use super::origin::{self, Source};
 use crate::ctl::roots::record::{self, End};
 use crate::ctl::scan::rules::Rules;
 use crate::ctl::system::System;
@@ -69,7 +69,7 @@ impl Gone {
             let path = str::from_utf8(row.path.bytes()).ok().and_then(|path| AbsPath::parse(path).ok());
             let Some(path) = path else { continue };
             if !rules.is_throw_away(path.as_str()) && is_missing(system, &path)? {
-                let has = |other: &Old<'_>| other.doubt.is_none() && other.has(&path);
+                let has = |other: &Source<'_>| other.doubt.is_none() && other.has(&path);
                 let left_out = left_out(&path).filter(|_| !olds.iter().any(has));
                 paths.push(Place { files: row.files, bytes: row.bytes, left_out, path });
             }
@@ -90,7 +90,7 @@ impl Gone {
 }
 
 /// The record of the end of another boot; of a saving only a complete one.
-fn end(old: &Old<'_>, boot: &str) -> Option<End> {
+fn end(old: &Source<'_>, boot: &str) -> Option<End> {
     let start = old.boot.as_ref().filter(|start| old.doubt.is_none() && start.boot_id != boot)?;
     let end = End::read(&old.slot).ok().flatten()?;
     (end.complete || start.kind == Kind::Disk).then_some(end)

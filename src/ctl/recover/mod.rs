@@ -26,7 +26,7 @@ use crate::text::escape;
 use crate::text::problem::{Problem, Result, describe_io};
 use clap::{Args, ValueHint};
 use left_out::Passed;
-use origin::Old;
+use origin::Source;
 pub use outcome::Document;
 use outcome::Outcome;
 use owners::Names;
@@ -159,7 +159,7 @@ fn recover(
 }
 
 /// The directory of all copies.
-fn base(options: &Recover, system: &System, olds: &[Old<'_>]) -> Result<Base> {
+fn base(options: &Recover, system: &System, olds: &[Source<'_>]) -> Result<Base> {
     let base = Base::open(&absolute(options.to.as_deref().unwrap_or(&system.place))?)?;
     if options.to.is_some() {
         olds.iter().try_for_each(|old| base.must_be_outside(old.place_of_all()?))?;
@@ -195,7 +195,7 @@ struct Run<'r> {
     options: &'r Recover,
     manifest: &'r Manifest,
     system: &'r System,
-    olds: Vec<Old<'r>>,
+    olds: Vec<Source<'r>>,
     base: Base,
     names: Names,
     places: Vec<Place>,
@@ -245,9 +245,9 @@ impl Run<'_> {
             let old = &self.olds[number];
             let owners = old.owners(&self.names)?;
             let other = |path: &AbsPath| walk::directory_below(old.tree.as_fd(), path, Mounts::Stay);
-            let spot = self.base.find(&path, &mut self.places, owners, &other)?;
-            let place = spot.place;
-            let mut job = Job { path, old: number, origin, spot, seen: Seen::default() };
+            let destination = self.base.find(&path, &mut self.places, owners, &other)?;
+            let place = destination.place;
+            let mut job = Job { path, old: number, origin, destination, seen: Seen::default() };
             job.look(owners, &mut self.places[place])?;
             if job.is_open() {
                 let place = &self.places[place];
@@ -269,7 +269,7 @@ impl Run<'_> {
     fn recount(&mut self) {
         for asked in self.asked.iter_mut().filter(|asked| asked.is_broken) {
             for job in &mut asked.jobs {
-                let place = &mut self.places[job.spot.place];
+                let place = &mut self.places[job.destination.place];
                 let again = self.olds[job.old].owners(&self.names).and_then(|owners| job.look(owners, place));
                 if let Err(problem) = again {
                     log::warn!("{}: cannot tell what was brought: {problem}", job.path);
@@ -303,7 +303,7 @@ impl Run<'_> {
         for asked in &mut self.asked {
             for job in asked.jobs.iter().filter(|job| job.is_open()) {
                 let old = &self.olds[job.old];
-                let place = &mut self.places[job.spot.place];
+                let place = &mut self.places[job.destination.place];
                 let brought = old
                     .owners(&self.names)
                     .and_then(|owners| job.bring(old, owners, place, &mut |bytes| progress.add(bytes)));
@@ -321,7 +321,7 @@ impl Run<'_> {
         for asked in &mut self.asked {
             for job in &asked.jobs {
                 let old = &self.olds[job.old];
-                let place = &self.places[job.spot.place];
+                let place = &self.places[job.destination.place];
                 let flaws = old
                     .owners(&self.names)
                     .and_then(|owners| job.verify(owners, place, &mut |bytes| progress.add(bytes)));

@@ -22,9 +22,9 @@ use crate::text::problem::{Problem, Result, describe};
 use crate::transfer::Name;
 use crate::transfer::staging::PRIVATE;
 
-/// An old root.
+/// An old root as a source.
 #[derive(Debug)]
-pub struct Old<'m> {
+pub struct Source<'m> {
     /// Its store.
     pub store: &'m Store,
     /// Its directory.
@@ -53,7 +53,7 @@ pub struct Origin {
 }
 
 /// All old roots in order of preference: by store, the newest first. Problems for unmounted stores.
-pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>, Vec<Problem>)> {
+pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Source<'m>>, Vec<Problem>)> {
     let running = old::running(system)?;
     let boot = roots::boot_id()?;
     let first = manifest.old_roots.as_ref().map_or(0, |old| usize::from(old.store));
@@ -98,7 +98,7 @@ pub fn all<'m>(system: &System, manifest: &'m Manifest) -> Result<(Vec<Old<'m>>,
                         let top =
                             if system.is_running() { "".into() } else { system.place.to_string_lossy() };
                         let place = format!("{top}{}/{PRIVATE}/{ROOTS}/{id}/{TREE}", store.path);
-                        all.push(Old { store, slot, tree, place, boot: record, doubt, owners, roots });
+                        all.push(Source { store, slot, tree, place, boot: record, doubt, owners, roots });
                     }
                 }
                 // The root was removed meanwhile, or has nothing yet.
@@ -121,7 +121,7 @@ fn doubt(slot: &Slot, start: Option<&Boot>, boot: &str) -> Option<&'static str> 
     }
 }
 
-impl Old<'_> {
+impl Source<'_> {
     /// Its number.
     pub fn id(&self) -> Id {
         self.slot.id
@@ -214,7 +214,7 @@ pub fn is_place((dir, name): Name<'_>, stat: &Stat) -> bool {
 
 /// The newest root with content at a path, by its number among all, and newer ones with the path left out of their
 /// savings. Roots with an empty path come last.
-pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize, Origin, Vec<Passed>)> {
+pub fn find(all: &[Source<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize, Origin, Vec<Passed>)> {
     let mut empty = None;
     let (mut looked, mut unused, mut passed) = (Vec::new(), Vec::new(), Vec::new());
     for (number, old) in all.iter().enumerate() {
@@ -255,10 +255,10 @@ pub fn find(all: &[Old<'_>], asked: Option<Id>, path: &AbsPath) -> Result<(usize
 fn missing(
     path: &AbsPath,
     asked: Option<Id>,
-    looked: &[&Old<'_>],
-    (unused, passed): (&[(&Old<'_>, &'static str)], &[Passed]),
+    looked: &[&Source<'_>],
+    (unused, passed): (&[(&Source<'_>, &'static str)], &[Passed]),
 ) -> Problem {
-    let ids = |all: &[&Old<'_>]| all.iter().map(|old| old.id().to_string()).collect::<Vec<_>>().join(", ");
+    let ids = |all: &[&Source<'_>]| all.iter().map(|old| old.id().to_string()).collect::<Vec<_>>().join(", ");
     let left_out = passed.iter().map(|Passed { root, why }| format!("saving root {root} left it out: {why}"));
     let doubtful =
         unused.iter().map(|(old, doubt)| format!("root {} was not looked at, as {doubt}", old.id()));
@@ -284,7 +284,7 @@ fn missing(
 }
 
 /// The deepest directory of a root on the way to a path.
-fn nearest(old: &Old<'_>, path: &AbsPath) -> Option<AbsPath> {
+fn nearest(old: &Source<'_>, path: &AbsPath) -> Option<AbsPath> {
     let above = path.ancestors().filter_map(|above| AbsPath::parse(above).ok());
     let mut above = above.chain([AbsPath::root()]).filter(|above| above != path);
     above.find(|above| {

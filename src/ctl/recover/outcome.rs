@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::left_out::{LeftOut, Passed};
-use super::origin::Old;
+use super::origin::Source;
 use super::place::{Base, Place};
 use super::work::{Job, Kept, Seen};
 use super::{Run, few, full, shown};
@@ -126,16 +126,17 @@ impl Run<'_> {
                 () if self.options.dry_run => Standing::Missing,
                 () => Standing::Brought,
             };
-            let place = &self.places[first.spot.place];
+            let place = &self.places[first.destination.place];
             let keeps = self.options.to.is_none();
             let persists =
-                if keeps { persists(self.manifest, place, &asked.path, stat.what()) } else { None };
+                if keeps { persists(self.manifest, place, &asked.path, stat.entry_type()) } else { None };
             let is_wanted =
                 keeps && !asked.is_broken && persists.is_none() && (stat.is_dir() || stat.is_file());
             let number = self.manifest.stores.iter().position(|store| store.path == old.store.path);
             let number = u16::try_from(number.unwrap_or_default()).unwrap_or_default();
             // A path not allowed in a manifest has no line.
-            let entry = if is_wanted && refuse::named(self.manifest, &asked.path, stat.what(), number).is_ok()
+            let entry = if is_wanted
+                && refuse::named(self.manifest, &asked.path, stat.entry_type(), number).is_ok()
             {
                 Some(line::entry(&asked.path, &stat, &names))
             } else {
@@ -164,7 +165,7 @@ impl Run<'_> {
 }
 
 /// Problems of unchanged files, and of files that cannot be copied.
-fn problems(job: &Job, old: &Old<'_>, base: &Base) -> Vec<Problem> {
+fn problems(job: &Job, old: &Source<'_>, base: &Base) -> Vec<Problem> {
     let mut problems = Vec::new();
     for Kept { path, what, exposed } in &job.seen.kept {
         let (words, remedy) = if *exposed {
@@ -216,7 +217,7 @@ fn persists(manifest: &Manifest, place: &Place, path: &AbsPath, what: Type) -> O
 }
 
 /// Problem of files left out by a saving; none without such files.
-fn unsaved(saving: &LeftOut, old: &Old<'_>, all: &[Old<'_>]) -> Option<Problem> {
+fn unsaved(saving: &LeftOut, old: &Source<'_>, all: &[Source<'_>]) -> Option<Problem> {
     let largest = saving.files.first()?;
     let files = count(saving.files.len() as u64, "file");
     let least = if saving.more { "at least " } else { "" };
@@ -230,7 +231,8 @@ fn unsaved(saving: &LeftOut, old: &Old<'_>, all: &[Old<'_>]) -> Option<Problem> 
     );
     let elsewhere = |left: &record::LeftOut| {
         let path = AbsPath::parse(str::from_utf8(left.path.bytes()).ok()?).ok()?;
-        let has = |other: &&Old<'_>| !std::ptr::eq(*other, old) && other.doubt.is_none() && other.has(&path);
+        let has =
+            |other: &&Source<'_>| !std::ptr::eq(*other, old) && other.doubt.is_none() && other.has(&path);
         Some((all.iter().find(has)?.id(), path))
     };
     let remedy = match saving.files.iter().find_map(elsewhere) {

@@ -52,7 +52,7 @@ pub struct Place {
 
 /// A path on a mount.
 #[derive(Debug)]
-pub struct Spot {
+pub struct Destination {
     /// The number of the mount among all.
     pub place: usize,
     /// The path below its top.
@@ -95,7 +95,7 @@ impl Base {
         places: &mut Vec<Place>,
         owners: &Owners,
         other: &dyn Fn(&AbsPath) -> Result<Option<OwnedFd>>,
-    ) -> Result<Spot> {
+    ) -> Result<Destination> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let failed =
             |path: &AbsPath, errno| Problem::os(format!("cannot look at {}", self.path.join(path)), errno);
@@ -166,7 +166,7 @@ impl Base {
         if known.is_none() {
             places.push(Place::new(top, stat.identity(), top_path)?);
         }
-        Ok(Spot { place, rest })
+        Ok(Destination { place, rest })
     }
 }
 
@@ -252,7 +252,7 @@ impl Place {
     }
 }
 
-impl Spot {
+impl Destination {
     /// Opens the directory of a path, with the name there; none if the directory is missing.
     pub fn open(&self, place: &Place) -> Result<Option<(OwnedFd, CString)>> {
         let above = self.rest.parent().unwrap_or_else(AbsPath::root);

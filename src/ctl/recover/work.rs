@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use rustix::fs::syncfs;
 use rustix::io::Errno;
 
-use super::origin::{Old, Origin, is_place};
-use super::place::{Place, Spot};
+use super::origin::{Origin, Source, is_place};
+use super::place::{Destination, Place};
 use crate::manifest::AbsPath;
 use crate::sys::owners::{Owners, UNKNOWN};
 use crate::sys::walk::{self, Mounts, Stat};
@@ -27,7 +27,7 @@ pub struct Job {
     /// Its source in the old root.
     pub origin: Origin,
     /// Its place.
-    pub spot: Spot,
+    pub destination: Destination,
     /// The result of the first look.
     pub seen: Seen,
 }
@@ -120,7 +120,7 @@ fn bytes(stat: &Stat) -> u64 {
 impl Job {
     /// Compares both sides, and adds missing files to the needs of the place.
     pub fn look(&mut self, owners: &Owners, place: &mut Place) -> Result<()> {
-        let to = self.spot.open(place)?;
+        let to = self.destination.open(place)?;
         let to = to.as_ref().map(|(dir, name)| (dir.as_fd(), name.as_c_str()));
         let top = walk::duplicate(place.top.as_fd()).map_err(|errno| Problem::os("cannot open it", errno))?;
         let links = std::mem::take(&mut place.links);
@@ -143,7 +143,7 @@ impl Job {
                     if !found.linked {
                         seen.missing_bytes += bytes(found.stat);
                     }
-                    place.borrow_mut().needs(found, &self.spot.below(found.path));
+                    place.borrow_mut().needs(found, &self.destination.below(found.path));
                 }
                 Verdict::Kept(what) => {
                     seen.kept.push(Kept { path: path(), what, exposed: found.exposed });
@@ -159,7 +159,7 @@ impl Job {
             Ok(if enters { Choice::Pass } else { Choice::Skip })
         };
         let mut transfer =
-            Transfer { base: Some((top.as_fd(), self.spot.below(b""))), links, ..Transfer::default() };
+            Transfer { base: Some((top.as_fd(), self.destination.below(b""))), links, ..Transfer::default() };
         transfer.copier.owners = owners.clone();
         let (dir, name) = &self.origin.name;
         transfer.run((dir.as_fd(), name), to, &mut decide, &mut |_| ())?;
@@ -177,7 +177,7 @@ impl Job {
     /// Copies missing files. Failures of single files are returned; the rest is in its place then.
     pub fn bring(
         &self,
-        old: &Old<'_>,
+        old: &Source<'_>,
         owners: &Owners,
         place: &mut Place,
         progress: &mut dyn FnMut(u64),
@@ -185,18 +185,18 @@ impl Job {
         let failed = |errno| Problem::os("cannot open it", errno);
         let top = walk::duplicate(place.top.as_fd()).map_err(failed)?;
         let mut stagings = Stagings::open(top.as_fd())?;
-        let above = self.spot.rest.parent().unwrap_or_else(AbsPath::root);
+        let above = self.destination.rest.parent().unwrap_or_else(AbsPath::root);
         let mut model = |path: &AbsPath| {
             let path = place.path.join(path);
             // A directory without access is not a model.
             walk::directory_below(old.tree.as_fd(), &path, Mounts::Stay).ok().flatten()
         };
         stagings.directory(&above, &mut model, owners)?;
-        let Some((dir, name)) = self.spot.open(place)? else {
+        let Some((dir, name)) = self.destination.open(place)? else {
             return Err(Problem::new("its directory was removed meanwhile").remedy("run again"));
         };
         let mut transfer = Transfer {
-            base: Some((top.as_fd(), self.spot.below(b""))),
+            base: Some((top.as_fd(), self.destination.below(b""))),
             stagings: Some(&mut stagings),
             times: true,
             links: std::mem::take(&mut place.links),
@@ -231,7 +231,7 @@ impl Job {
 
     /// Compares everything once more, and gives directories their times.
     pub fn verify(&self, owners: &Owners, place: &Place, progress: &mut dyn FnMut(u64)) -> Result<Vec<Flaw>> {
-        let Some((dir, name)) = self.spot.open(place)? else { return Ok(vec![Flaw::missing(b"")]) };
+        let Some((dir, name)) = self.destination.open(place)? else { return Ok(vec![Flaw::missing(b"")]) };
         let mut flaws = Vec::new();
         let mut decide = |found: &Found<'_>| {
             let what = match verdict(found) {

@@ -13,7 +13,7 @@ use super::budget::{Budget, Limit, Sizes};
 use super::earlier::{Earlier, find};
 use super::record::{LeftOut, MOST, Path};
 use crate::ctl::lost::SYSTEM_LINKS;
-use crate::ctl::scan::judge::{Fated, Judge};
+use crate::ctl::scan::judge::{Judge, Verdict};
 use crate::ctl::scan::rules::Rules;
 use crate::ctl::scan::{Fate, Named};
 use crate::roots::{Slot, TREE};
@@ -83,12 +83,12 @@ pub fn sizes(source: &Source<'_>, until: Instant) -> Result<(Sizes, u64)> {
             return Ok(Choice::Skip);
         }
         Ok(match judge.decide(found.path, found.from, found.stat) {
-            Fated::Safe => Choice::Skip,
-            Fated::Open => {
+            Verdict::Safe => Choice::Skip,
+            Verdict::Open => {
                 directories += 1;
                 Choice::Pass
             }
-            Fated::Lost => {
+            Verdict::Lost => {
                 if found.stat.links() < 2 || seen.insert(found.stat.identity()) {
                     sizes.add(found.stat.allocated());
                 }
@@ -187,15 +187,17 @@ struct Work<'w> {
 
 impl Work<'_> {
     fn decide(&mut self, found: &Found<'_>) -> Result<Choice> {
-        let fated = self.judge.decide(found.path, found.from, found.stat);
-        if fated == Fated::Safe || found.state == crate::transfer::tree::State::Foreign {
+        let verdict = self.judge.decide(found.path, found.from, found.stat);
+        if verdict == Verdict::Safe || found.state == crate::transfer::tree::State::Foreign {
             return Ok(Choice::Skip);
         }
-        let bytes = if fated == Fated::Lost { found.stat.allocated() } else { 0 };
+        let bytes = if verdict == Verdict::Lost { found.stat.allocated() } else { 0 };
         let reason = match () {
             () if Instant::now() >= self.until => Some(TIME),
             () if self.entries >= self.budget.files => Some("the store has no inodes for it"),
-            () if fated == Fated::Lost && !found.linked && !self.limit.takes(bytes) => Some(self.budget.why),
+            () if verdict == Verdict::Lost && !found.linked && !self.limit.takes(bytes) => {
+                Some(self.budget.why)
+            }
             () => None,
         };
         if let Some(why) = reason {
@@ -203,7 +205,7 @@ impl Work<'_> {
             self.done.leave_out(self.earlier, found.path, bytes, why);
             return Ok(Choice::Skip);
         }
-        if fated == Fated::Lost && found.stat.is_file() && bytes > LARGE && found.stat.links() < 2 {
+        if verdict == Verdict::Lost && found.stat.is_file() && bytes > LARGE && found.stat.links() < 2 {
             self.large.push((bytes, found.path.to_vec()));
             return Ok(Choice::Skip);
         }
@@ -212,7 +214,7 @@ impl Work<'_> {
             wait(self.slot)?;
         }
         self.entries += 1;
-        if fated == Fated::Lost {
+        if verdict == Verdict::Lost {
             self.done.files += 1;
             self.done.bytes += if found.linked { 0 } else { bytes };
         }

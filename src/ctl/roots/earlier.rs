@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::old::Old;
+use super::old::OldRoot;
 use super::record::LeftOut;
 use crate::roots::Id;
 use crate::sys::walk::{self, Mounts, Stat};
@@ -32,8 +32,8 @@ struct Saving {
 
 impl Earlier {
     /// Those among all roots of a store, which have the oldest first.
-    pub fn among<'o>(all: impl DoubleEndedIterator<Item = &'o Old>) -> Result<Self> {
-        let saving = |old: &Old| -> Result<Option<Saving>> {
+    pub fn among<'o>(all: impl DoubleEndedIterator<Item = &'o OldRoot>) -> Result<Self> {
+        let saving = |old: &OldRoot| -> Result<Option<Saving>> {
             let tree = match old.slot.tree() {
                 Err(Errno::NOENT) => return Ok(None),
                 tree => {

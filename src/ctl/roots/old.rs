@@ -21,12 +21,12 @@ pub struct OnStore {
     /// Their directory.
     pub roots: Roots,
     /// Each of them, the oldest first.
-    pub all: Vec<Old>,
+    pub all: Vec<OldRoot>,
 }
 
 /// One root.
 #[derive(Debug)]
-pub struct Old {
+pub struct OldRoot {
     /// Its directory.
     pub slot: Slot,
     /// The record of the boot; none without a usable record.
@@ -70,7 +70,7 @@ impl State {
     }
 }
 
-impl Old {
+impl OldRoot {
     /// Its number.
     #[must_use]
     pub fn id(&self) -> Id {
@@ -182,7 +182,7 @@ pub fn on_store(system: &System, manifest: &Manifest, path: &AbsPath) -> Result<
 /// Each root, the oldest first.
 ///
 /// # Errors A root cannot be read, or cannot be compared with the running one.
-pub fn list(system: &System, roots: &Roots) -> Result<Vec<Old>> {
+pub fn list(system: &System, roots: &Roots) -> Result<Vec<OldRoot>> {
     let failed = |errno| Problem::os("cannot look at the old roots", errno);
     let running = running(system)?;
     let boot_id = boot_id()?;
@@ -216,7 +216,7 @@ pub fn running(system: &System) -> Result<Vec<Identity>> {
     Ok(running)
 }
 
-fn look(slot: Slot, running: &[Identity], boot_id: &str) -> Result<Old> {
+fn look(slot: Slot, running: &[Identity], boot_id: &str) -> Result<OldRoot> {
     let mut flaws = Vec::new();
     let boot = record::boot(&slot).unwrap_or_else(|flaw| {
         flaws.push(flaw);
@@ -240,7 +240,7 @@ fn look(slot: Slot, running: &[Identity], boot_id: &str) -> Result<Old> {
         _ => State::CutOff,
     };
     let current = boot.as_ref().is_some_and(|boot| boot.boot_id == boot_id);
-    Ok(Old { slot, boot, end, flaws, state, current })
+    Ok(OldRoot { slot, boot, end, flaws, state, current })
 }
 
 /// True if a process holds the lock of the root.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::old::{Old, OnStore, State};
+use super::old::{OldRoot, OnStore, State};
 use super::record;
 use crate::ctl::system::System;
 use crate::ctl::ui::output::{self, Failure};
@@ -46,7 +46,7 @@ pub fn text(found: &[OnStore], all_are_known: bool, width: Option<usize>) -> Pag
     page
 }
 
-fn table(all: &[Old]) -> Table {
+fn table(all: &[OldRoot]) -> Table {
     let now = now();
     let mut table = Table::new(&COLUMNS, "SYSTEM");
     // The newest first, as the most useful.
@@ -149,7 +149,7 @@ struct ListedRoot<'f> {
 }
 
 impl<'f> ListedRoot<'f> {
-    fn new(old: &'f Old) -> Self {
+    fn new(old: &'f OldRoot) -> Self {
         let (boot, end) = (old.boot.as_ref(), old.end.as_ref());
         Self {
             number: old.id().0,

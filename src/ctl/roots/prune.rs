@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::old::{self, Old, OnStore, State};
+use super::old::{self, OldRoot, OnStore, State};
 use super::record::{self, End};
 use super::removal;
 use super::survey::{self, now};
@@ -144,12 +144,12 @@ fn one_store(
 }
 
 /// True if its size is not known: the boot was cut off.
-fn is_to_be_measured(old: &Old) -> bool {
+fn is_to_be_measured(old: &OldRoot) -> bool {
     old.state == State::CutOff && old.end.is_none() && !old.is_in_use() && !old.is_left_over()
 }
 
 /// Records the size and the unsaved paths of a root after a cut off boot.
-fn measure(system: &System, manifest: &Manifest, old: &mut Old, dry_run: bool) -> Result<()> {
+fn measure(system: &System, manifest: &Manifest, old: &mut OldRoot, dry_run: bool) -> Result<()> {
     let tree = match old.slot.tree() {
         Ok(tree) => tree,
         Err(Errno::NOENT) => return Ok(()),
@@ -186,7 +186,7 @@ struct Facts<'o> {
 }
 
 impl<'o> Facts<'o> {
-    fn of(old: &'o Old) -> Self {
+    fn of(old: &'o OldRoot) -> Self {
         Self {
             id: old.id(),
             boot: old.boot.as_ref().map(|boot| boot.boot_id.as_str()),

@@ -11,11 +11,11 @@ use serde::Serialize;
 use super::budget::{Budget, is_full};
 use super::copy::{self, Copied, Source};
 use super::earlier::Earlier;
-use super::old::{self, Old, State};
+use super::old::{self, OldRoot, State};
 use super::record::{self, End};
 use super::removal;
 use super::survey::{self, now};
-use crate::ctl::lost::keeper::Keeper;
+use crate::ctl::lost::stored::StoredFiles;
 use crate::ctl::scan::rules::Rules;
 use crate::ctl::scan::{Fate, Named};
 use crate::ctl::system::{System, outlives_a_boot};
@@ -151,8 +151,8 @@ fn save(system: &System, manifest: &Manifest, shutdown: bool) -> Result<Outcome,
     let times = Times::new(&limits);
     let report =
         if system.is_running() { Report::read().map_err(Failure::Unable)? } else { Report::default() };
-    let keeper = Keeper::new(system, manifest, &report, true);
-    let named = |found: &Named<'_>| keeper.fate(found);
+    let stored = StoredFiles::new(system, manifest, &report, true);
+    let named = |found: &Named<'_>| stored.fate(found);
     let rules = survey::rules(system, manifest)?;
     let survey = || survey::survey(system.root(), &rules, &named, Some(times.until));
     let of = |path: &AbsPath, problem: Problem| Failure::Refused(vec![problem.at(path.to_string())]);
@@ -295,7 +295,7 @@ impl Saving<'_> {
 }
 
 /// True for a saving of the running boot.
-fn is_own_saving(old: &Old) -> bool {
+fn is_own_saving(old: &OldRoot) -> bool {
     old.current && old.boot.as_ref().is_some_and(|boot| boot.kind == Kind::Saved)
 }
 

@@ -21,9 +21,9 @@ pub struct Judge<'j> {
     way: Vec<(usize, State, bool)>,
 }
 
-/// A verdict.
+/// Decision about a file of the walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fated {
+pub enum Verdict {
     /// Not lost, nor any path inside.
     Safe,
     /// A directory with possibly lost paths inside.
@@ -39,26 +39,26 @@ impl<'j> Judge<'j> {
     }
 
     /// Decides about the next file of the walk, by its path below the root: `etc/fstab`.
-    pub fn decide(&mut self, path: &[u8], (dir, name): (BorrowedFd<'_>, &CStr), stat: &Stat) -> Fated {
+    pub fn decide(&mut self, path: &[u8], (dir, name): (BorrowedFd<'_>, &CStr), stat: &Stat) -> Verdict {
         if path.is_empty() {
             let (state, verdict) = self.rules.start();
             self.way = vec![(0, state, verdict.throw_away == Some(true))];
-            return Fated::Open;
+            return Verdict::Open;
         }
         let above = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
         while self.way.last().is_some_and(|(length, ..)| *length > above) {
             self.way.pop();
         }
-        let Some((_, state, thrown)) = self.way.last() else { return Fated::Safe };
+        let Some((_, state, thrown)) = self.way.last() else { return Verdict::Safe };
         let (state, verdict) = self.rules.step(state, name.to_bytes());
         let throw_away = verdict.throw_away.unwrap_or(*thrown);
         if stat.is_dir() {
             // A path to keep may lie in a disposable one.
             if verdict.kept || verdict.system || (throw_away && state.is_empty()) {
-                return Fated::Safe;
+                return Verdict::Safe;
             }
             self.way.push((path.len(), state, throw_away));
-            return Fated::Open;
+            return Verdict::Open;
         }
         let is_safe = verdict.kept
             || verdict.mounted
@@ -68,7 +68,7 @@ impl<'j> Judge<'j> {
             || stat.file_type() == FileType::Socket
             || (stat.is_symlink() && is_systems(self.system_links, dir, name))
             || (stat.size() == 0 && is_lock(name.to_bytes()) && verdict.throw_away.is_none());
-        if is_safe { Fated::Safe } else { Fated::Lost }
+        if is_safe { Verdict::Safe } else { Verdict::Lost }
     }
 
     fn is_kept(&self, path: &[u8], (dir, name): (BorrowedFd<'_>, &CStr)) -> bool {

@@ -60,8 +60,8 @@ impl Named<'_> {
 
     /// Its kind.
     #[must_use]
-    pub fn what(&self) -> Type {
-        walk::what(FileType::from_raw_mode(self.stat.stx_mode.into()))
+    pub fn entry_type(&self) -> Type {
+        walk::entry_type(FileType::from_raw_mode(self.stat.stx_mode.into()))
     }
 }
 

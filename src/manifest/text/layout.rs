@@ -80,25 +80,25 @@ impl Layout {
 
 /// Keys of an entry with a default by the layout.
 #[derive(Default)]
-pub struct Said {
+pub struct Explicit {
     pub phase: Option<Phase>,
     pub required: Option<bool>,
 }
 
 /// Gives every entry the defaults by the layout: its phase, no earlier than the one of the entry above; and not required on a late disk,
 /// where data persist without the entry. The entries are in path order, each with its own keys.
-pub fn apply<'e>(layout: Option<&Layout>, entries: impl Iterator<Item = (&'e mut Entry, &'e Said)>) {
+pub fn apply<'e>(layout: Option<&Layout>, entries: impl Iterator<Item = (&'e mut Entry, &'e Explicit)>) {
     let mut above: Vec<(AbsPath, Phase)> = Vec::new();
-    for (entry, said) in entries {
+    for (entry, explicit) in entries {
         while above.pop_if(|(path, _)| !entry.target.is_in(path)).is_some() {}
         let least = above.last().map_or(Phase::Early, |(_, phase)| *phase);
-        entry.phase = match (said.phase, layout) {
+        entry.phase = match (explicit.phase, layout) {
             (Some(phase), _) => phase,
             (None, Some(layout)) => layout.phase(&entry.target).max(least),
             (None, None) => Phase::default(),
         };
         let persists = |layout: &Layout| entry.phase == Phase::Live && layout.disk(&entry.target).is_some();
-        entry.required = said.required.unwrap_or_else(|| !layout.is_some_and(persists));
+        entry.required = explicit.required.unwrap_or_else(|| !layout.is_some_and(persists));
         above.push((entry.target.clone(), entry.phase));
     }
 }

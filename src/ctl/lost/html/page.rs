@@ -8,7 +8,7 @@ use serde_json::json;
 use super::item::{self, Class, Item, Keep};
 use super::tree::Tree;
 use crate::ctl::recover::gone::Gone;
-use crate::ctl::roots::old::{Old, OnStore};
+use crate::ctl::roots::old::{OldRoot, OnStore};
 use crate::ctl::scan::{Totals, show};
 use crate::ctl::ui::terminal::{age, count, date_time, number, size};
 use crate::text::escape::{self, html};
@@ -282,7 +282,7 @@ impl Document<'_> {
     }
 }
 
-fn old_root(page: &mut Html, old: &Old) {
+fn old_root(page: &mut Html, old: &OldRoot) {
     let made = old.boot.as_ref().map_or_else(String::new, |boot| {
         let made = boot.made.cast_signed();
         format!(", made {} UTC", date_time(made))

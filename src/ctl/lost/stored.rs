@@ -16,21 +16,21 @@ use crate::sys::walk::{self, Mounts};
 use crate::transfer::file;
 
 /// Facts for the decision if a file of an entry survives a boot.
-pub struct Keeper<'k> {
-    system: &'k System,
-    manifest: &'k Manifest,
-    coverage: Coverage<'k>,
+pub struct StoredFiles<'a> {
+    system: &'a System,
+    manifest: &'a Manifest,
+    coverage: Coverage<'a>,
     /// True where the next boot empties the root.
     built: bool,
     /// True where new and changed files are brought to the stores at shutdown.
     is_set_up: bool,
     /// The report of the runs on the system.
-    report: &'k Report,
+    report: &'a Report,
 }
 
-impl<'k> Keeper<'k> {
+impl<'a> StoredFiles<'a> {
     /// The facts of a system.
-    pub fn new(system: &'k System, manifest: &'k Manifest, report: &'k Report, built: bool) -> Self {
+    pub fn new(system: &'a System, manifest: &'a Manifest, report: &'a Report, built: bool) -> Self {
         let is_set_up = built && write_back::is_set_up(system.root());
         Self { system, manifest, coverage: Coverage::new(manifest), built, is_set_up, report }
     }
@@ -38,7 +38,7 @@ impl<'k> Keeper<'k> {
     /// Fate of a file on the root itself, below no mount.
     pub fn fate(&self, found: &Named<'_>) -> Fate {
         let Some(path) = found.text() else { return Fate::Unkept };
-        let what = found.what();
+        let what = found.entry_type();
         let Some(entry) = self.coverage.named(&path, what) else { return Fate::Unkept };
         if !self.built {
             return Fate::Kept;
