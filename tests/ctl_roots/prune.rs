@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use nix::errno::Errno;
 use serde_json::json;
 
 use super::kept::{Kept, One};
@@ -238,6 +239,37 @@ pub fn prune_records_sizes() {
     machine.impctl("roots", &["prune"]).ok();
     assert_eq!(Snapshot::of(&kept.place), before);
     assert_eq!(listed(&machine), [(1, "cut off".to_owned())]);
+}
+
+/// A root of a boot that was cut off keeps its files where a disk does not let them be read.
+pub fn prune_what_cannot_be_read() {
+    let machine = machine(Disk::new(Fs::Ext4, 64), &json!({}));
+    let kept = Kept::new(&machine);
+    let reset = || {
+        let one = kept.add(1, 2);
+        put(&one.tree(), "/srv/photos/one", "x");
+        for name in ["end.json", "passwd", "group"] {
+            fs::remove_file(one.place.join(name)).ok();
+        }
+        one
+    };
+    reset();
+    let (output, calls) = machine.trace_impctl(&[], "roots", &["prune"]);
+    output.ok();
+    let reads = ["getdents64", "newfstatat", "openat", "openat2", "statx"];
+    let calls: Vec<_> = calls.into_iter().filter(|call| call.is_one_of(&reads)).collect();
+    assert!(calls.iter().any(|call| call.is_one_of(&["getdents64"])), "{calls:?}");
+    for call in &calls {
+        fs::remove_dir_all(kept.place.join("1")).unwrap();
+        let one = reset();
+        machine.trace_impctl(&[Injected::error(Errno::EIO, call)], "roots", &["prune"]);
+        machine.impctl("roots", &["prune"]).ok();
+        assert_eq!(
+            fs::read_to_string(one.tree().join("srv/photos/one")).ok().as_deref(),
+            Some("x"),
+            "{call:?}"
+        );
+    }
 }
 
 pub fn prune_touches_no_mount() {

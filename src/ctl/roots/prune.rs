@@ -159,10 +159,14 @@ fn measure(system: &System, manifest: &Manifest, old: &mut OldRoot, dry_run: boo
         let rules = survey::rules(system, manifest)?;
         survey::survey(tree.as_fd(), &rules, &|found| survey::old_file(manifest, found), None)
     };
-    let end = measured().map_err(|failure| match failure {
+    let (end, unread) = measured().map_err(|failure| match failure {
         Failure::Unable(problem) => problem.during("cannot look through it"),
         _ => Problem::new("cannot look through it"),
     })?;
+    // Without a record the root is not taken for an empty one.
+    if let Some(problem) = unread {
+        return Err(problem);
+    }
     let end = End { complete: false, ..end };
     if !dry_run {
         let failed = |errno| Problem::os("cannot record its size", errno);

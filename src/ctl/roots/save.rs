@@ -154,7 +154,8 @@ fn save(system: &System, manifest: &Manifest, shutdown: bool) -> Result<Outcome,
     let stored = StoredFiles::new(system, manifest, &report, true);
     let named = |found: &Named<'_>| stored.fate(found);
     let rules = survey::rules(system, manifest)?;
-    let survey = || survey::survey(system.root(), &rules, &named, Some(times.until));
+    // A root on a store keeps its unreadable paths, and the copy of another one names them.
+    let survey = || survey::survey(system.root(), &rules, &named, Some(times.until)).map(|(end, _)| end);
     let of = |path: &AbsPath, problem: Problem| Failure::Refused(vec![problem.at(path.to_string())]);
     for store in on.into_iter().chain(path) {
         if let Some(slot) = running(system, store).map_err(|problem| of(store, problem))? {

@@ -12,6 +12,8 @@ use crate::ctl::scan::{Fate, Named, SINGLES, Scan, Totals};
 use crate::ctl::system::System;
 use crate::ctl::ui::output::Failure;
 use crate::manifest::{AbsPath, Manifest};
+use crate::text::escape;
+use crate::text::problem::Problem;
 
 /// The rules of `impctl lost` for the root of a system with this manifest.
 pub fn rules(system: &System, manifest: &Manifest) -> Result<Rules, Failure> {
@@ -19,15 +21,16 @@ pub fn rules(system: &System, manifest: &Manifest) -> Result<Rules, Failure> {
     lost::rules(system, Some(manifest), &Scope::all(&system.place), true)
 }
 
-/// The record of the content of a tree. Disposable paths count for the sizes, and are not listed.
+/// The record of the content of a tree, and the first unreadable path, which is not in the record. Disposable paths count
+/// for the sizes, and are not listed.
 ///
-/// # Errors The tree cannot be read.
+/// # Errors The tree cannot be opened.
 pub fn survey(
     tree: BorrowedFd<'_>,
     rules: &Rules,
     named: &(dyn Fn(&Named<'_>) -> Fate + Sync),
     until: Option<Instant>,
-) -> Result<End, Failure> {
+) -> Result<(End, Option<Problem>), Failure> {
     let scan = Scan {
         root: tree,
         prefix: "",
@@ -42,14 +45,19 @@ pub fn survey(
         until,
         named,
     };
-    let seen = scan.run(&AbsPath::root()).map_err(Failure::Unable)?;
+    let mut seen = scan.run(&AbsPath::root()).map_err(Failure::Unable)?;
     let mut totals = Totals::default();
     seen.rows.iter().for_each(|row| totals.add(&row.totals));
     let mut rows: Vec<_> = seen.rows.iter().filter(|row| !row.throw_away).map(Row::from).collect();
     rows.sort_by(|a, b| (b.bytes, a.path.bytes()).cmp(&(a.bytes, b.path.bytes())));
     let rows_count = rows.len() as u64;
     rows.truncate(MOST);
-    Ok(End {
+    seen.unread.sort();
+    let unread = seen.unread.first().map(|(path, why)| {
+        Problem::new(format!("cannot read {}: {why}", escape::name(path)))
+            .remedy("see dmesg(1) for errors of its disk")
+    });
+    let end = End {
         version: End::VERSION,
         ended: now(),
         complete: !seen.stopped,
@@ -60,7 +68,8 @@ pub fn survey(
         left_out: Vec::new(),
         left_out_count: 0,
         left_out_bytes: 0,
-    })
+    };
+    Ok((end, unread))
 }
 
 /// Decides about a file on an old root at a path of the manifest for files: a file under a bind mount, and a link into
