@@ -25,10 +25,10 @@ needs() {
     done
 }
 
-# Prints what this machine is, as far as a boot could change it: parameters, name, mounts, devices; of loop devices and control
-# groups those that machines of these tests make, as others come and go.
+# Prints what this machine is, as far as a boot could change it: parameters, but for those that the kernel sets itself, name, mounts,
+# devices; of loop devices and control groups those that machines of these tests make, as others come and go.
 state() {
-    { grep -ars '' /proc/sys || true; } | grep -vE '^/proc/sys/(kernel/(random/|ns_last_pid|pty/nr|sched_domain|hung_task_detect|tainted)|fs/(dentry-state|file-nr|inode-|aio-nr|quota|binfmt)|vm/stat|net/.*(conntrack_count|gc_|flush))'
+    { grep -ars '' /proc/sys || true; } | grep -vE '^/proc/sys/(kernel/(random/|ns_last_pid|pty/nr|sched_domain|hung_task_(detect|warnings)|perf_event_max_sample_rate|tainted)|fs/(dentry-state|file-nr|inode-|aio-nr|quota|binfmt)|vm/stat|net/.*(conntrack_count|gc_|flush))'
     uname -n
     cut -d' ' -f3- "/proc/$OUTSIDE/mountinfo"
     find /dev -xdev -maxdepth 1 ! -name 'loop*' -printf '%p %y %m %u %g\n' | sort
