@@ -191,6 +191,9 @@ pub fn in_a_browser() {
     let (machine, compiled) = machine();
     let hostile = "/srv/<img src=x onerror=alert(1)>'\"&amp;\n</script><script>alert(2)";
     put(&machine.at(""), &format!("{hostile}/x"), vec![b'x'; 60_000]);
+    for number in 0..60 {
+        put(&machine.at(""), &format!("/opt/small/{number}"), vec![b'x'; 1 + number * 100]);
+    }
     page(&machine.at(""), &["--manifest", &compiled]);
     let mut browser = Browser::start();
     let it = &mut browser;
@@ -229,7 +232,9 @@ pub fn in_a_browser() {
     );
     assert!((2.4..3.8).contains(&(large / small)), "{large} {small}");
 
+    is_as_large_as_planned(it);
     goes_in_and_out(it);
+    goes_by_keys(it);
     searches(it);
     sorts(it);
     groups(it);
@@ -257,6 +262,7 @@ pub fn in_a_browser() {
             "/var/lib/grafana/",
             "{\"directory\":\"/var/lib/grafana\"}",
             "By owner",
+            "Owner\tWould be gone",
             "grafana.service",
             "/persist/var/lib/gitea/",
         ] {
@@ -295,9 +301,40 @@ fn goes_in_and_out(it: &mut Browser) {
     assert_eq!(it.text("document.activeElement.id"), "search");
 }
 
+/// A small tile has no room for padding, and would lie over its neighbours.
+#[track_caller]
+fn is_as_large_as_planned(it: &mut Browser) {
+    let larger = "[...document.querySelectorAll('.tile')].filter((it) => it.offsetWidth > parseFloat(it.style.width) + 1 \
+        || it.offsetHeight > parseFloat(it.style.height) + 1).length";
+    assert_eq!(it.value(larger), 0);
+}
+
+fn goes_by_keys(it: &mut Browser) {
+    const HERE: &str = "document.activeElement.title?.split('\\n')[0]";
+    // The map is one stop of the Tab key.
+    assert_eq!(it.value("document.querySelectorAll('.tile[tabindex=\"0\"]').length"), 1);
+    it.value("document.querySelector('.tile').focus()");
+    assert_eq!(it.text(HERE), "/persist/");
+    it.press("ArrowRight", 39);
+    assert_eq!(it.text(HERE), "/persist/var/");
+    it.press("ArrowDown", 40);
+    it.press("ArrowLeft", 37);
+    it.value("document.activeElement.click()");
+    assert_eq!(it.texts("#crumbs b"), ["var/"]);
+    // The focus stays in the map, and goes out to the tile that was left.
+    assert_eq!(it.text(HERE), "/persist/var/lib/");
+    it.press("Escape", 27);
+    assert_eq!(it.text(HERE), "/persist/var/");
+    it.press("Escape", 27);
+    it.value("document.querySelector('#list .keep').focus()");
+    it.press("Enter", 13);
+    assert_eq!(it.value("getSelection().toString() === document.activeElement.textContent"), true);
+}
+
 fn searches(it: &mut Browser) {
     it.click("document.getElementById('search')");
     it.call("Input.insertText", json!({ "text": "grafana would" }));
+    assert_eq!(it.value("document.getElementById('tiles').offsetHeight"), 0);
     let found = it.texts("#list tbody tr");
     assert!(found.len() >= 5 && found.iter().all(|row| row.contains("grafana")), "{found:?}");
     it.picture("search");
@@ -335,6 +372,14 @@ fn groups(it: &mut Browser) {
     assert!(it.texts("#list tbody tr").iter().any(|row| row.contains("grafana.service")));
     it.picture("units");
     it.click("document.querySelector('.by button[value=owner]')");
+    is_as_large_as_planned(it);
+    // A line inside another one is in its own group only.
+    let mut titles = Vec::new();
+    for title in it.value("[...document.querySelectorAll('.tile')].map((it) => it.title)").as_array().unwrap()
+    {
+        assert!(!titles.contains(&title.to_string()), "{title}");
+        titles.push(title.to_string());
+    }
     assert!(it.texts("#list tbody .go").contains(&"root".to_owned()));
     it.click("document.querySelector('#list .go')");
     assert!(it.texts("#list tbody .go").iter().all(|path| path.starts_with('/')));

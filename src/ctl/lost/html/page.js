@@ -92,6 +92,16 @@
     return made;
   };
 
+  // A line with its parts, without the lines inside: these are in their own groups.
+  const alone = (node, cls) => {
+    const below = node.below.filter((one) => one.cls < 0 || (one.part && one.cls === cls)).map((one) => alone(one, cls));
+    const made = { ...node, real: node, below, sums: [0, 0, 0, 0], counts: [0, 0, 0, 0] };
+    for (const [own, files] of node.cls < 0 ? below.map((one) => [one.sums[cls], one.counts[cls]]) : [[node.own, node.files]]) {
+      made.sums[cls] += own;
+      made.counts[cls] += files;
+    }
+    return made;
+  };
   // Groups of all lines by a property.
   const grouped = (title, of) => {
     const top = { name: title, label: title, cls: -1, kind: 0, own: 0, sums: [0, 0, 0, 0], counts: [0, 0, 0, 0], time: 0, below: [], owner: "", unit: "", remark: "", keep: "" };
@@ -105,10 +115,7 @@
         groups.set(name, group);
         top.below.push(group);
       }
-      const line = { ...node, name: path(node), label: path(node), real: node, above: group, sums: [0, 0, 0, 0], counts: [0, 0, 0, 0] };
-      line.sums[node.cls] = node.own;
-      line.counts[node.cls] = node.files;
-      group.below.push(line);
+      group.below.push({ ...alone(node, node.cls), name: path(node), label: path(node), above: group });
       for (const at of [group, top]) {
         at.sums[node.cls] += node.own;
         at.counts[node.cls] += node.files;
@@ -145,6 +152,7 @@
       chosen = null;
     }
     if (nodes.includes(node)) by = "path";
+    const from = at, isFocused = [tiles, body, crumbs].some((one) => one.contains(document.activeElement));
     if (node !== at) {
       at = node;
       words = "";
@@ -153,6 +161,17 @@
     const address = by === "path" && at !== root ? "#" + at.index : " ";
     if (location.hash !== address.trim()) history.pushState(null, "", address === " " ? location.href.split("#")[0] : address);
     draw();
+    // The button with the focus is gone.
+    const made = [...tiles.querySelectorAll(REACHED)];
+    if (isFocused) reach(made.find((one) => one.node === from) ?? made[0]);
+  };
+
+  // The map is one stop for the Tab key; arrows go through its tiles.
+  const REACHED = ".tile:not(.rest)";
+  const reach = (to) => {
+    if (!to) return;
+    for (const one of tiles.querySelectorAll(REACHED)) one.tabIndex = one === to ? 0 : -1;
+    to.focus();
   };
 
   // The rectangles of a squarified treemap.
@@ -210,7 +229,7 @@
     const opens = list.length > 0 && depth < 6 && box.width > 74 && box.height > 52;
     const cls = CLASSES[main(node)];
     const isRest = node.kind === REST;
-    const made = button(`tile ${cls} ${opens ? "folder" : "leaf"}${isRest ? " rest" : ""}`, "", () => { if (!isRest) go(node); });
+    const made = button(`tile ${cls} ${opens ? "folder" : "leaf"}${isRest ? " rest" : ""}${box.width > 16 && box.height > 10 ? "" : " tiny"}`, "", () => { if (!isRest) go(node); });
     made.style.left = box.x + 1 + "px";
     made.style.top = box.y + 1 + "px";
     made.style.width = box.width - 2 + "px";
@@ -219,7 +238,8 @@
     const said = `${path(node)}\n${size(total(node))}, ${TITLES[cls]}${node.unit ? "\n" + node.unit : ""}`;
     made.title = said;
     made.setAttribute("aria-label", said.replaceAll("\n", ", "));
-    if (isRest) made.tabIndex = -1;
+    made.node = node;
+    made.tabIndex = tiles.querySelector(REACHED) || isRest ? -1 : 0;
     if (box.width > 34 && box.height > 18) {
       const name = element("span", "", isRest ? "smaller ones" : node.name + (isFolder(node) && !node.label ? "/" : ""));
       if (opens) name.textContent += "  " + size(total(node));
@@ -273,13 +293,24 @@
     const said = [isSum ? "" : TITLES[CLASSES[node.cls]], node.unit, node.remark].filter(Boolean).join("; ");
     if (said) cell.append(element("span", "remark", said));
     if (node.keep) {
-      const keep = element("code", "keep", node.keep);
-      keep.title = "Click to copy";
-      keep.addEventListener("click", () => copy(keep));
-      cell.append(keep);
+      cell.append(copied(element("code", "keep", node.keep)));
     }
     row.append(cell);
     return row;
+  };
+  const copied = (keep) => {
+    keep.title = "Click to copy";
+    keep.tabIndex = 0;
+    keep.setAttribute("role", "button");
+    keep.classList.add("copies");
+    keep.addEventListener("click", () => copy(keep));
+    keep.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        copy(keep);
+      }
+    });
+    return keep;
   };
   const copy = (keep) => {
     getSelection().selectAllChildren(keep);
@@ -299,6 +330,8 @@
     });
     crumbs.append(element("span", "size", `${size(total(at))} in ${number(count(at))} ${count(at) === 1 ? "file" : "files"}`));
 
+    // The results of a search are at the top.
+    tiles.hidden = words !== "";
     tiles.replaceChildren();
     const list = parts(at);
     if (list.length) place(list, 0, 0, tiles.clientWidth, tiles.clientHeight, 1);
@@ -341,6 +374,15 @@
   crumbs.setAttribute("aria-label", "Place");
   const tiles = element("div");
   tiles.id = "tiles";
+  tiles.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const made = [...tiles.querySelectorAll(REACHED)];
+    const next = step && made[made.indexOf(document.activeElement) + step];
+    if (next) {
+      event.preventDefault();
+      reach(next);
+    }
+  });
   const listed = element("section", "listed");
   const table = element("table", "paths");
   table.id = "list";
@@ -391,6 +433,7 @@
     else if (event.key === "Escape" && at.above) go(at.above);
     else if (event.key === "/" && document.activeElement !== search) { event.preventDefault(); search.focus(); }
   });
+  document.querySelectorAll("#roots .keep").forEach(copied);
   document.getElementById("plain").hidden = true;
   map.hidden = false;
   restore();

@@ -80,8 +80,8 @@ impl Document<'_> {
         for class in Class::ALL {
             self.class(&mut page, class);
         }
-        self.groups(&mut page, "By owner", |item| &item.owner);
-        self.groups(&mut page, "By unit", |item| &item.unit);
+        self.groups(&mut page, "Owner", |item| &item.owner);
+        self.groups(&mut page, "Unit", |item| &item.unit);
         page.raw("</div>\n");
         self.old_roots(&mut page);
         page.raw("</main>\n");
@@ -214,7 +214,7 @@ impl Document<'_> {
     }
 
     /// Sums by a property of each path.
-    fn groups(&self, page: &mut Html, title: &str, of: impl Fn(&Item) -> &str) {
+    fn groups(&self, page: &mut Html, by: &str, of: impl Fn(&Item) -> &str) {
         let mut groups: BTreeMap<&str, [u64; 4]> = BTreeMap::new();
         for item in self.items.iter().filter(|item| !item.part) {
             groups.entry(of(item)).or_default()[item.class as usize] += item.row.totals.allocated;
@@ -222,9 +222,9 @@ impl Document<'_> {
         let mut groups: Vec<_> = groups.into_iter().collect();
         groups.sort_by_key(|(name, sums)| (std::cmp::Reverse(sums.iter().sum::<u64>()), *name));
         page.raw("<section>\n");
-        page.element("h2", "", title);
+        page.element("h2", "", &format!("By {}", by.to_lowercase()));
         page.raw("<table>\n<thead><tr>");
-        page.element("th", "", title.trim_start_matches("By "));
+        page.element("th", "", by);
         for class in Class::ALL {
             page.element("th", "number", class.words().0);
         }
