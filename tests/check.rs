@@ -19,6 +19,7 @@ tests![
     every_wrong_state: Disk,
     pending_paths_are_no_problem: Disk,
     secrets_and_essentials: Disk,
+    full_but_for_the_reserve_of_root: Disk,
     nearly_full_and_read_only: Disk,
     odd_names: Disk,
     quiet_shows_problems_only: Disk,
@@ -191,9 +192,14 @@ fn every_wrong_state() {
     is(&found, "/gone", "missing", &["next run creates it"]);
     assert_eq!(found["problems"], 10);
     let next = lines(&found["next"]);
-    for words in
-        ["unmount what is in the way", "run imp-mount to", "give each path", "--adopt", "imp-mount.skip="]
-    {
+    for words in [
+        "correct each wrong source, as its line says",
+        "unmount what covers a path",
+        "run imp-mount to",
+        "give each path",
+        "--adopt",
+        "imp-mount.skip=",
+    ] {
         assert!(next.contains(words), "{words}: {next}");
     }
     // The shell runs in an initrd.
@@ -279,6 +285,16 @@ fn secrets_and_essentials() {
     );
 }
 
+fn full_but_for_the_reserve_of_root() {
+    let machine = Machine::new(Root::Nothing, Disk::formatted(Fs::Ext4, 16, "-m 40"));
+    machine.manifest(&manifest(json!({}), json!([{ "directory": "/srv" }])));
+    machine.build().ok();
+    check(&machine, 0);
+    fs::write(machine.at("/srv/x"), vec![b'x'; 10_000_000]).unwrap();
+    let found = check(&machine, 1);
+    assert_eq!(found["stores"][0]["problem"], "100 % of its space are used: free some", "{found:#}");
+}
+
 fn nearly_full_and_read_only() {
     let machine = built(json!([{ "directory": "/srv" }]));
     machine.disk().fill();
@@ -319,6 +335,8 @@ fn odd_names() {
     }
     let text = machine.run(&["--check"]).expect(1).stdout;
     assert_eq!(text.lines().filter(|line| line.starts_with("wrong source  ")).count(), names.len(), "{text}");
+    // Nothing is mounted over a link on the store.
+    assert!(text.contains("as its line says") && !text.contains("unmount"), "{text}");
     assert!(!text.contains('\u{1b}') && text.lines().all(|line| !line.starts_with('y')), "{text:?}");
 }
 

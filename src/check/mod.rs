@@ -287,8 +287,11 @@ fn next(findings: &Findings) -> Vec<String> {
     if !findings.report.is_empty() {
         say("run imp-mount, which keeps the report that cannot be used and makes a new one");
     }
-    if has(Status::WrongSource) || has(Status::Covered) {
-        say("move or unmount what is in the way");
+    if has(Status::WrongSource) {
+        say("correct each wrong source, as its line says");
+    }
+    if has(Status::Covered) {
+        say("unmount what covers a path");
     }
     let unbuilt = findings.root.as_ref().is_some_and(|root| !live && !root.problem.is_empty());
     let places =

@@ -16,7 +16,7 @@ use crate::mount::sysroot::{Sysroot, is_volatile};
 use crate::mount::{fresh, judge};
 use crate::plan::{Need, Plan};
 use crate::runtime::report::{Finding, Report};
-use crate::sys::capacity::{self, Capacity};
+use crate::sys::capacity::{self, Capacity, Inodes};
 use crate::sys::fstab;
 use crate::sys::mount_api;
 use crate::sys::mountinfo::{self, Mount};
@@ -257,14 +257,14 @@ fn filesystem(path: &str, fd: BorrowedFd<'_>) -> Filesystem {
         fstype: mount.fstype,
         ..Filesystem::default()
     };
-    if let Ok(capacity) = Capacity::of(fd) {
-        (found.size, found.used) = (capacity.size, capacity.used);
-        (found.inodes, found.inodes_used) =
-            capacity.inodes.map_or((0, 0), |inodes| (inodes.all, inodes.used));
-    }
-    for (what, used, all) in [("space", found.used, found.size), ("inodes", found.inodes_used, found.inodes)]
+    let Ok(capacity) = Capacity::of(fd) else { return found };
+    (found.size, found.used) = (capacity.size, capacity.used);
+    let inodes = capacity.inodes.unwrap_or(Inodes { all: 0, used: 0, available: 0 });
+    (found.inodes, found.inodes_used) = (inodes.all, inodes.used);
+    for (what, used, available) in
+        [("space", capacity.used, capacity.available), ("inodes", inodes.used, inodes.available)]
     {
-        let percent = capacity::percent(used, all);
+        let percent = capacity::percent(used, available);
         if percent >= NEARLY_FULL {
             found.problem = format!("{percent} % of its {what} are used: free some");
         }

@@ -56,10 +56,11 @@ impl From<&StatVfs> for Capacity {
     }
 }
 
-/// Used share in percent; 0 of nothing.
+/// Used share in percent of all that users can have, without root's reserve, as in df(1); 0 of nothing.
 #[must_use]
-pub fn percent(used: u64, all: u64) -> u64 {
-    let parts = (u128::from(used) * 100).checked_div(all.into()).unwrap_or(0);
+pub fn percent(used: u64, available: u64) -> u64 {
+    let used = u128::from(used);
+    let parts = (used * 100).checked_div(used + u128::from(available)).unwrap_or(0);
     u64::try_from(parts).unwrap_or(u64::MAX)
 }
 
@@ -88,6 +89,7 @@ mod tests {
         let inodes = Some(Inodes { all: 1000, used: 600, available: 400 });
         let whole = Capacity { size: 409_600, used: 70 * 4096, available: 25 * 4096, inodes };
         assert_eq!(Capacity::from(&ANSWER), whole);
+        assert_eq!((percent(whole.used, whole.available), percent(whole.used, 0)), (73, 100));
         let none = StatVfs { f_files: 0, f_ffree: 7, ..ANSWER };
         assert_eq!(Capacity::from(&none), Capacity { inodes: None, ..whole });
     }
@@ -101,6 +103,6 @@ mod tests {
         let huge = StatVfs { f_frsize: most, f_blocks: most, f_bfree: 0, f_bavail: most, ..ANSWER };
         let found = Capacity::from(&huge);
         assert_eq!((found.size, found.used, found.available), (most, most, most));
-        assert_eq!((percent(most, most), percent(most, 1), percent(1, 0)), (100, most, 0));
+        assert_eq!((percent(most, most), percent(most, 0), percent(1, most), percent(0, 0)), (50, 100, 0, 0));
     }
 }

@@ -172,8 +172,10 @@ fn table_of(volumes: &[&Volume]) -> Table {
         Column { title: "USED", right: true, optional: false },
         Column { title: "INODES", right: true, optional: true },
     ];
-    let percent = |used: u64, all: u64| {
-        if all == 0 { "-".to_owned() } else { format!("{}%", (u128::from(used) * 100).div_ceil(all.into())) }
+    let percent = |used: u64, available: u64| {
+        let used = u128::from(used);
+        let all = used + u128::from(available);
+        if all == 0 { "-".to_owned() } else { format!("{}%", (used * 100).div_ceil(all)) }
     };
     let mut table = Table::new(&columns, "FILE SYSTEM");
     for volume in volumes {
@@ -181,8 +183,8 @@ fn table_of(volumes: &[&Volume]) -> Table {
         let cells = vec![
             size(found.size),
             size(volume.available),
-            percent(found.used, found.size),
-            percent(found.inodes_used, found.inodes),
+            percent(found.used, volume.available),
+            percent(found.inodes_used, found.inodes.saturating_sub(found.inodes_used)),
         ];
         let read_only = if volume.read_only { ", READ-ONLY" } else { "" };
         let what = format!("{} on {}{read_only}", plain(&found.fstype), plain(&found.source));

@@ -85,7 +85,7 @@ fn required_and_of_the_wrong_kind() {
     let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     lines.extend([
         "not mounted         /var/lib/good: nothing is mounted: a required path failed",
-        "-> move or unmount what is in the way",
+        "-> correct each wrong source, as its line says",
         "-> to boot without what is wrong for once, and without a shell: add \
              imp-mount.skip=/etc/folder,/var/lib/deep,/var/lib/file,/var/lib/link,/var/lib/pipe to the kernel command line, in \
              the boot menu",

@@ -107,7 +107,7 @@ fn a_person_at_the_console() {
     };
     assert!(boot.contains(LAST), "the failure is not on the console\n{console:?}");
     let session = Console::unbroken(session);
-    for line in [CAUSE, "1 path, 0 ok, 1 problem", "-> move or unmount what is in the way"] {
+    for line in [CAUSE, "1 path, 0 ok, 1 problem", "-> correct each wrong source, as its line says"] {
         assert!(session.lines().any(|one| one == line), "no {line:?}\n{console:?}");
     }
     assert!(session.contains("\nPowering off."), "{console:?}");
