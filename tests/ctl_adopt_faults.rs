@@ -3,21 +3,23 @@
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::unistd::alarm;
 use serde_json::json;
 
 use crate::ctl_adopt::adopted;
 use crate::live::manifest;
-use crate::support::inject::{Act, CHANGES};
-use crate::support::trees::Look;
-use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, is_thorough, run};
+use crate::support::inject::{Act, CHANGES, SAFE};
+use crate::support::trees::{self, Look};
+use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, is_thorough};
 
 tests![
     killed_at_any_moment: Disk Inject,
-    errors_at_any_moment: Disk Inject,
+    errors_at_any_change: Disk Inject,
+    errors_at_any_look: Disk Inject,
     written_at_any_moment: Disk Inject,
     closed_at_any_moment: Disk Inject,
     mapped_at_any_moment: Disk Inject,
@@ -51,25 +53,8 @@ impl Case {
         machine.build().ok();
         machine.switch_root();
         let place = machine.at("/srv/app");
-        fs::create_dir_all(place.join("sub")).unwrap();
-        fs::write(place.join("one"), "one").unwrap();
-        fs::hard_link(place.join("one"), place.join("sub/two")).unwrap();
-        symlink("one", place.join("link")).unwrap();
-        let mut file = File::create(place.join("large")).unwrap();
-        file.write_all(&vec![b'x'; 10_000]).unwrap();
-        file.set_len(100_000).unwrap();
-        chown(place.join("sub"), Some(7), Some(8)).unwrap();
-        // The same at every time.
-        run(&[
-            "find".as_ref(),
-            place.as_os_str(),
-            "-exec".as_ref(),
-            "touch".as_ref(),
-            "-hd@1000000000.5".as_ref(),
-            "{}".as_ref(),
-            "+".as_ref(),
-        ])
-        .ok();
+        trees::small(&place);
+        trees::set_times(&place);
     }
 
     fn run(&self, faults: &[Injected]) -> (Output, Vec<Call>) {
@@ -84,12 +69,16 @@ impl Case {
     }
 }
 
-/// The tested calls: all calls that change a file, every tenth in a developer's own runs.
-fn taken(calls: &[Call]) -> Vec<(usize, Call)> {
-    let step = if is_thorough() { 1 } else { 10 };
-    let changes: Vec<_> = calls.iter().copied().filter(|call| call.is_one_of(CHANGES)).collect();
-    assert!(changes.len() > 40, "{calls:?}");
-    changes.into_iter().enumerate().step_by(step).collect()
+/// The tested calls: one of so many, in a developer's own runs and in others.
+fn taken(calls: &[Call], [own, all]: [usize; 2], is: impl Fn(&Call) -> bool) -> Vec<(usize, Call)> {
+    let step = if is_thorough() { all } else { own };
+    let taken: Vec<_> = calls.iter().copied().filter(is).collect();
+    assert!(taken.len() > 40, "{calls:?}");
+    taken.into_iter().enumerate().step_by(step).collect()
+}
+
+fn changes(call: &Call) -> bool {
+    call.is_one_of(CHANGES)
 }
 
 /// Without a fault: before, after, and the calls.
@@ -112,7 +101,7 @@ fn seen_differences(one: &State, other: &State) -> Vec<String> {
 fn killed_at_any_moment() {
     let case = Case::new();
     let (before, expected, calls) = reference(&case);
-    for (_, call) in taken(&calls) {
+    for (_, call) in taken(&calls, [10, 1], changes) {
         case.reset();
         let (output, _) = case.run(&[Injected::kill(&call)]);
         assert_eq!(output.signal, Some(9), "{call:?}: {output:?}");
@@ -128,11 +117,20 @@ fn killed_at_any_moment() {
     }
 }
 
-fn errors_at_any_moment() {
+fn errors_at_any_change() {
+    fail([10, 1], changes);
+}
+
+fn errors_at_any_look() {
+    fail([70, 4], |call| !changes(call) && !call.is_one_of(SAFE));
+}
+
+fn fail(steps: [usize; 2], is: impl Fn(&Call) -> bool) {
     let case = Case::new();
     let (before, expected, calls) = reference(&case);
-    for (number, call) in taken(&calls) {
-        let errno = [Errno::EIO, Errno::ENOSPC, Errno::EPERM][number % 3];
+    for (number, call) in taken(&calls, steps, is) {
+        alarm::set(crate::PATIENCE);
+        let errno = [Errno::EIO, Errno::ENOSPC, Errno::EPERM][number / steps[0] % 3];
         case.reset();
         let (output, _) = case.run(&[Injected::error(errno, &call)]);
         let failed = case.state();

@@ -19,8 +19,8 @@ mod missing;
 mod places;
 
 use faults::{
-    a_place_that_fills_up, a_user_at_the_destination, errors_at_any_moment, killed_at_any_moment,
-    without_openat2,
+    a_place_that_fills_up, a_user_at_the_destination, errors_at_any_change, errors_at_any_look,
+    killed_at_any_moment, without_openat2,
 };
 use missing::{
     a_mount_in_an_old_root, a_saving_that_was_cut_off, a_store_that_is_not_mounted, another_system,
@@ -60,7 +60,8 @@ tests![
     a_user_at_the_destination: Disk Inject,
     killed_at_any_moment: Disk Inject,
     without_openat2: Disk Inject,
-    errors_at_any_moment: Disk Inject,
+    errors_at_any_change: Disk Inject,
+    errors_at_any_look: Disk Inject,
 ];
 
 /// A running machine with a tmpfs root, and a store on this file system.

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use serde_json::json;
 
 use super::{NEW, OLD, are_same, disks, interrupted, line, manifest, migrate, new, old, write};
-use crate::support::inject::{CHANGES, Name, trace};
+use crate::support::inject::{CHANGES, Name, SAFE, trace};
 use crate::support::trees::{self, Look};
 use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, is_thorough, json_of, namespace, run};
 
@@ -142,29 +142,6 @@ pub fn changes_during_the_copy_are_named() {
         interrupted("pwrite64", &["--force", "/srv/a", "--no-verify"], || write(old("srv/a/log"), "x"));
     output.expect(1).says_in_one_line(&["/srv/a/log: it changed while it was copied", "--force"]);
 }
-
-/// Calls that cannot fail, and those for memory, without which the program cannot continue. A failed close(2) has
-/// closed.
-const SAFE: &[&str] = &[
-    "brk",
-    "close",
-    "exit_group",
-    "futex",
-    "geteuid",
-    "getpid",
-    "getrandom",
-    "gettid",
-    "madvise",
-    "mmap",
-    "mprotect",
-    "mremap",
-    "munmap",
-    "prlimit64",
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "sigaltstack",
-    "umask",
-];
 
 /// Two small trees, the new one on a disk and made anew for every fault.
 struct Case {

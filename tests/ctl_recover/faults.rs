@@ -1,19 +1,19 @@
 //! Aborted and failed runs, and users who rename files meanwhile: existing files stay complete, and the next run continues.
 
-use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::unistd::alarm;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 
 use super::{are_same, make, read, recover, write};
 use crate::live::manifest;
-use crate::support::inject::CHANGES;
-use crate::support::trees::Look;
-use crate::support::{Disk, Fs, Injected, Machine, Root, Snapshot, is_thorough, namespace, run};
+use crate::support::inject::{CHANGES, SAFE};
+use crate::support::trees::{self, Look};
+use crate::support::{Call, Disk, Fs, Injected, Machine, Root, Snapshot, is_thorough, namespace, run};
 
 /// A small tree in an old root, and a running machine, newly made for every fault.
 struct Case {
@@ -41,28 +41,12 @@ impl Case {
         machine.switch_root();
         let root = make(&machine.at("/persist"), 1, "disk", "an earlier one");
         let app = root.join("srv/app");
-        fs::create_dir_all(app.join("sub")).unwrap();
-        fs::write(app.join("one"), "one").unwrap();
-        fs::hard_link(app.join("one"), app.join("sub/two")).unwrap();
-        symlink("one", app.join("link")).unwrap();
-        let mut file = File::create(app.join("large")).unwrap();
-        file.write_all(&vec![b'x'; 10_000]).unwrap();
-        file.set_len(100_000).unwrap();
-        chown(app.join("sub"), Some(7), Some(8)).unwrap();
+        trees::small(&app);
         write(root.join("var/lib/named/state/file"), "old");
         // An existing directory with missing files.
         write(machine.at("/srv/app/own"), "own");
         for dir in [&root, &machine.at("/srv")] {
-            run(&[
-                "find".as_ref(),
-                dir.as_os_str(),
-                "-exec".as_ref(),
-                "touch".as_ref(),
-                "-hd@1000000000.5".as_ref(),
-                "{}".as_ref(),
-                "+".as_ref(),
-            ])
-            .ok();
+            trees::set_times(dir);
         }
     }
 
@@ -88,8 +72,13 @@ impl Case {
     }
 }
 
-fn step() -> usize {
-    if is_thorough() { 1 } else { 6 }
+/// One of so many calls, in a developer's own runs and in others.
+fn step([own, all]: [usize; 2]) -> usize {
+    if is_thorough() { all } else { own }
+}
+
+fn changes(call: &Call) -> bool {
+    call.is_one_of(CHANGES)
 }
 
 pub fn killed_at_any_moment() {
@@ -99,9 +88,9 @@ pub fn killed_at_any_moment() {
     let (output, calls) = case.machine.trace_impctl(&[], "recover", WORDS);
     output.ok();
     let wanted = case.state();
-    let changes: Vec<_> = calls.iter().filter(|call| call.is_one_of(CHANGES)).collect();
+    let changes: Vec<_> = calls.iter().filter(|call| changes(call)).collect();
     assert!(changes.len() > 30, "{}", changes.len());
-    for call in changes.into_iter().step_by(step()) {
+    for call in changes.into_iter().step_by(step([6, 1])) {
         case.reset();
         let (killed, _) = case.machine.trace_impctl(&[Injected::kill(call)], "recover", WORDS);
         let context = format!("{call:?}: {killed:?}");
@@ -118,17 +107,25 @@ pub fn killed_at_any_moment() {
     }
 }
 
-pub fn errors_at_any_moment() {
+pub fn errors_at_any_change() {
+    fail(step([6, 1]), changes);
+}
+
+pub fn errors_at_any_look() {
+    fail(step([70, 4]), |call| !changes(call) && !call.is_one_of(SAFE));
+}
+
+fn fail(step: usize, is: impl Fn(&Call) -> bool) {
     let case = Case::new();
     case.reset();
     let root = Look::of(&case.machine.at("/persist/.imp-mount/roots/1/root"));
     let (output, calls) = case.machine.trace_impctl(&[], "recover", WORDS);
     output.ok();
     let wanted = case.state();
-    let changes: Vec<_> = calls.iter().filter(|call| call.is_one_of(CHANGES)).collect();
-    for (number, call) in changes.into_iter().enumerate().step_by(step()) {
+    for (number, call) in calls.iter().filter(|call| is(call)).enumerate().step_by(step) {
+        alarm::set(crate::PATIENCE);
         case.reset();
-        let errno = [Errno::ENOSPC, Errno::EIO][number / step() % 2];
+        let errno = [Errno::ENOSPC, Errno::EIO][number / step % 2];
         let (failed, _) = case.machine.trace_impctl(&[Injected::error(errno, call)], "recover", WORDS);
         let context = format!("{call:?}, {errno}: {failed:?}");
         case.is_sound(&root, &context);

@@ -49,6 +49,30 @@ pub const CHANGES: &[&str] = &[
     "write",
 ];
 
+/// Calls that cannot fail, and those for memory, without which the program cannot continue. A failed close(2) has
+/// closed.
+pub const SAFE: &[&str] = &[
+    "brk",
+    "clock_nanosleep",
+    "close",
+    "exit_group",
+    "futex",
+    "geteuid",
+    "getpid",
+    "getrandom",
+    "gettid",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "prlimit64",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sigaltstack",
+    "umask",
+];
+
 /// One system call of a run, by its number since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
@@ -371,7 +395,7 @@ macro_rules! names {
 /// System calls by name; others are known by their number.
 const NAMES: &[(&str, i64)] = names![
     "brk" SYS_brk, "capget" SYS_capget, "capset" SYS_capset, "clock_gettime" SYS_clock_gettime, "clone3" SYS_clone3,
-    "close" SYS_close, "connect" SYS_connect, "copy_file_range" SYS_copy_file_range, "exit_group" SYS_exit_group,
+    "clock_nanosleep" SYS_clock_nanosleep, "close" SYS_close, "connect" SYS_connect, "copy_file_range" SYS_copy_file_range, "exit_group" SYS_exit_group,
     "fchmod" SYS_fchmod, "fchown" SYS_fchown, "fchownat" SYS_fchownat, "fcntl" SYS_fcntl, "fdatasync" SYS_fdatasync,
     "fgetxattr" SYS_fgetxattr, "flistxattr" SYS_flistxattr, "flock" SYS_flock, "fremovexattr" SYS_fremovexattr,
     "fsconfig" SYS_fsconfig, "fsetxattr" SYS_fsetxattr, "fsmount" SYS_fsmount, "fsopen" SYS_fsopen, "fstat" SYS_fstat,

@@ -1,6 +1,7 @@
 //! A tree with a file of every kind, and a complete listing of a tree.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -13,11 +14,31 @@ use rustix::fs::{
     mknodat, open, openat, utimensat,
 };
 
-use super::command::sh_on;
+use super::command::{run, sh_on};
 use super::look::Snapshot;
 
 /// Depth of the deep part: more than a path can have.
 const DEPTH: u32 = 1200;
+
+/// A small tree with a hard link, a symbolic link, a sparse file and an owner.
+pub fn small(place: &Path) {
+    fs::create_dir_all(place.join("sub")).unwrap();
+    fs::write(place.join("one"), "one").unwrap();
+    fs::hard_link(place.join("one"), place.join("sub/two")).unwrap();
+    symlink("one", place.join("link")).unwrap();
+    fs::write(place.join("large"), [b'x'; 10_000]).unwrap();
+    File::options().write(true).open(place.join("large")).unwrap().set_len(100_000).unwrap();
+    chown(place.join("sub"), Some(7), Some(8)).unwrap();
+}
+
+/// Gives every file of a tree the same time.
+pub fn set_times(dir: &Path) {
+    let words: [&[&OsStr]; 2] = [
+        &["find".as_ref(), dir.as_os_str()],
+        &["-exec", "touch", "-hd@1000000000.5", "{}", "+"].map(OsStr::new),
+    ];
+    run(&words.concat()).ok();
+}
 
 /// Makes a tree with one of everything.
 pub fn make(root: &Path) {
@@ -36,7 +57,7 @@ pub fn make(root: &Path) {
     file("sub/large", &vec![b'x'; 3_000_001], 0o444, (0, 0));
     file("new\nline", b"name", 0o644, (0, 0));
     file("-rf # ; *", b"name", 0o644, (0, 0));
-    File::create(root.join(std::ffi::OsStr::from_bytes(b"no \xff text"))).unwrap();
+    File::create(root.join(OsStr::from_bytes(b"no \xff text"))).unwrap();
     // A hole between data, and one at the end.
     let sparse = File::create(root.join("sparse")).unwrap();
     sparse.write_all_at(b"start", 0).unwrap();
