@@ -112,7 +112,7 @@ pub fn errors_at_any_change() {
 }
 
 pub fn errors_at_any_look() {
-    fail(step([70, 4]), |call| !changes(call) && !call.is_one_of(SAFE));
+    fail(step([70, 16]), |call| !changes(call) && !call.is_one_of(SAFE));
 }
 
 fn fail(step: usize, is: impl Fn(&Call) -> bool) {
