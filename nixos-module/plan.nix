@@ -97,10 +97,11 @@ in
         ++ cfg.root.options;
     # True if a store is named, or a preset. The interfaces alone turn the module on.
     isNamed = cfg.presets.enable || lib.any (store: store.enable) named;
-    # True if the configuration asks for a root. A configuration with stores only has its own root.
+    # True if the configuration asks for a root. A configuration with stores only has its own root. The switch
+    # comes last: it depends on the stores, these on users where a condition says so, and users on the types of file systems.
     makesRoot =
-      cfg.enable
-      && (cfg.root != null || options.imp-mount.enable.highestPrio < (lib.mkOptionDefault null).priority);
+      (cfg.root != null || options.imp-mount.enable.highestPrio < (lib.mkOptionDefault null).priority)
+      && cfg.enable;
     # True if the root is a tmpfs or a directory of a store, and not in fileSystems.
     buildsRoot =
       cfg.convert == null

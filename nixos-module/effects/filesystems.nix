@@ -24,8 +24,8 @@ let
   # File systems below a store, and tmpfs below an entry, must be mounted before the entries. NixOS marks the root itself.
   neededForBoot =
     fs:
-    cfg.enable
-    && fs.mountPoint != "/"
+    fs.mountPoint != "/"
+    && cfg.enable
     && (
       lib.any (paths.isIn fs.mountPoint) cfg.plan.storePaths
       || (fs.fsType == "tmpfs" && lib.any (entry: paths.isIn fs.mountPoint entry.target) cfg.entries)
@@ -57,10 +57,10 @@ in
   config = {
     fileSystems = lib.mkIf isOurs { "/".fsType = mkWeak "tmpfs"; };
     # A root on a store needs the mount of this store only.
-    boot.initrd.systemd.root = lib.mkIf (cfg.enable && cfg.plan.onStore && cfg.convert == null) (
+    boot.initrd.systemd.root = lib.mkIf (cfg.plan.onStore && cfg.convert == null && cfg.enable) (
       mkWeak null
     );
-    environment.etc = lib.mkIf (cfg.enable && cfg.convert != null) {
+    environment.etc = lib.mkIf (cfg.convert != null && cfg.enable) {
       fstab.source = lib.mkForce (pkgs.writeText "fstab" converted);
     };
   };

@@ -1,5 +1,6 @@
 # Homes, units, services, files of /etc name paths. None of these may depend on the entries, or an entry's path is an infinite
-# recursion. Here each entry throws when evaluated, and all of these are evaluated: the list of those with a throw.
+# recursion. Here each entry throws when evaluated, and all of these are evaluated: the list of those with a throw. Users and
+# services' options also decide which stores there are, and may not depend on these either.
 { nixpkgs }:
 let
   lib = import (nixpkgs + "/lib");
@@ -161,15 +162,38 @@ let
       }
     ];
   };
+  # Stores under a condition.
+  conditions = {
+    "preservation's stores" = [
+      {
+        preservation.enable = true;
+        preservation.preserveAt = lib.mkIf persists { "/persist" = { }; };
+      }
+    ];
+    "stores" = [ { environment.persistence = lib.mkIf persists { "/persist" = { }; }; } ];
+  };
   fails = value: !(builtins.tryEval (builtins.stringLength (builtins.toJSON value))).success;
   ofHost =
-    name: modules:
+    looks: name: modules:
     map (what: "${what}, with ${name}") (
       lib.attrNames (lib.filterAttrs (_: fails) (looks (host modules)))
     );
+  decides =
+    config:
+    lib.getAttrs [
+      "users"
+      "groups"
+      "services.postgresql"
+      "services.openssh"
+      "homes"
+      "the host's name"
+      "variables"
+    ] (looks config);
 in
 {
-  wrong = lib.concatLists (lib.mapAttrsToList ofHost hosts);
+  wrong = lib.concatLists (
+    lib.mapAttrsToList (ofHost looks) hosts ++ lib.mapAttrsToList (ofHost decides) conditions
+  );
   # The list of entries itself depends on them: a dependency is found.
   found = fails (host hosts."its elements").imp-mount.entries;
 }
