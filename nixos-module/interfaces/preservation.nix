@@ -15,6 +15,25 @@ let
     group = value types.str (groupOf user);
     mode = value types.str mode;
   };
+  # Fields of tmpfiles.d(5): `-` is its default; `:` before a value, and `~` before a mode, are for created paths only.
+  field =
+    default: value:
+    if value == "-" then
+      default
+    else
+      lib.removePrefix ":" (lib.removePrefix "~" (lib.removePrefix ":" value));
+  ownerOf = mode: it: {
+    user = field "root" it.user;
+    group = field "root" it.group;
+    mode = field mode it.mode;
+  };
+  isForExisting =
+    it:
+    lib.all (value: builtins.match "[-:~].*" value == null) [
+      it.user
+      it.group
+      it.mode
+    ];
   # Words, or names with their values.
   mountOptions = value (types.listOf (
     types.coercedTo (types.attrsOf (types.nullOr types.str)) (
@@ -27,7 +46,7 @@ let
     level: kind: mode:
     mkOption {
       default = [ ];
-      apply = map (entry level kind);
+      apply = map (entry level kind mode);
       type = types.listOf (
         types.coercedTo types.str (path: { ${kind} = path; }) (
           types.submodule (
@@ -62,7 +81,7 @@ let
 
   # One of them in the words of environment.persistence.
   entry =
-    level: kind: it:
+    level: kind: mode: it:
     let
       words = level.mountOptions ++ it.mountOptions;
       between = {
@@ -70,7 +89,7 @@ let
         group = groupOf level.user;
         mode = "0755";
       };
-      parent = if it.configureParent then it.parent else between;
+      parent = if it.configureParent then ownerOf "0755" it.parent else between;
       folders =
         if kind == "directory" then
           { defaultPerms = parent; }
@@ -83,14 +102,14 @@ let
           };
       # The target of a link is created by its program, with that program's owner and mode: a key has no default mode.
       isOthers = kind == "file" && it.how == "symlink" && !it.createLinkTarget;
-      owner = lib.optionalAttrs (!isOthers) { inherit (it) user group mode; };
+      owner = lib.optionalAttrs (!isOthers) (ownerOf mode it);
       more =
         folders
         // owner
         // {
           method = if it.how == "symlink" then "symlink" else "auto";
           # At every boot; for a link only if its target is created.
-          enforce = it.how == "bindmount" || it.createLinkTarget;
+          enforce = (it.how == "bindmount" || it.createLinkTarget) && isForExisting it;
           hideMount = lib.elem "x-gvfs-hide" words;
           allowTrash = lib.elem "x-gvfs-trash" words;
           # Other words for programs do not reach a mount.

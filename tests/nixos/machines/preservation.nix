@@ -26,6 +26,25 @@
             { name = "X-fstrim.notrim"; }
           ];
         }
+        # Fields of tmpfiles.d.
+        {
+          directory = "/srv/defaults";
+          user = "-";
+          group = "-";
+          mode = "-";
+          configureParent = true;
+          parent = {
+            user = "-";
+            group = "-";
+            mode = ":0711";
+          };
+        }
+        {
+          directory = "/srv/once";
+          user = ":ada";
+          group = ":users";
+          mode = ":~0750";
+        }
         {
           directory = "/srv/link";
           how = "symlink";
@@ -48,6 +67,10 @@
           mode = "0600";
           configureParent = true;
           parent.mode = "0700";
+        }
+        {
+          file = "/etc/app/default";
+          mode = "-";
         }
       ];
       users = {
