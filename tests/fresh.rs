@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use rustix::fs::{XattrFlags, lsetxattr};
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ tests![
     on_xfs: Disk,
     a_store_that_the_run_mounts: Disk,
     a_store_that_the_run_mounts_on_older_kernels: Disk Inject,
+    a_stage_that_fails_on_an_older_kernel: Disk Inject,
     a_converted_disk_holds_its_new_root: Disk,
     restrictions_of_the_store_are_not_the_roots: Disk,
     a_failed_run_leaves_no_root: Disk,
@@ -166,6 +168,30 @@ fn a_store_that_the_run_mounts_on_older_kernels() {
             machine.power_off();
             disk.umount();
         }
+    }
+}
+
+/// The root is in memory then, and has its entries.
+fn a_stage_that_fails_on_an_older_kernel() {
+    let disk = Disk::new(Fs::Ext4, 16);
+    let machine = Machine::with_stores(Root::Nothing, Vec::new());
+    machine.manifest(&with_device(&disk));
+    let (output, calls) = machine.trace(&[Injected::NoDetachedAssembly], &[]);
+    output.ok();
+    machine.power_off();
+    disk.umount();
+    let moves: Vec<_> = calls.into_iter().filter(|call| call.is_one_of(&["move_mount"])).collect();
+    // The first one mounts the stage, the second one the store on it, the third one the root.
+    for call in &moves[1..3] {
+        let fault = Injected::error(Errno::ENOMEM, call);
+        let output = machine.trace(&[fault, Injected::NoDetachedAssembly], &[]).0.ok();
+        assert!(output.stderr.contains("the root of this boot is in memory"), "{output:?}");
+        assert_eq!(machine.mount_at("/").unwrap().fstype, "tmpfs");
+        assert_eq!(machine.mount_at("/srv").unwrap().root, Path::new("/srv"));
+        assert!(!Path::new("/run/imp-mount/stage").exists());
+        assert_eq!(numbers(&machine), [1]);
+        machine.power_off();
+        disk.umount();
     }
 }
 

@@ -125,10 +125,13 @@ pub fn make(
         return Ok((fresh, mount));
     }
     let mount = match kernel.clone_of(tree.as_fd(), wanted, false) {
-        // Before Linux 6.15 a detached mount cannot be cloned. Attaching the mount does not change its identity.
+        // Before Linux 6.15 a detached mount cannot be cloned, nor have mounts: store and root move to the stage. Attaching a mount does
+        // not change its identity.
         Err(Errno::INVAL) if let Some(store) = &detached => {
-            mount_api::attach(store.as_fd(), stage_in(stage, kernel)?.add(STORE)?.as_fd()).map_err(failed)?;
-            kernel.clone_of(tree.as_fd(), wanted, false)
+            let stage = stage_in(stage, kernel)?;
+            mount_api::attach(store.as_fd(), stage.add(STORE)?.as_fd()).map_err(failed)?;
+            let mount = kernel.clone_of(tree.as_fd(), wanted, false);
+            mount.and_then(|mount| mount_api::attach(mount.as_fd(), stage.place.as_fd()).map(|()| mount))
         }
         mount => mount,
     };

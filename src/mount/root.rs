@@ -105,12 +105,13 @@ fn build(
         // A store needed by the boot stops the boot later, with its own reason.
         made.map_err(|problem| warnings.push(in_memory_instead(on, &problem))).ok()
     });
-    let fd = match on_store {
-        Some((fresh, fd)) => {
-            new.fresh = Some(fresh);
-            fd
-        }
-        None => in_memory(root, kernel, &mut new)?,
+    let fd = if let Some((fresh, fd)) = on_store {
+        new.fresh = Some(fresh);
+        fd
+    } else {
+        // A failed attempt may have left the store on it.
+        new.stage = None;
+        in_memory(root, kernel, &mut new)?
     };
     let mut tree = Tree::new(fd, kernel, Some(new));
     if let Some(store) = &root.convert {
@@ -135,10 +136,7 @@ fn in_memory(root: &Root, kernel: Kernel, new: &mut New) -> Result<OwnedFd> {
     if let Some(fd) = kernel.new_filesystem("tmpfs", SOURCE, &options, what).map_err(refused)? {
         return Ok(fd);
     }
-    let stage = match &mut new.stage {
-        Some(stage) => stage,
-        stage => stage.insert(Stage::new(kernel)?),
-    };
+    let stage = new.stage.insert(Stage::new(kernel)?);
     mount_api::mount_filesystem("tmpfs", SOURCE, &options, stage.place.as_fd(), what).map_err(refused)?;
     stage.open_root()
 }

@@ -88,7 +88,7 @@ pub fn attend(root: &Path, argv: &[OsString], act: &mut Act<'_>) -> Output {
 /// Runs a program with these faults in a root directory. The program stops only at calls with their names; the faults apply to its
 /// first thread.
 pub(super) fn with_faults(faults: &[Injected], root: &Path, argv: &[OsString]) -> Output {
-    let names = faults.iter().map(|fault| fault.name());
+    let names = faults.iter().flat_map(|fault| fault.names());
     let mut counts = HashMap::new();
     let mut watch = |pid| {
         let mut stop = |mut entry: Entry| {

@@ -104,7 +104,7 @@ pub enum Injected {
     Missing(Name),
     /// A sandbox without this call.
     Denied(Name),
-    /// A kernel without mounts on detached mounts (before Linux 6.15).
+    /// A kernel without mounts on detached mounts, and without clones of these (before Linux 6.15).
     NoDetachedAssembly,
     /// A kernel without mounts beneath a mount (before Linux 6.5).
     NoMountBeneath,
@@ -132,10 +132,13 @@ impl Injected {
     }
 
     /// The current call.
-    pub(super) fn name(self) -> Name {
+    pub(super) fn names(self) -> Vec<Name> {
         match self {
-            Self::Kill(name, _) | Self::Error(name, ..) | Self::Missing(name) | Self::Denied(name) => name,
-            Self::NoDetachedAssembly | Self::NoMountBeneath => Name(libc::SYS_move_mount),
+            Self::Kill(name, _) | Self::Error(name, ..) | Self::Missing(name) | Self::Denied(name) => {
+                vec![name]
+            }
+            Self::NoDetachedAssembly => vec![Name(libc::SYS_move_mount), Name(libc::SYS_open_tree)],
+            Self::NoMountBeneath => vec![Name(libc::SYS_move_mount)],
         }
     }
 }
@@ -177,14 +180,18 @@ impl Injected {
     fn verdict(self, entry: &Entry) -> Verdict {
         let Call { name, nth, .. } = entry.call;
         let moves = name == Name(libc::SYS_move_mount);
-        let [_, _, target, _, flags] = entry.arguments;
+        let [source, _, target, _, flags] = entry.arguments;
+        // The flags of open_tree(2) are its third argument.
+        let clones = name == Name(libc::SYS_open_tree) && target & u64::from(libc::OPEN_TREE_CLONE) != 0;
         match self {
             Self::Kill(one, at) if (one, at) == (name, nth) => Verdict::Killed,
             Self::Error(one, at, errno) if (one, at) == (name, nth) => Verdict::Fails(errno),
             Self::Missing(missing) if missing == name => Verdict::Fails(Errno::ENOSYS),
             Self::Denied(denied) if denied == name => Verdict::Fails(Errno::EPERM),
             Self::NoMountBeneath if moves && flags & 0x200 != 0 => Verdict::Fails(Errno::EINVAL),
-            Self::NoDetachedAssembly if moves && is_detached(entry.pid, target) => {
+            Self::NoDetachedAssembly
+                if moves && is_detached(entry.pid, target) || clones && is_detached(entry.pid, source) =>
+            {
                 Verdict::Fails(Errno::EINVAL)
             }
             _ => Verdict::Made,
