@@ -211,7 +211,7 @@ impl Boot {
             let path = to.join(path.trim_start_matches('/'));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, content).unwrap();
-            if content.starts_with(b"#!") {
+            if content.starts_with(b"#!") || content.starts_with(b"\x7fELF") {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
             }
         };
