@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::system::Names;
 use crate::manifest::{AbsPath, Kind, Store, mode, pattern};
 use crate::sys::walk::Stat;
-use crate::text::escape;
+use crate::text::escape::{self, Page};
 
 /// Ids of systemd's dynamic users, which are other ones at the next start.
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
@@ -76,6 +76,21 @@ impl fmt::Display for Entry {
         let page = escape::json_line(self).map_err(|_| fmt::Error)?;
         f.write_str(page.as_str().trim_end())
     }
+}
+
+/// The lines to keep paths, each as a definition and as an entry. Only NixOS has the first.
+#[must_use]
+pub fn to_keep<'a>(lines: impl Iterator<Item = (&'a str, &'a Entry)> + Clone, nixos: bool) -> Page {
+    let mut page = Page::default();
+    if nixos {
+        page.line("To keep it over the next boot, add to the configuration of NixOS");
+        lines.clone().for_each(|(definition, _)| page.line(format_args!("  {definition}")));
+        page.line("or to the entries of the manifest");
+    } else {
+        page.line("To keep it over the next boot, add to the entries of the manifest");
+    }
+    lines.for_each(|(_, entry)| page.line(format_args!("  {entry}")));
+    page
 }
 
 /// The owner and mode of a path.

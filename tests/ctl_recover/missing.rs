@@ -233,12 +233,16 @@ pub fn another_system() {
     let disk = machine.at("/mnt/persist");
     tmpfs(&disk, "mode=0755");
     write(make(&disk, 7, "disk", "an earlier one").join("srv/x"), "x");
+    // Remedies are those of the system below /mnt.
+    write(other.join("etc/NIXOS"), "");
     let output = run(&words).ok();
     assert!(
         output.stdout.starts_with("/srv/x: brought from root 7 on /persist to /mnt/srv/x (1 file, 1B)\n"),
         "{output:?}"
     );
-    assert!(output.stdout.contains("environment.persistence"), "{output:?}");
+    let line = "add to the configuration of NixOS\n  environment.persistence.\"/persist\".files = [ \"/srv/x\" ];\n\
+                or to the entries of the manifest\n  {\"file\":\"/srv/x\"}\n";
+    assert!(output.stdout.ends_with(line), "{output:?}");
     assert_eq!(read(other.join("srv/x")), "x");
     assert!(!machine.at("/srv").exists() && !other.join(".imp-mount").exists());
     run(&["--root", "/mnt", "/srv/y"]).expect(1).says(&["`ls -A /mnt/persist/.imp-mount/roots/7/root/srv`"]);

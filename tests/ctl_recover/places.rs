@@ -67,7 +67,7 @@ pub fn owners_by_name() {
     }
     assert!(!acl.contains("193"), "{acl}");
     assert!(sh_on("getfacl -npc", &[&machine.at("/srv/d")]).contains("default:user:200:rwx"));
-    assert!(output.stdout.contains("user = \"plex\"; group = \"plex\";"), "{output:?}");
+    assert!(output.stdout.contains("\"group\":\"plex\",\"user\":\"plex\""), "{output:?}");
     // A directory above, which would be another's.
     make("p/file", 0, 0, 0o600);
     chown(root.join("srv/p"), Some(195), Some(0)).unwrap();

@@ -63,17 +63,6 @@ pub fn text(done: &[Done], is_written: bool, nixos: bool) -> Page {
         return page;
     }
     page.line("");
-    if nixos {
-        page.line("To keep it over the next boot, add to the configuration of NixOS");
-        for one in done {
-            page.line(format_args!("  {}", one.nix));
-        }
-        page.line("or to the entries of the manifest");
-    } else {
-        page.line("To keep it over the next boot, add to the entries of the manifest");
-    }
-    for one in done {
-        page.line(format_args!("  {}", one.entry));
-    }
+    page.append(&line::to_keep(done.iter().map(|one| (one.nix.as_str(), &one.entry)), nixos));
     page
 }

@@ -35,18 +35,22 @@ use rustix::fs::Mode;
 use work::{Job, Seen};
 
 /// Bring back paths of an old root: to their places, or elsewhere
-///  Old roots are those of earlier boots, kept on a store if the manifest has `root.on` or `old_roots`: `impctl roots`
+///
+/// Old roots are those of earlier boots, kept on a store if the manifest has `root.on` or `old_roots`: `impctl roots`
 /// lists them. A path is taken from the newest root with this path. A root with an empty path, such as a mount point,
 /// comes last; a saving cut off is used only if named.
-///  Files keep their mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags, and
+///
+/// Files keep their mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags, and
 /// their owner by name, if ids have changed. Existing files are not replaced: in an existing directory missing files
 /// are copied, and different ones are listed and stay. Missing directories above are created like those in the old
 /// root. Paths below a mount point are copied to the file system mounted there. No symbolic link is followed on the
 /// way.
-///  Copies are made in .imp-mount/staging at the top of the destination's file system, a directory of root alone, and
+///
+/// Copies are made in .imp-mount/staging at the top of the destination's file system, a directory of root alone, and
 /// moved to their places when complete. Afterwards everything is compared. The command can be stopped at any time; the
 /// next run continues.
-///  Add the printed line to the configuration, or the next boot removes the path again.
+///
+/// Add the printed line to the configuration, or the next boot removes the path again.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -105,7 +109,7 @@ pub fn run(options: &Recover) -> Result<(), Failure> {
         let document = Document { version: 1, dry_run: options.dry_run, recovered: &outcomes, problems };
         output::print(&output::json(&document)?)?;
     } else {
-        terminal::print(&print::text(&outcomes, options.dry_run))?;
+        terminal::print(&print::text(&outcomes, options.dry_run, system.is_nixos()))?;
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Refused(problems)) }
 }

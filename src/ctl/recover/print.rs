@@ -2,11 +2,12 @@
 
 use super::left_out::Passed;
 use super::outcome::{Outcome, Standing};
+use crate::ctl::line;
 use crate::ctl::ui::terminal::{count, number, size};
 use crate::text::escape::{self, Page};
 
 /// The whole result except the problems.
-pub fn text(outcomes: &[Outcome], dry_run: bool) -> Page {
+pub fn text(outcomes: &[Outcome], dry_run: bool, nixos: bool) -> Page {
     let mut page = Page::default();
     for one in outcomes {
         page.line(format_args!("{}: {}", one.path, state(one, dry_run)));
@@ -23,18 +24,10 @@ pub fn text(outcomes: &[Outcome], dry_run: bool) -> Page {
             page.line(format_args!("  it persists {how}"));
         }
     }
-    let lines = || outcomes.iter().filter_map(|one| Some((one.nix.as_ref()?, one.entry.as_ref()?)));
-    if lines().next().is_none() {
-        return page;
-    }
-    page.line("");
-    page.line("To keep it over the next boot, add to the configuration of NixOS");
-    for (nix, _) in lines() {
-        page.line(format_args!("  {nix}"));
-    }
-    page.line("or to the entries of the manifest");
-    for (_, entry) in lines() {
-        page.line(format_args!("  {}", escape::json_text(&entry.to_string())));
+    let lines = outcomes.iter().filter_map(|one| Some((one.nix.as_deref()?, one.entry.as_ref()?)));
+    if lines.clone().next().is_some() {
+        page.line("");
+        page.append(&line::to_keep(lines, nixos));
     }
     page
 }
