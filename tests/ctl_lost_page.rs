@@ -384,7 +384,7 @@ fn output_files_must_be_regular() {
         ("broken", "it is a link: name the file that it points to"),
         ("folder", "it is there, and no regular file"),
         ("pipe", "it is there, and no regular file"),
-        ("missing/page.html", "No such file"),
+        ("missing/page.html", "its directory is not there: mkdir -p /tmp/place/missing"),
     ] {
         let before = Snapshot::of(&place);
         let output = html(root, &place.join(name), &[]).expect(2);

@@ -29,6 +29,7 @@ tests![
     answers_make_a_file: Root,
     a_fragment_of_a_manifest: Root,
     a_file_that_holds_anything_else_is_refused: Root,
+    lines_by_hand_stay: Root,
     refused_answers,
     the_file_keeps_its_owner_and_mode: Root,
     two_at_once: Root,
@@ -108,7 +109,7 @@ look-into /etc/key  # whose?
 fn expected() -> String {
     let on = today();
     format!(
-        "# Written by `impctl review`, which keeps every line, and refuses the file where it holds anything else.
+        "# Written by `impctl review`, which adds lines in path order, and keeps those written by hand.
 {{
   environment.persistence.\"/persist\" = {{
     directories = [
@@ -173,7 +174,7 @@ fn answers_make_a_file() {
         run(&["nix-instantiate", "--parse", file]).ok();
     }
     fs::write(file, text.replacen('{', "{\n  boot.tmp.cleanOnBoot = true;", 1)).unwrap();
-    review(&root, more, &nix).expect(1).says(&["`boot.tmp.cleanOnBoot = true;`", "--nix"]);
+    review(&root, more, &nix).ok().prints(&["nothing changes"]);
 }
 
 fn a_fragment_of_a_manifest() {
@@ -218,12 +219,13 @@ fn a_file_that_holds_anything_else_is_refused() {
     let words = ["--nix", "/tmp/persist.nix"];
     let text = expected();
     for (strange, place) in [
-        (text.replacen("{\n", "{ config, ... }:\n{\n", 1), "line 2"),
-        (text.replacen("    files = [\n", "    files = [\n      ./x\n", 1), "line 8"),
-        (text.replacen("  };\n", "  };\n  services.x.enable = true;\n", 1), "line 11"),
-        (text.replacen("  # kept", " # kept", 1), "line 5"),
-        (text.clone() + "# mine\n", "line 17"),
+        (text.replacen("    files = [\n", "    files = [\n      { file =\n", 1), "line 8"),
+        (text.replacen("  };\n", "  };\n  /* services.x.enable = true;\n", 1), "line 11"),
+        (text.replace('\n', "\r\n"), "line 1"),
+        (format!("\u{feff}{text}"), "line 1"),
+        (text.clone() + "]\n", "line 17"),
         ("{ }\n".to_owned(), "line 1"),
+        ("{ config, ... }:\n{\n}\n".to_owned(), "line 1"),
     ] {
         fs::write(file, &strange).unwrap();
         let before = fs::metadata(file).unwrap();
@@ -244,10 +246,67 @@ fn a_file_that_holds_anything_else_is_refused() {
     fs::create_dir(file).unwrap();
     review(&root, "keep /etc/key\n", &words).expect(2).says(&["no regular file"]);
     fs::remove_dir(file).unwrap();
+    let words_without = ["--nix", "/nowhere/persist.nix"];
+    review(&root, "keep /etc/key\n", &words_without)
+        .expect(2)
+        .says(&["its directory is not there: mkdir -p /nowhere"]);
+    // A full file system: the temporary file is no business of the user, and goes.
+    tmpfs(Path::new("/mnt"), "size=8k");
+    fs::write("/mnt/persist.nix", &text).unwrap();
+    fs::write("/mnt/fill", [0; 4096]).unwrap();
+    let full = review(&root, "keep /etc/key\n", &["--nix", "/mnt/persist.nix"]).expect(2);
+    assert_eq!(full.stderr, "error: /mnt/persist.nix: writing: No space left on device (os error 28)\n");
+    assert_eq!(fs::read_dir("/mnt").unwrap().count(), 2);
     // An empty file is as good as none.
     fs::write(file, "").unwrap();
     review(&root, ANSWERS, &words).ok();
     assert_eq!(fs::read_to_string(file).unwrap(), text);
+}
+
+fn lines_by_hand_stay() {
+    let root = root();
+    let file = Path::new("/tmp/persist.nix");
+    let words = ["--nix", "/tmp/persist.nix"];
+    let text = expected();
+    let mine = [
+        ("{\n", "{ config, ... }:\n"),
+        ("    files = [\n", "    # of the service\n"),
+        ("      \"/etc/odd", "      ./x\n      { file = \"/etc/key\"; mode = \"0600\"; }\n"),
+        ("  environment.etc", "\n  services.x = {\n    enable = true;\n  };\n"),
+        ("  # To look", "  # as agreed\n"),
+    ];
+    let mut by_hand = text.clone();
+    for (before, mine) in mine {
+        by_hand = by_hand.replacen(before, &format!("{mine}{before}"), 1);
+    }
+    by_hand += "# end\n";
+    fs::write(file, &by_hand).unwrap();
+    // Nothing changes by the same answers.
+    review(&root, ANSWERS.rsplit_once("look-into").unwrap().0, &words).ok();
+    assert_eq!(fs::read_to_string(file).unwrap(), by_hand);
+    // An answer adds its line. A path kept by hand has none.
+    put(&root, "/etc/new", "x");
+    review(&root, "keep /etc/new\n", &words).ok();
+    let line = format!("      \"/etc/new\"  # kept {} by ada\n", today());
+    let expected = by_hand.replacen("      ./x\n", &format!("{line}      ./x\n"), 1);
+    assert_eq!(fs::read_to_string(file).unwrap(), expected);
+    review(&root, "keep /etc/key\n", &words)
+        .expect(1)
+        .says(&["/etc/key: a line written by hand in the file keeps it"]);
+    // Another answer to each path takes all lines of the review out of the lists, and none of the others.
+    let answers = "look-into /etc/new\nlook-into /var/lib/plex\nlook-into \"/etc/odd \\\"${name}\"\n";
+    review(&root, answers, &words).ok();
+    let now = fs::read_to_string(file).unwrap();
+    for (_, mine) in mine {
+        assert!(now.contains(mine), "{mine}: {now}");
+    }
+    assert!(!now.contains("directories") && now.ends_with("}\n# end\n"), "{now}");
+    assert!(
+        now.contains(
+            "    files = [\n      ./x\n      { file = \"/etc/key\"; mode = \"0600\"; }\n    ];\n  };\n"
+        ),
+        "{now}"
+    );
 }
 
 fn refused_answers() {

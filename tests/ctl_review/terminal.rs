@@ -138,7 +138,7 @@ pub fn a_terminal_of_another_size() {
         loop {
             let text = screen.text();
             let lines: Vec<_> = text.lines().collect();
-            let is_last = lines.get(last).is_some_and(|line| line.starts_with("k keep n now"));
+            let is_last = lines.get(last).is_some_and(|line| line.starts_with("? help"));
             if is_last && lines[0].starts_with("impctl review") {
                 break;
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::record::{Answer, Choice, Decision, Origin, Record, one_line};
 use super::tree::Tree;
 use crate::ctl::scan::Subject;
-use crate::manifest::AbsPath;
+use crate::manifest::{AbsPath, Kind};
 use crate::text::escape;
 use crate::text::problem::Problem;
 
@@ -62,7 +62,7 @@ impl Book {
     pub fn decided(&self, tree: &Tree, node: usize) -> Option<&Decision> {
         let finding = tree.nodes[node].finding.as_ref()?;
         let made = Decision::new(finding, Answer::LookInto, "", Origin::default()).ok()?;
-        self.record.of(&made.target, made.kind == crate::manifest::Kind::Glob)
+        self.record.of(&made.target, made.kind == Kind::Glob)
     }
 
     /// Why an answer cannot be given, whatever its reason is.
@@ -74,6 +74,9 @@ impl Book {
             Ok(made) => made,
             Err(why) => return Some(why),
         };
+        if self.record.by_hand.contains(&(made.target.clone(), made.kind == Kind::Glob)) {
+            return Some("a line written by hand in the file keeps it".to_owned());
+        }
         if answer == Answer::KeepNow && !self.can_adopt {
             return Some("only the running system can keep something now".to_owned());
         }

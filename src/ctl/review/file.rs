@@ -1,18 +1,28 @@
 //! The two forms of a file of decisions: a module of NixOS, and a piece of a manifest in JSON. A file is accepted only
-//! if writing would reproduce the same text, so no text of the file can be lost.
+//! if writing would reproduce the same text, so no text of the file can be lost. The module may have lines written by
+//! hand between those of the decisions.
 
 use serde::{Deserialize, Serialize};
 
+use super::hand::Lines;
 use super::record::{Choice, Decision, Origin, Record};
 use crate::ctl::line;
 use crate::text::escape;
 use crate::text::json;
 use crate::text::problem::Problem;
 
-const HEAD: &str = "# Written by `impctl review`, which keeps every line, and refuses the file where it holds anything else.";
-const THROW_AWAY: &str =
+/// First line of the module.
+pub const HEAD: &str =
+    "# Written by `impctl review`, which adds lines in path order, and keeps those written by hand.";
+/// Begin of the entries of a store.
+pub const STORE: &str = "  environment.persistence.";
+/// Begins of the lists of a store.
+pub const LISTS: [&str; 2] = ["    directories = [", "    files = ["];
+/// Begin of the throw-away list.
+pub const THROW_AWAY: &str =
     r#"  environment.etc."imp-mount/throw-away".text = builtins.concatStringsSep "\n" ["#;
-const LOOK_INTO: &str = "  # To look into:";
+/// Begin of the paths to look into.
+pub const LOOK_INTO: &str = "  # To look into:";
 
 /// A form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +34,26 @@ pub enum Form {
 }
 
 impl Form {
-    /// Decisions as a file has them.
+    /// Decisions as a file has them, with the lines of the old file that were written by hand.
     ///
     /// # Errors
-    /// Why they cannot be JSON.
-    pub fn write(self, record: &Record) -> Result<String, Problem> {
+    /// Why they cannot be JSON, or the old file has text that would be lost.
+    pub fn rewrite(self, old: &[u8], record: &Record) -> Result<String, Problem> {
+        let new = self.write(record)?;
+        if self == Self::Json || old.is_empty() {
+            return Ok(new);
+        }
+        self.read(old)?;
+        let text = lines(&String::from_utf8_lossy(old)).0.weave(&new);
+        match self.read(text.as_bytes()) {
+            Ok(again) if again.held == record.held && self.write(&again)? == new => Ok(text),
+            _ => Err(Problem::new("the new decisions do not fit between the lines written by hand")
+                .remedy("nothing was written; move these lines to a file of their own")),
+        }
+    }
+
+    /// Decisions as a file without other lines has them.
+    fn write(self, record: &Record) -> Result<String, Problem> {
         match self {
             Self::Nix => Ok(write_nix(record)),
             Self::Json => write_json(record),
@@ -46,16 +71,19 @@ impl Form {
         if text.is_empty() {
             return Ok(Record::default());
         }
-        let record = match self {
-            Self::Nix => read_nix(text).map_err(|line| unknown(self, line, &shown(text, line)))?,
-            Self::Json => read_json(text)?,
-        };
-        let again = self.write(&record)?;
-        if again == text {
-            return Ok(record);
+        match self {
+            Self::Nix => read_nix(text).map_err(|line| unknown(self, line, &shown(text, line))),
+            Self::Json => {
+                let record = read_json(text)?;
+                let again = self.write(&record)?;
+                if again == text {
+                    return Ok(record);
+                }
+                let same =
+                    text.split('\n').zip(again.split('\n')).take_while(|(old, new)| old == new).count();
+                Err(unknown(self, same + 1, &shown(text, same + 1)))
+            }
         }
-        let same = text.split('\n').zip(again.split('\n')).take_while(|(old, new)| old == new).count();
-        Err(unknown(self, same + 1, &shown(text, same + 1)))
     }
 }
 
@@ -67,11 +95,13 @@ fn shown(text: &str, line: usize) -> String {
 
 fn unknown(form: Form, line: usize, found: &str) -> Problem {
     let option = if form == Form::Nix { "--nix" } else { "--fragment" };
-    Problem::new(format!("impctl review did not write this, or not there: {found}"))
-        .at(format!("line {line}"))
-        .remedy(format!(
-            "nothing was written; keep what is written by hand in a file of its own, or name another one with {option}"
-        ))
+    let what = match form {
+        Form::Nix => "the file was not written by impctl review, or is not in its form from here on",
+        Form::Json => "impctl review did not write this, or not there",
+    };
+    Problem::new(format!("{what}: {found}")).at(format!("line {line}")).remedy(format!(
+        "nothing was written; keep what is written by hand in a file of its own, or name another one with {option}"
+    ))
 }
 
 fn write_nix(record: &Record) -> String {
@@ -81,16 +111,16 @@ fn write_nix(record: &Record) -> String {
         text.push('\n');
     };
     for store in record.stores() {
-        line(&format!("  environment.persistence.{} = {{", escape::nix(store)));
-        for (list, key) in [("directories", "directory"), ("files", "file")] {
+        line(&format!("{STORE}{} = {{", escape::nix(store)));
+        for (list, key) in LISTS.into_iter().zip(["directory", "file"]) {
             let kept = record.all(Choice::Keep).filter(|it| it.store == store);
             let entries = kept.filter_map(|it| Some((it.entry.as_ref()?, &it.origin)));
             let lines: Vec<_> = entries
                 .filter(|(entry, _)| entry.path.member().0 == key)
                 .map(|(entry, origin)| format!("      {}  # kept {}", entry.nix(), origin.words()))
                 .collect();
-            if !lines.is_empty() {
-                line(&format!("    {list} = ["));
+            if !lines.is_empty() || record.held.contains(&(store.to_owned(), list.to_owned())) {
+                line(list);
                 for kept in &lines {
                     line(kept);
                 }
@@ -103,7 +133,7 @@ fn write_nix(record: &Record) -> String {
         [(Choice::ThrowAway, THROW_AWAY, "    ", "  ];"), (Choice::LookInto, LOOK_INTO, "  #   ", "")]
     {
         let mut lines = record.all(choice).peekable();
-        if lines.peek().is_none() {
+        if lines.peek().is_none() && !record.held.contains(&(String::new(), begin.to_owned())) {
             continue;
         }
         line(begin);
@@ -118,36 +148,51 @@ fn write_nix(record: &Record) -> String {
     text
 }
 
-/// Reads the output of [`write_nix`], or returns the first line with other text. Remaining differences are found by
-/// writing the file again.
-fn read_nix(text: &str) -> Result<Record, usize> {
+/// The lines of a module, and its decisions.
+fn lines(text: &str) -> (Lines<'_>, Record) {
     let mut record = Record::default();
-    let (mut store, mut key, mut choice) = (String::new(), "", Choice::Keep);
-    for (index, line) in text.lines().enumerate() {
-        let number = index + 1;
-        match line {
-            HEAD | "{" | "}" | "    ];" | "  ];" | "  };" => {}
-            "    directories = [" => key = "directory",
-            "    files = [" => key = "file",
-            THROW_AWAY => choice = Choice::ThrowAway,
-            LOOK_INTO => choice = Choice::LookInto,
-            _ => {
-                if let Some(rest) = line.strip_prefix("  environment.persistence.") {
-                    store = string(rest).ok_or(number)?.0;
-                    continue;
-                }
-                let rest = line.trim_start_matches([' ', '#']);
-                let found = match choice {
-                    Choice::Keep => kept(rest, key, &store),
-                    _ => string(rest).and_then(|(path, rest)| {
-                        Decision::of_pattern(choice, &path, Origin::read(rest.strip_prefix("  # ")?)?)
-                    }),
-                };
-                record.add(found.ok_or(number)?);
-            }
+    let mut lines = Lines::of(text, |(store, list), line| {
+        let rest = line.trim_start_matches([' ', '#']);
+        let found = match list.as_str() {
+            THROW_AWAY => dropped(Choice::ThrowAway, rest),
+            LOOK_INTO => dropped(Choice::LookInto, rest),
+            _ => LISTS
+                .iter()
+                .position(|begin| begin == list)
+                .and_then(|at| kept(rest, ["directory", "file"][at], store)),
+        };
+        found.map(|decision| record.add(decision)).is_some()
+    });
+    lines.drop_empty();
+    record.held = std::mem::take(&mut lines.held);
+    record.by_hand = std::mem::take(&mut lines.kept);
+    (lines, record)
+}
+
+/// Reads the output of [`write_nix`] with lines written by hand, or returns the first line with other text.
+fn read_nix(text: &str) -> Result<Record, usize> {
+    let (lines, record) = lines(text);
+    if text.split('\n').next() != Some(HEAD) {
+        return Err(1);
+    }
+    let again = write_nix(&record);
+    let mut again = again.lines();
+    for (number, _, line) in &lines.own {
+        if again.next() != Some(*line) {
+            return Err(*number);
         }
     }
-    Ok(record)
+    match lines.broken() {
+        _ if again.next().is_some() => Err(text.lines().count() + 1),
+        Some(number) => Err(number),
+        None => Ok(record),
+    }
+}
+
+/// A line of a path that is not kept.
+fn dropped(choice: Choice, line: &str) -> Option<Decision> {
+    let (path, rest) = string(line)?;
+    Decision::of_pattern(choice, &path, Origin::read(rest.strip_prefix("  # ")?)?)
 }
 
 /// A line of a kept path.
@@ -182,7 +227,7 @@ fn kept(line: &str, key: &str, store: &str) -> Option<Decision> {
 }
 
 /// A string of Nix in the form of [`escape::nix`], and the text after the string.
-fn string(text: &str) -> Option<(String, &str)> {
+pub fn string(text: &str) -> Option<(String, &str)> {
     const HIDDEN: &str = r#"${builtins.fromJSON "\""#;
     let mut value = String::new();
     let mut rest = text.strip_prefix('"')?;
@@ -289,124 +334,4 @@ pub fn difference(old: &str, new: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::manifest::AbsPath;
-
-    fn origin(why: &str) -> Origin {
-        Origin { on: "2026-11-27".to_owned(), by: "ada".to_owned(), why: why.to_owned() }
-    }
-
-    fn keep(record: &mut Record, entry: serde_json::Value, store: &str, why: &str) {
-        let entry = serde_json::from_value(entry).unwrap();
-        record.add(Decision::of_entry(entry, store, origin(why)).unwrap());
-    }
-
-    fn example() -> Record {
-        let mut record = Record::default();
-        keep(
-            &mut record,
-            json!({ "directory": "/var/lib/plex", "user": "plex", "mode": "0700" }),
-            "/persist",
-            "films: all",
-        );
-        keep(&mut record, json!({ "directory": "/srv/\u{202e}${x} \"\\" }), "/data", "");
-        keep(&mut record, json!({ "file": "/etc/a\\*b" }), "/persist", "");
-        keep(&mut record, json!({ "file": "/etc/keys/*" }), "/persist", "several");
-        for (choice, path) in [(Choice::ThrowAway, "/var/lib/x\\[1]"), (Choice::LookInto, "/srv/y  # z")] {
-            record.add(Decision::of_pattern(choice, path, origin("is \"made\" anew")).unwrap());
-        }
-        record
-    }
-
-    #[test]
-    fn both_forms_are_read_as_they_are_written() {
-        let record = example();
-        for form in [Form::Nix, Form::Json] {
-            let text = form.write(&record).unwrap();
-            assert_eq!(form.read(text.as_bytes()).unwrap(), record, "{text}");
-            let nothing = form.write(&Record::default()).unwrap();
-            assert_eq!(form.read(nothing.as_bytes()).unwrap(), Record::default(), "{nothing}");
-        }
-        assert_eq!(
-            Form::Nix.write(&record).unwrap(),
-            format!(
-                "{HEAD}\n{{\n  environment.persistence.\"/data\" = {{\n    directories = [\n      \
-                 \"/srv/${{builtins.fromJSON \"\\\"\\\\u202e\\\"\"}}\\${{x}} \\\"\\\\\"  # kept 2026-11-27 by ada\n    ];\n  }};\n  \
-                 environment.persistence.\"/persist\" = {{\n    directories = [\n      {{ directory = \"/var/lib/plex\"; user = \"plex\"; \
-                 mode = \"0700\"; }}  # kept 2026-11-27 by ada: films: all\n    ];\n    files = [\n      \
-                 \"/etc/a\\\\*b\"  # kept 2026-11-27 by ada\n      \"/etc/keys/*\"  # kept 2026-11-27 by ada: several\n    ];\n  }};\n\
-                 {THROW_AWAY}\n    \"/var/lib/x\\\\[1]\"  # 2026-11-27 by ada: is \"made\" anew\n  ];\n{LOOK_INTO}\n  #   \
-                 \"/srv/y  # z\"  # 2026-11-27 by ada: is \"made\" anew\n}}\n"
-            )
-        );
-    }
-
-    #[test]
-    fn nothing_else_is_read() {
-        for form in [Form::Nix, Form::Json] {
-            let text = form.write(&example()).unwrap();
-            let lines: Vec<_> = text.lines().collect();
-            for index in 0..lines.len() {
-                for strange in ["  services.x.enable = true;", "# a remark", "", "  \"x\": 1,", lines[index]]
-                {
-                    let mut changed = lines.clone();
-                    changed.insert(index, strange);
-                    let changed = changed.join("\n") + "\n";
-                    let problem = form.read(changed.as_bytes()).unwrap_err();
-                    assert!(problem.at.starts_with("line ") && !problem.remedy.is_empty(), "{problem}");
-                }
-                let changed = text.replacen(lines[index], &format!(" {}", lines[index]), 1);
-                form.read(changed.as_bytes()).unwrap_err();
-            }
-            form.read(format!("{text}x").as_bytes()).unwrap_err();
-            form.read(text.replace('\n', "\r\n").as_bytes()).unwrap_err();
-            assert!(form.read(b"\n\xff").unwrap_err().at.ends_with('2'));
-        }
-        let text =
-            Form::Nix.write(&example()).unwrap().replace("  };\n", "  };\n  services.x.enable = true;\n");
-        let problem = Form::Nix.read(text.as_bytes()).unwrap_err();
-        assert_eq!(problem.at, "line 8");
-        assert!(problem.what.contains("services.x.enable = true;"), "{problem}");
-        // A second time the same path.
-        let text = Form::Nix.write(&example()).unwrap();
-        let line = text.lines().find(|line| line.contains("/etc/keys")).unwrap();
-        let twice = text.replace(line, &format!("{line}\n{line}"));
-        Form::Nix.read(twice.as_bytes()).unwrap_err();
-    }
-
-    #[test]
-    fn a_line_that_is_taken_out_by_hand_is_gone() {
-        let text = Form::Nix.write(&example()).unwrap();
-        let line = text.lines().find(|line| line.contains("/etc/keys")).unwrap();
-        let without = text.replace(&format!("{line}\n"), "");
-        assert_eq!(Form::Nix.write(&Form::Nix.read(without.as_bytes()).unwrap()).unwrap(), without);
-        assert_eq!(difference(&without, &text), [format!("+ {line}")]);
-        assert_eq!(difference(&text, &without), [format!("- {line}")]);
-    }
-
-    #[test]
-    fn decisions_are_added_and_changed() {
-        let mut record = example();
-        let before = record.clone();
-        // The same again, later and by another user.
-        let later = Origin { on: "2027-01-01".to_owned(), by: "bob".to_owned(), why: String::new() };
-        record.add(Decision::of_pattern(Choice::ThrowAway, "/var/lib/x\\[1]", later).unwrap());
-        assert_eq!(record, before);
-        // Another answer takes the place of the first.
-        record.add(Decision::of_pattern(Choice::LookInto, "/var/lib/x\\[1]", origin("why?")).unwrap());
-        assert_eq!(record.all(Choice::ThrowAway).count(), 0);
-        assert_eq!(record.all(Choice::LookInto).count(), 2);
-        // All files of a directory differ from one file named `*`.
-        let count = record.all(Choice::Keep).count();
-        keep(&mut record, json!({ "file": "/etc/keys/\\*" }), "/persist", "");
-        assert_eq!(record.all(Choice::Keep).count(), count + 1);
-        let path = AbsPath::parse("/var/lib/plex/db").unwrap();
-        assert_eq!(record.above(&path, Choice::Keep).unwrap().target.as_str(), "/var/lib/plex");
-        assert!(record.above(&path, Choice::ThrowAway).is_none());
-    }
-}
+mod tests;

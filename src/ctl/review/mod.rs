@@ -2,6 +2,7 @@
 
 mod answers;
 mod file;
+mod hand;
 mod record;
 mod screen;
 mod state;
@@ -28,12 +29,15 @@ use state::{State, Todo};
 use tree::{Order, Tree};
 
 /// Decide about paths that the next boot removes, and write the answers to a file
-///  Shows the paths of `impctl lost` as a tree on the terminal: keep, keep now, throw away, look into later. Keys are
+///
+/// Shows the paths of `impctl lost` as a tree on the terminal: keep, keep now, throw away, look into later. Keys are
 /// listed at the bottom of the screen, and by `?`. With `--answers` the same is done without a terminal.
-///  The answers go to a module of NixOS, for `imports = [ ./persist.nix ];`, or to a piece of a manifest in JSON. The
-/// present content stays: lines are added, in path order, with user, date and reason. A second answer replaces the
-/// first. A file with other content is refused, and left unchanged.
-///  A path to keep becomes persistent with the configuration that has its line: files written there before are not
+///
+/// The answers go to a module of NixOS, for `imports = [ ./persist.nix ];`, or to a piece of a manifest in JSON. The
+/// present content stays, also lines written by hand between those of the module: lines are added, in path order, with
+/// user, date and reason. A second answer replaces the first. A file of another form is refused, and left unchanged.
+///
+/// A path to keep becomes persistent with the configuration that has its line: files written there before are not
 /// copied. Keep now also adopts the path, like `impctl adopt`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -216,9 +220,11 @@ impl Review<'_> {
                 }
             }
             let given = count(state.book.len() as u64, "answer");
-            let refused = count(unused.lines().count() as u64, "line");
-            state.message =
-                format!("{given} of a review that was cut off; {refused} of it cannot be used now");
+            state.message = format!("{given} of a review that was cut off");
+            if !unused.is_empty() {
+                let refused = count(unused.lines().count() as u64, "line");
+                state.message.extend(["; ", &refused, " of it cannot be used now"]);
+            }
         }
         let mut terminal = Terminal::open().map_err(Failure::Unable)?;
         let todo = self.run_screen(&mut terminal, &mut state);
@@ -334,7 +340,8 @@ impl Review<'_> {
         // Another review may be about to write.
         let held = if self.options.dry_run { None } else { Some(output::hold(self.file)?) };
         let (old, record) = self.read()?;
-        let new = self.form.write(&self.merge(tree, book, record)?).map_err(Failure::Unable)?;
+        let record = self.merge(tree, book, record)?;
+        let new = self.form.rewrite(old.as_deref().unwrap_or_default(), &record).map_err(Failure::Unable)?;
         let text = String::from_utf8_lossy(old.as_deref().unwrap_or_default()).into_owned();
         let mut lines = file::difference(&text, &new);
         if old.is_none() && book.len() == 0 {

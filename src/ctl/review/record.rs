@@ -1,6 +1,6 @@
 //! Decisions on paths, as a file keeps them: one for each path, in path order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +120,10 @@ pub struct Decision {
 }
 
 /// Paths differ by meaning: a file named `*` is not the pattern for all files of its directory.
-type Key = (AbsPath, bool);
+pub type Key = (AbsPath, bool);
+
+/// A list or section of the module: its store, and the begin of the list. Either may be empty.
+pub type Place = (String, String);
 
 impl Decision {
     fn key(&self) -> Key {
@@ -196,26 +199,32 @@ impl Decision {
 
 /// All decisions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Record(BTreeMap<Key, Decision>);
+pub struct Record {
+    decisions: BTreeMap<Key, Decision>,
+    /// Lists and sections of the file with lines written by hand, which stay there.
+    pub held: BTreeSet<Place>,
+    /// Paths that such lines keep.
+    pub by_hand: BTreeSet<Key>,
+}
 
 impl Record {
     /// Adds a decision, in place of an earlier one about the same path. An equal one stays unchanged.
     pub fn add(&mut self, decision: Decision) {
         let key = decision.key();
-        if self.0.get(&key).is_none_or(|before| !before.is_as(&decision)) {
-            self.0.insert(key, decision);
+        if self.decisions.get(&key).is_none_or(|before| !before.is_as(&decision)) {
+            self.decisions.insert(key, decision);
         }
     }
 
     /// Every decision of a kind, in path order.
     pub fn all(&self, choice: Choice) -> impl Iterator<Item = &Decision> {
-        self.0.values().filter(move |decision| decision.choice == choice)
+        self.decisions.values().filter(move |decision| decision.choice == choice)
     }
 
     /// The decision on a path.
     #[must_use]
     pub fn of(&self, path: &AbsPath, is_glob: bool) -> Option<&Decision> {
-        self.0.get(&(path.clone(), is_glob))
+        self.decisions.get(&(path.clone(), is_glob))
     }
 
     /// The kept or thrown away directory above a path.
@@ -227,10 +236,12 @@ impl Record {
             .find_map(|above| self.of(&above, false).filter(|it| it.choice == choice))
     }
 
-    /// The stores of kept paths, in order.
+    /// The stores of kept paths, and of sections with lines written by hand, in order.
     #[must_use]
     pub fn stores(&self) -> Vec<&str> {
-        let mut stores: Vec<_> = self.all(Choice::Keep).map(|decision| decision.store.as_str()).collect();
+        let held = self.held.iter().map(|(store, _)| store.as_str()).filter(|store| !store.is_empty());
+        let mut stores: Vec<_> =
+            self.all(Choice::Keep).map(|decision| decision.store.as_str()).chain(held).collect();
         stores.sort_unstable();
         stores.dedup();
         stores

@@ -67,7 +67,9 @@ enum Mode {
     Leave,
 }
 
-const KEYS: &str = "k keep n now t throw away l look into b about u undo w write q quit ? help";
+/// The last ones are left out first.
+const KEYS: [&str; 9] =
+    ["? help", "q quit", "w write", "k keep", "n now", "t throw away", "l look", "u undo", "b about"];
 const HELP: [&str; 19] = [
     "k  keep it from the next boot on, with the configuration that has its line",
     "n  keep it now: the same, and adopt it when all is written",
@@ -310,7 +312,7 @@ impl State {
         lines.push(plain(match self.mode {
             Mode::Help | Mode::About => "any key goes back".to_owned(),
             Mode::Why(..) => "Enter done  Esc go back  Ctrl-U empty".to_owned(),
-            _ => KEYS.to_owned(),
+            _ => keys(width),
         }));
         lines.truncate(height);
         for line in &mut lines {
@@ -397,6 +399,19 @@ impl State {
         }
         lines
     }
+}
+
+/// As many of the keys as fit.
+fn keys(width: usize) -> String {
+    let mut text = String::new();
+    for key in KEYS {
+        let between = if text.is_empty() { "" } else { "  " };
+        if text.len() + between.len() + key.len() > width {
+            break;
+        }
+        text.extend([between, key]);
+    }
+    text
 }
 
 /// As much of the beginning of a text as fits.

@@ -135,13 +135,14 @@ pub fn hold(file: &Path) -> Result<File, Failure> {
             }
         }
     };
-    take().map_err(|error| Failure::io("locking", folder(file), &error))
+    take().map_err(|error| Failure::io("locking", folder(file), &without(folder(file), error)))
 }
 
 /// Fails if no file can be written beside a file.
 pub fn is_writable(file: &Path) -> Result<(), Failure> {
     let access = Access::WRITE_OK | Access::EXEC_OK;
-    rustix::fs::access(folder(file), access).map_err(|errno| Failure::io("writing", file, &errno.into()))
+    rustix::fs::access(folder(file), access)
+        .map_err(|errno| Failure::io("writing", file, &without(folder(file), errno.into())))
 }
 
 /// Writes a user's file in the same way: an existing one keeps its owner and mode, and must still have the content of the read.
@@ -200,16 +201,10 @@ fn prepare(file: &Path, bytes: &[u8], mode: u32, like: Option<&Metadata>) -> io:
     let mode = if like.is_some() { 0o600 } else { mode };
     // Errors of `tempfile_in` name the temporary file.
     let make = |path: &Path| File::options().write(true).create_new(true).mode(mode).open(path);
-    let mut new = tempfile::Builder::new().make_in(folder(file), make).map_err(|error| {
-        if error.kind() != ErrorKind::NotFound {
-            return error;
-        }
-        io::Error::other(format!(
-            "its directory is not there: mkdir -p {}",
-            escape::shell(folder(file).as_os_str().as_bytes())
-        ))
-    })?;
-    new.write_all(bytes)?;
+    let mut new =
+        tempfile::Builder::new().make_in(folder(file), make).map_err(|error| without(folder(file), error))?;
+    // Its own `write_all` names the temporary file in errors.
+    new.as_file_mut().write_all(bytes)?;
     if let Some(old) = like {
         let now = new.as_file().metadata()?;
         if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
@@ -220,4 +215,13 @@ fn prepare(file: &Path, bytes: &[u8], mode: u32, like: Option<&Metadata>) -> io:
     }
     new.as_file().sync_all()?;
     Ok(new)
+}
+
+/// The error, with the remedy for a missing directory.
+fn without(folder: &Path, error: io::Error) -> io::Error {
+    if error.kind() != ErrorKind::NotFound || folder.exists() {
+        return error;
+    }
+    let folder = escape::shell(folder.as_os_str().as_bytes());
+    io::Error::other(format!("its directory is not there: mkdir -p {folder}"))
 }

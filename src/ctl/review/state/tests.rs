@@ -40,9 +40,13 @@ fn the_screen_at_80_columns() {
             "",
             "/var/lib/",
             "",
-            &KEYS[..KEYS.len().min(80)],
+            "? help  q quit  w write  k keep  n now  t throw away  l look  u undo  b about",
         ]
     );
+    // Where not all fit, those to get out and to find the others do.
+    for (width, keys) in [(24, "? help  q quit  w write"), (20, "? help  q quit"), (5, "")] {
+        assert_eq!(text(&mut state, width, 12)[11], keys);
+    }
     for (width, height) in [(80, 24), (40, 10), (1, 1), (0, 0), (20, 3), (300, 100)] {
         for mode in ["", "?", "b", "k", "\u{e}t"] {
             keys(&mut state, &format!("\u{10}{mode}"));
