@@ -417,10 +417,11 @@ fn a_run_failed() {
         &text,
         &[
             "the last one failed, and changed nothing",
-            "-> run imp-mount",
+            "-> correct each wrong source, as its line says\n-> correct these errors, then run imp-mount again",
             "a run failed, and changed nothing",
         ],
     );
+    assert!(!text.contains("put in place what is not"), "{text}");
 }
 
 fn the_root_is_full() {

@@ -195,6 +195,11 @@ fn a_narrow_terminal() {
         };
         // Paths, which people copy, are whole even where other columns have no room.
         assert_eq!(paths(&narrow), paths(&wide), "{name}");
+        // Next steps, and remarks below a line of a table, end where the terminal does, but for long words.
+        let is_cut =
+            |line: &str| line.trim_start().trim_start_matches("-> ").contains(' ') && line.len() > 40;
+        let is_prose = |line: &&str| line.starts_with("->") || (line.starts_with("   ") && name == "status");
+        assert!(!narrow.lines().filter(is_prose).any(|line| is_cut(line.trim_end())), "{name}: {narrow}");
         // The audit prints lines to paste, which have no columns.
         if case.styled && name != "audit" {
             // A table does without some of its columns, or has its remarks below.

@@ -186,6 +186,8 @@ pub const NIXOS: [&str; 2] = ["/etc/NIXOS", "/nix/var/nix/profiles/system"];
 
 /// Remedy for a failed run; the errors of the run stand beside the remedy.
 pub const AGAIN: &str = "correct these errors, then run imp-mount again";
+/// The next step where entries are not in place.
+pub const PLACE: &str = "run imp-mount to put in place what is not, and do what it says";
 
 /// A path that nearly every system should keep.
 #[derive(Debug, PartialEq, Eq)]
@@ -299,7 +301,7 @@ fn next(findings: &Findings) -> Vec<String> {
     if unbuilt || places.into_iter().any(has) {
         // A failed run fails again until its cause is gone.
         let stopped = findings.last_run.as_ref().is_some_and(|run| !run.failures.is_empty());
-        say(if stopped { AGAIN } else { "run imp-mount to put in place what is not, and do what it says" });
+        say(if stopped { AGAIN } else { PLACE });
     }
     if has(Status::WrongOwner) || has(Status::WrongMode) {
         say("give each path the owner and mode that its line says, or correct its entry");

@@ -10,7 +10,7 @@ use crate::ctl::recover::gone::Gone;
 use crate::ctl::scan::show::{self, COLUMNS, Listed, Unread};
 use crate::ctl::scan::{Row, Subject, Totals};
 use crate::ctl::ui::output::{self, Failure};
-use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, number, size, styled};
+use crate::ctl::ui::terminal::{ALERT, FAINT, HEADING, Table, count, number, size, step, styled};
 use crate::manifest::AbsPath;
 use crate::text::escape::{self, Page};
 
@@ -75,17 +75,21 @@ pub fn text(findings: &Findings, now: i64, width: Option<usize>) -> Page {
         findings.lost.iter().any(|finding| is_it(&finding.row))
     };
     if unmounted(true) {
-        page.line("-> run imp-mount --check: what the manifest names is not mounted");
+        page.append(&step("run imp-mount --check: what the manifest names is not mounted", width));
     }
     if unmounted(false) {
-        page.line("-> run imp-mount --check: nothing brings files that the manifest names to a store");
+        page.append(&step(
+            "run imp-mount --check: nothing brings files that the manifest names to a store",
+            width,
+        ));
     }
     if places > 0 {
-        page.line(if findings.nixos {
-            "-> what must stay: impctl lost --nix prints the lines that keep it"
+        let how = if findings.nixos {
+            "what must stay: impctl lost --nix prints the lines that keep it"
         } else {
-            "-> what must stay: impctl review --fragment FILE makes entries of a manifest that keep it"
-        });
+            "what must stay: impctl review --fragment FILE makes entries of a manifest that keep it"
+        };
+        page.append(&step(how, width));
     }
     if let Some(gone) = &findings.gone {
         page.line("");

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::Status;
-use crate::check::AGAIN;
 use crate::check::status::Status as Health;
 use crate::check::store::Filesystem;
+use crate::check::{AGAIN, PLACE};
 use crate::ctl::known::known;
 use crate::runtime::report::{Outcome, PATH, Run};
 use crate::text::escape;
@@ -164,11 +164,12 @@ pub fn next(status: &Status, last: Option<&Run>, checked: &[String]) -> Vec<Stri
         Some(Outcome::Waiting) => say("boot the machine: its root is turned over then"),
         _ => {}
     }
-    for words in checked {
+    let has_failed = status.attention.iter().any(|one| one.kind == Subject::Run)
+        && last.is_some_and(|run| run.outcome == Outcome::Failed);
+    for words in checked.iter().filter(|words| !has_failed || *words != PLACE) {
         say(words);
     }
-    let of = |kind: Subject| status.attention.iter().any(|one| one.kind == kind);
-    if of(Subject::Run) && last.is_some_and(|run| run.outcome == Outcome::Failed) {
+    if has_failed {
         say(AGAIN);
     }
     if !status.pending.is_empty() {

@@ -37,9 +37,11 @@ use since::{Boot, Since};
 use volume::Volume;
 
 /// Show the state of the system: the boot, the entries, free space of root and stores, and changes since
-///  Problems come first, each with its remedy: a report of a failed boot, a missing, full or read-only store or one
+///
+/// Problems come first, each with its remedy: a report of a failed boot, a missing, full or read-only store or one
 /// with errors, an entry in a wrong state, an owner that does not exist, an adopted path missing in the configuration.
-///  Changes no file, and needs no privilege. Places readable by root alone are listed, and count neither as good nor
+///
+/// Changes no file, and needs no privilege. Places readable by root alone are listed, and count neither as good nor
 /// as bad.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use unicode_width::UnicodeWidthStr;
-
 use super::attention::is_about;
 use super::{Boot, Standing, Status, Volume, label};
 use crate::check::status::Status as Health;
-use crate::ctl::ui::terminal::{ALERT, Column, FAINT, HEADING, Table, age, count, number, size, styled};
+use crate::ctl::ui::terminal::{
+    ALERT, Column, FAINT, HEADING, Table, age, count, number, size, step, styled, wrapped,
+};
 use crate::runtime::report::{self, Outcome, Run};
 use crate::text::escape::{self, Page};
 
@@ -21,7 +21,7 @@ const INDENT: usize = 9;
 pub fn text(status: &Status, width: Option<usize>) -> Page {
     let mut page = Page::default();
     attention(&mut page, status, width);
-    let mut fact = |heading: &str, words: &str| line(&mut page, heading, words, width);
+    let mut fact = |heading: &str, words: &str| page.append(&wrapped(heading, words, INDENT, width));
     match &status.boot {
         Some(boot) => fact("boot", &described(boot)),
         None if status.since.runs.is_empty() => {}
@@ -92,7 +92,7 @@ fn attention(page: &mut Page, status: &Status, width: Option<usize>) {
             page.line(format_args!("and {more} more: --json names them all"));
         }
     }
-    status.next.iter().for_each(|words| page.line(format_args!("-> {words}")));
+    status.next.iter().for_each(|words| page.append(&step(words, width)));
     if !page.as_str().is_empty() {
         page.line("");
     }
@@ -101,27 +101,6 @@ fn attention(page: &mut Page, status: &Status, width: Option<usize>) {
 /// A path or another name.
 fn plain(name: &str) -> String {
     escape::name(name).into_owned()
-}
-
-/// A heading and words, which are broken where the terminal ends.
-fn line(page: &mut Page, heading: &str, words: &str, width: Option<usize>) {
-    let mut text = format!("{heading:<INDENT$}");
-    let mut at = text.width();
-    for word in escape::line(words).split(' ') {
-        if at > INDENT {
-            if width.is_some_and(|width| at + 1 + word.width() > width) {
-                page.line(text);
-                text = " ".repeat(INDENT);
-                at = INDENT;
-            } else {
-                text.push(' ');
-                at += 1;
-            }
-        }
-        text += word;
-        at += word.width();
-    }
-    page.line(text);
 }
 
 fn described(boot: &Boot) -> String {

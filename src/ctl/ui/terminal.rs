@@ -49,6 +49,36 @@ pub fn width() -> Option<usize> {
     said.or_else(own).filter(|width| *width > 0)
 }
 
+/// Words after a heading, broken at blanks where the terminal ends, and aligned from a column on.
+#[must_use]
+pub fn wrapped(heading: &str, words: &str, indent: usize, width: Option<usize>) -> Page {
+    let mut page = Page::default();
+    let mut text = heading.to_owned() + &" ".repeat(indent.saturating_sub(heading.width()));
+    let mut at = text.width();
+    for word in escape::line(words).split(' ') {
+        if at > indent {
+            if width.is_some_and(|width| at + 1 + word.width() > width) {
+                page.line(text);
+                text = " ".repeat(indent);
+                at = indent;
+            } else {
+                text.push(' ');
+                at += 1;
+            }
+        }
+        text += word;
+        at += word.width();
+    }
+    page.line(text);
+    page
+}
+
+/// The next step for the user.
+#[must_use]
+pub fn step(words: &str, width: Option<usize>) -> Page {
+    wrapped("->", words, 3, width)
+}
+
 /// A number with a comma at every thousand.
 #[must_use]
 pub fn number(value: u64) -> String {
@@ -186,12 +216,16 @@ impl Table {
             if !note.is_empty() {
                 let column = remark.max(last.width()) + 2;
                 if width.is_some_and(|width| left + column + note.width() > width) {
-                    text.push('\n');
-                    text += &" ".repeat(left + 2);
+                    let lines = wrapped("", note, left + 2, width);
+                    for line in lines.as_str().lines() {
+                        text.push('\n');
+                        text += &line[..left + 2];
+                        text += &in_style(FAINT, &line[left + 2..]);
+                    }
                 } else {
                     text += &" ".repeat(column - last.width());
+                    text += &in_style(FAINT, note);
                 }
-                text += &in_style(FAINT, note);
             }
             text.push('\n');
         }

@@ -12,7 +12,7 @@ use crate::ctl::roots::old;
 use crate::ctl::scan::show;
 use crate::ctl::system::System;
 use crate::ctl::ui::output::{self, Failure};
-use crate::ctl::ui::terminal::{self, now, size};
+use crate::ctl::ui::terminal::{self, count, now, size};
 use crate::manifest::{AbsPath, Kind, Manifest, Store};
 use crate::text::escape::{self, Page};
 use item::{Class, Item, Keep};
@@ -67,9 +67,10 @@ pub fn run(file: &Path, scope: &Scope, system: &System, manifest: Option<&Manife
     let sum = |class| size(item::sum(&items, class).allocated);
     let mut page = Page::default();
     page.line(format_args!(
-        "{}: {} would be gone, {} persists, {} is throw-away, {} is named by no entry",
+        "{}: {} in {} would be gone, {} persists, {} is throw-away, {} is named by no entry",
         escape::path(file),
         sum(Class::Lost),
+        count(item::sum(&items, Class::Lost).files, "file"),
         sum(Class::Persists),
         sum(Class::Disposable),
         sum(Class::Orphaned)

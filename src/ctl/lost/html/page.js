@@ -59,7 +59,7 @@
   };
 
   const size = (bytes) => {
-    if (bytes < 1024) return String(bytes);
+    if (bytes < 1024) return bytes ? bytes + "B" : "0";
     let unit = 1024;
     for (const letter of "KMGTPE") {
       const tenths = Math.ceil((bytes * 10) / unit);
