@@ -1,5 +1,6 @@
 //! A tmpfs root with persistent paths bind-mounted over it: the library of `imp-mount` and `impctl`.
-//!  Three steps, each an independent module: the [`manifest`] lists the wanted paths, the [`plan`] the actions, and
+//!
+//! Three steps, each an independent module: the [`manifest`] lists the wanted paths, the [`plan`] the actions, and
 //! [`mount`] executes them. [`check`] compares the same plan with the system.
 
 pub mod boot;

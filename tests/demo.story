@@ -57,7 +57,7 @@ power_off() {
     umount --recursive /run
 }
 
-say "A disk; a host key is on it already"
+say "A $store; a host key is on it already"
 if [[ $store == disk ]]; then
     truncate -s 64M disk
     run mkfs.ext4 -q disk

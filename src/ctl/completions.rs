@@ -10,7 +10,8 @@ use crate::manifest::Phase;
 use crate::text::escape::Page;
 
 /// Print the shell completion of impctl or imp-mount
-///  A package or a user installs the output in the shell's directory of completions.
+///
+/// A package or a user installs the output in the shell's directory of completions.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

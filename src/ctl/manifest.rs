@@ -12,7 +12,8 @@ use crate::text::escape::{self, Page};
 use crate::text::problem::Problem;
 
 /// Check a manifest, and write the form for the boot
-///  An invalid manifest is refused, with place, reason and remedy of each error. Settings with a possibly unexpected
+///
+/// An invalid manifest is refused, with place, reason and remedy of each error. Settings with a possibly unexpected
 /// effect are noted. A boot checks the compiled manifest as a whole; the compiled form is for this version of
 /// imp-mount.
 #[derive(Debug, Args)]

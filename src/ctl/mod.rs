@@ -30,7 +30,8 @@ use self::ui::terminal;
 use crate::text::escape;
 
 /// Manage the persistent paths of a system with a tmpfs root
-///  Finds paths removed by the next boot, copies them to a store, and checks the manifest of the boot. The mounting at
+///
+/// Finds paths removed by the next boot, copies them to a store, and checks the manifest of the boot. The mounting at
 /// boot is done by imp-mount.
 #[derive(Debug, Parser)]
 #[command(name = "impctl", version, after_long_help = MORE)]
@@ -109,4 +110,25 @@ pub fn main() -> ExitCode {
         Command::Man(options) => man::run(&options),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// The list of commands and the names of manual pages have one sentence of each.
+    #[test]
+    fn each_command_has_a_summary() {
+        for command in std::iter::once(&Cli::command()).chain(Cli::command().get_subcommands()) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let is_short =
+                (10..=110).contains(&about.len()) && !about.contains(". ") && !about.contains('\n');
+            assert!(is_short, "{}: {about}", command.get_name());
+            if let Some(long) = command.get_long_about().map(ToString::to_string) {
+                assert!(long.starts_with(&format!("{about}\n\n")), "{}: {long}", command.get_name());
+            }
+        }
+    }
 }

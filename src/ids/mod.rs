@@ -1,5 +1,6 @@
 //! Names to ids before /etc/passwd exists: from the files left on the stores by NixOS's three ways to create users.
-//!  An id is needed only for new files, so every file is read on first use, and once. A file writable by users other
+//!
+//! An id is needed only for new files, so every file is read on first use, and once. A file writable by users other
 //! than root is ignored, with a warning in [`Names::warnings`].
 
 pub mod idmap;
@@ -35,7 +36,8 @@ pub enum Place {
 pub trait Files {
     /// Opens a file or directory for reading, without following a symlink, and without waiting for the other end of a
     /// FIFO (`O_NONBLOCK`). Below a store no other mount is entered; the live root may consist of many mounts.
-    ///  None for a missing file. A symlink is a [`Problem`] with the errno `ELOOP`.
+    ///
+    /// None for a missing file. A symlink is a [`Problem`] with the errno `ELOOP`.
     fn open(&self, place: &Place) -> Result<Option<OwnedFd>>;
 }
 
@@ -225,7 +227,8 @@ impl Place {
 }
 
 /// Path on a store of a persistent path, by its deepest entry; none for a volatile path.
-///  Patterns do not count: they are for names made up by programs, and the files here have fixed names.
+///
+/// Patterns do not count: they are for names made up by programs, and the files here have fixed names.
 #[must_use]
 pub fn locate(manifest: &Manifest, path: &AbsPath) -> Option<Place> {
     let holds = |entry: &&Entry| match entry.kind {

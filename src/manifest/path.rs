@@ -20,7 +20,8 @@ pub const NAME_MAX: usize = 255;
 ///
 /// A path may be longer than the kernel's limit: [`AbsPath::parse`] refuses a long path in user input, and
 /// [`refuse`](super::refuse) one in a manifest. A joined path can always be written and read again.
-///  Ordered by component: a directory comes right before all paths below. `Display` is for messages and escapes the
+///
+/// Ordered by component: a directory comes right before all paths below. `Display` is for messages and escapes the
 /// path. System calls and JSON use [`AbsPath::as_str`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -21,7 +21,8 @@ pub struct Announce<'a> {
 impl Announce<'_> {
     /// Writes the lines of future mounts: of entries not mounted before, or with `again` of entries mounted before,
     /// because umount(8) removes the line with the mount. A line without a mount has no effect.
-    ///  PID 1 unmounts a mount without a line at shutdown. During frequent changes PID 1 reads the mounts once a
+    ///
+    /// PID 1 unmounts a mount without a line at shutdown. During frequent changes PID 1 reads the mounts once a
     /// second; after a line first read during shutdown, PID 1 drops the queued unmount jobs, and waits for them
     /// forever.
     pub fn before(

@@ -1,6 +1,7 @@
 //! Checks of a directory as a store, or as the root: durability of its data, users with write access, and mount
 //! options against those of entries.
-//!  No finding stops a boot. A store on a tmpfs does; see [`super::store`].
+//!
+//! No finding stops a boot. A store on a tmpfs does; see [`super::store`].
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

@@ -1,5 +1,6 @@
 //! The root: found mounted, or built detached and published in one step.
-//!  A new root is a detached tmpfs or a detached directory of a store ([`fresh`]). All mounts are made inside it
+//!
+//! A new root is a detached tmpfs or a detached directory of a store ([`fresh`]). All mounts are made inside it
 //! (Linux 6.15), and one call attaches the whole tree to the sysroot. Before 6.15 a detached tree cannot have mounts:
 //! after the kernel's error the root moves to a private staging mount, and from there to the sysroot. If a run stops
 //! before publication, a detached root vanishes with the process, and a staged root is removed by the next run.

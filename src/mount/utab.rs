@@ -1,5 +1,6 @@
 //! Mount properties stored by libmount: lines of /run/mount/utab, read by `findmnt --mtab`, desktops and systemd.
-//!  A line counts only if SRC and ROOT equal those of /proc/self/mountinfo and TARGET is the final mount point, so the
+//!
+//! A line counts only if SRC and ROOT equal those of /proc/self/mountinfo and TARGET is the final mount point, so the
 //! paths are those of the booted system, also in the initrd. `x-initrd.mount` prevents systemd from unmounting each
 //! mount at shutdown: the mounts go with the root. `x-gvfs-hide` and `x-gvfs-trash` are for file managers.
 
@@ -101,7 +102,8 @@ fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<OwnedFd, Errno
 
 /// The lock of libmount, which any user may read and therefore hold. After a timeout the file is written without the
 /// lock: the file is always replaced as a whole.
-///  Before 2.40 closing the lock, opened for reading, signals the change.
+///
+/// Before 2.40 closing the lock, opened for reading, signals the change.
 fn lock(dir: BorrowedFd<'_>) -> Result<Option<File>> {
     let file = open(dir, "utab.lock", OFlags::RDONLY | OFlags::CREATE);
     let file = file.map_err(|errno| Problem::os(format!("cannot open {DIRECTORY}/utab.lock"), errno))?;

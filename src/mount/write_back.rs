@@ -1,6 +1,7 @@
 //! `--adopt`: write-back to the stores before a shutdown: changed copies, files in place of links, and new files
 //! matching a pattern.
-//!  The decision about each file is three-way, by the recorded versions of both sides ([`crate::runtime::versions`]).
+//!
+//! The decision about each file is three-way, by the recorded versions of both sides ([`crate::runtime::versions`]).
 //! No version is lost: after changes on both sides, the root's version is kept beside the store's.
 //! where both sides changed, the root's is kept beside the store's.
 

@@ -227,7 +227,8 @@ fn check(result: libc::c_long) -> Result<libc::c_long> {
 }
 
 /// The unwinder's functions named by std and libc, without a function to unwind.
-///  A panic ends the boot binary at once, and initrd/no-unwind-tables.ld drops the tables of the unwinder. Without
+///
+/// A panic ends the boot binary at once, and initrd/no-unwind-tables.ld drops the tables of the unwinder. Without
 /// these functions libgcc's or LLVM's would be linked anyway; with them the optimizer finds every backtrace empty, and
 /// removes std's reader of debug information as well: 230 KB.
 #[cfg(all(panic = "abort", not(feature = "ctl"), not(target_arch = "arm")))]

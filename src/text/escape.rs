@@ -1,5 +1,6 @@
 //! Output of foreign names and texts: file names, units, users, labels of disks, quoted texts.
-//!  Each kind of output has one function here. Characters that are invisible, move the cursor or turn the direction of
+//!
+//! Each kind of output has one function here. Characters that are invisible, move the cursor or turn the direction of
 //! text are always escaped. From JSON, Nix and a shell exactly the same name is read back.
 
 use std::borrow::Cow;
@@ -11,7 +12,8 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 /// True if a character is written as an escape.
-///  These are the control characters, Unicode's default ignorable characters (zero-width characters, variation
+///
+/// These are the control characters, Unicode's default ignorable characters (zero-width characters, variation
 /// selectors, tags), controls of text direction, separators of lines and paragraphs, spaces similar to the usual one,
 /// and noncharacters. A variation selector changes at most the look of the letter before: two names with a difference
 /// in the selector alone would look the same. Not escaped: the ideographic space, which has the width of a letter,

@@ -1,5 +1,6 @@
 //! Comparison of two trees, and transfer of the differences.
-//!  A directory missing at the destination is completed in a staging directory and moved to its place by one
+//!
+//! A directory missing at the destination is completed in a staging directory and moved to its place by one
 //! rename(2), as is a single file. No link is followed, no other file system is entered, and the depth is unlimited:
 //! of a deep path only the last directories are kept open.
 

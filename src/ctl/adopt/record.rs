@@ -1,5 +1,6 @@
 //! Paths adopted since the boot, possibly missing in the configuration.
-//!  The record is separate from the report: a run unmounts paths of the report missing in the manifest, and an old
+//!
+//! The record is separate from the report: a run unmounts paths of the report missing in the manifest, and an old
 //! state is under this mount. A run leaves mounts outside its report alone, and accepts them once named by the
 //! manifest.
 

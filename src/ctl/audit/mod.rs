@@ -22,11 +22,13 @@ use crate::ctl::ui::terminal;
 pub use print::Document;
 
 /// List paths of a built system that a boot would lose
-///  Reads the files of the system: units with their drop-ins, commands and configuration of units, tmpfiles.d,
+///
+/// Reads the files of the system: units with their drop-ins, commands and configuration of units, tmpfiles.d,
 /// sysusers.d, users and their homes, SSH host keys, crypttab, secrets of the initrd, logrotate, cron and PAM, and the
 /// table of known paths. Compares them with the manifest and the file systems of fstab and mount units. Changes no
 /// file, and runs no program.
-///  The root is an installed system, or one built by Nix: its toplevel, or its etc. After the system has run, `impctl
+///
+/// The root is an installed system, or one built by Nix: its toplevel, or its etc. After the system has run, `impctl
 /// lost` lists the paths actually there.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]

@@ -39,13 +39,17 @@ const USR_LINKS: ([&str; 4], [&[u8]; 4]) =
     (["bin", "lib", "lib64", "sbin"], [b"usr/bin", b"usr/lib", b"usr/lib64", b"usr/sbin"]);
 
 /// List paths on the root that the next boot would remove
-///  Searches the root's own file system, and no mount below. Persistent paths are left out (entries of the manifest,
+///
+/// Searches the root's own file system, and no mount below. Persistent paths are left out (entries of the manifest,
 /// its stores, other file systems), and so are files of the system (links into the Nix store, files of NixOS in /etc),
 /// and disposable paths: caches, /tmp and the like, sockets, and empty lock files.
-///  With old roots, paths of the last root missing on this one are listed, too: `impctl recover` brings them back.
-///  A directory without persistent paths is listed as a whole. Sizes are those on the disk or in memory, as by du(1);
+///
+/// With old roots, paths of the last root missing on this one are listed, too: `impctl recover` brings them back.
+///
+/// A directory without persistent paths is listed as a whole. Sizes are those on the disk or in memory, as by du(1);
 /// a file with several names counts once.
-///  On a root in memory an entry counts only if mounted. On a machine not yet converted the manifest tells the paths
+///
+/// On a root in memory an entry counts only if mounted. On a machine not yet converted the manifest tells the paths
 /// to keep; without a manifest there are none.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]

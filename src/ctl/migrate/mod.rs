@@ -32,14 +32,17 @@ use route::Route;
 use work::{Conflict, Ends, Rules, Seen, Standing};
 
 /// Copy the paths of the manifest from a system's root, or a backup of it, to the stores
-///  Files keep their owner, mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags.
+///
+/// Files keep their owner, mode, times, hard links, holes, ACLs, extended attributes, capabilities and inode flags.
 /// Content is shared with the system's own file if supported by the file system. Copies are made in .imp-mount/staging
 /// on the store, a directory of root alone, and moved to their places when complete. Afterwards everything is
 /// compared.
-///  Without --force, different files on the store are not replaced. No file is deleted there. A directory of the store
+///
+/// Without --force, different files on the store are not replaced. No file is deleted there. A directory of the store
 /// that grants access to more users than the system's gets no files. The command can be stopped at any time; the next
 /// run continues. Other file systems below the paths and device nodes are left out, and listed.
-///  Stop databases before, and let no other program write to the stores.
+///
+/// Stop databases before, and let no other program write to the stores.
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(after_long_help = "\

@@ -32,10 +32,12 @@ const GENERATIONS: &str = "/nix/var/nix/profiles";
 const IN_GENERATION: &str = "etc/imp-mount/manifest";
 
 /// List paths on the stores without an entry
-///  Data of removed entries, copies in the wrong place, and files of an installation before its conversion.
+///
+/// Data of removed entries, copies in the wrong place, and files of an installation before its conversion.
 /// Directories above an entry are left out, and so are paths mounted from the store by other means. For paths used by
 /// an earlier generation of NixOS the generation is shown: a rollback needs them.
-///  No file is removed, by this or by any other command of impctl.
+///
+/// No file is removed.
 #[derive(Debug, Args)]
 #[command(after_long_help = MORE)]
 pub struct Options {

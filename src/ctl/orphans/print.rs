@@ -44,7 +44,7 @@ pub fn text(found: &[Found<'_>], width: Option<usize>) -> Page {
             count(places, "place")
         );
         page.append(&styled(HEADING, &all));
-        let never = "Nothing was removed, and impctl never removes anything. Look before you do.";
+        let never = "Nothing was removed. Look before you remove something.";
         page.append(&styled(FAINT, never));
     }
     page

@@ -1,5 +1,6 @@
 //! The directories with work left for one thread, each below the one before.
-//!  Of a deep tree only the first and the last of them are open. A closed one is reopened by `..` from the directory
+//!
+//! Of a deep tree only the first and the last of them are open. A closed one is reopened by `..` from the directory
 //! last done below, and its identity is compared.
 
 use std::collections::VecDeque;
