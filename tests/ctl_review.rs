@@ -207,6 +207,40 @@ fn a_fragment_of_a_manifest() {
     fs::write("/tmp/whole.json", whole.to_string()).unwrap();
     run(&[PROGRAM, "compile", "/tmp/whole.json", "-o", "/tmp/whole"]).ok();
     review(&root, ANSWERS, &words).ok().prints(&["nothing changes"]);
+    // Entries by hand stay, in any form; the same path has no answer.
+    let mut by_hand = found.clone();
+    by_hand["entries"].as_array_mut().unwrap().push(json!({ "directory": "/srv/mine", "required": false }));
+    fs::write(file, by_hand.to_string()).unwrap();
+    put(&root, "/srv/mine/x", "x");
+    put(&root, "/etc/new", "x");
+    review(&root, "keep /srv/mine\n", &words)
+        .expect(1)
+        .says(&["/srv/mine: a line written by hand in the file keeps it"]);
+    assert_eq!(fs::read_to_string(file).unwrap(), by_hand.to_string());
+    review(&root, "keep /etc/new\n", &words).ok();
+    let now: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(
+        now["entries"],
+        json!([
+            { "file": "/etc/new", "store": "/data" },
+            found["entries"][0],
+            { "directory": "/srv/mine", "required": false },
+            found["entries"][1],
+        ])
+    );
+    assert_eq!(now["answers"].as_array().unwrap().len(), 5);
+    // A changed entry, a key twice, and an answer without entry are no entries by hand.
+    for (old, new) in [
+        ("\"user\": \"plex\"", "\"user\": \"plex\", \"required\": false"),
+        ("\"version\": 1,", "\"version\": 1,\n  \"version\": 1,"),
+        ("    { \"file\": \"/etc/odd", "    { \"file\": \"/etc/other"),
+    ] {
+        let changed = text.replacen(old, new, 1);
+        assert_ne!(changed, text);
+        fs::write(file, &changed).unwrap();
+        review(&root, "keep /etc/new\n", &words).expect(1).says(&["persist.json, line ", "--fragment"]);
+        assert_eq!(fs::read_to_string(file).unwrap(), changed);
+    }
     fs::write(file, text.replace("\"version\": 1,", "\"version\": 1,\n  \"more\": 1,")).unwrap();
     let left = fs::read(file).unwrap();
     review(&root, ANSWERS, &words).expect(1).says(&["persist.json, line 3", "more", "--fragment"]);

@@ -5,8 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::hand::Lines;
-use super::record::{Choice, Decision, Origin, Record};
+use super::record::{Choice, Decision, Key, Origin, Record};
 use crate::ctl::line;
+use crate::manifest::{AbsPath, Kind, pattern};
 use crate::text::escape;
 use crate::text::json;
 use crate::text::problem::Problem;
@@ -76,7 +77,7 @@ impl Form {
             Self::Json => {
                 let record = read_json(text)?;
                 let again = self.write(&record)?;
-                if again == text {
+                if are_same(&again, text) {
                     return Ok(record);
                 }
                 let same =
@@ -255,10 +256,10 @@ pub fn string(text: &str) -> Option<(String, &str)> {
 
 /// The JSON form.
 #[derive(Debug, Serialize, Deserialize)]
-struct Document {
+struct Document<E> {
     version: u32,
-    /// The entries of kept paths, each with its store.
-    entries: Vec<line::Entry>,
+    /// The entries of kept paths, each with its store, and those written by hand.
+    entries: Vec<E>,
     /// Every answer; those for kept paths are in the order of `entries`.
     answers: Vec<Answered>,
 }
@@ -286,30 +287,92 @@ fn write_json(record: &Record) -> Result<String, Problem> {
         answers: choices.into_iter().flat_map(|choice| record.all(choice).map(answer)).collect(),
     };
     let value = escape::json_line(&document).and_then(|page| serde_json::from_str(page.as_str()));
-    value.map(|value: json::Value| value.to_json()).map_err(|error| Problem::new(error.to_string()))
+    let mut value: json::Value = value.map_err(|error| Problem::new(error.to_string()))?;
+    if let Some(entries) = entries(&mut value) {
+        entries.extend_from_slice(&record.entries_by_hand);
+        entries.sort_by_key(path);
+    }
+    Ok(value.to_json())
+}
+
+/// The entries of a document.
+fn entries(document: &mut json::Value) -> Option<&mut Vec<json::Value>> {
+    let json::Value::Object(members) = document else { return None };
+    members.iter_mut().find_map(|(key, value)| match value {
+        json::Value::List(entries) if key == "entries" => Some(entries),
+        _ => None,
+    })
+}
+
+/// The path of an entry.
+fn path(entry: &json::Value) -> Option<Key> {
+    let json::Value::Object(members) = entry else { return None };
+    let path = members.iter().find(|(key, _)| key == "directory" || key == "file");
+    let (key, json::Value::Text(path)) = path? else { return None };
+    if key == "directory" {
+        return Some((AbsPath::parse(path).ok()?, false));
+    }
+    let (path, kind) = pattern::read(path).ok()?;
+    Some((path, kind == Kind::Glob))
+}
+
+/// True if two documents differ in the form of their text, and the order of their keys and entries, alone.
+fn are_same(one: &str, other: &str) -> bool {
+    fn sort(value: &mut json::Value) {
+        match value {
+            json::Value::List(values) => values.iter_mut().for_each(sort),
+            json::Value::Object(members) => {
+                members.sort_by(|(one, _), (other, _)| one.cmp(other));
+                for (_, value) in members {
+                    sort(value);
+                }
+            }
+            _ => {}
+        }
+    }
+    let sorted = |text: &str| {
+        let mut value: json::Value = serde_json::from_str(text).ok()?;
+        entries(&mut value)?.sort_by_key(path);
+        sort(&mut value);
+        Some(value)
+    };
+    sorted(one).is_some_and(|one| Some(one) == sorted(other))
 }
 
 fn read_json(text: &str) -> Result<Record, Problem> {
-    let document: Document = serde_json::from_str(text)
-        .map_err(|error| unknown(Form::Json, error.line().max(1), &error.to_string()))?;
+    let unknown = |error: serde_json::Error| unknown(Form::Json, error.line().max(1), &error.to_string());
+    let document: Document<json::Value> = serde_json::from_str(text).map_err(unknown)?;
     let mut record = Record::default();
-    let mut entries = document.entries.into_iter();
-    for Answered { answer, by, on, path, why } in document.answers {
+    record.entries_by_hand = document.entries;
+    for Answered { answer, by, on, path: pattern, why } in document.answers {
         let origin = Origin { on, by, why };
         let decision = if answer == Choice::Keep {
-            entries.next().and_then(|mut entry| {
+            let kept = Decision::of_pattern(answer, &pattern, Origin::default()).map(|it| it.key());
+            let entries = &mut record.entries_by_hand;
+            entries.iter().position(|entry| kept.is_some() && path(entry) == kept).and_then(|at| {
+                let mut entry: line::Entry = serde_json::from_str(&entries.remove(at).to_json()).ok()?;
                 let store = entry.store.take()?;
                 Decision::of_entry(entry, &store, origin)
             })
         } else {
-            Decision::of_pattern(answer, &path, origin)
+            Decision::of_pattern(answer, &pattern, origin)
         };
         // A skipped answer would be missing in the rewritten text.
         if let Some(decision) = decision {
             record.add(decision);
         }
     }
+    // An entry without a path, or with the path of an answer, is none by hand.
+    let by_hand: Vec<_> = record.entries_by_hand.iter().map(path).collect();
+    if by_hand.iter().any(|key| key.as_ref().is_none_or(|(path, is_glob)| is_kept(&record, path, *is_glob))) {
+        record.entries_by_hand.clear();
+    }
+    record.by_hand = by_hand.into_iter().flatten().collect();
     Ok(record)
+}
+
+fn is_kept(record: &Record, path: &AbsPath, is_glob: bool) -> bool {
+    record.of(path, is_glob).is_some_and(|it| it.choice == Choice::Keep)
 }
 
 /// The difference of two texts, with `-` and `+` before the lines. Both have their lines in the same order.

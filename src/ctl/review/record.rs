@@ -9,6 +9,7 @@ use crate::ctl::lost::{Finding, nix};
 use crate::ctl::scan::Subject;
 use crate::manifest::{AbsPath, Kind, pattern};
 use crate::text::escape;
+use crate::text::json::Value;
 
 /// A recorded answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +127,8 @@ pub type Key = (AbsPath, bool);
 pub type Place = (String, String);
 
 impl Decision {
-    fn key(&self) -> Key {
+    /// The path.
+    pub fn key(&self) -> Key {
         (self.target.clone(), self.kind == Kind::Glob)
     }
 
@@ -198,12 +200,14 @@ impl Decision {
 }
 
 /// All decisions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Record {
     decisions: BTreeMap<Key, Decision>,
     /// Lists and sections of the file with lines written by hand, which stay there.
     pub held: BTreeSet<Place>,
-    /// Paths that such lines keep.
+    /// Entries written by hand into the JSON form.
+    pub entries_by_hand: Vec<Value>,
+    /// Paths that lines or entries written by hand keep.
     pub by_hand: BTreeSet<Key>,
 }
 
