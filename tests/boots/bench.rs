@@ -3,6 +3,7 @@
 //! PID 1 makes a unit of every mount. A script of mount(8) calls in place of imp-mount measures the cost of these units alone: the
 //! minimum for PID 1.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -11,9 +12,10 @@ use crate::boot::Boot;
 use crate::computer::{Computer, On, Suite};
 use crate::console::Console;
 use crate::drive::Drive;
-use crate::support::Fs;
+use crate::old_roots::with_units;
+use crate::support::{Fs, run};
 
-tests![boots: Asked];
+tests![boots: Asked, removal: Asked];
 
 /// Method by which paths are put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,88 @@ fn boots() {
     }
     println!("limits missed: {missed:#?}");
 }
+
+/// Boots during which imp-mount-prune removes an old root, and boots without a removal, in turn. `IMP_MOUNT_BENCH` has the number of files
+/// in the old root, and of pairs: `1000000 15`.
+fn removal() {
+    let words = std::env::var("IMP_MOUNT_BENCH").unwrap_or_else(|_| "1000000 15".into());
+    let (files, pairs) = words.split_once(' ').expect("number of files, and how often");
+    let (files, pairs): (u64, usize) = (files.parse().unwrap(), pairs.parse().unwrap());
+    let entries: Vec<Value> =
+        (0..100).map(|number| json!({ "directory": format!("/srv/data{number}") })).collect();
+    let root = json!({ "on": "/persist" });
+    let stores = json!([{ "path": "/persist" }]);
+    let manifest = json!({ "version": 1, "root": root, "stores": stores, "entries": entries });
+    let alone = with_units(Boot::new(&manifest).without("/").with_impctl()).probe(
+        r#"
+        read -r up _ < /proc/uptime
+        read -r start _ < /run/boot/start
+        tell boot echo "$start $up"
+        fact state running "$state"
+        fact mounts 100 "$(grep -c /srv/data /proc/self/mountinfo)"
+        "#,
+    );
+    // From the first moment of the running system, in place of some minutes later.
+    let beside = alone
+        .clone()
+        .in_etc("systemd/system/imp-mount-prune.service.d/early.conf", EARLY)
+        .in_etc("systemd/system/sysinit.target.d/prune.conf", "[Unit]\nWants=imp-mount-prune.service\n")
+        .probe(
+            r#"
+            fact removal active "$(systemctl is-active imp-mount-prune.service)"
+            holds "not over" test -d /persist/.imp-mount/roots/removed-1000000
+            "#,
+        );
+    let words = format!("-N {}", files + files / 50 + 50_000);
+    let computer = Computer::with(
+        On::Here,
+        Suite::Stable,
+        vec![Drive::formatted("persist", Fs::Ext4, 1024 + files / 200, &words)],
+    );
+    computer.boot(&alone).passed();
+    computer.drive("persist").visit(|store| {
+        let place = store.join(".imp-mount/roots/removed-1000000/root");
+        let words: [OsString; 5] =
+            ["sh".into(), "-c".into(), FILL.into(), files.to_string().into(), place.into()];
+        run(&words).ok();
+    });
+    let time = |boot: &Boot| {
+        let console = computer.boot(boot).passed();
+        let told: Vec<f64> =
+            console.told("boot")[0].split(' ').map(|number| number.parse().unwrap()).collect();
+        (told[1] - told[0]) * 1e3
+    };
+    let mut all: Vec<[f64; 3]> = (0..pairs)
+        .map(|number| {
+            // The first one alternates, too.
+            let early = (number % 2 == 1).then(|| time(&beside));
+            let alone = time(&alone);
+            let beside = early.unwrap_or_else(|| time(&beside));
+            println!("alone {alone:.0} ms, beside a removal {beside:.0} ms");
+            [alone, beside, beside / alone]
+        })
+        .collect();
+    let [alone, beside, ratio] = [0, 1, 2].map(|column| {
+        all.sort_unstable_by(|a, b| a[column].total_cmp(&b[column]));
+        all[pairs / 2][column]
+    });
+    println!(
+        "medians of {pairs} pairs: alone {alone:.0} ms, beside a removal {beside:.0} ms, ratio {ratio:.3}"
+    );
+    println!("limits missed: {}", usize::from(ratio > 1.05));
+}
+
+const EARLY: &str = "[Unit]
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target
+[Service]
+Type=exec
+";
+
+/// Files with a line each in directories of a thousand.
+const FILL: &str = "mkdir -p $1; cd $1
+for folder in $(seq $(($0 / 1000))); do mkdir $folder; seq 1000 | split -l 1 -a 3 - $folder/; done";
 
 /// Boots each machine so often in turn, and once before on the empty store; returns the best. In the slower boots PID 1 did not
 /// read mounts for up to a second: the rate limit after a burst of mounts.
