@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use nix::errno::Errno;
+use rustix::process::setpriority_process;
 use serde_json::json;
 
 use super::kept::{Kept, One};
@@ -269,6 +270,24 @@ pub fn prune_what_cannot_be_read() {
             Some("x"),
             "{call:?}"
         );
+    }
+}
+
+/// With the lowest priority a removal pauses, and otherwise it does not.
+pub fn prune_pauses_in_background() {
+    let machine = machine(Disk::new(Fs::Ext4, 64), &json!({ "boots": 1 }));
+    let kept = Kept::new(&machine);
+    put(&kept.add(9, 0).tree(), "srv/x", "");
+    for (nice, pauses) in [(0, false), (19, true)] {
+        let due = kept.add(1, 1);
+        for number in 0..3000 {
+            put(&due.tree(), &format!("srv/{number}"), "");
+        }
+        setpriority_process(None, nice).unwrap();
+        let (output, calls) = machine.trace_impctl(&[], "roots", &["prune"]);
+        output.ok();
+        assert_eq!(calls.iter().any(|call| call.is_one_of(&["clock_nanosleep"])), pauses, "nice {nice}");
+        assert_eq!(kept.names(), ["9"]);
     }
 }
 

@@ -134,8 +134,9 @@ fn one_store(
     if dry_run {
         return Ok(());
     }
+    let mut goes_on = removal::pause_in_background();
     for name in roots.removed().map_err(failed)? {
-        if let Err(problem) = removal::clear(system, (store, roots), &name, None) {
+        if let Err(problem) = removal::clear(system, (store, roots), &name, &mut goes_on) {
             let place = format!("{store}/{PRIVATE}/{ROOTS}/{}", escape::name(name.to_bytes()));
             outcome.failed.push(problem.at(place));
         }

@@ -2,11 +2,13 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::path::Arg;
+use rustix::process::getpriority_process;
 
 use super::old;
 use crate::ctl::system::System;
@@ -20,13 +22,33 @@ use crate::transfer::remove::remove_while;
 use crate::transfer::seals::descend;
 use crate::transfer::staging::PRIVATE;
 
-/// Deletes one of them, unless another process does. At the time `until` the deletion stops, and a later run
-/// continues.
+/// Work of a background process before a pause.
+const SLICE: Duration = Duration::from_millis(20);
+/// Length of a pause, as a multiple of the work before.
+const PAUSE: u32 = 4;
+
+/// For a process of the lowest priority (`nice -n 19`): pauses after each slice of work. Few I/O schedulers have priorities, and a file
+/// system's journal has none.
+pub fn pause_in_background() -> impl FnMut() -> bool {
+    let is_in_background = getpriority_process(None) == Ok(19);
+    let mut start = Instant::now();
+    move || {
+        let worked = start.elapsed();
+        if is_in_background && worked >= SLICE {
+            thread::sleep(worked * PAUSE);
+            start = Instant::now();
+        }
+        true
+    }
+}
+
+/// Deletes one of them, unless another process does. `goes_on` is called before each file: if false, the deletion stops, and a later
+/// run continues.
 pub fn clear(
     system: &System,
     (store, roots): (&AbsPath, &Roots),
     name: &CStr,
-    until: Option<Instant>,
+    goes_on: &mut dyn FnMut() -> bool,
 ) -> Result<()> {
     let failed = |errno| match errno {
         Errno::BUSY | Errno::XDEV => {
@@ -51,7 +73,6 @@ pub fn clear(
         return Err(Problem::new("it is the running root, and stays"));
     }
     must_be_unmounted(system, store, &name.to_string_lossy())?;
-    let goes_on = &mut || until.is_none_or(|until| Instant::now() < until);
     // Without these ioctls every file is removed by itself.
     let _ = open(dir.as_fd(), TREE).and_then(|tree| subvolumes(tree.as_fd(), goes_on));
     match remove_while((roots.dir(), name), goes_on) {

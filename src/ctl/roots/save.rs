@@ -268,7 +268,9 @@ impl Saving<'_> {
 
     /// Logs a failed removal: a root left on the store takes room, and does not fail the saving.
     fn clear(&self, (store, roots): On<'_>, name: &CStr, until: Instant) {
-        if let Err(problem) = removal::clear(self.system, (store, roots), name, Some(until)) {
+        if let Err(problem) =
+            removal::clear(self.system, (store, roots), name, &mut || Instant::now() < until)
+        {
             log::warn!(
                 "{}",
                 problem.at(format!("{store}/{PRIVATE}/{ROOTS}/{}", escape::name(name.to_bytes())))
