@@ -14,7 +14,11 @@ in
 {
   systemd.services.probe = {
     wantedBy = [ "multi-user.target" ];
-    after = [ "multi-user.target" ];
+    # A switch before the commit would lose the id of a first boot with a read-only /etc.
+    after = [
+      "multi-user.target"
+      "systemd-machine-id-commit.service"
+    ];
     restartIfChanged = false;
     stopIfChanged = false;
     unitConfig.ConditionPathExists = "/run/probe";
