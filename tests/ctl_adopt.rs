@@ -202,7 +202,7 @@ fn refused_paths() {
     namespace::tmpfs(machine.at("/srv/disk/in"), "mode=0755");
     fs::create_dir_all(machine.at("/etc")).unwrap();
     symlink("/nix/store/x", machine.at("/etc/link")).unwrap();
-    UnixListener::bind(machine.at("/srv/socket")).unwrap();
+    trees::socket(&machine.at("/srv/socket"));
     let before = (machine.disk().snapshot(), mounts());
     for (path, words) in [
         ("/", "cannot be an entry"),

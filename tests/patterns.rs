@@ -2,7 +2,6 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -13,6 +12,7 @@ use crate::check::{check, is};
 use crate::ctl_lost::{adopts_at_shutdown, are, put};
 use crate::live::manifest;
 use crate::support::look::{mounts_below, stat};
+use crate::support::trees;
 use crate::support::{Disk, Fs, Machine, Output, Root, Snapshot, json_of, mounts, run};
 
 tests![
@@ -43,7 +43,7 @@ fn odd(folder: &Path) {
     let fifo = |name: &str| mknodat(CWD, folder.join(name), FileType::Fifo, Mode::RUSR, 0).unwrap();
     fifo("fifo");
     mknodat(CWD, folder.join("device"), FileType::CharacterDevice, Mode::RUSR, 0).unwrap();
-    drop(UnixListener::bind(folder.join("socket")).unwrap());
+    trees::socket(&folder.join("socket"));
 }
 
 /// Boots a machine three times, each time with a new root: each boot ends as the first one did, and the second and third

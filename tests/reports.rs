@@ -3,13 +3,13 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::live::{inside, manifest, report, started, state};
 use crate::support::look::stat;
+use crate::support::trees;
 use crate::support::{Disk, Fs, Injected, Machine, Root, is_thorough, mounts};
 
 tests![
@@ -58,7 +58,7 @@ const DAMAGES: [(&str, Damage); 14] = [
         symlink("/run/elsewhere", path).unwrap();
     }),
     ("a directory", |path, _| fs::create_dir(path).unwrap()),
-    ("No such device or address", |path, _| drop(UnixListener::bind(path).unwrap())),
+    ("No such device or address", |path, _| trees::socket(path)),
 ];
 
 /// The file at the path of a document: its mode, owner, size and, if short, content.

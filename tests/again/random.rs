@@ -3,7 +3,6 @@
 use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use imp_mount::manifest::text;
@@ -16,6 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Map, Value, json};
 
 use super::thrice;
+use crate::support::trees;
 use crate::support::{Disk, Fs, Machine, Root, is_thorough};
 
 /// Default number of manifests for each of the tests.
@@ -186,7 +186,7 @@ fn put(base: &Path, path: &str, object: &Object) {
         }
         Object::Link(to) => symlink(to, &place).unwrap(),
         Object::Fifo => mknodat(CWD, &place, FileType::Fifo, Mode::RUSR, 0).unwrap(),
-        Object::Socket => drop(UnixListener::bind(&place).unwrap()),
+        Object::Socket => trees::socket(&place),
         Object::Device => mknodat(CWD, &place, FileType::CharacterDevice, Mode::RUSR, 0).unwrap(),
         Object::Twin => {
             let first = base.join("twin");

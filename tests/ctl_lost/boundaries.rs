@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixListener;
 
 use serde_json::json;
 
 use super::{PROGRAM, are, at, built, impctl, lost, manifest_of, paths, put, root};
 use crate::support::command::sh_on;
 use crate::support::namespace::{bind, tmpfs};
+use crate::support::trees;
 use crate::support::{Disk, Fs, json_of, run};
 
 pub fn unreadable_paths_are_named() {
@@ -101,7 +101,7 @@ pub fn files_of_nixos_are_left_out() {
     }
     put(root, "/etc/.clean", "sudoers\nnested/copied\n");
     put(root, "/home/ada/.config/git/own", "own");
-    UnixListener::bind(root.join("home/socket")).unwrap();
+    trees::socket(&root.join("home/socket"));
     let found = lost(root, &[]);
     are(
         &found["lost"],

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -38,6 +37,11 @@ pub fn set_times(dir: &Path) {
         &["-exec", "touch", "-hd@1000000000.5", "{}", "+"].map(OsStr::new),
     ];
     run(&words.concat()).ok();
+}
+
+/// A socket without a listener; bind(2) takes no path of more than 107 bytes.
+pub fn socket(path: &Path) {
+    mknodat(CWD, path, FileType::Socket, Mode::from_raw_mode(0o755), 0).unwrap();
 }
 
 /// Makes a tree with one of everything.
@@ -76,7 +80,7 @@ pub fn make(root: &Path) {
     ] {
         mknodat(CWD, root.join(name), kind, Mode::from_raw_mode(0o620), device).unwrap();
     }
-    drop(UnixListener::bind(root.join("socket")).unwrap());
+    socket(&root.join("socket"));
     lsetxattr(root.join("plain"), "user.note", b"a\0b", XattrFlags::empty()).unwrap();
     lsetxattr(root.join("sub"), "trusted.note", b"dir", XattrFlags::empty()).unwrap();
     lsetxattr(root.join("dangling"), "trusted.note", b"link", XattrFlags::empty()).unwrap();
