@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -365,10 +366,11 @@ fn publishing_is_one_step() {
         let sysroot = machine.at("");
         let before = moment(&sysroot, &paths);
         assert_eq!(before.1, 0);
-        let done = AtomicBool::new(false);
+        let (begun, done) = (Barrier::new(2), AtomicBool::new(false));
         let seen = thread::scope(|scope| {
             let watcher = scope.spawn(|| {
-                let mut seen = Vec::new();
+                let mut seen = vec![moment(&sysroot, &paths)];
+                begun.wait();
                 loop {
                     // Read first, so that the last check comes after the end.
                     let last = done.load(Ordering::Relaxed);
@@ -381,6 +383,7 @@ fn publishing_is_one_step() {
                     }
                 }
             });
+            begun.wait();
             let output = machine.build();
             done.store(true, Ordering::Relaxed);
             output.ok();
