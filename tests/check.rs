@@ -335,7 +335,7 @@ fn odd_names() {
     }
     let text = machine.run(&["--check"]).expect(1).stdout;
     assert_eq!(text.lines().filter(|line| line.starts_with("wrong source  ")).count(), names.len(), "{text}");
-    // Nothing is mounted over a link on the store.
+    // A link on the store is no source, and its target has no mount.
     assert!(text.contains("as its line says") && !text.contains("unmount"), "{text}");
     assert!(!text.contains('\u{1b}') && text.lines().all(|line| !line.starts_with('y')), "{text:?}");
 }

@@ -12,9 +12,9 @@ use serde_json::json;
 
 use crate::ctl_adopt::adopted;
 use crate::live::manifest;
-use crate::support::inject::{Act, CHANGES, SAFE};
+use crate::support::inject::{Act, SAFE, changes, taken};
 use crate::support::trees::{self, Look};
-use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot, is_thorough};
+use crate::support::{Call, Disk, Fs, Injected, Machine, Output, Root, Snapshot};
 
 tests![
     killed_at_any_moment: Disk Inject,
@@ -67,18 +67,6 @@ impl Case {
         let store = self.machine.disk().snapshot().news(&Snapshot::default());
         (Look::of(&place), self.machine.mount_at("/srv/app").is_some(), store)
     }
-}
-
-/// The tested calls: one of so many, in a developer's own runs and in others.
-fn taken(calls: &[Call], [own, all]: [usize; 2], is: impl Fn(&Call) -> bool) -> Vec<(usize, Call)> {
-    let step = if is_thorough() { all } else { own };
-    let taken: Vec<_> = calls.iter().copied().filter(is).collect();
-    assert!(taken.len() > 40, "{calls:?}");
-    taken.into_iter().enumerate().step_by(step).collect()
-}
-
-fn changes(call: &Call) -> bool {
-    call.is_one_of(CHANGES)
 }
 
 /// Without a fault: before, after, and the calls.

@@ -315,7 +315,7 @@ fn lines_by_hand_stay() {
     }
     by_hand += "# end\n";
     fs::write(file, &by_hand).unwrap();
-    // Nothing changes by the same answers.
+    // The same answers change nothing.
     review(&root, ANSWERS.rsplit_once("look-into").unwrap().0, &words).ok();
     assert_eq!(fs::read_to_string(file).unwrap(), by_hand);
     // An answer adds its line. A path kept by hand has none.

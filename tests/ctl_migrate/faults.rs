@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use serde_json::json;
 
 use super::{NEW, OLD, are_same, disks, interrupted, line, manifest, migrate, new, old, write};
-use crate::support::inject::{CHANGES, Name, SAFE, trace};
+use crate::support::inject::{Name, SAFE, changes, taken, trace};
 use crate::support::trees::{self, Look};
-use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, is_thorough, json_of, namespace, run};
+use crate::support::{Call, Disk, Fs, Injected, Output, Snapshot, json_of, namespace, run};
 
 /// A store that fills up during the copy, and then has room again.
 pub fn a_store_that_fills_up() {
@@ -209,18 +209,6 @@ impl Case {
         output.ok();
         (Self::state(), calls)
     }
-}
-
-/// One call of so many gets a fault, with its number: in a developer's own runs, and in others.
-fn taken(calls: &[Call], [own, all]: [usize; 2], is: impl Fn(&Call) -> bool) -> Vec<(usize, Call)> {
-    let step = if is_thorough() { all } else { own };
-    let taken: Vec<_> = calls.iter().copied().filter(is).collect();
-    assert!(taken.len() > 40, "{calls:?}");
-    taken.into_iter().enumerate().step_by(step).collect()
-}
-
-fn changes(call: &Call) -> bool {
-    call.is_one_of(CHANGES)
 }
 
 pub fn killed_at_any_moment() {

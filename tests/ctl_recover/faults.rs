@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{are_same, make, read, recover, write};
 use crate::live::manifest;
-use crate::support::inject::{CHANGES, SAFE};
+use crate::support::inject::{SAFE, changes};
 use crate::support::trees::{self, Look};
 use crate::support::{Call, Disk, Fs, Injected, Machine, Root, Snapshot, is_thorough, namespace, run};
 
@@ -75,10 +75,6 @@ impl Case {
 /// One of so many calls, in a developer's own runs and in others.
 fn step([own, all]: [usize; 2]) -> usize {
     if is_thorough() { all } else { own }
-}
-
-fn changes(call: &Call) -> bool {
-    call.is_one_of(CHANGES)
 }
 
 pub fn killed_at_any_moment() {

@@ -18,6 +18,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::Output;
 use super::attend::with_faults;
+use super::is_thorough;
 
 /// Calls that change a file, or wait for the disk.
 pub const CHANGES: &[&str] = &[
@@ -72,6 +73,19 @@ pub const SAFE: &[&str] = &[
     "sigaltstack",
     "umask",
 ];
+
+/// One of so many chosen calls, with its number: in a developer's own runs, and in others.
+pub fn taken(calls: &[Call], [own, all]: [usize; 2], is: impl Fn(&Call) -> bool) -> Vec<(usize, Call)> {
+    let step = if is_thorough() { all } else { own };
+    let taken: Vec<_> = calls.iter().copied().filter(is).collect();
+    assert!(taken.len() > 40, "{calls:?}");
+    taken.into_iter().enumerate().step_by(step).collect()
+}
+
+/// True for a call that changes a file, or waits for the disk.
+pub fn changes(call: &Call) -> bool {
+    call.is_one_of(CHANGES)
+}
 
 /// One system call of a run, by its number since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,7 +43,7 @@ fn the_screen_at_80_columns() {
             "? help  q quit  w write  k keep  n now  t throw away  l look  u undo  b about",
         ]
     );
-    // Where not all fit, those to get out and to find the others do.
+    // A narrow terminal shows the keys for help and to leave.
     for (width, keys) in [(24, "? help  q quit  w write"), (20, "? help  q quit"), (5, "")] {
         assert_eq!(text(&mut state, width, 12)[11], keys);
     }
