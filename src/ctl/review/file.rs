@@ -5,25 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::hand::Lines;
+use super::module::{HEAD, LISTS, LOOK_INTO, STORE, THROW_AWAY, string};
 use super::record::{Choice, Decision, Key, Origin, Record};
 use crate::ctl::line;
 use crate::manifest::{AbsPath, Kind, pattern};
 use crate::text::escape;
 use crate::text::json;
 use crate::text::problem::Problem;
-
-/// First line of the module.
-pub const HEAD: &str =
-    "# Written by `impctl review`, which adds lines in path order, and keeps those written by hand.";
-/// Begin of the entries of a store.
-pub const STORE: &str = "  environment.persistence.";
-/// Begins of the lists of a store.
-pub const LISTS: [&str; 2] = ["    directories = [", "    files = ["];
-/// Begin of the throw-away list.
-pub const THROW_AWAY: &str =
-    r#"  environment.etc."imp-mount/throw-away".text = builtins.concatStringsSep "\n" ["#;
-/// Begin of the paths to look into.
-pub const LOOK_INTO: &str = "  # To look into:";
 
 /// A form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,33 +213,6 @@ fn kept(line: &str, key: &str, store: &str) -> Option<Decision> {
         rest = &rest[1..];
     }
     Decision::of_entry(entry, store, Origin::read(rest.strip_prefix("  # kept ")?)?)
-}
-
-/// A string of Nix in the form of [`escape::nix`], and the text after the string.
-pub fn string(text: &str) -> Option<(String, &str)> {
-    const HIDDEN: &str = r#"${builtins.fromJSON "\""#;
-    let mut value = String::new();
-    let mut rest = text.strip_prefix('"')?;
-    loop {
-        if let Some(after) = rest.strip_prefix(HIDDEN) {
-            let (escape, after) = after.split_once(r#"\""}"#)?;
-            value += &serde_json::from_str::<String>(&format!("\"{}\"", escape.replace(r"\\", r"\"))).ok()?;
-            rest = after;
-            continue;
-        }
-        let mut letters = rest.chars();
-        match letters.next()? {
-            '"' => return Some((value, letters.as_str())),
-            '\\' => value.push(match letters.next()? {
-                'n' => '\n',
-                'r' => '\r',
-                't' => '\t',
-                other => other,
-            }),
-            other => value.push(other),
-        }
-        rest = letters.as_str();
-    }
 }
 
 /// The JSON form.

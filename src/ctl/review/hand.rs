@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::file::{HEAD, LISTS, LOOK_INTO, STORE, THROW_AWAY, string};
+use super::module::{HEAD, LISTS, LOOK_INTO, STORE, THROW_AWAY, string};
 use super::record::{Key, Place};
 use crate::manifest::{Kind, pattern};
 

@@ -3,6 +3,7 @@
 mod answers;
 mod file;
 mod hand;
+mod module;
 mod record;
 mod screen;
 mod state;
