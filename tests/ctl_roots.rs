@@ -27,6 +27,7 @@ tests![
     prune_subvolumes: Disk Inject,
     prune_without_limits: Disk,
     prune_records_sizes: Disk,
+    prune_keeps_every_file: Disk,
     prune_pauses_in_background: Disk Inject,
     prune_touches_no_mount: Disk,
     prune_what_cannot_be_read: Disk Inject,
@@ -53,11 +54,11 @@ tests![
 ];
 
 use prune::{
-    prune_a_read_only_store, prune_killed_on_btrfs, prune_killed_on_ext4, prune_killed_on_xfs,
-    prune_many_files, prune_on_a_full_btrfs, prune_on_a_full_ext4, prune_on_a_full_xfs, prune_on_btrfs,
-    prune_on_ext4, prune_on_xfs, prune_pauses_in_background, prune_records_sizes, prune_spares_a_saving,
-    prune_spares_roots_in_use, prune_subvolumes, prune_touches_no_mount, prune_what_cannot_be_read,
-    prune_without_limits,
+    prune_a_read_only_store, prune_keeps_every_file, prune_killed_on_btrfs, prune_killed_on_ext4,
+    prune_killed_on_xfs, prune_many_files, prune_on_a_full_btrfs, prune_on_a_full_ext4, prune_on_a_full_xfs,
+    prune_on_btrfs, prune_on_ext4, prune_on_xfs, prune_pauses_in_background, prune_records_sizes,
+    prune_spares_a_saving, prune_spares_roots_in_use, prune_subvolumes, prune_touches_no_mount,
+    prune_what_cannot_be_read, prune_without_limits,
 };
 use save::{
     save_a_root_on_the_disk, save_again_with_less_room, save_again_with_less_time, save_bounded_in_size,

@@ -273,6 +273,41 @@ pub fn prune_what_cannot_be_read() {
     }
 }
 
+/// A root of a boot that was cut off stays, whatever is on it: also below a mount, at paths that `impctl lost` leaves out, and beside the
+/// tree; and whatever an older record says.
+pub fn prune_keeps_every_file() {
+    let machine = machine(Disk::new(Fs::Ext4, 64), &json!({}));
+    let kept = Kept::new(&machine);
+    for path in [
+        "root/var/lib/kept",
+        "root/etc/imp-mount/throw-away",
+        "root/persist",
+        "root/bin/tool",
+        "root.bak/x",
+        "notes",
+    ] {
+        put(&kept.add(1, 1).place, path, "x");
+        machine.impctl("roots", &["prune"]).ok();
+        assert_eq!(fs::read_to_string(kept.place.join("1").join(path)).unwrap(), "x", "{path}");
+        fs::remove_dir_all(kept.place.join("1")).unwrap();
+    }
+    // The remedy for a mount is to unmount it.
+    let place = kept.add(1, 1).tree().join("data");
+    put(&place, "x", "x");
+    tmpfs(&place, "");
+    machine.impctl("roots", &["prune"]);
+    sh_on("umount", &[&place]);
+    machine.impctl("roots", &["prune"]).ok();
+    assert_eq!(fs::read_to_string(place.join("x")).unwrap(), "x");
+    let one = kept.add(2, 1).ends(false, 0);
+    put(&one.tree(), "x", "x");
+    let end = fs::read_to_string(one.place.join("end.json")).unwrap();
+    assert!(end.contains("\"files\":1"), "{end}");
+    put(&one.place, "end.json", end.replace("\"files\":1", "\"files\":0"));
+    machine.impctl("roots", &["prune"]).ok();
+    assert_eq!(kept.names(), ["1", "2"]);
+}
+
 /// With the lowest priority a removal pauses, and otherwise it does not.
 pub fn prune_pauses_in_background() {
     let machine = machine(Disk::new(Fs::Ext4, 64), &json!({ "boots": 1 }));
@@ -388,7 +423,7 @@ pub fn prune_a_read_only_store() {
     machine.disk().turn_read_only();
     machine.impctl("roots", &["prune"]).ok();
     sh_on("mount -o remount,rw", &[&machine.at("/persist")]);
-    kept.add(2, 1);
+    put(&kept.add(2, 1).tree(), "x", "x");
     machine.disk().turn_read_only();
     machine.impctl("roots", &["prune"]).expect(1).says(&["old root 1", "old root 2", "read-only"]);
     assert_eq!(listed(&machine).len(), 2);

@@ -1,17 +1,22 @@
 //! The roots on the stores of a system, with their records.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::record::{self, End};
+use super::record::{self, END, End};
+use super::survey;
 use crate::ctl::system::System;
 use crate::manifest::{AbsPath, Manifest};
-use crate::roots::{Boot, Id, Kind, Roots, Slot, TREE, boot_id};
+use crate::roots::{BOOT, Boot, Id, Kind, Roots, Slot, TREE, boot_id};
 use crate::sys::walk::{self, Identity, Mounts};
 use crate::text::problem::{Problem, Result};
+
+/// The names in the directory of a root.
+const RECORDS: [&str; 5] = [TREE, BOOT, END, "passwd", "group"];
 
 /// The roots on one store.
 #[derive(Debug)]
@@ -101,14 +106,22 @@ impl OldRoot {
     }
 
     /// True if its boot was cut off before there was a file on it, as when a boot fails again and again: by number it would take the place
-    /// of one with data. After a power cut on btrfs the record may be there without the subvolume.
+    /// of one with data. After a power cut on btrfs the record may be there without the subvolume. The tree itself is looked
+    /// through; a record of it may be older.
     #[must_use]
-    pub fn holds_nothing(&self) -> bool {
-        let has_nothing = |end: &End| end.files == 0 && end.rows_count == 0;
-        self.state == State::CutOff
-            && !self.is_in_use()
-            && (self.end.as_ref().is_some_and(has_nothing)
-                || self.slot.tree().is_err_and(|errno| errno == Errno::NOENT))
+    pub fn holds_nothing(&self, manifest: &Manifest) -> bool {
+        let is_bare = || match self.slot.tree() {
+            Ok(tree) => survey::is_bare(tree.as_fd(), manifest),
+            Err(Errno::NOENT) => Ok(true),
+            Err(errno) => Err(errno),
+        };
+        self.state == State::CutOff && !self.is_in_use() && self.has_records_alone() && is_bare() == Ok(true)
+    }
+
+    /// True if there is no file beside the tree but the records.
+    fn has_records_alone(&self) -> bool {
+        let is_known = |name: &CString| RECORDS.iter().any(|known| name.as_bytes() == known.as_bytes());
+        walk::names(self.slot.dir(), RECORDS.len() + 1).is_ok_and(|names| names.iter().all(is_known))
     }
 
     /// True if there is no record of its boot, and nothing in its tree.
@@ -118,7 +131,7 @@ impl OldRoot {
             Ok(names) => names.is_empty(),
             Err(errno) => errno == Errno::NOENT,
         };
-        self.boot.is_none() && self.flaws.is_empty() && has_nothing
+        self.boot.is_none() && self.flaws.is_empty() && has_nothing && self.has_records_alone()
     }
 }
 

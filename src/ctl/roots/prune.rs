@@ -111,7 +111,11 @@ fn one_store(
             outcome.failed.push(problem.at(place(old.id())));
         }
     }
-    let due = due(&all.iter().map(Facts::of).collect::<Vec<_>>(), manifest.old_roots.as_ref(), now());
+    let due = due(
+        &all.iter().map(|old| Facts::of(old, manifest)).collect::<Vec<_>>(),
+        manifest.old_roots.as_ref(),
+        now(),
+    );
     for (id, why) in due {
         if let Err(problem) = removal::must_be_unmounted(system, store, &id.to_string()) {
             outcome.failed.push(problem.at(place(id)));
@@ -191,13 +195,13 @@ struct Facts<'o> {
 }
 
 impl<'o> Facts<'o> {
-    fn of(old: &'o OldRoot) -> Self {
+    fn of(old: &'o OldRoot, manifest: &Manifest) -> Self {
         Self {
             id: old.id(),
             boot: old.boot.as_ref().map(|boot| boot.boot_id.as_str()),
             in_use: old.is_in_use(),
             left_over: old.is_left_over(),
-            nothing: old.holds_nothing(),
+            nothing: old.holds_nothing(manifest),
             time: old.time(),
             bytes: old.end.as_ref().map_or(0, |end| end.bytes),
         }
