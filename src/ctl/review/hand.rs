@@ -100,9 +100,7 @@ impl<'t> Lines<'t> {
 
     /// The first line by hand, by its number, that would take lines of decisions into it, or define a list twice.
     pub fn broken(&self) -> Option<usize> {
-        let begins = LISTS.iter().chain([&THROW_AWAY]).map(|begin| begin.trim_end_matches(" [").trim_start());
-        let is_list = |line: &str| begins.clone().any(|begin| line.trim_start().starts_with(begin));
-        let twice = self.hand.iter().find(|(_, line)| is_list(line)).map(|(number, _)| *number);
+        let twice = self.hand.iter().find(|(_, line)| may_define_twice(line)).map(|(number, _)| *number);
         twice.or_else(|| self.open())
     }
 
@@ -162,6 +160,24 @@ fn kept(line: &str) -> Option<Key> {
     Some((path, kind == Kind::Glob))
 }
 
+/// True if a line by hand may define what the review defines, now or later: a repeated definition is an error of Nix.
+fn may_define_twice(line: &str) -> bool {
+    const DEFINED: [&str; 6] = [
+        "environment=",
+        "environment.etc=",
+        "environment.etc.imp-mount/throw-away",
+        "environment.persistence",
+        "directories=",
+        "files=",
+    ];
+    let code = line.split('#').next().unwrap_or(line);
+    let code: String = code.chars().filter(|letter| !letter.is_whitespace() && *letter != '"').collect();
+    let begins =
+        |at: usize| !code[..at].ends_with(|before: char| before.is_alphanumeric() || "._-'".contains(before));
+    DEFINED.iter().any(|defined| code.match_indices(defined).any(|(at, _)| begins(at)))
+        || (code.contains("inherit") && code.contains("environment"))
+}
+
 /// True if the brackets and quotes of a piece of Nix end in it. Comments over several lines and indented strings are
 /// not looked into.
 fn is_whole(text: &str) -> bool {
@@ -192,7 +208,36 @@ fn is_whole(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_whole;
+    use super::{is_whole, may_define_twice};
+
+    #[test]
+    fn definitions_of_the_review_are_known() {
+        for line in [
+            r#"  environment.persistence."/persist".files = [ "/x" ];"#,
+            "  environment.persistence = import ./x.nix;",
+            "  inherit (import ./x.nix) environment;",
+            r#"  environment.etc."imp-mount/throw-away".text = "x";"#,
+            r#"  environment.etc."imp-mount/throw-away" = { text = "x"; };"#,
+            "  environment.etc = import ./x.nix;",
+            "  environment = { };",
+            r#"    "files" = [ ];"#,
+            "    x = 1; files = [ ];",
+            "    directories=[",
+        ] {
+            assert!(may_define_twice(line), "{line}");
+        }
+        for line in [
+            "# environment.persistence",
+            "  environment.systemPackages = [ ];",
+            r#"  environment.etc."x".text = "";"#,
+            "    users.bob.directories = [ ];",
+            r#"      { directory = "/files"; }"#,
+            "    hideMounts = true;",
+            "  services.x.profiles = [ ];",
+        ] {
+            assert!(!may_define_twice(line), "{line}");
+        }
+    }
 
     #[test]
     fn pieces_of_nix_are_whole() {
