@@ -1,6 +1,7 @@
 /*
  * What a careful C programmer would write for this one purpose: a tmpfs root, and below it a bind mount for every path of a
- * list. It follows no symlink, resolves nothing twice, and keeps the folders that neighbours share open.
+ * list. It follows no symlink, resolves nothing twice, and keeps the folders that neighbours share open. It leaves the same
+ * mounts as imp-mount: the first mount of the store, which the root covers, is detached, or the disk would stay in use at shutdown.
  *
  *     bindloop SYSROOT LIST
  *
@@ -153,7 +154,7 @@ static int shared(const char *before, const char *path, const char **rest)
 int main(int argc, char **argv)
 {
 	struct walk source = { 0 }, target = { 0 };
-	char persist[4096], before[4096] = "", line[4096], name[256];
+	char persist[4096], before[4096] = "", line[4096], name[256], from[32];
 	FILE *list;
 	int fd;
 
@@ -197,5 +198,7 @@ int main(int argc, char **argv)
 		target.fd[target.depth] = fd;
 		strcpy(before, line);
 	}
+	if (umount2(by_fd(from, source.fd[0]), MNT_DETACH))
+		die("unmount", persist);
 	return 0;
 }

@@ -199,7 +199,7 @@ impl Place {
             20 => 600,
             100 => 300,
             1000 => 100,
-            _ => 15,
+            _ => 60,
         };
         if self.short { (most / 5).max(11) } else { most }
     }
