@@ -152,6 +152,12 @@ impl<'m> Parents<'m> {
         }
         system(path).map_or(DirectoryRule::Default, DirectoryRule::System)
     }
+
+    /// True for a directory with the mode of every system.
+    #[must_use]
+    pub fn is_system(&self, path: &str) -> bool {
+        system(path).is_some() && matches!(self.of(path), DirectoryRule::System(_))
+    }
 }
 
 /// The first value is kept; a different one later is a conflict.

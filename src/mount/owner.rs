@@ -12,6 +12,9 @@ use crate::runtime::report::Pending;
 use crate::sys::create::{self, Attributes, Node};
 use crate::sys::walk::{self, Mounts, Stat};
 
+/// The mode of a directory while its owner is pending.
+const WAITING_DIRECTORY: u16 = 0o700;
+
 /// Owner and mode of a new file, as in the manifest.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
@@ -26,7 +29,7 @@ impl<'a> Wanted<'a> {
     /// Owner and mode of an entry.
     #[must_use]
     pub fn of_entry(entry: &'a Entry) -> Self {
-        let waiting = if entry.kind == Kind::Directory { 0o700 } else { 0o600 };
+        let waiting = if entry.kind == Kind::Directory { WAITING_DIRECTORY } else { 0o600 };
         Self {
             user: entry.owner.user.as_ref(),
             group: entry.owner.group.as_ref(),
@@ -38,7 +41,13 @@ impl<'a> Wanted<'a> {
     /// Owner and mode of a directory above an entry.
     #[must_use]
     pub fn of_parent(rule: &'a DirectoryRule<'_>) -> Self {
-        Self { user: rule.user(), group: rule.group(), mode: rule.mode(), waiting: 0o700 }
+        Self { user: rule.user(), group: rule.group(), mode: rule.mode(), waiting: WAITING_DIRECTORY }
+    }
+
+    /// False for a directory above an entry whose mode rules out a pending owner.
+    #[must_use]
+    pub fn may_wait(node: &Node) -> bool {
+        node.stat.mode() == WAITING_DIRECTORY
     }
 
     /// The wanted owner of an already pending path.

@@ -84,13 +84,15 @@ pub(super) fn open(
         return Ok(Source::Node(Node { fd, stat, made: false }));
     }
     let dir = store.cursor.enter_looking(path.folder(), &mut |dir, name, path| {
-        let said = plan.parents.of(path);
-        let wanted = Wanted::of_parent(&said);
-        create::directory(dir, name, Mounts::Stay, &mut || owners.attributes(&wanted))
+        let rule = || plan.parents.of(path);
+        create::directory(dir, name, Mounts::Stay, &mut || owners.attributes(&Wanted::of_parent(&rule())))
             .and_then(|node| {
-                owners.note(&node, (dir, name), (&item.store.path, path), &wanted)?;
+                if !Wanted::may_wait(&node) {
+                    return Ok((node.fd, Some(node.stat)));
+                }
+                owners.note(&node, (dir, name), (&item.store.path, path), &Wanted::of_parent(&rule()))?;
                 // A pending owner may have been given meanwhile.
-                let stat = if wanted.has_names() { walk::stat(node.fd.as_fd())? } else { node.stat };
+                let stat = walk::stat(node.fd.as_fd())?;
                 Ok((node.fd, Some(stat)))
             })
             .map_err(|errno| step_failed(dir, item, path, errno))

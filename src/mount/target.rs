@@ -14,7 +14,6 @@ use super::placeholder;
 use super::stores::Stores;
 use super::tree::Tree;
 use super::work::Work;
-use crate::manifest::parents::DirectoryRule;
 use crate::manifest::{AbsPath, Entry, Kind, Missing};
 use crate::plan::{Action, Plan};
 use crate::sys::create::{self, Attributes};
@@ -47,18 +46,17 @@ pub(super) fn parent<'t>(
     let store = stores.usable(item.entry).filter(|_| own_path);
     let (fresh, setgid) = (tree.is_new(), &mut tree.setgid);
     tree.cursor.enter(job.target.folder(), &mut |dir, name, path| {
-        let rule = plan.parents.of(path);
-        let wanted = Wanted::of_parent(&rule);
         // The directory at the same path on the store is the model, except for directories with the same attributes on
         // every system.
-        let model = store.filter(|_| !matches!(rule, DirectoryRule::System(_)));
-        let model = model
+        let model = store
+            .filter(|_| !plan.parents.is_system(path))
             .map_or(Ok(None), |store| store.cursor.looked(path))
             .map_err(|errno| Problem::os("cannot look at the store", errno))?;
         let waits = model.is_some() && owners.waits(&item.store.path, path);
+        let rule = || plan.parents.of(path);
         let mut attributes = || match model {
             Some(stat) => Attributes { uid: stat.uid(), gid: stat.gid(), mode: stat.mode(), pending: waits },
-            None => owners.attributes(&wanted),
+            None => owners.attributes(&Wanted::of_parent(&rule())),
         };
         let failed = |errno| walk::explain(dir, path, errno, "a directory");
         if fresh {
@@ -76,7 +74,7 @@ pub(super) fn parent<'t>(
         }
         let node = create::directory(dir, name, Mounts::Enter, &mut attributes).map_err(failed)?;
         owners
-            .note(&node, (dir, name), (&AbsPath::root(), path), &wanted)
+            .note(&node, (dir, name), (&AbsPath::root(), path), &Wanted::of_parent(&rule()))
             .map_err(|errno| Problem::os(format!("cannot look at {}", escape::name(path)), errno))?;
         Ok(node.fd)
     })
