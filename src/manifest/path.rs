@@ -188,7 +188,10 @@ impl AbsPath {
 /// The order of two paths by their components.
 pub(super) fn compare(one: &str, other: &str) -> Ordering {
     let (one, other) = (one.as_bytes(), other.as_bytes());
-    let differ = one.iter().zip(other).find(|(one, other)| one != other);
+    // Eight bytes at a time first: neighbours have most of their bytes in common.
+    let (ones, others) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
+    let same = 8 * ones.iter().zip(others).take_while(|(one, other)| one == other).count();
+    let differ = one[same..].iter().zip(&other[same..]).find(|(one, other)| one != other);
     // A slash sorts before every other byte.
     let key = |byte: u8| if byte == b'/' { 0 } else { byte };
     differ.map_or(one.len().cmp(&other.len()), |(one, other)| key(*one).cmp(&key(*other)))

@@ -67,6 +67,10 @@ struct Limited {
 
 impl Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or(Errno::FBIG)?;
         if self.buffer.len() + bytes.len() > BUFFER {
             self.flush()?;
@@ -79,7 +83,7 @@ impl Write for Limited {
         } else {
             self.buffer.extend(bytes);
         }
-        Ok(bytes.len())
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
