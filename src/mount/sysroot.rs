@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::manifest::AbsPath;
@@ -30,6 +31,13 @@ impl Sysroot {
             Problem::os(format!("cannot open the sysroot {}", escape::name(path)), errno)
                 .remedy("create it, or name another one with --sysroot")
         };
+        // Without a link on its way, as in the initrd, the path is the real one.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if let Ok(real) = AbsPath::normal(path)
+            && let Ok(fd) = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        {
+            return Ok(Self { path: real, fd });
+        }
         let fd = walk::base(path).map_err(failed)?;
         let real = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
         let real = real.map_err(|errno| {

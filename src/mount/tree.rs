@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::sys::create::{self, Attributes};
 use crate::sys::cursor::Cursor;
 use crate::sys::mount_api::{self, Kernel};
-use crate::sys::mountinfo::{self, Mount};
+use crate::sys::mountinfo;
 use crate::sys::walk::{self, Mounts, Stat};
 use crate::text::problem::{Problem, Result, describe};
 
@@ -388,12 +388,13 @@ pub fn mounts_below(
     at: &AbsPath,
     directory: &AbsPath,
 ) -> Result<Vec<(AbsPath, OwnedFd)>> {
-    let inside = |mount: &Mount| {
-        let path = AbsPath::normal(&mount.point).ok()?.below(at)?;
+    let inside = |point: &String| {
+        let path = AbsPath::normal(point).ok()?.below(at)?;
         (path.is_in(directory) && path != *directory).then_some(path)
     };
     let mut paths: Vec<AbsPath> = Vec::new();
-    for path in mountinfo::all()?.iter().filter_map(inside) {
+    let points = mountinfo::points()?;
+    for path in points.iter().filter(|point| point.starts_with(at.as_str())).filter_map(inside) {
         if !paths.iter().any(|kept| path.is_in(kept)) {
             paths.retain(|kept| !kept.is_in(&path));
             paths.push(path);

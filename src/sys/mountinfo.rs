@@ -47,6 +47,12 @@ pub fn all() -> Result<Vec<Mount>> {
     Ok(mounts(&mountinfo()?).collect())
 }
 
+/// The mount point of every mount, in the same order.
+pub fn points() -> Result<Vec<String>> {
+    let point = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescape::<[u8]>);
+    Ok(mountinfo()?.split(|byte| *byte == b'\n').filter_map(point).collect())
+}
+
 /// The mounts in a text.
 fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
     text.split(|byte| *byte == b'\n').filter_map(parse)
@@ -122,7 +128,7 @@ fn number<N: FromStr>(digits: &[u8]) -> Option<N> {
 
 /// Undoes the kernel's `\040` for space, tab, newline and backslash.
 #[must_use]
-pub fn unescape(field: &(impl AsRef<[u8]> + ?Sized)) -> String {
+pub fn unescape<T: AsRef<[u8]> + ?Sized>(field: &T) -> String {
     let mut rest = field.as_ref();
     let mut bytes = Vec::with_capacity(rest.len());
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
