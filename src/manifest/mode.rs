@@ -167,7 +167,16 @@ mod tests {
         let script = r#"umask 0
             mkdir "d$2" && : >"f$2" && chmod -- "$1" "d$2" "f$2"
             case $1 in *t*) set -- "$3" "$2" ;; esac; mkdir -m "$1" "m$2""#;
+        // Builders of Nix refuse both bits.
+        let special = std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o6700)).is_ok();
+        std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        if !special {
+            eprintln!("SKIPPED: modes with setuid or setgid, which cannot be set here");
+        }
         for (index, (text, directory, file)) in FORMS.into_iter().enumerate() {
+            if !special && (directory | file) & 0o6000 != 0 {
+                continue;
+            }
             let status = Command::new("sh")
                 .args(["-c", script, "sh", text, &index.to_string(), &show(directory)])
                 .current_dir(scratch.path())
