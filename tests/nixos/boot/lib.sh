@@ -62,7 +62,8 @@ substituters =' "$@"
 build() {
     nix_here nix-build --max-jobs "$(nproc)" --no-out-link "$here/nix" -A "$1" --arg nixpkgs "$NIXPKGS" \
         --argstr debian "$folder/tree" --argstr programs "$NIXOS_PROGRAMS" --argstr binaries "$folder/bin" \
-        --argstr sources "$NIXOS_SOURCES" --argstr machine "$folder/machine" 2> "$scratch/build" || {
+        --argstr sources "$NIXOS_SOURCES" --argstr machine "$folder/machine" --argstr toolchain "$(rustc --print sysroot)" \
+        2> "$scratch/build" || {
         # The last lines of what failed, and the first errors: what depends on it fails for that.
         sed '/^error/,$d' "$scratch/build" | tail -n 20 >&2
         sed -n '/^error/,$p' "$scratch/build" | head -n 40 >&2

@@ -1,5 +1,5 @@
 # nix-build -A HOST.system: the toplevel of a host in ../hosts, for namespaces. HOST.computer: its configuration for a computer of
-# its own, of which system.build.vm makes one.
+# its own, of which system.build.vm makes one. -A built: the package of the module.
 {
   nixpkgs,
   # Folders: an unpacked Debian, NixOS's own programs, the product's.
@@ -10,6 +10,8 @@
   sources ? "",
   # An unpacked Debian with QEMU and a kernel.
   machine ? "",
+  # The folder of a Rust toolchain, for `built`.
+  toolchain ? "",
 }:
 let
   pkgs = import ./packages.nix {
@@ -88,6 +90,9 @@ lib.mapAttrs' (file: _: {
   value = host (../hosts + "/${file}");
 }) (lib.filterAttrs (file: _: lib.hasSuffix ".nix" file) (builtins.readDir ../hosts))
 # For the scenario compare: `imp-mount-100` and so on.
+// {
+  built = import ./package.nix { inherit pkgs toolchain; };
+}
 // lib.listToAttrs (
   lib.mapCartesianProduct
     (it: {
