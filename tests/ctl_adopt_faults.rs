@@ -110,7 +110,7 @@ fn errors_at_any_change() {
 }
 
 fn errors_at_any_look() {
-    fail([70, 16], |call| !changes(call) && !call.is_one_of(SAFE));
+    fail([70, 32], |call| !changes(call) && !call.is_one_of(SAFE));
 }
 
 fn fail(steps: [usize; 2], is: impl Fn(&Call) -> bool) {
