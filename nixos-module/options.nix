@@ -7,12 +7,20 @@
 }:
 let
   inherit (lib) mkOption types;
+  is = pattern: text: builtins.match pattern text != null;
+  text =
+    description: check:
+    types.str
+    // {
+      inherit description;
+      check = it: builtins.isString it && check it;
+    };
   size =
-    text:
+    pattern: example: description:
     mkOption {
-      type = types.nullOr types.str;
+      type = types.nullOr (text "string such as ${example}" (is pattern));
       default = null;
-      description = text;
+      inherit description;
     };
   limit =
     type: default: description:
@@ -64,15 +72,25 @@ in
                 the next one, unless `imp-mount.oldRoots` keeps it. `null` makes the root a tmpfs.
               '';
             };
-            size = size "Its size: bytes, with a suffix k, m or g, or a share of the memory such as `50%`.";
-            inodes = size "Maximum number of inodes, with a suffix k, m or g.";
+            # A number without a suffix is bytes, and no system fits into few of them.
+            size =
+              size "[0-9]{7,}|0*[1-9][0-9]*[kKmMgG%]" ''"8G" or "50%"''
+                "Its size: bytes, with a suffix k, m or g, or a share of the memory such as `50%`.";
+            inodes =
+              size "0|[0-9]{4,}|0*[1-9][0-9]*[kKmMgG]" ''"1M"''
+                "Maximum number of inodes, with a suffix k, m or g; `0` is no limit.";
             mode = mkOption {
-              type = types.str;
+              type = text ''octal mode such as "0755"'' (is "[0-7]{3,4}");
               default = "0755";
               description = "The mode of `/`.";
             };
             options = mkOption {
-              type = types.listOf types.str;
+              # `/` belongs to root, and is written to.
+              type = types.listOf (
+                text "mount option, but for size, nr_inodes, mode, uid, gid and ro" (
+                  it: !is "(size|nr_blocks|nr_inodes|mode|uid|gid)=.*|ro" it
+                )
+              );
               default = [ ];
               example = [ "huge=within_size" ];
               description = "Further options of tmpfs(5) or of the mount.";
