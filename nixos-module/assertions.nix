@@ -2,7 +2,6 @@
 {
   config,
   lib,
-  utils,
   ...
 }:
 let
@@ -24,18 +23,16 @@ let
   at = path: lib.findFirst (fs: fs.mountPoint == path) null fileSystems;
   root = at "/";
 
-  isTmpfs =
-    cfg.plan.buildsRoot
-    || (
-      root != null
-      && lib.elem root.fsType [
-        "tmpfs"
-        "ramfs"
-      ]
-    );
-  hasNix = at "/nix" != null || at "/nix/store" != null || lib.any (it: it.target == "/nix") entries;
+  inherit (cfg.plan) isEmptied;
+  hasNix =
+    at "/nix" != null
+    || at "/nix/store" != null
+    || lib.any (it: it.target == "/nix" && it.kind == "directory") entries;
 
-  theRoot = if cfg.plan.onStore then "the root itself" else "the tmpfs that is the root";
+  disabled = map (name: "environment.persistence.\"${name}\"") (
+    lib.attrNames (lib.filterAttrs (_: store: !store.enable) config.environment.persistence)
+  );
+
   old = cfg.oldRoots;
   # File systems at or above the path of the converted disk.
   overConverted = lib.filter (
@@ -45,35 +42,32 @@ let
 
   # Paths named twice, with every place of their definition.
   twice =
-    kind:
     lib.mapAttrsToList
       (path: all: ''
         ${path}
               ${lib.concatMapStringsSep "\n      " (it: "from ${it.from}") all}'')
-      (
-        lib.filterAttrs (_: all: lib.length all > 1) (
-          lib.groupBy (it: it.target) (lib.filter (it: it.kind == kind) entries)
+      (lib.filterAttrs (_: all: lib.length all > 1) (lib.groupBy (it: it.target) entries));
+
+  # Users without a declaration, with the places of their paths.
+  strangersOf =
+    place: stores:
+    lib.concatLists (
+      lib.mapAttrsToList (
+        path: store:
+        map (name: "${name} (${place}.\"${path}\".users.${name})") (
+          lib.filter (name: !users ? ${store.users.${name}.username or name}) (lib.attrNames store.users)
         )
-      );
-  duplicates = kind: word: {
-    assertion = twice kind == [ ];
-    message = ''
-      environment.persistence:
-          The following ${word} were specified two or more
-          times:
-            ${lib.concatStringsSep "\n      " (twice kind)}
-    '';
-  };
+      ) stores
+    );
+  strangers =
+    strangersOf "environment.persistence" (
+      lib.filterAttrs (_: store: store.enable) config.environment.persistence
+    )
+    ++ lib.optionals config.preservation.enable (
+      strangersOf "preservation.preserveAt" config.preservation.preserveAt
+    );
 
-  storesNotInInitrd = lib.filter (
-    fs:
-    !utils.fsNeededForBoot fs && lib.any (store: paths.isIn fs.mountPoint store.path) cfg.plan.stores
-  ) fileSystems;
-
-  strangers = lib.concatMap (
-    store: lib.filter (name: !users ? ${name}) (lib.attrNames store.users)
-  ) system;
-
+  immutable = config.system.etc.overlay.enable && !config.system.etc.overlay.mutable;
   patterns = lib.filter (
     it:
     it.kind == "file" && lib.hasPrefix "/etc/" it.target && builtins.match ".*[*?[].*" it.target != null
@@ -95,12 +89,15 @@ let
       "9p"
     ];
 
+  onNetwork = lib.concatMap (fs: lib.filter (it: paths.isIn fs.mountPoint it.target) entries) (
+    lib.filter isNetwork cfg.plan.later
+  );
+
   # Paths and file systems that outlive a boot.
   keeps = (import ./audit/kept.nix { inherit lib; }).kept {
     inherit entries fileSystems;
     links = import ./audit/links.nix { inherit config lib; };
   };
-  isEmptied = isTmpfs || cfg.convert != null;
   swapFiles = lib.filter (
     path: lib.hasPrefix "/" path && !paths.isIn "/dev" path && !keeps.file (paths.join [ path ])
   ) (map (swap: swap.device) config.swapDevices);
@@ -128,39 +125,32 @@ let
     lib.concatStringsSep ", " (map (name: "/etc/${name}") (lib.take 3 names))
     + lib.optionalString (lib.length names > 3) " and ${toString (lib.length names - 3)} more";
 
-  # Units of the initrd may mount a store, too.
-  unmounted = lib.filter (
-    store:
-    !lib.any (
-      fs: fs.mountPoint != "/" && paths.isIn (paths.join [ fs.mountPoint ]) store.path
-    ) fileSystems
-    && !lib.any (mount: lib.hasSuffix store.path mount.where) (
-      config.boot.initrd.systemd.mounts ++ config.systemd.mounts
-    )
-  ) cfg.plan.stores;
-
   assertions =
     forwarded
     ++ [
       {
-        assertion = storesNotInInitrd == [ ];
+        assertion = cfg.root == null || cfg.convert != null || config.boot.initrd.enable;
         message = ''
-          environment.persistence:
-              All filesystems used for persistent storage must
-              have the option "neededForBoot" set to true.
-
-              Please fix the following filesystems:
-                ${lib.concatMapStringsSep "\n      " (fs: fs.mountPoint) storesNotInInitrd}
+          imp-mount.root:
+              The initrd makes the root, and there is none: boot.initrd.enable = true. A container has the root of its host: remove
+              imp-mount.root.
         '';
       }
-      (duplicates "file" "files")
-      (duplicates "directory" "directories")
+      {
+        assertion = twice == [ ];
+        message = ''
+          environment.persistence:
+              The following paths were specified two or more
+              times. Keep one of each:
+                ${lib.concatStringsSep "\n      " twice}
+        '';
+      }
       {
         assertion = strangers == [ ];
         message = ''
           environment.persistence:
               The following users have paths that persist, but are not in users.users, so where their homes are is not
-              known:
+              known. Declare them there, or correct the names:
                 ${lib.concatStringsSep "\n      " strangers}
         '';
       }
@@ -179,8 +169,7 @@ let
         '';
       }
       {
-        assertion =
-          !(config.system.etc.overlay.enable && !config.system.etc.overlay.mutable) || patterns == [ ];
+        assertion = !immutable || patterns == [ ];
         message = ''
           environment.persistence:
               An immutable /etc has no place to mount the matches of a pattern at. Name the files one by one:
@@ -211,14 +200,12 @@ let
         '';
       }
       {
-        assertion = !lib.any isNetwork cfg.plan.later;
+        assertion = onNetwork == [ ];
         message = ''
           environment.persistence:
-              These file systems come with the network, later than anything that persists can be mounted on them. Name the
-              paths below them in fileSystems, as bind mounts:
-                ${lib.concatMapStringsSep "\n      " (fs: fs.mountPoint) (
-                  lib.filter isNetwork cfg.plan.later
-                )}
+              These lie on file systems that come with the network, later than anything that persists can be mounted on them.
+              Take them out here, and name them in fileSystems, as bind mounts:
+                ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from})") onNetwork}
         '';
       }
     ]
@@ -282,16 +269,8 @@ let
         '';
       }
     ]
-    # A container's store comes from its host.
-    ++ lib.optional (cfg.convert == null && config.boot.initrd.enable && isTmpfs) {
-      assertion = unmounted == [ ];
-      message = ''
-        environment.persistence:
-            These stores would be on ${theRoot}, as no file system is mounted where they are. Mount the disks:
-              ${lib.concatMapStringsSep "\n      " (store: "fileSystems.\"${store.path}\"") unmounted}
-      '';
-    }
-    ++ lib.optional (cfg.convert == null && config.boot.initrd.enable && isTmpfs) {
+    # A container's Nix store comes from its host.
+    ++ lib.optional (cfg.convert == null && config.boot.initrd.enable && isEmptied) {
       assertion = hasNix;
       message = ''
         environment.persistence:
@@ -301,7 +280,9 @@ let
             file system of its own, fileSystems."/nix", or let it persist:
               environment.persistence."${
                 (lib.head (cfg.plan.stores ++ [ { path = "/persist"; } ])).path
-              }".directories = [ "/nix" ];
+              }".directories = [ "/nix" ];${
+                lib.optionalString (disabled != [ ]) "\n    Disabled: ${toString disabled}."
+              }
       '';
     }
     ++ lib.optionals (cfg.convert != null) [
@@ -318,11 +299,11 @@ let
         '';
       }
       {
-        assertion = root != null && root.fsType != "tmpfs";
+        assertion = root != null && !cfg.plan.isTmpfs;
         message = ''
           imp-mount.convert:
               There is no disk to convert: fileSystems."/" is ${
-                if root == null then "not there" else "a tmpfs"
+                if root == null then "not there" else "a ${root.fsType}"
               }. It has to name the disk that is the root today.
         '';
       }
@@ -406,6 +387,18 @@ let
     && !lib.elem "nosuid" it.options
   ) entries;
 
+  # NixOS replaces these files by new ones, which is no use on a mount.
+  replaced = lib.filter (
+    it: it.kind == "file" && it.method == "bind" && lib.elem it.target known.activated
+  ) entries;
+  # The link of environment.etc cannot be where a file is mounted. An immutable /etc has a placeholder of the same name.
+  declared = lib.filter (
+    it:
+    it.kind == "file"
+    && lib.hasPrefix "/etc/" it.target
+    && config.environment.etc.${lib.removePrefix "/etc/" it.target}.enable or false
+  ) entries;
+
   openRoot = root != null && root.fsType == "tmpfs" && !lib.any (lib.hasPrefix "mode=") root.options;
 
   isNumber = name: builtins.match "[0-9]+" name != null;
@@ -438,6 +431,17 @@ in
                 ${lib.concatMapStringsSep "\n      " (
                   it: "fileSystems.\"${it.target}\" (${it.from})"
                 ) doubles}
+        ''
+        ++ lib.optional (replaced != [ ]) ''
+          environment.persistence:
+              NixOS makes these files anew at every boot and switch, which fails on a mount: no user is added or changed. Leave
+              them out, as users.users with hashedPasswordFile needs none of them; or set method = "copy":
+                ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from})") replaced}
+        ''
+        ++ lib.optional (!immutable && declared != [ ]) ''
+          environment.persistence:
+              environment.etc has files of these names, which the mounts from the store hide. Leave them out here or there:
+                ${lib.concatMapStringsSep "\n      " (it: "${it.target} (${it.from})") declared}
         ''
         ++ lib.optional (elsewhere != { }) ''
           environment.persistence:

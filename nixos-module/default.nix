@@ -12,6 +12,8 @@
     ./plan.nix
     ./manifest.nix
     ./assertions.nix
+    ./stores.nix
+    ./faults.nix
     # Paths without persistence.
     ./audit
     # Definitions of the system.

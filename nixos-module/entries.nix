@@ -201,9 +201,9 @@ let
   # Existing homes by path: owner and mode are known.
   homes =
     let
-      named = lib.genAttrs (lib.filter (home: home != null) (map (it: it.home) entries)) (_: true);
       # The home of a service's user may be a package; a manifest cannot name such a path.
       isPath = home: builtins.isString home && !builtins.hasContext home;
+      named = lib.genAttrs (lib.filter isPath (map (it: it.home) entries)) (_: true);
       isHome =
         user: (user.enable or true) && isPath user.home && (user.createHome || named ? ${user.home});
       home = name: user: {

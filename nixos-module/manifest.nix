@@ -19,13 +19,35 @@ let
   list =
     description:
     mkOption {
-      # impctl checks the elements: a type for them would take more evaluation than the rest of the module.
-      type = types.listOf types.raw;
+      # impctl checks the keys: types for them would take more evaluation than the rest of the module.
+      type = types.listOf (
+        types.raw
+        // {
+          name = "attrs";
+          description = "attribute set";
+          check = builtins.isAttrs;
+        }
+      );
       default = [ ];
       inherit description;
     };
 
-  # An entry, with defaults for keys that other files read.
+  # A store with keys of its own and with entries is defined twice: plan.nix defines every store with an entry, with `from`.
+  mergeStores =
+    stores:
+    let
+      isComputed = store: store ? from;
+      computed = lib.filter isComputed stores;
+      own = lib.filter (store: !isComputed store) stores;
+      same = one: other: paths.join [ (one.path or "/") ] == paths.join [ (other.path or "/") ];
+    in
+    if own == [ ] then
+      stores
+    else
+      map (store: (lib.findFirst (same store) { } computed) // store) own
+      ++ lib.filter (store: !lib.any (same store) own) computed;
+
+  # An entry, with defaults for keys that other files read. A path that is no text is impctl's to refuse.
   entry =
     it:
     {
@@ -33,6 +55,8 @@ let
       user = "root";
       group = "root";
       mode = if it ? file then null else "0755";
+      method = "bind";
+      missing = null;
       options = [ ];
       hidden = false;
       trash = false;
@@ -67,7 +91,9 @@ in
         options = {
           entries = list "Directories and files that persist, each with the keys of an entry.";
           parents = list "Directories above entries, with the owner and mode to create them with.";
-          stores = list "Stores: `path`, and `required` or `device` where they differ from the default.";
+          stores = list "Stores: `path`, and `required` or `device` where they differ from the default." // {
+            apply = mergeStores;
+          };
         };
       };
       default = { };

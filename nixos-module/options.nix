@@ -7,6 +7,7 @@
 }:
 let
   inherit (lib) mkOption types;
+  paths = import ./paths.nix;
   is = pattern: text: builtins.match pattern text != null;
   text =
     description: check:
@@ -22,6 +23,7 @@ let
       default = null;
       inherit description;
     };
+  clean = path: if path == null then null else paths.join [ path ];
   limit =
     type: default: description:
     mkOption { inherit type default description; };
@@ -65,6 +67,7 @@ in
             on = mkOption {
               type = types.nullOr types.path;
               default = null;
+              apply = clean;
               example = "/persist";
               description = ''
                 The store with the root: a directory, on btrfs a subvolume, new at every boot. It takes no memory; omit
@@ -108,6 +111,7 @@ in
     convert = mkOption {
       type = types.nullOr types.path;
       default = null;
+      apply = clean;
       example = "/persist";
       description = ''
         The disk of `fileSystems."/"` becomes the store at this path, and a tmpfs, or a directory of the store
@@ -129,6 +133,7 @@ in
       store = mkOption {
         type = types.nullOr types.path;
         default = null;
+        apply = clean;
         example = "/persist";
         description = "The store for old roots; `null` is the store of the root, or the only one.";
       };

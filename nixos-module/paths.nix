@@ -9,11 +9,12 @@ let
   startsWith = start: text: builtins.substring 0 (builtins.stringLength start) text == start;
 in
 {
-  # "/home/ada/" and "x//y" make "/home/ada/x/y". `..` stays, and impctl refuses the path.
+  # "/home/ada/" and "x//y" make "/home/ada/x/y". `..` stays, and impctl refuses the path. A path without quotes is its text, and
+  # is not copied to the Nix store; a package's is a text, too.
   join =
     paths:
     let
-      path = builtins.concatStringsSep "/" paths;
+      path = builtins.unsafeDiscardStringContext (builtins.concatStringsSep "/" (map toString paths));
       isClean = builtins.match "(/([^/.]|[.][^/])[^/]*)+" path != null;
     in
     if isClean then path else absolute (components path);

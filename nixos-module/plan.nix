@@ -29,15 +29,15 @@ let
       at = lib.filter (store: paths.join [ store.persistentStoragePath ] == path) named;
     in
     at == [ ] || lib.any (store: !store.enable || store.required) at;
-  from = path: (lib.findFirst (it: it.store == path) { from = null; } cfg.entries).from;
+  from = path: (lib.findFirst (it: it.store == path) { from = others.${path}; } cfg.entries).from;
 
-  # Stores without an entry.
+  # Stores without an entry, with the options that name them.
   others =
-    lib.optional (cfg.convert != null) cfg.convert
-    ++ map (path: paths.join [ path ]) (
-      lib.optional cfg.plan.onStore cfg.root.on
-      ++ lib.optional (cfg.oldRoots.enable && cfg.oldRoots.store != null) cfg.oldRoots.store
-    );
+    lib.optionalAttrs (cfg.oldRoots.enable && cfg.oldRoots.store != null) {
+      ${cfg.oldRoots.store} = "imp-mount.oldRoots.store";
+    }
+    // lib.optionalAttrs cfg.plan.onStore { ${cfg.root.on} = "imp-mount.root.on"; }
+    // lib.optionalAttrs (cfg.convert != null) { ${cfg.convert} = "imp-mount.convert"; };
 
   # File systems mounted by the running system above an entry.
   later = lib.filter (
@@ -54,14 +54,21 @@ in
     description = "The parts needed by the configuration.";
   };
   # Required is the default.
-  config.imp-mount.settings.stores = map (
-    path:
-    {
-      inherit path;
-    }
-    // lib.optionalAttrs (from path != null) { from = from path; }
-    // lib.optionalAttrs (!required path) { required = false; }
-  ) (lib.unique (lib.catAttrs "store" cfg.settings.entries ++ others));
+  config.imp-mount.settings.stores =
+    map
+      (
+        path:
+        {
+          inherit path;
+          from = from path;
+        }
+        // lib.optionalAttrs (!required path) { required = false; }
+      )
+      (
+        lib.unique (
+          lib.filter lib.isString (lib.catAttrs "store" cfg.settings.entries) ++ lib.attrNames others
+        )
+      );
 
   config.imp-mount.plan = {
     inherit later;
@@ -71,16 +78,29 @@ in
         required = true;
       }
       // it
-    ) cfg.settings.stores;
+    ) (lib.filter (it: lib.isString (it.path or null)) cfg.settings.stores);
     # Depends on the names of the stores only: services and the initrd depend on this value, and may name an entry's path. For a
     # store named only by an entry, an assertion gives the remedy.
     storePaths = lib.unique (
       map (path: paths.join [ path ]) (
         map (store: store.persistentStoragePath) (lib.filter (store: store.enable) named)
         ++ lib.optional cfg.presets.enable cfg.presets.store
-        ++ others
+        ++ lib.attrNames others
       )
     );
+    # True if the root is in memory, or a directory of a store made at every boot.
+    isTmpfs =
+      cfg.plan.buildsRoot
+      || lib.any (
+        fs:
+        fs.mountPoint == "/"
+        && lib.elem fs.fsType [
+          "tmpfs"
+          "ramfs"
+        ]
+      ) (lib.attrValues config.fileSystems);
+    # True if files without an entry are gone at the next boot.
+    isEmptied = cfg.plan.isTmpfs || cfg.convert != null;
     # True if the root is a directory of a store.
     onStore = cfg.root != null && cfg.root.on != null;
     # The root's options in fstab(5).

@@ -20,7 +20,20 @@ let
   after = stores: line "WantsMountsFor" (map (store: paths.quote (inSysroot store.path)) stores);
   # A converted disk has no mount unit of its own.
   mounted = lib.filter (store: store.path != cfg.convert) plan.stores;
-  optional = lib.filter (store: !store.required) mounted;
+  # Those that initrd-fs.target does not wait for.
+  unordered =
+    let
+      isUnordered =
+        fs:
+        lib.any (option: lib.elem option fs.options) [
+          "nofail"
+          "x-systemd.automount"
+        ];
+      free = lib.filter isUnordered (lib.attrValues config.fileSystems);
+    in
+    lib.filter (
+      store: !store.required || lib.any (fs: paths.isIn fs.mountPoint store.path) free
+    ) mounted;
 
   # When the root itself is replaced, all file systems but the stores come later.
   before =
@@ -49,7 +62,7 @@ in
           contents."/etc/systemd/system-generators/imp-mount-generator".source = binary;
           units."imp-mount.service" = {
             # The others are there by now.
-            text = ordered ../../initrd/imp-mount.service (after optional);
+            text = ordered ../../initrd/imp-mount.service (after unordered);
             requiredBy = [
               "initrd-nixos-activation.service"
               "initrd-switch-root.service"

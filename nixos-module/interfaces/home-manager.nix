@@ -4,6 +4,9 @@ let
   inherit (lib) mkOption types;
   levels = import ./impermanence/store.nix { inherit lib; };
   inherit (config) home;
+  named = lib.filterAttrs (
+    _: store: lib.hasInfix home.homeDirectory store.persistentStoragePath
+  ) home.persistence;
 in
 {
   options.home.persistence = mkOption {
@@ -45,12 +48,12 @@ in
       '';
     }
     {
-      assertion =
-        !lib.any (store: lib.hasInfix home.homeDirectory store.persistentStoragePath) (
-          lib.attrValues home.persistence
-        );
+      assertion = named == { };
       message = ''
         home.persistence: persistentStoragePath contains home directory path!
+        ${lib.concatMapStringsSep "\n" (
+          name: "  home-manager.users.${home.username}.home.persistence.\"${name}\""
+        ) (lib.attrNames named)}
 
           The API has changed - the persistent storage path should no longer
           contain the path to the user's home directory, as it will be added

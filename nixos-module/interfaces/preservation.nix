@@ -130,7 +130,8 @@ let
     {
       options = {
         username = value types.str name;
-        home = value types.path users.${config.username}.home;
+        # An assertion refuses an unknown user.
+        home = value types.path (toString (users.${config.username}.home or "/home/${config.username}"));
       }
       // lists {
         place = "${place}.users.${name}";

@@ -77,7 +77,7 @@ let
     };
 
   # Without a store an assertion fails.
-  store = if cfg.store == null then "/persist" else paths.join [ cfg.store ];
+  store = if cfg.store == null then "/persist" else cfg.store;
   # Reads the names of the stores, not their entries.
   stores = lib.unique (
     map (store: store.persistentStoragePath) (
@@ -97,6 +97,7 @@ in
             lib.head stores
           else
             null;
+        apply = path: if path == null then null else paths.join [ path ];
         defaultText = lib.literalMD "`imp-mount.convert`, or the only store of `environment.persistence`";
         example = "/persist";
         description = "The store for the paths of `imp-mount.persist`.";

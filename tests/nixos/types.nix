@@ -55,9 +55,11 @@ let
     ]
     ++ root "on" [
       "/persist"
+      /persist
     ]
     ++ [
       { convert = "/persist/"; }
+      { oldRoots.store = /persist; }
     ];
   wrong =
     root "size" [

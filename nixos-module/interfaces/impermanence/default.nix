@@ -38,7 +38,8 @@ in
                       store = store.config;
                       user = accounts.login name;
                       group = users.${name}.group or null;
-                      home = users.${name}.home or "/home/${name}";
+                      # The home of a service's user may be a package.
+                      home = toString (users.${name}.home or "/home/${name}");
                     } args
                   )
                 );

@@ -279,10 +279,15 @@ let
           };
         };
     };
+
+  # A path without quotes, too, which would be a module's.
+  path = types.str // {
+    check = it: builtins.isString it || builtins.isPath it;
+  };
 in
 {
   directories = types.listOf (
-    types.coercedTo types.str (directory: { inherit directory; }) (types.submodule directory)
+    types.coercedTo path (it: { directory = toString it; }) (types.submodule directory)
   );
-  files = types.listOf (types.coercedTo types.str (file: { inherit file; }) (types.submodule file));
+  files = types.listOf (types.coercedTo path (it: { file = toString it; }) (types.submodule file));
 }

@@ -28,7 +28,9 @@
       lib.optional (config.${name} != null && !lib.elem config.${name} (it.keeps or [ ])) {
         assertion = false;
         message = ''
-          The option definition `${place}.${name}' in ${
+          The option definition `${place}.${name}'${
+            lib.optionalString (config ? dirPath) " of ${config.dirPath}"
+          } in ${
             lib.concatMapStringsSep " and " (file: "`${file}'") options.${name}.files
           } no longer has any effect; please remove it.
           ${it.text}'';

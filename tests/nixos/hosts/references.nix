@@ -50,6 +50,21 @@
   };
   services.postgresql.enable = true;
 
+  # A store with a key of its own, mounted by imp-mount.
+  imp-mount.settings = {
+    stores = [
+      {
+        path = "/keys";
+        device = "LABEL=keys";
+      }
+    ];
+    entries = [
+      {
+        directory = "/srv/keys";
+        store = "/keys";
+      }
+    ];
+  };
   my.state.users = lib.mapAttrs (_: user: {
     directories = [ "of/${user.group}" ];
   }) (lib.filterAttrs (_: user: user.isNormalUser) config.users.users);
@@ -88,6 +103,7 @@
     {
       directories = [
         "/var/lib/nixos"
+        /var/lib/unquoted
         "${config.users.users.ada.home}/mail"
         "/var/lib/${config.systemd.services.recorder.serviceConfig.StateDirectory}"
         config.services.postgresql.dataDir

@@ -10,6 +10,8 @@
     fsType = "ext4";
     options = [ "nofail" ];
   };
+  # initrd-fs.target does not wait for this store.
+  fileSystems."/persist".options = [ "nofail" ];
   imp-mount.settings = {
     entries = [
       # Without `store`: the only named store.
