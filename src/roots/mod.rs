@@ -260,9 +260,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// A directory as a store; none for an ordinary user, who cannot make directories of root.
+    fn store() -> Option<tempfile::TempDir> {
+        let store = tempfile::tempdir().unwrap();
+        if std::os::unix::fs::chown(store.path(), Some(0), Some(0)).is_err() {
+            eprintln!("SKIPPED: old roots are directories of root, and this is an ordinary user");
+            return None;
+        }
+        Some(store)
+    }
+
     #[test]
     fn numbers_rise_and_the_running_root_is_found() {
-        let store = tempfile::tempdir().unwrap();
+        let Some(store) = store() else { return };
         let store = walk::base(store.path().to_str().unwrap()).unwrap();
         assert!(Roots::open(store.as_fd()).unwrap().is_none());
         let roots = Roots::create(store.as_fd()).unwrap();
@@ -286,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_record_is_replaced_whole() {
-        let store = tempfile::tempdir().unwrap();
+        let Some(store) = store() else { return };
         let store = walk::base(store.path().to_str().unwrap()).unwrap();
         let slot = Roots::create(store.as_fd()).unwrap().add().unwrap();
         assert_eq!(slot.read(c"boot.json").unwrap(), None);
@@ -303,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_place_that_others_can_enter_is_refused() {
-        let store = tempfile::tempdir().unwrap();
+        let Some(store) = store() else { return };
         let store = walk::base(store.path().to_str().unwrap()).unwrap();
         Roots::create(store.as_fd()).unwrap();
         let place = format!("{PRIVATE}/{ROOTS}");
