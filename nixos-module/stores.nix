@@ -1,4 +1,4 @@
-# Refusals of stores that cannot keep what persists.
+# Refusals of stores that cannot keep what persists, and a warning where none of them is used.
 {
   config,
   lib,
@@ -53,6 +53,11 @@ let
   unfit = lib.filter (store: store.on != [ ] && reasons ? ${(lib.head store.on).fsType}) stores;
 in
 {
+  config.warnings = lib.optional (!cfg.enable && cfg.plan.isNamed && cfg.plan.isTmpfs) ''
+    imp-mount.enable:
+        It is false, and the root is in memory: of what environment.persistence names, nothing is mounted, and all of it is lost at
+        the next boot. Take the definition out; or put the root on a disk, fileSystems."/".
+  '';
   config.assertions = lib.mkIf cfg.enable [
     {
       assertion = notInInitrd == [ ];
