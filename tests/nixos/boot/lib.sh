@@ -49,13 +49,15 @@ unchanged() {
     return 1
 }
 
-# Nix on the store of the tests, without the machine's settings, build users, caches and sandbox.
+# Nix on the store of the tests, without the machine's settings, build users and caches. With SANDBOX=true a build has what it has on
+# NixOS, and this machine's programs.
 nix_here() {
     env -u NIX_PATH -u NIX_REMOTE NIX_STORE_DIR=/nix/store NIX_STATE_DIR=/nix/var/nix NIX_LOG_DIR=/nix/var/log/nix \
         NIX_LOCALSTATE_DIR=/nix/var NIX_CONF_DIR=/nix/etc NIX_USER_CONF_FILES=/dev/null XDG_CACHE_HOME="$folder/cache" \
-        NIX_CONFIG='sandbox = false
+        NIX_CONFIG="sandbox = ${SANDBOX:-false}
+sandbox-paths = /bin /usr /lib /lib64 /etc/alternatives $(rustc --print sysroot)
 build-users-group =
-substituters =' "$@"
+substituters =" "$@"
 }
 
 # Builds what nix/ has by a name, and prints its path.

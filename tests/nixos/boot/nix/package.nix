@@ -44,7 +44,7 @@ let
         RANLIB = "ranlib";
         READELF = "readelf";
       };
-      # Without a sandbox the home of cargo must not come into being.
+      # cargo writes to its home.
       postHook = "export HOME=$NIX_BUILD_TOP";
     });
 in
