@@ -140,13 +140,15 @@ impl Place {
         table.times("growth, 10000 entries", "1000", &pairs, Limit::AtMost(11.0));
     }
 
-    /// imp-mount with musl, against itself with glibc.
+    /// imp-mount with musl, against itself with glibc; and the latter against the C loop, which has the same C library.
     fn musl(&self, table: &mut Table) {
         for entries in [20, 100, 1000] {
             self.prepare(entries);
             let [musl, glibc] = Program::LIBCS.map(|program| (program, entries, Store::Warm));
             let pairs = self.compare(musl, glibc);
             table.times(&format!("{entries} binds, warm, musl"), "glibc", &pairs, Limit::AtMost(1.05));
+            let pairs = self.compare(glibc, (Program::C, entries, Store::Warm));
+            table.times(&format!("{entries} binds, warm, glibc"), "C loop", &pairs, Limit::None);
         }
     }
 
