@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::manifest::AbsPath;
@@ -32,10 +31,7 @@ impl Sysroot {
                 .remedy("create it, or name another one with --sysroot")
         };
         // Without a link on its way, as in the initrd, the path is the real one.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if let Ok(real) = AbsPath::normal(path)
-            && let Ok(fd) = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
-        {
+        if let (Ok(real), Ok(fd)) = (AbsPath::normal(path), walk::base_without_links(path)) {
             return Ok(Self { path: real, fd });
         }
         let fd = walk::base(path).map_err(failed)?;

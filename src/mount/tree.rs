@@ -394,6 +394,7 @@ pub fn mounts_below(
     };
     let mut paths: Vec<AbsPath> = Vec::new();
     let points = mountinfo::points()?;
+    // Most mounts are elsewhere, and their paths need no parsing.
     for path in points.iter().filter(|point| point.starts_with(at.as_str())).filter_map(inside) {
         if !paths.iter().any(|kept| path.is_in(kept)) {
             paths.retain(|kept| !kept.is_in(&path));
