@@ -1,5 +1,6 @@
 //! `impctl roots`: roots of earlier boots: the list, the removal of due ones, and the saving of the running one.
 
+mod bare;
 mod budget;
 mod copy;
 mod earlier;

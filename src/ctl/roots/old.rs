@@ -7,8 +7,8 @@ use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::bare::is_bare;
 use super::record::{self, END, End};
-use super::survey;
 use crate::ctl::system::System;
 use crate::manifest::{AbsPath, Manifest};
 use crate::roots::{BOOT, Boot, Id, Kind, Roots, Slot, TREE, boot_id};
@@ -110,12 +110,15 @@ impl OldRoot {
     /// through; a record of it may be older.
     #[must_use]
     pub fn holds_nothing(&self, manifest: &Manifest) -> bool {
-        let is_bare = || match self.slot.tree() {
-            Ok(tree) => survey::is_bare(tree.as_fd(), manifest),
+        let has_nothing = || match self.slot.tree() {
+            Ok(tree) => is_bare(tree.as_fd(), manifest),
             Err(Errno::NOENT) => Ok(true),
             Err(errno) => Err(errno),
         };
-        self.state == State::CutOff && !self.is_in_use() && self.has_records_alone() && is_bare() == Ok(true)
+        self.state == State::CutOff
+            && !self.is_in_use()
+            && self.has_records_alone()
+            && has_nothing() == Ok(true)
     }
 
     /// True if there is no file beside the tree but the records.

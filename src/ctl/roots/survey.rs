@@ -1,11 +1,11 @@
 //! Sizes of a root, and its unsaved paths as in `impctl lost`.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FileType, OFlags, readlinkat};
-use rustix::io::Errno;
+use rustix::fs::FileType;
 
+use super::bare::is_made_by_a_run;
 use super::record::{End, MOST, Row};
 use crate::ctl::lost::{self, SYSTEM_LINKS, Scope};
 use crate::ctl::scan::rules::Rules;
@@ -13,14 +13,8 @@ use crate::ctl::scan::{Fate, Named, SINGLES, Scan, Totals};
 use crate::ctl::system::System;
 use crate::ctl::ui::output::Failure;
 use crate::manifest::{AbsPath, Manifest};
-use crate::sys::walk::{self, Mounts};
 use crate::text::escape;
 use crate::text::problem::Problem;
-use crate::transfer::Name;
-
-/// A tree with more levels, or more names in one directory, is not taken for bare.
-const DEPTH: u32 = 64;
-const NAMES: usize = 4096;
 
 /// The rules of `impctl lost` for the root of a system with this manifest.
 pub fn rules(system: &System, manifest: &Manifest) -> Result<Rules, Failure> {
@@ -86,50 +80,6 @@ pub fn old_file(manifest: &Manifest, found: &Named<'_>) -> Fate {
     let kind = FileType::from_raw_mode(stat.stx_mode.into());
     let is_made = is_made_by_a_run(manifest, name, (kind, stat.stx_mode & 0o7777, stat.stx_size));
     if is_made { Fate::Kept } else { Fate::RootOnly }
-}
-
-/// True for an empty file that nobody may read, as under a bind mount, and for a link into a store.
-fn is_made_by_a_run(
-    manifest: &Manifest,
-    (dir, name): Name<'_>,
-    (kind, permissions, size): (FileType, u16, u64),
-) -> bool {
-    match kind {
-        FileType::Symlink => {
-            let target = readlinkat(dir, name, Vec::new()).unwrap_or_default();
-            let target = target.to_str().ok().and_then(|target| AbsPath::parse(target).ok());
-            target.is_some_and(|target| manifest.stores.iter().any(|store| target.is_in(&store.path)))
-        }
-        _ => permissions == 0 && size == 0,
-    }
-}
-
-/// True if all of a tree was made by a run: directories, and the files of [`is_made_by_a_run`]. Every name counts, whatever the
-/// rules of `impctl lost` say of its path.
-///
-/// # Errors A part of the tree cannot be read, or is a mount.
-pub fn is_bare(tree: BorrowedFd<'_>, manifest: &Manifest) -> Result<bool, Errno> {
-    bare(tree, manifest, DEPTH)
-}
-
-fn bare(dir: BorrowedFd<'_>, manifest: &Manifest, depth: u32) -> Result<bool, Errno> {
-    let names = walk::names(dir, NAMES)?;
-    if depth == 0 || names.len() == NAMES {
-        return Ok(false);
-    }
-    for name in &names {
-        let stat = walk::stat_at(dir, name.as_c_str())?;
-        let is_bare = if stat.is_dir() {
-            let below = walk::open(dir, name.as_c_str(), OFlags::RDONLY | OFlags::DIRECTORY, Mounts::Stay)?;
-            bare(below.as_fd(), manifest, depth - 1)?
-        } else {
-            is_made_by_a_run(manifest, (dir, name), (stat.file_type(), stat.mode(), stat.size()))
-        };
-        if !is_bare {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Seconds since 1970, by the system's clock.
