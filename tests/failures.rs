@@ -11,6 +11,7 @@ use crate::roots::manifest;
 use crate::support::command::{sh, sh_on};
 use crate::support::look::stat;
 use crate::support::namespace::propagate;
+use crate::support::trees::Look;
 use crate::support::{Disk, Fs, Machine, Output, Root, imp_mount, mounts, run};
 
 tests![
@@ -21,6 +22,7 @@ tests![
     no_manifest: Root,
     no_run: Disk,
     no_proc: Disk,
+    no_proc_on_a_ready_root: Disk,
     an_optional_entry: Disk,
     an_optional_store: Disk,
 ];
@@ -194,6 +196,26 @@ fn no_proc() {
     );
     one_line(&output, &["error: ", "/proc", "mount /proc"]);
     assert_eq!(mounts(), before);
+}
+
+/// Without /proc nothing is looked at by halves, and nothing is said to be brought to the store.
+fn no_proc_on_a_ready_root() {
+    let machine = Machine::new(Root::Tmpfs, Disk::new(Fs::Ext4, 8));
+    let entries =
+        json!([{ "directory": "/srv", "user": "unknown" }, { "file": "/etc/file", "missing": "create" }]);
+    machine.manifest(&manifest(Value::Null, entries));
+    fs::create_dir_all(machine.at("/etc")).unwrap();
+    fs::write(machine.at("/etc/file"), "content").unwrap();
+    let (before, root, disk) = (mounts(), Look::of(&machine.at("")), machine.disk().snapshot());
+    let line = format!("{} --manifest /tmp/machine/manifest --sysroot /tmp/machine/sysroot", imp_mount());
+    for (verb, code) in [("", 1), ("--adopt", 2)] {
+        let script = format!("mount -t tmpfs none /proc && {line} {verb}; code=$?; umount /proc; exit $code");
+        let output = run(&["sh", "-c", &script]).expect(code);
+        one_line(&output, &["/proc/self/fd", "mount /proc"]);
+        assert_eq!(mounts(), before, "{verb}");
+        assert_eq!(root.differences(&Look::of(&machine.at(""))), [""; 0], "{verb}");
+        assert_eq!(disk.losses(&machine.disk().snapshot()), [""; 0], "{verb}");
+    }
 }
 
 fn an_optional_entry() {

@@ -30,10 +30,6 @@ impl Sysroot {
             Problem::os(format!("cannot open the sysroot {}", escape::name(path)), errno)
                 .remedy("create it, or name another one with --sysroot")
         };
-        // Without a link on its way, as in the initrd, the path is the real one.
-        if let (Ok(real), Ok(fd)) = (AbsPath::normal(path), walk::base_without_links(path)) {
-            return Ok(Self { path: real, fd });
-        }
         let fd = walk::base(path).map_err(failed)?;
         let real = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
         let real = real.map_err(|errno| {

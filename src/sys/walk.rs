@@ -129,12 +129,6 @@ pub fn base(path: &str) -> Result<OwnedFd, Errno> {
     fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// The same for a path without a link on its way; an error for others, and without openat2(2).
-pub fn base_without_links(path: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
-}
-
 /// The content of an open file, limited to `most` bytes: a file without a size, as in /proc, is read in few calls.
 pub fn content(fd: BorrowedFd<'_>, most: u64) -> Result<Vec<u8>, Errno> {
     // On the stack, as musl maps memory for every large buffer anew.
